@@ -1,0 +1,109 @@
+"""mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
+
+What is named here is the contract; plugins import from here (and `mom_core.testing`) and from nowhere else in `mom_core`.
+Names are imported when they are first used, so that a small command does not pay for a large one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mom_core._version import __version__
+
+CONTRACT = "1.0"
+"""The contract's version. A plugin states the one that it was built for; the first number must be the same, the second not larger."""
+
+_WHERE = {
+    "hookspecs": ("hookimpl",),
+    "settings": ("Duration", "GuestSettings", "PluginSettings", "Size"),
+    "context": ("Declarations", "PluginContext"),
+    "model": (
+        "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome", "PluginReport",
+        "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status", "Suggestion", "Value", "printable",
+    ),
+    "hypervisor": ("BalloonControl", "CpuTuneControl", "GuestEvents", "Hypervisor", "IoTuneControl", "KsmControl"),
+    "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
+    "errors": (
+        "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError", "LedgerError",
+        "MomError", "NotSupported", "PermissionDenied", "PluginError", "UnitError",
+    ),
+    "config": ("Config", "load_config"),
+    "engine": ("Engine",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = ["CONTRACT", "__version__", *sorted(_MODULE_OF)]
+
+if TYPE_CHECKING:
+    from mom_core.config import Config as Config
+    from mom_core.config import load_config as load_config
+    from mom_core.context import Declarations as Declarations
+    from mom_core.context import PluginContext as PluginContext
+    from mom_core.engine import Engine as Engine
+    from mom_core.errors import AlreadyRunning as AlreadyRunning
+    from mom_core.errors import ConfigError as ConfigError
+    from mom_core.errors import ConfigProblem as ConfigProblem
+    from mom_core.errors import DeadlineExceeded as DeadlineExceeded
+    from mom_core.errors import GuestBusy as GuestBusy
+    from mom_core.errors import GuestGone as GuestGone
+    from mom_core.errors import HypervisorError as HypervisorError
+    from mom_core.errors import LedgerError as LedgerError
+    from mom_core.errors import MomError as MomError
+    from mom_core.errors import NotSupported as NotSupported
+    from mom_core.errors import PermissionDenied as PermissionDenied
+    from mom_core.errors import PluginError as PluginError
+    from mom_core.errors import UnitError as UnitError
+    from mom_core.hookspecs import hookimpl as hookimpl
+    from mom_core.hypervisor import BalloonControl as BalloonControl
+    from mom_core.hypervisor import CpuTuneControl as CpuTuneControl
+    from mom_core.hypervisor import GuestEvents as GuestEvents
+    from mom_core.hypervisor import Hypervisor as Hypervisor
+    from mom_core.hypervisor import IoTuneControl as IoTuneControl
+    from mom_core.hypervisor import KsmControl as KsmControl
+    from mom_core.model import ControlSpec as ControlSpec
+    from mom_core.model import Decision as Decision
+    from mom_core.model import Entity as Entity
+    from mom_core.model import FieldSpec as FieldSpec
+    from mom_core.model import Finding as Finding
+    from mom_core.model import Guest as Guest
+    from mom_core.model import HOST_ID as HOST_ID
+    from mom_core.model import Host as Host
+    from mom_core.model import LedgerEntry as LedgerEntry
+    from mom_core.model import Outcome as Outcome
+    from mom_core.model import PluginReport as PluginReport
+    from mom_core.model import PluginState as PluginState
+    from mom_core.model import Problem as Problem
+    from mom_core.model import Report as Report
+    from mom_core.model import Revision as Revision
+    from mom_core.model import Scope as Scope
+    from mom_core.model import Severity as Severity
+    from mom_core.model import Snapshot as Snapshot
+    from mom_core.model import Source as Source
+    from mom_core.model import Status as Status
+    from mom_core.model import Suggestion as Suggestion
+    from mom_core.model import Value as Value
+    from mom_core.model import printable as printable
+    from mom_core.settings import Duration as Duration
+    from mom_core.settings import GuestSettings as GuestSettings
+    from mom_core.settings import PluginSettings as PluginSettings
+    from mom_core.settings import Size as Size
+    from mom_core.units import Unit as Unit
+    from mom_core.units import format_duration as format_duration
+    from mom_core.units import format_kib as format_kib
+    from mom_core.units import format_size as format_size
+    from mom_core.units import parse_duration as parse_duration
+    from mom_core.units import parse_size as parse_size
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mom_core' has no attribute {name!r}")
+    value: object = getattr(import_module(f"mom_core.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_MODULE_OF))

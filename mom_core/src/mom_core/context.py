@@ -1,0 +1,61 @@
+"""What a plugin is given besides its settings: who it is, where its files go, what others declared, and a way to wake the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
+from mom_core.settings import GuestSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """All that the enabled plugins declared.
+
+    `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
+    `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order.
+    """
+
+    fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
+    controls: Mapping[str, ControlSpec] = field(default_factory=dict)
+    control_owners: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, str] = field(default_factory=dict)
+
+
+def _no_guest_settings(guest: Guest) -> GuestSettings:
+    return GuestSettings()
+
+
+def _no_wake(reason: str) -> None:
+    """Nobody listens: a plugin that is used without an engine, as in a unit test."""
+
+
+@dataclass(slots=True)
+class PluginContext:
+    """Given to a plugin's constructor. The core makes it; a test may make one with no arguments at all.
+
+    `declarations` is complete from `mom_setup` on, and replaced when the configuration is reloaded. `guest_settings(guest)`
+    gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`, in the order of the file.
+    `wake(reason)` asks the engine for a cycle now, from any thread; the engine limits the rate.
+    """
+
+    name: str = "plugin"
+    root: Path = Path("/")
+    """Where /proc and /sys are found."""
+    state_directory: Path = Path("/var/lib/mom")
+    """Where the plugin may keep files across restarts, in a folder that it makes itself below this one."""
+    run_directory: Path = Path("/run/mom")
+    """Where sockets and files go that do not outlive a reboot."""
+    interval: float = 5.0
+    """Seconds between two scheduled cycles."""
+    declarations: Declarations = field(default_factory=Declarations)
+    guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
+    wake: Callable[[str], None] = _no_wake
+
+    @property
+    def log(self) -> logging.Logger:
+        """The plugin's own logger, `mom.plugin.NAME`."""
+        return logging.getLogger(f"mom.plugin.{self.name}")

@@ -1,0 +1,180 @@
+"""All hooks, by phase. This is the page that a plugin author reads first.
+
+A plugin is a class, named by an entry point of the group `mom.plugins`, that takes `(settings, context)`, states the contract version
+that it was built for (`contract = "1.0"`), and marks the methods that implement hooks with `@hookimpl`. Every method is optional, and may
+leave out arguments that it does not need.
+
+Each plugin's hooks run in a thread of its own, one call at a time; different plugins run at the same time. A call that exceeds the
+plugin's `deadline` is left behind: the cycle goes on without its result, and the plugin is not called again before it has come back. An
+exception is counted and reported, and the other plugins' results stand. A plugin that keeps failing is set aside and tried again
+later, at growing intervals. What a hook returns is checked: what is not of the declared type is dropped and reported, the rest is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from mom_core.context import PluginContext
+    from mom_core.hypervisor import Hypervisor
+    from mom_core.model import (
+        ControlSpec,
+        Decision,
+        FieldSpec,
+        Finding,
+        Guest,
+        LedgerEntry,
+        Outcome,
+        Problem,
+        Report,
+        Revision,
+        Snapshot,
+        Value,
+    )
+
+PROJECT = "mom"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
+
+
+@hookspec
+def mom_fields() -> Iterable[FieldSpec]:  # type: ignore[empty-body]  # a specification has no body
+    """The fields that this plugin may collect.
+
+    Two plugins may declare one field, with the same unit: the first in the YAML order that has a value wins.
+    """
+
+
+@hookspec
+def mom_controls() -> Iterable[ControlSpec]:  # type: ignore[empty-body]  # a specification has no body
+    """The controls that this plugin applies and puts back. Two plugins that declare one control are a configuration error."""
+
+
+@hookspec
+def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specification has no body
+    """Default policies that drive this plugin's controls, by name (`10_…` to `90_…`), in the MOM policy language.
+
+    An evaluator uses them when the operator gives no policy of that name's own.
+    """
+
+
+# --- life ----------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_setup(context: PluginContext) -> None:
+    """Called once, before the first cycle, after all plugins have declared; `context.declarations` is complete now.
+
+    Open what is needed: connections, files, threads. What it raises keeps the daemon from starting, so something that may come back
+    later (a hypervisor that restarts) is not raised here but by the calls that need it. 10 seconds, or the deadline if that is longer.
+    """
+
+
+@hookspec
+def mom_reload() -> Callable[[], None] | None:
+    """Called when the configuration is reloaded and this plugin's own settings are unchanged.
+
+    Read again what the plugin keeps in files of its own, without using it yet, and return a function that puts it in force: it is
+    called only if everybody's reload succeeded. Raising refuses the whole reload, and everything stays as it was.
+    """
+
+
+@hookspec
+def mom_teardown() -> None:
+    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened. Half a second on SIGTERM."""
+
+
+@hookspec(firstresult=True)
+def mom_hypervisor() -> Hypervisor | None:
+    """The hypervisor whose guests are managed; called once, after `mom_setup`. The first plugin in the YAML order that has one wins."""
+
+
+# --- collect: at the start of each cycle, all plugins at once ----------------------------------------------------------------------
+
+
+@hookspec
+def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ignore[empty-body]  # a specification has no body
+    """The host's fields now, by name. Leave out, or set to None, what is not known."""
+
+
+@hookspec
+def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:  # type: ignore[empty-body]  # a specification has no body
+    """The fields of all these guests now: by guest id, then by field name. One call for all of them.
+
+    Leave out a guest that has vanished, and any field that is not known.
+    """
+
+
+# --- evaluate ------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:  # type: ignore[empty-body]  # a specification has no body
+    """What should be done, and what could not be decided and why.
+
+    :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
+    """
+
+
+@hookspec
+def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
+    """Changes to what the evaluators decided, each with its reason; what is not mentioned stands.
+
+    Reviewers are called one after the other in the YAML order, each with what the ones before it left. The core's own review comes
+    first (unknown entities and controls, impossible values, two decisions on one control: the first plugin in the YAML order wins) and
+    checks the bounds again at the end.
+    """
+
+
+# --- control -------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
+    """Apply these decisions, all of them on controls that this plugin declared, and say for each what came of it.
+
+    What stood there before is on disk already. Not called when mom only observes.
+    """
+
+
+@hookspec
+def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
+    """Put back what stood there before mom, on this plugin's controls, and say for each what came of it.
+
+    The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what somebody else
+    has changed since mom's last `applied` is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do `APPLIED` and
+    `UNCHANGED`; `FAILED` keeps it for the next attempt.
+    """
+
+
+# --- after ---------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_report(report: Report) -> None:
+    """One finished cycle, to be recorded, counted or shown. Frozen, and safe to keep."""
+
+
+# --- surface -------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
+    """What on this host keeps mom from working, or is fine, in this plugin's field; called by `mom doctor`, not by the daemon.
+
+    :param hypervisor: None when none could be reached
+    """
+
+
+@hookspec
+def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a specification has no body
+    """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself."""

@@ -1,0 +1,291 @@
+"""What flows through a cycle: frozen values, from the snapshot that is read to the report that is written.
+
+Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A field that is absent, or None, is unknown; it is never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as _field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+from mom_core.units import Unit
+
+Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
+"""What a field can hold. None: collected, and found to be unknown."""
+
+_NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Value]:
+    return _NOTHING
+
+
+class Scope(StrEnum):
+    """Whether a field or control belongs to the host or to each guest."""
+
+    HOST = "host"
+    GUEST = "guest"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Who is meant: the host, or one guest. Hashable, and all that outlives a cycle.
+
+    `id` is `host` for the host and the UUID of a guest; `name` is for people, and may repeat over time.
+    """
+
+    scope: Scope
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        return printable(self.name)
+
+
+HOST_ID = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The host in one snapshot: values by field name, and properties, which are not measured (`name`, `interval` in seconds)."""
+
+    name: str = HOST_ID
+    fields: Mapping[str, Value] = _field(default_factory=_nothing)
+    properties: Mapping[str, Value] = _field(default_factory=_nothing)
+
+    @property
+    def entity(self) -> Entity:
+        """The host's identity."""
+        return Entity(Scope.HOST, HOST_ID, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One guest in one snapshot, or as the hypervisor lists it (then without fields).
+
+    `properties` hold what is not measured: at least `name` and `uuid`, and `pid` where there is one.
+    `blocked` says why a control cannot be applied to this guest now: control name (or `*` for all) to a reason,
+    such as `{"balloon_target": "the guest has no balloon device"}`. Decisions on blocked controls are dropped with that reason.
+    """
+
+    id: str
+    name: str
+    fields: Mapping[str, Value] = _field(default_factory=_nothing)
+    properties: Mapping[str, Value] = _field(default_factory=_nothing)
+    blocked: Mapping[str, str] = _field(default_factory=dict)
+
+    @property
+    def entity(self) -> Entity:
+        """The guest's identity."""
+        return Entity(Scope.GUEST, self.id, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that was known at one moment.
+
+    `time` is seconds since the epoch, for people; `monotonic` is seconds of a clock that never jumps, for durations.
+    `guests` maps a guest's id to it, in a stable order (name, then id). `history` holds older snapshots, oldest first, only
+    where a test or a recording put them; the engine hands history to evaluators separately.
+    """
+
+    host: Host = _field(default_factory=Host)
+    guests: Mapping[str, Guest] = _field(default_factory=dict)
+    time: float = 0.0
+    monotonic: float = 0.0
+    number: int = 0
+    history: Sequence[Snapshot] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`."""
+
+    name: str
+    unit: Unit
+    scope: Scope
+    description: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSpec:
+    """The declaration of a control: something that mom can set.
+
+    `field` names the field that holds the control's present value: the core writes that value to the ledger before the
+    control is first changed, and `mom_restore` puts it back. While the field is unknown the control is not applied, because it
+    could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side); what depends on the guest
+    is checked by the controller. Values are integers unless `unit` is text, ratio or percent.
+    """
+
+    name: str
+    unit: Unit
+    scope: Scope
+    description: str
+    field: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Source(NamedTuple):
+    """Where a decision comes from: a policy's name with 1-based line and column, or a plugin's name with 0 and 0."""
+
+    name: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}:{self.column}" if self.line else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an evaluator wants: this control of this entity at this value, in the control's unit."""
+
+    entity: Entity
+    control: str
+    value: Value
+    reason: str = ""
+    source: Source = Source("")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a reviewer made of a decision, and why. `after` is None when the decision was dropped."""
+
+    before: Decision
+    after: Decision | None
+    reason: str
+    reviewer: str = ""
+
+
+class Severity(StrEnum):
+    """How much a problem or finding matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that went wrong without ending the cycle: where (plugin or policy position), about whom, what, and what to do."""
+
+    source: Source
+    message: str
+    entity: Entity | None = None
+    severity: Severity = Severity.ERROR
+    hint: str = ""
+
+
+class Status(StrEnum):
+    """What became of a decision."""
+
+    APPLIED = "applied"  #: the hypervisor or kernel took it
+    UNCHANGED = "unchanged"  #: it stood so already, nothing was sent
+    OBSERVED = "observed"  #: mom only observes; nothing was sent
+    REFUSED = "refused"  #: it makes no sense, or could not be put back; nothing was sent
+    FAILED = "failed"  #: it was sent and did not succeed
+    GONE = "gone"  #: the guest is not there any more
+    LEFT_ALONE = "left-alone"  #: on restore: somebody else changed it since, so it stays as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a controller did with a decision: values before and after, read back where that is possible (None: unknown)."""
+
+    decision: Decision
+    before: Value
+    after: Value
+    status: Status
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What mom has changed and must be able to put back.
+
+    `before` stood there when mom first touched the control; `applied` is what mom set last (None: it was never sent);
+    `time` is seconds since the epoch of the first change.
+    """
+
+    entity: Entity
+    control: str
+    before: Value
+    applied: Value
+    plugin: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `mom doctor`: what was looked at, what was found, and the cure."""
+
+    severity: Severity
+    subject: str
+    message: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What `mom config init` writes for a plugin that fits this host: why it fits, and the settings to start with."""
+
+    reason: str
+    settings: Mapping[str, Value] = _field(default_factory=_nothing)
+
+
+class PluginState(StrEnum):
+    """How a plugin is."""
+
+    OK = "ok"
+    FAILING = "failing"  #: its last call failed; it is called again
+    SET_ASIDE = "set-aside"  #: it failed repeatedly and waits before it is tried again
+    HUNG = "hung"  #: a call has not come back; it is not called before that
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReport:
+    """How one plugin fared: seconds that each hook took in this cycle, calls and failures since the start, and its last error."""
+
+    name: str
+    state: PluginState
+    durations: Mapping[str, float]
+    calls: int
+    failures: int
+    last_error: str = ""
+    retry_in: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of one cycle. Recorder, metrics, `mom explain` and the API read only this.
+
+    `decisions` are what the evaluators wanted, `revisions` what review did to them, `outcomes` what came of those that were
+    left. `duration` is the seconds that the cycle took, `lag` how late it began; `skipped` counts the
+    scheduled cycles that an overlong one left out since the start. `woken_by` is empty for a scheduled cycle.
+    """
+
+    number: int
+    time: float
+    mode: str
+    snapshot: Snapshot
+    decisions: Sequence[Decision]
+    revisions: Sequence[Revision]
+    outcomes: Sequence[Outcome]
+    problems: Sequence[Problem]
+    plugins: Sequence[PluginReport]
+    duration: float
+    lag: float = 0.0
+    skipped: int = 0
+    woken_by: str = ""
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """A name or message from outside, safe to print on one line: control characters escaped, at most `limit` characters."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,93 @@
+"""Quantities with their units: what a field or control is measured in, and how operators write durations and sizes."""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+
+from mom_core.errors import UnitError
+
+
+class Unit(StrEnum):
+    """What a field's or control's number counts. The value is how it is written after a number."""
+
+    KIB = "KiB"
+    BYTES = "B"
+    PAGES = "pages"
+    COUNT = "count"
+    PERCENT = "%"
+    RATIO = "ratio"
+    FLAG = "flag"
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+    KIB_PER_SECOND = "KiB/s"
+    PAGES_PER_SECOND = "pages/s"
+    PER_SECOND = "1/s"
+    BYTES_PER_SECOND = "B/s"
+    TEXT = "text"
+    LIST = "list"
+
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {
+    "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "PiB": 1 << 50,
+    "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
+}  # fmt: skip
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
+
+
+def _quantity(text: object, units: dict[str, float] | dict[str, int], example: str) -> float:
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise UnitError(f"expected a number with a unit, got {type(text).__name__}", hint=f"write it like {example}")
+    shown = f"{text!r:.40}"
+    match = _QUANTITY.fullmatch(str(text).strip())
+    if match is None:
+        raise UnitError(f"{shown} is no number with a unit", hint=f"write it like {example}")
+    number, unit = match.groups()
+    if not unit:
+        if float(number) == 0:
+            return 0.0
+        raise UnitError(f"{shown} has no unit", hint=f"write it like {example}; units are {', '.join(units)}")
+    if unit not in units:
+        raise UnitError(f"{shown} has an unknown unit {unit!r}", hint=f"units are {', '.join(units)}")
+    return float(number) * units[unit]
+
+
+def parse_duration(text: object) -> float:
+    """The seconds in a text like `5s`, `500ms`, `10m`, `2h` or `7d`. Raises `UnitError`; a bare number other than 0 has no unit and is refused."""
+    return _quantity(text, _SECONDS, "5s")
+
+
+def parse_size(text: object) -> int:
+    """The bytes in a text like `64MiB`, `1.5GiB` or `2GB`. Raises `UnitError`; a bare number other than 0 has no unit and is refused."""
+    return round(_quantity(text, _BYTES, "64MiB"))
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as an operator writes them: the largest unit that keeps the number whole, such as `90s`, `500ms`, `2h`."""
+    if not math.isfinite(seconds):
+        return str(seconds)
+    for unit, factor in (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3)):
+        count = seconds / factor
+        if count >= 1 and abs(count - round(count)) < 1e-9:
+            return f"{round(count)}{unit}"
+    return f"{seconds:g}s"
+
+
+def format_size(size: int) -> str:
+    """Bytes as an operator writes them: the largest unit that keeps the number whole, such as `64MiB`, `1536KiB`."""
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+def format_kib(kib: float) -> str:
+    """KiB for a person's eyes, with three or four digits: `512 KiB`, `1,023 MiB`, `3.50 GiB`."""
+    for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
+        if abs(kib) >= factor * (10 if unit == "MiB" else 1):
+            count = kib / factor
+            return f"{count:,.0f} {unit}" if unit == "MiB" else f"{count:,.2f} {unit}"
+    return f"{kib:,.0f} KiB"

@@ -1,0 +1,3 @@
+"""The balloon controller for mom, with its default policy."""
+
+__version__ = "0.1.0"

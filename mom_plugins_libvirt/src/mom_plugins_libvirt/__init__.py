@@ -1,0 +1,3 @@
+"""Guests on libvirt for mom: statistics, balloons."""
+
+__version__ = "0.1.0"
