@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
+from mom_example_swappiness import SwappinessPlugin
+
+HOST = Entity(Scope.HOST, "host", "h1")
+
+
+@pytest.fixture
+def knob(tmp_path: Path) -> Path:
+    path = tmp_path / "proc/sys/vm/swappiness"
+    path.parent.mkdir(parents=True)
+    path.write_text("60\n")
+    return path
+
+
+@pytest.fixture
+def plugin(knob: Path, tmp_path: Path) -> SwappinessPlugin:
+    return SwappinessPlugin(SwappinessPlugin.Settings(), PluginContext(root=tmp_path))
+
+
+def restore(plugin: SwappinessPlugin, *, applied: int | None) -> Outcome:
+    (outcome,) = plugin.mom_restore([LedgerEntry(HOST, "vm_swappiness", 60, applied, "swappiness", 0.0)])
+    return outcome
+
+
+def test_reads_the_knob(plugin: SwappinessPlugin) -> None:
+    assert plugin.mom_collect_host() == {"vm_swappiness": 60}
+
+
+def test_sets_what_was_decided_and_says_what_stood_there(plugin: SwappinessPlugin, knob: Path) -> None:
+    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 10)])
+    assert (outcome.before, outcome.after, outcome.status) == (60, 10, Status.APPLIED)
+    assert knob.read_text() == "10\n"
+
+
+def test_sends_nothing_when_it_stands_so_already(plugin: SwappinessPlugin, knob: Path) -> None:
+    before = knob.stat().st_mtime_ns
+    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 60)])
+    assert outcome.status is Status.UNCHANGED
+    assert knob.stat().st_mtime_ns == before
+
+
+def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: SwappinessPlugin, knob: Path) -> None:
+    knob.unlink()
+    knob.mkdir()
+    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 10)])
+    assert (outcome.before, outcome.status) == (None, Status.FAILED)
+    assert "Is a directory" in outcome.error
+
+
+def test_puts_back_what_stood_there_before(plugin: SwappinessPlugin, knob: Path) -> None:
+    knob.write_text("10\n")
+    assert restore(plugin, applied=10).status is Status.APPLIED
+    assert knob.read_text() == "60\n"
+
+
+def test_leaves_alone_what_somebody_else_has_changed_since(plugin: SwappinessPlugin, knob: Path) -> None:
+    knob.write_text("1\n")
+    outcome = restore(plugin, applied=10)
+    assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1)
+    assert knob.read_text() == "1\n"
+
+
+def test_the_operator_bounds_what_a_policy_may_ask_for(knob: Path, tmp_path: Path) -> None:
+    plugin = SwappinessPlugin(SwappinessPlugin.Settings(highest=70), PluginContext(root=tmp_path))
+    (spec,) = plugin.mom_controls()
+    assert (spec.minimum, spec.maximum, spec.field) == (0, 70, "vm_swappiness")
