@@ -1,0 +1,138 @@
+"""All distributions look the same from outside, and what each one's pyproject says is true."""
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+from collections import Counter
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mom_core
+
+ROOT = Path(__file__).parents[2]
+DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
+PLUGINS = [folder for folder in DISTRIBUTIONS if folder.startswith("mom_plugins_")]
+EXAMPLE = "examples/mom-example-swappiness"
+
+
+def pyproject(folder: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text())
+
+
+def project_name(folder: str) -> str:
+    return folder.replace("_", "-")
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder / "src").rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", DISTRIBUTIONS)
+def test_a_distribution_has_the_same_layout_as_all_others(folder: str) -> None:
+    built = {"__pycache__", "dist", "build"}
+    assert {path.name for path in (ROOT / folder).iterdir()} - built == {"LICENSE", "README.md", "pyproject.toml", "src", "tests"}
+    assert [path.name for path in (ROOT / folder / "src").iterdir() if path.suffix != ".egg-info"] == [folder]
+    assert (ROOT / folder / "src" / folder / "py.typed").is_file()
+    assert list((ROOT / folder / "tests").glob("test_*.py"))
+
+
+@pytest.mark.parametrize("folder", [*DISTRIBUTIONS, EXAMPLE])
+def test_a_distribution_carries_the_licence(folder: str) -> None:
+    assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("folder", DISTRIBUTIONS)
+def test_a_pyproject_has_the_same_shape_as_all_others(folder: str) -> None:
+    mine, core = pyproject(folder), pyproject("mom_core")
+    assert mine["build-system"] == core["build-system"]
+    assert mine["project"]["name"] == project_name(folder)
+    for key in ("authors", "dynamic", "license", "license-files", "readme", "requires-python"):
+        assert mine["project"][key] == core["project"][key], key
+    assert set(core["project"]["classifiers"]) <= set(mine["project"]["classifiers"])
+    assert mine["tool"]["hatch"]["build"]["targets"]["sdist"] == core["tool"]["hatch"]["build"]["targets"]["sdist"]
+    assert set(mine["tool"]) == {"hatch"}, "tool settings belong into the pyproject.toml at the root"
+
+
+@pytest.mark.parametrize("folder", PLUGINS)
+def test_a_plugin_states_the_contract_and_is_found_under_its_folders_name(folder: str) -> None:
+    entries = pyproject(folder)["project"]["entry-points"]["mom.plugins"]
+    assert list(entries) == [folder.removeprefix("mom_plugins_")]
+    ((module, _, name),) = (value.partition(":") for value in entries.values())
+    plugin = getattr(importlib.import_module(module), name)
+    assert plugin.contract == mom_core.CONTRACT
+    settings = getattr(plugin, "Settings", mom_core.PluginSettings)
+    assert issubclass(settings, mom_core.PluginSettings)
+    assert all(field.description for field in settings.model_fields.values()), "every setting has a docstring"
+
+
+@pytest.mark.parametrize("folder", DISTRIBUTIONS)
+def test_versions_are_in_step(folder: str) -> None:
+    assert importlib.import_module(folder).__version__ == mom_core.__version__
+    project = pyproject(folder)["project"]
+    extras = [requirement for listed in project.get("optional-dependencies", {}).values() for requirement in listed]
+    for requirement in [*project["dependencies"], *extras]:
+        if requirement.startswith("mom-"):
+            assert requirement.endswith(f"=={mom_core.__version__}"), requirement
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {mom_core.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("folder", PLUGINS)
+def test_a_plugins_readme_says_what_a_user_needs(folder: str) -> None:
+    text = (ROOT / folder / "README.md").read_text()
+    assert text.startswith(f"# {project_name(folder)}\n")
+    assert f"pip install {project_name(folder)}" in text
+    headings = re.findall(r"^## (.+)$", text, re.M)
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+
+
+SECTIONS = ["Install", "Settings", "Fields and controls", "What is safe about it"]
+
+
+@pytest.mark.parametrize("folder", [*DISTRIBUTIONS, EXAMPLE])
+def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
+    own = next(path.name for path in (ROOT / folder / "src").iterdir())
+    imported = {name.partition(".")[0] for path in modules(folder) for name in _imports(path)}
+    project = pyproject(folder)["project"]
+    declared = {_normal(re.split(r"[<>=!~\[ ]", requirement)[0]) for requirement in project["dependencies"]}
+    for name in sorted(imported - sys.stdlib_module_names - {own}):
+        providers = {_normal(provider) for provider in packages_distributions().get(name, [name])}
+        if own != "mom_core" and providers <= CORE_BRINGS:
+            continue
+        assert providers & declared, f"{folder} imports {name}"
+
+
+CORE_BRINGS = {"click", "mom-core", "pluggy", "pydantic"}
+"""What a plugin may use because the contract is made of it: settings, hooks and verbs."""
+
+
+def _normal(distribution: str) -> str:
+    return distribution.lower().replace("_", "-")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+    return found
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Tests are imported by file name, so two of one name would hide each other in messages."""
+    names = Counter(path.name for pattern in ("mom_*/tests", "tests", "examples/*/tests") for path in ROOT.glob(f"{pattern}/**/test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler"}
+    assert [str(path) for folder in DISTRIBUTIONS for path in modules(folder) if path.stem in empty] == []
