@@ -1,0 +1,51 @@
+"""Calls into foreign code before there is an engine: with a time limit, and with whatever it raises as a value."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mom_core.errors import DeadlineExceeded
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Attempt(Generic[T]):
+    """What came of a call: its result, or the exception of any kind that ended it. `error` is None if it went well."""
+
+    value: T | None = None
+    error: BaseException | None = None
+
+
+def attempt(work: Callable[[], T], *, seconds: float, what: str) -> Attempt[T]:
+    """Call `work` in a thread of its own and wait at most `seconds` for it.
+
+    A call that does not come back is left behind in its thread, which does not keep the process from ending; the attempt's error is
+    then `DeadlineExceeded`. In a thread, because that is what tells a `KeyboardInterrupt` that foreign code raises from the operator's
+    own Ctrl-C: the operator's arrives here, in the waiting thread, and goes on to the caller.
+
+    :param what: how the error names the call, such as `importing mom_plugins_host`
+    """
+    made: Attempt[T] = Attempt()
+
+    def run() -> None:
+        try:
+            made.value = work()
+        except BaseException as error:  # noqa: BLE001  # containment is the purpose: a plugin may raise SystemExit, or anything
+            made.error = error
+
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        return Attempt(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
+    return made
+
+
+def describe(error: BaseException) -> str:
+    """An exception on one line: its kind and, if it says anything, what it says."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
