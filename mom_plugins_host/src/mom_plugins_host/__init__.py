@@ -1,3 +1,7 @@
-"""Host collectors for mom: memory, swap, CPU, pressure and time."""
+"""Host collectors for mom: memory, swap, huge pages, CPU, load, pressure and time, read from /proc and /sys."""
+
+from mom_plugins_host.plugin import HostPlugin
 
 __version__ = "0.1.0"
+
+__all__ = ["HostPlugin", "__version__"]

@@ -1,0 +1,55 @@
+"""The host's memory and huge pages, from one read of /proc/meminfo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mom_core import FieldSpec, Scope, Unit
+
+_LINE = re.compile(r"^([A-Za-z0-9_()]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
+
+_DIRECT = (
+    (
+        "mem_available",
+        "MemTotal",
+        Unit.KIB,
+        "memory that the host has in total (MOM's name; see mem_really_available for what is available)",
+    ),
+    ("mem_unused", "MemFree", Unit.KIB, "memory that holds nothing at all"),
+    ("mem_really_available", "MemAvailable", Unit.KIB, "memory that new processes can have without swapping, by the kernel's estimate"),
+    ("mem_cached", "Cached", Unit.KIB, "page cache, with shared memory and tmpfs"),
+    ("mem_shmem", "Shmem", Unit.KIB, "shared memory and tmpfs: counted in mem_cached, and cannot be dropped, only swapped"),
+    ("anon_pages", "AnonPages", Unit.KIB, "anonymous memory that is mapped into processes, such as that of guests"),
+    ("hugepages_total", "HugePages_Total", Unit.COUNT, "huge pages of the default size in the pool"),
+    ("hugepages_free", "HugePages_Free", Unit.COUNT, "huge pages of the default size that nobody has allocated"),
+    ("hugepage_size", "Hugepagesize", Unit.KIB, "the default size of huge pages"),
+)
+
+FIELDS = (
+    *(FieldSpec(name, unit, Scope.HOST, description, f"/proc/meminfo {key}") for name, key, unit, description in _DIRECT),
+    FieldSpec(
+        "mem_free",
+        Unit.KIB,
+        Scope.HOST,
+        "memory that is unused or holds buffers and cache (MOM's name; counts shared memory as free, so prefer mem_really_available)",
+        "/proc/meminfo MemFree + Buffers + Cached",
+    ),
+)
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
+    return {name: int(number) for name, number in _LINE.findall(text)}
+
+
+def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
+    """The memory fields that these lines tell, by field name."""
+    fields = {name: meminfo[key] for name, key, _, _ in _DIRECT if key in meminfo}
+    if fields.get("mem_available") == 0:
+        del fields["mem_available"]  # no host has none: this is a broken file, and policies divide by the total
+    free = [meminfo.get(key) for key in ("MemFree", "Buffers", "Cached")]
+    known = [kib for kib in free if kib is not None]
+    if len(known) == len(free):
+        fields["mem_free"] = sum(known)
+    return fields

@@ -1,0 +1,50 @@
+"""Pressure stall information (PSI): how much time tasks lose waiting for memory, CPU or I/O, from /proc/pressure."""
+
+from __future__ import annotations
+
+import re
+
+from mom_core import FieldSpec, Scope, Unit
+
+RESOURCES = ("memory", "cpu", "io")
+_KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}
+_AVERAGES = (10, 60, 300)  # seconds, as the kernel keeps them
+_SHARE = r"([0-9]{1,3}\.[0-9]{1,2})"
+_LINE = re.compile(rf"^(some|full) avg10={_SHARE} avg60={_SHARE} avg300={_SHARE} total=([0-9]{{1,20}})(?: .*)?$", re.MULTILINE)
+
+
+def _specs() -> tuple[FieldSpec, ...]:
+    specs: list[FieldSpec] = []
+    for resource in RESOURCES:
+        for kind, who in _KINDS.items():
+            # The kernel has no "full" for the CPU of a whole host; since 5.13 it writes zeros there, for the file's shape.
+            remark = " (always 0 for a whole host)" if (resource, kind) == ("cpu", "full") else ""
+            source = f"/proc/pressure/{resource} {kind}"
+            waited = f"time that {who} waited for {resource.replace('io', 'I/O').replace('cpu', 'CPU')}"
+            for seconds in _AVERAGES:
+                name = f"psi_{resource}_{kind}_avg{seconds}"
+                specs.append(
+                    FieldSpec(name, Unit.PERCENT, Scope.HOST, f"{waited}, average of {seconds} s{remark}", f"{source} avg{seconds}")
+                )
+            name = f"psi_{resource}_{kind}_total"
+            specs.append(FieldSpec(name, Unit.MICROSECONDS, Scope.HOST, f"{waited}, since the host has started{remark}", f"{source} total"))
+    return tuple(specs)
+
+
+FIELDS = _specs()
+
+
+def pressure_fields(resource: str, text: str) -> dict[str, int | float]:
+    """The fields in one file of /proc/pressure: averages in percent of the time, totals in microseconds.
+
+    A line that is malformed, or claims more than all the time, is left out.
+    """
+    fields: dict[str, int | float] = {}
+    for kind, *averages, total in _LINE.findall(text):
+        shares = [float(share) for share in averages]
+        if max(shares) > 100:
+            continue
+        for seconds, share in zip(_AVERAGES, shares, strict=True):
+            fields[f"psi_{resource}_{kind}_avg{seconds}"] = share
+        fields[f"psi_{resource}_{kind}_total"] = int(total)
+    return fields

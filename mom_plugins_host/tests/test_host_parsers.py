@@ -1,0 +1,221 @@
+"""The parsers: whole files as kernels write them, and everything that they must not believe."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_host.clock import time_fields
+from mom_plugins_host.load import count_cpus, load_fields
+from mom_plugins_host.memory import memory_fields, parse_meminfo
+from mom_plugins_host.pressure import pressure_fields
+from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
+
+MEMINFO = """\
+MemTotal:       24684092 kB
+MemFree:        24369416 kB
+MemAvailable:   24342512 kB
+Buffers:            2928 kB
+Cached:           128396 kB
+SwapCached:            0 kB
+Inactive(anon):     8228 kB
+SwapTotal:       1000000 kB
+SwapFree:         400000 kB
+AnonPages:         18736 kB
+Shmem:              8856 kB
+HugePages_Total:      12
+HugePages_Free:       10
+Hugepagesize:       2048 kB
+"""
+PRESSURE = """\
+some avg10=2.18 avg60=0.97 avg300=0.29 total=4183652
+full avg10=0.00 avg60=0.10 avg300=100.00 total=0
+"""
+texts = st.text(max_size=200)
+
+
+def test_meminfo_gives_the_fields_under_moms_names() -> None:
+    meminfo = parse_meminfo(MEMINFO)
+    assert memory_fields(meminfo) == {
+        "mem_available": 24684092,
+        "mem_unused": 24369416,
+        "mem_really_available": 24342512,
+        "mem_free": 24369416 + 2928 + 128396,
+        "mem_cached": 128396,
+        "mem_shmem": 8856,
+        "anon_pages": 18736,
+        "hugepages_total": 12,
+        "hugepages_free": 10,
+        "hugepage_size": 2048,
+    }
+    assert swap_space_fields(meminfo) == {"swap_total": 1000000, "swap_usage": 600000}
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "-5 kB", "x kB", "5 MB", "5kB", "5 kB kB", "1e3 kB", "\uff15 kB", "9" * 30 + " kB", "0x5 kB", "5 kB\r"]
+)
+def test_a_malformed_line_is_unknown_and_harms_no_other(bad: str) -> None:
+    meminfo = parse_meminfo(MEMINFO.replace("24369416 kB", bad))
+    fields = memory_fields(meminfo)
+    assert "mem_unused" not in fields
+    assert "mem_free" not in fields
+    assert fields["mem_really_available"] == 24342512
+
+
+@pytest.mark.parametrize("part", ["MemFree", "Buffers", "Cached"])
+def test_free_memory_is_unknown_when_a_part_of_it_is(part: str) -> None:
+    text = "".join(line for line in MEMINFO.splitlines(keepends=True) if not line.startswith(part + ":"))
+    assert "mem_free" not in memory_fields(parse_meminfo(text))
+
+
+def test_a_host_without_any_memory_is_a_broken_file() -> None:
+    assert "mem_available" not in memory_fields(parse_meminfo("MemTotal: 0 kB\n"))
+
+
+def test_more_free_than_total_swap_is_unknown_use() -> None:
+    assert swap_space_fields({"SwapTotal": 5, "SwapFree": 6}) == {"swap_total": 5}
+    assert swap_space_fields({"SwapFree": 6}) == {}
+    assert swap_space_fields({"SwapTotal": 0, "SwapFree": 0}) == {"swap_total": 0, "swap_usage": 0}
+
+
+@given(st.dictionaries(st.sampled_from(["MemTotal", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree"]), st.integers(0, 10**18 - 1)))
+def test_meminfo_is_read_back_as_written(lines: dict[str, int]) -> None:
+    assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items())) == lines
+
+
+@given(texts)
+def test_any_text_as_meminfo_gives_no_negative_number(text: str) -> None:
+    meminfo = parse_meminfo(text)
+    assert all(number >= 0 for number in {**memory_fields(meminfo), **swap_space_fields(meminfo)}.values())
+
+
+def test_swap_counters_are_found_among_hundreds_of_others() -> None:
+    assert parse_swap_counters("nr_free_pages 5\npswpin 10\npswpout 20\nzswpin 7\nthp_swpout 3\n") == {"pswpin": 10, "pswpout": 20}
+    assert parse_swap_counters("pswpin -1\npswpout 2 3\n") == {}
+
+
+def test_swap_activity_is_unknown_at_first_and_a_difference_then() -> None:
+    activity = SwapActivity()
+    assert activity.fields({"pswpin": 100, "pswpout": 50}, now=1000.0) == {}
+    assert activity.fields({"pswpin": 120, "pswpout": 50}, now=1010.0) == {
+        "swap_in": 20,
+        "swap_in_rate": 2.0,
+        "swap_out": 0,
+        "swap_out_rate": 0.0,
+    }
+
+
+def test_a_counter_that_goes_backwards_is_unknown_and_starts_anew() -> None:
+    activity = SwapActivity()
+    activity.fields({"pswpin": 100, "pswpout": 50}, now=0.0)
+    assert activity.fields({"pswpin": 5, "pswpout": 60}, now=5.0) == {"swap_out": 10, "swap_out_rate": 2.0}
+    assert activity.fields({"pswpin": 6, "pswpout": 60}, now=10.0)["swap_in"] == 1
+
+
+def test_a_counter_that_was_missing_once_is_compared_over_the_whole_time() -> None:
+    activity = SwapActivity()
+    activity.fields({"pswpin": 100}, now=0.0)
+    assert activity.fields({}, now=5.0) == {}
+    assert activity.fields({"pswpin": 200}, now=10.0) == {"swap_in": 100, "swap_in_rate": 10.0}
+
+
+def test_without_time_between_samples_there_is_no_rate() -> None:
+    activity = SwapActivity()
+    activity.fields({"pswpin": 100}, now=3.0)
+    assert activity.fields({"pswpin": 110}, now=3.0) == {"swap_in": 10}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.floats(0, 100)), max_size=20))
+def test_swap_activity_is_never_negative(samples: list[tuple[int, float]]) -> None:
+    activity = SwapActivity()
+    now = 0.0
+    for count, step in samples:
+        now += step
+        assert all(value >= 0 for value in activity.fields({"pswpin": count}, now).values())
+
+
+def test_pressure_in_percent_and_microseconds() -> None:
+    assert pressure_fields("memory", PRESSURE) == {
+        "psi_memory_some_avg10": 2.18,
+        "psi_memory_some_avg60": 0.97,
+        "psi_memory_some_avg300": 0.29,
+        "psi_memory_some_total": 4183652,
+        "psi_memory_full_avg10": 0.0,
+        "psi_memory_full_avg60": 0.1,
+        "psi_memory_full_avg300": 100.0,
+        "psi_memory_full_total": 0,
+    }
+
+
+def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
+    assert set(pressure_fields("cpu", PRESSURE.splitlines()[0])) == {
+        f"psi_cpu_some_{what}" for what in ("avg10", "avg60", "avg300", "total")
+    }
+
+
+def test_a_newer_kernel_may_append_to_a_line() -> None:
+    assert pressure_fields("io", PRESSURE.splitlines()[0] + " avg3600=1.00")["psi_io_some_avg10"] == 2.18
+
+
+@pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan", "1", "", "1,5"])
+def test_a_malformed_pressure_line_is_unknown_and_the_other_stands(bad: str) -> None:
+    fields = pressure_fields("io", PRESSURE.replace("2.18", bad))
+    assert "psi_io_some_avg10" not in fields
+    assert fields["psi_io_full_avg300"] == 100.0
+
+
+@given(texts)
+def test_any_text_as_pressure_is_within_bounds(text: str) -> None:
+    assert all(value >= 0 for value in pressure_fields("io", text).values())
+
+
+def test_load() -> None:
+    assert load_fields("0.50 1.04 12.00 1/91 7255\n") == {"load_1": 0.5, "load_5": 1.04, "load_15": 12.0}
+
+
+@pytest.mark.parametrize("bad", ["", "-0.5 1.0 1.0 1/1 1", "0.5 1.0", "nan nan nan 1/1 1", "a b c"])
+def test_malformed_load_is_unknown(bad: str) -> None:
+    assert load_fields(bad) == {}
+
+
+@pytest.mark.parametrize(("text", "count"), [("0\n", 1), ("0-3\n", 4), ("0-1,4,8-11\n", 7), ("0-4095", 4096)])
+def test_cpus_are_counted(text: str, count: int) -> None:
+    assert count_cpus(text) == count
+
+
+@pytest.mark.parametrize("bad", ["", "\n", "-1", "3-1", "0-3,2", "0,0", "a", "0-", "1,,2", "0 1", "9999999999"])
+def test_a_malformed_cpu_list_is_unknown(bad: str) -> None:
+    assert count_cpus(bad) is None
+
+
+@given(st.sets(st.integers(0, 4096), min_size=1))
+def test_any_set_of_cpus_is_counted(cpus: set[int]) -> None:
+    assert count_cpus(",".join(str(cpu) for cpu in sorted(cpus))) == len(cpus)
+
+
+@given(texts)
+def test_any_text_as_load_or_cpus_is_harmless(text: str) -> None:
+    assert all(value >= 0 for value in load_fields(text).values())
+    assert (count_cpus(text) or 1) >= 1
+
+
+def test_time_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XST-2")
+    time.tzset()
+    try:
+        fields = time_fields(1_700_000_000_123_456_789)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert fields == {
+        "time_year": 2023,
+        "time_month": 11,
+        "time_day": 15,
+        "time_hour": 0,
+        "time_minute": 13,
+        "time_second": 20,
+        "time_microsecond": 123456,
+    }

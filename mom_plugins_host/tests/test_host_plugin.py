@@ -1,0 +1,174 @@
+"""The plugin on a folder that looks like a host, with files taken away or broken, and on the real host."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mom_core import PluginContext, Severity
+from mom_plugins_host import HostPlugin
+
+MEMINFO = """\
+MemTotal: 1000 kB
+MemFree: 100 kB
+MemAvailable: 300 kB
+Buffers: 10 kB
+Cached: 200 kB
+SwapTotal: 50 kB
+SwapFree: 40 kB
+"""
+PRESSURE = "some avg10=2.18 avg60=0.97 avg300=0.29 total=41\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/vmstat": "pswpin 10\npswpout 20\n",
+        "proc/loadavg": "0.50 1.04 12.00 1/91 7255\n",
+        "proc/pressure/memory": PRESSURE,
+        "proc/pressure/cpu": PRESSURE,
+        "proc/pressure/io": PRESSURE,
+        "sys/devices/system/cpu/online": "0-3\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def plugin(root: Path) -> HostPlugin:
+    return HostPlugin(HostPlugin.Settings(), PluginContext(root=root))
+
+
+def test_everything_comes_from_the_root_that_the_context_names(root: Path) -> None:
+    fields = plugin(root).mom_collect_host()
+    assert fields["mem_free"] == 310
+    assert fields["swap_usage"] == 10
+    assert fields["cpu_count"] == 4
+    assert fields["load_15"] == 12.0
+    assert fields["psi_io_some_avg10"] == 2.18
+
+
+def test_every_collected_field_is_declared_once(root: Path) -> None:
+    host = plugin(root)
+    host.mom_collect_host()
+    declared = [spec.name for spec in host.mom_fields()]
+    assert set(host.mom_collect_host()) <= set(declared)
+    assert len(declared) == len(set(declared))
+
+
+def test_swap_activity_starts_with_the_second_sample(root: Path) -> None:
+    host = plugin(root)
+    assert "swap_in" not in host.mom_collect_host()
+    (root / "proc/vmstat").write_text("pswpin 15\npswpout 20\n")
+    fields = host.mom_collect_host()
+    assert fields["swap_in"] == 5
+    assert fields["swap_out"] == 0
+
+
+def test_a_wall_clock_that_jumps_changes_no_rate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = plugin(root)
+    moments = iter([100.0, 110.0])
+    walls = iter([5_000 * 10**9, 1_400 * 10**9])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(time, "time_ns", lambda: next(walls))
+    host.mom_collect_host()
+    (root / "proc/vmstat").write_text("pswpin 15\npswpout 20\n")
+    assert host.mom_collect_host()["swap_in_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("file", "gone"),
+    [
+        ("proc/meminfo", "mem_available"),
+        ("proc/vmstat", "swap_in"),
+        ("proc/loadavg", "load_1"),
+        ("proc/pressure/memory", "psi_memory_some_avg10"),
+        ("sys/devices/system/cpu/online", "cpu_count"),
+    ],
+)
+@pytest.mark.parametrize("how", ["missing", "a folder", "empty", "binary"])
+def test_a_file_that_cannot_be_used_costs_only_its_own_fields(root: Path, file: str, gone: str, how: str) -> None:
+    host = plugin(root)
+    host.mom_collect_host()
+    path = root / file
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how != "missing":
+        path.write_bytes(b"" if how == "empty" else bytes(range(256)) * 50)
+    fields = host.mom_collect_host()
+    assert fields.get(gone) is None
+    assert fields["psi_cpu_some_avg10"] == 2.18
+    assert "time_hour" in fields
+
+
+def test_the_doctor_finds_a_healthy_host_healthy(root: Path) -> None:
+    assert {finding.severity for finding in plugin(root).mom_doctor()} == {Severity.OK}
+
+
+def test_the_doctor_names_the_kernel_parameter_when_there_is_no_pressure_information(root: Path) -> None:
+    for resource in ("memory", "cpu", "io"):
+        (root / "proc/pressure" / resource).unlink()
+    (finding,) = (f for f in plugin(root).mom_doctor() if f.severity is not Severity.OK)
+    assert finding.severity is Severity.WARNING
+    assert "psi=1" in finding.cure
+
+
+def test_the_doctor_says_when_memory_cannot_be_read(root: Path) -> None:
+    (root / "proc/meminfo").unlink()
+    memory = next(iter(plugin(root).mom_doctor()))
+    assert memory.severity is Severity.ERROR
+    assert str(root / "proc/meminfo") in memory.message
+    assert memory.cure
+
+
+def test_the_doctor_warns_of_a_kernel_without_memavailable(root: Path) -> None:
+    path = root / "proc/meminfo"
+    path.write_text(path.read_text().replace("MemAvailable", "MemSomething"))
+    memory = next(iter(plugin(root).mom_doctor()))
+    assert memory.severity is Severity.ERROR
+    assert "3.14" in memory.cure
+
+
+def test_the_doctor_warns_of_a_host_without_swap(root: Path) -> None:
+    path = root / "proc/meminfo"
+    path.write_text(path.read_text().replace("SwapTotal: 50", "SwapTotal: 0").replace("SwapFree: 40", "SwapFree: 0"))
+    assert [f.subject for f in plugin(root).mom_doctor() if f.severity is Severity.WARNING] == ["host swap"]
+
+
+def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> None:
+    suggestion = HostPlugin.suggest(root)
+    assert suggestion is not None
+    assert dict(suggestion.settings) == {}
+    assert HostPlugin.suggest(tmp_path / "elsewhere") is None
+
+
+@pytest.mark.real
+def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
+    host = plugin(Path("/"))
+    fields = host.mom_collect_host()
+    total, available, unused = fields["mem_available"], fields["mem_really_available"], fields["mem_unused"]
+    assert isinstance(total, int)
+    assert isinstance(available, int)
+    assert isinstance(unused, int)
+    assert 0 < available < total
+    assert 0 < unused < total
+    assert isinstance(fields["cpu_count"], int)
+    assert fields["time_year"] == time.localtime().tm_year
+    assert fields.keys() >= {"mem_free", "mem_cached", "mem_shmem", "anon_pages", "swap_total", "swap_usage", "hugepages_total", "load_1"}
+
+
+@pytest.mark.real
+def test_the_real_host_is_read_in_well_under_a_millisecond_of_cpu_time() -> None:
+    host = plugin(Path("/"))
+    host.mom_collect_host()
+    rounds = 200
+    start = time.process_time()
+    for _ in range(rounds):
+        host.mom_collect_host()
+    assert (time.process_time() - start) / rounds < 1e-3
