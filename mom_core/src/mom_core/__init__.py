@@ -26,10 +26,10 @@ _WHERE = {
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError", "LedgerError",
-        "MomError", "NotSupported", "PermissionDenied", "PluginError", "UnitError",
+        "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
     ),
     "config": ("Config", "load_config"),
-    "engine": ("Engine",),
+    "engine": ("Clock", "Engine"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mom_core.config import load_config as load_config
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext
+    from mom_core.engine import Clock as Clock
     from mom_core.engine import Engine as Engine
     from mom_core.errors import AlreadyRunning as AlreadyRunning
     from mom_core.errors import ConfigError as ConfigError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from mom_core.errors import NotSupported as NotSupported
     from mom_core.errors import PermissionDenied as PermissionDenied
     from mom_core.errors import PluginError as PluginError
+    from mom_core.errors import PluginErrors as PluginErrors
     from mom_core.errors import UnitError as UnitError
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import BalloonControl as BalloonControl

@@ -62,6 +62,14 @@ class PluginError(MomError):
         self.distribution = distribution
 
 
+class PluginErrors(MomError):
+    """Several plugins that cannot be used; `errors` holds one for each."""
+
+    def __init__(self, errors: Sequence[PluginError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in errors))
+
+
 class DeadlineExceeded(MomError):
     """A plugin did not answer in time. Its call may still be running; it is not called again before that has ended."""
 

@@ -17,11 +17,11 @@ from mom_core.units import Unit
 Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
 """What a field can hold. None: collected, and found to be unknown."""
 
-_NOTHING: Mapping[str, Value] = MappingProxyType({})
+NO_VALUES: Mapping[str, Value] = MappingProxyType({})
 
 
 def _nothing() -> Mapping[str, Value]:
-    return _NOTHING
+    return NO_VALUES
 
 
 class Scope(StrEnum):
@@ -70,6 +70,7 @@ class Guest:
     `properties` hold what is not measured: at least `name` and `uuid`, and `pid` where there is one.
     `blocked` says why a control cannot be applied to this guest now: control name (or `*` for all) to a reason,
     such as `{"balloon_target": "the guest has no balloon device"}`. Decisions on blocked controls are dropped with that reason.
+    `incarnation` is any text that is another one after the guest was started anew: what mom changed on an earlier incarnation is history.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Guest:
     fields: Mapping[str, Value] = _field(default_factory=_nothing)
     properties: Mapping[str, Value] = _field(default_factory=_nothing)
     blocked: Mapping[str, str] = _field(default_factory=dict)
+    incarnation: str = ""
 
     @property
     def entity(self) -> Entity:
@@ -209,8 +211,8 @@ class Outcome:
 class LedgerEntry:
     """What mom has changed and must be able to put back.
 
-    `before` stood there when mom first touched the control; `applied` is what mom set last (None: it was never sent);
-    `time` is seconds since the epoch of the first change.
+    `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
+    `time` is seconds since the epoch of the first change; `incarnation` is the guest's at that time.
     """
 
     entity: Entity
@@ -219,6 +221,7 @@ class LedgerEntry:
     applied: Value
     plugin: str
     time: float
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Config:
     state_directory: Path
     run_directory: Path
     log_level: str
+    stop_timeout: float  # seconds that a stop may take, putting everything back included; YAML key stop_timeout, default 2s
     plugins: Mapping[str, ConfiguredPlugin]
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:

@@ -1,0 +1,190 @@
+"""Reads the world into a snapshot: asks the hypervisor and all collectors, drops what is not of the declared type, and joins the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+
+from mom_core.errors import HypervisorError
+from mom_core.model import NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.plugins.invoker import call_together, describe
+from mom_core.plugins.registry import Plugin, PluginSet
+from mom_core.units import Unit
+
+NUMBER_LIMIT = 1 << 63
+"""Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
+
+
+class _Kind(Enum):
+    NUMBER = "a number"
+    TEXT = "a text"
+    LIST = "a list"
+
+
+_KINDS = {Unit.TEXT: _Kind.TEXT, Unit.LIST: _Kind.LIST}
+
+Fields = dict[str, Value]
+
+
+class Collector:
+    """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
+
+    def __init__(self, plugins: PluginSet) -> None:
+        self._plugins = plugins
+        self._kinds = {
+            (plugin.name, scope): {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
+            for plugin in plugins.plugins
+            for scope, units in plugin.fields.items()
+        }
+
+    def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
+        """Everything that is known now, and what could not be read."""
+        problems: list[Problem] = []
+        listed = self._list_guests(problems)
+        host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
+        fields = self._guest_fields(listed, problems) if listed else {}
+        guests = {
+            guest.id: Guest(guest.id, guest.name, fields.get(guest.id, NO_VALUES), guest.properties, guest.blocked, guest.incarnation)
+            for guest in listed
+        }
+        return Snapshot(host, guests, time, monotonic, number), problems
+
+    def _list_guests(self, problems: list[Problem]) -> list[Guest]:
+        owner = self._plugins.hypervisor_owner
+        if owner is None:
+            return []
+        source = Source(owner.name)
+        lane = owner.lane
+        if lane.hung:
+            problems.append(Problem(source, f"the guests are unknown: {lane.why_not('guests')}"))
+            return []
+        call = lane.begin(LISTING, self._plugins.hypervisor.guests)
+        answer = lane.finish(call) if call is not None else None
+        if answer is None or answer.error is not None:
+            reason = lane.why_not(LISTING) if answer is None or answer.error is None else describe_error(answer.error)
+            problems.append(Problem(source, f"the guests are unknown: {reason}"))
+            return []
+        guests: dict[str, Guest] = {}
+        for guest in answer.value if isinstance(answer.value, Iterable) else [answer.value]:
+            if not isinstance(guest, Guest):
+                problems.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
+            elif guest.id in guests:
+                problems.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
+            else:
+                guests[guest.id] = guest
+        return sorted(guests.values(), key=lambda guest: (guest.name, guest.id))
+
+    def _host_fields(self, problems: list[Problem]) -> Fields:
+        plugins = self._plugins.having("mom_collect_host")
+        joined: Fields = {}
+        for plugin, value in _ask(plugins, "mom_collect_host", problems, hypervisor=self._plugins.hypervisor):
+            if not isinstance(value, Mapping):
+                problems.append(_rubbish(plugin, "mom_collect_host", value, "a mapping"))
+                continue
+            kinds = self._kinds.get((plugin.name, Scope.HOST), {})
+            _join(joined, _accepted(value, kinds, plugin, Scope.HOST, problems))
+        return joined
+
+    def _guest_fields(self, guests: Sequence[Guest], problems: list[Problem]) -> dict[str, Fields]:
+        plugins = self._plugins.having("mom_collect_guests")
+        joined: dict[str, Fields] = {}
+        known = {guest.id for guest in guests}
+        arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
+        for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
+            if not isinstance(value, Mapping):
+                problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
+                continue
+            kinds = self._kinds.get((plugin.name, Scope.GUEST), {})
+            for identity, fields in value.items():
+                if identity not in known:
+                    problems.append(Problem(Source(plugin.name), f"mom_collect_guests names an unknown guest {printable(str(identity))}"))
+                elif not isinstance(fields, Mapping):
+                    problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
+                else:
+                    accepted = _accepted(fields, kinds, plugin, Scope.GUEST, problems)
+                    there = joined.get(identity)
+                    if there is None:
+                        joined[identity] = accepted
+                    else:
+                        _join(there, accepted)
+        return joined
+
+
+LISTING = "guests"
+"""The name under which listing the guests is counted and timed."""
+
+
+def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
+    """One hook of all these plugins at once: who answered what, in their order; failures become problems."""
+    return ask([(plugin, plugin.work(hook, **arguments)) for plugin in plugins], hook, problems)
+
+
+def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
+    """Call one hook of several plugins, each with work of its own, at once: who answered what, in their order; failures become problems."""
+    by_lane = {id(plugin.lane): plugin for plugin, _ in works}
+    answers = []
+    answered = set()
+    for lane, answer in call_together([(plugin.lane, work) for plugin, work in works], hook):
+        plugin = by_lane[id(lane)]
+        answered.add(plugin.name)
+        if answer.error is None:
+            answers.append((plugin, answer.value))
+        else:
+            problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
+    for plugin, _ in works:
+        if plugin.name not in answered:
+            problems.append(Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.lane.why_not(hook))}", severity=Severity.WARNING))
+    return answers
+
+
+def describe_error(error: BaseException) -> str:
+    """An error for an operator: our own by its message and advice, a plugin's by its type too."""
+    return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
+
+
+def _settled(reason: str) -> str:
+    """A reason without the seconds that change from cycle to cycle, so that it counts as the same problem."""
+    return reason.split(" and is tried again")[0] or "it is busy"
+
+
+def _accepted(fields: Mapping[str, object], kinds: Mapping[str, _Kind], plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
+    """The fields that are of their declared types. The common case, an integer where a number belongs, comes first."""
+    accepted: Fields = {}
+    for name, value in fields.items():
+        kind = kinds.get(name)
+        if type(value) is int and kind is _Kind.NUMBER:
+            if -NUMBER_LIMIT < value < NUMBER_LIMIT:
+                accepted[name] = value
+                continue
+        elif value is None and kind is not None:
+            accepted[name] = None
+            continue
+        elif (isinstance(value, float) and kind is _Kind.NUMBER and -NUMBER_LIMIT < value < NUMBER_LIMIT) or (
+            isinstance(value, bool) and kind is _Kind.NUMBER
+        ):
+            accepted[name] = value
+            continue
+        elif isinstance(value, str):
+            if kind is _Kind.TEXT:
+                accepted[name] = value
+                continue
+        elif isinstance(value, Sequence) and kind is _Kind.LIST:
+            accepted[name] = value
+            continue
+        if kind is None:
+            message = f"it collects a {scope} field {printable(str(name))!r} that it did not declare"
+        else:
+            message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {printable(repr(value), 60)}"
+        problems.append(Problem(Source(plugin.name), message))
+    return accepted
+
+
+def _join(joined: Fields, more: Fields) -> None:
+    """Add what is not known yet: the plugin that comes first in the YAML order wins."""
+    for name, value in more.items():
+        if joined.get(name) is None:
+            joined[name] = value
+
+
+def _rubbish(plugin: Plugin, hook: str, value: object, wanted: str) -> Problem:
+    return Problem(Source(plugin.name), f"{hook} must return {wanted}, not {type(value).__name__}")

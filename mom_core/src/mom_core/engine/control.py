@@ -1,0 +1,109 @@
+"""Lets controllers apply what was decided, after what stood there before is safely in the ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from mom_core.engine.collect import ask
+from mom_core.errors import LedgerError
+from mom_core.ledger import Ledger
+from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status, Value
+from mom_core.plugins.registry import Plugin, PluginSet
+
+
+def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
+    """What would have been done: nothing is touched."""
+    return [Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]]
+
+
+def apply(
+    snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet, ledger: Ledger, stopping: threading.Event
+) -> tuple[list[Outcome], list[Problem]]:
+    """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
+    outcomes: list[Outcome] = []
+    problems: list[Problem] = []
+    due: list[Decision] = []
+    entries: list[LedgerEntry] = []
+    for decision in decisions:
+        before = present(snapshot, decision, plugins)
+        noted = _noted(snapshot, decision, ledger)
+        if not noted and before is None:
+            field = plugins.declarations.controls[decision.control].field
+            reason = f"its present value ({field}) is unknown, so it could not be put back"
+            outcomes.append(Outcome(decision, None, None, Status.REFUSED, reason))
+        elif not noted and before == decision.value:
+            outcomes.append(Outcome(decision, before, before, Status.UNCHANGED))
+        else:
+            due.append(decision)
+            entries.append(_entry(snapshot, decision, before, plugins))
+    try:
+        ledger.record(entries)
+    except LedgerError as error:
+        problems.append(Problem(Source("core"), error.message, hint=error.hint))
+        outcomes.extend(Outcome(decision, present(snapshot, decision, plugins), None, Status.REFUSED, error.message) for decision in due)
+        return outcomes, problems
+    if stopping.is_set():
+        return outcomes, problems
+    works: list[tuple[Plugin, Sequence[Decision]]] = []
+    for plugin in plugins.having("mom_control"):
+        share = tuple(decision for decision in due if decision.control in plugin.controls)
+        if share:
+            works.append((plugin, share))
+    hypervisor = plugins.hypervisor
+    calls = [(plugin, plugin.work("mom_control", hypervisor=hypervisor, decisions=share)) for plugin, share in works]
+    answers = dict_by_name(ask(calls, "mom_control", problems))
+    for plugin, share in works:
+        outcomes.extend(match_outcomes(share, answers.get(plugin.name), plugin, "mom_control", problems))
+    return outcomes, problems
+
+
+def dict_by_name(answers: Iterable[tuple[Plugin, object]]) -> dict[str, object]:
+    """Answers by the plugin's name."""
+    return {plugin.name: answer for plugin, answer in answers}
+
+
+def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin, hook: str, problems: list[Problem]) -> list[Outcome]:
+    """One outcome for each decision: the controller's, or that it gave none."""
+    given: dict[tuple[str, str], Outcome] = {}
+    if answer is not None and not isinstance(answer, Iterable):
+        problems.append(Problem(Source(plugin.name), f"{hook} must return outcomes, not {type(answer).__name__}"))
+    elif answer is not None:
+        for item in answer:
+            if isinstance(item, Outcome) and isinstance(item.decision, Decision):
+                given[item.decision.entity.id, item.decision.control] = item
+            else:
+                problems.append(Problem(Source(plugin.name), f"{hook} returned a {type(item).__name__} where an Outcome belongs"))
+    silent = f"the plugin {plugin.name} did not say what came of it"
+    if answer is None:
+        silent = next((problem.message for problem in reversed(problems) if problem.source.name == plugin.name), silent)
+    outcomes = []
+    for decision in decisions:
+        outcome = given.pop((decision.entity.id, decision.control), None)
+        outcomes.append(outcome or Outcome(decision, None, None, Status.FAILED, silent))
+    for outcome in given.values():
+        problems.append(Problem(Source(plugin.name), f"{hook} reports on a decision that it was not given", outcome.decision.entity))
+    return outcomes
+
+
+def present(snapshot: Snapshot, decision: Decision, plugins: PluginSet) -> Value:
+    """What the decision's control stands at now; None when that is unknown."""
+    name = plugins.declarations.controls[decision.control].field
+    guest = snapshot.guests.get(decision.entity.id)
+    return (snapshot.host.fields if guest is None else guest.fields).get(name)
+
+
+def _incarnation(snapshot: Snapshot, decision: Decision) -> str:
+    guest = snapshot.guests.get(decision.entity.id)
+    return "" if guest is None else guest.incarnation
+
+
+def _noted(snapshot: Snapshot, decision: Decision, ledger: Ledger) -> bool:
+    entry = ledger.entries.get((decision.entity.id, decision.control))
+    return entry is not None and entry.incarnation == _incarnation(snapshot, decision)
+
+
+def _entry(snapshot: Snapshot, decision: Decision, before: Value, plugins: PluginSet) -> LedgerEntry:
+    owner = plugins.declarations.control_owners[decision.control]
+    incarnation = _incarnation(snapshot, decision)
+    return LedgerEntry(decision.entity, decision.control, before, decision.value, owner, snapshot.time, incarnation)

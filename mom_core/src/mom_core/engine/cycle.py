@@ -1,0 +1,119 @@
+"""One cycle: collect, evaluate, review, control. Everything that a plugin does wrong on the way is contained and becomes part of the report."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mom_core.engine import control
+from mom_core.engine.clock import Clock
+from mom_core.engine.collect import LISTING, Collector, ask
+from mom_core.engine.restore import forget_gone
+from mom_core.engine.review import apply_revisions, review
+from mom_core.engine.schedule import Tick
+from mom_core.ledger import Ledger
+from mom_core.model import Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
+from mom_core.plugins.invoker import call_together
+from mom_core.plugins.registry import PluginSet
+
+
+@dataclass(slots=True)
+class Cycle:
+    """The way of the data, with one set of plugins. Run from one thread only.
+
+    :param history: filled by this; its bound is what the configuration keeps
+    """
+
+    plugins: PluginSet
+    ledger: Ledger
+    history: deque[Snapshot]
+    enforce: bool
+    clock: Clock
+    stopping: threading.Event
+    host_properties: Mapping[str, Value]
+    collector: Collector
+
+    def run(self, number: int, tick: Tick, skipped: int) -> Report:
+        """Do one cycle and give its report; the plugins' `mom_report` have it too by then."""
+        began = self.clock.monotonic()
+        snapshot, problems = self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
+        self._end_entries_of_the_gone(snapshot, problems)
+        decisions: list[Decision] = []
+        revisions: list[Revision] = []
+        outcomes: list[Outcome] = []
+        wanted: Sequence[Decision] = ()
+        if not self.stopping.is_set():
+            wanted, decisions, revisions = self._decide(snapshot, problems)
+        if self.stopping.is_set():
+            pass
+        elif self.enforce:
+            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping)
+            problems.extend(more)
+        else:
+            outcomes = control.observe(snapshot, decisions, self.plugins)
+        problems.extend(self._standing_troubles())
+        self.history.append(snapshot)
+        report = Report(
+            number=number,
+            time=snapshot.time,
+            mode="enforce" if self.enforce else "observe",
+            snapshot=snapshot,
+            decisions=tuple(wanted),
+            revisions=tuple(revisions),
+            outcomes=tuple(outcomes),
+            problems=tuple(problems),
+            plugins=tuple(plugin.lane.report() for plugin in self.plugins.plugins),
+            duration=self.clock.monotonic() - began,
+            lag=tick.lag,
+            skipped=skipped,
+            woken_by=tick.woken_by,
+        )
+        reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
+        call_together(reporters, "mom_report")
+        return report
+
+    def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
+        owner = self.plugins.hypervisor_owner
+        unknown = owner is None or any(p.source.name == owner.name and "guests are unknown" in p.message for p in problems)
+        if not unknown and not self.stopping.is_set():
+            forget_gone(self.ledger, snapshot)
+
+    def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
+        """What evaluators want, what reviewers leave of it, and what they changed."""
+        plugins = self.plugins
+        evaluators = plugins.having("mom_evaluate")
+        works = [(plugin, plugin.work("mom_evaluate", snapshot=snapshot, history=tuple(self.history))) for plugin in evaluators]
+        proposals: list[tuple[str, Sequence[object]]] = []
+        for plugin, answer in ask(works, "mom_evaluate", problems):
+            if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
+                proposals.append((plugin.name, list(answer)))
+            elif answer is not None:
+                problems.append(Problem(Source(plugin.name), f"mom_evaluate must return decisions, not {type(answer).__name__}"))
+        wanted = tuple(item for _, items in proposals for item in items if isinstance(item, Decision))
+        decisions, revisions, more = review(snapshot, proposals, plugins.declarations)
+        problems.extend(more)
+        for plugin in plugins.having("mom_review"):
+            work = plugin.work("mom_review", snapshot=snapshot, decisions=tuple(decisions))
+            answers = ask([(plugin, work)], "mom_review", problems)
+            if not answers:
+                # A reviewer protects guests: without its word on them, the decisions on its own controls are not applied.
+                silent = f"the plugin {plugin.name} could not review it"
+                dropped = [decision for decision in decisions if decision.control in plugin.controls]
+                revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
+                decisions = [decision for decision in decisions if decision.control not in plugin.controls]
+            for _, answer in answers:
+                given = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
+                decisions, accepted, more = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
+                revisions.extend(accepted)
+                problems.extend(more)
+        return wanted, decisions, revisions
+
+    def _standing_troubles(self) -> list[Problem]:
+        """What is wrong with the core's own means, for as long as it is."""
+        texts = [text for text in (self.ledger.damage, self.ledger.write_error) if text]
+        return [Problem(Source("core"), text) for text in texts]
+
+
+__all__ = ["LISTING", "Cycle"]

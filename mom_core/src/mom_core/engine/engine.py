@@ -1,0 +1,302 @@
+"""The engine: owns the plugins, the ledger and the lock, runs cycles, reloads, and puts everything back at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+from mom_core.config import Config
+from mom_core.engine.clock import Clock
+from mom_core.engine.collect import Collector
+from mom_core.engine.cycle import Cycle
+from mom_core.engine.problems import ProblemLog, Standing
+from mom_core.engine.restore import restore
+from mom_core.engine.schedule import Schedule, Tick
+from mom_core.errors import AlreadyRunning, MomError
+from mom_core.hypervisor import Hypervisor
+from mom_core.ledger import Key, Ledger
+from mom_core.lock import RunLock
+from mom_core.model import Outcome, Report, Snapshot, Status, Value
+from mom_core.plugins.registry import Plugin, PluginSet, Rebuilt, build_plugins, close_plugins
+
+LOG = logging.getLogger("mom.engine")
+
+TEARDOWN_SECONDS = 0.4
+"""What `mom_teardown` of all plugins together may take of the time that a stop has."""
+
+
+BROKEN_CYCLES = 3
+"""Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
+
+
+class Engine:
+    """Manages one host, in this thread (`run`, `cycle`) or in one of its own (`start`, `stop`). It takes no signal handlers.
+
+    ::
+
+        with Engine(load_config({"plugins": {"sim": {}, "policy": {}, "balloon": {}}})) as engine:
+            report = engine.cycle()
+
+    :param config: what to do; `load_config` gives it
+    :param clock: where time comes from; a simulation brings its own
+    :param on_report: called after every cycle, in the engine's thread
+    """
+
+    def __init__(self, config: Config, clock: Clock | None = None, on_report: Callable[[Report], None] | None = None) -> None:
+        self.config = config
+        self.report: Report | None = None
+        self.started_at = 0.0
+        self._clock = clock or Clock()
+        self._on_report = on_report
+        self._stopping = threading.Event()
+        self._schedule = Schedule(config.interval)
+        self._lock = RunLock(config.run_directory)
+        self._problems = ProblemLog()
+        self._history: deque[Snapshot] = deque(maxlen=config.history)
+        self._cycle: Cycle | None = None
+        self._ledger: Ledger | None = None
+        self._number = 0
+        self._skipped = 0
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._pending: Callable[[], Config] | None = None
+        self._reload_result: MomError | None = None
+        self._reloaded = threading.Condition()
+
+    # --- life -----------------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the lock, read the ledger, and set all plugins up. Raises `MomError`, and holds nothing then."""
+        if self._cycle is not None:
+            return
+        self._lock.take()
+        try:
+            self._ledger = Ledger.open(self.config.state_directory)
+            rebuilt = build_plugins(self.config, self.wake, self._stopping)
+        except BaseException:
+            self._lock.release()
+            self._ledger = None
+            raise
+        self._use(self.config, rebuilt)
+        self.started_at = self._clock.wall()
+        if self._ledger.entries:
+            LOG.info("took over %d changes of an earlier run; they are put back at the end", len(self._ledger.entries))
+
+    def close(self, *, put_back: bool = True) -> list[Outcome]:
+        """Put back what was changed, tear the plugins down and let go of the lock, within the configured `stop_timeout`.
+
+        :return: what came of each entry of the ledger; what failed stays in the ledger for `mom restore`
+        """
+        if self._cycle is None:
+            return []
+        until = time.monotonic() + self.config.stop_timeout
+        self._stopping.set()
+        outcomes: list[Outcome] = []
+        plugins = self._cycle.plugins
+        try:
+            if put_back and self._ledger is not None and self._ledger.entries:
+                outcomes = restore(plugins, self._ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS))
+                self._log_restored(outcomes)
+            for name in plugins.close(max(0.1, until - time.monotonic())):
+                LOG.warning("plugin %s did not end; it is left behind", name)
+        finally:
+            self._cycle = None
+            self._lock.release()
+            self._stopping.clear()
+            self._schedule = Schedule(self.config.interval)
+        return outcomes
+
+    def __enter__(self) -> Engine:
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def run(self) -> None:
+        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back."""
+        self.open()
+        try:
+            broken = 0
+            while (tick := self._schedule.wait()) is not None:
+                try:
+                    self._reload_if_asked()
+                    self._one(tick)
+                    broken = 0
+                except Exception:
+                    # Plugins are contained further in; this would be a mistake of our own, and a host is better off with a late cycle than without mom.
+                    LOG.exception("cycle %d failed", self._number)
+                    broken += 1
+                    if broken >= BROKEN_CYCLES:
+                        raise
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Open, and run in a thread of the engine's own. Raises what `open` raises."""
+        if self._thread is not None:
+            raise AlreadyRunning("this engine is running already", pid=os.getpid(), hint="stop it first")
+        self.open()
+        self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End `run` or `start`: nobody waits for a plugin any more, what was changed is put back. Returns when that is done (`start`) or
+        at once (`run`). Raises what ended the engine's thread, if anything did. Safe in a signal handler, and when nothing runs."""
+        self._stopping.set()
+        self._schedule.stop()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(self.config.stop_timeout + 1.0)
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001  # kept for stop(), which raises it in the caller's thread
+            LOG.exception("the engine ended")
+            self._failure = error
+
+    # --- work -----------------------------------------------------------------------------------------------------------------
+
+    def cycle(self) -> Report:
+        """Do one cycle now and give its report. Not while `run` or `start` is at work."""
+        self.open()
+        return self._one(Tick(0.0, 0, ""))
+
+    def wake(self, reason: str) -> None:
+        """Ask for a cycle now, from any thread; the rate is limited."""
+        self._schedule.wake(reason)
+
+    def reload(self, config: Config, timeout: float | None = None) -> None:
+        """Change to another configuration between two cycles, and read again what plugins keep in files, such as policies.
+
+        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While the engine runs in
+        a thread, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
+        """
+        if self._thread is None or threading.current_thread() is self._thread:
+            self._change_to(config)
+            return
+        with self._reloaded:
+            self.request_reload(lambda: config)
+            if timeout is not None:
+                if not self._reloaded.wait_for(lambda: self._pending is None, timeout):
+                    raise MomError("the engine did not take the new configuration in time", hint="it will with the next cycle")
+                if self._reload_result is not None:
+                    raise self._reload_result
+
+    def request_reload(self, load: Callable[[], Config]) -> None:
+        """Like `reload`, but only noted, for signal handlers: `load` is called before the next cycle, which is at once. Errors are logged."""
+        self._pending = load
+        self._schedule.wake("reload")
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The hypervisor in use. Only while the engine is open."""
+        return self._opened().plugins.hypervisor
+
+    @property
+    def plugins(self) -> PluginSet:
+        """The plugins in use. Only while the engine is open."""
+        return self._opened().plugins
+
+    @property
+    def ledger_entries(self) -> int:
+        """How many changes could be put back now."""
+        return 0 if self._ledger is None else len(self._ledger.entries)
+
+    def problems(self) -> list[Standing]:
+        """The problems that stand now, with how often and since when."""
+        return self._problems.standing()
+
+    # --- inside ---------------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> Cycle:
+        if self._cycle is None:
+            raise MomError("the engine is not open", hint="call open(), or use it in a with statement")
+        return self._cycle
+
+    def _one(self, tick: Tick) -> Report:
+        self._number += 1
+        self._skipped += tick.skipped
+        report = self._opened().run(self._number, tick, self._skipped)
+        self.report = report
+        self._problems.note(report.problems, report.number, report.time)
+        if self._on_report is not None:
+            self._on_report(report)
+        return report
+
+    def _use(self, config: Config, rebuilt: Rebuilt) -> None:
+        assert self._ledger is not None  # noqa: S101  # open() has read it before any plugin was built
+        for commit in rebuilt.commits:
+            commit()
+        self.config = config
+        self._schedule.change(config.interval)
+        self._history = deque(self._history, maxlen=max(1, config.history - 1))
+        name = platform.node() or "host"
+        properties: Mapping[str, Value] = {"name": name, "interval": config.interval}
+        self._cycle = Cycle(
+            plugins=rebuilt.plugins,
+            ledger=self._ledger,
+            history=self._history,
+            enforce=config.mode == "enforce",
+            clock=self._clock,
+            stopping=self._stopping,
+            host_properties=properties,
+            collector=Collector(rebuilt.plugins),
+        )
+
+    def _reload_if_asked(self) -> None:
+        load = self._pending
+        if load is None:
+            return
+        error: MomError | None = None
+        try:
+            self._change_to(load())
+        except MomError as refused:
+            error = refused
+            LOG.error("the new configuration is refused, the old one stays in force: %s", refused)
+        with self._reloaded:
+            if self._pending is load:
+                self._pending = None
+            self._reload_result = error
+            self._reloaded.notify_all()
+
+    def _change_to(self, config: Config) -> None:
+        old = self._opened()
+        fixed = ("state_directory", "run_directory")
+        for name in fixed:
+            if getattr(config, name) != getattr(self.config, name):
+                raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
+        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins)
+        self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
+        self._use(config, rebuilt)
+        for name in close_plugins(rebuilt.left_over, 1.0):
+            LOG.warning("plugin %s did not end; it is left behind", name)
+        LOG.info("the new configuration is in force: %s", ", ".join(config.plugins) or "no plugins")
+
+    def _put_back_what_leaves(self, old: PluginSet, rebuilt: Rebuilt, *, observe: bool) -> None:
+        """Controls that nobody applies from now on go back to what they were; in observe mode, all of them."""
+        assert self._ledger is not None  # noqa: S101  # the engine is open
+        staying = {} if observe else rebuilt.plugins.declarations.controls
+        leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}
+        if leaving:
+            self._log_restored(restore(old, self._ledger, self.config.stop_timeout, leaving))
+
+    def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.status not in {Status.APPLIED, Status.UNCHANGED}:
+                decision = outcome.decision
+                LOG.warning("%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
+        LOG.info("put back %d of %d changes", sum(o.status in {Status.APPLIED, Status.UNCHANGED} for o in outcomes), len(outcomes))
+
+
+__all__ = ["Engine", "Plugin"]

@@ -1,0 +1,94 @@
+"""Puts back what stands in the ledger, through the plugins that know how, and says what came of each entry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+
+from mom_core.engine.control import match_outcomes
+from mom_core.errors import LedgerError
+from mom_core.ledger import Key, Ledger
+from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status
+from mom_core.plugins.invoker import describe
+from mom_core.plugins.registry import Plugin, PluginSet
+
+LOG = logging.getLogger("mom.restore")
+
+ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
+"""Outcomes after which an entry has nothing left to say."""
+
+SOURCE = Source("restore")
+
+
+def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None) -> list[Outcome]:
+    """Put back what the ledger holds, all plugins at the same time; what has ended leaves the ledger.
+
+    :param seconds: how long to wait at most; what is not put back by then stays in the ledger, for the next attempt
+    :param only: the entries that are meant, by entity id and control; all of them when it is left out
+    :return: an outcome for each entry; a decision's value there is what should stand again
+    """
+    entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
+    until = time.monotonic() + seconds
+    outcomes: list[Outcome] = []
+    begun = []
+    for name in dict.fromkeys(entry.plugin for entry in entries):
+        share = tuple(entry for entry in entries if entry.plugin == name)
+        plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
+        if plugin is None or "mom_restore" not in plugin.hooks:
+            outcomes.extend(_failed(share, f"the plugin {name} is not enabled"))
+        else:
+            begun.append((plugin, share))
+    calls = []
+    for plugin, share in begun:
+        plugin.lane.forgive()
+        # A call that mom gave up on may still be changing things; only when it is over can they be put back.
+        free = plugin.lane.wait_until_free(until)
+        work = plugin.work("mom_restore", hypervisor=plugins.hypervisor, entries=share)
+        calls.append((plugin, share, plugin.lane.begin("mom_restore", work) if free else None))
+    problems: list[Problem] = []
+    for plugin, share, call in calls:
+        if call is None:
+            outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
+            continue
+        answer = plugin.lane.finish(call, until=until)
+        if answer.error is not None:
+            outcomes.extend(_failed(share, describe(answer.error)))
+        else:
+            outcomes.extend(_matched(plugin, share, answer.value, problems))
+    for problem in problems:
+        LOG.warning("%s: %s", problem.source, problem.message)
+    forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])
+    return outcomes
+
+
+def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
+    """End entries, and only log it when the disk does not take that: they would be found ended at the next attempt too."""
+    try:
+        ledger.forget(keys)
+    except LedgerError as error:
+        LOG.error("%s", error)
+
+
+def forget_gone(ledger: Ledger, snapshot: Snapshot) -> list[LedgerEntry]:
+    """End the entries of guests that are gone or were started anew since, and return them. Call it only when the list of guests is known."""
+    gone = []
+    for entry in ledger.entries.values():
+        guest = snapshot.guests.get(entry.entity.id)
+        if entry.entity.id != snapshot.host.entity.id and (guest is None or guest.incarnation != entry.incarnation):
+            gone.append(entry)
+    if gone:
+        forget(ledger, [(entry.entity.id, entry.control) for entry in gone])
+    return gone
+
+
+def _decision(entry: LedgerEntry) -> Decision:
+    return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
+
+
+def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
+    return [Outcome(_decision(entry), None, None, Status.FAILED, reason) for entry in entries]
+
+
+def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object, problems: list[Problem]) -> list[Outcome]:
+    return match_outcomes([_decision(entry) for entry in entries], answer, plugin, "mom_restore", problems)

@@ -1,0 +1,144 @@
+"""What stands between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, and it is said why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from mom_core.context import Declarations
+from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
+from mom_core.units import Unit
+
+REVIEWER = "core"
+
+_FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
+"""Units whose controls may have a fraction; the others are cut to an integer, towards zero."""
+
+
+def review(
+    snapshot: Snapshot, proposals: Iterable[tuple[str, Iterable[object]]], declarations: Declarations
+) -> tuple[list[Decision], list[Revision], list[Problem]]:
+    """The core's own review, the first of all.
+
+    :param proposals: each evaluator's name with what it returned, in the YAML order: the first decision on a control wins
+    :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why, and the problems
+        that evaluators reported or that their answers are
+    """
+    kept: dict[tuple[str, str], tuple[str, Decision]] = {}
+    revisions: list[Revision] = []
+    problems: list[Problem] = []
+    for plugin, items in proposals:
+        for item in items:
+            if isinstance(item, Problem):
+                problems.append(item)
+                continue
+            if not isinstance(item, Decision) or not isinstance(item.entity, Entity):
+                problems.append(Problem(Source(plugin), f"mom_evaluate returned a {type(item).__name__} where a Decision belongs"))
+                continue
+            decision = item if item.source.name else replace(item, source=Source(plugin))
+            checked = check(snapshot, decision, declarations)
+            if checked is not decision:
+                revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
+                if revisions[-1].after is None:
+                    continue
+                decision = revisions[-1].after
+            key = (decision.entity.id, decision.control)
+            winner = kept.get(key)
+            if winner is None:
+                kept[key] = (plugin, decision)
+            elif winner[0] == plugin:
+                kept[key] = (plugin, decision)
+                revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
+            else:
+                revisions.append(Revision(decision, None, f"the plugin {winner[0]} comes before {plugin} and decided it too", REVIEWER))
+    return [decision for _, decision in kept.values()], revisions, problems
+
+
+def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
+    """The decision itself if there is nothing to change, or the revision that it needs."""
+    spec = declarations.controls.get(decision.control)
+    if spec is None:
+        return _dropped(decision, "no enabled plugin has this control")
+    reason = _not_now(snapshot, decision, spec)
+    if reason:
+        return _dropped(decision, reason)
+    value, reason = bounded(decision.value, spec)
+    if value is None:
+        return _dropped(decision, reason)
+    if reason:
+        return Revision(decision, replace(decision, value=value), reason, REVIEWER)
+    if value == decision.value and type(value) is type(decision.value):
+        return decision
+    return Revision(decision, replace(decision, value=value), "cut to a whole number", REVIEWER)
+
+
+def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
+    if decision.entity.scope is not spec.scope:
+        return f"it is a control of the {spec.scope}"
+    if spec.scope is Scope.HOST:
+        return ""
+    guest = snapshot.guests.get(decision.entity.id)
+    if guest is None:
+        return "there is no such guest"
+    return guest.blocked.get(decision.control, "") or guest.blocked.get("*", "")
+
+
+def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
+    """The value as the control takes it, and what had to be changed; None as value when it makes no sense at all."""
+    if spec.unit is Unit.TEXT:
+        return (value, "") if isinstance(value, str) else (None, f"{printable(repr(value), 60)} is no text")
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None, f"{printable(repr(value), 60)} is no finite number"
+    number = value if spec.unit in _FRACTIONAL else int(value)
+    if spec.minimum is not None and number < spec.minimum:
+        return _as(number, spec.minimum), f"below the control's minimum of {spec.minimum:g} {spec.unit}"
+    if spec.maximum is not None and number > spec.maximum:
+        return _as(number, spec.maximum), f"above the control's maximum of {spec.maximum:g} {spec.unit}"
+    return number, ""
+
+
+def _as(number: float, bound: float) -> float:
+    """The bound in the type of the number."""
+    return int(bound) if isinstance(number, int) else float(bound)
+
+
+def apply_revisions(
+    decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
+) -> tuple[list[Decision], list[Revision], list[Problem]]:
+    """What is left after a plugin's reviewer, with only the revisions that make sense: on a decision that stands, and within bounds."""
+    standing = {(decision.entity.id, decision.control): decision for decision in decisions}
+    accepted: list[Revision] = []
+    problems: list[Problem] = []
+    for item in revisions:
+        complaint = _complaint(item, standing)
+        if complaint or not isinstance(item, Revision):
+            problems.append(Problem(Source(plugin), f"mom_review: {complaint}"))
+            continue
+        revision = replace(item, reviewer=plugin)
+        key = (revision.before.entity.id, revision.before.control)
+        after = revision.after
+        if after is not None:
+            checked = check(snapshot, after, declarations)
+            after = checked.after if isinstance(checked, Revision) else checked
+        accepted.append(replace(revision, after=after))
+        if after is None:
+            del standing[key]
+        else:
+            standing[key] = after
+    return list(standing.values()), accepted, problems
+
+
+def _complaint(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
+    if not isinstance(item, Revision) or not isinstance(item.before, Decision):
+        return f"it returned a {type(item).__name__} where a Revision belongs"
+    key = (item.before.entity.id, item.before.control)
+    if standing.get(key) != item.before:
+        return f"it revises a decision on {item.before.control} of {item.before.entity} that does not stand"
+    if item.after is not None and (item.after.entity.id, item.after.control) != key:
+        return "a revision may change a decision's value, not what it is about"
+    return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} gives no reason"
+
+
+def _dropped(decision: Decision, reason: str) -> Revision:
+    return Revision(decision, None, reason, REVIEWER)

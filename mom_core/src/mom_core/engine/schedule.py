@@ -1,0 +1,76 @@
+"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when somebody wakes the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+SHORTEST_GAP_SECONDS = 0.5
+"""Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped, and a flood of
+events costs at most two cycles a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One due cycle: how late it begins (seconds), how many scheduled ones were left out before it, and who woke it (empty: the clock)."""
+
+    lag: float
+    skipped: int
+    woken_by: str
+
+
+class Schedule:
+    """Cycles at `start + n * interval` of the monotonic clock.
+
+    A cycle that takes longer than the interval makes the next one late, or leaves some out; they never pile up, and the grid does not drift.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self._next = time.monotonic()
+        self._last_begin = float("-inf")
+        self._condition = threading.Condition()
+        self._reason = ""
+        self._stopped = False
+
+    def wake(self, reason: str) -> None:
+        """Make a cycle due now. Any thread; several before the cycle begins are one."""
+        with self._condition:
+            self._reason = self._reason or reason
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Make `wait` return None from now on."""
+        with self._condition:
+            self._stopped = True
+            self._condition.notify_all()
+
+    def change(self, interval: float) -> None:
+        """Use another interval, on a grid that begins now."""
+        with self._condition:
+            if interval != self.interval:
+                self.interval = interval
+                self._next = time.monotonic() + interval
+                self._condition.notify_all()
+
+    def wait(self) -> Tick | None:
+        """Sleep until a cycle is due; None when stopped."""
+        with self._condition:
+            while not self._stopped:
+                now = time.monotonic()
+                due = min(self._next, self._last_begin + SHORTEST_GAP_SECONDS) if self._reason else self._next
+                if now >= due:
+                    return self._begin(now)
+                self._condition.wait(due - now)
+            return None
+
+    def _begin(self, now: float) -> Tick:
+        self._last_begin = now
+        reason, self._reason = self._reason, ""
+        if now < self._next:
+            return Tick(0.0, 0, reason)
+        lag = now - self._next
+        skipped = int(lag / self.interval)
+        self._next += (skipped + 1) * self.interval
+        return Tick(lag - skipped * self.interval, skipped, "")

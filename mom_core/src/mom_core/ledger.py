@@ -1,0 +1,145 @@
+"""What mom changed and what stood there before: on disk before it is changed, so that it can be put back also after a crash."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mom_core.errors import LedgerError
+from mom_core.files import replace_file
+from mom_core.model import Entity, LedgerEntry, Scope, Value
+
+LOG = logging.getLogger("mom.ledger")
+
+VERSION = 1
+"""The format's version. A ledger of a later version is refused, not guessed at."""
+
+Key = tuple[str, str]
+"""An entity's id and a control."""
+
+
+class Ledger:
+    """The entries, in memory and in one JSON file that is replaced atomically.
+
+    The file holds `{"version": 1, "crc32": …, "entries": […]}`; the checksum is over the entries' compact JSON text, so a file that
+    was damaged is noticed. Such a file is set aside under another name, and `damage` says so until the next start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage = ""
+        self.write_error = ""
+        self._entries: dict[Key, LedgerEntry] = {}
+
+    @classmethod
+    def open(cls, directory: Path) -> Ledger:
+        """The ledger in that folder, which is made if need be; empty when there is none yet.
+
+        Raises `LedgerError` when it cannot be read at all (no permission, a later version).
+        """
+        ledger = cls(directory / "ledger.json")
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            text = ledger.path.read_bytes()
+        except FileNotFoundError:
+            return ledger
+        except OSError as error:
+            raise LedgerError(f"cannot read the ledger {ledger.path}: {error.strerror}", hint="run as root, or set state_directory") from error
+        try:
+            ledger._entries = _parse(text)
+        except _LaterVersionError as error:
+            raise LedgerError(f"the ledger {ledger.path} was written by a later mom: {error}", hint="upgrade, or restore with that one") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            ledger._set_aside(str(error))
+        return ledger
+
+    @property
+    def entries(self) -> Mapping[Key, LedgerEntry]:
+        """All entries by entity id and control. Not to be changed by the caller."""
+        return self._entries
+
+    def record(self, entries: Iterable[LedgerEntry]) -> None:
+        """Note these entries, durably, before their controls are changed.
+
+        An entry that stands already keeps its `before`, `time` and owner; only what is about to be applied is brought up to date.
+        Raises `LedgerError`, and keeps nothing of it, when the file cannot be written.
+        """
+        changed = dict(self._entries)
+        for entry in entries:
+            old = self._entries.get((entry.entity.id, entry.control))
+            if old is not None and old.incarnation == entry.incarnation:
+                entry = LedgerEntry(old.entity, old.control, old.before, entry.applied, old.plugin, old.time, old.incarnation)  # noqa: PLW2901  # the same entry, merged
+            changed[entry.entity.id, entry.control] = entry
+        self._write(changed)
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written."""
+        gone = set(keys)
+        if gone & self._entries.keys():
+            self._write({key: entry for key, entry in self._entries.items() if key not in gone})
+
+    def _write(self, entries: dict[Key, LedgerEntry]) -> None:
+        if entries == self._entries and not self.write_error:
+            return
+        body = json.dumps([_as_json(entry) for entry in entries.values()], separators=(",", ":"))
+        text = f'{{"version":{VERSION},"crc32":{zlib.crc32(body.encode())},"entries":{body}}}\n'
+        try:
+            replace_file(self.path, text, durable=True)
+        except OSError as error:
+            self.write_error = f"cannot write the ledger {self.path}: {error.strerror}"
+            raise LedgerError(self.write_error, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
+        self.write_error = ""
+        self._entries = entries
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self.path.with_name(f"ledger.damaged-{time.time_ns()}.json")
+        try:
+            self.path.rename(aside)
+        except OSError as error:
+            raise LedgerError(f"the ledger {self.path} is damaged ({reason}) and cannot be set aside: {error.strerror}") from error
+        self.damage = f"the ledger was damaged ({reason}) and set aside as {aside}: what it held is not put back by itself"
+        LOG.error("%s", self.damage)
+
+
+class _LaterVersionError(Exception):
+    """The file's version is not one of ours."""
+
+
+def _parse(text: bytes) -> dict[Key, LedgerEntry]:
+    content: Any = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+        raise ValueError("it is no ledger")
+    if content["version"] > VERSION:
+        raise _LaterVersionError(f"format {content['version']}")
+    body = json.dumps(content["entries"], separators=(",", ":"))
+    if zlib.crc32(body.encode()) != content["crc32"]:
+        raise ValueError("its checksum is wrong")
+    entries = [_from_json(record) for record in content["entries"]]
+    return {(entry.entity.id, entry.control): entry for entry in entries}
+
+
+def _as_json(entry: LedgerEntry) -> dict[str, Value]:
+    entity = entry.entity
+    return {
+        "scope": entity.scope.value,
+        "id": entity.id,
+        "name": entity.name,
+        "control": entry.control,
+        "before": entry.before,
+        "applied": entry.applied,
+        "plugin": entry.plugin,
+        "time": entry.time,
+        "incarnation": entry.incarnation,
+    }
+
+
+def _from_json(record: dict[str, Any]) -> LedgerEntry:
+    entity = Entity(Scope(record["scope"]), record["id"], record["name"])
+    return LedgerEntry(
+        entity, record["control"], record["before"], record["applied"], record["plugin"], float(record["time"]), record["incarnation"]
+    )

@@ -1,0 +1,219 @@
+"""Calls plugins so that none can harm another: a thread for each, a deadline for each call, never two calls at once, back-off for the sick."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from mom_core.errors import DeadlineExceeded
+from mom_core.model import PluginReport, PluginState, printable
+
+LOG = logging.getLogger("mom.plugins")
+
+FAILURES_BEFORE_SET_ASIDE = 3
+"""Failures of one hook in a row before it is left out for a while. One or two may be bad luck (a restart in between); more are a state."""
+
+FIRST_RETRY_SECONDS = 5.0
+"""How long a hook is left out at first: about one cycle at the default interval, so a short trouble costs little."""
+
+LONGEST_RETRY_SECONDS = 60.0
+"""Back-off doubles up to this: an operator who cured the trouble sees the plugin back within a minute."""
+
+_SLICE_SECONDS = 0.05
+"""How often somebody who waits for a slow plugin looks whether everything is to stop."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call under way or done: either `result` or `error` is meaningful once `done` is set."""
+
+    hook: str
+    work: Callable[[], object]
+    deadline: float
+    began: float = field(default_factory=time.monotonic)
+    done: threading.Event = field(default_factory=threading.Event)
+    result: object = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    abandoned: bool = False
+
+
+class Answer(NamedTuple):
+    """What came of a call: a value, or the error instead."""
+
+    value: object
+    error: BaseException | None
+
+
+@dataclass(slots=True)
+class _Health:
+    """How one hook of one plugin has fared lately."""
+
+    in_a_row: int = 0
+    retry_at: float = 0.0
+
+
+class Lane:
+    """One plugin's own thread, and the record of how its calls went. Used from the engine's thread only, except where said.
+
+    :param plugin: its name in YAML
+    :param deadline: seconds that a call may take unless the caller says otherwise
+    :param stopping: set when everything is to end: nobody waits for this plugin any longer than it takes to notice
+    """
+
+    def __init__(self, plugin: str, deadline: float, stopping: threading.Event | None = None) -> None:
+        self.plugin = plugin
+        self.deadline = deadline
+        self._stopping = stopping or threading.Event()
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._current: Call | None = None
+        self._health: dict[str, _Health] = {}
+        self._durations: dict[str, float] = {}
+        self._calls = 0
+        self._failures = 0
+        self._last_error = ""
+
+    @property
+    def hung(self) -> bool:
+        """Whether a call that was given up on has not come back yet."""
+        return self._current is not None and self._current.abandoned and not self._current.done.is_set()
+
+    def why_not(self, hook: str) -> str:
+        """Why this hook cannot be called now, or an empty text."""
+        if self.hung and self._current is not None:
+            return f"its call of {self._current.hook} has not come back"
+        health = self._health.get(hook)
+        if health is not None and health.retry_at > time.monotonic():
+            return f"it failed {health.in_a_row} times in a row and is tried again in {health.retry_at - time.monotonic():.0f} s"
+        return ""
+
+    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None) -> Call | None:
+        """Start a call in the plugin's thread; None if the plugin is hung or set aside."""
+        if self.why_not(hook):
+            return None
+        self._reap()
+        call = Call(hook, work, self.deadline if deadline is None else deadline)
+        self._current = call
+        self._calls += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=f"mom-{self.plugin}", daemon=True)
+            self._thread.start()
+        self._queue.put(call)
+        return call
+
+    def finish(self, call: Call, *, until: float | None = None) -> Answer:
+        """Wait for a call; its error is `DeadlineExceeded` when it took too long, else what the plugin raised.
+
+        :param until: monotonic time at which to give up at the latest, instead of the call's own deadline; then a stop does not cut it short
+        """
+        limit = call.began + call.deadline if until is None else until
+        while not call.done.wait(max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))):
+            stopping = until is None and self._stopping.is_set()
+            if not stopping and time.monotonic() < limit:
+                continue
+            call.abandoned = True
+            text = f"{call.hook} was left behind because mom stops"
+            if not stopping:
+                text = f"{call.hook} did not answer within {limit - call.began:.3g} s"
+                self._failed(call.hook, text)
+            return Answer(None, DeadlineExceeded(text))
+        self._durations[call.hook] = self._durations.get(call.hook, 0.0) + call.seconds
+        self._current = None
+        if call.error is not None:
+            self._failed(call.hook, describe(call.error))
+            return Answer(None, call.error)
+        self._health.pop(call.hook, None)
+        return Answer(call.result, None)
+
+    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None) -> object:
+        """Begin and finish in one, and raise what went wrong; `DeadlineExceeded` also if the plugin is hung or set aside."""
+        call = self.begin(hook, work, deadline)
+        if call is None:
+            raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
+        answer = self.finish(call)
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def wait_until_free(self, until: float) -> bool:
+        """Whether an abandoned call has come back by the monotonic time `until`."""
+        current = self._current
+        if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
+            return False
+        self._reap()
+        return True
+
+    def forgive(self) -> None:
+        """Forget failures, so that the next call is made whatever went before: putting things back is always tried."""
+        self._health.clear()
+
+    def close(self, until: float) -> bool:
+        """End the thread; whether it ended by the monotonic time `until`. A hung thread is left behind: it is a daemon."""
+        if self._thread is None:
+            return True
+        self._queue.put(None)
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def report(self) -> PluginReport:
+        """How the plugin is; starts the next cycle's durations afresh."""
+        now = time.monotonic()
+        durations, self._durations = self._durations, {}
+        waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
+        if self.hung:
+            state = PluginState.HUNG
+        elif waiting:
+            state = PluginState.SET_ASIDE
+        elif any(health.in_a_row for health in self._health.values()):
+            state = PluginState.FAILING
+        else:
+            state = PluginState.OK
+        return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
+
+    def _reap(self) -> None:
+        """Take note of an abandoned call that has come back since."""
+        if self._current is not None and self._current.done.is_set():
+            if self._current.abandoned:
+                LOG.warning("plugin %s: the call of %s came back after %.1f s", self.plugin, self._current.hook, self._current.seconds)
+            self._current = None
+
+    def _failed(self, hook: str, error: str) -> None:
+        self._failures += 1
+        self._last_error = error
+        health = self._health.setdefault(hook, _Health())
+        health.in_a_row += 1
+        if health.in_a_row >= FAILURES_BEFORE_SET_ASIDE:
+            delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (health.in_a_row - FAILURES_BEFORE_SET_ASIDE))
+            health.retry_at = time.monotonic() + delay
+
+    def _serve(self) -> None:
+        """The thread: one call after the other, whatever they raise."""
+        while (call := self._queue.get()) is not None:
+            began = time.monotonic()
+            try:
+                call.result = call.work()
+            except BaseException as error:  # noqa: BLE001  # containment is what this thread is for; SystemExit of a plugin included
+                call.error = error
+            call.seconds = time.monotonic() - began
+            call.done.set()
+
+
+def call_together(lanes: Sequence[tuple[Lane, Callable[[], object]]], hook: str) -> list[tuple[Lane, Answer]]:
+    """Call one hook of several plugins at the same time; each lane with its answer, in the order given.
+
+    A lane that is hung or set aside is left out: that was reported when it happened.
+    """
+    begun = [(lane, lane.begin(hook, work)) for lane, work in lanes]
+    return [(lane, lane.finish(call)) for lane, call in begun if call is not None]
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one printable line."""
+    text = str(error)
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)

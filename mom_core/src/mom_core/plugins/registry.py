@@ -1,0 +1,352 @@
+"""Turns a configuration into plugins that work: constructed, checked against the hook specifications, declared and set up, or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import pluggy
+
+from mom_core import hookspecs
+from mom_core.context import Declarations, PluginContext
+from mom_core.errors import MomError, PluginError, PluginErrors
+from mom_core.hypervisor import Hypervisor
+from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
+from mom_core.plugins.invoker import Lane, describe
+from mom_core.units import Unit
+
+if TYPE_CHECKING:
+    from mom_core.config import Config, ConfiguredPlugin
+
+LOG = logging.getLogger("mom.plugins")
+
+Spec = TypeVar("Spec", FieldSpec, ControlSpec)
+
+SETUP_SECONDS = 10.0
+"""How long a constructor or `mom_setup` may take. Long enough for a TLS connection to a slow peer, short enough for an operator who waits."""
+
+
+@dataclass(slots=True, eq=False)
+class Plugin:
+    """A plugin at work: its instance, its thread, and its hooks by name."""
+
+    configured: ConfiguredPlugin
+    context: PluginContext
+    lane: Lane
+    instance: object = None
+    hooks: Mapping[str, Callable[[Mapping[str, object]], object]] = field(default_factory=dict)
+    fields: Mapping[Scope, Mapping[str, Unit]] = field(default_factory=dict)
+    controls: Mapping[str, ControlSpec] = field(default_factory=dict)
+    field_specs: tuple[FieldSpec, ...] = ()
+    policies: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name in YAML."""
+        return self.configured.name
+
+    def error(self, message: str, hint: str = "") -> PluginError:
+        """An error that names this plugin and its distribution."""
+        loaded = self.configured.loaded
+        hint = hint or f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
+        text = f"plugin {self.name} of {loaded.distribution} {loaded.version}: {message}"
+        return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
+
+    def work(self, hook: str, **arguments: object) -> Callable[[], object]:
+        """The hook's call, ready to be made in the plugin's thread; a generator is run to its end there too."""
+        function = self.hooks[hook]
+        return lambda: _complete(function(arguments))
+
+
+def _complete(result: object) -> object:
+    """A result that needs no more of the plugin's code to be read: its deadline covers all of it."""
+    if isinstance(result, Iterator):
+        return list(result)
+    return dict(result) if isinstance(result, Mapping) and type(result) is not dict else result
+
+
+class NoHypervisor:
+    """Stands in when no enabled plugin provides a hypervisor: a host without guests, whose own memory can still be managed."""
+
+    uri = "none"
+
+    def guests(self) -> list[Guest]:
+        """No guests."""
+        return []
+
+
+@dataclass(slots=True)
+class PluginSet:
+    """All enabled plugins, in the YAML order, set up together."""
+
+    plugins: tuple[Plugin, ...]
+    declarations: Declarations
+    hypervisor: Hypervisor
+    hypervisor_owner: Plugin | None
+
+    def having(self, hook: str) -> list[Plugin]:
+        """The plugins that implement a hook, in the YAML order."""
+        return [plugin for plugin in self.plugins if hook in plugin.hooks]
+
+    def owner(self, control: str) -> Plugin | None:
+        """The plugin that applies a control."""
+        name = self.declarations.control_owners.get(control)
+        return next((plugin for plugin in self.plugins if plugin.name == name), None)
+
+    def close(self, seconds: float) -> list[str]:
+        """Tear all plugins down at the same time; the names of those that did not end within so many seconds."""
+        return close_plugins(self.plugins, seconds)
+
+
+def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
+    """Tear these plugins down at the same time and end their threads; the names of those that did not end in time."""
+    until = time.monotonic() + seconds
+    begun = []
+    for plugin in plugins:
+        plugin.lane.forgive()
+        if "mom_teardown" in plugin.hooks:
+            begun.append((plugin, plugin.lane.begin("mom_teardown", plugin.work("mom_teardown"))))
+    for plugin, call in begun:
+        error = plugin.lane.finish(call, until=until).error if call is not None else None
+        if error is not None:
+            LOG.warning("plugin %s: mom_teardown: %s", plugin.name, describe(error))
+    return [plugin.name for plugin in plugins if not plugin.lane.close(until)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Plugins that are ready to take over: call `commit`, use `plugins`, then close `left_over`."""
+
+    plugins: PluginSet
+    left_over: tuple[Plugin, ...]
+    commits: tuple[Callable[[], None], ...]
+
+
+def build_plugins(
+    config: Config, wake: Callable[[str], None], stopping: threading.Event | None = None, previous: PluginSet | None = None
+) -> Rebuilt:
+    """Construct, check, declare and set up the plugins of a configuration.
+
+    :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
+    :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
+    :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
+    """
+    kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
+    before = [(p.context, p.context.declarations, p.context.interval, p.context.guest_settings) for p in kept.values()]
+    fresh: list[Plugin] = []
+    try:
+        plugins: list[Plugin] = []
+        errors: list[PluginError] = []
+        for configured in config.plugins.values():
+            plugin = kept.get(configured.name)
+            if plugin is None:
+                plugin = _new(configured, config, wake, stopping)
+                fresh.append(plugin)
+                _guarded(errors, plugin, _construct)
+            plugins.append(plugin)
+        _raise_all(errors)
+        for plugin in fresh:
+            _guarded(errors, plugin, _declare)
+        _raise_all(errors)
+        declarations = _join(plugins, errors)
+        _raise_all(errors)
+        for plugin in plugins:
+            plugin.context.declarations = declarations
+            plugin.context.interval = config.interval
+            plugin.context.guest_settings = config.guest_settings(plugin.name)
+        for plugin in fresh:
+            _guarded(errors, plugin, _set_up)
+        commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
+        _raise_all(errors)
+        hypervisor, owner = _find_hypervisor(plugins)
+    except BaseException:
+        close_plugins(fresh, 1.0)
+        for context, declarations, interval, guest_settings in before:
+            context.declarations, context.interval, context.guest_settings = declarations, interval, guest_settings
+        raise
+    left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
+    return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner), left_over, tuple(commits))
+
+
+def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
+    """The hooks of a plugin by name, each as a function of a mapping of all arguments.
+
+    Raises `MomError` for a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper.
+    """
+    specs = pluggy.PluginManager(hookspecs.PROJECT)
+    specs.add_hookspecs(hookspecs)
+    known = [attribute for attribute in vars(hookspecs) if attribute.startswith("mom_")]
+    for attribute in dir(plugin_class):
+        if not attribute.startswith("mom_"):
+            continue
+        if attribute not in known:
+            close = difflib.get_close_matches(attribute, known, 1)
+            raise MomError(f"there is no hook {attribute}", hint=f"did you mean {close[0]}?" if close else "see mom_core.hookspecs")
+        if not hasattr(getattr(plugin_class, attribute), "mom_impl"):
+            raise MomError(f"{attribute} is not marked as a hook", hint="put @hookimpl above it")
+    try:
+        specs.register(instance, name)
+    except pluggy.PluginValidationError as error:
+        raise MomError(" ".join(str(error).split()), hint="compare its arguments with mom_core.hookspecs") from error
+    hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
+    for hook in known:
+        for implementation in getattr(specs.hook, hook).get_hookimpls():
+            if implementation.hookwrapper or implementation.wrapper:
+                raise MomError(f"{hook} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
+            hooks[hook] = _adapted(implementation.function, tuple(implementation.argnames))
+    return hooks
+
+
+def _adapted(function: Callable[..., object], names: tuple[str, ...]) -> Callable[[Mapping[str, object]], object]:
+    return lambda arguments: function(*[arguments[name] for name in names])
+
+
+def _same(plugin: Plugin, config: Config) -> bool:
+    new = config.plugins.get(plugin.name)
+    context = plugin.context
+    return (
+        new is not None
+        and new.loaded.plugin_class is plugin.configured.loaded.plugin_class
+        and new.settings == plugin.configured.settings
+        and (context.root, context.state_directory, context.run_directory) == (config.root, config.state_directory, config.run_directory)
+    )
+
+
+def _new(configured: ConfiguredPlugin, config: Config, wake: Callable[[str], None], stopping: threading.Event | None) -> Plugin:
+    context = PluginContext(
+        name=configured.name,
+        root=config.root,
+        state_directory=config.state_directory,
+        run_directory=config.run_directory,
+        interval=config.interval,
+        guest_settings=config.guest_settings(configured.name),
+        wake=wake,
+    )
+    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping))
+
+
+def _guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> None:
+    try:
+        step(plugin)
+    except PluginError as error:
+        errors.append(error)
+
+
+def _raise_all(errors: list[PluginError]) -> None:
+    if errors:
+        raise errors[0] if len(errors) == 1 else PluginErrors(errors)
+
+
+def _called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
+    """Call something at start-up, with whatever goes wrong as a `PluginError`."""
+    try:
+        return plugin.lane.call(hook, work, seconds)
+    except MomError as error:
+        raise plugin.error(f"{what}: {error.message}", error.hint) from error
+    except BaseException as error:  # containment: a plugin may raise anything, and the operator wants its name rather than a traceback
+        LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
+        raise plugin.error(f"{what}: {describe(error)}") from error
+
+
+def _construct(plugin: Plugin) -> None:
+    loaded = plugin.configured.loaded
+    made = lambda: loaded.plugin_class(plugin.configured.settings, plugin.context)  # noqa: E731  # one expression, called in the plugin's thread
+    plugin.instance = _called(plugin, "constructor", made, "its constructor failed", SETUP_SECONDS)
+    try:
+        plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance, plugin.name)
+    except MomError as error:
+        raise plugin.error(error.message, error.hint) from error
+
+
+def _declare(plugin: Plugin) -> None:
+    specs = _declared(plugin, "mom_fields", FieldSpec)
+    plugin.field_specs = tuple(specs)
+    plugin.fields = {scope: {spec.name: spec.unit for spec in specs if spec.scope is scope} for scope in Scope}
+    controls = _declared(plugin, "mom_controls", ControlSpec)
+    plugin.controls = {spec.name: spec for spec in controls}
+    if len(plugin.controls) < len(controls):
+        raise plugin.error("mom_controls declares a control twice")
+    if controls and not {"mom_control", "mom_restore"} <= plugin.hooks.keys():
+        raise plugin.error("it declares controls but lacks mom_control or mom_restore", "what mom changes must be put back: implement both")
+    if "mom_policies" in plugin.hooks:
+        policies = _called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.lane.deadline)
+        if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
+            raise plugin.error("mom_policies must return a mapping of policy name to text")
+        plugin.policies = dict(policies)
+
+
+def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
+    if hook not in plugin.hooks:
+        return []
+    answer = _called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.lane.deadline)
+    specs = list(answer) if isinstance(answer, Iterable) else [answer]
+    for spec in specs:
+        if not isinstance(spec, kind):
+            raise plugin.error(f"{hook} must return {kind.__name__} objects, not {type(spec).__name__}")
+        if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not spec.name.isidentifier():
+            raise plugin.error(f"{hook}: {spec!r:.200} needs a name that is an identifier, a Unit and a Scope")
+    return specs
+
+
+def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
+    fields: dict[tuple[Scope, str], FieldSpec] = {}
+    controls: dict[str, ControlSpec] = {}
+    owners: dict[str, str] = {}
+    policies: dict[str, str] = {}
+    for plugin in plugins:
+        for spec in plugin.field_specs:
+            other = fields.setdefault((spec.scope, spec.name), spec)
+            if other.unit is not spec.unit:
+                errors.append(plugin.error(f"it declares the field {spec.name} in {spec.unit}, another plugin in {other.unit}"))
+        for name, control in plugin.controls.items():
+            if name in owners:
+                both = f"the control {name} is declared by the plugins {owners[name]} and {plugin.name}"
+                errors.append(plugin.error(both, "enable only one of them"))
+            owners.setdefault(name, plugin.name)
+            controls.setdefault(name, control)
+        for name, text in plugin.policies.items():
+            if policies.setdefault(name, text) is not text:
+                errors.append(plugin.error(f"the default policy {name} comes from another plugin too", "enable only one of them"))
+    for name, control in controls.items():
+        if (control.scope, control.field) not in fields:
+            owner = next(plugin for plugin in plugins if plugin.name == owners[name])
+            cure = "enable the plugin that collects it"
+            errors.append(owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure))
+    return Declarations(fields, controls, owners, policies)
+
+
+def _set_up(plugin: Plugin) -> None:
+    if "mom_setup" in plugin.hooks:
+        seconds = max(SETUP_SECONDS, plugin.lane.deadline)
+        _called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
+
+
+def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] | None:
+    if "mom_reload" not in plugin.hooks:
+        return None
+    try:
+        commit = _called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
+        if commit is None or callable(commit):
+            return commit
+        errors.append(plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}"))
+    except PluginError as error:
+        errors.append(error)
+    return None
+
+
+def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:
+    for plugin in plugins:
+        if "mom_hypervisor" not in plugin.hooks:
+            continue
+        hypervisor = _called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
+        if hypervisor is None:
+            continue
+        if not isinstance(hypervisor, Hypervisor):
+            raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} that has no uri and guests()")
+        return hypervisor, plugin
+    return NoHypervisor(), None

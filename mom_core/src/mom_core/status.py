@@ -1,0 +1,188 @@
+"""What a running mom knows, in one file that is replaced after every cycle: readable by any tool, and by a person when mom itself hangs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mom_core._version import __version__
+from mom_core.errors import MomError
+from mom_core.files import replace_file
+from mom_core.lock import holder
+from mom_core.model import Outcome, Report, Revision, Scope, Status
+
+if TYPE_CHECKING:
+    from mom_core.engine import Engine
+
+LOG = logging.getLogger("mom.status")
+
+FORMAT = 1
+"""The file's version."""
+
+LATE_CYCLES = 3
+"""A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""
+
+
+class StatusFile:
+    """Writes the status of an engine after each cycle. A disk that does not take it is logged once and changes nothing else."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "status.json"
+        self._failing = ""
+
+    def write(self, engine: Engine, report: Report) -> None:
+        """Replace the file by what is so now."""
+        text = json.dumps(describe(engine, report), separators=(",", ":"), default=str)
+        try:
+            replace_file(self.path, text, durable=False)
+        except OSError as error:
+            if self._failing != str(error):
+                self._failing = str(error)
+                LOG.error("cannot write %s: %s", self.path, error.strerror)
+            return
+        self._failing = ""
+
+    def remove(self) -> None:
+        """Take the file away: nothing runs any more."""
+        self.path.unlink(missing_ok=True)
+
+
+def describe(engine: Engine, report: Report) -> dict[str, Any]:
+    """A report, and what stands beside it, as JSON. Numbers are in the units that `fields` gives; null is unknown."""
+    snapshot = report.snapshot
+    declarations = engine.plugins.declarations
+    columns = [name for scope, name in declarations.fields if scope is Scope.GUEST]
+    loaded = {plugin.name: plugin.configured.loaded for plugin in engine.plugins.plugins}
+    counts: dict[str, int] = dict.fromkeys(Status, 0)
+    for outcome in report.outcomes:
+        counts[outcome.status] += 1
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "pid": os.getpid(),
+        "config": engine.config.file,
+        "mode": report.mode,
+        "interval": engine.config.interval,
+        "started_at": engine.started_at,
+        "hypervisor": engine.hypervisor.uri,
+        "monotonic": time.monotonic(),
+        "cycle": {
+            "number": report.number,
+            "time": report.time,
+            "duration": report.duration,
+            "lag": report.lag,
+            "skipped": report.skipped,
+            "woken_by": report.woken_by,
+        },
+        "to_put_back": engine.ledger_entries,
+        "plugins": [
+            {
+                "name": plugin.name,
+                "distribution": loaded[plugin.name].distribution,
+                "version": loaded[plugin.name].version,
+                "state": plugin.state,
+                "calls": plugin.calls,
+                "failures": plugin.failures,
+                "last_error": plugin.last_error,
+                "retry_in": plugin.retry_in,
+                "durations": plugin.durations,
+            }
+            for plugin in report.plugins
+        ],
+        "problems": [
+            {
+                "severity": standing.problem.severity,
+                "source": str(standing.problem.source),
+                "entity": standing.problem.entity.name if standing.problem.entity else None,
+                "message": standing.problem.message,
+                "hint": standing.problem.hint,
+                "since": standing.since,
+                "cycles": standing.count,
+            }
+            for standing in engine.problems()
+        ],
+        "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
+        "host": {"name": snapshot.host.name, "fields": dict(snapshot.host.fields)},
+        "guests": {
+            "columns": ["id", "name", "blocked", *columns],
+            "rows": [[g.id, g.name, dict(g.blocked), *map(g.fields.get, columns)] for g in snapshot.guests.values()],
+        },
+        "decisions": len(report.decisions),
+        "revisions": [_revision(revision) for revision in report.revisions],
+        "outcome_counts": counts,
+        "outcomes": [_outcome(outcome) for outcome in report.outcomes],
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    decision = outcome.decision
+    return {
+        "entity": decision.entity.id,
+        "control": decision.control,
+        "value": decision.value,
+        "before": outcome.before,
+        "after": outcome.after,
+        "status": outcome.status,
+        "error": outcome.error,
+        "source": str(decision.source),
+        "reason": decision.reason,
+    }
+
+
+def _revision(revision: Revision) -> dict[str, Any]:
+    return {
+        "entity": revision.before.entity.id,
+        "control": revision.before.control,
+        "wanted": revision.before.value,
+        "became": None if revision.after is None else revision.after.value,
+        "source": str(revision.before.source),
+        "reviewer": revision.reviewer,
+        "reason": revision.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStatus:
+    """What a status file says, and whether the mom that wrote it is still there."""
+
+    content: Mapping[str, Any]
+    pid: int
+    age: float
+
+    @property
+    def late(self) -> bool:
+        """Whether mom holds its lock but has not finished a cycle for too long."""
+        return self.age > LATE_CYCLES * float(self.content["interval"]) + 1.0
+
+
+def read_status(directory: Path) -> RunningStatus | None:
+    """The status of the mom that runs with this run directory; None if none runs. Raises `MomError` when it cannot be read.
+
+    The age is taken from the clock that all processes share and that never jumps.
+    """
+    pid = holder(directory)
+    path = directory / "status.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if pid:
+            raise MomError(f"mom runs as process {pid} and has not finished its first cycle yet", hint="ask again in a moment") from None
+        return None
+    except OSError as error:
+        raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root") from error
+    if not pid:
+        return None
+    try:
+        content = json.loads(text)
+        age = time.monotonic() - float(content["monotonic"])
+        if content["format"] != FORMAT:
+            raise MomError(f"{path} is of format {content['format']}, this mom reads {FORMAT}", hint="restart the daemon after an upgrade")
+    except (ValueError, KeyError, TypeError) as error:
+        raise MomError(f"{path} is no status file: {error}", hint="restart mom") from error
+    return RunningStatus(content, pid, max(0.0, age))
