@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class PluginContext:
     declarations: Declarations = field(default_factory=Declarations)
     guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
     wake: Callable[[str], None] = _no_wake
+    monotonic: Callable[[], float] = time.monotonic
+    """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""
 
     @property
     def log(self) -> logging.Logger:

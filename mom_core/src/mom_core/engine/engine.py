@@ -78,7 +78,7 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
-            rebuilt = build_plugins(self.config, self.wake, self._stopping)
+            rebuilt = build_plugins(self.config, self.wake, self._stopping, monotonic=self._clock.monotonic)
         except BaseException:
             self._lock.release()
             self._ledger = None
@@ -130,7 +130,7 @@ class Engine:
                     self._one(tick)
                     broken = 0
                 except Exception:
-                    # Plugins are contained further in; this would be a mistake of our own, and a host is better off with a late cycle than without mom.
+                    # Plugins are contained further in; this would be a mistake of our own, and a late cycle is better than none.
                     LOG.exception("cycle %d failed", self._number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
@@ -161,7 +161,7 @@ class Engine:
     def _run_in_thread(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001  # kept for stop(), which raises it in the caller's thread
+        except BaseException as error:  # kept for stop(), which raises it in the caller's thread
             LOG.exception("the engine ended")
             self._failure = error
 
@@ -179,8 +179,8 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change to another configuration between two cycles, and read again what plugins keep in files, such as policies.
 
-        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While the engine runs in
-        a thread, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
+        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While the engine runs
+        in a thread, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
         """
         if self._thread is None or threading.current_thread() is self._thread:
             self._change_to(config)
@@ -194,7 +194,7 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Like `reload`, but only noted, for signal handlers: `load` is called before the next cycle, which is at once. Errors are logged."""
+        """Like `reload`, but only noted, for signal handlers: `load` is called before the next cycle, at once. Errors are logged."""
         self._pending = load
         self._schedule.wake("reload")
 
@@ -276,7 +276,7 @@ class Engine:
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
-        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins)
+        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins, self._clock.monotonic)
         self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):

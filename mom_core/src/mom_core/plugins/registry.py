@@ -1,4 +1,4 @@
-"""Turns a configuration into plugins that work: constructed, checked against the hook specifications, declared and set up, or not at all."""
+"""Turns a configuration into plugins that work: constructed, checked against the hook specifications and set up, or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG = logging.getLogger("mom.plugins")
 Spec = TypeVar("Spec", FieldSpec, ControlSpec)
 
 SETUP_SECONDS = 10.0
-"""How long a constructor or `mom_setup` may take. Long enough for a TLS connection to a slow peer, short enough for an operator who waits."""
+"""How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,10 +128,15 @@ class Rebuilt:
 
 
 def build_plugins(
-    config: Config, wake: Callable[[str], None], stopping: threading.Event | None = None, previous: PluginSet | None = None
+    config: Config,
+    wake: Callable[[str], None],
+    stopping: threading.Event | None = None,
+    previous: PluginSet | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
+    :param monotonic: the clock that plugins are told to go by
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
@@ -146,6 +151,7 @@ def build_plugins(
             plugin = kept.get(configured.name)
             if plugin is None:
                 plugin = _new(configured, config, wake, stopping)
+                plugin.context.monotonic = monotonic
                 fresh.append(plugin)
                 _guarded(errors, plugin, _construct)
             plugins.append(plugin)
@@ -171,6 +177,20 @@ def build_plugins(
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner), left_over, tuple(commits))
+
+
+def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
+    """What each plugin of a configuration declares: fields and controls. Nothing is set up. Raises `PluginError`."""
+    declared = {}
+    for configured in config.plugins.values():
+        plugin = _new(configured, config, lambda reason: None, None)
+        try:
+            _construct(plugin)
+            _declare(plugin)
+        finally:
+            plugin.lane.close(0.0)
+        declared[plugin.name] = (plugin.field_specs, tuple(plugin.controls.values()))
+    return declared
 
 
 def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
@@ -284,12 +304,13 @@ def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
     if hook not in plugin.hooks:
         return []
     answer = _called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.lane.deadline)
-    specs = list(answer) if isinstance(answer, Iterable) else [answer]
-    for spec in specs:
+    specs: list[Spec] = []
+    for spec in answer if isinstance(answer, Iterable) else [answer]:
         if not isinstance(spec, kind):
             raise plugin.error(f"{hook} must return {kind.__name__} objects, not {type(spec).__name__}")
         if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not spec.name.isidentifier():
             raise plugin.error(f"{hook}: {spec!r:.200} needs a name that is an identifier, a Unit and a Scope")
+        specs.append(spec)
     return specs
 
 
@@ -316,7 +337,9 @@ def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
         if (control.scope, control.field) not in fields:
             owner = next(plugin for plugin in plugins if plugin.name == owners[name])
             cure = "enable the plugin that collects it"
-            errors.append(owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure))
+            errors.append(
+                owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
+            )
     return Declarations(fields, controls, owners, policies)
 
 
