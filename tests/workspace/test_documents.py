@@ -1,0 +1,74 @@
+"""The documents are true: reference pages are what the code says, links lead somewhere, and everything is mentioned."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mom_core import hookspecs
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/*.md", "mom_*/*.md", "examples/**/*.md", "benchmarks/**/*.md", "packaging/*.md", "tests/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+@pytest.fixture(scope="module")
+def generate() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["generate"]
+
+
+def test_the_reference_pages_are_what_the_code_says(generate: ModuleType) -> None:
+    for name, text in generate.pages().items():
+        path = ROOT / "docs" / name
+        assert path.exists(), f"run .venv/bin/python docs/generate.py: there is no {path.relative_to(ROOT)}"
+        assert path.read_text() == text, f"run .venv/bin/python docs/generate.py: {path.relative_to(ROOT)} is out of date"
+
+
+def test_every_hook_is_described_and_no_other() -> None:
+    described = re.findall(r"^### `(mom_\w+)`$", (ROOT / "docs/hooks.md").read_text(), re.M)
+    assert sorted(described) == sorted(name for name in vars(hookspecs) if name.startswith("mom_"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_links_lead_to_files_that_exist(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert ((ROOT / document).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_hooks_that_a_document_names_exist(document: Path) -> None:
+    folders = {path.name for path in ROOT.glob("mom_*")} | {path.name for path in ROOT.glob("examples/*/src/*")}
+    for name in re.findall(r"`(mom_[a-z_]+)`", (ROOT / document).read_text()):
+        assert name in folders or hasattr(hookspecs, name), name
+
+
+def test_sessions_that_are_told_of_exist() -> None:
+    sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.M))
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    table = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in told.splitlines() if line.startswith("| `"))))
+    assert table == sessions
+
+
+def test_import_contracts_cover_every_distribution() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    names = [path.parent.name for path in ROOT.glob("mom_plugins_*/pyproject.toml")] + [
+        path.name for path in ROOT.glob("examples/*/src/mom_*")
+    ]
+    for name in names:
+        assert text.count(f'"{name}",') == 4, f"{name} belongs into root_packages and all three import contracts"
