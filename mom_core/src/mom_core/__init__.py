@@ -19,21 +19,85 @@ _WHERE = {
     "settings": ("Duration", "GuestSettings", "PluginSettings", "Size"),
     "context": ("Declarations", "PluginContext"),
     "model": (
-        "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome", "PluginReport",
-        "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status", "Suggestion", "Value", "printable",
+        "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome",
+        "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
+        "Suggestion", "Value", "printable",
     ),
     "hypervisor": ("BalloonControl", "CpuTuneControl", "GuestEvents", "Hypervisor", "IoTuneControl", "KsmControl"),
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
-        "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError", "LedgerError",
-        "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
+        "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
+        "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
     ),
     "config": ("Config", "load_config"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = ["CONTRACT", "__version__", *sorted(_MODULE_OF)]
+__all__ = [
+    "CONTRACT",
+    "HOST_ID",
+    "AlreadyRunning",
+    "BalloonControl",
+    "Clock",
+    "Config",
+    "ConfigError",
+    "ConfigProblem",
+    "ControlSpec",
+    "CpuTuneControl",
+    "DeadlineExceeded",
+    "Decision",
+    "Declarations",
+    "Duration",
+    "Engine",
+    "Entity",
+    "FieldSpec",
+    "Finding",
+    "Guest",
+    "GuestBusy",
+    "GuestEvents",
+    "GuestGone",
+    "GuestSettings",
+    "Host",
+    "Hypervisor",
+    "HypervisorError",
+    "IoTuneControl",
+    "KsmControl",
+    "LedgerEntry",
+    "LedgerError",
+    "MomError",
+    "NotSupported",
+    "Outcome",
+    "PermissionDenied",
+    "PluginContext",
+    "PluginError",
+    "PluginErrors",
+    "PluginReport",
+    "PluginSettings",
+    "PluginState",
+    "Problem",
+    "Report",
+    "Revision",
+    "Scope",
+    "Severity",
+    "Size",
+    "Snapshot",
+    "Source",
+    "Status",
+    "Suggestion",
+    "Unit",
+    "UnitError",
+    "Value",
+    "__version__",
+    "format_duration",
+    "format_kib",
+    "format_size",
+    "hookimpl",
+    "load_config",
+    "parse_duration",
+    "parse_size",
+    "printable",
+]
 
 if TYPE_CHECKING:
     from mom_core.config import Config as Config
@@ -63,13 +127,13 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import Hypervisor as Hypervisor
     from mom_core.hypervisor import IoTuneControl as IoTuneControl
     from mom_core.hypervisor import KsmControl as KsmControl
+    from mom_core.model import HOST_ID as HOST_ID
     from mom_core.model import ControlSpec as ControlSpec
     from mom_core.model import Decision as Decision
     from mom_core.model import Entity as Entity
     from mom_core.model import FieldSpec as FieldSpec
     from mom_core.model import Finding as Finding
     from mom_core.model import Guest as Guest
-    from mom_core.model import HOST_ID as HOST_ID
     from mom_core.model import Host as Host
     from mom_core.model import LedgerEntry as LedgerEntry
     from mom_core.model import Outcome as Outcome

@@ -90,7 +90,7 @@ def mom_reload() -> Callable[[], None] | None:
 
 @hookspec
 def mom_teardown() -> None:
-    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened. Half a second on SIGTERM."""
+    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened, within 0.4 s."""
 
 
 @hookspec(firstresult=True)

@@ -49,11 +49,15 @@ class Ledger:
         except FileNotFoundError:
             return ledger
         except OSError as error:
-            raise LedgerError(f"cannot read the ledger {ledger.path}: {error.strerror}", hint="run as root, or set state_directory") from error
+            raise LedgerError(
+                f"cannot read the ledger {ledger.path}: {error.strerror}", hint="run as root, or set state_directory"
+            ) from error
         try:
             ledger._entries = _parse(text)
         except _LaterVersionError as error:
-            raise LedgerError(f"the ledger {ledger.path} was written by a later mom: {error}", hint="upgrade, or restore with that one") from error
+            raise LedgerError(
+                f"the ledger {ledger.path} was written by a later mom: {error}", hint="upgrade, or restore with that one"
+            ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             ledger._set_aside(str(error))
         return ledger
@@ -92,7 +96,9 @@ class Ledger:
             replace_file(self.path, text, durable=True)
         except OSError as error:
             self.write_error = f"cannot write the ledger {self.path}: {error.strerror}"
-            raise LedgerError(self.write_error, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
+            raise LedgerError(
+                self.write_error, hint="free space or repair the disk; mom changes nothing that it could not put back"
+            ) from error
         self.write_error = ""
         self._entries = entries
 
@@ -106,6 +112,10 @@ class Ledger:
         LOG.error("%s", self.damage)
 
 
+class _DamagedError(ValueError):
+    """The text is not what a mom wrote."""
+
+
 class _LaterVersionError(Exception):
     """The file's version is not one of ours."""
 
@@ -113,12 +123,12 @@ class _LaterVersionError(Exception):
 def _parse(text: bytes) -> dict[Key, LedgerEntry]:
     content: Any = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("version"), int):
-        raise ValueError("it is no ledger")
+        raise _DamagedError("it is no ledger")
     if content["version"] > VERSION:
         raise _LaterVersionError(f"format {content['version']}")
     body = json.dumps(content["entries"], separators=(",", ":"))
     if zlib.crc32(body.encode()) != content["crc32"]:
-        raise ValueError("its checksum is wrong")
+        raise _DamagedError("its checksum is wrong")
     entries = [_from_json(record) for record in content["entries"]]
     return {(entry.entity.id, entry.control): entry for entry in entries}
 

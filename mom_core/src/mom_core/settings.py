@@ -39,4 +39,4 @@ class PluginSettings(Settings):
 
 
 class GuestSettings(Settings):
-    """What a plugin can be told about single guests in the YAML section `guests`; a plugin's inner class `GuestSettings` derives from this."""
+    """What a plugin can be told about single guests in the YAML section `guests`; its inner class `GuestSettings` derives from this."""

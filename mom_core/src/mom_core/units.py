@@ -56,12 +56,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """The seconds in a text like `5s`, `500ms`, `10m`, `2h` or `7d`. Raises `UnitError`; a bare number other than 0 has no unit and is refused."""
+    """The seconds in a text like `5s`, `500ms`, `10m`, `2h` or `7d`. Raises `UnitError`; a bare number other than 0 is refused."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """The bytes in a text like `64MiB`, `1.5GiB` or `2GB`. Raises `UnitError`; a bare number other than 0 has no unit and is refused."""
+    """The bytes in a text like `64MiB`, `1.5GiB` or `2GB`. Raises `UnitError`; a bare number other than 0 is refused."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 

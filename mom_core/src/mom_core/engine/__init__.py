@@ -1,4 +1,4 @@
-"""The cycle: `schedule` says when, `collect` reads, `review` checks, `control` acts with the ledger, `restore` puts back; `engine` joins them."""
+"""The cycle: `schedule` says when, `collect` reads, `review` checks, `control` acts, `restore` puts back; `engine` joins them."""
 
 from __future__ import annotations
 

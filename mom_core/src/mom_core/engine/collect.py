@@ -133,7 +133,9 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     for plugin, _ in works:
         if plugin.name not in answered:
-            problems.append(Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.lane.why_not(hook))}", severity=Severity.WARNING))
+            problems.append(
+                Problem(Source(plugin.name), f"{hook} is not called: {_settled(plugin.lane.why_not(hook))}", severity=Severity.WARNING)
+            )
     return answers
 
 
@@ -144,7 +146,7 @@ def describe_error(error: BaseException) -> str:
 
 def _settled(reason: str) -> str:
     """A reason without the seconds that change from cycle to cycle, so that it counts as the same problem."""
-    return reason.split(" and is tried again")[0] or "it is busy"
+    return reason.partition(" and is tried again")[0] or "it is busy"
 
 
 def _accepted(fields: Mapping[str, object], kinds: Mapping[str, _Kind], plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:

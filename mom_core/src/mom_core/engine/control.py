@@ -14,7 +14,9 @@ from mom_core.plugins.registry import Plugin, PluginSet
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
     """What would have been done: nothing is touched."""
-    return [Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]]
+    return [
+        Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
+    ]
 
 
 def apply(
@@ -45,7 +47,7 @@ def apply(
         return outcomes, problems
     if stopping.is_set():
         return outcomes, problems
-    works: list[tuple[Plugin, Sequence[Decision]]] = []
+    works: list[tuple[Plugin, tuple[Decision, ...]]] = []
     for plugin in plugins.having("mom_control"):
         share = tuple(decision for decision in due if decision.control in plugin.controls)
         if share:
@@ -81,8 +83,8 @@ def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin
     for decision in decisions:
         outcome = given.pop((decision.entity.id, decision.control), None)
         outcomes.append(outcome or Outcome(decision, None, None, Status.FAILED, silent))
-    for outcome in given.values():
-        problems.append(Problem(Source(plugin.name), f"{hook} reports on a decision that it was not given", outcome.decision.entity))
+    stray = f"{hook} reports on a decision that it was not given"
+    problems.extend(Problem(Source(plugin.name), stray, outcome.decision.entity) for outcome in given.values())
     return outcomes
 
 

@@ -1,11 +1,11 @@
-"""One cycle: collect, evaluate, review, control. Everything that a plugin does wrong on the way is contained and becomes part of the report."""
+"""One cycle: collect, evaluate, review, control. What a plugin does wrong on the way is contained and becomes part of the report."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mom_core.engine import control
 from mom_core.engine.clock import Clock
@@ -34,6 +34,7 @@ class Cycle:
     stopping: threading.Event
     host_properties: Mapping[str, Value]
     collector: Collector
+    missing: dict[str, int] = field(default_factory=dict)
 
     def run(self, number: int, tick: Tick, skipped: int) -> Report:
         """Do one cycle and give its report; the plugins' `mom_report` have it too by then."""
@@ -78,7 +79,7 @@ class Cycle:
         owner = self.plugins.hypervisor_owner
         unknown = owner is None or any(p.source.name == owner.name and "guests are unknown" in p.message for p in problems)
         if not unknown and not self.stopping.is_set():
-            forget_gone(self.ledger, snapshot)
+            forget_gone(self.ledger, snapshot, self.missing)
 
     def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
         """What evaluators want, what reviewers leave of it, and what they changed."""

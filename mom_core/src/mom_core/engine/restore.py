@@ -70,12 +70,25 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
         LOG.error("%s", error)
 
 
-def forget_gone(ledger: Ledger, snapshot: Snapshot) -> list[LedgerEntry]:
-    """End the entries of guests that are gone or were started anew since, and return them. Call it only when the list of guests is known."""
+CYCLES_UNTIL_GONE = 3
+"""A guest that is missing from so many lists in a row is gone. One list may be short when a hypervisor has just restarted."""
+
+
+def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> list[LedgerEntry]:
+    """End the entries of guests that are gone or were started anew since, and return them. Only when the list of guests is known.
+
+    :param missing: kept by the caller from cycle to cycle: for how many lists a guest with entries has been missing
+    """
     gone = []
+    absent = {entry.entity.id for entry in ledger.entries.values()} - snapshot.guests.keys() - {snapshot.host.entity.id}
+    for identity in missing.keys() - absent:
+        del missing[identity]
+    for identity in absent:
+        missing[identity] = missing.get(identity, 0) + 1
     for entry in ledger.entries.values():
         guest = snapshot.guests.get(entry.entity.id)
-        if entry.entity.id != snapshot.host.entity.id and (guest is None or guest.incarnation != entry.incarnation):
+        anew = guest is not None and guest.incarnation != entry.incarnation
+        if anew or missing.get(entry.entity.id, 0) >= CYCLES_UNTIL_GONE:
             gone.append(entry)
     if gone:
         forget(ledger, [(entry.entity.id, entry.control) for entry in gone])

@@ -1,4 +1,4 @@
-"""What stands between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, and it is said why."""
+"""Between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, with the reason."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped, and a flood of
+"""Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped. A flood of
 events costs at most two cycles a second."""
 
 

@@ -1,4 +1,4 @@
-"""Calls plugins so that none can harm another: a thread for each, a deadline for each call, never two calls at once, back-off for the sick."""
+"""Calls plugins so that none harms another: a thread for each, a deadline for each call, never two at once, back-off for the sick."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Lane:
     def finish(self, call: Call, *, until: float | None = None) -> Answer:
         """Wait for a call; its error is `DeadlineExceeded` when it took too long, else what the plugin raised.
 
-        :param until: monotonic time at which to give up at the latest, instead of the call's own deadline; then a stop does not cut it short
+        :param until: monotonic time at which to give up, instead of the call's own deadline; then a stop does not cut it short
         """
         limit = call.began + call.deadline if until is None else until
         while not call.done.wait(max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))):

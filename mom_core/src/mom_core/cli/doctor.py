@@ -1,0 +1,159 @@
+"""`mom doctor`: what on this host keeps mom from working, each with the cure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from mom_core.cli.options import DEFAULT_CONFIG, config_option, json_option
+from mom_core.config import Config, load_config
+from mom_core.errors import LedgerError, MomError, PluginError, PluginErrors
+from mom_core.ledger import Ledger
+from mom_core.lock import holder
+from mom_core.model import Finding, Severity, printable
+from mom_core.plugins.discovery import available_plugins
+from mom_core.plugins.invoker import describe
+from mom_core.plugins.registry import PluginSet, build_plugins
+from mom_core.status import read_status
+
+
+@click.command("doctor")
+@config_option
+@json_option
+def doctor_command(config_path: str | None, as_json: bool) -> None:
+    """Look at this host as mom would, and say what is wrong and what to do. Changes nothing. Exit code 1 when something is wrong."""
+    findings: list[tuple[str, Finding]] = []
+    if config_path is None and not Path(DEFAULT_CONFIG).exists():
+        advice = "mom config init writes one; until then this looks with the defaults of all installed plugins"
+        findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
+        config = load_config({"plugins": {name: {} for name in _usable(findings)}})
+    else:
+        config = load_config(config_path)
+        findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
+    findings.extend(("core", finding) for finding in _core(config))
+    plugins = _build(config, findings)
+    if plugins is not None:
+        try:
+            _ask(plugins, findings)
+        finally:
+            plugins.close(2.0)
+    _show(findings, as_json)
+    if any(finding.severity is Severity.ERROR for _, finding in findings):
+        sys.exit(1)
+
+
+def _usable(findings: list[tuple[str, Finding]]) -> list[str]:
+    usable = []
+    for name in available_plugins():
+        try:
+            load_config({"plugins": {name: {}}})
+        except MomError as error:
+            findings.append((name, Finding(Severity.WARNING, "plugin", f"{name} cannot be used: {error.message}", error.hint)))
+        else:
+            usable.append(name)
+    # The simulated host would stand in for the real one.
+    return [name for name in usable if name != "sim"]
+
+
+def _core(config: Config) -> Iterable[Finding]:
+    if os.geteuid() != 0:
+        yield Finding(
+            Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run mom doctor as the user that mom runs as"
+        )
+    for directory in (config.state_directory, config.run_directory):
+        there = next(path for path in (directory, *directory.parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            yield Finding(
+                Severity.ERROR, "files", f"{there} is not writable", f"run mom as root, or change {directory} in the configuration"
+            )
+    pid = holder(config.run_directory)
+    if pid:
+        try:
+            status = read_status(config.run_directory)
+        except MomError as error:
+            yield Finding(Severity.WARNING, "daemon", error.message, error.hint)
+        else:
+            if status is not None and status.late:
+                text = f"mom runs as process {pid} and finished its last cycle {status.age:.0f} s ago"
+                yield Finding(Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then mom restore, if it does not come back")
+            else:
+                yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
+    yield from _ledger(config, running=bool(pid))
+
+
+def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
+    for path in sorted(config.state_directory.glob("ledger.damaged-*")):
+        text = f"a damaged ledger was set aside as {path}"
+        yield Finding(Severity.WARNING, "ledger", text, "look at it for what mom had changed, put that back by hand, then delete it")
+    if running or not (config.state_directory / "ledger.json").exists():
+        return
+    try:
+        ledger = Ledger.open(config.state_directory)
+    except LedgerError as error:
+        yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
+        return
+    if ledger.damage:
+        yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
+    if ledger.entries:
+        yield Finding(Severity.WARNING, "ledger", f"{len(ledger.entries)} changes of an earlier run were not put back", "mom restore")
+
+
+def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | None:
+    """The plugins that can be set up; those that cannot become findings."""
+    while True:
+        try:
+            return build_plugins(config, lambda reason: None, threading.Event()).plugins
+        except (PluginError, PluginErrors) as error:
+            errors = error.errors if isinstance(error, PluginErrors) else (error,)
+            findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)
+            bad = {e.plugin for e in errors}
+            config = dataclasses.replace(config, plugins={n: p for n, p in config.plugins.items() if n not in bad})
+        except MomError as error:
+            findings.append(("core", Finding(Severity.ERROR, "plugins", error.message, error.hint)))
+            return None
+
+
+def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
+    owner = plugins.hypervisor_owner
+    hypervisor = None
+    if owner is None:
+        cure = "enable libvirt, or sim to try mom out"
+        findings.append(("core", Finding(Severity.WARNING, "hypervisor", "no enabled plugin provides a hypervisor", cure)))
+    else:
+        try:
+            owner.lane.call("guests", plugins.hypervisor.guests)
+            hypervisor = plugins.hypervisor
+        except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
+            text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
+            findings.append((owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))))
+    for plugin in plugins.having("mom_doctor"):
+        try:
+            answer = plugin.lane.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor), 30.0)
+        except BaseException as error:  # noqa: BLE001  # as above
+            findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its own check failed: {describe(error)}")))
+            continue
+        items = answer if isinstance(answer, Iterable) else ()
+        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
+
+
+def _show(findings: list[tuple[str, Finding]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"plugin": plugin, **dataclasses.asdict(finding)} for plugin, finding in findings], indent=2))
+        return
+    marks = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
+    order = [Severity.OK, Severity.WARNING, Severity.ERROR]
+    for plugin, finding in sorted(findings, key=lambda pair: order.index(pair[1].severity)):
+        mark, colour = marks[finding.severity]
+        click.echo(f"{click.style(mark, fg=colour)}  {plugin}: {printable(finding.subject)}: {printable(finding.message, 400)}")
+        if finding.cure:
+            click.echo(f"       → {printable(finding.cure, 400)}")
+    bad = sum(finding.severity is Severity.ERROR for _, finding in findings)
+    warned = sum(finding.severity is Severity.WARNING for _, finding in findings)
+    click.echo("Everything is fine." if not bad + warned else f"{bad} wrong, {warned} to look at.")

@@ -1,0 +1,102 @@
+"""`mom restore`: puts back what a mom that is gone has left changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import threading
+
+import click
+
+from mom_core.cli.options import config_option, json_option
+from mom_core.config import Config, load_config
+from mom_core.engine.restore import restore
+from mom_core.ledger import Ledger
+from mom_core.lock import RunLock
+from mom_core.model import LedgerEntry, Outcome, Status, printable
+from mom_core.plugins.registry import build_plugins
+
+
+@click.command("restore")
+@config_option
+@click.option("--dry-run", is_flag=True, help="Only show what would be put back.")
+@click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
+@json_option
+def restore_command(config_path: str | None, dry_run: bool, timeout: float, as_json: bool) -> None:
+    """Put back what an earlier run changed and could not put back itself: after a crash, a kill -9 or a power failure.
+
+    Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
+    """
+    config = load_config(config_path)
+    with RunLock(config.run_directory):
+        ledger = Ledger.open(config.state_directory)
+        if ledger.damage:
+            click.echo(f"mom: {ledger.damage}", err=True)
+        entries = list(ledger.entries.values())
+        if not entries or dry_run:
+            _show_entries(entries, as_json)
+            sys.exit(1 if ledger.damage else 0)
+        plugins = build_plugins(_only_what_is_needed(config, entries), lambda reason: None, threading.Event()).plugins
+        try:
+            outcomes = restore(plugins, ledger, timeout)
+        finally:
+            plugins.close(2.0)
+    _show_outcomes(outcomes, as_json)
+    if ledger.damage or any(outcome.status in {Status.FAILED, Status.REFUSED} for outcome in outcomes):
+        sys.exit(1)
+
+
+def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:
+    """The plugins that own what must be put back, and those with a hypervisor: a broken policy must not keep memory from its guests."""
+    owners = {entry.plugin for entry in entries}
+    collectors = {"mom_hypervisor", "mom_fields"}
+    needed = {
+        name: plugin
+        for name, plugin in config.plugins.items()
+        if name in owners or any(hasattr(plugin.loaded.plugin_class, hook) for hook in collectors)
+    }
+    return dataclasses.replace(config, plugins=needed)
+
+
+def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"entity": e.entity.name, "id": e.entity.id, "control": e.control, "before": e.before, "applied": e.applied} for e in entries
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not entries:
+        click.echo("Nothing to put back.")
+    for entry in entries:
+        click.echo(f"{entry.entity}: {entry.control} is at {entry.applied} by mom, and would go back to {entry.before}")
+
+
+def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "entity": o.decision.entity.name,
+                "id": o.decision.entity.id,
+                "control": o.decision.control,
+                "value": o.decision.value,
+                "found": o.before,
+                "after": o.after,
+                "status": o.status,
+                "error": o.error,
+            }
+            for o in outcomes
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    words = {
+        Status.APPLIED: "put back to",
+        Status.UNCHANGED: "stands already at",
+        Status.GONE: "gone; nothing to put back, it stood at",
+        Status.LEFT_ALONE: "left alone, somebody else changed it since; it stood at",
+    }
+    for outcome in outcomes:
+        decision = outcome.decision
+        word = words.get(outcome.status, "NOT put back to")
+        error = f" ({printable(outcome.error, 200)})" if outcome.error else ""
+        click.echo(f"{decision.entity}: {decision.control} {word} {decision.value}{error}")

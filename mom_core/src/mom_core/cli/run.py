@@ -1,0 +1,96 @@
+"""`mom run`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import click
+
+from mom_core.cli.options import config_option
+from mom_core.config import Config, load_config
+from mom_core.engine import Engine
+from mom_core.errors import MomError
+from mom_core.model import Report, Status
+from mom_core.status import StatusFile
+
+LOG = logging.getLogger("mom")
+
+
+@click.command("run")
+@config_option
+@click.option("--observe", is_flag=True, help="Decide and report, but touch nothing, whatever the configuration's mode is.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
+def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
+    """Manage this host until SIGTERM or SIGINT, then put everything back. SIGHUP reads the configuration and the policies again."""
+
+    def load() -> Config:
+        config = load_config(config_path)
+        if observe:
+            config = dataclasses.replace(config, mode="observe")
+        logging.getLogger("mom").setLevel((log_level or config.log_level).upper())
+        return config
+
+    _start_logging()
+    config = load()
+    status = StatusFile(config.run_directory)
+    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report))
+    stopped = threading.Event()
+
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        engine.stop()
+
+    def on_reload(number: int, frame: FrameType | None) -> None:
+        engine.request_reload(load)
+
+    signal.signal(signal.SIGTERM, on_stop)
+    signal.signal(signal.SIGINT, on_stop)
+    signal.signal(signal.SIGHUP, on_reload)
+    LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
+    try:
+        engine.run()
+    except MomError:
+        if not stopped.is_set():
+            raise
+        LOG.info("stopped before everything was set up")
+    finally:
+        if engine.started_at:
+            status.remove()
+    LOG.info("ended")
+    _leave()
+
+
+def _start_logging() -> None:
+    """To standard error; without the time where the journal adds its own."""
+    handler = logging.StreamHandler()
+    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _after_cycle(engine: Engine, status: StatusFile, report: Report) -> None:
+    status.write(engine, report)
+    done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
+    level = logging.INFO if any(outcome.status is not Status.OBSERVED for outcome in done) else logging.DEBUG
+    if not LOG.isEnabledFor(level):
+        return
+    counts = ", ".join(f"{n} {status}" for status in Status if (n := sum(outcome.status is status for outcome in report.outcomes)))
+    guests = len(report.snapshot.guests)
+    LOG.log(level, "cycle %d: %d guests, %s, %.0f ms", report.number, guests, counts or "nothing to do", report.duration * 1e3)
+
+
+def _leave() -> None:
+    """End the process even when a plugin left a thread behind that would keep it alive."""
+    lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]
+    if lingering or hung:
+        LOG.warning("left behind: %s", ", ".join(lingering + hung))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)

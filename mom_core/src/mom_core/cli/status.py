@@ -1,0 +1,177 @@
+"""`mom status` and `mom guests`: what a running mom sees and does, or what it would see."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from mom_core.cli.live import look
+from mom_core.cli.options import config_option, json_option
+from mom_core.config import load_config
+from mom_core.model import printable
+from mom_core.status import RunningStatus, read_status
+from mom_core.units import format_kib
+
+
+@click.command("status")
+@config_option
+@json_option
+def status_command(config_path: str | None, as_json: bool) -> None:
+    """Show whether mom runs, how its plugins are, and what it did in its last cycle. Exit code 1 when it does not run, or hangs."""
+    config = load_config(config_path)
+    status = read_status(config.run_directory)
+    if status is None:
+        if as_json:
+            click.echo(json.dumps({"running": False}))
+        else:
+            click.echo("mom does not run on this host. Start it with: mom run" + (f" -c {config_path}" if config_path else ""))
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({"running": True, "age": status.age, "late": status.late, **status.content}))
+    else:
+        _show(status)
+    if status.late:
+        sys.exit(1)
+
+
+@click.command("guests")
+@config_option
+@json_option
+def guests_command(config_path: str | None, as_json: bool) -> None:
+    """Show all guests with their memory: from the running mom, or read now when none runs."""
+    config = load_config(config_path)
+    status = read_status(config.run_directory)
+    if status is not None:
+        guests = status.content["guests"]
+        rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
+        targets = {o["entity"]: o for o in status.content["outcomes"] if o["control"] == "balloon_target"}
+        for row in rows:
+            row["last"] = targets.get(row["id"])
+    else:
+        snapshot, problems = look(config)
+        for problem in problems:
+            click.echo(f"mom: {problem.source}: {problem.message}", err=True)
+        rows = [{"id": g.id, "name": g.name, "blocked": dict(g.blocked), **g.fields} for g in snapshot.guests.values()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    _show_guests(rows)
+
+
+def _show(status: RunningStatus) -> None:
+    content = status.content
+    cycle = content["cycle"]
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
+    state = "HANGS" if status.late else "runs"
+    click.echo(
+        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {content['mode']}, on {content['hypervisor']}"
+    )
+    woken = f", woken by {cycle['woken_by']}" if cycle["woken_by"] else ""
+    left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
+    click.echo(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}")
+    counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing to do"
+    click.echo(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end")
+    click.echo(_host_line(content["host"]["fields"]))
+    click.echo("plugins:")
+    for plugin in content["plugins"]:
+        took = sum(plugin["durations"].values()) * 1e3
+        trouble = (
+            f", {plugin['failures']} of {plugin['calls']} calls failed, last: {printable(plugin['last_error'], 160)}"
+            if plugin["failures"]
+            else ""
+        )
+        retry = f", tried again in {plugin['retry_in']:.0f} s" if plugin["retry_in"] else ""
+        click.echo(f"  {plugin['name']:<12} {plugin['state']:<9} {took:6.1f} ms{retry}{trouble}")
+    if content["problems"]:
+        click.echo("problems:")
+    for problem in content["problems"]:
+        who = f" {printable(problem['entity'])}:" if problem["entity"] else ""
+        hint = f" ({printable(problem['hint'], 200)})" if problem["hint"] else ""
+        click.echo(
+            f"  {problem['severity']}: {problem['source']}:{who} {printable(problem['message'], 300)}{hint}, {problem['cycles']} cycles"
+        )
+    for text in _recent(content):
+        click.echo(text)
+
+
+def _host_line(fields: Mapping[str, Any]) -> str:
+    parts = []
+    for name, label in (("mem_available", "memory"), ("mem_really_available", "available"), ("swap_usage", "swapped")):
+        if fields.get(name) is not None:
+            parts.append(f"{label} {format_kib(fields[name])}")
+    if fields.get("psi_memory_some_avg10") is not None:
+        parts.append(f"memory pressure {fields['psi_memory_some_avg10']:.1f} %")
+    if fields.get("ksm_run") is not None:
+        shared = fields.get("ksm_pages_sharing")
+        parts.append(f"KSM {'on' if fields['ksm_run'] == 1 else 'off'}" + (f", {shared:,} pages shared" if shared is not None else ""))
+    return "host: " + (", ".join(parts) or "nothing is known of it")
+
+
+SHOWN = 10
+"""Lines of what was done and what was refused; the rest is counted."""
+
+
+def _recent(content: Mapping[str, Any]) -> list[str]:
+    names = {row[0]: row[1] for row in content["guests"]["rows"]} | {"host": "host"}
+    done = [o for o in content["outcomes"] if o["status"] != "unchanged"]
+    lines = ["last cycle:"] if done or content["revisions"] else []
+    for outcome in done[:SHOWN]:
+        who = printable(str(names.get(outcome["entity"], outcome["entity"])))
+        error = f" ({printable(outcome['error'], 160)})" if outcome["error"] else ""
+        move = f"{outcome['before']} → {outcome['value']}"
+        lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {outcome['source']}")
+    if len(done) > SHOWN:
+        lines.append(f"  … and {len(done) - SHOWN} more (mom status --json)")
+    for revision in content["revisions"][:SHOWN]:
+        who = printable(str(names.get(revision["entity"], revision["entity"])))
+        became = "dropped" if revision["became"] is None else f"made {revision['became']}"
+        lines.append(
+            f"  {who}: {revision['control']} {revision['wanted']} {became} by {revision['reviewer']}: {printable(revision['reason'], 160)}"
+        )
+    if len(content["revisions"]) > SHOWN:
+        lines.append(f"  … and {len(content['revisions']) - SHOWN} more revisions")
+    return lines
+
+
+def _show_guests(rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("guest", no_wrap=True, overflow="ellipsis", max_width=30)
+    for heading in ("has", "of", "at least", "usable", "swapping in", "statistics"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("remarks", overflow="fold")
+    for row in rows:
+        age = row.get("stats_age")
+        table.add_row(
+            printable(row["name"]),
+            _size(row.get("balloon_cur")),
+            _size(row.get("balloon_max")),
+            _size(row.get("balloon_min")),
+            _size(row.get("mem_usable")),
+            "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
+            "unknown" if age is None else f"{age:.0f} s old",
+            _remarks(row),
+        )
+    Console().print(table)
+    if not rows:
+        click.echo("No guests.")
+
+
+def _size(kib: float | None) -> str:
+    return "?" if kib is None else format_kib(kib)
+
+
+def _remarks(row: Mapping[str, Any]) -> str:
+    remarks = [printable(reason) for reason in dict.fromkeys(row["blocked"].values())]
+    last = row.get("last")
+    if last and last["status"] not in {"unchanged", "observed"}:
+        remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({printable(last['error'])})" if last["error"] else ""))
+    return "; ".join(remarks)
