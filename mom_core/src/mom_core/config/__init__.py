@@ -1,46 +1,35 @@
-"""The configuration: one YAML file, read whole, with all that is wrong in it said at once."""
+"""The configuration: one YAML file, read whole, with all that is wrong in it said at once.
+
+Names are imported when they are first used: reading which plugins a file enables needs none of what checking it does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from mom_core.model import Guest
-from mom_core.plugins.discovery import LoadedPlugin
-from mom_core.settings import GuestSettings, PluginSettings
+if TYPE_CHECKING:
+    from mom_core.config.configuration import Config as Config
+    from mom_core.config.configuration import ConfiguredPlugin as ConfiguredPlugin
+    from mom_core.config.configuration import GuestRule as GuestRule
+    from mom_core.config.document import DEFAULT_FILE as DEFAULT_FILE
+    from mom_core.config.loading import load_config as load_config
 
+_MODULE_OF = {
+    "Config": "configuration",
+    "ConfiguredPlugin": "configuration",
+    "DEFAULT_FILE": "document",
+    "GuestRule": "configuration",
+    "load_config": "loading",
+}
 
-@dataclass(frozen=True, slots=True)
-class ConfiguredPlugin:
-    """A plugin that the configuration enables, loaded, with its settings."""
-
-    name: str
-    loaded: LoadedPlugin
-    settings: PluginSettings
-
-
-@dataclass(frozen=True)
-class Config:
-    """A configuration that was read and found right."""
-
-    file: str | None
-    interval: float
-    mode: Literal["enforce", "observe"]
-    history: int
-    root: Path
-    state_directory: Path
-    run_directory: Path
-    log_level: str
-    stop_timeout: float  # seconds that a stop may take, putting everything back included; YAML key stop_timeout, default 2s
-    plugins: Mapping[str, ConfiguredPlugin]
-
-    def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """What the YAML section `guests` says for a plugin about a guest."""
-        raise NotImplementedError
+__all__ = ["DEFAULT_FILE", "Config", "ConfiguredPlugin", "GuestRule", "load_config"]
 
 
-def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
-    """Read a configuration. Raises `ConfigError` with all that is wrong."""
-    raise NotImplementedError
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mom_core.config' has no attribute {name!r}")
+    value: object = getattr(import_module(f"mom_core.config.{module}"), name)
+    globals()[name] = value
+    return value

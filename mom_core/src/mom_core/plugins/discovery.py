@@ -163,11 +163,11 @@ class _ContainedEntryPoint(EntryPoint):
     def load(self) -> object:
         made = attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
         if made.error is not None:
-            raise _ImportFailed from made.error
+            raise _LoadError from made.error
         return made.value
 
 
-class _ImportFailed(Exception):
+class _LoadError(Exception):
     """Its cause is what the import raised."""
 
 
@@ -295,7 +295,7 @@ def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseExceptio
 
 
 def _ask_author(available: AvailablePlugin) -> str:
-    return f"`pip install --upgrade {available.distribution}` may help, its authors can"
+    return f"`pip install --upgrade {available.distribution}`, or tell its authors"
 
 
 def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginError:
@@ -310,9 +310,7 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
         hint = f"{reinstall} brings what it depends on; `pip check` shows what is missing"
         return _error(available, f"cannot be imported: {describe(error)}", hint, error)
     if isinstance(error, AttributeError) and error.name and error.name in available.target.partition(":")[2].split("."):
-        return _error(
-            available, f"names a class that does not exist: {available.target}", f"{reinstall}, or {_ask_author(available)}", error
-        )
+        return _error(available, f"names a class that does not exist: {available.target}", f"{reinstall}, or tell its authors", error)
     hint = f"MOM_DEBUG=1 shows where; {_ask_author(available)}"
     return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
 

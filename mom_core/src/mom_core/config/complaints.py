@@ -1,0 +1,228 @@
+"""pydantic's errors in the words of an operator: what was expected, what stands there, and what to write instead."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import PurePath
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from mom_core.config.document import Document, KeyPath
+from mom_core.errors import MomError
+from mom_core.model import printable
+from mom_core.plugins.discovery import suggestion
+from mom_core.units import format_duration, format_size, parse_duration, parse_size
+
+_EXPECTED: Final[Mapping[str, str]] = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "path_type": "a path",
+    "none_required": "nothing",
+}
+"""What pydantic's type errors mean by the thing that they expected."""
+
+_LIMITS: Final[Mapping[str, tuple[str, str]]] = {
+    "greater_than": ("gt", "must be more than"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than": ("lt", "must be less than"),
+    "less_than_equal": ("le", "must be at most"),
+}
+
+_KINDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    SecretStr: "secret text",
+    SecretBytes: "secret text",
+    PurePath: "path",
+    BaseModel: "mapping",
+    Mapping: "mapping",
+    list: "list",
+}
+"""What simple types are called; the first that fits counts."""
+
+
+def complain(document: Document, base: KeyPath, value: object, model: type[BaseModel], errors: Sequence[ErrorDetails]) -> None:
+    """Note pydantic's errors as problems at the places of the values that they mean.
+
+    :param base: where in the document the validated value stands
+    :param value: what was validated
+    :param model: what it was validated against
+    """
+    groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
+    for error in errors:
+        path = base + _walk(value, error["loc"])
+        field = _field(model, error["loc"])
+        if error["type"] == "extra_forbidden":
+            known = _names_at(model, error["loc"][:-1])
+            groups.setdefault((path, True), []).append(unknown_key(str(error["loc"][-1]), known))
+        elif error["type"] == "missing":
+            groups.setdefault((base + error["loc"], True), []).append(("is missing", _description(field)))
+        else:
+            groups.setdefault((path, False), []).append(_wording(error, field))
+    for (path, at_key), wordings in groups.items():
+        # A value that may be one thing or another gives an error for each; they are one mistake.
+        messages = dict.fromkeys(message for message, _ in wordings)
+        hint = next((hint for _, hint in wordings if hint), "")
+        document.complain(path, "; or it ".join(messages), hint, at_key=at_key)
+
+
+def unknown_key(key: str, known: Sequence[str], what: str = "setting") -> tuple[str, str]:
+    """The message and the hint for a key that does not exist."""
+    meant = suggestion(key, known)
+    if meant:
+        return f"there is no such {what}", f"did you mean {meant!r}?"
+    return f"there is no such {what}", f"there are: {', '.join(known)}" if known else "there are none"
+
+
+def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
+    """A setting's type in words: `duration`, `size`, `whole number`, `enforce or observe`, `list of text`."""
+    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator)]
+    if parse_duration in parsers or parse_size in parsers:
+        return "duration" if parse_duration in parsers else "size"
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return type_name(arguments[0], arguments[1:])
+    if arguments:
+        return _compound_name(get_origin(annotation), arguments)
+    return _simple_name(annotation) if isinstance(annotation, type) else str(annotation)
+
+
+def _compound_name(origin: object, arguments: Sequence[object]) -> str:
+    if origin is Literal:
+        return " or ".join(str(argument) for argument in arguments)
+    kinds = [type_name(argument) for argument in arguments if argument not in (type(None), ...)]
+    if origin in (Union, types.UnionType):
+        return " or ".join(kinds + ["nothing"] * (type(None) in arguments))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "mapping of " + " to ".join(kinds)
+    return "list of " + " and ".join(dict.fromkeys(kinds))
+
+
+def _simple_name(annotation: type) -> str:
+    if issubclass(annotation, Enum):
+        return " or ".join(str(member.value) for member in annotation)
+    return next((name for kind, name in _KINDS.items() if issubclass(annotation, kind)), annotation.__name__)
+
+
+def is_secret(annotation: object) -> bool:
+    """Whether a type holds, anywhere in it, what must never be printed."""
+    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(is_secret(field.annotation) for field in annotation.model_fields.values())
+    return any(is_secret(argument) for argument in get_args(annotation))
+
+
+def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
+    """The part of `loc` that the value has: pydantic puts names of its own between and behind (which member of a union failed)."""
+    path: KeyPath = ()
+    for step in loc:
+        inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if inside:
+            value = value[step]  # type: ignore[index]  # `inside` says that it can be
+            path = (*path, step)
+    return path
+
+
+def _field(model: type[BaseModel], loc: tuple[int | str, ...]) -> FieldInfo | None:
+    """The outermost setting that an error is about."""
+    return model.model_fields.get(str(loc[0])) if loc else None
+
+
+def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The settings that there are in the (possibly inner) mapping at `loc`."""
+    for step in loc:
+        field = model.model_fields.get(str(step))
+        inner = next((kind for kind in _models(field.annotation) if kind), None) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _description(field: FieldInfo | None) -> str:
+    return " ".join((field.description or "").split()) if field else ""
+
+
+def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
+    """The message and the hint for one error."""
+    context: Mapping[str, Any] = error.get("ctx", {})
+    kind, value = error["type"], error["input"]
+    secret = field is not None and is_secret(field.annotation)
+    got = _HIDDEN if secret else _got(value)
+    hint = ""
+    if kind in _EXPECTED:
+        message = f"must be {_EXPECTED[kind]}, not {got}"
+        if kind == "bool_type" and value in ("yes", "no", "on", "off"):
+            hint = "write true or false"
+        elif kind == "string_type" and isinstance(value, int | float):
+            hint = "write it in quotes"
+    elif kind in _LIMITS:
+        limit, words = _LIMITS[kind]
+        message = f"{words} {_in_unit(context[limit], field)}, not {got if secret else _in_unit(value, field)}"
+    elif kind in ("literal_error", "enum"):
+        expected = str(context.get("expected", "")).replace("'", "")
+        message = f"must be {expected}, not {got}"
+        meant = suggestion(value, expected.replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""
+        hint = f"did you mean {meant!r}?" if meant else ""
+    elif isinstance(context.get("error"), Exception):
+        cause = context["error"]
+        # What a validator says about a secret may quote it.
+        message = "cannot be used" if secret else cause.message if isinstance(cause, MomError) else str(cause)
+        hint = cause.hint if isinstance(cause, MomError) else ""
+    else:
+        message = f"{error['msg'][:1].lower()}{error['msg'][1:]}, not {got}"
+    return printable(message, 300), hint
+
+
+_HIDDEN: Final = "what stands there"
+
+
+def _got(value: object) -> str:
+    """What stands there, short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {printable(value, 40)!r}" if value else "an empty text"
+    if isinstance(value, int | float):
+        return printable(f"{value}", 40)
+    if value is None:
+        return "nothing"
+    return "a mapping" if isinstance(value, Mapping) else "a list"
+
+
+def _in_unit(value: object, field: FieldInfo | None) -> str:
+    """A limit, or what broke it, as the operator writes it."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and field is not None:
+        name = type_name(field.annotation, field.metadata)
+        if name.startswith("duration"):
+            return format_duration(float(value))
+        if name.startswith("size"):
+            return format_size(round(value))
+    return printable(f"{value:g}" if isinstance(value, float) else str(value), 40)

@@ -1,0 +1,106 @@
+"""A configuration that was read and found right."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from mom_core.config.document import KeyPath
+from mom_core.config.schema import validated
+from mom_core.model import Guest, printable
+from mom_core.plugins.discovery import LoadedPlugin
+from mom_core.settings import GuestSettings, PluginSettings
+
+LOG = logging.getLogger("mom.config")
+
+REMEMBERED_NAMES: Final = 32_768
+"""For how many guest names the matching patterns are remembered: three times the guests of the largest host, some 10 MiB at worst."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredPlugin:
+    """A plugin that the configuration enables: loaded, with its settings; not constructed."""
+
+    name: str
+    loaded: LoadedPlugin
+    settings: PluginSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRule:
+    """One entry of the section `guests`: a pattern of names, and what it says, as it stands in the file."""
+
+    pattern: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that the operator decided. Made by `load_config`; a program may also make one itself.
+
+    `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None when the
+    configuration came from a program. `lines` has the line of each setting that is written in the file, by the way to it.
+    """
+
+    file: str | None = None
+    interval: float = 5.0
+    mode: Literal["enforce", "observe"] = "enforce"
+    history: int = 10
+    root: Path = Path("/")
+    state_directory: Path = Path("/var/lib/mom")
+    run_directory: Path = Path("/run/mom")
+    log_level: str = "info"
+    stop_timeout: float = 2.0
+    plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
+    guests: tuple[GuestRule, ...] = ()
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
+        """A function that gives what the section `guests` says to this plugin about a guest.
+
+        All patterns that match the guest's name count, in the order of the file; a later one overrides single settings of an
+        earlier one. The function remembers what it found for a name, may be called from several threads, and never raises.
+        """
+        configured = self.plugins.get(plugin)
+        model = configured.loaded.guest_settings_class if configured else None
+        if model is None:
+            nothing = GuestSettings()
+            return lambda guest: nothing
+        return _lookup(model, self.guests)
+
+
+def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
+    own = [{key: value for key, value in rule.settings.items() if key in model.model_fields} for rule in rules]
+    patterns = [(number, re.compile(fnmatch.translate(rule.pattern)).match) for number, rule in enumerate(rules) if own[number]]
+    default = model()
+
+    @lru_cache(maxsize=4096)
+    def merged(matching: tuple[int, ...]) -> GuestSettings:
+        """Guests that the same patterns match share their settings."""
+        settings: dict[str, object] = {}
+        for number in matching:
+            settings.update(own[number])
+        try:
+            return validated(model, settings)
+        except ValidationError as error:
+            # Each pattern alone was found right when the file was read; together they break a rule of the plugin.
+            last = rules[matching[-1]]
+            together = ", ".join(printable(rules[number].pattern) for number in matching)
+            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+            LOG.warning("the guest patterns %s contradict each other (%s): only %s is used", together, reason, printable(last.pattern))
+            return validated(model, own[matching[-1]])
+
+    @lru_cache(maxsize=REMEMBERED_NAMES)
+    def by_name(name: str) -> GuestSettings:
+        matching = tuple(number for number, match in patterns if match(name))
+        return merged(matching) if matching else default
+
+    return lambda guest: by_name(guest.name)

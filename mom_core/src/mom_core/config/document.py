@@ -1,0 +1,408 @@
+"""A YAML text as plain values that know their place, read within limits, so that no file can hurt and every complaint has a line.
+
+PyYAML composes; what the values are is decided here, by YAML 1.2's core rules: only `true` and `false` are flags, and `0123`, `1:30`
+and `2024-01-01` are not numbers of a kind that nobody meant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import yaml
+
+from mom_core.errors import ConfigError, ConfigProblem
+from mom_core.model import printable
+
+DEFAULT_FILE: Final = Path("/etc/mom/mom.yaml")
+"""Where the configuration is, unless somebody says otherwise."""
+
+MAX_BYTES: Final = 1 << 20
+"""A configuration of 10,000 guests with a pattern each is half of this."""
+
+MAX_DEPTH: Final = 50
+"""Far more than any settings nest, far less than Python's recursion limit."""
+
+MAX_NODES: Final = 20_000
+"""Keys and values, counted after aliases are expanded: a few hundred bytes of aliases can stand for billions."""
+
+KeyPath: TypeAlias = "tuple[str | int, ...]"
+"""The way to a value: keys and list indices, from the top."""
+
+
+class Place(NamedTuple):
+    """Line and column, from 1; 0 and 0 if there is no file."""
+
+    line: int
+    column: int
+
+
+NOWHERE: Final = Place(0, 0)
+
+
+@dataclass(slots=True)
+class Document:
+    """The values of one file or mapping, where each of them stands, and what is wrong so far.
+
+    `keys` has the places of mapping keys, `values` those of values, both by the way to the value.
+    """
+
+    file: str
+    value: object = None
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
+    problems: list[ConfigProblem] = field(default_factory=list)
+    unreadable: set[KeyPath] = field(default_factory=set)
+    """The values that could not be made out: what they are is not to be complained about again."""
+
+    def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
+        """Note a problem with the value at `path`, or with its key; if that is not in the file, at the nearest thing around it."""
+        if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
+            return
+        shown = f"{dotted(path)}: {message}" if path else message
+        self.problems.append(ConfigProblem(self.file, *self.place(path, at_key=at_key), shown, hint))
+
+    def give_up(self, path: KeyPath, message: str, hint: str = "") -> None:
+        """Note that the value at `path` cannot be made out."""
+        self.complain(path, message, hint)
+        self.unreadable.add(path)
+
+    def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
+        """Where the value at `path` stands, or its key; what is not written cannot be pointed at, but the key that it belongs under can."""
+        if not at_key and path in self.values:
+            return self.values[path]
+        while path:
+            found = self.keys.get(path) or self.values.get(path)
+            if found:
+                return found
+            path = path[:-1]
+        return self.values.get((), NOWHERE)
+
+
+def dotted(path: KeyPath) -> str:
+    """A way to a value as people write it: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            shown = step if re.fullmatch(r"[\w-]{1,80}", step) else f'"{printable(step)}"'
+            text += f".{shown}" if text else shown
+    return text
+
+
+def read_document(path: Path) -> Document:
+    """The document in a file. Raises `ConfigError` when the file cannot be read at all; what can be read around goes to `problems`."""
+    file = str(path)
+    raw = _read(path)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8", "replace")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        raise ConfigError(
+            [ConfigProblem(file, line, column, f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8")]
+        ) from None
+    return parse_document(text, file)
+
+
+def parse_document(text: str, file: str) -> Document:
+    """The document in a text; `file` is what problems call it. Raises and notes as `read_document` does."""
+    root = _compose(text, file)
+    document = Document(file)
+    if root is None:
+        document.values[()] = Place(1, 1)
+    else:
+        document.value = _Builder(document).build(root, (), 0)
+    return document
+
+
+def mapping_document(mapping: Mapping[str, object]) -> Document:
+    """A document of values from a program: problems name the way to the value, and no place."""
+    document = Document("configuration")
+    document.value = _copy(mapping, (), document)
+    return document
+
+
+def _copy(value: object, path: KeyPath, document: Document) -> object:
+    """Plain values, so that what a program hands over is looked at as a file is."""
+    if len(path) > MAX_DEPTH:
+        document.complain(path[:3], f"nested deeper than {MAX_DEPTH} levels")
+        return None
+    if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str)]
+        for key in wrong:
+            document.complain(path, f"the key {key!r:.40} is not text")
+        return {key: _copy(inner, (*path, key), document) for key, inner in value.items() if isinstance(key, str)}
+    if isinstance(value, list | tuple):
+        return [_copy(inner, (*path, number), document) for number, inner in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if value is not None and not isinstance(value, bool | int | float | str):
+        document.give_up(path, f"must be text, a number, a flag, a list or a mapping, not a {type(value).__name__}")
+        return None
+    return value
+
+
+# --- the file ------------------------------------------------------------------------------------------------------------------
+
+_CURES: Final = {
+    errno.ENOENT: "`mom config init` writes one for this host, -c names another one",
+    errno.EACCES: "run mom as a user who may read it",
+    errno.ENOTDIR: "-c names another one",
+}
+
+
+def _read(path: Path) -> bytes:
+    """The file's bytes; not of a device or pipe, which may never end, and not of a file that is too large, however it grows."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        message = (error.strerror or str(error)).lower() if error.errno != errno.ENXIO else "not a regular file"
+        raise ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, message, _CURES.get(error.errno or 0, ""))]) from error
+    except ValueError:
+        raise ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, "no name of a file")]) from None
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise ConfigError([ConfigProblem(str(path), 0, 0, "a directory, not a file", f"perhaps {path / 'mom.yaml'}?")])
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "put the configuration in a file")])
+        raw = _read_all(descriptor) if status.st_size <= MAX_BYTES else None
+    except OSError as error:
+        raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error
+    finally:
+        os.close(descriptor)
+    if raw is None or len(raw) > MAX_BYTES:
+        size = max(status.st_size, MAX_BYTES + 1)
+        hint = "is this the right file?"
+        raise ConfigError([ConfigProblem(str(path), 0, 0, f"too large: {size:,} bytes, {MAX_BYTES:,} are allowed", hint)])
+    return raw
+
+
+def _read_all(descriptor: int) -> bytes:
+    """What the file holds, but not more than one byte beyond the limit."""
+    raw = b""
+    while len(raw) <= MAX_BYTES and (chunk := os.read(descriptor, MAX_BYTES + 1 - len(raw))):
+        raw += chunk
+    return raw
+
+
+# --- the syntax ----------------------------------------------------------------------------------------------------------------
+
+
+class _LimitError(yaml.MarkedYAMLError):
+    """One of the limits above is exceeded."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's composer, with YAML 1.2's scalars and with limits that hold while it works."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own; filled below, and never again
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._nodes = 0
+        self._weights: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node; its weight is the number of nodes that it stands for when aliases are expanded."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # so in PyYAML's stubs
+        if self.check_event(yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            weight = self._weights.get(node) if node is not None else None
+            if weight is None:
+                raise _LimitError(None, None, f"the alias *{event.anchor} stands inside of what it names", event.start_mark)
+            self._count(weight, event.start_mark)
+            return node
+        before = self._nodes
+        self._count(1, event.start_mark)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _LimitError(None, None, f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None:
+            self._weights[node] = self._nodes - before
+        return node
+
+    def _count(self, nodes: int, mark: yaml.Mark) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _LimitError(None, None, f"more than {MAX_NODES:,} keys and values, aliases expanded", mark)
+
+
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_TAG: Final = "tag:yaml.org,2002:"
+for _kind, _pattern, _first in (
+    ("null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
+    ("bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")),
+    ("int", _INT, list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(rf"(?:{_pattern.pattern})\Z"), _first)
+
+_ADVICE: Final = (
+    ("'\\t'", "indent with spaces, not with tabs"),
+    ("'@'", "text that begins with this character needs quotes"),
+    ("'`'", "text that begins with this character needs quotes"),
+    ("'%'", "text that begins with this character needs quotes"),
+    ("mapping values are not allowed", "text with a colon needs quotes; otherwise look at the indentation"),
+    ("could not find expected ':'", "write `key: value`, with a space after the colon"),
+    ("expected <block end>", "look at the indentation of this line and the one above"),
+    ("undefined alias", "text that begins with * needs quotes"),
+    ("while scanning an alias", "text that begins with * needs quotes"),
+    ("expected alphabetic or numeric", "text that begins with * or & needs quotes"),
+    ("unexpected end of stream", "a quote or bracket is opened and not closed"),
+    ("expected ',' or", "a bracket is opened and not closed, or a comma is missing"),
+)
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    """The tree of the one document in the text, None for an empty one."""
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
+        if error.problem == "but found another document":
+            hint = "mom reads one document; remove the `---` and what does not belong"
+            raise ConfigError([ConfigProblem(file, *place, "a second document begins here", hint)]) from None
+        said = printable(error.problem or error.context or "not YAML", 200)
+        full = f"{error.context or ''} {said}"
+        # What was open when the error was met is often where the mistake is.
+        opened = error.context_mark
+        if opened is not None and mark is not None and opened.line != mark.line and error.context:
+            said += f" {error.context}, which begins in line {opened.line + 1}"
+        hint = next((advice for sign, advice in _ADVICE if sign in full), "")
+        if not isinstance(error, _LimitError):
+            said = f"not valid YAML: {said}"
+        raise ConfigError([ConfigProblem(file, *place, said, hint)]) from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        said = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
+        raise ConfigError([ConfigProblem(file, *place, said, "remove it, or write it as an escape in double quotes")]) from None
+    except (ValueError, OverflowError, IndexError):
+        # PyYAML trips over numbers in escapes and directives that are out of range.
+        place = NOWHERE if loader is None else Place(loader.line + 1, loader.column + 1)
+        raise ConfigError([ConfigProblem(file, *place, "not valid YAML: a number that is out of range")]) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+# --- the values ----------------------------------------------------------------------------------------------------------------
+
+
+def _integer(text: str) -> int:
+    sign = -1 if text.startswith("-") else 1
+    digits = text.lstrip("+-")
+    base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
+    return sign * int(digits[2:] if base != 10 else digits, base)
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _number(text: str) -> float:
+    return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+
+
+_SCALARS: Final[Mapping[str, Callable[[str], object]]] = {
+    f"{_TAG}str": str,
+    f"{_TAG}null": _nothing,
+    f"{_TAG}bool": _flag,
+    f"{_TAG}int": _integer,
+    f"{_TAG}float": _number,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Turns nodes into plain values, and notes where they stand and what is wrong with them."""
+
+    document: Document
+
+    def build(self, node: yaml.Node, path: KeyPath, depth: int) -> object:
+        self.document.values[path] = _place(node)
+        if depth > MAX_DEPTH:
+            self.document.give_up(path, f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
+            return None
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.build(inner, (*path, number), depth + 1) for number, inner in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+            return self._scalar(node, path)
+        tag = printable(node.tag.replace(_TAG, "!!"))
+        self.document.give_up(
+            path, f"the tag {tag} is not allowed here", "remove it; mom's configuration has text, numbers, flags, lists and mappings"
+        )
+        return None
+
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
+        text: str = node.value
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self.document.give_up(path, "half a character (a lone surrogate)", "remove the escape")
+            return None
+        try:
+            return _SCALARS[node.tag](text)
+        except (ValueError, KeyError):
+            self.document.give_up(
+                path, f"{printable(text, 40)!r} is no {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
+            )
+            return None
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
+        built: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, path)
+            if key is None:
+                continue
+            inner = (*path, key)
+            if key in built:
+                first = self.document.keys[inner]
+                place = _place(key_node)
+                message = f"{dotted(inner)}: the key is there twice, first in line {first.line}"
+                self.document.problems.append(ConfigProblem(self.document.file, *place, message, "remove one of them"))
+                continue
+            self.document.keys[inner] = _place(key_node)
+            built[key] = self.build(value_node, inner, depth + 1)
+        return built
+
+    def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
+        """The key as text; one that is not text is a problem, and used as it is written, so that what is under it is looked at too."""
+        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
+            return str(node.value)
+        message, hint, key = "a key must be text", "", None
+        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+            key = re.sub("[\ud800-\udfff]", "?", node.value)
+            shown = printable(key, 40)
+            message, hint = (
+                f"the key {shown or 'that is empty'} is not text",
+                f'write it in quotes: "{shown}"' if shown else "write a key before the colon",
+            )
+        place = _place(node)
+        where = f"{dotted(path)}: " if path else ""
+        self.document.problems.append(ConfigProblem(self.document.file, *place, where + message, hint))
+        return key
+
+
+def _place(node: yaml.Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)

@@ -1,0 +1,158 @@
+"""From a file or mapping to a configuration, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mom_core.config.complaints import complain, unknown_key
+from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
+from mom_core.config.document import DEFAULT_FILE, Document, KeyPath, mapping_document, read_document
+from mom_core.config.schema import SECTIONS, CoreSettings, validated
+from mom_core.errors import ConfigError, ConfigProblem, PluginError
+from mom_core.model import printable
+from mom_core.plugins.bounded import describe
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
+from mom_core.settings import PluginSettings
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
+
+
+def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
+    """Read a configuration, and load the plugins that it enables (without constructing them).
+
+    :param source: a file; or, for embedding, what the file would hold, as a mapping; None is `/etc/mom/mom.yaml`
+    :raises ConfigError: with all that is wrong, each with its place in the file and a hint
+    """
+    if isinstance(source, Mapping):
+        file, document = None, mapping_document(source)
+    else:
+        path = DEFAULT_FILE if source is None else Path(source)
+        file, document = str(path), read_document(path)
+    causes: list[PluginError] = []
+    config = _checked(document, file, causes)
+    if config is None or document.problems:
+        # The first plugin's own exception stays attached, for whoever asks for a traceback.
+        raise ConfigError(sorted(set(document.problems))) from (causes[0] if causes else None)
+    return config
+
+
+def _checked(document: Document, file: str | None, causes: list[PluginError]) -> Config | None:
+    top = document.value
+    if top is None:
+        document.complain((), "the configuration is empty", "`mom config init` writes one for this host")
+        return None
+    if not isinstance(top, Mapping):
+        document.complain((), "must be a mapping of settings", "write `plugins:`, and below it the plugins, each as `name: {}`")
+        return None
+    core = _core(document, top)
+    plugins = _plugins(document, top, causes)
+    guests = _guests(document, top.get("guests"), plugins, complete=not causes)
+    if core is None:
+        return None
+    return Config(
+        file=file,
+        interval=core.interval,
+        mode=core.mode,
+        history=core.history,
+        root=core.root,
+        state_directory=core.state_directory,
+        run_directory=core.run_directory,
+        log_level=core.log_level,
+        plugins=MappingProxyType(plugins),
+        guests=guests,
+        lines=MappingProxyType({path: place.line for path, place in document.keys.items()}),
+    )
+
+
+def _validated(document: Document, path: KeyPath, model: type[Model], settings: Mapping[str, object], owner: str) -> Model | None:
+    """The settings as the model has them; None when there are problems, which are noted."""
+    try:
+        return validated(model, settings)
+    except ValidationError as error:
+        complain(document, path, settings, model, error.errors(include_url=False))
+    except Exception as error:  # noqa: BLE001  # a plugin's validators may raise anything, and the file's other problems are to be told
+        document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a mistake in the plugin", at_key=True)
+    return None
+
+
+def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
+    known = [*CoreSettings.model_fields, *SECTIONS]
+    unknown = [key for key in top if key not in known]
+    installed = available_plugins() if unknown else {}
+    for key in unknown:
+        message, hint = unknown_key(key, known)
+        if key in installed:
+            message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
+        document.complain((key,), message, hint, at_key=True)
+    own = {key: value for key, value in top.items() if key in CoreSettings.model_fields}
+    return _validated(document, (), CoreSettings, own, "mom")
+
+
+def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginError]) -> dict[str, ConfiguredPlugin]:
+    section = top.get("plugins")
+    if section is None or section == {}:
+        document.complain(("plugins",), *_NO_PLUGIN, at_key=True)
+        return {}
+    if not isinstance(section, Mapping):
+        document.complain(("plugins",), "must be a mapping of plugin names to settings", "write each plugin as `name: {}`")
+        return {}
+    loaded, errors = load_plugins(list(section))
+    for error in errors:
+        place = document.place(("plugins", error.plugin), at_key=True)
+        document.problems.append(ConfigProblem(document.file, *place, error.message, error.hint))
+    causes += errors
+    configured: dict[str, ConfiguredPlugin] = {}
+    for name, plugin in loaded.items():
+        settings = _plugin_settings(document, section[name], plugin)
+        if settings is not None:
+            configured[name] = ConfiguredPlugin(name, plugin, settings)
+        else:
+            # Its settings are wrong, but what it says about guests is known: they are checked all the same.
+            configured[name] = ConfiguredPlugin(name, plugin, PluginSettings())
+    return configured
+
+
+def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin) -> PluginSettings | None:
+    path = ("plugins", plugin.name)
+    if value is not None and not isinstance(value, Mapping):
+        document.complain(path, "the settings of a plugin must be a mapping", f"write `{printable(plugin.name)}: {{}}` for the defaults")
+        return None
+    return _validated(document, path, plugin.settings_class, value or {}, f"plugin {plugin.name!r} of {plugin.distribution}")
+
+
+def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
+    """The rules for guests.
+
+    :param complete: all enabled plugins are loaded; otherwise an unknown key may be one of a plugin that is not
+    """
+    if section is None:
+        return ()
+    if not isinstance(section, Mapping):
+        document.complain(("guests",), "must be a mapping of name patterns to settings", 'write each as `"db-*": {…}`')
+        return ()
+    models = {name: plugin.loaded.guest_settings_class for name, plugin in plugins.items() if plugin.loaded.guest_settings_class}
+    known = list(dict.fromkeys(key for model in models.values() for key in model.model_fields))
+    rules: list[GuestRule] = []
+    for pattern, value in section.items():
+        path = ("guests", pattern)
+        settings = {} if value is None else value
+        if not isinstance(settings, Mapping):
+            document.complain(path, "what is said about guests must be a mapping", f"there are: {', '.join(known)}" if known else "")
+            continue
+        for key in settings:
+            if key not in known and complete:
+                message, hint = unknown_key(key, known, "setting for guests in the enabled plugins")
+                document.complain((*path, key), message, hint, at_key=True)
+        for name, model in models.items():
+            own = {key: value for key, value in settings.items() if key in model.model_fields}
+            if own:
+                _validated(document, path, model, own, f"plugin {name!r} of {plugins[name].loaded.distribution}")
+        rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
+    return tuple(rules)
