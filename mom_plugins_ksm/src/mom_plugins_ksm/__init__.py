@@ -1,3 +1,7 @@
-"""The KSM collector and controller for mom, with its default policy."""
+"""KSM, the kernel's merging of equal pages: its fields, its controls, and a default policy for them."""
+
+from mom_plugins_ksm.plugin import KsmPlugin
 
 __version__ = "0.1.0"
+
+__all__ = ["KsmPlugin", "__version__"]

@@ -1,0 +1,81 @@
+"""What KSM's files mean as mom's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from mom_core import FieldSpec, Scope, Unit, Value
+
+_FILES = (
+    ("ksm_run", "run", Unit.COUNT, "1: merges; 0: stopped, what is merged stays merged; 2: stopped, and everything was unmerged"),
+    ("ksm_pages_to_scan", "pages_to_scan", Unit.PAGES, "pages that ksmd looks at before it sleeps"),
+    ("ksm_sleep_millisecs", "sleep_millisecs", Unit.MILLISECONDS, "how long ksmd sleeps between two batches"),
+    ("ksm_merge_across_nodes", "merge_across_nodes", Unit.FLAG, "1: also merges pages of different NUMA nodes"),
+    ("ksm_pages_shared", "pages_shared", Unit.PAGES, "shared pages that are in use"),
+    ("ksm_pages_sharing", "pages_sharing", Unit.PAGES, "further places that use the shared pages: what is saved"),
+    ("ksm_pages_unshared", "pages_unshared", Unit.PAGES, "pages that no other is equal to, and that are looked at again and again"),
+    ("ksm_pages_volatile", "pages_volatile", Unit.PAGES, "pages that change too fast to be merged"),
+    ("ksm_full_scans", "full_scans", Unit.COUNT, "how often all mergeable memory was looked at"),
+    ("ksm_general_profit", "general_profit", Unit.BYTES, "what is saved, less what KSM needs to keep the books; may be negative"),
+    ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's advisor that sets pages_to_scan by itself (scan-time)"),
+)
+_MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
+
+FIELDS = (
+    *(FieldSpec(name, unit, Scope.HOST, description, f"/sys/kernel/mm/ksm/{file}") for name, file, unit, description in _FILES),
+    FieldSpec(
+        "ksm_shareable",
+        Unit.KIB,
+        Scope.HOST,
+        "memory that was offered for merging, as far as ksmd has come: merged, unique and fast changing pages together",
+        "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size",
+    ),
+    FieldSpec(
+        "ksmd_cpu_usage", Unit.PERCENT, Scope.HOST, "share of one CPU that ksmd used since the last sample", "/proc/PID/stat of ksmd"
+    ),
+)
+
+
+def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
+    """The fields that KSM's files tell, without `ksmd_cpu_usage`, which needs two samples.
+
+    :param files: values by the names of the files in /sys/kernel/mm/ksm
+    :param page_size: bytes
+    """
+    fields: dict[str, Value] = {}
+    for name, file, unit, _ in _FILES:
+        value = files.get(file)
+        known = isinstance(value, str) if unit is Unit.TEXT else is_count(value) or (unit is Unit.BYTES and _is_number(value))
+        if known:
+            fields[name] = value
+    shareable = shareable_kib(files, page_size)
+    if shareable is not None:
+        fields["ksm_shareable"] = shareable
+    return fields
+
+
+def shareable_kib(files: Mapping[str, Value], page_size: int) -> int | None:
+    """Memory in KiB that ksmd keeps the books on: every page that it has looked at is in one of the four counters.
+
+    None when a counter is unknown. Also when they are all 0 while ksmd does not run, or has not been through all memory yet: then
+    nobody has looked, which does not mean that there is nothing.
+    """
+    pages = 0
+    for file in _MANAGED:
+        value = files.get(file)
+        if not is_count(value):
+            return None
+        pages += value
+    if pages == 0 and not (files.get("run") == 1 and files.get("full_scans")):
+        return None
+    return pages * page_size // 1024
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether that is a whole number of something: 0 or more."""
+    return _is_number(value) and value >= 0
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

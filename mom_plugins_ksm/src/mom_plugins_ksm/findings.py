@@ -1,0 +1,58 @@
+"""What keeps mom from using KSM on this host, each with its cure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mom_core import Declarations, Finding, Scope, Severity, Value
+from mom_plugins_ksm.processes import pid_of
+from mom_plugins_ksm.sysfs import ADVISOR_CURE
+
+_POLICY_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
+"""Host fields of other plugins that the default policy reads."""
+
+
+def knobs_finding(folder: Path, present: bool) -> Finding:
+    """Whether KSM can be set.
+
+    :param folder: where its files are
+    :param present: whether `run` could be read there
+    """
+    if not present:
+        cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
+        return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
+    if not os.access(folder / "run", os.W_OK):
+        cure = "run mom as root, with /sys mounted read-write (mount -o remount,rw /sys)"
+        return Finding(Severity.ERROR, "KSM", f"{folder / 'run'} is not writable: KSM stays as it is", cure)
+    return Finding(Severity.OK, "KSM", f"{folder} is there and writable")
+
+
+def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
+    """Who else sets the scanner's speed, and whether its price can be seen.
+
+    :param found: KSM's files, by name
+    """
+    mode = found.get("advisor_mode", "none")
+    if mode != "none":
+        message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
+        yield Finding(Severity.WARNING, "KSM advisor", message, f"{ADVISOR_CURE}, if mom is to set the speed")
+    pid = pid_of("ksmtuned", proc)
+    if pid:
+        message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
+        yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
+    if "ksmd_cpu_seconds" not in found:
+        message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
+        yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
+
+
+def policy_findings(policy: str, declarations: Declarations) -> Iterator[Finding]:
+    """Whether the default policy finds the fields that it reads.
+
+    :param policy: its name
+    """
+    missing = [name for name in _POLICY_READS if (Scope.HOST, name) not in declarations.fields]
+    if declarations.fields and missing:
+        message = f"the default KSM policy reads {', '.join(missing)}, which no enabled plugin collects"
+        yield Finding(Severity.ERROR, "KSM policy", message, f"enable the plugin host, or write a policy {policy} of your own")

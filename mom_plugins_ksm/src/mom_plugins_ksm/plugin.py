@@ -1,0 +1,128 @@
+"""The plugin: reads KSM each cycle, applies and puts back its controls, and says what is wrong with KSM on this host."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from mom_core import (
+    ControlSpec,
+    Decision,
+    FieldSpec,
+    Finding,
+    Hypervisor,
+    KsmControl,
+    LedgerEntry,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    Suggestion,
+    Value,
+    hookimpl,
+)
+from mom_plugins_ksm import control
+from mom_plugins_ksm.control import CONTROLS, Knobs
+from mom_plugins_ksm.fields import FIELDS, is_count, ksm_fields
+from mom_plugins_ksm.findings import knobs_finding, policy_findings, scanner_findings
+from mom_plugins_ksm.ksmd import CpuUsage
+from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
+
+_POLICY_NAME = "40_ksm"
+
+
+class KsmPlugin:
+    """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
+
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        """There is nothing to set: what KSM should do is the policy's business."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._context = context
+        self._sysfs = SysfsKsm(context.root)
+        self._page_size = os.sysconf("SC_PAGE_SIZE")
+        self._usage = CpuUsage()
+        self._on_sysfs = True
+
+    @classmethod
+    def suggest(cls, root: Path) -> Suggestion | None:
+        """Fits a host whose kernel has KSM."""
+        if not (root / FOLDER / "run").exists():
+            return None
+        return Suggestion("this kernel can merge equal pages of guests (KSM)")
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """All fields of KSM; which of them have a value depends on the kernel."""
+        return FIELDS
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The four knobs of KSM that policies set."""
+        return CONTROLS
+
+    @hookimpl
+    def mom_policies(self) -> Mapping[str, str]:
+        """The default policy for KSM."""
+        return {_POLICY_NAME: files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")}
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
+        """KSM now; empty where there is none."""
+        ksm = self._ksm_of(hypervisor)
+        self._on_sysfs = ksm is self._sysfs
+        found = ksm.ksm_read()
+        collected = ksm_fields(found, self._page_size)
+        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), time.monotonic())
+        return collected
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so."""
+        if not self._on_sysfs:
+            return ()
+        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")))
+        if finding.severity is Severity.OK:
+            return ()
+        return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
+
+    @hookimpl
+    def mom_control(self, hypervisor: Hypervisor | None, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+        """Set the knobs, each read back."""
+        return control.apply(self._knobs(hypervisor), decisions)
+
+    @hookimpl
+    def mom_restore(self, hypervisor: Hypervisor | None, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+        """Put the knobs back. What was merged meanwhile stays merged, until somebody writes to it."""
+        return control.restore(self._knobs(hypervisor), entries, Source(self._context.name))
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """Whether KSM is there, can be set, and is mom's alone."""
+        if self._ksm_of(hypervisor) is not self._sysfs:
+            return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
+        found = self._sysfs.ksm_read()
+        findings = [knobs_finding(self._sysfs.folder, present="run" in found)]
+        if "run" in found:
+            findings += scanner_findings(found, self._context.root / "proc")
+        return [*findings, *policy_findings(_POLICY_NAME, self._context.declarations)]
+
+    def _ksm_of(self, hypervisor: Hypervisor | None) -> KsmControl:
+        return hypervisor if isinstance(hypervisor, KsmControl) else self._sysfs
+
+    def _knobs(self, hypervisor: Hypervisor | None) -> Knobs:
+        ksm = self._ksm_of(hypervisor)
+        # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
+        return Knobs(ksm, self._page_size, self._sysfs.available_kib if ksm is self._sysfs else lambda: None)
+
+
+def _seconds(value: Value) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,110 @@
+"""The kernel's own KSM, as the files of /sys/kernel/mm/ksm, in the shape in which a hypervisor offers one (`KsmControl`)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
+from mom_plugins_ksm.ksmd import Ksmd
+
+FOLDER = "sys/kernel/mm/ksm"
+
+_COUNTS = (
+    "run",
+    "sleep_millisecs",
+    "pages_to_scan",
+    "merge_across_nodes",
+    "pages_shared",
+    "pages_sharing",
+    "pages_unshared",
+    "pages_volatile",
+    "full_scans",
+)
+_COUNT = re.compile(r"[0-9]{1,20}\n?")
+_SIGNED = re.compile(r"-?[0-9]{1,20}\n?")
+_CHOSEN = re.compile(r"\[([A-Za-z0-9_-]{1,40})\]")
+_MEM_AVAILABLE = re.compile(r"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
+
+
+class SysfsKsm:
+    """Reads and writes the knobs that this kernel has.
+
+    :param root: where /sys and /proc are found
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / FOLDER
+        self._ksmd = Ksmd(root)
+        self._meminfo = root / "proc/meminfo"
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        """Knobs and counters by the names of their files; what is missing, cannot be read or is malformed is absent.
+
+        `ksmd_cpu_seconds` is the CPU time that ksmd has used, where it can be seen.
+        """
+        found: dict[str, Value] = {}
+        for name in _COUNTS:
+            text = _read(self.folder / name)
+            if text is not None and _COUNT.fullmatch(text):
+                found[name] = int(text)
+        if not found:
+            return found  # no KSM here: nothing else to look for
+        profit = _read(self.folder / "general_profit")
+        if profit is not None and _SIGNED.fullmatch(profit):
+            found["general_profit"] = int(profit)
+        modes = _read(self.folder / "advisor_mode")
+        if modes is not None and (chosen := _CHOSEN.search(modes)):
+            found["advisor_mode"] = chosen[1]
+        seconds = self._ksmd.cpu_seconds()
+        if seconds is not None:
+            found["ksmd_cpu_seconds"] = seconds
+        return found
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Write these knobs, in the given order.
+
+        Raises `NotSupported` for a knob that this kernel has not, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
+        """
+        for name, value in knobs.items():
+            path = self.folder / name
+            try:
+                # Not created when it is missing; cut where the tree is a folder of plain files. The kernel wants one write.
+                descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+                try:
+                    os.write(descriptor, b"%d" % value)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise _explained(error, path, name) from error
+
+    def available_kib(self) -> int | None:
+        """MemAvailable of this host in KiB; None when it is not known."""
+        match = _MEM_AVAILABLE.search(_read(self._meminfo) or "")
+        return None if match is None else int(match[1])
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("ascii", "replace")
+    except OSError:
+        return None
+
+
+def _explained(error: OSError, path: Path, name: str) -> HypervisorError:
+    """What the kernel's refusal means, as the kernel's mm/ksm.c gives it."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return NotSupported(f"this kernel has no KSM knob {name}")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return PermissionDenied(f"cannot write {path}: {error.strerror}", hint="run mom as root, with /sys mounted read-write")
+    if error.errno == errno.EBUSY and name == "merge_across_nodes":
+        return HypervisorError("pages are shared, and merge_across_nodes can only change while none are", hint="set ksm_run to 2 first")
+    if error.errno == errno.EINVAL and name == "pages_to_scan":
+        return HypervisorError("the kernel refused pages_to_scan: it takes none while an advisor is on", hint=ADVISOR_CURE)
+    return HypervisorError(f"the kernel refused to write {path}: {error.strerror}")
+
+
+ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
