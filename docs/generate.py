@@ -13,8 +13,10 @@ from pathlib import Path
 
 import click
 
-from mom_core import ControlSpec, FieldSpec, GuestSettings, PluginContext, PluginSettings, Scope, hookspecs
+from mom_core import ControlSpec, FieldSpec, PluginContext, PluginSettings, Scope, hookspecs
+from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
+from mom_core.settings import Settings
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -146,17 +148,15 @@ def _bound(value: float | None) -> str:
 
 
 def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
-    parts = []
+    head = ("setting", "type", "default", "what it does")
+    parts = ["## At the top of the file\n\n" + _table(head, _setting_rows(CoreSettings))]
     common = set(PluginSettings.model_fields)
     for name, loaded in plugins.items():
         rows = list(_setting_rows(loaded.settings_class))
         own = [row for row in rows if row[0].strip("`") not in common or row[2] != _default_of(PluginSettings, row[0].strip("`"))]
         text = (inspect.getdoc(loaded.plugin_class) or "").split("\n\n")[0]
-        parts.append(
-            f"## `{name}`\n\n{text}\n\n"
-            + (_table(("setting", "type", "default", "what it does"), own) if own else "No settings of its own.")
-        )
-    parts.append("## Every plugin\n\n" + _table(("setting", "type", "default", "what it does"), _setting_rows(PluginSettings)))
+        parts.append(f"## `{name}`\n\n{text}\n\n" + (_table(head, own) if own else "No settings of its own."))
+    parts.append("## Every plugin\n\n" + _table(head, _setting_rows(PluginSettings)))
     guests = [
         (*row[:3], name, row[3])
         for name, loaded in plugins.items()
@@ -167,18 +167,16 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`. Where several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
-    return _page(
-        "Settings", "What the YAML file may say below each plugin's name. `mom config schema` prints the same as a JSON Schema.", parts
-    )
+    return _page("Settings", "What the YAML file may say. `mom config schema` prints the same as a JSON Schema.", parts)
 
 
-def _setting_rows(settings: type[PluginSettings | GuestSettings]) -> Iterator[tuple[str, str, str, str]]:
+def _setting_rows(settings: type[Settings]) -> Iterator[tuple[str, str, str, str]]:
     properties = settings.model_json_schema(mode="validation").get("properties", {})
     for name, field in settings.model_fields.items():
         yield f"`{name}`", _type(properties[name]), _default_of(settings, name), field.description or ""
 
 
-def _default_of(settings: type[PluginSettings | GuestSettings], name: str) -> str:
+def _default_of(settings: type[Settings], name: str) -> str:
     if settings.model_fields[name].is_required():
         return "required"
     import json
@@ -193,7 +191,8 @@ def _type(schema: Mapping[str, object]) -> str:
         return " or ".join(_type(one) for one in alternatives if one.get("type") != "null")
     examples = schema.get("examples")
     if isinstance(examples, list) and examples:
-        return f"such as `{examples[0]}`"
+        kind = {"5s": "duration", "64MiB": "size"}.get(examples[0], "text")
+        return f"{kind}, such as `{examples[0]}`"
     choices = schema.get("enum")
     if isinstance(choices, list):
         return " or ".join(f"`{choice}`" for choice in choices)

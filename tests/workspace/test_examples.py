@@ -1,0 +1,80 @@
+"""What examples/ and the README show can be used as it stands."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from mom_core import Decision, Engine, PluginContext, load_config
+from mom_core.testing import snapshot
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+Install = Callable[[str, str, str], None]
+
+
+def block(language: str, text: str = README, number: int = 0) -> str:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)[number]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Makes mom find a module as if its distribution had been installed."""
+
+    def install(module: str, entry_points: str, source: str) -> None:
+        site = tmp_path / "site"
+        metadata = site / f"{module}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        if source:
+            (site / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(site))
+
+    known = set(sys.modules)
+    yield install
+    for name in set(sys.modules) - known:
+        if name.startswith("mom_writeback"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples/config").glob("*.yaml")), ids=lambda path: path.name)
+def test_an_example_configuration_loads(path: Path, install: Install) -> None:
+    if "swappiness" in path.name:
+        install("mom_example_swappiness", "[mom.plugins]\nswappiness = mom_example_swappiness:SwappinessPlugin\n", "")
+    assert load_config(path).plugins
+
+
+def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
+    path = tmp_path / "mom.yaml"
+    path.write_text(block("yaml"))
+    assert list(load_config(path).plugins) == ["host", "libvirt", "policy", "balloon", "ksm"]
+
+
+def test_the_readmes_plugin_has_thirty_lines_and_works(install: Install, tmp_path: Path) -> None:
+    source = block("python")
+    assert len(source.splitlines()) <= 30
+    install("mom_writeback", "[mom.plugins]\n" + block("toml").split("\n", 1)[1].replace('"', ""), source)
+    meminfo = tmp_path / "root/proc/meminfo"
+    meminfo.parent.mkdir(parents=True)
+    meminfo.write_text("MemTotal: 1000 kB\nDirty: 5000 kB\n")
+    folders = {key: str(tmp_path / key) for key in ("root", "state_directory", "run_directory")}
+    with Engine(load_config({"plugins": {"writeback": {"most": "1MiB"}}, **folders})) as engine:
+        report = engine.cycle()
+    assert report.problems == ()
+    assert report.snapshot.host.fields["mem_dirty"] == 5000
+
+
+def test_the_readmes_plugin_holds_back_only_what_shrinks(install: Install) -> None:
+    install("mom_writeback", "", block("python"))
+    plugin_class = import_module("mom_writeback").WritebackPlugin
+    plugin = plugin_class(plugin_class.Settings(most="1MiB"), PluginContext())
+    guests = {"vm1": {"balloon_cur": 1000}}
+    entity = snapshot(guests=guests).guests["vm1"].entity
+    decisions = [Decision(entity, "balloon_target", 900), Decision(entity, "balloon_target", 1100)]
+    assert [revision.before for revision in plugin.mom_review(snapshot({"mem_dirty": 5000}, guests), decisions)] == decisions[:1]
+    for quiet in ({"mem_dirty": 100}, {"mem_dirty": None}, {}):
+        assert list(plugin.mom_review(snapshot(quiet, guests), decisions)) == []
