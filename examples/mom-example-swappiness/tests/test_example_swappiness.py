@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
+from mom_core.testing import snapshot
 from mom_example_swappiness import SwappinessPlugin
 
 HOST = Entity(Scope.HOST, "host", "h1")
@@ -28,6 +29,13 @@ def restore(plugin: SwappinessPlugin, *, applied: int | None) -> Outcome:
 
 def test_reads_the_knob(plugin: SwappinessPlugin) -> None:
     assert plugin.mom_collect_host() == {"vm_swappiness": 60}
+
+
+def test_decides_only_where_the_operator_said_what_is_wanted(plugin: SwappinessPlugin, tmp_path: Path) -> None:
+    assert list(plugin.mom_evaluate(snapshot())) == []
+    eager = SwappinessPlugin(SwappinessPlugin.Settings(wanted=10), PluginContext(root=tmp_path))
+    (decision,) = eager.mom_evaluate(snapshot())
+    assert (decision.entity.id, decision.control, decision.value) == ("host", "vm_swappiness", 10)
 
 
 def test_sets_what_was_decided_and_says_what_stood_there(plugin: SwappinessPlugin, knob: Path) -> None:

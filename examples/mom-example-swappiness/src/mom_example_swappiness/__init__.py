@@ -18,6 +18,8 @@ from mom_core import (
     PluginSettings,
     Scope,
     Severity,
+    Snapshot,
+    Source,
     Status,
     Unit,
     Value,
@@ -38,6 +40,9 @@ class SwappinessPlugin:
 
         highest: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] = 100
         """The most that a policy may ask for. 100 means that swapping costs as much as reading a file again."""
+
+        wanted: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] | None = None
+        """What to set when no policy decides."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -62,7 +67,15 @@ class SwappinessPlugin:
         """The present value."""
         return {FIELD: self._read()}
 
-    # What to do about it. One outcome for each decision, whatever happens.
+    # What should be done. Two evaluators that disagree are no trouble: the plugin that stands first in the YAML file wins.
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterator[Decision]:
+        """The wanted value, where the operator gave one."""
+        if self._settings.wanted is not None:
+            yield Decision(snapshot.host.entity, FIELD, self._settings.wanted, "wanted by the settings", Source("swappiness"))
+
+    # How it is done. One outcome for each decision, whatever happens.
 
     @hookimpl
     def mom_control(self, decisions: Sequence[Decision]) -> Iterator[Outcome]:

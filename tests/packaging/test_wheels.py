@@ -1,0 +1,149 @@
+"""What is built can be installed by itself and used: wheels and source distributions, in environments that know nothing of this folder."""
+
+import email.message
+import email.parser
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = "examples/mom-example-swappiness"
+FOLDERS = [*sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml")), EXAMPLE]
+
+
+def run(*command: str | Path, seconds: float = 300, **environment: str) -> str:
+    """What the command prints on standard output; its standard error is in the failure."""
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source distribution of each, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    for name in FOLDERS:
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a virtual environment with these requirements, mom's own distributions from the built wheels; gives its bin folder."""
+
+    def make(*requirements: str) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        run(sys.executable, "-m", "venv", folder)
+        pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--find-links", built]
+        run(*pip, *requirements, seconds=900)
+        return folder / "bin"
+
+    return make
+
+
+def wheel(built: Path, folder: str) -> zipfile.ZipFile:
+    name = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["name"].replace("-", "_")
+    (path,) = built.glob(f"{name}-*.whl")
+    return zipfile.ZipFile(path)
+
+
+def metadata(archive: zipfile.ZipFile) -> email.message.Message:
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return email.parser.Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_wheel_holds_all_of_its_package_and_nothing_else(built: Path, folder: str) -> None:
+    source = ROOT / folder / "src"
+    wanted = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    held = {name for name in wheel(built, folder).namelist() if ".dist-info/" not in name}
+    assert held == wanted
+    assert any(name.endswith("/py.typed") for name in held)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_wheel_has_its_own_readme_and_the_licence(built: Path, folder: str) -> None:
+    archive = wheel(built, folder)
+    about = metadata(archive)
+    assert about.get_payload() == (ROOT / folder / "README.md").read_text()
+    assert about["Description-Content-Type"].startswith("text/markdown")
+    assert about["License-Expression"] == "Apache-2.0"
+    (licence,) = (name for name in archive.namelist() if name.endswith("/LICENSE"))
+    assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_source_distribution_has_its_tests(built: Path, folder: str) -> None:
+    name = wheel(built, folder).filename or ""
+    stem = "-".join(Path(name).name.split("-")[:2])
+    with tarfile.open(built / f"{stem}.tar.gz") as archive:
+        held = {member.split("/", 1)[1] for member in archive.getnames() if "/" in member}
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= held
+    assert {f"tests/{path.name}" for path in (ROOT / folder / "tests").glob("*.py")} <= held
+
+
+def test_all_wheels_have_one_version(built: Path) -> None:
+    assert len({metadata(wheel(built, folder))["Version"] for folder in FOLDERS if folder != EXAMPLE}) == 1
+
+
+def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path) -> None:
+    """What a third party's user does: three distributions, one YAML file, run, stop; and all is as it was."""
+    bin_folder = environment("mom-plugins-libvirt", "mom-example-swappiness")
+    mom = bin_folder / "mom"
+    listed = json.loads(run(mom, "plugin", "list", "--json"))
+    assert {plugin["name"]: plugin["distribution"] for plugin in listed} == {
+        "libvirt": "mom-plugins-libvirt",
+        "swappiness": "mom-example-swappiness",
+    }
+    knob = tmp_path / "root/proc/sys/vm/swappiness"
+    knob.parent.mkdir(parents=True)
+    knob.write_text("60\n")
+    config = tmp_path / "mom.yaml"
+    config.write_text(
+        f"""
+interval: 200ms
+root: {tmp_path}/root
+state_directory: {tmp_path}/state
+run_directory: {tmp_path}/run
+plugins:
+  libvirt: {{uri: "test:///default"}}
+  swappiness: {{wanted: 10}}
+"""
+    )
+    run(mom, "config", "check", "-c", config)
+    daemon = subprocess.Popen([mom, "run", "-c", config], stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_until(lambda: knob.read_text() == "10\n" or daemon.poll() is not None)
+        assert daemon.poll() is None
+        status = json.loads(run(mom, "status", "-c", config, "--json"))
+        assert status["to_put_back"] == 1
+        assert [guest["name"] for guest in json.loads(run(mom, "guests", "-c", config, "--json"))] == ["test"]
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0
+    finally:
+        daemon.kill()
+        _, said = daemon.communicate()
+    assert knob.read_text() == "60\n", said
+    assert "Traceback" not in said
+
+
+def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:
+    mom = environment("mom-core[demo]") / "mom"
+    assert run(mom, "demo", "--seconds", "3", seconds=60, HOME=str(tmp_path))
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
