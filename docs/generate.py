@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from mom_core import ControlSpec, FieldSpec, PluginContext, PluginSettings, Scope, hookspecs
+from mom_core.cli import frame
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.settings import Settings
@@ -215,7 +216,24 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 
 def _cli() -> str:
-    return _page("Command line", "", [])
+    parts = [f"## `{path}`\n\n```text\n{text}\n```" for path, text in _helps(frame.mom, "mom", None)]
+    return _page(
+        "Command line",
+        "What `mom VERB --help` prints. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong "
+        "configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
+        parts,
+    )
+
+
+def _helps(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
+    """A command's help and that of all commands below it, as on a terminal of 100 columns."""
+    context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], terminal_width=100, max_content_width=100)
+    yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from _helps(below, f"{path} {name}", context)
 
 
 if __name__ == "__main__":
