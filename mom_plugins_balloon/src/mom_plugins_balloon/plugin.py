@@ -1,0 +1,314 @@
+"""The plugin: collects guarantees, reviews every balloon decision for safety, applies what is left, and puts it back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+import mom_core
+from mom_core import (
+    BalloonControl,
+    ControlSpec,
+    Decision,
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    LedgerEntry,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Revision,
+    Scope,
+    Severity,
+    Size,
+    Snapshot,
+    Status,
+    Suggestion,
+    Unit,
+    Value,
+    hookimpl,
+    printable,
+)
+from mom_plugins_balloon.asking import ask
+from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, permitted
+from mom_plugins_balloon.requests import Requests
+from mom_plugins_balloon.restoring import Restoring
+from mom_plugins_balloon.sizes import RecentSizes
+
+CONTROL = "balloon_target"
+
+LEAST_STALE_SECONDS = 10.0
+STALE_CYCLES = 3
+"""Statistics that were missed twice are no longer believed, however short the cycle: libvirt tells their age in whole seconds."""
+
+CLOCK_SLACK_SECONDS = 1.0
+"""The time of a guest's statistics is known to the second."""
+
+FINDINGS_SHOWN = 10
+"""`mom doctor` names so many guests that cannot be resized, and counts the rest."""
+
+SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/libvirt/libvirt-sock")
+
+
+class BalloonPlugin:
+    """Resizes guests with their memory balloons, never below what they need."""
+
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        """How careful to be with guests, whatever a policy decides."""
+
+        reserve: Size = 64 << 20
+        """What a guest keeps at least above its need when it is shrunk: a guest without any spare memory cannot even start a process."""
+
+        reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+        """The same as a percentage of the guest's need; the larger of the two counts. A large guest also grows by larger amounts."""
+
+        dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
+        """A smaller change is not worth a command: guests use and free as much all the time."""
+
+        stale_after: Duration | None = None
+        """A guest whose statistics are older is not shrunk. Three cycles, and at least 10 s, if it is not given."""
+
+    class GuestSettings(mom_core.GuestSettings):
+        """What a guest is promised."""
+
+        guarantee: Size | None = None
+        """The guest is never shrunk below this."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._dead_band = settings.dead_band / 1024
+        self._sizes = RecentSizes()
+        self._requests = Requests(self._dead_band)
+        self._snapshot = Snapshot()
+        self._guarantees: dict[tuple[str, str], int | None] = {}
+        self._guarantees_from: object = None
+
+    @classmethod
+    def suggest(cls, root: Path) -> Suggestion | None:
+        """Fits where guests can run: KVM, or a libvirt daemon."""
+        if (root / "dev/kvm").exists():
+            return Suggestion("this host runs KVM guests (/dev/kvm)")
+        if any((root / socket).exists() for socket in SOCKETS):
+            return Suggestion("libvirt runs on this host")
+        return None
+
+    # --- declare ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """The guarantee and the last request; sizes and statistics are the hypervisor plugin's."""
+        return (
+            FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed", "guests: guarantee in the YAML file"),
+            FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
+        )
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The size of each guest."""
+        description = "the size that the guest's memory balloon leaves it"
+        return (ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, field="balloon_cur", minimum=MINIMUM_KIB),)
+
+    @hookimpl
+    def mom_policies(self) -> Mapping[str, str]:
+        """The default law."""
+        return {"50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")}
+
+    # --- collect and review ----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What is guaranteed to each guest, and what was asked of it."""
+        self._requests.keep_only(guests)
+        targets = self._requests.targets()
+        fields: dict[str, Mapping[str, Value]] = {}
+        for guest, guarantee in zip(guests, self._guaranteed(guests), strict=True):
+            target = targets.get(guest.id)
+            if guarantee is None and target is None:
+                continue
+            known: dict[str, Value] = {}
+            if guarantee is not None:
+                known["balloon_min"] = guarantee
+            if target is not None:
+                known[CONTROL] = target
+            fields[guest.id] = known
+        return fields
+
+    def _guaranteed(self, guests: Sequence[Guest]) -> list[int | None]:
+        """The guarantees in KiB. They change only with the configuration, so each guest is looked up once."""
+        settings_of = self._context.guest_settings
+        if self._guarantees_from is not settings_of or len(self._guarantees) > 2 * len(guests):
+            self._guarantees, self._guarantees_from = {}, settings_of
+        found = []
+        for guest in guests:
+            key = (guest.id, guest.name)
+            if key not in self._guarantees:
+                settings = settings_of(guest)
+                guarantee = settings.guarantee if isinstance(settings, self.GuestSettings) else None
+                self._guarantees[key] = None if guarantee is None else math.ceil(guarantee / 1024)
+            found.append(self._guarantees[key])
+        return found
+
+    @hookimpl
+    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """Keep every guest within what is safe for it, whoever decided."""
+        self._snapshot = snapshot
+        self._sizes.note(snapshot)
+        self._requests.follow(snapshot.guests)
+        limits = self._limits()
+        revisions = []
+        for decision in decisions:
+            guest = snapshot.guests.get(decision.entity.id)
+            if decision.control != CONTROL or guest is None:
+                continue
+            revision = self._reviewed(snapshot, guest, decision, limits)
+            if revision is not None:
+                revisions.append(revision)
+        return revisions
+
+    def _reviewed(self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: Limits) -> Revision | None:
+        memory = self._memory(snapshot, guest)
+        if memory is None:
+            return Revision(decision, None, "the guest's present size is unknown")
+        verdict = permitted(decision.value, memory, limits)
+        if not verdict.reason:
+            return None
+        after = None if verdict.target is None else replace(decision, value=verdict.target)
+        return Revision(decision, after, verdict.reason)
+
+    def _limits(self) -> Limits:
+        stale_after = self._settings.stale_after
+        if stale_after is None:
+            stale_after = max(LEAST_STALE_SECONDS, STALE_CYCLES * self._context.interval)
+        return Limits(self._settings.reserve / 1024, self._settings.reserve_percent / 100, stale_after)
+
+    def _memory(self, snapshot: Snapshot, guest: Guest) -> Memory | None:
+        """What the snapshot and the past tell about the guest; None when not even its size is known."""
+        fields = guest.fields
+        current = _number(fields.get("balloon_cur"))
+        if current is None:
+            return None
+        age = _number(fields.get("stats_age"))
+        total = _number(fields.get("mem_available"))
+        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
+        return Memory(
+            current,
+            _number(fields.get("balloon_max")),
+            _number(fields.get("balloon_min")),
+            _number(fields.get("mem_usable")),
+            age,
+            max(_number(fields.get("swap_in")) or 0.0, _number(fields.get("swap_out")) or 0.0),
+            total,
+            self._sizes.overhead(guest.id, total, moment),
+            self._sizes.largest_since(guest.id, moment),
+            self._requests.pending(guest.id),
+        )
+
+    # --- control ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+        """Ask each guest whose size should change, and read back what they have."""
+        if not isinstance(hypervisor, BalloonControl):
+            return [Outcome(d, None, None, Status.REFUSED, f"{hypervisor.uri} cannot resize guests") for d in decisions]
+        outcomes = [self._apply(hypervisor, decision) for decision in decisions]
+        asked = [outcome.decision.entity for outcome in outcomes if outcome.status is Status.APPLIED]
+        if not asked:
+            return outcomes
+        try:
+            sizes, error = hypervisor.balloon_sizes(asked), ""
+        except HypervisorError as failure:
+            sizes, error = {}, f"asked, but what the guest has now is unknown: {failure}"
+        return [
+            replace(outcome, after=sizes.get(outcome.decision.entity.id), error=error) if outcome.status is Status.APPLIED else outcome
+            for outcome in outcomes
+        ]
+
+    def _apply(self, hypervisor: BalloonControl, decision: Decision) -> Outcome:
+        entity, target = decision.entity, decision.value
+        guest = self._snapshot.guests.get(entity.id)
+        size = None if guest is None else _number(guest.fields.get("balloon_cur"))
+        if guest is None or size is None:
+            return Outcome(decision, None, None, Status.REFUSED, "the guest's present size is unknown")
+        before = round(size)
+        if not isinstance(target, int) or target <= MINIMUM_KIB:
+            return Outcome(decision, before, before, Status.REFUSED, f"{target!r:.40} is no size for a guest")
+        now = self._snapshot.monotonic
+        reason = self._requests.why_not_send(entity.id, target, size, _number(guest.fields.get("balloon_max")), now)
+        if reason:
+            return Outcome(decision, before, before, Status.UNCHANGED, reason)
+        status, error = ask(hypervisor, entity, target)
+        if status is Status.APPLIED:
+            self._requests.sent(entity.id, target, size, now, guest.incarnation)
+            return Outcome(decision, before, None, status)
+        if status is Status.GONE:
+            self._requests.forget(entity.id)
+        return Outcome(decision, before, None if status is Status.GONE else before, status, error)
+
+    @hookimpl
+    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+        """Give the guests back the sizes that they had before mom."""
+        maxima = {}
+        for guest in self._snapshot.guests.values():
+            maximum = _number(guest.fields.get("balloon_max"))
+            if maximum is not None:
+                maxima[guest.id] = maximum
+        requests = {entry.entity.id: request for entry in entries if (request := self._requests.get(entry.entity.id)) is not None}
+        outcomes = Restoring(requests, maxima, self._tolerance()).restore(hypervisor, entries)
+        for outcome in outcomes:
+            if outcome.status is not Status.FAILED:
+                self._requests.forget(outcome.decision.entity.id)
+        return outcomes
+
+    def _tolerance(self) -> float:
+        """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
+        return 2 * self._dead_band
+
+    # --- surface ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """Whether guests can be resized, and which cannot."""
+        subject = "memory balloons"
+        if hypervisor is None:
+            return [Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")]
+        if not isinstance(hypervisor, BalloonControl):
+            cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or take balloon out of the configuration"
+            return [Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)]
+        try:
+            guests = hypervisor.guests()
+        except HypervisorError as error:
+            return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+        return self._findings(subject, guests)
+
+    def _findings(self, subject: str, guests: Sequence[Guest]) -> list[Finding]:
+        blocked = [(guest, reason) for guest in guests if (reason := guest.blocked.get(CONTROL, "") or guest.blocked.get("*", ""))]
+        findings = [
+            Finding(
+                Severity.WARNING,
+                f"guest {printable(guest.name)}",
+                f"it cannot be resized: {reason}",
+                "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size",
+            )
+            for guest, reason in blocked[:FINDINGS_SHOWN]
+        ]
+        if len(blocked) > FINDINGS_SHOWN:
+            findings.append(Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized"))
+        able = len(guests) - len(blocked)
+        findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
+        return findings
+
+
+def _number(value: Value) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,81 @@
+"""What was asked of each guest: whether it has followed, and whether another command is worth sending."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mom_core import Guest
+
+PATIENCE_SECONDS = 30.0
+"""After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
+
+
+@dataclass(slots=True)
+class Request:
+    """The last size that was asked of a guest: from which size, when (monotonic seconds), and whether it was seen to arrive."""
+
+    target: int
+    began_at: float
+    asked: float
+    incarnation: str
+    arrived: bool = False
+
+
+class Requests:
+    """The requests to all guests, for as long as the guests are there."""
+
+    def __init__(self, dead_band_kib: float) -> None:
+        self._dead_band = dead_band_kib
+        self._requests: dict[str, Request] = {}
+
+    def get(self, identity: str) -> Request | None:
+        """The last request to this guest, if there was one."""
+        return self._requests.get(identity)
+
+    def sent(self, identity: str, target: int, size: float, now: float, incarnation: str) -> None:
+        """Note that `target` KiB was asked of a guest of `size` KiB."""
+        self._requests[identity] = Request(target, size, now, incarnation)
+
+    def forget(self, identity: str) -> None:
+        """The guest is gone, or its size is no longer ours."""
+        self._requests.pop(identity, None)
+
+    def keep_only(self, guests: Iterable[Guest]) -> None:
+        """Forget the guests that are gone or were started anew."""
+        if self._requests:
+            there = {guest.id: guest.incarnation for guest in guests}
+            self._requests = {i: request for i, request in self._requests.items() if there.get(i) == request.incarnation}
+
+    def follow(self, sizes: Mapping[str, Guest]) -> None:
+        """See which guests have arrived."""
+        for identity, request in self._requests.items():
+            if not request.arrived and identity in sizes:
+                size = sizes[identity].fields.get("balloon_cur")
+                request.arrived = isinstance(size, int | float) and abs(size - request.target) < self._dead_band
+
+    def targets(self) -> dict[str, int]:
+        """What was last asked of each guest, KiB by guest id."""
+        return {identity: request.target for identity, request in self._requests.items()}
+
+    def pending(self, identity: str) -> int | None:
+        """The size in KiB that the guest is still on its way to."""
+        request = self._requests.get(identity)
+        return None if request is None or request.arrived else request.target
+
+    def why_not_send(self, identity: str, target: int, size: float, maximum: float | None, now: float) -> str:
+        """Why asking for `target` KiB is not worth a command; empty when it is.
+
+        A guest that has arrived is compared by its size, one that is on its way by where it is going. The very maximum is always worth
+        a command: a guest that gets back everything should have everything.
+        """
+        request = self._requests.get(identity)
+        if request is not None and not request.arrived:
+            if abs(target - request.target) >= self._dead_band or now - request.asked > PATIENCE_SECONDS:
+                return ""
+            return "the guest is on its way there"
+        if target == size:
+            return "the guest has this size"
+        if target == maximum or abs(target - size) >= self._dead_band:
+            return ""
+        return "the change is smaller than the dead band"

@@ -1,0 +1,64 @@
+"""The sizes that guests had lately, so that statistics of a moment ago can be related to the size that they were taken at."""
+
+from __future__ import annotations
+
+from mom_core import Snapshot
+
+HORIZON_SECONDS = 120.0
+"""How long sizes are remembered. Statistics that are older than this are not believed anyway."""
+
+
+class RecentSizes:
+    """What balloon sizes were seen in snapshots, and what each guest's kernel keeps to itself."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[tuple[float, float]]] = {}
+        self._overheads: dict[str, float] = {}
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Remember the guests' sizes now. A size that stays the same is kept once, so a quiet guest costs next to nothing."""
+        seen = self._seen
+        now = snapshot.monotonic
+        for identity, guest in snapshot.guests.items():
+            size = guest.fields.get("balloon_cur")
+            if not isinstance(size, int | float):
+                continue
+            sizes = seen.get(identity)
+            if sizes is None:
+                seen[identity] = [(now, size)]
+            elif sizes[-1][1] != size:
+                sizes.append((now, size))
+                while len(sizes) > 2 and sizes[1][0] < now - HORIZON_SECONDS:
+                    del sizes[0]
+        if len(seen) > len(snapshot.guests):
+            self._seen = {identity: sizes for identity, sizes in seen.items() if identity in snapshot.guests}
+            self._overheads = {identity: kib for identity, kib in self._overheads.items() if identity in snapshot.guests}
+
+    def largest_since(self, identity: str, moment: float) -> float | None:
+        """The largest size in KiB that the guest has had since that moment (monotonic seconds); None when it was never seen."""
+        sizes = self._seen.get(identity)
+        if sizes is None:
+            return None
+        largest = sizes[-1][1]
+        for index in range(len(sizes) - 1, 0, -1):
+            if sizes[index][0] <= moment:
+                break
+            largest = max(largest, sizes[index - 1][1])  # it had that one until just before the sample at `index`
+        return largest
+
+    def overhead(self, identity: str, total: float | None, moment: float) -> float | None:
+        """What the guest's kernel does not count as its own in KiB, learnt from statistics of that moment; None as long as nobody knows.
+
+        It is the size less the kernel's total while the size does not change. The largest value stands: too much is safe.
+
+        :param total: the kernel's total in KiB, when the statistics were taken
+        :param moment: when that was, in monotonic seconds
+        """
+        sizes = self._seen.get(identity)
+        known = self._overheads.get(identity)
+        if sizes is None or total is None or sizes[-1][0] > moment:
+            return known
+        seen = max(0.0, sizes[-1][1] - total)
+        if known is None or seen > known:
+            self._overheads[identity] = known = seen
+        return known

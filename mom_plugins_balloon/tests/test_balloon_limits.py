@@ -1,0 +1,150 @@
+"""What a guest's size may become."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, floor_kib, need_kib, permitted
+
+MIB = 1024
+GIB = 1024 * MIB
+LIMITS = Limits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
+
+
+def a_guest(**known):
+    """A guest of 2 GiB that needs 600 MiB and is in good health."""
+    return Memory(**{"current": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "statistics_age": 1.0, **known})
+
+
+def test_a_shrink_to_more_than_the_need_is_left_as_it_is():
+    assert permitted(GIB, a_guest(), LIMITS) == (GIB, "")
+
+
+def test_a_shrink_below_the_need_ends_at_the_need_and_the_reserve():
+    verdict = permitted(100 * MIB, a_guest(), LIMITS)
+    assert verdict.target == 664 * MIB
+    assert verdict.reason == "the guest needs 664 MiB with its reserve"
+
+
+def test_a_large_guest_keeps_a_reserve_in_proportion():
+    guest = a_guest(current=100 * GIB, maximum=100 * GIB, usable=20 * GIB)
+    assert floor_kib(guest, LIMITS) == 84 * GIB
+
+
+def test_a_guest_with_nothing_to_spare_is_left_alone():
+    guest = a_guest(usable=50 * MIB)
+    verdict = permitted(GIB, guest, LIMITS)
+    assert verdict.target is None
+    assert "nothing to spare" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"usable": None}, "could spare is unknown"),
+        ({"statistics_age": None}, "age of the guest's statistics is unknown"),
+        ({"statistics_age": 16.0}, "16 s old"),
+        ({"swapping": 1000.0}, "it lacks memory"),
+    ],
+)
+def test_a_guest_without_trustworthy_statistics_is_not_shrunk(known, reason):
+    verdict = permitted(GIB, a_guest(**known), LIMITS)
+    assert verdict.target is None
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("known", [{"usable": None}, {"statistics_age": None}, {"statistics_age": 99.0}, {"swapping": 5000.0}])
+def test_such_a_guest_may_grow(known):
+    assert permitted(2 * GIB, a_guest(current=GIB, **known), LIMITS) == (2 * GIB, "")
+
+
+def test_a_shrink_under_way_is_stopped_when_the_statistics_fail():
+    verdict = permitted(GIB, a_guest(usable=None, pending=GIB), LIMITS)
+    assert verdict.target == 2 * GIB
+    assert "the shrink under way is stopped" in verdict.reason
+
+
+def test_a_guest_does_not_grow_above_its_maximum():
+    assert permitted(3 * GIB, a_guest(current=GIB), LIMITS) == (2 * GIB, "above the guest's maximum of 2.00 GiB")
+
+
+def test_a_guest_of_unknown_maximum_does_not_grow():
+    assert permitted(3 * GIB, a_guest(maximum=None), LIMITS).target is None
+
+
+def test_a_guarantee_holds_also_against_a_policy_that_the_need_would_allow():
+    verdict = permitted(GIB, a_guest(guarantee=1536 * MIB), LIMITS)
+    assert verdict == (1536 * MIB, "below the guarantee of 1.50 GiB")
+
+
+def test_a_guarantee_above_the_maximum_means_the_maximum():
+    assert permitted(GIB, a_guest(guarantee=9 * GIB), LIMITS).target == 2 * GIB
+
+
+def test_a_guest_below_its_guarantee_is_raised_to_it_even_without_statistics():
+    guest = a_guest(current=GIB, usable=None, guarantee=1536 * MIB)
+    assert permitted(900 * MIB, guest, LIMITS).target == 1536 * MIB
+
+
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, -math.inf, -5, 0, MINIMUM_KIB, None, "1048576", True, [1], {"a": 1}])
+def test_rubbish_is_refused(rubbish):
+    verdict = permitted(rubbish, a_guest(), LIMITS)
+    assert verdict.target is None
+    assert "is no size" in verdict.reason
+
+
+def test_while_a_balloon_fills_the_need_is_related_to_the_larger_size():
+    # The statistics are from before the balloon took 1 GiB: usable is still that of the guest of 2 GiB.
+    assert need_kib(a_guest(current=GIB, largest=2 * GIB)) == 600 * MIB
+
+
+def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
+    # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
+    guest = a_guest(current=GIB, usable=900 * MIB, total=1486 * MIB, overhead=50 * MIB, largest=2 * GIB)
+    assert need_kib(guest) == 636 * MIB
+
+
+kib = st.integers(min_value=1, max_value=4 << 30)
+known = st.builds(
+    Memory,
+    current=kib,
+    maximum=st.none() | kib,
+    guarantee=st.none() | kib,
+    usable=st.none() | st.integers(min_value=0, max_value=4 << 30),
+    statistics_age=st.none() | st.floats(min_value=0, max_value=60),
+    swapping=st.just(0.0) | st.floats(min_value=0, max_value=1e6),
+    total=st.none() | kib,
+    overhead=st.none() | st.integers(min_value=0, max_value=1 << 20),
+    largest=st.none() | kib,
+    pending=st.none() | kib,
+)
+wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st.none() | st.text() | st.booleans()
+
+
+@given(wanted, known)
+def test_whatever_is_wanted_the_verdict_is_safe(target, guest):
+    verdict = permitted(target, guest, LIMITS)
+    if verdict.target is None:
+        assert verdict.reason
+        return
+    size = verdict.target
+    assert isinstance(size, int)
+    assert verdict.reason or size == int(target)
+    if guest.maximum is not None:
+        assert size <= max(guest.maximum, guest.current), "only what the guest has already may be above its maximum"
+    if guest.guarantee is not None:
+        assert size >= min(guest.guarantee, guest.maximum if guest.maximum is not None else guest.guarantee)
+    if size < guest.current:
+        floor = floor_kib(guest, LIMITS)
+        assert floor is not None
+        assert size >= floor
+        assert guest.statistics_age is not None
+        assert guest.statistics_age <= LIMITS.stale_after
+
+
+@given(known)
+def test_the_verdict_stands_when_it_is_reviewed_again(guest):
+    once = permitted(guest.current // 2, guest, LIMITS)
+    if once.target is not None and once.target > MINIMUM_KIB:
+        assert permitted(once.target, guest, LIMITS).target == once.target

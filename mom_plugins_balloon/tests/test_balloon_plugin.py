@@ -1,0 +1,245 @@
+"""The balloon plugin as the core calls it."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from mom_core import (
+    Decision,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    HypervisorError,
+    NotSupported,
+    Scope,
+    Severity,
+    Source,
+    Status,
+)
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.requests import PATIENCE_SECONDS
+
+MIB = 1024
+GIB = 1024 * MIB
+
+
+def wants(identity, value):
+    return Decision(Entity(Scope.GUEST, identity, f"name-{identity}"), "balloon_target", value, source=Source("50_test", 1, 1))
+
+
+def outcomes_by_guest(outcomes):
+    return {outcome.decision.entity.id: outcome for outcome in outcomes}
+
+
+class TestReview:
+    def test_what_is_safe_stands(self, plugin, hypervisor, seen_by):
+        assert list(plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])) == []
+
+    def test_a_shrink_below_the_need_is_raised_to_it(self, plugin, hypervisor, seen_by):
+        (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", 100 * MIB)])
+        assert revision.before == wants("a", 100 * MIB)
+        assert revision.after == wants("a", 664 * MIB)
+        assert "needs 664 MiB" in revision.reason
+
+    @pytest.mark.parametrize("rubbish", [math.nan, -1, "x", None, 1024])
+    def test_rubbish_is_dropped(self, plugin, hypervisor, seen_by, rubbish):
+        (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", rubbish)])
+        assert revision.after is None
+
+    def test_other_controls_and_unknown_guests_are_not_our_business(self, plugin, hypervisor, seen_by):
+        other = replace(wants("a", 1), control="vcpu_quota")
+        assert list(plugin.mom_review(seen_by(hypervisor), [other, wants("nobody", GIB)])) == []
+
+    def test_a_guest_of_unknown_size_is_left_alone(self, plugin, hypervisor, seen_by):
+        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_cur": None}), [wants("a", GIB)])
+        assert revision.after is None
+
+    def test_statistics_older_than_three_cycles_are_not_believed(self, plugin, hypervisor, seen_by):
+        assert list(plugin.mom_review(seen_by(hypervisor, a={"stats_age": 14.0}), [wants("a", GIB)])) == []
+        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"stats_age": 16.0}), [wants("a", GIB)])
+        assert revision.after is None
+
+    def test_swapping_out_counts_as_lacking_memory_too(self, plugin, hypervisor, seen_by):
+        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"swap_out": 4000}), [wants("a", GIB)])
+        assert revision.after is None
+        assert "lacks memory" in revision.reason
+
+    def test_statistics_from_before_the_last_shrink_are_related_to_the_size_of_their_time(self, plugin, hypervisor, seen_by):
+        plugin.mom_review(seen_by(hypervisor, now=0), [])
+        hypervisor.sizes["a"] = GIB
+        old = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 8.0}  # as if it needed nothing at all
+        (revision,) = plugin.mom_review(seen_by(hypervisor, now=5, a=old), [wants("a", 100 * MIB)])
+        assert revision.after == wants("a", 664 * MIB)
+
+
+class TestControl:
+    def control(self, plugin, hypervisor, snapshot, *decisions):
+        plugin.mom_review(snapshot, decisions)
+        return outcomes_by_guest(plugin.mom_control(hypervisor, decisions))
+
+    def test_guests_are_asked_and_read_back_in_one_call(self, plugin, hypervisor, seen_by):
+        outcomes = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB), wants("b", GIB))
+        assert hypervisor.commands == [("a", GIB), ("b", GIB)]
+        assert hypervisor.reads == 1
+        assert [(o.status, o.before, o.after) for o in outcomes.values()] == [(Status.APPLIED, 2 * GIB, GIB)] * 2
+
+    def test_what_the_guest_has_is_reported_not_what_was_asked(self, plugin, hypervisor, seen_by):
+        hypervisor.speed = 100 * MIB
+        outcomes = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
+        assert outcomes["a"].after == 2 * GIB - 100 * MIB
+
+    def test_one_bad_guest_harms_no_other(self, plugin, hypervisor, seen_by):
+        snapshot = seen_by(hypervisor)
+        del hypervisor.sizes["a"]
+        hypervisor.errors["b"] = ZeroDivisionError("a driver with a mistake")
+        outcomes = self.control(plugin, hypervisor, snapshot, wants("a", GIB), wants("b", GIB), wants("c", GIB))
+        assert {i: o.status for i, o in outcomes.items()} == {"a": Status.GONE, "b": Status.FAILED, "c": Status.APPLIED}
+        assert "a driver with a mistake" in outcomes["b"].error
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (GuestGone("gone"), Status.GONE),
+            (NotSupported("no balloon"), Status.REFUSED),
+            (GuestBusy("a job"), Status.FAILED),
+            (HypervisorError("?"), Status.FAILED),
+        ],
+    )
+    def test_each_refusal_has_its_status_and_reason(self, plugin, hypervisor, seen_by, error, status):
+        hypervisor.errors["a"] = error
+        outcome = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))["a"]
+        assert (outcome.status, outcome.error) == (status, error.message)
+
+    def test_a_change_within_the_dead_band_is_not_sent(self, plugin, hypervisor, seen_by):
+        outcome = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", 2 * GIB - 7 * MIB))["a"]
+        assert outcome.status is Status.UNCHANGED
+        assert hypervisor.commands == []
+        assert hypervisor.reads == 0
+
+    def test_the_very_maximum_is_sent_however_near_it_is(self, plugin, hypervisor, seen_by):
+        hypervisor.sizes["a"] = 2 * GIB - MIB
+        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", 2 * GIB))
+        assert hypervisor.commands == [("a", 2 * GIB)]
+
+    def test_a_guest_on_its_way_is_not_asked_again(self, plugin, hypervisor, seen_by):
+        hypervisor.speed = 100 * MIB
+        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
+        outcome = self.control(plugin, hypervisor, seen_by(hypervisor, now=5), wants("a", GIB + MIB))["a"]
+        assert outcome.status is Status.UNCHANGED
+        assert outcome.error == "the guest is on its way there"
+        assert hypervisor.commands == [("a", GIB)]
+
+    def test_a_guest_on_its_way_can_be_stopped_where_it_is(self, plugin, hypervisor, seen_by):
+        hypervisor.speed = 100 * MIB
+        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
+        now = hypervisor.sizes["a"]
+        self.control(plugin, hypervisor, seen_by(hypervisor, now=5), wants("a", now))
+        assert hypervisor.commands == [("a", GIB), ("a", now)]
+
+    def test_a_guest_that_does_not_follow_is_asked_again_after_a_while(self, plugin, hypervisor, seen_by):
+        hypervisor.speed = 0
+        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
+        self.control(plugin, hypervisor, seen_by(hypervisor, now=PATIENCE_SECONDS + 1), wants("a", GIB))
+        assert hypervisor.commands == [("a", GIB)] * 2
+
+    def test_a_guest_that_somebody_resized_after_it_arrived_is_asked_again(self, plugin, hypervisor, seen_by):
+        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
+        plugin.mom_review(seen_by(hypervisor, now=5), [])
+        hypervisor.targets.clear()
+        hypervisor.sizes["a"] = 1536 * MIB
+        self.control(plugin, hypervisor, seen_by(hypervisor, now=10), wants("a", GIB))
+        assert hypervisor.commands == [("a", GIB)] * 2
+
+    def test_when_the_sizes_cannot_be_read_back_that_is_said(self, plugin, hypervisor, seen_by):
+        snapshot = seen_by(hypervisor)
+        hypervisor.unreachable = HypervisorError("the socket is closed")
+        outcome = self.control(plugin, hypervisor, snapshot, wants("a", GIB))["a"]
+        assert (outcome.status, outcome.after) == (Status.APPLIED, None)
+        assert "the socket is closed" in outcome.error
+
+    @pytest.mark.parametrize("rubbish", [math.nan, -1, "x", None, 5.5])
+    def test_rubbish_is_never_sent(self, plugin, hypervisor, seen_by, rubbish):
+        assert self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", rubbish))["a"].status is Status.REFUSED
+        assert hypervisor.commands == []
+
+    def test_a_hypervisor_without_balloons_is_told_apart(self, plugin):
+        class NoBalloons:
+            uri = "none:///"
+
+            def guests(self):
+                return []
+
+        (outcome,) = plugin.mom_control(NoBalloons(), [wants("a", GIB)])
+        assert outcome.status is Status.REFUSED
+        assert outcome.error == "none:/// cannot resize guests"
+
+
+class TestFields:
+    def test_the_guarantee_is_collected_in_kib(self, plugin, context):
+        promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}
+        context.guest_settings = lambda guest: promised[guest.id]
+        assert plugin.mom_collect_guests([Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
+
+    def test_a_new_configuration_brings_new_guarantees(self, plugin, context):
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")
+        plugin.mom_collect_guests([Guest("a", "a")])
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB")
+        assert plugin.mom_collect_guests([Guest("a", "a")]) == {"a": {"balloon_min": GIB}}
+
+    def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):
+        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
+        plugin.mom_control(hypervisor, [wants("a", GIB)])
+        assert plugin.mom_collect_guests(hypervisor.guests()) == {"a": {"balloon_target": GIB}}
+        del hypervisor.sizes["a"]
+        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+        hypervisor.sizes["a"] = 2 * GIB
+        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+
+    def test_a_guest_that_was_started_anew_was_never_asked(self, plugin, hypervisor, seen_by):
+        plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
+        plugin.mom_control(hypervisor, [wants("a", GIB)])
+        hypervisor.incarnations["a"] = "second"
+        assert plugin.mom_collect_guests(hypervisor.guests()) == {}
+
+
+class TestDoctor:
+    def test_guests_without_a_balloon_are_named_with_the_cure(self, plugin, hypervisor):
+        hypervisor.guests = lambda: [Guest("a", "db\n1", blocked={"balloon_target": "it has no balloon device"}), Guest("b", "web")]
+        first, last = plugin.mom_doctor(hypervisor)
+        assert (first.severity, first.subject) == (Severity.WARNING, "guest db\\n1")
+        assert "no balloon device" in first.message
+        assert "memballoon" in first.cure
+        assert (last.severity, last.message) == (Severity.OK, "1 of 2 guests can be resized")
+
+    def test_many_such_guests_are_counted(self, plugin, hypervisor):
+        hypervisor.guests = lambda: [Guest(str(i), str(i), blocked={"*": "it is paused"}) for i in range(50)]
+        findings = plugin.mom_doctor(hypervisor)
+        assert len(findings) == 12
+        assert findings[-2].message == "40 more guests cannot be resized"
+
+    def test_a_hypervisor_without_balloons_is_an_error(self, plugin):
+        class NoBalloons:
+            uri = "none:///"
+
+        (finding,) = plugin.mom_doctor(NoBalloons())
+        assert finding.severity is Severity.ERROR
+        assert finding.cure
+
+    def test_no_hypervisor_and_an_unreachable_one_are_said(self, plugin, hypervisor):
+        assert [finding.severity for finding in plugin.mom_doctor(None)] == [Severity.WARNING]
+        hypervisor.unreachable = HypervisorError("no socket")
+        (finding,) = plugin.mom_doctor(hypervisor)
+        assert finding.severity is Severity.ERROR
+        assert "no socket" in finding.message
+
+
+@pytest.mark.parametrize("there", ["dev/kvm", "run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"])
+def test_it_suggests_itself_where_guests_can_run(tmp_path, there):
+    assert BalloonPlugin.suggest(tmp_path) is None
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).touch()
+    suggestion = BalloonPlugin.suggest(tmp_path)
+    assert suggestion is not None
+    assert suggestion.reason

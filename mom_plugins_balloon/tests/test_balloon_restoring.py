@@ -1,0 +1,151 @@
+"""Balloons are put back, unless somebody else has changed them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mom_core import Decision, Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
+from mom_plugins_balloon.restoring import Sighting, is_ours
+
+MIB = 1024
+GIB = 1024 * MIB
+TOLERANCE = 16 * MIB
+
+
+def entry(identity, before=2 * GIB, applied=GIB, incarnation=""):
+    return LedgerEntry(Entity(Scope.GUEST, identity, f"name-{identity}"), "balloon_target", before, applied, "balloon", 0.0, incarnation)
+
+
+def restored(plugin, hypervisor, *entries):
+    outcomes = list(plugin.mom_restore(hypervisor, entries))
+    assert [outcome.decision.entity for outcome in outcomes] == [item.entity for item in entries]
+    return {outcome.decision.entity.id: outcome for outcome in outcomes}
+
+
+def test_a_guest_gets_back_what_it_had(plugin, hypervisor):
+    hypervisor.sizes["a"] = GIB
+    outcome = restored(plugin, hypervisor, entry("a"))["a"]
+    assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, GIB, 2 * GIB)
+    assert outcome.decision.value == 2 * GIB
+
+
+def test_a_guest_that_follows_slowly_is_waited_for(plugin, hypervisor):
+    hypervisor.sizes["a"] = GIB
+    hypervisor.speed = 300 * MIB
+    assert restored(plugin, hypervisor, entry("a"))["a"].after == 2 * GIB
+
+
+def test_a_guest_that_does_not_follow_is_not_waited_for_long_and_not_lied_about(plugin, hypervisor):
+    hypervisor.sizes["a"] = GIB
+    hypervisor.speed = 0
+    outcome = restored(plugin, hypervisor, entry("a"))["a"]
+    assert (outcome.status, outcome.after) == (Status.APPLIED, GIB)
+    assert hypervisor.reads < 6
+
+
+def test_a_guest_that_has_never_moved_is_asked_all_the_same_as_the_request_may_be_under_way(plugin, hypervisor):
+    assert restored(plugin, hypervisor, entry("a"))["a"].status is Status.APPLIED
+    assert hypervisor.commands == [("a", 2 * GIB)]
+
+
+def test_a_guest_that_stands_as_before_and_was_last_asked_to_is_unchanged(plugin, hypervisor):
+    assert restored(plugin, hypervisor, entry("a", applied=2 * GIB))["a"].status is Status.UNCHANGED
+    assert hypervisor.commands == []
+
+
+def test_a_guest_that_somebody_else_resized_is_left_alone_and_that_is_said(plugin, hypervisor):
+    hypervisor.sizes["a"] = 1536 * MIB
+    outcome = restored(plugin, hypervisor, entry("a"))["a"]
+    assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1536 * MIB)
+    assert outcome.error == "somebody else set the guest to 1.50 GiB, not to the 1.00 GiB that mom had asked for"
+    assert hypervisor.commands == []
+
+
+def test_a_guest_still_on_its_way_to_what_mom_asked_is_put_back(plugin, hypervisor):
+    hypervisor.sizes["a"] = 1536 * MIB
+    hypervisor.targets["a"] = GIB
+    hypervisor.speed = 2 * MIB
+    assert restored(plugin, hypervisor, entry("a"))["a"].status is Status.APPLIED
+
+
+def test_a_guest_that_this_process_asked_and_that_is_stuck_half_way_is_put_back(plugin, hypervisor, seen_by):
+    decision = Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", GIB)
+    plugin.mom_review(seen_by(hypervisor), [decision])
+    plugin.mom_control(hypervisor, [decision])
+    hypervisor.targets.clear()
+    hypervisor.sizes["a"] = 1536 * MIB
+    assert restored(plugin, hypervisor, entry("a"))["a"].status is Status.APPLIED
+
+
+def test_a_guest_that_had_arrived_and_has_another_size_now_is_left_alone(plugin, hypervisor, seen_by):
+    decision = Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", GIB)
+    plugin.mom_review(seen_by(hypervisor), [decision])
+    plugin.mom_control(hypervisor, [decision])
+    plugin.mom_review(seen_by(hypervisor, now=5), [])
+    hypervisor.targets.clear()
+    hypervisor.sizes["a"] = 1536 * MIB
+    assert restored(plugin, hypervisor, entry("a"))["a"].status is Status.LEFT_ALONE
+
+
+def test_each_guest_fares_by_itself(plugin, hypervisor):
+    hypervisor.sizes |= {"a": GIB, "b": None, "c": GIB}
+    hypervisor.errors["c"] = NotSupported("the balloon device was unplugged")
+    hypervisor.sizes["d"] = GIB
+    hypervisor.incarnations["d"] = "second"
+    outcomes = restored(plugin, hypervisor, entry("a"), entry("b"), entry("c"), entry("d", incarnation="first"), entry("gone"))
+    assert {i: o.status for i, o in outcomes.items()} == {
+        "a": Status.APPLIED,
+        "b": Status.FAILED,
+        "c": Status.REFUSED,
+        "d": Status.GONE,
+        "gone": Status.GONE,
+    }
+    assert outcomes["d"].error == "the guest was started anew since"
+
+
+def test_no_more_than_the_present_maximum_is_asked(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = GIB
+    plugin.mom_review(seen_by(hypervisor, a={"balloon_max": 1536 * MIB}), [])
+    restored(plugin, hypervisor, entry("a"))
+    assert hypervisor.commands == [("a", 1536 * MIB)]
+
+
+def test_an_unreachable_hypervisor_keeps_all_entries(plugin, hypervisor):
+    hypervisor.unreachable = HypervisorError("no socket")
+    outcome = restored(plugin, hypervisor, entry("a"))["a"]
+    assert (outcome.status, outcome.error) == (Status.FAILED, "no socket")
+
+
+def test_a_hypervisor_without_balloons_keeps_all_entries(plugin):
+    class NoBalloons:
+        uri = "none:///"
+
+        def guests(self):
+            return []
+
+    assert restored(plugin, NoBalloons(), entry("a"))["a"].status is Status.FAILED
+
+
+def test_a_ledger_with_rubbish_harms_nobody(plugin, hypervisor):
+    outcomes = restored(plugin, hypervisor, replace(entry("a"), before="x"), replace(entry("b"), before=None), entry("c"))
+    assert [o.status for o in outcomes.values()] == [Status.FAILED, Status.FAILED, Status.APPLIED]
+
+
+@pytest.mark.parametrize("size", [900 * MIB, 2300 * MIB])
+def test_sizes_outside_of_what_mom_did_are_somebody_elses(size):
+    assert not is_ours(2 * GIB, GIB, Sighting(size, size), None, TOLERANCE)
+
+
+def test_when_it_is_unknown_what_was_applied_a_smaller_guest_is_ours_and_a_larger_one_is_not():
+    assert is_ours(GIB, None, Sighting(900 * MIB, 900 * MIB), None, TOLERANCE)
+    assert not is_ours(GIB, None, Sighting(1100 * MIB, 1100 * MIB), None, TOLERANCE)
+
+
+kib = st.integers(min_value=1, max_value=1 << 32)
+
+
+@given(kib, kib, kib)
+def test_a_guest_that_stands_still_away_from_both_sizes_is_never_ours(before, applied, size):
+    near = min(abs(size - before), abs(size - applied)) <= TOLERANCE
+    assert is_ours(before, applied, Sighting(size, size), None, TOLERANCE) == near
