@@ -1,0 +1,91 @@
+"""What mom uses of libvirt's Python binding, as types: the binding itself has none, and tests stand in for it with these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Domain(Protocol):
+    """A guest, as libvirt hands it out. `name`, `UUIDString` and `ID` are answered without asking libvirtd."""
+
+    def name(self) -> str:
+        """The guest's name."""
+        ...
+
+    def UUIDString(self) -> str:  # noqa: N802  # libvirt's spelling
+        """The guest's UUID."""
+        ...
+
+    def ID(self) -> int:  # noqa: N802  # libvirt's spelling
+        """A number that is new each time the guest is started."""
+        ...
+
+    def isActive(self) -> int:  # noqa: N802  # libvirt's spelling
+        """1 while the guest runs."""
+        ...
+
+    def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802  # libvirt's spelling
+        """The guest's description."""
+        ...
+
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:  # noqa: N802  # libvirt's spelling
+        """Ask the balloon for this size in KiB."""
+        ...
+
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:  # noqa: N802  # libvirt's spelling
+        """Have the guest's statistics read every so many seconds."""
+        ...
+
+
+Record = Mapping[str, object]
+"""One guest's statistics, as `getAllDomainStats` names them."""
+
+EventCallback = Callable[..., None]
+
+
+class LibvirtConnection(Protocol):
+    """An open connection to libvirtd."""
+
+    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:  # noqa: N802  # libvirt's spelling
+        """The statistics of all guests in one call."""
+        ...
+
+    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:  # noqa: N802  # libvirt's spelling
+        """The statistics of these guests in one call; those that are gone are missing in the answer."""
+        ...
+
+    def isAlive(self) -> int:  # noqa: N802  # libvirt's spelling
+        """1 while the connection stands; answered without asking libvirtd."""
+        ...
+
+    def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802  # libvirt's spelling
+        """Give the connection up when libvirtd is silent for `interval` seconds `count` times."""
+        ...
+
+    def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: EventCallback, opaque: object) -> int:  # noqa: N802, N803  # libvirt's spelling
+        """Have `cb` called on each event of this kind."""
+        ...
+
+    def domainEventDeregisterAny(self, callbackID: int) -> int:  # noqa: N802, N803  # libvirt's spelling
+        """End that."""
+        ...
+
+    def close(self) -> int:
+        """Let the connection go."""
+        ...
+
+
+def binding() -> Any:
+    """The libvirt module, with its habit of printing every error to stderr switched off.
+
+    Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `ImportError` where it is missing.
+    """
+    import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above say what is used of it
+
+    libvirt.registerErrorHandler(_silent, None)
+    return libvirt
+
+
+def _silent(context: object, error: object) -> None:
+    """Errors arrive as exceptions, too."""

@@ -1,0 +1,372 @@
+"""The hypervisor that libvirt gives: guests with their statistics from one bulk call, balloons, and the statistics period."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.calls import Call
+from mom_plugins_libvirt.connection import Connection, is_local
+from mom_plugins_libvirt.domain_xml import Description, described
+from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
+from mom_plugins_libvirt.statistics import Reading, convert
+
+_STALE_PERIODS = 3
+_STALE_SECONDS = 10.0
+"""Without a setting, statistics are stale after three of the guest's periods, and ten seconds: a guest that is short of CPU misses one."""
+
+_DRIVER_GRACE_SECONDS = 60.0
+"""How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
+
+_DESCRIBE_SECONDS = 0.5
+"""How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+
+# Numbers of virDomainState and virDomainPausedReason, which are part of libvirt's stable interface.
+_RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(1, 8)
+_STATES = {
+    0: "no state", _RUNNING: "running", _IDLE: "blocked", _PAUSED: "paused", _SHUTTING_DOWN: "shutting down", _SHUT_OFF: "shut off",
+    _CRASHED: "crashed", _SUSPENDED: "suspended",
+}  # fmt: skip
+_PAUSED_REASONS = {2: "being migrated", 3: "being saved", 4: "being dumped", 5: "after an I/O error", 11: "starting up"}
+
+_LIFECYCLE_EVENTS = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
+"""virDomainEventType, without `defined` and `undefined`, which change no running guest."""
+
+ALL_CONTROLS = "*"
+BALLOON_CONTROL = "balloon_target"
+PERIOD_CONTROL = "balloon_stats_period"
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one guest since it was started. Belongs to the hypervisor's lock."""
+
+    domain: Domain
+    incarnation: int
+    since: float
+    """Monotonic seconds since when statistics could have come."""
+    pid: int | None = None
+    state: int = 0
+    reason: int = 0
+    description: Description | None = None
+    describe: bool = True
+    """Whether the description must be read (again)."""
+    reading: Reading | None = None
+    fresh: bool = False
+    fields: dict[str, Value] = field(default_factory=dict)
+    faults: Faults | None = None
+    late: Call[object] | None = None
+    late_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files and of /proc."""
+
+    stale_after: float | None = None
+    pid_folder: Path = Path("/run/libvirt/qemu")
+    proc: Path = Path("/proc")
+
+
+class LibvirtHypervisor:
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl` and `GuestEvents`.
+
+    Safe to be used from several threads. A call takes at most the connection's call timeout, or three times that where it has to connect
+    first and a guest hangs. A guest that does not answer is not asked again while the question to it is still open.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: SamplingSettings,
+        log: logging.Logger,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._log = log
+        self._wall = wall
+        self._monotonic = monotonic
+        self._sampling = threading.Lock()
+        self._lock = threading.Lock()
+        self._known: dict[str, _Known] = {}
+        self._changed: set[str] = set()
+        self._opened = 0
+        self._subscribers: list[Callable[[str], None]] = []
+        connection.on_event = self._event
+        self._boot = ""
+        """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
+        if is_local(self.uri):
+            with suppress(OSError):
+                self._boot = f"@{(settings.proc / 'sys/kernel/random/boot_id').read_text().strip()}"
+
+    @property
+    def uri(self) -> str:
+        """libvirt's URI."""
+        return self._connection.settings.uri
+
+    # --- what there is -----------------------------------------------------------------------------------------------------------
+
+    def guests(self) -> Sequence[Guest]:
+        """The guests that are active now, by one bulk call, which also reads the statistics that `fields` then hands out.
+
+        Guests that were not there before, or that seem to have changed, cost one more call each, once.
+        Raises `HypervisorError` while libvirtd cannot be reached.
+        """
+        with self._sampling:
+            module = self._connection.module
+            groups = (
+                module.VIR_DOMAIN_STATS_STATE
+                | module.VIR_DOMAIN_STATS_CPU_TOTAL
+                | module.VIR_DOMAIN_STATS_BALLOON
+                | module.VIR_DOMAIN_STATS_VCPU
+            )
+            records = self._connection.statistics(groups)
+            self._take(records)
+            self._describe()
+            with self._lock:
+                return tuple(self._listed(uuid, known) for uuid, known in self._known.items())
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        with self._lock:
+            found = {guest.id: known for guest in guests if (known := self._known.get(guest.id)) is not None}
+            return {uuid: {**known.fields, **_period(known), **self._faults(known)} for uuid, known in found.items()}
+
+    def descriptions(self) -> Mapping[str, Description]:
+        """What is known of the guests' balloon devices and statistics periods, by guest id, as of the last call of `guests`."""
+        with self._lock:
+            return {uuid: known.description for uuid, known in self._known.items() if known.description is not None}
+
+    def silent(self) -> Sequence[str]:
+        """The ids of the guests that have a balloon device and a statistics period, and give no statistics, or not any more."""
+        with self._lock:
+            return [uuid for uuid, known in self._known.items() if _reports(known) and not known.fresh]
+
+    def _take(self, records: Sequence[tuple[Domain, Record]]) -> None:
+        wall, monotonic = self._wall(), self._monotonic()
+        with self._lock:
+            missed_events = self._opened != self._connection.opened
+            self._opened = self._connection.opened
+            changed, self._changed = self._changed, set()
+            before, self._known = self._known, {}
+            for domain, record in records:
+                uuid = domain.UUIDString()
+                known = before.get(uuid)
+                if known is None or known.incarnation != domain.ID():
+                    known = _Known(domain, domain.ID(), monotonic, self._pid(domain))
+                known.domain = domain
+                known.describe |= missed_events or uuid in changed
+                self._update(known, record, wall, monotonic)
+                self._known[uuid] = known
+
+    def _update(self, known: _Known, record: Record, wall: float, monotonic: float) -> None:
+        known.state, known.reason = _whole(record, "state.state"), _whole(record, "state.reason")
+        maximum = known.fields.get("balloon_max")
+        stale_after = self._stale_after(known.description)
+        known.fields, known.reading = convert(record, known.reading, wall=wall, monotonic=monotonic, stale_after=stale_after)
+        age = known.reading.age(monotonic)
+        fresh = age is not None and age <= stale_after
+        # Statistics that begin or cease to come, and a new maximum, are signs that somebody has changed the guest.
+        known.describe |= fresh != known.fresh or known.fields.get("balloon_max", maximum) != maximum
+        known.fresh = fresh
+        if known.late is not None and known.late.done:
+            known.late = None
+
+    def _stale_after(self, description: Description | None) -> float:
+        if self._settings.stale_after is not None:
+            return self._settings.stale_after
+        return max(_STALE_SECONDS, _STALE_PERIODS * description.stats_period if description else 0.0)
+
+    def _describe(self) -> None:
+        """Read the descriptions that are missing or may have changed, as many as there is time for."""
+        end = self._monotonic() + _DESCRIBE_SECONDS
+        with self._lock:
+            due = [(uuid, known) for uuid, known in self._known.items() if known.describe and known.late is None]
+        for uuid, known in due:
+            if self._monotonic() >= end:
+                return
+            try:
+                description = self._read_description(known)
+            except GuestGone:
+                with self._lock:
+                    self._known.pop(uuid, None)
+                continue
+            except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
+                self._log.debug("%s", error)
+                continue
+            with self._lock:
+                self._learn(known, description)
+
+    def _read_description(self, known: _Known) -> Description | None:
+        doing = f"reading the description of {printable(known.domain.name())}"
+        return described(self._connection.call(doing, lambda: known.domain.XMLDesc(0), known.domain, late=self._leave_late(known)))
+
+    def _learn(self, known: _Known, description: Description | None) -> None:
+        """The lock is held."""
+        had = known.description.stats_period if known.description else 0
+        if description is not None and description.stats_period and not had:
+            known.since = self._monotonic()
+        known.description = description
+        known.describe = False
+
+    def _listed(self, uuid: str, known: _Known) -> Guest:
+        name = known.domain.name()
+        properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": _STATES.get(known.state, "unknown")}
+        if known.pid is not None:
+            properties["pid"] = known.pid
+        return Guest(uuid, name, properties=properties, blocked=self._blocked(known), incarnation=f"{known.incarnation}{self._boot}")
+
+    def _blocked(self, known: _Known) -> dict[str, str]:
+        reason = self._nothing_can_be_done(known)
+        if reason:
+            return {ALL_CONTROLS: reason}
+        if known.description is None:
+            return dict.fromkeys((BALLOON_CONTROL, PERIOD_CONTROL), "the guest's description has not been read yet")
+        if not known.description.balloon:
+            return dict.fromkeys((BALLOON_CONTROL, PERIOD_CONTROL), "the guest has no balloon device")
+        if _waits_for_driver(known) and self._monotonic() - known.since > _DRIVER_GRACE_SECONDS:
+            return {BALLOON_CONTROL: "the guest's balloon driver has never answered"}
+        return {}
+
+    def _nothing_can_be_done(self, known: _Known) -> str:
+        if self._connection.settings.readonly:
+            return "the connection to libvirt is read-only"
+        if known.late is not None:
+            return f"the guest has not answered libvirt for {self._monotonic() - known.late_since:.0f}s"
+        if known.state in {_RUNNING, _IDLE}:
+            return ""
+        why = _PAUSED_REASONS.get(known.reason, "") if known.state == _PAUSED else ""
+        return f"the guest is {_STATES.get(known.state, 'in an unknown state')}" + (f", {why}" if why else "")
+
+    def _pid(self, domain: Domain) -> int | None:
+        return pid_of(self._settings.pid_folder, domain.name()) if is_local(self.uri) else None
+
+    def _faults(self, known: _Known) -> dict[str, Value]:
+        """Faults since the last sample; the lock is held."""
+        now = None if known.pid is None else faults_of(self._settings.proc, known.pid)
+        before, known.faults = known.faults, now
+        if now is None or before is None or now.minor < before.minor or now.major < before.major:
+            return {}
+        return {"host_minor_faults": now.minor - before.minor, "host_major_faults": now.major - before.major}
+
+    # --- what can be changed -----------------------------------------------------------------------------------------------------
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+
+        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when it did not come back in time (it may
+        still take effect), and other kinds of `HypervisorError`.
+        """
+        known = self._ready(guest)
+        maximum = known.fields.get("balloon_max")
+        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
+            raise NotSupported(f"{target_kib!r} KiB is no size for {guest}")
+        if isinstance(maximum, int) and target_kib > maximum:
+            raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        self._ask(known, f"setting the balloon of {guest}", lambda: known.domain.setMemoryFlags(target_kib, live))
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        """What these guests have now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
+        self._sample_first()
+        with self._lock:
+            domains = [known.domain for guest in guests if (known := self._known.get(guest.id)) is not None]
+        if not domains:
+            return {}
+        records = self._connection.statistics(self._connection.module.VIR_DOMAIN_STATS_BALLOON, domains)
+        return {domain.UUIDString(): size for domain, record in records if (size := _whole(record, "balloon.current")) > 0}
+
+    def stats_period(self, guest: Entity) -> int:
+        """What libvirt says now: every how many seconds it reads the guest's statistics, or 0. Raises as `set_balloon` does."""
+        known = self._ready(guest)
+        description = self._read_description(known)
+        with self._lock:
+            self._learn(known, description)
+        if description is None or not description.balloon:
+            raise NotSupported(f"{guest} has no balloon device")
+        return description.stats_period
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest's statistics read every `seconds` from now on, 0 for no longer. Raises as `set_balloon` does."""
+        known = self._ready(guest)
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        known.describe = True
+        self._ask(known, f"setting the statistics period of {guest}", lambda: known.domain.setMemoryStatsPeriod(seconds, live))
+
+    def _ready(self, guest: Entity) -> _Known:
+        if self._connection.settings.readonly:
+            raise PermissionDenied("the connection to libvirt is read-only", hint="set readonly to false for the plugin libvirt")
+        self._sample_first()
+        with self._lock:
+            known = self._known.get(guest.id)
+            if known is None:
+                raise GuestGone(f"{guest} is not there any more")
+            if known.late is not None and not known.late.done:
+                raise GuestBusy(f"{guest} has not answered libvirt for {self._monotonic() - known.late_since:.0f}s")
+            return known
+
+    def _sample_first(self) -> None:
+        """Somebody may ask for guests by what an earlier process knew of them."""
+        if not self._opened:
+            self.guests()
+
+    def _ask(self, known: _Known, doing: str, function: Callable[[], object]) -> None:
+        self._connection.call(doing, function, known.domain, late=self._leave_late(known))
+
+    def _leave_late(self, known: _Known) -> Callable[[Call[object]], None]:
+        def late(call: Call[object]) -> None:
+            with self._lock:
+                known.late = call
+                known.late_since = self._monotonic()
+
+        return late
+
+    # --- what happens ------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback(what happened)` from libvirt's thread when a guest starts, stops, pauses or goes on; the result ends that."""
+        with self._lock:
+            self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock, suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def _event(self, kind: str, domain: Domain, numbers: Sequence[int]) -> None:
+        what = _LIFECYCLE_EVENTS.get(numbers[0]) if kind == "lifecycle" and numbers else None
+        with self._lock:
+            if kind == "device":
+                self._changed.add(domain.UUIDString())
+            subscribers = tuple(self._subscribers)
+        if what is not None:
+            for subscriber in subscribers:
+                subscriber(f"guest {printable(domain.name())} {what}")
+
+
+def _reports(known: _Known) -> bool:
+    """Whether the guest's statistics ought to come."""
+    return known.description is not None and bool(known.description.balloon) and known.description.stats_period > 0
+
+
+def _waits_for_driver(known: _Known) -> bool:
+    return _reports(known) and known.reading is not None and not known.reading.updated
+
+
+def _period(known: _Known) -> dict[str, Value]:
+    return {PERIOD_CONTROL: known.description.stats_period} if known.description and known.description.balloon else {}
+
+
+def _whole(record: Record, key: str) -> int:
+    value = record.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

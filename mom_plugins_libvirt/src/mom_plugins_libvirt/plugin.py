@@ -1,0 +1,291 @@
+"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mom_core import (
+    ControlSpec,
+    Decision,
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    LedgerEntry,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Scope,
+    Snapshot,
+    Source,
+    Status,
+    Suggestion,
+    Unit,
+    Value,
+    format_duration,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from mom_plugins_libvirt.connection import ConnectionSettings
+    from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+PERIOD = "balloon_stats_period"
+
+_LONGEST_PERIOD_SECONDS = 3600
+
+_SWITCHED_PER_CYCLE = 50
+"""How many guests' statistics are switched on in one cycle: it takes two or three calls each, and the cycle has other things to do."""
+
+_NOT_OURS = "another plugin's hypervisor is in use"
+
+_SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
+
+
+def _whole_seconds(seconds: float) -> float:
+    if seconds != int(seconds):
+        raise ValueError("libvirt counts whole seconds here")
+    return seconds
+
+
+class LibvirtPlugin:
+    """QEMU guests under libvirt: who they are, what they use, their balloons."""
+
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        """Where libvirt is, and how patient to be with it."""
+
+        uri: str = "qemu:///system"
+        """libvirt's URI."""
+        readonly: bool = False
+        """Connect read-only: mom can watch, and change nothing."""
+        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 2.0
+        """How often the statistics of guests are read for which libvirt reads none; put back at the end. `0s` leaves such guests alone."""
+        stale_after: Annotated[Duration, Field(gt=0)] | None = None
+        """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
+        call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
+        """How long to wait for one answer of libvirtd. A guest's QEMU that hangs costs this once. Less than half of `deadline`."""
+        keepalive: Annotated[Duration, Field(ge=0, le=60), AfterValidator(_whole_seconds)] = 5.0
+        """The connection is given up when libvirtd is silent for three times this. `0s`: never."""
+        pid_directory: str = "/run/libvirt/qemu"
+        """Where libvirt keeps the process ids of its guests."""
+
+        @model_validator(mode="after")
+        def _calls_fit_into_the_deadline(self) -> LibvirtPlugin.Settings:
+            if 2 * self.call_timeout >= self.deadline:
+                raise ValueError(f"call_timeout must be less than half of deadline, which is {format_duration(self.deadline)}")
+            return self
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._hypervisor: LibvirtHypervisor | None = None
+        self._close: Callable[[], None] = _nothing
+
+    @classmethod
+    def suggest(cls, root: Path) -> Suggestion | None:
+        """Fits where a libvirt socket is."""
+        for socket in _SOCKETS:
+            if (root / socket).exists():
+                return Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"})
+        return None
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What is known of each guest."""
+        return (
+            _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
+            _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
+            _field("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
+            _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
+            _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
+            _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+            _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
+            _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
+            _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
+            _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
+            _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
+            _field("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
+            _field(PERIOD, Unit.SECONDS, "how often libvirt has the guest report; 0: never", "the domain XML"),
+            _field("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
+            _field("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
+            FieldSpec(
+                "host_minor_faults",
+                Unit.COUNT,
+                Scope.GUEST,
+                "the QEMU process's page faults without I/O since the last sample",
+                "/proc/PID/stat",
+            ),
+            FieldSpec(
+                "host_major_faults",
+                Unit.COUNT,
+                Scope.GUEST,
+                "the QEMU process's page faults with I/O since the last sample",
+                "/proc/PID/stat",
+            ),
+        )
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The statistics period; balloons are another plugin's."""
+        description = "how often libvirt has the guest report its memory; 0: never"
+        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD, 0, _LONGEST_PERIOD_SECONDS),)
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
+        # Loaded here, as commands that only list plugins must not wait for libvirt.
+        from mom_plugins_libvirt.connection import Connection
+        from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
+
+        root = self._context.root
+        sampling = SamplingSettings(self._settings.stale_after, root / self._settings.pid_directory.lstrip("/"), root / "proc")
+        connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
+        self._close = connection.close
+        hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
+        hypervisor.subscribe(self._context.wake)
+        connection.start()
+        self._hypervisor = hypervisor
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Let the connection go."""
+        self._close()
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor | None:
+        """libvirt."""
+        return self._hypervisor
+
+    def _connection_settings(self, readonly: bool) -> ConnectionSettings:
+        from mom_plugins_libvirt.connection import ConnectionSettings
+
+        return ConnectionSettings(self._settings.uri, readonly, self._settings.call_timeout, self._settings.keepalive)
+
+    # --- collect and evaluate ----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What the bulk call that listed the guests said about them."""
+        own = self._own(hypervisor)
+        return {} if own is None else own.fields(guests)
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Statistics are switched on for guests that have none: without them nobody knows what a guest needs."""
+        period = int(self._settings.stats_period)
+        if not period:
+            return
+        off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
+        for guest in islice(off, _SWITCHED_PER_CYCLE):
+            yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name))
+
+    # --- control -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+        """Set statistics periods, and read back what stands then."""
+        own = self._own(hypervisor)
+        if own is None:
+            return [Outcome(decision, None, None, Status.REFUSED, _NOT_OURS) for decision in decisions]
+        return [_applied(own, decision) for decision in decisions]
+
+    @hookimpl
+    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+        """Put statistics periods back, where they are still what mom made them."""
+        own = self._own(hypervisor)
+        decisions = [Decision(entry.entity, PERIOD, entry.before, "as it was before mom", Source(self._context.name)) for entry in entries]
+        if own is None:
+            return [Outcome(decision, None, None, Status.FAILED, _NOT_OURS) for decision in decisions]
+        try:
+            incarnations = {guest.id: guest.incarnation for guest in own.guests()}
+        except HypervisorError as error:
+            return [Outcome(decision, None, None, Status.FAILED, str(error)) for decision in decisions]
+        outcomes = []
+        for entry, decision in zip(entries, decisions, strict=True):
+            if entry.entity.id not in incarnations:
+                outcomes.append(Outcome(decision, None, None, Status.GONE, "the guest is not there any more"))
+            elif incarnations[entry.entity.id] != entry.incarnation:
+                outcomes.append(Outcome(decision, None, None, Status.GONE, "the guest was started anew since"))
+            else:
+                outcomes.append(_put_back(own, entry, decision))
+        return outcomes
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether libvirt can be reached, and what the guests lack."""
+        from mom_plugins_libvirt.connection import Connection
+        from mom_plugins_libvirt.doctor import examined, read_only_works, unreachable
+
+        if self._hypervisor is None:
+            return []
+        try:
+            return list(examined(self._hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
+        except HypervisorError as error:
+            watching = Connection(self._connection_settings(readonly=True), self._context.log)
+            return list(unreachable(error, read_only_works=not self._settings.readonly and read_only_works(watching)))
+
+    def _own(self, hypervisor: Hypervisor) -> LibvirtHypervisor | None:
+        """This plugin's hypervisor, if it is the one in use."""
+        return self._hypervisor if hypervisor is self._hypervisor else None
+
+
+def _applied(own: LibvirtHypervisor, decision: Decision) -> Outcome:
+    value, guest = decision.value, decision.entity
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LONGEST_PERIOD_SECONDS:
+        return Outcome(decision, None, None, Status.REFUSED, f"not a number of whole seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
+    before = None
+    try:
+        before = own.stats_period(guest)
+        if before == value:
+            return Outcome(decision, before, before, Status.UNCHANGED)
+        own.set_stats_period(guest, value)
+        after = own.stats_period(guest)
+    except HypervisorError as error:
+        return _not_applied(decision, before, error)
+    if after != value:
+        return Outcome(decision, before, after, Status.FAILED, f"libvirt took {value}s and has {after}s")
+    return Outcome(decision, before, after, Status.APPLIED)
+
+
+def _put_back(own: LibvirtHypervisor, entry: LedgerEntry, decision: Decision) -> Outcome:
+    before = None
+    try:
+        before = own.stats_period(entry.entity)
+        if before == entry.before:
+            return Outcome(decision, before, before, Status.UNCHANGED)
+        if before != entry.applied:
+            return Outcome(decision, before, before, Status.LEFT_ALONE, f"somebody else has set it to {before}s")
+        if not isinstance(entry.before, int):
+            return Outcome(decision, before, before, Status.FAILED, f"{entry.before!r:.40} is no number of seconds")
+        own.set_stats_period(entry.entity, entry.before)
+    except HypervisorError as error:
+        return _not_applied(decision, before, error)
+    return Outcome(decision, before, entry.before, Status.APPLIED)
+
+
+def _not_applied(decision: Decision, before: Value, error: HypervisorError) -> Outcome:
+    return Outcome(decision, before, None, Status.GONE if isinstance(error, GuestGone) else Status.FAILED, str(error))
+
+
+def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, f"libvirt {source}")
+
+
+def _nothing() -> None:
+    """Nothing was opened."""
