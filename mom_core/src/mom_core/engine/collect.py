@@ -11,6 +11,12 @@ from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
 
+LISTING = "guests"
+"""The name under which listing the guests is counted and timed."""
+
+GUESTS_UNKNOWN = "the guests are unknown"
+"""How the problem begins that says so."""
+
 NUMBER_LIMIT = 1 << 63
 """Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
 
@@ -55,14 +61,14 @@ class Collector:
             return []
         source = Source(owner.name)
         lane = owner.lane
-        if lane.hung:
-            problems.append(Problem(source, f"the guests are unknown: {lane.why_not('guests')}"))
+        # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
+        call = lane.begin(LISTING, self._plugins.hypervisor.guests, always=True)
+        if call is None:
+            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {lane.why_not(LISTING)}"))
             return []
-        call = lane.begin(LISTING, self._plugins.hypervisor.guests)
-        answer = lane.finish(call) if call is not None else None
-        if answer is None or answer.error is not None:
-            reason = lane.why_not(LISTING) if answer is None or answer.error is None else describe_error(answer.error)
-            problems.append(Problem(source, f"the guests are unknown: {reason}"))
+        answer = lane.finish(call)
+        if answer.error is not None:
+            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
         guests: dict[str, Guest] = {}
         for guest in answer.value if isinstance(answer.value, Iterable) else [answer.value]:
@@ -108,10 +114,6 @@ class Collector:
                     else:
                         _join(there, accepted)
         return joined
-
-
-LISTING = "guests"
-"""The name under which listing the guests is counted and timed."""
 
 
 def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:

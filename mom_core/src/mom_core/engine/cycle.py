@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mom_core.engine import control
 from mom_core.engine.clock import Clock
-from mom_core.engine.collect import LISTING, Collector, ask
+from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import apply_revisions, review
 from mom_core.engine.schedule import Tick
@@ -77,7 +77,7 @@ class Cycle:
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
         owner = self.plugins.hypervisor_owner
-        unknown = owner is None or any(p.source.name == owner.name and "guests are unknown" in p.message for p in problems)
+        unknown = owner is None or any(p.source.name == owner.name and p.message.startswith(GUESTS_UNKNOWN) for p in problems)
         if not unknown and not self.stopping.is_set():
             forget_gone(self.ledger, snapshot, self.missing)
 
@@ -115,6 +115,3 @@ class Cycle:
         """What is wrong with the core's own means, for as long as it is."""
         texts = [text for text in (self.ledger.damage, self.ledger.write_error) if text]
         return [Problem(Source("core"), text) for text in texts]
-
-
-__all__ = ["LISTING", "Cycle"]

@@ -23,13 +23,16 @@ from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status, Value
-from mom_core.plugins.registry import Plugin, PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
 """What `mom_teardown` of all plugins together may take of the time that a stop has."""
 
+
+EXIT_SECONDS = 0.3
+"""What is left of the time that a stop has for the process itself to end."""
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
@@ -95,7 +98,7 @@ class Engine:
         """
         if self._cycle is None:
             return []
-        until = time.monotonic() + self.config.stop_timeout
+        until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
         self._stopping.set()
         outcomes: list[Outcome] = []
         plugins = self._cycle.plugins
@@ -297,6 +300,3 @@ class Engine:
                 decision = outcome.decision
                 LOG.warning("%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
         LOG.info("put back %d of %d changes", sum(o.status in {Status.APPLIED, Status.UNCHANGED} for o in outcomes), len(outcomes))
-
-
-__all__ = ["Engine", "Plugin"]

@@ -13,7 +13,7 @@ events costs at most two cycles a second."""
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One due cycle: how late it begins (seconds), how many scheduled ones were left out before it, and who woke it (empty: the clock)."""
+    """One due cycle: how late it begins (seconds), how many scheduled ones were left out before it, who woke it (empty: the clock)."""
 
     lag: float
     skipped: int

@@ -93,9 +93,12 @@ class Lane:
             return f"it failed {health.in_a_row} times in a row and is tried again in {health.retry_at - time.monotonic():.0f} s"
         return ""
 
-    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None) -> Call | None:
-        """Start a call in the plugin's thread; None if the plugin is hung or set aside."""
-        if self.why_not(hook):
+    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False) -> Call | None:
+        """Start a call in the plugin's thread; None if the plugin is hung or set aside.
+
+        :param always: call it even if it was set aside for having failed
+        """
+        if self.hung or (not always and self.why_not(hook)):
             return None
         self._reap()
         call = Call(hook, work, self.deadline if deadline is None else deadline)
@@ -154,11 +157,11 @@ class Lane:
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; whether it ended by the monotonic time `until`. A hung thread is left behind: it is a daemon."""
+        """End the thread; whether it ended by the monotonic time `until`. A hung one is not waited for: it is a daemon."""
         if self._thread is None:
             return True
         self._queue.put(None)
-        self._thread.join(max(0.0, until - time.monotonic()))
+        self._thread.join(0.0 if self.hung else max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:

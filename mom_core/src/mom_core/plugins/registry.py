@@ -193,6 +193,24 @@ def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[
     return declared
 
 
+def check_plugins(config: Config) -> list[PluginError]:
+    """All that would keep these plugins from being set up: constructors, hooks, declarations, and what these have against each other."""
+    errors: list[PluginError] = []
+    plugins = [_new(configured, config, lambda reason: None, None) for configured in config.plugins.values()]
+    try:
+        for plugin in plugins:
+            before = len(errors)
+            _guarded(errors, plugin, _construct)
+            if len(errors) == before:
+                _guarded(errors, plugin, _declare)
+        if not errors:
+            _join(plugins, errors)
+    finally:
+        for plugin in plugins:
+            plugin.lane.close(0.0)
+    return errors
+
+
 def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
     """The hooks of a plugin by name, each as a function of a mapping of all arguments.
 

@@ -1,0 +1,42 @@
+"""Engines for tests, with plugin classes that no distribution provides and files below a folder of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mom_core.config import Config, ConfiguredPlugin
+from mom_core.plugins.discovery import LoadedPlugin
+from mom_core.settings import GuestSettings, PluginSettings
+
+
+def config_of(
+    directory: Path,
+    plugins: Mapping[str, type],
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    interval: float = 0.05,
+    mode: str = "enforce",
+    stop_timeout: float = 2.0,
+) -> Config:
+    """A configuration of these plugin classes, in this order, whose ledger, lock and status are below `directory`.
+
+    :param plugins: name in YAML to class; its inner `Settings` and `GuestSettings` count as they do for an installed plugin
+    :param settings: what YAML would say, by plugin name
+    :param interval: seconds
+    """
+    configured = {}
+    for name, plugin_class in plugins.items():
+        settings_class: type[PluginSettings] = getattr(plugin_class, "Settings", PluginSettings)
+        guest_class: type[GuestSettings] | None = getattr(plugin_class, "GuestSettings", None)
+        loaded = LoadedPlugin(name, f"test-{name}", "0", plugin_class, settings_class, guest_class)
+        said = (settings or {}).get(name, {})
+        configured[name] = ConfiguredPlugin(name, loaded, settings_class.model_validate(said))
+    return Config(
+        interval=interval,
+        mode="observe" if mode == "observe" else "enforce",
+        state_directory=directory / "state",
+        run_directory=directory / "run",
+        stop_timeout=stop_timeout,
+        plugins=configured,
+    )

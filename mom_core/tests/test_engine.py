@@ -1,0 +1,686 @@
+"""The engine with plugins of the test's own: what a cycle does, what a bad plugin cannot do, and what is put back."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_core import (
+    AlreadyRunning,
+    ControlSpec,
+    Decision,
+    Engine,
+    FieldSpec,
+    Guest,
+    HypervisorError,
+    LedgerEntry,
+    MomError,
+    Outcome,
+    PluginSettings,
+    PluginState,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Snapshot,
+    Source,
+    Status,
+    Unit,
+    Value,
+    hookimpl,
+)
+from mom_core.testing import config_of
+
+
+class Base:
+    contract = "1.0"
+
+    def __init__(self, settings: PluginSettings, context: Any) -> None:
+        self.settings = settings
+        self.context = context
+
+
+class Machine:
+    """A host with guests whose one knob, `size`, can be set."""
+
+    def __init__(self, sizes: dict[str, int] | None = None) -> None:
+        self.sizes = {"a": 100, "b": 200} if sizes is None else sizes
+        self.listing: Callable[[], object] | None = None
+        self.set_calls: list[tuple[str, int]] = []
+
+    uri = "test:///machine"
+
+    def guests(self) -> Sequence[Guest]:
+        if self.listing is not None:
+            return self.listing()  # type: ignore[return-value]  # rubbish on purpose
+        return [Guest(name, name, properties={"name": name}) for name in self.sizes]
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def machine_plugin(machine: Machine) -> type:
+    class MachinePlugin(Base):
+        @hookimpl
+        def mom_hypervisor(self) -> Machine:
+            return machine
+
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec("size", Unit.KIB, Scope.GUEST, "size"), FieldSpec("free", Unit.KIB, Scope.HOST, "free")]
+
+        @hookimpl
+        def mom_collect_host(self) -> dict[str, Value]:
+            return {"free": 1000}
+
+        @hookimpl
+        def mom_collect_guests(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+            return {guest.id: {"size": machine.sizes[guest.id]} for guest in guests if guest.id in machine.sizes}
+
+    return MachinePlugin
+
+
+def control_plugin(machine: Machine) -> type:
+    class SizePlugin(Base):
+        @hookimpl
+        def mom_controls(self) -> list[ControlSpec]:
+            return [ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=10, maximum=1000)]
+
+        @hookimpl
+        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
+            return [self._set(decision) for decision in decisions]
+
+        def _set(self, decision: Decision) -> Outcome:
+            before = machine.sizes[decision.entity.id]
+            assert isinstance(decision.value, int)
+            machine.sizes[decision.entity.id] = decision.value
+            machine.set_calls.append((decision.entity.id, decision.value))
+            return Outcome(decision, before, decision.value, Status.APPLIED)
+
+        @hookimpl
+        def mom_restore(self, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+            for entry in entries:
+                decision = Decision(entry.entity, entry.control, entry.before)
+                now = machine.sizes.get(entry.entity.id)
+                if now is None:
+                    yield Outcome(decision, None, None, Status.GONE)
+                elif now != entry.applied:
+                    yield Outcome(decision, now, now, Status.LEFT_ALONE)
+                else:
+                    assert isinstance(entry.before, int)
+                    machine.sizes[entry.entity.id] = entry.before
+                    yield Outcome(decision, now, entry.before, Status.APPLIED)
+
+    return SizePlugin
+
+
+def evaluator(decide: Callable[[Snapshot], Iterable[object]]) -> type:
+    class Evaluator(Base):
+        @hookimpl
+        def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[object]:
+            return decide(snapshot)
+
+    return Evaluator
+
+
+def want(value: Value, only: str = "", control: str = "size") -> Callable[[Snapshot], list[Decision]]:
+    return lambda snapshot: [Decision(g.entity, control, value) for g in snapshot.guests.values() if not only or g.name == only]
+
+
+def engine_with(tmp_path: Path, machine: Machine, /, *evaluators: type, mode: str = "enforce", **more: type) -> Engine:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine)}
+    plugins |= {f"e{n}": one for n, one in enumerate(evaluators)} | more
+    return Engine(config_of(tmp_path, plugins, mode=mode))
+
+
+def statuses(report: Report) -> dict[str, Status]:
+    return {outcome.decision.entity.name: outcome.status for outcome in report.outcomes}
+
+
+def test_a_cycle_collects_decides_and_applies(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50, "a"))) as engine:
+        report = engine.cycle()
+        assert report.snapshot.host.fields == {"free": 1000}
+        assert {g.name: dict(g.fields) for g in report.snapshot.guests.values()} == {"a": {"size": 100}, "b": {"size": 200}}
+        assert statuses(report) == {"a": Status.APPLIED}
+        assert machine.sizes == {"a": 50, "b": 200}
+        assert not report.problems
+        assert {plugin.state for plugin in report.plugins} == {PluginState.OK}
+
+
+def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+        assert machine.sizes == {"a": 50, "b": 50}
+    assert machine.sizes == {"a": 100, "b": 200}
+    assert json.loads((tmp_path / "state/ledger.json").read_text())["entries"] == []
+
+
+def test_the_first_value_is_what_is_put_back_however_often_it_changed(tmp_path: Path, machine: Machine) -> None:
+    values = iter([50, 60, 70])
+    with engine_with(tmp_path, machine, evaluator(lambda s: want(next(values))(s))) as engine:
+        for _ in range(3):
+            engine.cycle()
+        assert machine.sizes == {"a": 70, "b": 70}
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+def test_what_somebody_else_changed_is_left_alone(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+        machine.sizes["a"] = 77
+    assert machine.sizes == {"a": 77, "b": 200}
+
+
+def test_the_ledger_is_on_disk_before_the_control_is_applied(tmp_path: Path, machine: Machine) -> None:
+    seen: list[Any] = []
+
+    class Watching(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
+        @hookimpl
+        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
+            seen.append(json.loads((tmp_path / "state/ledger.json").read_text())["entries"])
+            return []
+
+    with engine_with(tmp_path, machine, evaluator(want(50, "a")), size=Watching) as engine:
+        report = engine.cycle()
+    assert [(e["name"], e["before"], e["applied"]) for e in seen[0]] == [("a", 100, 50)]
+    assert report.outcomes[0].status is Status.FAILED
+    assert "did not say" in report.outcomes[0].error
+
+
+def test_a_new_run_takes_over_what_a_killed_one_left(tmp_path: Path, machine: Machine) -> None:
+    engine = engine_with(tmp_path, machine, evaluator(want(50)))
+    engine.open()
+    engine.cycle()
+    engine.close(put_back=False)
+    assert machine.sizes == {"a": 50, "b": 50}
+    with engine_with(tmp_path, machine, evaluator(want(40))) as again:
+        again.cycle()
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+def test_a_control_whose_present_value_is_unknown_is_not_applied(tmp_path: Path, machine: Machine) -> None:
+    def no_sizes(self: object, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        return {"b": {"size": None}}
+
+    plugin = machine_plugin(machine)
+    plugin.mom_collect_guests = hookimpl(no_sizes)  # type: ignore[attr-defined]  # a class made by a function
+    with engine_with(tmp_path, machine, evaluator(want(50)), machine=plugin) as engine:
+        report = engine.cycle()
+    assert statuses(report) == {"a": Status.REFUSED, "b": Status.REFUSED}
+    assert "could not be put back" in report.outcomes[0].error
+    assert machine.set_calls == []
+
+
+def test_a_full_disk_stops_controls_and_is_said(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+
+        def full(*args: object, **kwargs: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("mom_core.ledger.replace_file", full)
+        report = engine.cycle()
+        assert set(statuses(report).values()) == {Status.REFUSED}
+        assert machine.set_calls == []
+        assert any("No space left" in problem.message for problem in report.problems)
+        monkeypatch.undo()
+        assert set(statuses(engine.cycle()).values()) == {Status.APPLIED}
+
+
+def test_observe_mode_touches_nothing(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50)), mode="observe") as engine:
+        report = engine.cycle()
+    assert statuses(report) == {"a": Status.OBSERVED, "b": Status.OBSERVED}
+    assert report.outcomes[0].before == 100
+    assert machine.set_calls == []
+
+
+@pytest.mark.parametrize(
+    ("value", "became"),
+    [(50.9, 50), (5, 10), (-5, 10), (10**9, 1000), (True, 10), (math.nan, None), (math.inf, None), ("50", None), (None, None), ([5], None)],
+)
+def test_impossible_values_are_bounded_or_dropped_with_a_reason(tmp_path: Path, machine: Machine, value: Value, became: int | None) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(value, "a"))) as engine:
+        report = engine.cycle()
+        assert machine.set_calls == ([] if became is None else [("a", became)])
+        assert [r.after.value if r.after else None for r in report.revisions] == [became]
+        assert report.revisions[0].reason
+
+
+def test_two_evaluators_on_one_control_the_first_in_order_wins(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50, "a")), evaluator(want(60))) as engine:
+        report = engine.cycle()
+    assert ("a", 50) in machine.set_calls
+    assert ("b", 60) in machine.set_calls
+    assert [(r.before.source, r.after) for r in report.revisions] == [(Source("e1"), None)]
+    assert "comes before" in report.revisions[0].reason
+
+
+def test_decisions_on_unknown_guests_and_controls_are_dropped(tmp_path: Path, machine: Machine) -> None:
+    stranger = Guest("x", "x").entity
+    decisions = [Decision(stranger, "size", 50), Decision(Guest("a", "a").entity, "colour", 1), Decision(stranger, "size", 60)]
+    with engine_with(tmp_path, machine, evaluator(lambda snapshot: decisions)) as engine:
+        report = engine.cycle()
+    assert machine.set_calls == []
+    assert [r.reason for r in report.revisions] == [
+        "there is no such guest",
+        "no enabled plugin has this control",
+        "there is no such guest",
+    ]
+
+
+def test_a_blocked_control_is_dropped_with_the_hypervisors_reason(tmp_path: Path, machine: Machine) -> None:
+    machine.listing = lambda: [Guest("a", "a", blocked={"size": "it is paused"}), Guest("b", "b", blocked={"*": "it is leaving"})]
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        report = engine.cycle()
+    assert sorted(r.reason for r in report.revisions) == ["it is leaving", "it is paused"]
+    assert machine.set_calls == []
+
+
+def test_a_reviewer_changes_and_drops_with_reasons(tmp_path: Path, machine: Machine) -> None:
+    class Reviewer(Base):
+        @hookimpl
+        def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+            first, second = sorted(decisions, key=lambda d: d.entity.name)
+            yield Revision(first, Decision(first.entity, first.control, 77, source=first.source), "promised")
+            yield Revision(second, None, "not today")
+
+    with engine_with(tmp_path, machine, evaluator(want(50)), r=Reviewer) as engine:
+        report = engine.cycle()
+    assert machine.set_calls == [("a", 77)]
+    assert [(r.reviewer, r.reason) for r in report.revisions] == [("r", "promised"), ("r", "not today")]
+
+
+def test_a_reviewer_cannot_leave_the_controls_bounds_or_move_a_decision(tmp_path: Path, machine: Machine) -> None:
+    class Reviewer(Base):
+        @hookimpl
+        def mom_review(self, decisions: Sequence[Decision]) -> Iterable[object]:
+            first, second = sorted(decisions, key=lambda d: d.entity.name)
+            yield Revision(first, Decision(first.entity, first.control, 1), "tiny")
+            yield Revision(second, Decision(first.entity, first.control, 500), "elsewhere")
+            yield "rubbish"
+
+    with engine_with(tmp_path, machine, evaluator(want(50)), r=Reviewer) as engine:
+        report = engine.cycle()
+    assert sorted(machine.set_calls) == [("a", 10), ("b", 50)]
+    assert len(report.problems) == 2
+
+
+def test_without_the_word_of_a_controls_reviewer_it_is_not_applied(tmp_path: Path, machine: Machine) -> None:
+    class Reviewing(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
+        @hookimpl
+        def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
+            raise RuntimeError("lost")
+
+    with engine_with(tmp_path, machine, evaluator(want(50)), size=Reviewing) as engine:
+        report = engine.cycle()
+    assert machine.set_calls == []
+    assert {r.reason for r in report.revisions} == {"the plugin size could not review it"}
+
+
+class Raises(Base):
+    @hookimpl
+    def mom_collect_host(self) -> dict[str, Value]:
+        raise SystemExit("no")
+
+    @hookimpl
+    def mom_evaluate(self) -> Iterable[object]:
+        yield Problem(Source("x"), "one")
+        raise ValueError("two\nlines")
+
+
+class Rubbish(Base):
+    @hookimpl
+    def mom_fields(self) -> list[FieldSpec]:
+        return [
+            FieldSpec("fine", Unit.KIB, Scope.HOST, ""),
+            FieldSpec("worse", Unit.KIB, Scope.HOST, ""),
+            FieldSpec("t", Unit.TEXT, Scope.GUEST, ""),
+        ]
+
+    @hookimpl
+    def mom_collect_host(self) -> dict[Any, Any]:
+        return {"fine": 1, "worse": math.nan, "undeclared": 3, 5: 5, "t": "x"}
+
+    @hookimpl
+    def mom_collect_guests(self) -> dict[Any, Any]:
+        return {"nobody": {}, "a": 7, "b": {"t": 1 << 70, "size": 1}}
+
+    @hookimpl
+    def mom_evaluate(self) -> list[object]:
+        return [None, 5, "x", Decision("vm", "size", 5)]  # type: ignore[arg-type]  # rubbish on purpose
+
+
+@pytest.mark.parametrize("bad", [Raises, Rubbish])
+def test_a_bad_plugin_is_reported_and_the_others_results_stand(tmp_path: Path, machine: Machine, bad: type) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50)), bad=bad) as engine:
+        report = engine.cycle()
+        assert statuses(report) == {"a": Status.APPLIED, "b": Status.APPLIED}
+        assert report.snapshot.host.fields["free"] == 1000
+        assert any(problem.source.name == "bad" for problem in report.problems)
+        if bad is Rubbish:
+            assert report.snapshot.host.fields == {"free": 1000, "fine": 1}
+            assert len(report.problems) == 12
+
+
+def test_rubbish_from_the_hypervisor_lists_no_guest_twice(tmp_path: Path, machine: Machine) -> None:
+    machine.listing = lambda: [Guest("a", "a"), Guest("a", "other"), "b", None]
+    with engine_with(tmp_path, machine) as engine:
+        report = engine.cycle()
+    assert list(report.snapshot.guests) == ["a"]
+    assert len(report.problems) == 3
+
+
+def test_a_hypervisor_that_is_away_is_a_problem_and_no_guest_is_touched_or_forgotten(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+
+        def away() -> object:
+            raise HypervisorError("libvirtd is away")
+
+        machine.listing = away
+        for _ in range(8):
+            report = engine.cycle()
+        assert report.snapshot.guests == {}
+        assert [problem.message for problem in report.problems] == ["the guests are unknown: libvirtd is away"]
+        machine.listing = None
+        assert len(engine.cycle().snapshot.guests) == 2
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+def test_a_guest_that_is_gone_for_good_leaves_the_ledger(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+        del machine.sizes["a"]
+        for _ in range(2):
+            engine.cycle()
+        assert engine.ledger_entries == 2
+        engine.cycle()
+        assert engine.ledger_entries == 1
+
+
+def test_a_guest_that_was_started_anew_has_a_new_first_value(tmp_path: Path, machine: Machine) -> None:
+    life = ["1"]
+    machine.listing = lambda: [Guest("a", "a", incarnation=life[0])]
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+        life[0] = "2"
+        machine.sizes["a"] = 300
+        engine.cycle()
+        assert machine.sizes["a"] == 50
+    assert machine.sizes["a"] == 300
+
+
+def hanging(event: threading.Event) -> type:
+    class Hangs(Base):
+        @hookimpl
+        def mom_collect_host(self) -> dict[str, Value]:
+            event.wait(30)
+            return {}
+
+        @hookimpl
+        def mom_evaluate(self) -> list[object]:
+            return []
+
+    return Hangs
+
+
+def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: Path, machine: Machine) -> None:
+    release = threading.Event()
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "bad": hanging(release)}
+    config = config_of(tmp_path, plugins, {"bad": {"deadline": "200ms"}})
+    with Engine(config) as engine:
+        first = engine.cycle()
+        assert statuses(first) == {"a": Status.APPLIED, "b": Status.APPLIED}
+        assert next(p.message for p in first.problems) == "mom_collect_host: DeadlineExceeded: mom_collect_host did not answer within 0.2 s"
+        began = time.monotonic()
+        second = engine.cycle()
+        assert time.monotonic() - began < 0.19
+        assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
+        release.set()
+        time.sleep(0.1)
+        third = engine.cycle()
+        assert {p.name: p.state for p in third.plugins}["bad"] is PluginState.OK
+
+
+def test_a_plugin_that_keeps_failing_is_set_aside_and_tried_again(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_core.plugins.invoker.FIRST_RETRY_SECONDS", 0.2)
+    calls: list[float] = []
+
+    def fail(snapshot: Snapshot) -> list[Decision]:
+        calls.append(time.monotonic())
+        raise RuntimeError("no")
+
+    with engine_with(tmp_path, machine, evaluator(fail)) as engine:
+        for _ in range(10):
+            report = engine.cycle()
+        assert len(calls) == 3
+        assert {p.name: p.state for p in report.plugins}["e0"] is PluginState.SET_ASIDE
+        time.sleep(0.25)
+        engine.cycle()
+        assert len(calls) == 4
+
+
+def test_a_stop_does_not_wait_for_a_plugin_that_hangs_and_restores_the_rest(tmp_path: Path, machine: Machine) -> None:
+    release = threading.Event()
+    hang_now = threading.Event()
+
+    class Hangs(Base):
+        @hookimpl
+        def mom_collect_host(self) -> dict[str, Value]:
+            if machine.sizes["a"] == 50:
+                hang_now.set()
+                release.wait(30)
+            return {}
+
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "bad": Hangs}
+    engine = Engine(config_of(tmp_path, plugins, {"bad": {"deadline": "20s"}}))
+    engine.start()
+    try:
+        assert hang_now.wait(5)
+        began = time.monotonic()
+    finally:
+        engine.stop()
+    assert time.monotonic() - began < 2.0
+    assert machine.sizes == {"a": 100, "b": 200}
+    release.set()
+
+
+def test_an_engine_in_a_thread_starts_stops_and_starts_again(tmp_path: Path, machine: Machine) -> None:
+    before = set(threading.enumerate())
+    engine = engine_with(tmp_path, machine, evaluator(want(50)))
+    for _ in range(2):
+        engine.start()
+        with pytest.raises(AlreadyRunning):
+            engine.start()
+        deadline = time.monotonic() + 5
+        while machine.sizes["a"] != 50 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert machine.sizes["a"] == 50
+        engine.stop()
+        assert machine.sizes == {"a": 100, "b": 200}
+        assert set(threading.enumerate()) <= before
+
+
+def test_a_second_engine_on_the_same_host_names_the_first(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine) as engine:
+        with pytest.raises(AlreadyRunning, match=r"process \d+ .* holds"):
+            engine_with(tmp_path, machine).open()
+        engine.cycle()
+
+
+def test_waking_runs_a_cycle_before_the_next_is_due(tmp_path: Path, machine: Machine) -> None:
+    reports: list[Report] = []
+    config = config_of(tmp_path, {"machine": machine_plugin(machine)}, interval=60.0)
+    engine = Engine(config, on_report=reports.append)
+    engine.start()
+    try:
+        time.sleep(0.7)
+        engine.wake("a guest came")
+        deadline = time.monotonic() + 5
+        while len(reports) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        engine.stop()
+    assert [report.woken_by for report in reports] == ["", "a guest came"]
+
+
+def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Path, machine: Machine) -> None:
+    class Broken(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            raise RuntimeError("cannot open it")
+
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+        plugins = {"machine": machine_plugin(machine), "bad": Broken}
+        with pytest.raises(MomError, match="plugin bad of test-bad 0: mom_setup failed: RuntimeError: cannot open it"):
+            engine.reload(config_of(tmp_path, plugins))
+        assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.APPLIED}
+        assert "size" in engine.plugins.declarations.controls
+
+
+def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Path, machine: Machine) -> None:
+    made: list[object] = []
+    torn: list[object] = []
+
+    class Kept(Base):
+        def __init__(self, settings: PluginSettings, context: Any) -> None:
+            super().__init__(settings, context)
+            made.append(self)
+
+        @hookimpl
+        def mom_teardown(self) -> None:
+            torn.append(self)
+
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "kept": Kept}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        engine.cycle()
+        assert machine.sizes == {"a": 50, "b": 50}
+        del plugins["size"], plugins["e"]
+        engine.reload(config_of(tmp_path, plugins))
+        assert machine.sizes == {"a": 100, "b": 200}
+        assert len(made) == 1
+        assert torn == []
+        engine.cycle()
+    assert torn == made
+
+
+def test_a_plugins_reload_is_refused_as_a_whole(tmp_path: Path, machine: Machine) -> None:
+    committed: list[str] = []
+
+    class First(Base):
+        @hookimpl
+        def mom_reload(self) -> Callable[[], None]:
+            return lambda: committed.append("first")
+
+    class Second(Base):
+        good = False
+
+        @hookimpl
+        def mom_reload(self) -> Callable[[], None]:
+            if not Second.good:
+                raise MomError("policy 50_x:3:1 is wrong")
+            return lambda: committed.append("second")
+
+    config = config_of(tmp_path, {"machine": machine_plugin(machine), "first": First, "second": Second})
+    with Engine(config) as engine:
+        with pytest.raises(MomError, match="policy 50_x:3:1 is wrong"):
+            engine.reload(config)
+        assert committed == []
+        Second.good = True
+        engine.reload(config)
+    assert committed == ["first", "second"]
+
+
+def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Machine) -> None:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        engine.cycle()
+        engine.reload(config_of(tmp_path, plugins, mode="observe"))
+        assert machine.sizes == {"a": 100, "b": 200}
+        assert set(statuses(engine.cycle()).values()) == {Status.OBSERVED}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"mom_colect_host": hookimpl(lambda self: {})}, "there is no hook mom_colect_host (did you mean mom_collect_host?)"),
+        ({"mom_collect_host": hookimpl(lambda self, hypervisr: {})}, "hypervisr"),
+        ({"mom_collect_host": lambda self: {}}, "mom_collect_host is not marked as a hook (put @hookimpl above it)"),
+        ({"mom_collect_host": hookimpl(wrapper=True)(lambda self: (yield))}, "hook wrapper"),
+        ({"mom_fields": hookimpl(lambda self: 5)}, "mom_fields must return FieldSpec objects, not int"),
+        (
+            {"mom_controls": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])},
+            "lacks mom_control or mom_restore",
+        ),
+        ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
+        ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
+    ],
+)
+def test_a_plugin_that_is_built_wrong_is_refused_with_its_name(tmp_path: Path, attributes: Mapping[str, Any], message: str) -> None:
+    plugin = type("Wrong", (Base,), dict(attributes))
+    with pytest.raises(MomError) as caught, Engine(config_of(tmp_path, {"wrong": plugin})):
+        pass
+    assert "plugin wrong of test-wrong 0" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:
+    with pytest.raises(MomError, match="the control size is declared by the plugins size and other"):
+        engine_with(tmp_path, machine, other=control_plugin(machine)).open()
+
+
+def test_a_failed_start_tears_down_what_was_set_up(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    class First(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            events.append("up")
+
+        @hookimpl
+        def mom_teardown(self) -> None:
+            events.append("down")
+
+    class Second(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            raise SystemExit(3)
+
+    with pytest.raises(MomError, match="mom_setup failed: SystemExit: 3"):
+        Engine(config_of(tmp_path, {"first": First, "second": Second})).open()
+    assert events == ["up", "down"]
+
+
+def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)
+    release = threading.Event()
+
+    class Hangs(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            release.wait(30)
+
+    with pytest.raises(MomError, match=r"plugin bad of test-bad 0: mom_setup failed: .*did not answer within 0.2 s"):
+        Engine(config_of(tmp_path, {"bad": Hangs}, {"bad": {"deadline": "100ms"}})).open()
+    release.set()
+
+
+def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    with engine_with(tmp_path, machine, evaluator(lambda s: [Problem(Source("p", 3, 4), "guest is odd")])) as engine:
+        for _ in range(5):
+            engine.cycle()
+        assert [record.message for record in caplog.records if "odd" in record.message] == ["p:3:4: guest is odd"]
+        assert [(standing.count, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]

@@ -1,0 +1,162 @@
+"""The ledger: what was written is what is read, a damaged file is set aside and said, and a failed write changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mom_core import Entity, LedgerEntry, LedgerError, Scope, Value
+from mom_core.ledger import Ledger
+
+
+def entry(
+    name: str = "vm", control: str = "balloon_target", before: Value = 100, applied: Value = 50, incarnation: str = ""
+) -> LedgerEntry:
+    return LedgerEntry(Entity(Scope.GUEST, f"id-{name}", name), control, before, applied, "balloon", 12.5, incarnation)
+
+
+def test_what_was_recorded_is_there_after_a_crash(tmp_path: Path) -> None:
+    Ledger.open(tmp_path).record([entry('a "b"\n../é'), entry("c", before=1.5)])
+    again = Ledger.open(tmp_path)
+    assert list(again.entries.values()) == [entry('a "b"\n../é'), entry("c", before=1.5)]
+    assert again.damage == ""
+
+
+def test_only_what_is_applied_is_brought_up_to_date(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry(before=100, applied=50)])
+    ledger.record([entry(before=50, applied=40)])
+    assert list(Ledger.open(tmp_path).entries.values()) == [entry(before=100, applied=40)]
+
+
+def test_another_incarnation_is_another_entry(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry(before=100, applied=50, incarnation="1")])
+    ledger.record([entry(before=300, applied=40, incarnation="2")])
+    assert list(ledger.entries.values()) == [entry(before=300, applied=40, incarnation="2")]
+
+
+def test_forgotten_entries_are_gone_from_the_disk(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a"), entry("b")])
+    ledger.forget([("id-a", "balloon_target"), ("nobody", "balloon_target")])
+    assert list(Ledger.open(tmp_path).entries.values()) == [entry("b")]
+
+
+def cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda text: "",
+        lambda text: text.replace("100", "900"),
+        lambda text: "[]",
+        lambda text: '{"version": 1}',
+        lambda text: "[" * 9999,
+    ],
+    ids=["cut", "empty", "changed", "other", "incomplete", "deep"],
+)
+def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path, damage: object) -> None:
+    Ledger.open(tmp_path).record([entry()])
+    path = tmp_path / "ledger.json"
+    assert callable(damage)
+    path.write_text(damaged := damage(path.read_text()))
+    ledger = Ledger.open(tmp_path)
+    assert ledger.entries == {}
+    (aside,) = tmp_path.glob("ledger.damaged-*.json")
+    assert aside.read_text() == damaged
+    assert str(aside) in ledger.damage
+    ledger.record([entry("b")])
+    assert list(Ledger.open(tmp_path).entries.values()) == [entry("b")]
+
+
+def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    path.write_text(text := json.dumps({"version": 2, "crc32": 0, "entries": []}))
+    with pytest.raises(LedgerError, match="later mom"):
+        Ledger.open(tmp_path)
+    assert path.read_text() == text
+
+
+def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a")])
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LedgerError, match="No space left on device"):
+        ledger.record([entry("b")])
+    assert list(ledger.entries.values()) == [entry("a")]
+    assert ledger.write_error
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ledger.json"]
+    assert list(Ledger.open(tmp_path).entries.values()) == [entry("a")]
+    ledger.record([entry("a")])
+    assert ledger.write_error == ""
+
+
+def test_the_file_is_not_for_everybody(tmp_path: Path) -> None:
+    Ledger.open(tmp_path).record([entry()])
+    assert (tmp_path / "ledger.json").stat().st_mode & 0o007 == 0
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Against a dictionary, over any order of records, forgets, crashes and full disks."""
+
+    @initialize()
+    def start(self) -> None:
+        import tempfile
+
+        self.directory = Path(tempfile.mkdtemp(prefix="mom-ledger-"))
+        self.ledger = Ledger.open(self.directory)
+        self.model: dict[str, tuple[int, int]] = {}
+
+    @rule(name=NAMES, before=st.integers(0, 9), applied=st.integers(0, 9))
+    def record(self, name: str, before: int, applied: int) -> None:
+        self.ledger.record([entry(name, before=before, applied=applied)])
+        self.model[name] = (self.model.get(name, (before, 0))[0], applied)
+
+    @rule(name=NAMES)
+    def forget(self, name: str) -> None:
+        self.ledger.forget([(f"id-{name}", "balloon_target")])
+        self.model.pop(name, None)
+
+    @rule()
+    def crash(self) -> None:
+        self.ledger = Ledger.open(self.directory)
+
+    @rule(name=NAMES)
+    def disk_full(self, name: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+
+            def full(*args: object, **kwargs: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            patch.setattr("mom_core.ledger.replace_file", full)
+            with pytest.raises(LedgerError):
+                self.ledger.record([entry(name + "-new")])
+
+    @invariant()
+    def memory_and_disk_agree_with_the_model(self) -> None:
+        for ledger in (self.ledger, Ledger.open(self.directory)):
+            assert {e.entity.name: (e.before, e.applied) for e in ledger.entries.values()} == self.model
+
+    def teardown(self) -> None:
+        import shutil
+
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+TestLedgerMachine = LedgerMachine.TestCase
