@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from mom_core.config.document import KeyPath
+from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import validated
 from mom_core.model import Guest, printable
 from mom_core.plugins.discovery import LoadedPlugin
@@ -47,7 +47,7 @@ class Config:
     """All that the operator decided. Made by `load_config`; a program may also make one itself.
 
     `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None when the
-    configuration came from a program. `lines` has the line of each setting that is written in the file, by the way to it.
+    configuration came from a program. `places` has the place of each key that is written in the file, by the way to it.
     """
 
     file: str | None = None
@@ -61,7 +61,7 @@ class Config:
     stop_timeout: float = 2.0
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
-    lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False, compare=False)
+    places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
         """A function that gives what the section `guests` says to this plugin about a guest.

@@ -58,16 +58,10 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
         return None
     return Config(
         file=file,
-        interval=core.interval,
-        mode=core.mode,
-        history=core.history,
-        root=core.root,
-        state_directory=core.state_directory,
-        run_directory=core.run_directory,
-        log_level=core.log_level,
+        **dict(core),
         plugins=MappingProxyType(plugins),
         guests=guests,
-        lines=MappingProxyType({path: place.line for path, place in document.keys.items()}),
+        places=MappingProxyType(document.keys),
     )
 
 

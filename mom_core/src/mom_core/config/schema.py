@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
@@ -70,7 +71,13 @@ def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
 
     :raises ValidationError: with all that is wrong; a plugin's own validators may raise anything else
     """
-    return model.model_validate_json(json.dumps(settings))
+    return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
+
+
+def _plain_mapping(value: object) -> dict[object, object]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a setting cannot be a {type(value).__name__}")
 
 
 def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
@@ -140,3 +147,21 @@ def as_written(field: FieldInfo, value: object, otherwise: JsonValue) -> JsonVal
         if kind.startswith("size"):
             return format_size(round(value))
     return otherwise
+
+
+def default_text(field: FieldInfo) -> str:
+    """A setting's default on one line of YAML."""
+    default = field.get_default(call_default_factory=True)
+    value = default.model_dump(mode="json") if isinstance(default, BaseModel) else json.loads(json.dumps(default, default=str))
+    return yaml_value(as_written(field, default, value))
+
+
+_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""What some reader of YAML takes for a flag or for nothing."""
+
+
+def yaml_value(value: object) -> str:
+    """A value on one line of YAML: text without quotes where it needs none, all else as JSON, which is YAML too."""
+    if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
+        return value if not re.fullmatch(r"[\d.eExXoO_+-]+", value) else json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -304,7 +304,7 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
     if isinstance(error, DeadlineExceeded):
         hint = f"remove it from the configuration until it does; {_ask_author(available)}"
         return _error(available, f"cannot be imported: {error.message}", hint, error)
-    if isinstance(error, ModuleNotFoundError) and error.name and (module == error.name or module.startswith(error.name + ".")):
+    if isinstance(error, ModuleNotFoundError) and error.name and module.partition(".")[0] == error.name.partition(".")[0]:
         return _error(available, f"is installed incompletely: there is no module {error.name!r}", reinstall, error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = f"{reinstall} brings what it depends on; `pip check` shows what is missing"

@@ -1,0 +1,223 @@
+"""`mom config`: write a first configuration, check one, show what is in force, and what could be said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from mom_core.cli.options import DEFAULT_CONFIG, config_option, json_option
+from mom_core.errors import ConfigError, ConfigProblem, MomError
+from mom_core.units import format_duration
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mom_core.config import Config
+    from mom_core.config.document import KeyPath
+    from mom_core.config.draft import Draft
+
+
+@click.group("config")
+def config_command() -> None:
+    """Write, check and show the configuration."""
+
+
+# --- check ---------------------------------------------------------------------------------------------------------------------
+
+
+@config_command.command("check")
+@config_option
+@json_option
+def check_command(config_path: str | None, as_json: bool) -> None:
+    """Say everything that is wrong with the configuration and its plugins, or that it is fine.
+
+    Nothing is started and nothing on the host is touched. Exit code 2 when something is wrong.
+    """
+    try:
+        config = _checked(config_path)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        problems = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in error.problems]
+        click.echo(json.dumps({"fine": False, "problems": problems, "plugins": []}, indent=2))
+        sys.exit(2)
+    if as_json:
+        plugins = [{"name": p.name, "distribution": p.loaded.distribution, "version": p.loaded.version} for p in config.plugins.values()]
+        click.echo(json.dumps({"fine": True, "problems": [], "plugins": plugins}, indent=2))
+        return
+    click.echo(f"{config.file} is fine: mode {config.mode}, every {format_duration(config.interval)}, with the plugins")
+    width = max(map(len, config.plugins))
+    for plugin in config.plugins.values():
+        click.echo(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}")
+    if config.guests:
+        click.echo(f"and {len(config.guests)} patterns for guests")
+
+
+def _checked(path: str | None) -> Config:
+    """The configuration, if it and its plugins are right."""
+    from mom_core.config import load_config
+    from mom_core.plugins.registry import check_plugins
+
+    config = load_config(path)
+    problems = []
+    for error in check_plugins(config):
+        place = config.places.get(("plugins", error.plugin), (0, 0))
+        problems.append(ConfigProblem(config.file or "configuration", *place, error.message, error.hint))
+    if problems:
+        raise ConfigError(sorted(problems))
+    return config
+
+
+# --- show ----------------------------------------------------------------------------------------------------------------------
+
+
+@config_command.command("show")
+@config_option
+@json_option
+def show_command(config_path: str | None, as_json: bool) -> None:
+    """Show every setting that is in force, with the place where it was set, or that it is the default. Secrets are not shown."""
+    from mom_core.cli.tables import print_table
+    from mom_core.config import load_config
+    from mom_core.config.document import dotted
+
+    config = load_config(config_path)
+    rows: list[tuple[str, object, str]] = []
+    for path, value in _settings(config):
+        place = config.places.get(path)
+        rows.append((dotted(path), value, f"{config.file}:{place.line}" if place else "default"))
+    if as_json:
+        settings = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
+        click.echo(json.dumps({"file": config.file, "settings": settings}, indent=2))
+        return
+    print_table(("setting", "value", "from"), [(name, _shown(value), origin) for name, value, origin in rows])
+
+
+def _settings(config: Config) -> Iterator[tuple[KeyPath, object]]:
+    """All settings in force, in the order of the file, by the way to them."""
+    from mom_core.config.schema import CoreSettings, as_written, validated
+
+    for name, field in CoreSettings.model_fields.items():
+        value = getattr(config, name)
+        yield (name,), as_written(field, value, str(value) if isinstance(value, Path) else value)
+    for plugin in config.plugins.values():
+        for name, value in _dumped(plugin.settings).items():
+            yield ("plugins", plugin.name, name), value
+    for rule in config.guests:
+        for plugin in config.plugins.values():
+            model = plugin.loaded.guest_settings_class
+            own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
+            if model is not None and own:
+                for name, value in _dumped(validated(model, own)).items():
+                    if name in own:
+                        yield ("guests", rule.pattern, name), value
+
+
+def _dumped(settings: BaseModel) -> Mapping[str, object]:
+    """Settings as they are written in YAML; secrets are masked by their type."""
+    try:
+        return settings.model_dump(mode="json")
+    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
+        return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _shown(value: object) -> str:
+    from mom_core.model import printable
+
+    return printable(value if isinstance(value, str) else json.dumps(value, default=str), 200)
+
+
+# --- schema --------------------------------------------------------------------------------------------------------------------
+
+
+@config_command.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the configuration file, with the settings of all installed plugins, for editors and checkers."""
+    from mom_core.config.schema import json_schema
+    from mom_core.plugins.discovery import available_plugins, load_plugins
+
+    loaded, errors = load_plugins(list(available_plugins()))
+    for error in errors:
+        click.echo(f"mom: warning: not in the schema: {error}", err=True)
+    click.echo(json.dumps(json_schema(loaded.values()), indent=2))
+
+
+# --- init ----------------------------------------------------------------------------------------------------------------------
+
+NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing to configure"
+
+
+@config_command.command("init")
+@click.option("-o", "--output", metavar="FILE", default=DEFAULT_CONFIG, show_default=True, help="Where to write; - is standard output.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
+def init_command(output: str, force: bool, root: str) -> None:
+    """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
+    from mom_core.config.draft import draft_config
+
+    path = Path(output)
+    if output != "-" and not force and os.path.lexists(path):
+        raise _exists(path)
+    draft = draft_config(Path(root).absolute())
+    if not draft.enabled:
+        for name, reason in draft.left_out.items():
+            click.echo(f"mom: {name}: {reason}", err=True)
+        raise MomError(NO_PLUGIN_FITS, hint="on a KVM host: pip install 'mom-core[kvm]'; to try mom without one: mom demo")
+    if output == "-":
+        click.echo(draft.text, nl=False)
+        return
+    try:
+        _write(path, draft.text, replace=force)
+    except OSError as error:
+        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
+    _tell_what_next(path, draft)
+
+
+def _exists(path: Path) -> MomError:
+    return MomError(f"{path} exists already, and stays as it is", hint="--force replaces it, -o names another file, -o - only prints")
+
+
+def _write(path: Path, text: str, *, replace: bool) -> None:
+    """The whole file or nothing, and only where nothing is unless it is to be replaced."""
+    if replace and path.exists():
+        path = path.resolve()  # what a link points at is replaced, not the link
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        if replace:
+            Path(temporary).replace(path)
+        else:
+            path.hardlink_to(temporary)  # fails if somebody else wrote there in the meantime, which a rename does not
+    except FileExistsError:
+        raise _exists(path) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+
+
+def _tell_what_next(path: Path, draft: Draft) -> None:
+    click.echo(f"wrote {path}, with the plugins")
+    width = max(map(len, draft.enabled))
+    for name, reason in draft.enabled.items():
+        click.echo(f"  {name:<{width}}  {reason}")
+    for name, reason in draft.left_out.items():
+        click.echo(f"without {name}: {reason}")
+    if draft.missing:
+        click.echo(f"not installed: {', '.join(draft.missing)}; the usual set: pip install 'mom-core[kvm]'")
+    option = "" if str(path) == DEFAULT_CONFIG else f" -c {path}"
+    click.echo(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}")

@@ -1,0 +1,186 @@
+"""A first configuration for this host, with comments: what plugins suggest, what they could be told, and what is not installed."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from mom_core.config.complaints import is_secret, type_name
+from mom_core.config.schema import CoreSettings, default_text, validated, yaml_value
+from mom_core.errors import PluginError
+from mom_core.model import Suggestion, printable
+from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, LoadedPlugin, available_plugins, load_plugins
+
+SUGGEST_SECONDS: Final = 10.0
+"""How long a plugin may look at the host."""
+
+_ORDER: Final = ("host", "libvirt", "vdsm", "guestagent", "sim", "balloon", "ksm", "qos", "cgroup", "numa", "sla", "policy", "http")
+"""The way of the data, which is the order of precedence that makes sense; plugins of others come behind."""
+
+_USUAL: Final[Mapping[str, str]] = {
+    "host": "memory, swap, CPU and pressure of the host",
+    "libvirt": "the guests, through libvirt",
+    "balloon": "memory balloons of the guests",
+    "ksm": "kernel samepage merging",
+    "policy": "decides what to do; default policies come with balloon and ksm",
+}
+"""The usual set on a KVM host, and what each is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A configuration file that is not written yet.
+
+    `enabled` has the plugins that fit this host, with the reason; `left_out` the installed ones that are not enabled, with the reason;
+    `missing` the usual ones that are not installed.
+    """
+
+    text: str
+    enabled: Mapping[str, str]
+    left_out: Mapping[str, str]
+    missing: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found out about the installed plugins."""
+
+    plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
+    suggestions: dict[str, Suggestion] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def draft_config(root: Path) -> Draft:
+    """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that."""
+    found = _ask(root)
+    missing = [name for name in _USUAL if name not in available_plugins()]
+    enabled = {name: suggestion.reason for name, suggestion in found.suggestions.items()}
+    lines = [
+        "# The configuration of mom, the memory overcommitment manager.",
+        "# Written by `mom config init` for what it found on this host; lines behind a # show the defaults.",
+        "#   mom config check   is it right?          mom config show   what is in force?",
+        "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
+        "",
+        *_core_lines(root),
+        "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
+        "plugins:",
+        *(line for name in sorted(found.suggestions, key=_rank) for line in _plugin_lines(found, name)),
+        *_other_lines(found, missing),
+        *_guest_lines(found),
+    ]
+    return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+
+def _ask(root: Path) -> _Found:
+    found = _Found()
+    found.plugins, errors = load_plugins(sorted(available_plugins(), key=_rank))
+    found.left_out.update((error.plugin, str(error)) for error in errors)
+    for name, plugin in found.plugins.items():
+        try:
+            suggestion = _suggestion(plugin, root)
+        except PluginError as error:
+            found.left_out[name] = str(error)
+            continue
+        if suggestion is None:
+            found.left_out[name] = "does not fit this host, or needs to be told more"
+        else:
+            found.suggestions[name] = suggestion
+    return found
+
+
+def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
+    suggest = getattr(plugin.plugin_class, "suggest", None)
+    if suggest is None:
+        return None
+    made = attempt(lambda: suggest(root), seconds=SUGGEST_SECONDS, what="suggest")
+
+    def error(what: str) -> PluginError:
+        return PluginError(what, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")
+
+    if made.error is not None:
+        raise error(f"could not look at this host: {describe(made.error)}")
+    if made.value is None:
+        return None
+    if not isinstance(made.value, Suggestion):
+        raise error(f"suggests a {type(made.value).__name__} instead of settings")
+    try:
+        validated(plugin.settings_class, made.value.settings)
+    except Exception as problem:
+        raise error(f"suggests settings that it refuses: {describe(problem)}") from problem
+    return made.value
+
+
+# --- the text ------------------------------------------------------------------------------------------------------------------
+
+
+def _comment(text: str, indent: str = "") -> Iterator[str]:
+    return iter(textwrap.wrap(" ".join(text.split()), 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "))
+
+
+def _first_sentence(text: str | None) -> str:
+    return re.split(r"(?<=[.:;])\s", " ".join((text or "").split()), maxsplit=1)[0].rstrip(".:;")
+
+
+def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
+    """A line for each setting: what is given as it is, the others commented out with their defaults, and what they mean."""
+    for name, setting in model.model_fields.items():
+        if name in given:
+            yield from _comment(_first_sentence(setting.description), indent)
+            yield f"{indent}{name}: {yaml_value(given[name])}"
+        elif name not in skip and not is_secret(setting.annotation):
+            shown = f"# {name}: {default_text(setting)}"
+            meaning = _first_sentence(setting.description) or type_name(setting.annotation, setting.metadata)
+            yield f"{indent}{shown:<32} # {meaning}"
+
+
+def _core_lines(root: Path) -> Iterator[str]:
+    given: dict[str, object] = {"interval": "5s", "mode": "enforce"}
+    if root != Path("/"):
+        given["root"] = str(root)
+    for line in _settings(CoreSettings, "", given):
+        yield line
+        if not line.startswith("#"):
+            yield ""
+    yield ""
+
+
+def _plugin_lines(found: _Found, name: str) -> Iterator[str]:
+    plugin, suggestion = found.plugins[name], found.suggestions[name]
+    yield from _comment(f"{name}: {suggestion.reason}", "  ")
+    lines = list(_settings(plugin.settings_class, "    ", suggestion.settings, skip=("deadline",)))
+    yield f"  {yaml_value(name)}:" if lines else f"  {yaml_value(name)}: {{}}"
+    yield from lines
+    yield ""
+
+
+def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
+    others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
+    for name, reason in others.items():
+        yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 90)}"
+    for name in missing:
+        yield f"  # {name + ': {}':<20} # pip install {KNOWN_DISTRIBUTIONS[name]}: {_USUAL[name]}"
+    if others or missing:
+        yield ""
+
+
+def _guest_lines(found: _Found) -> Iterator[str]:
+    models = {name: found.plugins[name].guest_settings_class for name in found.suggestions}
+    lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
+    yield "# What the hypervisor cannot know, by patterns of guests' names. All that match count, later ones override earlier ones."
+    if not lines:
+        yield "# None of the plugins above asks for anything here."
+        return
+    yield "# guests:"
+    yield '#   "db-*":'
+    yield from (line.replace("#     # ", "#     ", 1) for line in lines)
