@@ -167,7 +167,11 @@ def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> N
 
 def test_the_first_value_is_what_is_put_back_however_often_it_changed(tmp_path: Path, machine: Machine) -> None:
     values = iter([50, 60, 70])
-    with engine_with(tmp_path, machine, evaluator(lambda s: want(next(values))(s))) as engine:
+
+    def next_value(snapshot: Snapshot) -> list[Decision]:
+        return want(next(values))(snapshot)
+
+    with engine_with(tmp_path, machine, evaluator(next_value)) as engine:
         for _ in range(3):
             engine.cycle()
         assert machine.sizes == {"a": 70, "b": 70}

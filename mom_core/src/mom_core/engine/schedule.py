@@ -23,7 +23,7 @@ class Tick:
 class Schedule:
     """Cycles at `start + n * interval` of the monotonic clock.
 
-    A cycle that takes longer than the interval makes the next one late, or leaves some out; they never pile up, and the grid does not drift.
+    A cycle that takes longer than the interval makes the next one late, or leaves some out; they never pile up, and nothing drifts.
     """
 
     def __init__(self, interval: float) -> None:

@@ -1,0 +1,166 @@
+"""A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+MOM = Path(sys.executable).parent / "mom"
+
+MEMINFO = """MemTotal: 8388608 kB
+MemFree: 1048576 kB
+MemAvailable: 2097152 kB
+Buffers: 0 kB
+Cached: 1048576 kB
+AnonPages: 4194304 kB
+Shmem: 0 kB
+SwapTotal: 0 kB
+SwapFree: 0 kB
+"""
+
+KSM = {
+    "run": 0,
+    "pages_to_scan": 100,
+    "sleep_millisecs": 20,
+    "merge_across_nodes": 1,
+    "pages_shared": 0,
+    "pages_sharing": 0,
+    "full_scans": 0,
+}
+
+PLUGINS = '''
+import os, time
+from mom_core import Decision, Entity, Scope, hookimpl
+
+class Base:
+    contract = "1.0"
+    def __init__(self, settings, context):
+        pass
+
+class MergeAlways(Base):
+    """Wants KSM to run."""
+    @hookimpl
+    def mom_evaluate(self, snapshot):
+        return [Decision(snapshot.host.entity, "ksm_run", 1)]
+
+class Hangs(Base):
+    """Never comes back from a cycle."""
+    @hookimpl
+    def mom_collect_host(self):
+        time.sleep(3600)
+
+class HangsInSetup(Base):
+    """Never comes back from its setup."""
+    @hookimpl
+    def mom_setup(self):
+        time.sleep(3600)
+
+class Rereads(Base):
+    """Reads a file at a reload."""
+    @hookimpl
+    def mom_reload(self):
+        if os.path.exists(os.environ.get("REREADS", "")):
+            raise ValueError("line 3 of the rules is wrong")
+'''
+
+ENTRY_POINTS = """[mom.plugins]
+merge = mom_test_plugins:MergeAlways
+hangs = mom_test_plugins:Hangs
+hangs_in_setup = mom_test_plugins:HangsInSetup
+rereads = mom_test_plugins:Rereads
+"""
+
+
+class Mom:
+    """The command, a host of files, and everything that was started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "root"
+        self.site = directory / "site"
+        self.config = directory / "mom.yaml"
+        self.log = directory / "mom.log"
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.environment = {**os.environ, "PYTHONPATH": str(self.site), "COLUMNS": "200"}
+        self._make_root()
+        self._make_plugins()
+        self.configure("merge: {}")
+
+    def _make_root(self) -> None:
+        ksm = self.root / "sys/kernel/mm/ksm"
+        ksm.mkdir(parents=True)
+        for name, value in KSM.items():
+            (ksm / name).write_text(f"{value}\n")
+        (self.root / "proc/pressure").mkdir(parents=True)
+        (self.root / "proc/meminfo").write_text(MEMINFO)
+
+    def _make_plugins(self) -> None:
+        metadata = self.site / "mom_test_plugins-1.dist-info"
+        metadata.mkdir(parents=True)
+        (self.site / "mom_test_plugins.py").write_text(PLUGINS)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-test-plugins\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+
+    def configure(self, *plugins: str, **settings: str) -> None:
+        """Write a configuration with host, ksm and these lines of the section `plugins`."""
+        top = {
+            "interval": "200ms",
+            "root": str(self.root),
+            "state_directory": str(self.directory / "state"),
+            "run_directory": str(self.directory / "run"),
+            **settings,
+        }
+        lines = [f"{key}: {value}" for key, value in top.items()]
+        lines += ["plugins:", *[f"  {plugin}" for plugin in ("host: {}", "ksm: {}", *plugins)]]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def knob(self, name: str = "run") -> int:
+        """A KSM knob of the host of files."""
+        return int((self.root / "sys/kernel/mm/ksm" / name).read_text())
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; its log is appended to `log`."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen([MOM, "run", "-c", self.config], stderr=log, stdout=log, env=self.environment)
+        self.started.append(process)
+        return process
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb with this configuration."""
+        command = [str(MOM), *arguments, "-c", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=self.environment, check=False)
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until something is so; the daemon's log is shown when it does not become so."""
+        until = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > until:
+                raise AssertionError(f"it did not happen; the log:\n{self.log.read_text() if self.log.exists() else ''}")
+            time.sleep(0.02)
+
+    def logged(self, text: str) -> bool:
+        """Whether the daemon has logged this."""
+        return self.log.exists() and text in self.log.read_text()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait(10)
+
+
+@pytest.fixture
+def mom(tmp_path: Path) -> Iterator[Mom]:
+    one = Mom(tmp_path)
+    yield one
+    one.end()
+    shutil.rmtree(one.root)
