@@ -45,7 +45,7 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def make(*requirements: str) -> Path:
         folder = tmp_path_factory.mktemp("environment")
         run(sys.executable, "-m", "venv", folder)
-        pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--find-links", built]
+        pip = (folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--find-links", built)
         run(*pip, *requirements, seconds=900)
         return folder / "bin"
 

@@ -17,7 +17,8 @@ Install = Callable[[str, str, str], None]
 
 
 def block(language: str, text: str = README, number: int = 0) -> str:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)[number]
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    return blocks[number]
 
 
 @pytest.fixture
