@@ -31,6 +31,9 @@ TEARDOWN_SECONDS = 0.4
 """What `mom_teardown` of all plugins together may take of the time that a stop has."""
 
 
+LOGGED = 20
+"""Changes that could not be put back are named up to so many; a log is read by a person."""
+
 EXIT_SECONDS = 0.3
 """What is left of the time that a stop has for the process itself to end."""
 
@@ -295,8 +298,10 @@ class Engine:
             self._log_restored(restore(old, self._ledger, self.config.stop_timeout, leaving))
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.status not in {Status.APPLIED, Status.UNCHANGED}:
-                decision = outcome.decision
-                LOG.warning("%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
-        LOG.info("put back %d of %d changes", sum(o.status in {Status.APPLIED, Status.UNCHANGED} for o in outcomes), len(outcomes))
+        not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]
+        for outcome in not_back[:LOGGED]:
+            decision = outcome.decision
+            LOG.warning("%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
+        if len(not_back) > LOGGED:
+            LOG.warning("and %d more were not put back", len(not_back) - LOGGED)
+        LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
