@@ -1,6 +1,7 @@
 """A hypervisor of four lines for each guest, and a plugin on it."""
 
 import pytest
+
 from mom_core import Guest, GuestGone, PluginContext, Snapshot
 from mom_plugins_balloon import BalloonPlugin
 

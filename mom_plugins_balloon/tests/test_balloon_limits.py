@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, floor_kib, need_kib, permitted
 
 MIB = 1024

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mom_core import Decision, Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
 from mom_plugins_balloon.restoring import Sighting, is_ours
 

@@ -1,0 +1,130 @@
+"""The fields of the simulated host and guests: declared as those of a real one, and read off the model."""
+
+from __future__ import annotations
+
+from mom_core import FieldSpec, Scope, Unit, Value
+from mom_plugins_sim.guest import PAGE, SUPERVISION
+from mom_plugins_sim.host import WINDOWS
+from mom_plugins_sim.world import SimulatedGuest, World
+
+SOURCE = "simulation"
+
+CPUS = 32
+
+_HOST = (
+    ("mem_available", Unit.KIB, "memory that the host has in total"),
+    ("mem_unused", Unit.KIB, "memory that holds nothing at all"),
+    ("mem_free", Unit.KIB, "memory that is unused or holds page cache"),
+    ("mem_really_available", Unit.KIB, "memory that programs can have without swapping"),
+    ("mem_cached", Unit.KIB, "page cache"),
+    ("mem_shmem", Unit.KIB, "shared memory"),
+    ("anon_pages", Unit.KIB, "anonymous memory, such as that of guests"),
+    ("swap_total", Unit.KIB, "swap space"),
+    ("swap_usage", Unit.KIB, "swap space in use"),
+    ("swap_in", Unit.PAGES, "pages read back from swap since the last sample"),
+    ("swap_out", Unit.PAGES, "pages written to swap since the last sample"),
+    ("swap_in_rate", Unit.PAGES_PER_SECOND, "pages read back from swap a second since the last sample"),
+    ("swap_out_rate", Unit.PAGES_PER_SECOND, "pages written to swap a second since the last sample"),
+    ("cpu_count", Unit.COUNT, "CPUs"),
+    ("hugepages_total", Unit.COUNT, "huge pages in the pool"),
+    ("hugepages_free", Unit.COUNT, "huge pages that nobody has allocated"),
+    ("psi_memory_some_total", Unit.MICROSECONDS, "time that somebody waited for memory"),
+    ("psi_memory_full_total", Unit.MICROSECONDS, "time that everybody waited for memory"),
+    *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that somebody waited for memory, of {window} s") for window in WINDOWS),
+    *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that everybody waited for memory, of {window} s") for window in WINDOWS),
+)  # fmt: skip
+
+_GUEST = (
+    ("balloon_cur", Unit.KIB, "the size that the balloon leaves the guest"),
+    ("balloon_max", Unit.KIB, "the largest size that the guest can have"),
+    ("mem_available", Unit.KIB, "memory that the guest's kernel has in total"),
+    ("mem_unused", Unit.KIB, "memory in the guest that holds nothing at all"),
+    ("mem_usable", Unit.KIB, "memory in the guest that programs can have without swapping"),
+    ("mem_disk_caches", Unit.KIB, "page cache in the guest"),
+    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap"),
+    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap"),
+    ("major_fault", Unit.PER_SECOND, "page faults that had to wait for a disk"),
+    ("minor_fault", Unit.PER_SECOND, "page faults that did not wait"),
+    ("stats_age", Unit.SECONDS, "age of the guest's own statistics"),
+    ("balloon_stats_period", Unit.SECONDS, "time between two statistics"),
+    ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
+    ("host_minor_faults", Unit.COUNT, "page faults of the guest's process that did not wait, since the last sample"),
+    ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
+    ("sim_need", Unit.KIB, "the size below which the guest's programs do not fit: only a simulation knows"),
+    ("sim_squeezed", Unit.KIB, "memory that the guest's programs want and cannot have: only a simulation knows"),
+)  # fmt: skip
+
+FIELDS = (
+    *(FieldSpec(name, unit, Scope.HOST, text, SOURCE) for name, unit, text in _HOST),
+    *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _GUEST),
+)
+
+
+class HostSampler:
+    """Reads the host, and remembers the counters of the last time."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float, float] | None = None
+
+    def fields(self, world: World) -> dict[str, Value]:
+        """The host's fields now."""
+        host = world.host
+        available = host.available
+        unused = host.unused
+        cached = max(0.0, host.reserve + available - unused)
+        fields: dict[str, Value] = {
+            "mem_available": int(host.total),
+            "mem_unused": int(unused),
+            "mem_free": int(unused + cached),
+            "mem_really_available": int(available),
+            "mem_cached": int(cached),
+            "mem_shmem": 0,
+            "anon_pages": int(host.base + host.other + host.guests - host.swapped),
+            "swap_total": int(host.swap_total),
+            "swap_usage": int(host.swapped),
+            "cpu_count": CPUS,
+            "hugepages_total": 0,
+            "hugepages_free": 0,
+            "psi_memory_some_total": int(host.some_total_us),
+            "psi_memory_full_total": int(host.some_total_us / 2),
+        }
+        for window, percent in host.some.items():
+            fields[f"psi_memory_some_avg{window}"] = round(percent, 2)
+            fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
+        self._add_swapping(fields, world)
+        return fields
+
+    def _add_swapping(self, fields: dict[str, Value], world: World) -> None:
+        now = (world.time, world.host.swap_in / PAGE, world.host.swap_out / PAGE)
+        last, self._last = self._last, now
+        if last is None:
+            return
+        pages_in, pages_out = int(now[1] - last[1]), int(now[2] - last[2])
+        fields["swap_in"], fields["swap_out"] = pages_in, pages_out
+        seconds = now[0] - last[0]
+        if seconds > 0:
+            fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
+
+
+def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[str, Value]:
+    """A guest's fields now.
+
+    :param resident: the ratio of guests' memory that is not in the host's swap
+    """
+    memory = guest.memory
+    statistics = guest.statistics
+    fields = statistics.fields(time)
+    size = int(memory.size)
+    fields["balloon_cur"] = size
+    fields["balloon_max"] = int(memory.maximum)
+    if not statistics.silent:
+        fields["balloon_stats_period"] = statistics.period
+    fields["rss"] = int(memory.touched * resident) + SUPERVISION
+    fields["sim_need"] = int(memory.need)
+    fields["sim_squeezed"] = int(memory.squeezed)
+    minor, major = memory.minor_faults, memory.touched * (1 - resident) / PAGE
+    seen_minor, seen_major = guest.seen_faults
+    fields["host_minor_faults"] = int(minor - seen_minor)
+    fields["host_major_faults"] = max(0, int(major - seen_major))
+    guest.seen_faults = (minor, major)
+    return fields

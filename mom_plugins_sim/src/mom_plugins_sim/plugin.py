@@ -1,0 +1,121 @@
+"""The plugin: a simulated host in the place of a hypervisor, and `mom demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from mom_core import Duration, FieldSpec, Finding, Guest, Hypervisor, PluginContext, PluginSettings, Severity, Size, Value, hookimpl
+from mom_plugins_sim.fields import FIELDS
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.workload import HostLoad
+from mom_plugins_sim.world import Plan, World
+
+if TYPE_CHECKING:
+    import click
+
+
+class SimPlugin:
+    """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
+
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        """What to simulate."""
+
+        guests: Annotated[int, Field(ge=0, le=100_000)] = 24
+        """How many guests there are."""
+
+        host_memory: Annotated[Size, Field(ge=1 << 30)] = 32 << 30
+        """The host's memory."""
+
+        host_swap: Size = 8 << 30
+        """The host's swap."""
+
+        sold: Annotated[float, Field(gt=0, le=10)] = 1.5
+        """The memory of all guests together, as a multiple of the host's."""
+
+        seed: int = 1
+        """The same seed gives the same host, guests and workloads."""
+
+        statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
+        """How often guests send their statistics."""
+
+        silent: Annotated[float, Field(ge=0, le=1)] = 0.0
+        """Share of guests that send no statistics."""
+
+        rigid: Annotated[float, Field(ge=0, le=1)] = 0.0
+        """Share of guests without a balloon device."""
+
+        load: Size = 0
+        """What a program beside the guests takes of the host's memory for a while."""
+
+        load_after: Annotated[Duration, Field(ge=0)] = 60.0
+        """When that program begins."""
+
+        load_for: Annotated[Duration, Field(ge=0)] = 240.0
+        """How long it runs."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._made: SimHypervisor | None = None
+
+    @property
+    def hypervisor(self) -> SimHypervisor:
+        """The simulated hypervisor; the simulation begins when it is first asked for."""
+        if self._made is None:
+            clock = self._context.monotonic
+            self._made = SimHypervisor(World(plan_of(self._settings), clock()), clock)
+        return self._made
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """Those of a real host and its guests, as far as they are simulated, and what only a simulation knows."""
+        return FIELDS
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor:
+        """The simulated one."""
+        return self.hypervisor
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """The simulated host."""
+        return self.hypervisor.host_fields()
+
+    @hookimpl
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """The simulated guests."""
+        return self.hypervisor.guest_fields(guests)
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """That none of this is real."""
+        message = f"{self._settings.guests} simulated guests on a simulated host: nothing real is managed"
+        return [Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")]
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom demo`."""
+        from mom_plugins_sim.demo.command import demo
+
+        return [demo]
+
+
+def plan_of(settings: SimPlugin.Settings) -> Plan:
+    """The world that these settings describe."""
+    return Plan(
+        guests=settings.guests,
+        host_memory=settings.host_memory // 1024,
+        seed=settings.seed,
+        sold=settings.sold,
+        host_swap=settings.host_swap // 1024,
+        statistics_period=settings.statistics_period,
+        silent=settings.silent,
+        rigid=settings.rigid,
+        load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for),
+    )

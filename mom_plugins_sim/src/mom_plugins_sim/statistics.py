@@ -1,0 +1,58 @@
+"""What a guest tells about itself: as late as its balloon driver sends it; nothing before the first time, and no rates at the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mom_core import Value
+from mom_plugins_sim.guest import GuestMemory
+
+STALE_PERIODS = 3
+"""Statistics that were missed twice are stale."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """The statistics of one guest: sent every `period` seconds, next at `due`. `silent`: its driver sends none.
+
+    `told` are the memory fields as they were sent last, at `at`; None before the first time.
+    """
+
+    period: float
+    due: float
+    silent: bool = False
+    at: float = 0.0
+    told: dict[str, Value] | None = None
+    _counters: tuple[float, float, float, float] | None = None
+
+    def take(self, guest: GuestMemory, time: float) -> None:
+        """Send statistics now if they are due. A guest that lacks memory is late: its driver waits for memory like everybody else."""
+        if time < self.due or self.silent:
+            return
+        if guest.squeezed > 0 and time < self.due + self.period:
+            return
+        counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)
+        told: dict[str, Value] = {
+            "mem_available": int(guest.size - guest.kernel),
+            "mem_unused": int(guest.free),
+            "mem_usable": int(guest.usable),
+            "mem_disk_caches": int(guest.cache),
+        }
+        before = self._counters
+        if before is not None and time > self.at:
+            seconds = time - self.at
+            told["swap_in"] = round((counters[0] - before[0]) / seconds)
+            told["swap_out"] = round((counters[1] - before[1]) / seconds)
+            told["major_fault"] = round((counters[2] - before[2]) / seconds)
+            told["minor_fault"] = round((counters[3] - before[3]) / seconds)
+        self.told, self._counters, self.at = told, counters, time
+        self.due = max(self.due + self.period, time)
+
+    def fields(self, time: float) -> dict[str, Value]:
+        """A new mapping with the fields as they are known at that moment: with their age, and with nothing else when that is too much."""
+        if self.told is None:
+            return {}
+        age = time - self.at
+        fields = dict(self.told) if age <= STALE_PERIODS * self.period else {}
+        fields["stats_age"] = round(age, 3)
+        return fields

@@ -1,0 +1,156 @@
+"""The memory of one simulated guest."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, MIB, new_guest, step
+from mom_plugins_sim.workload import Workload
+
+GIB = 1024 * MIB
+
+
+def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, **workload):
+    return new_guest(Workload(base, **workload), maximum, swap, cached)
+
+
+def run(guest, seconds, start=0.0):
+    for second in range(seconds):
+        step(guest, start + second, 1.0)
+    return guest
+
+
+def test_a_guest_that_wants_nothing_new_stays_as_it_is():
+    guest = a_guest()
+    before = (guest.size, guest.anon, guest.cache, guest.touched)
+    run(guest, 100)
+    assert (guest.size, guest.anon, guest.cache, guest.touched) == before
+    assert guest.squeezed == guest.major_faults == 0
+
+
+def test_what_is_usable_is_what_could_be_had_without_swapping():
+    guest = a_guest(files=400 * MIB)
+    assert guest.usable < guest.free + guest.cache
+    assert guest.usable == pytest.approx(guest.free + guest.cache - 2 * guest.low)
+
+
+def test_a_balloon_takes_what_is_free_at_a_finite_rate():
+    guest = a_guest(maximum=16 * GIB)
+    guest.target = 8 * GIB
+    run(guest, 1)
+    assert guest.size == 16 * GIB - BALLOON_RATE
+    run(guest, 9)
+    assert guest.size == 8 * GIB
+    assert guest.squeezed == 0
+
+
+def test_the_host_gets_back_the_share_that_was_touched():
+    guest = a_guest(base=300 * MIB)
+    guest.touched = guest.size  # every page was used once
+    guest.target = 600 * MIB
+    run(guest, 2)
+    assert guest.touched == pytest.approx(600 * MIB)
+    fresh = a_guest(base=300 * MIB)  # no page that is free now was ever used
+    before = fresh.touched
+    fresh.target = 600 * MIB
+    run(fresh, 2)
+    assert fresh.touched == pytest.approx(before)
+
+
+def test_a_balloon_takes_the_page_cache_before_anything_else():
+    guest = a_guest(base=300 * MIB, files=600 * MIB, hot_cache=200 * MIB, read_rate=10 * MIB, swap=GIB)
+    guest.target = 500 * MIB
+    run(guest, 3)
+    assert guest.size == 500 * MIB
+    assert guest.swapped == 0
+    assert guest.cache < 200 * MIB
+    assert guest.major_faults > 0, "what is read again and again now comes from disk"
+
+
+def test_below_the_working_set_a_guest_with_swap_swaps_and_its_programs_wait():
+    guest = a_guest(base=600 * MIB, swap=GIB)
+    guest.target = 400 * MIB
+    run(guest, 5)
+    assert guest.size == 400 * MIB
+    assert guest.swapped > 200 * MIB
+    assert guest.squeezed > 200 * MIB
+    assert guest.swap_in > 0, "it thrashes: what is swapped out is wanted"
+    assert guest.lost_kib_seconds > 0
+
+
+def test_below_the_working_set_a_guest_without_swap_keeps_its_memory_and_the_balloon_waits():
+    guest = a_guest(base=600 * MIB)
+    guest.target = 400 * MIB
+    run(guest, 5)
+    assert guest.size > 600 * MIB
+    assert guest.anon == 600 * MIB
+    assert guest.squeezed == 0
+
+
+def test_a_guest_that_gets_its_memory_back_recovers():
+    guest = a_guest(base=600 * MIB, swap=GIB)
+    guest.target = 400 * MIB
+    run(guest, 5)
+    guest.target = GIB
+    run(guest, 10)
+    assert guest.swapped == 0
+    assert guest.squeezed == 0
+    assert guest.anon == pytest.approx(600 * MIB)
+
+
+def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
+    guest = a_guest(base=100 * MIB, maximum=2 * GIB, burst=800 * MIB, period=60, duty=0.5, phase=0)
+    run(guest, 1)
+    assert guest.anon == 100 * MIB + GROWTH_RATE
+    run(guest, 9, start=1)
+    assert guest.anon == 900 * MIB
+    run(guest, 1, start=30)
+    assert guest.anon == 100 * MIB
+    assert guest.touched > 900 * MIB, "the host does not get back what a guest has freed inside"
+
+
+def test_growth_that_does_not_fit_is_counted_as_squeezed():
+    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9)
+    guest.target = 400 * MIB
+    run(guest, 1)
+    run(guest, 10, start=1)
+    assert guest.squeezed == pytest.approx(guest.wanted - guest.anon)
+    assert guest.squeezed > 400 * MIB
+
+
+def test_reading_fills_the_cache_with_the_files_and_no_further():
+    guest = a_guest(cached=0.0, files=100 * MIB, read_rate=20 * MIB)
+    run(guest, 100)
+    assert 99 * MIB < guest.cache <= 100 * MIB
+    assert guest.major_faults == 0
+
+
+@given(
+    maximum=st.integers(min_value=128, max_value=64 * 1024).map(lambda mib: mib * MIB),
+    base=st.floats(0.01, 0.9),
+    burst=st.floats(0, 0.9),
+    swap=st.sampled_from([0.0, 256.0 * MIB, 8.0 * GIB]),
+    files=st.floats(0, 1),
+    targets=st.lists(st.floats(0.05, 1.0), min_size=1, max_size=12),
+    dt=st.sampled_from([0.1, 1.0, 5.0]),
+)
+def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets, dt):
+    workload = Workload(base * maximum, burst * maximum, 40, 0.4, 0, files * maximum, 30 * MIB, files * maximum / 3)
+    guest = new_guest(workload, maximum, swap, 0.5)
+    now = 0.0
+    for target in targets:
+        guest.target = max(target * maximum, guest.kernel + guest.low)
+        for _ in range(4):
+            before = guest.size
+            step(guest, now, dt)
+            now += dt
+            grain = 1e-6 * maximum
+            assert guest.free >= -grain
+            assert abs(guest.size - before) <= BALLOON_RATE * dt + grain
+            assert 0 <= guest.swapped <= guest.swap_total + grain
+            assert guest.anon >= 0
+            assert guest.cache >= -grain
+            assert guest.anon + guest.swapped <= max(guest.wanted, workload.base) + grain
+            assert guest.kernel + guest.anon + guest.cache - grain <= guest.touched <= guest.size + grain
+            assert 0 <= guest.squeezed <= guest.wanted
+            assert guest.usable <= guest.free + guest.cache + grain

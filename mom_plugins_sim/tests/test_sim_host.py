@@ -1,0 +1,64 @@
+"""The simulated host's own memory."""
+
+import pytest
+
+from mom_plugins_sim.host import MIB, HostMemory
+from mom_plugins_sim.workload import HostLoad
+
+GIB = 1024 * MIB
+
+
+def a_host(**known):
+    usual = {
+        "total": 32.0 * GIB,
+        "swap_total": 8.0 * GIB,
+        "base": 1.0 * GIB,
+        "reserve": 256.0 * MIB,
+        "cache": 2.0 * GIB,
+        "load": HostLoad(),
+    }
+    return HostMemory(**usual | known)
+
+
+def run(host, seconds, guests):
+    for second in range(seconds):
+        host.step(guests, float(second), 1.0)
+    return host
+
+
+def test_what_guests_do_not_hold_is_available():
+    host = run(a_host(), 10, 20 * GIB)
+    assert host.available == 11 * GIB - 256 * MIB
+    assert host.unused == host.reserve + host.available - host.cache
+    assert host.swapped == 0
+    assert host.stall == 0
+
+
+def test_a_host_without_enough_memory_swaps_and_waits():
+    host = run(a_host(), 60, 34 * GIB)
+    assert host.available == pytest.approx(0, abs=1)
+    assert host.swapped == pytest.approx(3 * GIB + 256 * MIB)
+    assert host.swap_in > 0, "what is touched comes back although there is no room"
+    assert host.some[10] > 20
+    assert host.some_total_us > 1e6
+
+
+def test_pressure_rises_and_falls_at_the_speed_of_its_window():
+    host = run(a_host(), 30, 36 * GIB)
+    assert host.some[10] > host.some[60] > host.some[300] > 0
+    run(host, 600, 10 * GIB)
+    assert host.some[10] < host.some[60] < host.some[300]
+    assert host.swapped < GIB
+
+
+def test_when_swap_is_full_too_everybody_waits():
+    host = run(a_host(swap_total=1.0 * GIB), 60, 40 * GIB)
+    assert host.swapped == GIB
+    assert host.stall == 1.0
+
+
+def test_a_program_takes_its_memory_gradually_and_gives_it_back():
+    load = HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB)
+    assert [load.wanted(t) for t in (0, 10, 12, 50, 109, 110, 500)] == [0, 0, 2 * GIB, 6 * GIB, 6 * GIB, 0, 0]
+    host = run(a_host(load=load), 60, 20 * GIB)
+    assert host.available == 5 * GIB - 256 * MIB

@@ -1,0 +1,165 @@
+"""The simulated world as a whole, and as a hypervisor."""
+
+import time
+
+import pytest
+
+from mom_core import BalloonControl, Entity, GuestGone, Hypervisor, KsmControl, NotSupported, PluginContext, Scope
+from mom_plugins_sim import SimPlugin
+from mom_plugins_sim.fields import FIELDS
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.plugin import plan_of
+from mom_plugins_sim.world import LONGEST_JUMP, Plan, World
+
+GIB = 1 << 20
+PLAN = Plan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def hypervisor(clock):
+    return SimHypervisor(World(PLAN, clock()), clock)
+
+
+def what_is_seen(hypervisor):
+    return hypervisor.host_fields(), hypervisor.guest_fields(hypervisor.guests())
+
+
+def test_it_can_what_controllers_ask_for(hypervisor):
+    assert isinstance(hypervisor, Hypervisor)
+    assert isinstance(hypervisor, BalloonControl)
+    assert isinstance(hypervisor, KsmControl)
+    assert hypervisor.uri == "sim:///1"
+
+
+def test_the_same_seed_gives_the_same_world_however_often_it_is_looked_at(clock):
+    often = SimHypervisor(World(PLAN, clock()), clock)
+    for _ in range(300):
+        clock.now += 0.37
+        often.balloon_sizes([])
+    once = SimHypervisor(World(PLAN, 1000.0), clock)
+    assert what_is_seen(once) == what_is_seen(often)
+
+
+def test_another_seed_gives_another_world(clock):
+    worlds = [World(Plan(guests=20, host_memory=32 * GIB, seed=seed)) for seed in (1, 2)]
+    assert worlds[0].guests.keys() != worlds[1].guests.keys()
+
+
+def test_nothing_moves_while_the_clock_stands(hypervisor, clock):
+    clock.now += 100
+    guests = hypervisor.guests()
+    first = hypervisor.guest_fields(guests)
+    second = hypervisor.guest_fields(guests)
+    for fields in (*first.values(), *second.values()):
+        fields.pop("host_minor_faults")
+        fields.pop("host_major_faults")
+    assert first == second
+
+
+def test_after_a_long_sleep_only_the_last_minutes_are_made_up_for(hypervisor, clock):
+    clock.now += 1e6
+    began = time.monotonic()
+    hypervisor.guests()
+    assert time.monotonic() - began < 2
+    assert hypervisor.world.time == LONGEST_JUMP
+
+
+def test_guests_are_sold_as_much_memory_as_planned():
+    sold = sum(guest.memory.maximum for guest in World(PLAN).guests.values())
+    assert sold == pytest.approx(PLAN.sold * PLAN.host_memory, rel=0.05)
+
+
+def test_a_balloon_follows_within_its_rate_and_can_be_read_back(hypervisor, clock):
+    guest = hypervisor.guests()[0].entity
+    size = hypervisor.balloon_sizes([guest])[guest.id]
+    hypervisor.set_balloon(guest, size - 100 * 1024)
+    assert hypervisor.balloon_sizes([guest]) == {guest.id: size}
+    clock.now += 1
+    assert hypervisor.balloon_sizes([guest]) == {guest.id: size - 100 * 1024}
+
+
+def test_what_cannot_be_is_refused(clock):
+    hypervisor = SimHypervisor(World(Plan(4, 8 * GIB, rigid=0.25), clock()), clock)
+    rigid = [guest for guest in hypervisor.guests() if guest.blocked]
+    assert len(rigid) == 1
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(rigid[0].entity, 100_000)
+    supple = next(guest for guest in hypervisor.guests() if not guest.blocked)
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(supple.entity, 1 << 50)
+    nobody = Entity(Scope.GUEST, "nobody", "nobody")
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(nobody, 100_000)
+    assert hypervisor.balloon_sizes([nobody]) == {}
+
+
+def test_guests_without_statistics_or_balloon_are_as_many_as_planned(clock):
+    hypervisor = SimHypervisor(World(Plan(40, 64 * GIB, silent=0.1, rigid=0.05), clock()), clock)
+    clock.now += 60
+    fields = hypervisor.guest_fields(hypervisor.guests())
+    without = [identity for identity, known in fields.items() if "mem_usable" not in known]
+    assert len([guest for guest in hypervisor.guests() if guest.blocked]) == 2
+    assert 4 <= len(without) <= 6
+    assert all("stats_age" not in fields[identity] for identity in without)
+
+
+def test_ksm_merges_what_guests_have_in_common_and_the_host_gains_it(hypervisor, clock):
+    clock.now += 60
+    before = hypervisor.host_fields()["mem_really_available"]
+    hypervisor.ksm_write({"run": 1, "pages_to_scan": 2000})
+    clock.now += 240
+    sharing = hypervisor.ksm_read()["pages_sharing"]
+    gained = hypervisor.host_fields()["mem_really_available"] - before
+    assert sharing > 100_000
+    assert gained > 0
+
+
+def test_everything_that_is_collected_is_declared_and_the_other_way_round(hypervisor, clock):
+    declared = {scope: {spec.name for spec in FIELDS if spec.scope is scope} for scope in Scope}
+    hypervisor.host_fields()
+    for _ in range(20):
+        clock.now += 5
+        host, guests = what_is_seen(hypervisor)
+    assert host.keys() == declared[Scope.HOST]
+    assert set().union(*guests.values()) == declared[Scope.GUEST]
+
+
+def test_an_overcommitted_host_that_nobody_manages_swaps(clock):
+    hypervisor = SimHypervisor(World(Plan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB), clock()), clock)
+    clock.now += 300
+    assert hypervisor.host_fields()["swap_usage"] > GIB
+
+
+def test_the_plugin_simulates_what_its_settings_say(clock):
+    settings = SimPlugin.Settings(guests=7, host_memory="16GiB", seed=5, load="2GiB", statistics_period="1s")
+    plugin = SimPlugin(settings, PluginContext(monotonic=clock))
+    assert plan_of(settings).host_memory == 16 * GIB
+    guests = plugin.mom_hypervisor().guests()
+    assert len(guests) == 7
+    assert plugin.mom_collect_host()["mem_available"] == 16 * GIB
+    assert plugin.mom_collect_guests(guests).keys() == {guest.id for guest in guests}
+    assert plugin.mom_hypervisor() is plugin.hypervisor
+
+
+def test_the_doctor_says_that_it_is_a_simulation():
+    (finding,) = SimPlugin(SimPlugin.Settings(), PluginContext()).mom_doctor()
+    assert "nothing real" in finding.message
+
+
+def test_a_host_without_guests_is_a_world_too(clock):
+    hypervisor = SimHypervisor(World(Plan(0, 8 * GIB), clock()), clock)
+    clock.now += 10
+    assert hypervisor.guests() == []
+    assert hypervisor.host_fields()["mem_really_available"] > 6 * GIB
