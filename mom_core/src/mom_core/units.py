@@ -40,7 +40,8 @@ _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 
 def _quantity(text: object, units: dict[str, float] | dict[str, int], example: str) -> float:
     if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise UnitError(f"expected a number with a unit, got {type(text).__name__}", hint=f"write it like {example}")
+        got = "nothing" if text is None else f"a {type(text).__name__}"
+        raise UnitError(f"must be a number with a unit, not {got}", hint=f"write it like {example}")
     shown = f"{text!r:.40}"
     match = _QUANTITY.fullmatch(str(text).strip())
     if match is None and _QUANTITY.fullmatch(str(text).strip().removeprefix("-")):

@@ -244,6 +244,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | PluginErrors | UnitError) else EXIT_NO
     except _NoReaderError:
         raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
+        _tell_traceback(error)
+        code = EXIT_NO
     except Exception as error:  # noqa: BLE001  # the outermost place: an operator gets a line, not a traceback
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
         kind = " ".join(traceback.format_exception_only(error)[-1].split())

@@ -376,6 +376,11 @@ class _Builder:
             if key is None:
                 continue
             inner = (*path, key)
+            if key == "<<":
+                place = _place(key_node)
+                hint = "write the settings out, or name the whole mapping with an alias"
+                self.document.problems.append(ConfigProblem(self.document.file, *place, "merging with << is not supported", hint))
+                continue
             if key in built:
                 first = self.document.keys[inner]
                 place = _place(key_node)
@@ -392,12 +397,10 @@ class _Builder:
             return str(node.value)
         message, hint, key = "a key must be text", "", None
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            key = re.sub("[\ud800-\udfff]", "?", node.value)
-            shown = printable(key, 40)
-            message, hint = (
-                f"the key {shown or 'that is empty'} is not text",
-                f'write it in quotes: "{shown}"' if shown else "write a key before the colon",
-            )
+            key = re.sub("[\ud800-\udfff]", "?", node.value) or None
+            shown = printable(key or "", 40)
+            message = f"the key {shown} is not text" if key else "a key is missing"
+            hint = f'write it in quotes: "{shown}"' if key else "write it before the colon"
         place = _place(node)
         where = f"{dotted(path)}: " if path else ""
         self.document.problems.append(ConfigProblem(self.document.file, *place, where + message, hint))

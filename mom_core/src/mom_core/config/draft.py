@@ -12,11 +12,13 @@ from typing import Final
 from pydantic import BaseModel
 
 from mom_core.config.complaints import is_secret, type_name
+from mom_core.config.configuration import Config, ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, default_text, validated, yaml_value
 from mom_core.errors import PluginError
 from mom_core.model import Suggestion, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.registry import check_plugins
 
 SUGGEST_SECONDS: Final = 10.0
 """How long a plugin may look at the host."""
@@ -60,6 +62,7 @@ class _Found:
 def draft_config(root: Path) -> Draft:
     """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that."""
     found = _ask(root)
+    _drop_what_does_not_go_together(found, root)
     missing = [name for name in _USUAL if name not in available_plugins()]
     enabled = {name: suggestion.reason for name, suggestion in found.suggestions.items()}
     lines = [
@@ -121,6 +124,21 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     return made.value
 
 
+def _drop_what_does_not_go_together(found: _Found, root: Path) -> None:
+    """Leave out what the others lack something for (a balloon needs a hypervisor): what is written must pass `mom config check`."""
+    while found.suggestions:
+        plugins = {
+            name: ConfiguredPlugin(name, found.plugins[name], validated(found.plugins[name].settings_class, suggestion.settings))
+            for name, suggestion in found.suggestions.items()
+        }
+        errors = check_plugins(Config(root=root, plugins=plugins))
+        if not errors:
+            return
+        for error in errors:
+            found.suggestions.pop(error.plugin, None)
+            found.left_out[error.plugin] = str(error)
+
+
 # --- the text ------------------------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +147,7 @@ def _comment(text: str, indent: str = "") -> Iterator[str]:
 
 
 def _first_sentence(text: str | None) -> str:
-    return re.split(r"(?<=[.:;])\s", " ".join((text or "").split()), maxsplit=1)[0].rstrip(".:;")
+    return re.split(r"(?<=\.)\s", " ".join((text or "").split()), maxsplit=1)[0].rstrip(".")
 
 
 def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
@@ -139,9 +157,16 @@ def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], 
             yield from _comment(_first_sentence(setting.description), indent)
             yield f"{indent}{name}: {yaml_value(given[name])}"
         elif name not in skip and not is_secret(setting.annotation):
-            shown = f"# {name}: {default_text(setting)}"
-            meaning = _first_sentence(setting.description) or type_name(setting.annotation, setting.metadata)
-            yield f"{indent}{shown:<32} # {meaning}"
+            kind = type_name(setting.annotation, setting.metadata)
+            default = default_text(setting)
+            # Nothing is no example of how a size is written.
+            example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
+            without = "; not set by default" if example != default else ""
+            meaning = (_first_sentence(setting.description) or kind) + without
+            yield f"{indent}{f'# {name}: {example}':<32} # {meaning}"
+
+
+_EXAMPLES: Final = {"size": "1GiB", "duration": "30s"}
 
 
 def _core_lines(root: Path) -> Iterator[str]:
@@ -167,7 +192,7 @@ def _plugin_lines(found: _Found, name: str) -> Iterator[str]:
 def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
     others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
     for name, reason in others.items():
-        yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 90)}"
+        yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
     for name in missing:
         yield f"  # {name + ': {}':<20} # pip install {KNOWN_DISTRIBUTIONS[name]}: {_USUAL[name]}"
     if others or missing:

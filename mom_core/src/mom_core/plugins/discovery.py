@@ -325,7 +325,7 @@ def _missing(name: str, found: _Installed) -> PluginError:
         hint = f"did you mean {meant!r}?"
     elif meant := suggestion(name, KNOWN_DISTRIBUTIONS):
         hint = f"did you mean {meant!r}? `pip install {KNOWN_DISTRIBUTIONS[meant]}`"
-    elif re.fullmatch(r"[a-z0-9]+(?:[-_][a-z0-9]+)*", name):
+    elif len(name) <= 40 and re.fullmatch(r"[a-z0-9]+(?:[-_][a-z0-9]+)*", name):
         hint = f"`pip install mom-plugins-{name}`, or the distribution that provides it; `mom plugin list` shows what is installed"
     else:
         hint = "`pip install` the distribution that provides it; `mom plugin list` shows what is installed"

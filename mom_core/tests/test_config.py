@@ -1,0 +1,680 @@
+"""The configuration: what is right is read as it is meant, and what is wrong is said all at once, each with its place and a cure."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mom_core import ConfigError, Guest, load_config
+from mom_core.config import Config, document
+
+ACME = '''
+class Inner(Settings):
+    depth: int = 1
+
+class Plugin:
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        step: Annotated[Size, Field(gt=0, le=1 << 30)] = 64 << 20
+        """How much at once."""
+        period: Annotated[Duration, Field(ge=1, le=60)] = 5.0
+        """How often."""
+        count: int = 3
+        ratio: float = 0.5
+        kind: Literal["near", "far"] = "near"
+        enabled: bool = True
+        path: Path = Path("/x")
+        either: int | str = 1
+        names: tuple[str, ...] = ()
+        inner: Inner = Inner()
+        token: SecretStr = SecretStr("default secret")
+
+    class GuestSettings(GuestSettings):
+        share: Annotated[int, Field(ge=1)] = 1
+        floor: Size | None = None
+
+    def __init__(self, settings, context):
+        self.settings = settings
+'''
+IMPORTS = """
+from pathlib import Path
+from typing import Annotated, Literal
+from pydantic import Field, SecretStr
+from mom_core import Duration, GuestSettings, PluginSettings, Size
+from mom_core.settings import Settings
+"""
+
+
+@pytest.fixture
+def acme(shelf):
+    """An installed plugin with settings of all kinds."""
+    shelf.add("acme-plugins", {"acme": "shelf_acme:Plugin"}, {"shelf_acme": IMPORTS + ACME})
+    return shelf
+
+
+@pytest.fixture
+def problems(tmp_path: Path):
+    """A function that gives what is wrong with a text, as `line:column: message (hint)`."""
+
+    def read(text: str | bytes) -> list[str]:
+        file = tmp_path / "mom.yaml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ConfigError) as caught:
+            load_config(file)
+        lines = [str(problem) for problem in caught.value.problems]
+        assert all(line.startswith(f"{file}:") for line in lines)
+        return [line.removeprefix(f"{file}:").strip() for line in lines]
+
+    return read
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    """A function that reads a text that is right."""
+
+    def read(text: str) -> Config:
+        file = tmp_path / "mom.yaml"
+        file.write_text(text)
+        return load_config(file)
+
+    return read
+
+
+# --- what is right -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_read_with_units_and_in_the_order_of_the_file(acme, config):
+    acme.add_plugin("other")
+    read = config(
+        """
+        interval: 500ms
+        mode: observe
+        history: 20
+        root: /host
+        log_level: debug
+        plugins:
+          other:
+          acme: {step: 1.5MiB, period: 1m, names: [a, b], path: /y, either: text, inner: {depth: 2}, enabled: false, token: s3cret}
+        """
+    )
+    assert (read.interval, read.mode, read.history, read.root, read.log_level) == (0.5, "observe", 20, Path("/host"), "debug")
+    assert list(read.plugins) == ["other", "acme"]
+    acme_settings = read.plugins["acme"].settings
+    assert acme_settings.step == 1536 << 10
+    assert acme_settings.period == 60.0
+    assert acme_settings.names == ("a", "b")
+    assert acme_settings.path == Path("/y")
+    assert acme_settings.either == "text"
+    assert acme_settings.inner.depth == 2
+    assert acme_settings.enabled is False
+    assert acme_settings.token.get_secret_value() == "s3cret"
+
+
+def test_what_is_not_written_has_its_default(acme, config):
+    read = config("plugins: {acme: {}}")
+    assert (read.interval, read.mode, read.history) == (5.0, "enforce", 10)
+    assert (read.state_directory, read.run_directory, read.log_level) == (Path("/var/lib/mom"), Path("/run/mom"), "info")
+    assert read.plugins["acme"].settings.step == 64 << 20
+
+
+def test_a_program_hands_over_a_mapping(acme, tmp_path):
+    read = load_config(
+        {"interval": "1s", "root": tmp_path, "plugins": {"acme": {"names": ("a",), "path": Path("/z")}}, "guests": {"*": {"share": 2}}}
+    )
+    assert read.file is None
+    assert read.root == tmp_path
+    assert read.plugins["acme"].settings.names == ("a",)
+    assert read.guest_settings("acme")(Guest("u", "vm")).share == 2
+
+
+def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
+    with pytest.raises(ConfigError) as caught:
+        load_config({"interval": 5, "plugins": {"acme": {"step": object(), "stepp": 1}}, 7: 8})
+    told = str(caught.value)
+    assert "configuration: interval: 5 has no unit" in told
+    assert "configuration: plugins.acme.stepp: there is no such setting (did you mean 'step'?)" in told
+    assert "plugins.acme.step: must be text, a number" in told
+    assert "7" in told
+    assert ":0" not in told
+
+
+def test_a_mapping_that_contains_itself_is_an_error():
+    endless: dict[str, object] = {}
+    endless["plugins"] = endless
+    with pytest.raises(ConfigError, match="nested deeper"):
+        load_config(endless)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_end_without_a_newline(acme, config):
+    assert config("\ufeffplugins: {acme: {}}").plugins
+
+
+def test_the_configuration_knows_where_each_setting_stands(acme, config):
+    read = config("mode: observe\nplugins:\n  acme:\n    count: 4\n")
+    assert read.places["mode",] == (1, 1)
+    assert read.places["plugins", "acme", "count"] == (4, 5)
+    assert ("interval",) not in read.places
+
+
+# --- what is wrong with the file -----------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match="no such file.*mom config init"):
+        load_config(tmp_path / "mom.yaml")
+
+
+def test_without_a_name_the_usual_file_is_read(monkeypatch, acme, tmp_path):
+    file = tmp_path / "usual.yaml"
+    file.write_text("plugins: {acme: {}}")
+    monkeypatch.setattr("mom_core.config.loading.DEFAULT_FILE", file)
+    assert load_config().file == str(file)
+
+
+def test_a_directory_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="a directory, not a file"):
+        load_config(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    file = tmp_path / "mom.yaml"
+    file.write_text("plugins: {}")
+    file.chmod(0)
+    with pytest.raises(ConfigError, match="permission denied"):
+        load_config(file)
+
+
+def test_no_permission_is_told_without_a_traceback(tmp_path, monkeypatch):
+    def denied(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", "mom.yaml")
+
+    monkeypatch.setattr(document.os, "open", denied)
+    with pytest.raises(ConfigError, match=r"mom.yaml: permission denied \(run mom as a user who may read it\)"):
+        load_config(tmp_path / "mom.yaml")
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])
+def test_a_device_is_not_read(device):
+    with pytest.raises(ConfigError):
+        load_config(device)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load_config(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "\ud800", "/etc/passwd/mom.yaml"])
+def test_a_name_that_is_none_is_an_error(name):
+    with pytest.raises(ConfigError):
+        load_config(name)
+
+
+def test_a_file_of_100_mb_is_refused_without_reading_it(tmp_path):
+    file = tmp_path / "large.yaml"
+    with file.open("wb") as sparse:
+        sparse.truncate(100_000_000)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="too large: 100,000,000 bytes"):
+        load_config(file)
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_file_that_lies_about_its_size_is_not_read_without_end():
+    """Files of /proc say that they are empty."""
+    with pytest.raises(ConfigError):
+        load_config("/proc/self/maps")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "---\n", "null\n", "~"])
+def test_an_empty_file_is_an_error(problems, text):
+    (problem,) = problems(text)
+    assert problem.endswith(":1: the configuration is empty (`mom config init` writes one for this host)")
+
+
+def test_bytes_that_are_not_utf_8_have_a_place(problems):
+    assert problems(b"mode: observe\nplugins: \xff\n") == ["2:10: not UTF-8: byte 0xff (save the file as UTF-8)"]
+
+
+# --- what is wrong with the syntax ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("plugins: [1", "1:12", "bracket is opened and not closed"),
+        ("plugins:\n\thost: {}", "2:1", "indent with spaces"),
+        ("mode: a: b", "1:8", "colon needs quotes"),
+        ("mode: *x", "1:7", "needs quotes"),
+        ("mode: @x", "1:7", "needs quotes"),
+        ("mode: 'x\nplugins: {}", "2:12", "which begins in line 1"),
+        ("mode: \0", "1:7", "not allowed"),
+        ('mode: "\\UFFFFFFFF"', "1:", "out of range"),
+        ("a: 1\n---\nb: 2", "2:1", "second document"),
+        ("mode: x\n  y: z", "2:4", "indentation"),
+        ("plugins: &a [*a]", "1:14", "inside of what it names"),
+        ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "1:", "out of range"),
+        ("mode: !x!y z", "1:7", "not valid YAML"),
+    ],
+)
+def test_a_syntax_error_has_a_place_and_advice(problems, text, place, words):
+    (problem,) = problems(text)
+    assert problem.startswith(place)
+    assert words in problem
+
+
+@pytest.mark.parametrize("text", ["[host, ksm]", "host", "5", "'text'", "true"])
+def test_what_is_no_mapping_is_an_error(problems, text):
+    assert problems(text)[0].startswith("1:1: must be a mapping of settings (write `plugins:`")
+
+
+# --- limits --------------------------------------------------------------------------------------------------------------------
+
+
+def test_aliases_that_explode_are_stopped_before_they_do(problems):
+    text = 'a: &a ["x","x","x","x","x","x","x","x","x"]\n'
+    for name, before in zip("bcdefghi", "abcdefgh", strict=True):
+        text += f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+    began = time.monotonic()
+    (problem,) = problems(text)
+    assert "aliases expanded" in problem
+    assert time.monotonic() - began < 2
+
+
+def test_aliases_that_nest_deeply_are_stopped(problems):
+    text = "plugins:\n  p0: &a0 []\n" + "".join(f"  p{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 150))
+    assert any("nested deeper than 50 levels" in problem for problem in problems(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10_000, "{a: " * 10_000, "- " * 10_000, "? " * 10_000, "\n".join(" " * n + "a:" for n in range(900))]
+)
+def test_deep_nesting_is_refused(problems, text):
+    assert "nested deeper than 50 levels" in problems(text)[0]
+
+
+def test_too_many_keys_are_refused(problems):
+    assert "more than 20,000 keys" in problems("guests:\n" + "".join(f"  g{n}: {{}}\n" for n in range(11_000)))[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#" * 1_000_000,
+        "a: " + "x" * 1_000_000,
+        "'" + "x\n" * 500_000,
+        "&a " * 300_000,
+        "!" * 1_000_000,
+        " " * 1_000_000,
+        "\t" * 1_000_000,
+        "a\n" * 500_000,
+    ],
+)
+def test_a_large_file_of_rubbish_takes_no_more_than_seconds(problems, text):
+    began = time.monotonic()
+    assert problems(text)
+    assert time.monotonic() - began < 10
+
+
+# --- what is wrong with keys and values ----------------------------------------------------------------------------------------
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
+    told = problems(
+        'intervall: 5s\nmode: enforced\nplugins:\n  acme: {step: 5, stepp: 1}\n  acne: {}\nguests:\n  "db-*": {shar: 2}\nmode: observe\n'
+    )
+    assert told == [
+        "1:1: intervall: there is no such setting (did you mean 'interval'?)",
+        "2:7: mode: must be enforce or observe, not the text 'enforced' (did you mean 'enforce'?)",
+        "4:16: plugins.acme.step: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)",
+        "4:19: plugins.acme.stepp: there is no such setting (did you mean 'step'?)",
+        "5:3: plugin 'acne' is not installed (did you mean 'acme'?)",
+        "8:1: mode: the key is there twice, first in line 2 (remove one of them)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("interval: -5s", "1:11: interval: '-5s' is negative (write it like 5s)"),
+        ("interval: -5", "1:11: interval: -5 is negative (write it like 5s)"),
+        ("interval: 0", "1:11: interval: must be at least 10ms, not 0s"),
+        ("interval: 0s", "1:11: interval: must be at least 10ms, not 0s"),
+        ("interval: 2h", "1:11: interval: must be at most 1h, not 2h"),
+        ("interval: [5s]", "1:11: interval: must be a number with a unit, not a list (write it like 5s)"),
+        ("interval:", "1:10: interval: must be a number with a unit, not nothing (write it like 5s)"),
+        ("interval: .inf", "1:11: interval: inf is no number with a unit (write it like 5s)"),
+        ("interval: 1:30", "1:11: interval: '1:30' is no number with a unit (write it like 5s)"),
+        ("mode: true", "1:7: mode: must be enforce or observe, not true"),
+        ("history: ten", "1:10: history: must be a whole number, not the text 'ten'"),
+        ("history: 0", "1:10: history: must be at least 1, not 0"),
+        ("history: 1001", "1:10: history: must be at most 1000, not 1001"),
+        ("history: 1.5", "1:10: history: must be a whole number, not 1.5"),
+        ("history: true", "1:10: history: must be a whole number, not true"),
+        ("history: .nan", "1:10: history: must be a whole number, not nan"),
+        ("history: 999999999999999999999999999999", "1:10: history: must be at most 1000, not 999999999999999999999999999999"),
+        ("root: etc", "1:7: root: must be a path that begins with /"),
+        ('root: "/a\\0b"', "1:7: root: must be a path that begins with /"),
+        ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the text 'INFO' (did you mean 'info'?)"),
+        ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it, below `plugins:`)"),
+        ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed here"),
+        ("root: !!binary aGk=", "1:7: root: the tag !!binary is not allowed here"),
+        ("history: !!int ten", "1:10: history: 'ten' is no int"),
+        ("12: x", '1:1: the key 12 is not text (write it in quotes: "12")'),
+        ("true: x", '1:1: the key true is not text (write it in quotes: "true")'),
+        ("[a]: x", "1:1: a key must be text"),
+        ("? ", "1:2: a key is missing (write it before the colon)"),
+        ("<<: {mode: observe}", "1:1: merging with << is not supported"),
+    ],
+)
+def test_what_is_wrong_has_its_place_and_a_cure(acme, problems, line, told):
+    found = problems(f"{line}\nplugins: {{acme: {{}}}}\n")
+    assert any(problem.startswith(told) for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("step: 0B", "must be more than 0B, not 0B"),
+        ("step: 2GiB", "must be at most 1GiB, not 2GiB"),
+        ("period: 5m", "must be at most 1m, not 5m"),
+        ("count: x", "must be a whole number, not the text 'x'"),
+        ("count: null", "must be a whole number, not nothing"),
+        ("ratio: .nan", "must be a finite number, not nan"),
+        ("ratio: .inf", "must be a finite number, not inf"),
+        ("kind: fa", "must be near or far, not the text 'fa' (did you mean 'far'?)"),
+        ("enabled: yes", "must be true or false, not the text 'yes' (write true or false)"),
+        ("path: 5", "must be text, not 5 (write it in quotes)"),
+        ("either: [1]", "must be a whole number, not a list; or it must be text, not a list"),
+        ("names: a", "must be a list, not the text 'a'"),
+        ("inner: 5", "must be a mapping, not 5"),
+        ("deadline: 1h", "must be at most 5m, not 1h"),
+        ("deadline: 0", "must be more than 0s, not 0s"),
+    ],
+)
+def test_a_plugins_settings_are_checked_like_moms_own(acme, problems, setting, told):
+    (problem,) = problems(f"plugins:\n  acme:\n    {setting}\n")
+    name, _, value = setting.partition(": ")
+    assert problem == f"3:{5 + len(name) + 2}: plugins.acme.{name}: {told}"
+
+
+def test_problems_inside_lists_and_mappings_are_told_where_they_are(acme, problems):
+    assert problems("plugins:\n  acme:\n    names: [a,\n      5]\n    inner: {dept: 1}\n") == [
+        "4:7: plugins.acme.names[1]: must be text, not 5 (write it in quotes)",
+        "5:13: plugins.acme.inner.dept: there is no such setting (did you mean 'depth'?)",
+    ]
+
+
+def test_a_missing_setting_is_told_at_its_plugin(shelf, problems):
+    shelf.add_plugin("needy", 'class Settings(PluginSettings):\n    where: str\n    """Which one."""\n')
+    assert problems("plugins:\n  needy: {}\n") == ["2:3: plugins.needy.where: is missing (Which one.)"]
+
+
+@pytest.mark.parametrize("value", ["[]", "5", "text", "true"])
+def test_settings_that_are_no_mapping_are_told(acme, problems, value):
+    (problem,) = problems(f"plugins:\n  acme: {value}\n")
+    assert problem == "2:9: plugins.acme: the settings of a plugin must be a mapping (write `acme: {}` for the defaults)"
+
+
+@pytest.mark.parametrize("text", ["mode: observe", "plugins:", "plugins: {}", "plugins: null"])
+def test_a_configuration_that_enables_nothing_is_an_error(problems, text):
+    (problem,) = problems(text)
+    assert "no plugin is enabled" in problem
+
+
+def test_a_list_of_plugins_is_told_how_to_write_it(problems):
+    (problem,) = problems("plugins: [host]")
+    assert problem == "1:10: plugins: must be a mapping of plugin names to settings (write each plugin as `name: {}`)"
+
+
+def test_a_secret_is_never_told(acme, problems):
+    (problem,) = problems("plugins:\n  acme: {token: 12345}\n")
+    assert "12345" not in problem
+    assert "token" in problem
+
+
+def test_a_secret_is_not_in_the_words_of_the_configuration(acme, config):
+    assert "s3cret" not in repr(config("plugins: {acme: {token: s3cret}}"))
+
+
+def test_a_validator_of_a_plugin_that_fails_does_not_hide_other_problems(shelf, problems):
+    shelf.add_plugin(
+        "odd",
+        """
+        class Settings(PluginSettings):
+            x: int = 1
+
+            @field_validator("x")
+            @classmethod
+            def check(cls, x):
+                return 1 // 0
+        """,
+        before="from pydantic import field_validator",
+    )
+    told = problems("mode: x\nplugins:\n  odd: {x: 2}\n")
+    assert len(told) == 2
+    assert told[1].startswith("3:3: plugins.odd: plugin 'odd' of acme-odd cannot check its settings: ZeroDivisionError")
+
+
+def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
+    acme.add_plugin("broken", before="raise SystemExit(1)")
+    told = problems("plugins:\n  broken: {}\n  missing: {}\n  acme: {count: x}\n")
+    assert len(told) == 3
+    assert told[0].startswith("2:3: plugin 'broken' of acme-broken 1.0 cannot be imported: shelf_broken raised SystemExit: 1")
+    assert told[1].startswith("3:3: plugin 'missing' is not installed")
+    assert told[2].startswith("4:17: plugins.acme.count")
+
+
+def test_a_plugins_own_exception_stays_attached_for_a_traceback(acme, tmp_path):
+    acme.add_plugin("broken", before="raise ValueError('deep down')")
+    with pytest.raises(ConfigError) as caught:
+        load_config({"plugins": {"broken": {}}})
+    assert isinstance(caught.value.__cause__.__cause__, ValueError)
+
+
+# --- guests --------------------------------------------------------------------------------------------------------------------
+
+
+def test_all_patterns_that_match_count_and_later_ones_override(acme, config):
+    find = config(
+        """
+        plugins: {acme: {}}
+        guests:
+          "*": {share: 2, floor: 1GiB}
+          "db-*": {share: 5}
+          "db-[0-9]": {floor: 2GiB}
+          "web": {}
+        """
+    ).guest_settings("acme")
+    read = {name: (find(Guest("id", name)).share, find(Guest("id", name)).floor) for name in ("x", "db-a", "db-1", "DB-1", "web")}
+    assert read == {"x": (2, 1 << 30), "db-a": (5, 1 << 30), "db-1": (5, 2 << 30), "DB-1": (2, 1 << 30), "web": (2, 1 << 30)}
+
+
+def test_a_guest_that_no_pattern_matches_has_the_defaults(acme, config):
+    find = config('plugins: {acme: {}}\nguests: {"db": {share: 2}}').guest_settings("acme")
+    assert find(Guest("id", "other")).share == 1
+
+
+def test_each_plugin_sees_only_its_own_keys(acme, config):
+    acme.add_plugin("other", "class GuestSettings(GuestSettings):\n    weight: int = 7\n")
+    read = config('plugins: {acme: {}, other: {}}\nguests: {"*": {share: 2, weight: 3}}')
+    assert read.guest_settings("acme")(Guest("id", "x")).model_dump() == {"share": 2, "floor": None}
+    assert read.guest_settings("other")(Guest("id", "x")).model_dump() == {"weight": 3}
+
+
+def test_a_plugin_without_guest_settings_gets_empty_ones(shelf, config):
+    shelf.add_plugin("plain")
+    assert config("plugins: {plain: {}}").guest_settings("plain")(Guest("id", "x")).model_dump() == {}
+
+
+def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
+    assert problems('plugins: {acme: {}}\nguests:\n  "db-*": {shar: 1, share: 0, floor: 5}\n  vm: 7\n') == [
+        "3:12: guests.\"db-*\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
+        '3:28: guests."db-*".share: must be at least 1, not 0',
+        '3:38: guests."db-*".floor: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)',
+        "4:7: guests.vm: what is said about guests must be a mapping (there are: share, floor)",
+    ]
+
+
+def test_a_guest_setting_of_a_plugin_that_did_not_load_is_not_called_unknown(acme, problems):
+    told = problems('plugins: {acme: {}, missing: {}}\nguests: {"*": {weight: 1}}')
+    assert len(told) == 1
+    assert "missing" in told[0]
+
+
+def test_patterns_that_contradict_each_other_leave_the_last_one_and_a_warning(shelf, config, caplog):
+    shelf.add_plugin(
+        "both",
+        """
+        class GuestSettings(GuestSettings):
+            low: int = 0
+            high: int = 100
+
+            @model_validator(mode="after")
+            def ordered(self):
+                if self.low > self.high:
+                    raise ValueError("low is above high")
+                return self
+        """,
+        before="from pydantic import model_validator",
+    )
+    find = config('plugins: {both: {}}\nguests: {"*": {low: 50}, "db*": {high: 20}}').guest_settings("both")
+    assert find(Guest("id", "db1")).model_dump() == {"low": 0, "high": 20}
+    assert find(Guest("id", "db2")).model_dump() == {"low": 0, "high": 20}
+    assert find(Guest("id", "x")).model_dump() == {"low": 50, "high": 100}
+    assert caplog.text.count("contradict") == 1
+
+
+def test_ten_thousand_guests_are_looked_up_in_milliseconds(acme, config):
+    rules = "".join(f'  "host{n}-*": {{share: {n + 1}}}\n' for n in range(50))
+    find = config(f"plugins: {{acme: {{}}}}\nguests:\n{rules}").guest_settings("acme")
+    guests = [Guest(str(n), f"host{n % 50}-{n}") for n in range(10_000)]
+    for guest in guests:
+        find(guest)
+    began = time.perf_counter()
+    found = [find(guest) for guest in guests]
+    assert time.perf_counter() - began < 0.1
+    assert len({id(each) for each in found}) == 50
+
+
+@given(pattern=st.text(max_size=40), name=st.text(max_size=40))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
+    config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
+    assert config.guest_settings("acme")(Guest("id", name)).share in (1, 2)
+
+
+def test_a_pattern_cannot_be_made_to_take_for_ever(acme):
+    config = load_config({"plugins": {"acme": {}}, "guests": {"*a" * 40 + "b": {"share": 2}}})
+    began = time.monotonic()
+    config.guest_settings("acme")(Guest("id", "a" * 5000))
+    assert time.monotonic() - began < 2
+
+
+# --- anything ------------------------------------------------------------------------------------------------------------------
+
+PIECES = st.sampled_from(
+    [
+        "plugins:",
+        "guests:",
+        "interval:",
+        "mode:",
+        " ",
+        "\n",
+        "  ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "&a",
+        "*a",
+        "!!str",
+        "!!python/x",
+        "'",
+        '"',
+        "acme:",
+        "? ",
+        "|",
+        ">",
+        "#",
+        "<<:",
+        "5s",
+        "1e400",
+        "0x1g",
+        "-",
+        "---",
+        "...",
+        "%YAML 1.1",
+        "\t",
+        "\\",
+        "\\ud800",
+        "\ufeff",
+        "\u2028",
+        "é",
+        "null",
+        "~",
+        ":",
+        ", ",
+    ]  # fmt: skip
+)
+
+
+@given(text=st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
+@example(text='"\\ud800": 1')
+@example(text='plugins: {acme: {names: ["\\udfff"]}}')
+@example(text="? [a, {b: c}]\n: d")
+@example(text="plugins: {? {} : 1}")
+@example(text="!<tag:yaml.org,2002:map> x")
+@example(text="history: 0o777777777777777777777777777")
+@example(text="history: " + "9" * 5000)
+@example(text="history: 0x" + "f" * 5000)
+@example(text="!!python/object/apply:os.system [true]")
+@example(text="= : 1")
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_the_answer_is_a_configuration_or_its_problems(acme, tmp_path, text):
+    file = tmp_path / "any.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        read = load_config(file)
+    except ConfigError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert problem.message
+            assert re.fullmatch(r"[^\n]*", str(problem))
+    else:
+        assert read.plugins
+
+
+@given(raw=st.binary(max_size=200))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_bytes_a_file_holds_the_answer_is_its_problems(tmp_path, raw):
+    file = tmp_path / "any.yaml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError):
+        load_config(file)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.sampled_from(["acme", "step", "*"]), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(mapping=st.dictionaries(st.sampled_from(["plugins", "guests", "interval", "mode", "history", "root", "x"]), VALUES))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_problems(acme, mapping):
+    try:
+        load_config({"plugins": {"acme": {}}, **mapping})
+    except ConfigError as error:
+        assert error.problems

@@ -1,0 +1,336 @@
+"""Finding and loading plugins: what is installed counts at once, and no plugin can hurt another or the caller."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from mom_core import PluginError, PluginSettings
+from mom_core.plugins import discovery
+from mom_core.plugins.bounded import attempt
+from mom_core.plugins.discovery import available_plugins, load_plugins
+
+
+def only_error(name: str) -> PluginError:
+    loaded, errors = load_plugins([name])
+    assert loaded == {}
+    (error,) = errors
+    assert error.plugin == name
+    return error
+
+
+def test_a_plugin_is_known_from_its_metadata_without_being_imported(shelf):
+    shelf.add("acme-plugins", {"acme": "acme_module:Acme"}, {"acme_module": "raise SystemExit('imported')"}, version="2.5")
+    (plugin,) = available_plugins()["acme"]
+    assert (plugin.name, plugin.distribution, plugin.version, plugin.target) == ("acme", "acme-plugins", "2.5", "acme_module:Acme")
+    assert "acme_module" not in sys.modules
+
+
+def test_a_plugin_that_is_installed_while_mom_runs_is_found_at_once(shelf):
+    assert "late" not in available_plugins()
+    assert only_error("late").message == "plugin 'late' is not installed"
+    shelf.add_plugin("late")
+    assert "late" in available_plugins()
+    loaded, errors = load_plugins(["late"])
+    assert list(loaded) == ["late"]
+    assert errors == []
+
+
+def test_an_uninstalled_plugin_is_gone_at_once(shelf):
+    shelf.add_plugin("brief")
+    assert "brief" in available_plugins()
+    for file in (shelf.folder / "acme_brief-1.0.dist-info").iterdir():
+        file.unlink()
+    (shelf.folder / "acme_brief-1.0.dist-info").rmdir()
+    assert "brief" not in available_plugins()
+
+
+def test_no_cache_is_written_anywhere(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shelf.add_plugin("acme")
+    load_plugins(["acme"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_only_the_plugins_that_are_asked_for_are_imported(shelf):
+    shelf.add_plugin("asked")
+    shelf.add_plugin("other")
+    load_plugins(["asked"])
+    assert "shelf_asked" in sys.modules
+    assert "shelf_other" not in sys.modules
+
+
+def test_plugins_are_in_the_order_of_the_names_and_each_once(shelf):
+    for name in ("a", "b", "c"):
+        shelf.add_plugin(name)
+    loaded, _ = load_plugins(["c", "a", "b", "a"])
+    assert list(loaded) == ["c", "a", "b"]
+
+
+def test_a_loaded_plugin_knows_where_it_comes_from_and_what_it_can_be_told(shelf):
+    shelf.add_plugin(
+        "acme",
+        """
+        class Settings(PluginSettings):
+            size: int = 1
+
+        class GuestSettings(GuestSettings):
+            share: int = 1
+        """,
+        version="3.1",
+    )
+    plugin = load_plugins(["acme"])[0]["acme"]
+    assert (plugin.distribution, plugin.version, plugin.plugin_class.__name__) == ("acme-acme", "3.1", "Plugin")
+    assert list(plugin.settings_class.model_fields) == ["deadline", "size"]
+    assert plugin.guest_settings_class is not None
+    assert list(plugin.guest_settings_class.model_fields) == ["share"]
+
+
+def test_a_plugin_without_settings_has_those_that_all_have(shelf):
+    shelf.add_plugin("plain")
+    plugin = load_plugins(["plain"])[0]["plain"]
+    assert plugin.settings_class is PluginSettings
+    assert plugin.guest_settings_class is None
+
+
+# --- missing -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
+    monkeypatch.setattr(discovery, "distributions", list)
+    assert only_error("ksm").hint == "`pip install mom-plugins-ksm`"
+
+
+def test_a_misspelt_plugin_gets_the_name_that_was_meant(shelf):
+    shelf.add_plugin("hyperdrive")
+    assert only_error("hyperdriv").hint == "did you mean 'hyperdrive'?"
+
+
+def test_a_misspelt_plugin_that_is_not_installed_gets_the_name_and_the_distribution(monkeypatch):
+    monkeypatch.setattr(discovery, "distributions", list)
+    assert only_error("baloon").hint == "did you mean 'balloon'? `pip install mom-plugins-balloon`"
+
+
+def test_an_unknown_plugin_says_how_to_install_one():
+    assert "`pip install mom-plugins-quux`" in only_error("quux").hint
+    assert "mom plugin list" in only_error("quux").hint
+
+
+@pytest.mark.parametrize("name", ["", " ", "x; rm -rf /", "a" * 10_000, "../../etc", "line\nbreak", "ärger"])
+def test_a_name_that_no_distribution_can_have_is_no_part_of_a_command_line(name):
+    error = only_error(name)
+    assert "mom-plugins-" not in error.hint
+    assert "\n" not in str(error)
+    assert len(str(error)) < 400
+
+
+def test_a_name_that_two_distributions_provide_is_refused_with_both_and_the_cure(shelf):
+    shelf.add("acme-one", {"twice": "one:Plugin"}, version="1.0")
+    shelf.add("acme-two", {"twice": "two:Plugin"}, version="2.0")
+    error = only_error("twice")
+    assert "acme-one 1.0" in error.message
+    assert "acme-two 2.0" in error.message
+    assert "`pip uninstall acme-one`" in error.hint
+    assert "`pip uninstall acme-two`" in error.hint
+    assert len(available_plugins()["twice"]) == 2
+
+
+def test_a_distribution_that_is_on_the_path_twice_counts_once(shelf, tmp_path, monkeypatch):
+    shelf.add_plugin("acme", version="2.0")
+    behind = type(shelf)(tmp_path / "behind")
+    behind.folder.mkdir()
+    behind.add("Acme_Acme", {"acme": "shelf_acme:Plugin"}, version="1.0")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(behind.folder)])
+    loaded, errors = load_plugins(["acme"])
+    assert errors == []
+    assert loaded["acme"].version == "2.0"
+
+
+# --- imports that fail ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "ValueError('odd')",
+        "SystemExit(3)",
+        "KeyboardInterrupt()",
+        "AssertionError('no')",
+        "GeneratorExit()",
+        "BaseException('base')",
+        "MemoryError()",
+    ],
+)
+def test_whatever_an_import_raises_is_that_plugins_error_and_the_others_load(shelf, raised):
+    shelf.add_plugin("before")
+    shelf.add_plugin("broken", before=f"raise {raised}")
+    shelf.add_plugin("behind")
+    loaded, errors = load_plugins(["before", "broken", "behind"])
+    assert list(loaded) == ["before", "behind"]
+    (error,) = errors
+    assert (error.plugin, error.distribution) == ("broken", "acme-broken")
+    assert raised.partition("(")[0] in error.message
+    assert "acme-broken 1.0" in error.message
+    assert "pip install" in error.hint
+    assert error.__cause__ is not None
+
+
+def test_an_import_that_recurses_for_ever_is_an_error(shelf):
+    shelf.add_plugin("deep", before="def f():\n    f()\nf()")
+    assert "RecursionError" in only_error("deep").message
+
+
+def test_a_syntax_error_is_an_error(shelf):
+    shelf.add("acme-syntax", {"syntax": "shelf_syntax:Plugin"}, {"shelf_syntax": "class Plugin(:\n"})
+    assert "SyntaxError" in only_error("syntax").message
+
+
+def test_a_missing_dependency_says_what_is_missing_and_how_to_get_it(shelf):
+    shelf.add_plugin("needy", before="import a_module_that_nobody_has")
+    error = only_error("needy")
+    assert "No module named 'a_module_that_nobody_has'" in error.message
+    assert "`pip install --force-reinstall acme-needy`" in error.hint
+
+
+def test_a_missing_module_of_its_own_means_a_broken_installation(shelf):
+    shelf.add("acme-torn", {"torn": "torn_module.inner:Plugin"})
+    error = only_error("torn")
+    assert "installed incompletely" in error.message
+    assert "--force-reinstall acme-torn" in error.hint
+
+
+def test_a_class_that_does_not_exist_is_named(shelf):
+    shelf.add("acme-gone", {"gone": "shelf_gone:Plugin"}, {"shelf_gone": ""})
+    assert "shelf_gone:Plugin" in only_error("gone").message
+
+
+@pytest.mark.parametrize("target", ["", ":", "no module", "a:b:c", "..x:Y"])
+def test_an_entry_that_is_no_reference_is_an_error(shelf, target):
+    shelf.add("acme-odd", {"odd": target})
+    assert only_error("odd").distribution == "acme-odd"
+
+
+def test_an_import_that_does_not_end_is_left_behind(shelf, monkeypatch):
+    monkeypatch.setattr(discovery, "IMPORT_SECONDS", 0.2)
+    shelf.add_plugin("stuck", before="import time; time.sleep(3)")
+    shelf.add_plugin("fine")
+    loaded, errors = load_plugins(["stuck", "fine"])
+    assert list(loaded) == ["fine"]
+    assert "did not end within 0.2 s" in errors[0].message
+
+
+def test_the_operators_own_interrupt_is_not_swallowed(monkeypatch):
+    def interrupted(self: object, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("threading.Thread.join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(lambda: None, seconds=1, what="nothing")
+
+
+# --- shape ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_no_plugin(shelf):
+    shelf.add("acme-function", {"function": "shelf_function:make"}, {"shelf_function": "def make(settings, context): ..."})
+    assert "is no class" in only_error("function").message
+
+
+@pytest.mark.parametrize("signature", ["self", "self, settings", "self, settings, context, more", "self, *, settings, context"])
+def test_a_constructor_that_does_not_take_settings_and_context_is_refused(shelf, signature):
+    shelf.add_plugin("shape", f"def __init__({signature}): ...")
+    error = only_error("shape")
+    assert "does not take (settings, context)" in error.message
+    assert "def __init__(self, settings, context)" in error.hint
+
+
+@pytest.mark.parametrize("signature", ["self, settings, context, more=None", "self, *arguments", "self, s, c"])
+def test_a_constructor_that_takes_them_in_another_way_is_fine(shelf, signature):
+    shelf.add_plugin("shape", f"def __init__({signature}): ...")
+    assert "shape" in load_plugins(["shape"])[0]
+
+
+@pytest.mark.parametrize("kind", ["Settings", "GuestSettings"])
+@pytest.mark.parametrize("value", ["dict", "7", "None if 0 else 'text'"])
+def test_settings_of_another_kind_are_refused(shelf, kind, value):
+    shelf.add_plugin("odd", f"{kind} = {value}")
+    assert f"inner {kind}" in only_error("odd").message
+
+
+def test_settings_whose_types_do_not_exist_are_refused(shelf):
+    shelf.add_plugin("types", "class Settings(PluginSettings):\n    x: 'NoSuchType' = 1\n")
+    assert "NoSuchType" in only_error("types").message
+
+
+def test_guest_settings_without_a_default_are_refused(shelf):
+    shelf.add_plugin("guests", "class GuestSettings(GuestSettings):\n    share: int\n")
+    assert "without a default for share" in only_error("guests").message
+
+
+@pytest.mark.parametrize(
+    ("contract", "upgrade"),
+    [("2.0", "mom-core"), ("1.99", "mom-core"), ("0.9", "acme-old")],
+)
+def test_another_contract_version_says_who_must_be_upgraded(shelf, contract, upgrade):
+    shelf.add_plugin("old", f"contract = {contract!r}")
+    error = only_error("old")
+    assert f"built for contract {contract}" in error.message
+    assert "mom-core has contract 1.0" in error.message
+    assert error.hint == f"`pip install --upgrade {upgrade}`"
+
+
+@pytest.mark.parametrize("contract", ["None", "1.0", "'1'", "'1.0.0'", "'١.٠'", "''", "object()"])
+def test_a_contract_that_is_no_version_is_refused(shelf, contract):
+    shelf.add_plugin("odd", f"contract = {contract}")
+    assert '"1.0"' in only_error("odd").hint
+
+
+def test_a_class_that_raises_when_it_is_looked_at_is_an_error(shelf):
+    shelf.add_plugin("meta", before="class Meta(type):\n    @property\n    def contract(cls):\n        raise SystemExit(9)\n")
+    source = (
+        (shelf.folder / "shelf_meta.py")
+        .read_text()
+        .replace("class Plugin:", "class Plugin(metaclass=Meta):")
+        .replace('contract = "1.0"', "")
+    )
+    (shelf.folder / "shelf_meta.py").write_text(source)
+    assert "SystemExit" in only_error("meta").message
+
+
+# --- broken metadata -----------------------------------------------------------------------------------------------------------
+
+
+def test_broken_metadata_of_one_distribution_does_not_hide_the_others(shelf, caplog):
+    shelf.add_plugin("fine")
+    shelf.add("acme-broken", {})
+    (shelf.folder / "acme_broken-1.0.dist-info" / "entry_points.txt").write_bytes(b"[mom.plugins]\nx = \xff\xfe:Y\n")
+    assert "fine" in available_plugins()
+    assert "acme-broken" in caplog.text
+    assert "acme-broken" in only_error("x").hint
+
+
+def test_lists_of_entry_points_that_do_not_concern_mom_are_not_even_looked_at(shelf, caplog):
+    shelf.add("acme-other", {})
+    (shelf.folder / "acme_other-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nthis is no entry\n")
+    available_plugins()
+    assert "acme-other" not in caplog.text
+
+
+def test_a_distribution_without_metadata_still_provides_its_plugins(shelf):
+    shelf.add(
+        "acme-bare",
+        {"bare": "shelf_bare:Plugin"},
+        {"shelf_bare": "class Plugin:\n    contract = '1.0'\n    def __init__(self, s, c): ...\n"},
+        metadata=False,
+    )
+    assert load_plugins(["bare"])[0]["bare"].version == "1.0"
+
+
+def test_listing_plugins_reads_no_more_than_the_lists_of_entry_points(shelf):
+    """`mom plugin list` looks at everything that is installed, and must stay quick: METADATA is not opened."""
+    shelf.add_plugin("acme")
+    metadata = shelf.folder / "acme_acme-1.0.dist-info" / "METADATA"
+    metadata.unlink()
+    metadata.mkdir()  # reading it would fail
+    assert available_plugins()["acme"][0].version == "1.0"
