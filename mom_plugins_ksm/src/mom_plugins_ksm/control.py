@@ -59,9 +59,10 @@ def knob_of(control: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a write came to: everything as it stands then, whether the knob is what was wanted, and why not."""
+    """What a write came to: everything that is known then, what the knob stands at, whether that was wanted, and why not."""
 
     found: Mapping[str, Value]
+    after: Value
     status: Status
     error: str = ""
 
@@ -111,23 +112,17 @@ class Knobs:
         try:
             self.ksm.ksm_write({knob: value})
         except HypervisorError as error:
-            return Result(found, Status.FAILED, str(error))
+            return Result(found, found.get(knob), Status.FAILED, str(error))
         try:
             found = self.read()
         except HypervisorError as error:
-            return Result({}, Status.FAILED, f"it was written, but could not be read back: {error}")
-        if found.get(knob) == value:
-            return Result(found, Status.APPLIED)
-        return Result(found, Status.FAILED, f"the kernel kept {found.get(knob, 'something unreadable')} instead of {value}")
-
-    def set_merge_across_nodes(self, value: int, found: Mapping[str, Value]) -> Result:
-        """Write merge_across_nodes right after everything was unmerged, when a few shared pages may still be on their way out."""
-        for _ in range(_BUSY_TRIES):
-            result = self.set(MERGE_ACROSS_NODES, value, found)
-            if result.status is Status.APPLIED:
-                break
-            time.sleep(_BUSY_PAUSE)
-        return result
+            return Result(found, None, Status.FAILED, f"it was written, but could not be read back: {error}")
+        after = found.get(knob)
+        if after == value:
+            return Result(found, after, Status.APPLIED)
+        return Result(
+            found, after, Status.FAILED, f"the kernel kept {'something unreadable' if after is None else after} instead of {value}"
+        )
 
 
 def apply(knobs: Knobs, decisions: Sequence[Decision]) -> list[Outcome]:
@@ -152,7 +147,7 @@ def apply(knobs: Knobs, decisions: Sequence[Decision]) -> list[Outcome]:
         else:
             result = knobs.set(knob, value, found)
             found = result.found
-            outcomes.append(Outcome(decision, before, found.get(knob), result.status, result.error))
+            outcomes.append(Outcome(decision, before, result.after, result.status, result.error))
     return outcomes
 
 
@@ -192,47 +187,44 @@ def _verdict(entry: LedgerEntry, found: Mapping[str, Value]) -> tuple[Status, st
     return None
 
 
-def _put_back(knobs: Knobs, due: Sequence[Decision], before: Mapping[str, Value]) -> list[Outcome]:
-    """Write what must be written.
-
-    merge_across_nodes can only change while nothing is merged. When it has to be put back while something is, everything is unmerged
-    first, if memory allows, and `run` gets its value afterwards: the one from before mom, or the one that somebody else chose.
-    """
-    found, hindrance = before, ""
-    unmerge = any(knob_of(decision.control) == MERGE_ACROSS_NODES for decision in due) and before.get("pages_shared") != 0
-    if unmerge and before.get(RUN) != UNMERGED:
-        hindrance = knobs.refusal(RUN, UNMERGED, before)
-        if not hindrance:
-            result = knobs.set(RUN, UNMERGED, before)
-            found, hindrance = result.found, result.error
+def _put_back(knobs: Knobs, due: Sequence[Decision], found: Mapping[str, Value]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for decision in sorted(due, key=_turn):
         knob, value = knob_of(decision.control), whole(decision.value)
         assert value is not None  # noqa: S101  # _verdict has seen to that
-        was = before.get(knob)
-        if knob == MERGE_ACROSS_NODES and hindrance:
-            outcomes.append(Outcome(decision, was, was, Status.FAILED, f"pages are shared, and cannot be unmerged first: {hindrance}"))
-        elif found.get(knob) == value:
-            outcomes.append(Outcome(decision, was, value, Status.APPLIED))
-        elif refusal := knobs.refusal(knob, value, found):
-            outcomes.append(Outcome(decision, was, was, Status.FAILED, refusal))
-        else:
-            result = knobs.set_merge_across_nodes(value, found) if knob == MERGE_ACROSS_NODES and unmerge else knobs.set(knob, value, found)
-            found = result.found
-            outcomes.append(Outcome(decision, was, found.get(knob), result.status, result.error))
-    run_is_due = any(knob_of(decision.control) == RUN for decision in due)
-    run = before.get(RUN)
-    if unmerge and not run_is_due and is_count(run) and found.get(RUN) != run:
-        result = knobs.set(RUN, run, found)
-        if result.status is not Status.APPLIED:
-            outcomes = [_with_run_lost(outcome, run, result.error) for outcome in outcomes]
+        before = found.get(knob)
+        refusal = knobs.refusal(knob, value, found)
+        if refusal:
+            outcomes.append(Outcome(decision, before, before, Status.FAILED, refusal))
+            continue
+        result = _put_merge_across_nodes_back(knobs, value, found) if knob == MERGE_ACROSS_NODES else knobs.set(knob, value, found)
+        found = result.found
+        outcomes.append(Outcome(decision, before, result.after, result.status, result.error))
     return outcomes
 
 
-def _with_run_lost(outcome: Outcome, run: int, error: str) -> Outcome:
-    if knob_of(outcome.decision.control) != MERGE_ACROSS_NODES:
-        return outcome
-    return replace(outcome, status=Status.FAILED, error=f"everything was unmerged for it, and run could not be set to {run} again: {error}")
+def _put_merge_across_nodes_back(knobs: Knobs, value: int, found: Mapping[str, Value]) -> Result:
+    """Write it; when the kernel refuses because pages are shared, unmerge everything first, if memory allows, and let `run` stand again."""
+    result, run = knobs.set(MERGE_ACROSS_NODES, value, found), found.get(RUN)
+    if result.status is Status.APPLIED or not found.get("pages_shared") or not is_count(run):
+        return result
+    hindrance = knobs.refusal(RUN, UNMERGED, found)
+    if hindrance:
+        return replace(result, error=f"{result.error}; {hindrance}")
+    unmerged = knobs.set(RUN, UNMERGED, found)
+    if unmerged.status is not Status.APPLIED:
+        return replace(result, found=unmerged.found, error=f"{result.error}; unmerging failed: {unmerged.error}")
+    for _ in range(_BUSY_TRIES):
+        result = knobs.set(MERGE_ACROSS_NODES, value, unmerged.found)
+        if result.status is Status.APPLIED:
+            break
+        time.sleep(_BUSY_PAUSE)
+    running = knobs.set(RUN, run, result.found)
+    if running.status is not Status.APPLIED:
+        return replace(
+            result, status=Status.FAILED, error=f"all pages were unmerged for it, and run could not be set again: {running.error}"
+        )
+    return replace(result, found=running.found)
 
 
 def _turn(decision: Decision) -> int:

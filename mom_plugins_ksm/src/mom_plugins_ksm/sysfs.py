@@ -12,6 +12,7 @@ from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
 from mom_plugins_ksm.ksmd import Ksmd
 
 FOLDER = "sys/kernel/mm/ksm"
+ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _COUNTS = (
     "run",
@@ -105,6 +106,3 @@ def _explained(error: OSError, path: Path, name: str) -> HypervisorError:
     if error.errno == errno.EINVAL and name == "pages_to_scan":
         return HypervisorError("the kernel refused pages_to_scan: it takes none while an advisor is on", hint=ADVISOR_CURE)
     return HypervisorError(f"the kernel refused to write {path}: {error.strerror}")
-
-
-ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"

@@ -1,0 +1,315 @@
+"""Setting KSM's knobs and putting them back, on a KSM that keeps the kernel's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Decision, Entity, HypervisorError, KsmControl, LedgerEntry, Outcome, PermissionDenied, Scope, Source, Status, Value
+from mom_plugins_ksm import control
+from mom_plugins_ksm.control import Knobs, knob_of
+
+HOST = Entity(Scope.HOST, "host", "host")
+KSM = Source("ksm")
+
+
+class Kernel:
+    """KSM by the rules of mm/ksm.c, as far as its knobs go. Everything that is mergeable is merged at once."""
+
+    def __init__(self, mergeable: int = 0, **files: Value) -> None:
+        self.files: dict[str, Value] = {
+            "run": 0,
+            "pages_to_scan": 100,
+            "sleep_millisecs": 20,
+            "merge_across_nodes": 1,
+            "advisor_mode": "none",
+        }
+        self.files.update(files)
+        self.mergeable = mergeable
+        self.writes: list[tuple[str, int]] = []
+        self.merged = 0
+        self.fault: Exception | None = None
+        self.stubborn: Mapping[str, int] = {}
+        self._merge()
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        return {**self.files, "pages_shared": self.merged // 2, "pages_sharing": self.merged // 2}
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        for name, value in knobs.items():
+            if self.fault is not None:
+                raise self.fault
+            self.writes.append((name, value))
+            if name == "pages_to_scan" and self.files["advisor_mode"] != "none":
+                raise HypervisorError("Invalid argument")
+            if name == "merge_across_nodes" and value != self.files[name] and self.merged:
+                raise HypervisorError("Device or resource busy")
+            self.files[name] = self.stubborn.get(name, value)
+            self._merge()
+
+    def _merge(self) -> None:
+        if self.files["run"] == 2:
+            self.merged = 0
+        elif self.files["run"] == 1:
+            self.merged = self.mergeable
+
+
+def knobs(kernel: KsmControl, available_kib: int | None = None) -> Knobs:
+    return Knobs(kernel, 4096, lambda: available_kib)
+
+
+def decide(kernel: KsmControl, available_kib: int | None = None, **values: Value) -> dict[str, Outcome]:
+    decisions = [Decision(HOST, f"ksm_{knob}", value) for knob, value in values.items()]
+    return {knob_of(outcome.decision.control): outcome for outcome in control.apply(knobs(kernel, available_kib), decisions)}
+
+
+def put_back(kernel: KsmControl, available: int | None = None, /, **before_and_applied: tuple[Value, Value]) -> dict[str, Outcome]:
+    entries = [LedgerEntry(HOST, f"ksm_{knob}", before, applied, "ksm", 0.0) for knob, (before, applied) in before_and_applied.items()]
+    outcomes = control.restore(knobs(kernel, available), entries, KSM)
+    assert len(outcomes) == len(entries)
+    return {knob_of(outcome.decision.control): outcome for outcome in outcomes}
+
+
+def test_the_fake_kernel_is_a_ksm_control() -> None:
+    assert isinstance(Kernel(), KsmControl)
+
+
+def test_a_knob_is_set_and_read_back() -> None:
+    kernel = Kernel()
+    outcome = decide(kernel, pages_to_scan=300)["pages_to_scan"]
+    assert (outcome.before, outcome.after, outcome.status, outcome.error) == (100, 300, Status.APPLIED, "")
+    assert kernel.files["pages_to_scan"] == 300
+
+
+def test_what_stands_already_is_not_written() -> None:
+    kernel = Kernel()
+    outcomes = decide(kernel, run=0, pages_to_scan=100, sleep_millisecs=20, merge_across_nodes=1)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.UNCHANGED}
+    assert kernel.writes == []
+
+
+def test_starting_comes_last_and_stopping_first() -> None:
+    kernel = Kernel()
+    decide(kernel, run=1, pages_to_scan=300, sleep_millisecs=10)
+    assert kernel.writes == [("sleep_millisecs", 10), ("pages_to_scan", 300), ("run", 1)]
+    kernel.writes.clear()
+    decide(kernel, pages_to_scan=64, run=0)
+    assert kernel.writes == [("run", 0), ("pages_to_scan", 64)]
+
+
+def test_what_the_kernel_made_of_it_is_reported_as_failed() -> None:
+    kernel = Kernel()
+    kernel.stubborn = {"pages_to_scan": 200}
+    outcome = decide(kernel, pages_to_scan=300)["pages_to_scan"]
+    assert (outcome.after, outcome.status) == (200, Status.FAILED)
+    assert "kept 200 instead of 300" in outcome.error
+
+
+def test_a_knob_that_this_kernel_has_not_is_refused() -> None:
+    kernel = Kernel()
+    del kernel.files["merge_across_nodes"]
+    outcome = decide(kernel, merge_across_nodes=0)["merge_across_nodes"]
+    assert outcome.status is Status.REFUSED
+    assert "no KSM knob merge_across_nodes" in outcome.error
+    assert kernel.writes == []
+
+
+@pytest.mark.parametrize("nonsense", [-1, 3, 0.5, float("nan"), float("inf"), "1", None, [1]])
+def test_nonsense_is_refused(nonsense: Value) -> None:
+    kernel = Kernel()
+    assert decide(kernel, run=nonsense)["run"].status is Status.REFUSED
+    assert kernel.writes == []
+
+
+def test_the_advisor_keeps_its_pages_and_the_cure_is_named() -> None:
+    kernel = Kernel(advisor_mode="scan-time", pages_to_scan=500)
+    outcomes = decide(kernel, pages_to_scan=300, run=1)
+    assert outcomes["pages_to_scan"].status is Status.REFUSED
+    assert "advisor" in outcomes["pages_to_scan"].error
+    assert "echo none" in outcomes["pages_to_scan"].error
+    assert outcomes["run"].status is Status.APPLIED
+
+
+def test_merging_across_nodes_cannot_change_while_pages_are_shared() -> None:
+    kernel = Kernel(mergeable=100, run=1)
+    outcome = decide(kernel, merge_across_nodes=0)["merge_across_nodes"]
+    assert (outcome.before, outcome.after, outcome.status) == (1, 1, Status.FAILED)
+    assert "busy" in outcome.error
+
+
+def test_unmerging_first_lets_merging_across_nodes_change_in_the_same_cycle() -> None:
+    kernel = Kernel(mergeable=100, run=1)
+    outcomes = decide(kernel, merge_across_nodes=0, run=2)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
+
+
+def test_unmerging_is_refused_when_there_is_no_memory_for_it() -> None:
+    kernel = Kernel(mergeable=2000, run=1)
+    outcome = decide(kernel, available_kib=4000, run=2)["run"]
+    assert outcome.status is Status.REFUSED
+    assert "unmerging 1000 pages takes 3 MiB" in outcome.error
+    assert kernel.merged
+    assert decide(kernel, available_kib=4001, run=2)["run"].status is Status.APPLIED
+
+
+def test_no_permission_is_a_failed_outcome_for_each_decision() -> None:
+    kernel = Kernel()
+    kernel.fault = PermissionDenied("cannot write run: Permission denied", hint="run mom as root")
+    outcomes = decide(kernel, run=1, pages_to_scan=300)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.FAILED}
+    assert "run mom as root" in outcomes["run"].error
+
+
+class Deaf(Kernel):
+    """Cannot be read any more after so many reads."""
+
+    reads = 0
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        if self.reads == 0:
+            raise HypervisorError("not reachable")
+        self.reads -= 1
+        return super().ksm_read()
+
+
+def test_a_ksm_that_cannot_be_read_fails_every_decision_and_entry() -> None:
+    assert decide(Deaf(), run=1)["run"].status is Status.FAILED
+    assert put_back(Deaf(), run=(0, 1))["run"].status is Status.FAILED
+
+
+def test_a_result_that_cannot_be_read_back_is_unknown_and_failed() -> None:
+    kernel = Deaf()
+    kernel.reads = 1
+    outcome = decide(kernel, run=1)["run"]
+    assert (outcome.before, outcome.after, outcome.status) == (0, None, Status.FAILED)
+    assert kernel.files["run"] == 1
+
+
+def test_everything_is_put_back_as_it_was() -> None:
+    kernel = Kernel(run=1, pages_to_scan=400, sleep_millisecs=10)
+    outcomes = put_back(kernel, run=(0, 1), pages_to_scan=(100, 400), sleep_millisecs=(20, 10))
+    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
+    assert (kernel.files["run"], kernel.files["pages_to_scan"], kernel.files["sleep_millisecs"]) == (0, 100, 20)
+    assert outcomes["run"].decision.value == 0
+    assert outcomes["run"].decision.entity == HOST
+    assert (outcomes["run"].before, outcomes["run"].after) == (1, 0)
+
+
+def test_what_stands_as_before_already_is_unchanged() -> None:
+    kernel = Kernel()
+    assert put_back(kernel, run=(0, 1))["run"].status is Status.UNCHANGED
+    assert kernel.writes == []
+
+
+def test_what_somebody_else_has_changed_since_is_left_alone() -> None:
+    kernel = Kernel(run=1, pages_to_scan=777)
+    outcomes = put_back(kernel, run=(0, 1), pages_to_scan=(100, 400))
+    assert (outcomes["pages_to_scan"].status, outcomes["pages_to_scan"].after) == (Status.LEFT_ALONE, 777)
+    assert "777" in outcomes["pages_to_scan"].error
+    assert outcomes["run"].status is Status.APPLIED
+    assert kernel.files["pages_to_scan"] == 777
+
+
+def test_a_knob_that_is_gone_ends_its_entry() -> None:
+    kernel = Kernel()
+    del kernel.files["merge_across_nodes"]
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.GONE
+
+
+def test_an_advisor_that_was_switched_on_since_keeps_its_pages() -> None:
+    kernel = Kernel(advisor_mode="scan-time", pages_to_scan=400)
+    outcome = put_back(kernel, pages_to_scan=(100, 400))["pages_to_scan"]
+    assert outcome.status is Status.LEFT_ALONE
+    assert "advisor" in outcome.error
+
+
+def test_a_ledger_entry_that_says_nothing_fails() -> None:
+    assert put_back(Kernel(), run=(None, 1))["run"].status is Status.FAILED
+
+
+def test_a_value_outside_the_controls_bounds_is_put_back_all_the_same() -> None:
+    kernel = Kernel(pages_to_scan=400)
+    assert put_back(kernel, pages_to_scan=(0, 400))["pages_to_scan"].status is Status.APPLIED
+    assert kernel.files["pages_to_scan"] == 0
+
+
+def test_merging_across_nodes_is_put_back_by_unmerging_first() -> None:
+    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0, pages_to_scan=400)
+    outcomes = put_back(kernel, run=(0, 1), merge_across_nodes=(1, 0), pages_to_scan=(100, 400))
+    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
+    assert kernel.files["merge_across_nodes"] == 1
+    assert kernel.files["run"] == 0
+
+
+def test_a_ksm_that_ran_before_mom_runs_again_after_unmerging() -> None:
+    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0)
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
+    assert kernel.files["run"] == 1
+    assert kernel.merged == 100
+
+
+def test_a_run_that_somebody_else_chose_stands_after_unmerging() -> None:
+    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0)
+    outcomes = put_back(kernel, run=(2, 0), merge_across_nodes=(1, 0))
+    assert outcomes["run"].status is Status.LEFT_ALONE
+    assert outcomes["merge_across_nodes"].status is Status.APPLIED
+    assert kernel.files["run"] == 1
+
+
+def test_without_memory_to_unmerge_the_rest_is_put_back_and_merging_across_nodes_waits() -> None:
+    kernel = Kernel(mergeable=2000, run=1, merge_across_nodes=0, pages_to_scan=400)
+    outcomes = put_back(kernel, 100, run=(0, 1), merge_across_nodes=(1, 0), pages_to_scan=(100, 400))
+    assert outcomes["merge_across_nodes"].status is Status.FAILED
+    assert "unmerging 1000 pages" in outcomes["merge_across_nodes"].error
+    assert outcomes["run"].status is outcomes["pages_to_scan"].status is Status.APPLIED
+
+
+class Sticky(Kernel):
+    """Holds on to some shared pages for a while after everything was unmerged, as the kernel may."""
+
+    refusals = 2
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        if "merge_across_nodes" in knobs and self.refusals:
+            self.refusals -= 1
+            raise HypervisorError("Device or resource busy")
+        super().ksm_write(knobs)
+
+
+def test_shared_pages_that_take_a_moment_to_go_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_ksm.control._BUSY_PAUSE", 0.0)
+    kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
+    kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.refusals = 1000
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.FAILED
+    assert kernel.files["run"] == 1
+
+
+knob_values = {
+    "run": st.integers(0, 2),
+    "pages_to_scan": st.integers(1, 1_000_000),
+    "sleep_millisecs": st.integers(1, 60_000),
+    "merge_across_nodes": st.integers(0, 1),
+}
+settings_of_all = st.fixed_dictionaries(knob_values)
+changes = st.fixed_dictionaries({}, optional=knob_values)
+
+
+@given(settings_of_all, st.integers(0, 1000), st.lists(changes, max_size=5))
+def test_whatever_mom_did_putting_back_leaves_everything_as_it_was(
+    first: dict[str, int], mergeable: int, cycles: list[dict[str, int]]
+) -> None:
+    kernel = Kernel(mergeable=mergeable, **first)
+    before = dict(kernel.files)
+    ledger: dict[str, tuple[Value, Value]] = {}
+    for values in cycles:
+        for knob, outcome in decide(kernel, **values).items():
+            if outcome.status is Status.APPLIED:
+                ledger[knob] = (ledger.get(knob, (before[knob],))[0], outcome.after)
+    outcomes = put_back(kernel, None, **ledger)
+    assert {outcome.status for outcome in outcomes.values()} <= {Status.APPLIED, Status.UNCHANGED}
+    assert kernel.files == before

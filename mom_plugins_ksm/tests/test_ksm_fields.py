@@ -1,0 +1,164 @@
+"""What KSM's files and ksmd's /proc entry mean, and everything that they must not be taken for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Value
+from mom_plugins_ksm.fields import FIELDS, ksm_fields, shareable_kib
+from mom_plugins_ksm.ksmd import CpuUsage, Ksmd, parse_stat
+
+FILES: dict[str, Value] = {
+    "run": 1,
+    "pages_to_scan": 100,
+    "sleep_millisecs": 20,
+    "merge_across_nodes": 1,
+    "pages_shared": 10,
+    "pages_sharing": 20,
+    "pages_unshared": 30,
+    "pages_volatile": 40,
+    "full_scans": 5,
+    "general_profit": -4096,
+    "advisor_mode": "none",
+}
+KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
+numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5))
+
+
+def test_every_file_becomes_its_field() -> None:
+    assert ksm_fields(FILES, page_size=4096) == {
+        "ksm_run": 1,
+        "ksm_pages_to_scan": 100,
+        "ksm_sleep_millisecs": 20,
+        "ksm_merge_across_nodes": 1,
+        "ksm_pages_shared": 10,
+        "ksm_pages_sharing": 20,
+        "ksm_pages_unshared": 30,
+        "ksm_pages_volatile": 40,
+        "ksm_full_scans": 5,
+        "ksm_general_profit": -4096,
+        "ksm_advisor_mode": "none",
+        "ksm_shareable": 400,
+    }
+
+
+def test_what_an_older_kernel_does_not_tell_is_absent() -> None:
+    older = {name: value for name, value in FILES.items() if name not in {"general_profit", "advisor_mode", "merge_across_nodes"}}
+    assert not {"ksm_general_profit", "ksm_advisor_mode", "ksm_merge_across_nodes"} & ksm_fields(older, 4096).keys()
+
+
+@pytest.mark.parametrize("bad", [-1, "5", 1.5, True, None])
+def test_what_is_no_count_is_unknown(bad: Value) -> None:
+    fields = ksm_fields({**FILES, "pages_shared": bad}, 4096)
+    assert "ksm_pages_shared" not in fields
+    assert "ksm_shareable" not in fields
+    assert fields["ksm_pages_sharing"] == 20
+
+
+def test_shareable_memory_counts_larger_pages_as_such() -> None:
+    assert shareable_kib(FILES, page_size=65536) == 6400
+
+
+def test_nothing_seen_is_only_nothing_after_ksmd_has_looked_at_everything() -> None:
+    empty: dict[str, Value] = {"pages_shared": 0, "pages_sharing": 0, "pages_unshared": 0, "pages_volatile": 0}
+    assert shareable_kib({**empty, "run": 1, "full_scans": 1}, 4096) == 0
+    assert shareable_kib({**empty, "run": 1, "full_scans": 0}, 4096) is None
+    assert shareable_kib({**empty, "run": 0, "full_scans": 9}, 4096) is None
+    assert shareable_kib({**empty, "run": 2, "full_scans": 9}, 4096) is None
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FILES)), numbers))
+def test_any_values_give_only_declared_fields_of_their_kind(files: dict[str, Value]) -> None:
+    fields = ksm_fields(files, 4096)
+    assert fields.keys() <= {spec.name for spec in FIELDS}
+    for name, value in fields.items():
+        if name == "ksm_advisor_mode":
+            assert isinstance(value, str)
+        else:
+            assert isinstance(value, int)
+            assert value >= 0 or name == "ksm_general_profit"
+
+
+def test_ksmd_is_told_by_name_and_by_being_a_kernel_thread() -> None:
+    assert parse_stat(KSMD) == ("ksmd", True, 100)
+    assert parse_stat(KSMD.replace("2097216", "4194560")) == ("ksmd", False, 100)
+    assert parse_stat(KSMD.replace("(ksmd)", "(a) b (ksmd)")) == ("a) b (ksmd", True, 100)
+
+
+@pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
+def test_a_malformed_stat_is_no_process(bad: str) -> None:
+    assert parse_stat(bad) is None
+
+
+@given(st.text(max_size=200))
+def test_any_text_as_stat_is_harmless(text: str) -> None:
+    parsed = parse_stat(text)
+    assert parsed is None or parsed[2] >= 0
+
+
+def process(root: Path, pid: int, stat: str) -> Path:
+    folder = root / "proc" / str(pid)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stat").write_text(stat)
+    return folder / "stat"
+
+
+def test_ksmd_is_found_among_others_and_its_time_is_in_seconds(tmp_path: Path) -> None:
+    process(tmp_path, 2, KSMD.replace("ksmd", "kthreadd"))
+    process(tmp_path, 30, KSMD.replace("2097216", "4194560").replace(" 25 75 ", " 9 9 "))  # a program that only calls itself so
+    process(tmp_path, 37, KSMD)
+    (tmp_path / "proc/self").mkdir()
+    assert Ksmd(tmp_path).cpu_seconds() == 100 / os.sysconf("SC_CLK_TCK")
+
+
+def test_ksmd_is_looked_for_once_and_again_when_it_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[int] = []
+    search = Ksmd._search
+
+    def counted(self: Ksmd) -> tuple[Path, int] | tuple[None, None]:
+        searches.append(1)
+        return search(self)
+
+    monkeypatch.setattr(Ksmd, "_search", counted)
+    stat = process(tmp_path, 37, KSMD)
+    ksmd = Ksmd(tmp_path)
+    assert ksmd.cpu_seconds() is not None
+    assert ksmd.cpu_seconds() is not None
+    assert len(searches) == 1
+    stat.write_text(KSMD.replace("ksmd", "other"))
+    process(tmp_path, 99, KSMD.replace(" 25 75 ", " 0 0 "))
+    assert ksmd.cpu_seconds() == 0.0
+    assert len(searches) == 2
+
+
+def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    ksmd = Ksmd(tmp_path)
+    assert ksmd.cpu_seconds() is None
+    process(tmp_path, 37, KSMD)
+    assert ksmd.cpu_seconds() is None
+    now[0] += 61
+    assert ksmd.cpu_seconds() == 1.0
+
+
+def test_cpu_usage_is_percent_of_one_cpu_between_two_samples() -> None:
+    usage = CpuUsage()
+    assert usage.percent(10.0, now=100.0) is None
+    assert usage.percent(12.5, now=105.0) == 50.0
+    assert usage.percent(12.5, now=110.0) == 0.0
+
+
+def test_cpu_usage_is_unknown_after_a_gap_a_restart_or_no_time() -> None:
+    usage = CpuUsage()
+    usage.percent(10.0, now=0.0)
+    assert usage.percent(None, now=5.0) is None
+    assert usage.percent(11.0, now=10.0) is None
+    assert usage.percent(5.0, now=15.0) is None
+    assert usage.percent(6.0, now=15.0) is None
+    assert usage.percent(7.0, now=20.0) == pytest.approx(20.0)

@@ -1,0 +1,246 @@
+"""The plugin on a folder that looks like /sys and /proc, and with a hypervisor that has a KSM of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from mom_core import (
+    Decision,
+    Declarations,
+    Entity,
+    FieldSpec,
+    Guest,
+    LedgerEntry,
+    PermissionDenied,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Status,
+    Unit,
+    Value,
+)
+from mom_core.testing import snapshot
+from mom_plugins_ksm import KsmPlugin
+from mom_plugins_ksm.sysfs import SysfsKsm
+
+HOST = Entity(Scope.HOST, "host", "host")
+KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 0\n"
+FILES = {
+    "run": "1",
+    "pages_to_scan": "100",
+    "sleep_millisecs": "20",
+    "merge_across_nodes": "1",
+    "pages_shared": "10",
+    "pages_sharing": "20",
+    "pages_unshared": "30",
+    "pages_volatile": "40",
+    "full_scans": "5",
+    "general_profit": "-4096",
+    "advisor_mode": "[none] scan-time",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    ksm = tmp_path / "sys/kernel/mm/ksm"
+    ksm.mkdir(parents=True)
+    for name, text in FILES.items():
+        (ksm / name).write_text(text + "\n")
+    (tmp_path / "proc/37").mkdir(parents=True)
+    (tmp_path / "proc/37/stat").write_text(KSMD)
+    (tmp_path / "proc/37/comm").write_text("ksmd\n")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    return root / "sys/kernel/mm/ksm"
+
+
+def plugin(root: Path, declarations: Declarations | None = None) -> KsmPlugin:
+    return KsmPlugin(KsmPlugin.Settings(), PluginContext(name="ksm", root=root, declarations=declarations or Declarations()))
+
+
+class OwnKsm:
+    """A hypervisor with a KSM of its own."""
+
+    uri = "sim:///test"
+
+    def __init__(self) -> None:
+        self.files: dict[str, Value] = {"run": 0, "pages_to_scan": 100, "ksmd_cpu_seconds": 1.0}
+
+    def guests(self) -> Sequence[Guest]:
+        return ()
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        return dict(self.files)
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        self.files.update(knobs)
+
+
+def test_the_fields_come_from_the_kernel(root: Path) -> None:
+    fields = plugin(root).mom_collect_host(None)
+    assert fields["ksm_run"] == 1
+    assert fields["ksm_general_profit"] == -4096
+    assert fields["ksm_advisor_mode"] == "none"
+    assert fields["ksm_shareable"] == 100 * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert fields["ksmd_cpu_usage"] is None
+
+
+def test_every_collected_field_and_control_is_declared(root: Path) -> None:
+    ksm = plugin(root)
+    declared = {spec.name for spec in ksm.mom_fields()}
+    assert set(ksm.mom_collect_host(None)) <= declared
+    assert {spec.field for spec in ksm.mom_controls()} <= declared
+
+
+def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    ksm = plugin(root)
+    ksm.mom_collect_host(None)
+    now[0] += 10
+    ticks = 75 + os.sysconf("SC_CLK_TCK")
+    (root / "proc/37/stat").write_text(KSMD.replace(" 75 ", f" {ticks} "))
+    assert ksm.mom_collect_host(None)["ksmd_cpu_usage"] == pytest.approx(10.0)
+
+
+def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path) -> None:
+    ksm, own = plugin(root), OwnKsm()
+    assert ksm.mom_collect_host(own)["ksm_run"] == 0
+    (outcome,) = ksm.mom_control(own, [Decision(HOST, "ksm_run", 1)])
+    assert (outcome.before, outcome.after, outcome.status) == (0, 1, Status.APPLIED)
+    (outcome,) = ksm.mom_restore(own, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
+    assert outcome.status is Status.APPLIED
+    assert own.files["run"] == 0
+    assert (folder / "run").read_text() == "1\n"
+    assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
+
+
+def test_the_kernels_knobs_are_written_and_put_back(root: Path, folder: Path) -> None:
+    ksm = plugin(root)
+    outcomes = ksm.mom_control(None, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
+    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
+    assert (folder / "pages_to_scan").read_text() == "64"
+    entries = [LedgerEntry(HOST, "ksm_run", 1, 0, "ksm", 0.0), LedgerEntry(HOST, "ksm_pages_to_scan", 100, 64, "ksm", 0.0)]
+    assert [outcome.status for outcome in ksm.mom_restore(None, entries)] == [Status.APPLIED, Status.APPLIED]
+    assert (folder / "run").read_text() == "1"
+
+
+def test_a_knob_that_this_kernel_has_not_is_not_made_up(root: Path, folder: Path) -> None:
+    (folder / "merge_across_nodes").unlink()
+    (outcome,) = plugin(root).mom_control(None, [Decision(HOST, "ksm_merge_across_nodes", 0)])
+    assert outcome.status is Status.REFUSED
+    assert not (folder / "merge_across_nodes").exists()
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "-1\n", "1 2\n", "9" * 30, "\x00\xff"])
+def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: str) -> None:
+    (folder / "pages_sharing").write_text(text)
+    fields = plugin(root).mom_collect_host(None)
+    assert "ksm_pages_sharing" not in fields
+    assert "ksm_shareable" not in fields
+    assert fields["ksm_pages_shared"] == 10
+
+
+def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> None:
+    ksm = plugin(tmp_path)
+    assert {name: value for name, value in ksm.mom_collect_host(None).items() if value is not None} == {}
+    (outcome,) = ksm.mom_control(None, [Decision(HOST, "ksm_run", 1)])
+    assert outcome.status is Status.REFUSED
+    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
+    assert outcome.status is Status.GONE
+    (finding,) = ksm.mom_doctor(None)
+    assert finding.severity is Severity.ERROR
+    assert "CONFIG_KSM" in finding.cure
+
+
+def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
+    ksm = plugin(tmp_path)
+    ksm.mom_collect_host(None)
+    (problem,) = ksm.mom_evaluate(snapshot())
+    assert isinstance(problem, Problem)
+    assert problem.severity is Severity.WARNING
+    assert "merges no pages" in problem.message
+    assert problem.hint
+
+
+def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:
+    ksm = plugin(root)
+    ksm.mom_collect_host(None)
+    assert tuple(ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))) == ()
+    ksm.mom_collect_host(OwnKsm())
+    assert tuple(ksm.mom_evaluate(snapshot())) == ()
+
+
+def read_only(path: Path, flags: int, *rest: int) -> int:
+    raise OSError(30, "Read-only file system")
+
+
+def test_a_read_only_sys_is_a_failed_outcome_with_the_cure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ksm = SysfsKsm(root)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", read_only)
+        with pytest.raises(PermissionDenied, match=r"Read-only.*read-write"):
+            ksm.ksm_write({"run": 0})
+
+
+def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ksm = plugin(root)
+    ksm.mom_collect_host(None)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert any(f.severity is Severity.ERROR and "not writable" in f.message and "root" in f.cure for f in ksm.mom_doctor(None))
+    (problem,) = ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))
+    assert isinstance(problem, Problem)
+    assert "not writable" in problem.message
+
+
+def test_the_doctor_finds_nothing_wrong_where_nothing_is(root: Path) -> None:
+    assert {finding.severity for finding in plugin(root).mom_doctor(None)} == {Severity.OK}
+
+
+def test_the_doctor_names_the_advisor_and_how_to_switch_it_off(root: Path, folder: Path) -> None:
+    (folder / "advisor_mode").write_text("none [scan-time]\n")
+    ksm = plugin(root)
+    assert ksm.mom_collect_host(None)["ksm_advisor_mode"] == "scan-time"
+    (finding,) = (f for f in ksm.mom_doctor(None) if f.severity is Severity.WARNING)
+    assert "scan-time" in finding.message
+    assert "echo none > /sys/kernel/mm/ksm/advisor_mode" in finding.cure
+
+
+def test_the_doctor_finds_ksmtuned(root: Path) -> None:
+    (root / "proc/812").mkdir()
+    (root / "proc/812/comm").write_text("ksmtuned\n")
+    (root / "proc/813").mkdir()  # a process that has just ended
+    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.severity is Severity.ERROR)
+    assert "812" in finding.message
+    assert "systemctl disable --now ksmtuned" in finding.cure
+
+
+def test_the_doctor_says_when_ksmd_is_out_of_sight(root: Path) -> None:
+    (root / "proc/37/stat").unlink()
+    assert [f.subject for f in plugin(root).mom_doctor(None) if f.severity is Severity.WARNING] == ["KSM cost"]
+
+
+def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) -> None:
+    spec = FieldSpec("mem_available", Unit.KIB, Scope.HOST, "")
+    (finding,) = (f for f in plugin(root, Declarations({(Scope.HOST, spec.name): spec})).mom_doctor(None) if f.severity is Severity.ERROR)
+    assert "mem_really_available" in finding.message
+    assert "host" in finding.cure
+
+
+def test_it_is_suggested_where_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:
+    assert KsmPlugin.suggest(root) is not None
+    assert KsmPlugin.suggest(tmp_path / "elsewhere") is None
+
+
+def test_the_default_policy_is_part_of_the_package(root: Path) -> None:
+    policies = plugin(root).mom_policies()
+    assert list(policies) == ["40_ksm"]
+    assert "ksm_run" in policies["40_ksm"]

@@ -1,0 +1,185 @@
+"""The real /sys/kernel/mm/ksm and the real ksmd: saved before each test and put back after it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
+from mom_plugins_ksm import KsmPlugin
+
+KSM = Path("/sys/kernel/mm/ksm")
+HOST = Entity(Scope.HOST, "host", "host")
+PAGES = 2048  # 8 MiB in each of two processes: merged in a second or two
+PATIENCE = 60.0  # s; other mergeable memory of this host is scanned as well
+
+pytestmark = pytest.mark.real
+
+CHILD = """
+import mmap, sys
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, {pages} * page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_MERGEABLE)
+for number in range({pages}):
+    memory[number * page:(number + 1) * page] = b"mom ksm %08d" % number * (page // 16)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def ksm() -> Iterator[KsmPlugin]:
+    """The plugin on the real kernel. Whatever a test does, all that it may have changed is put back."""
+    if not os.access(KSM / "run", os.W_OK):
+        if os.environ.get("MOM_REQUIRE_REAL") == "1":
+            pytest.fail(f"{KSM / 'run'} is not writable here")
+        pytest.skip(f"{KSM / 'run'} is not writable here")
+    was = {
+        name: (KSM / name).read_text()
+        for name in ("run", "merge_across_nodes", "sleep_millisecs", "pages_to_scan")
+        if (KSM / name).exists()
+    }
+    advisor = KSM / "advisor_mode"
+    mode = advisor.read_text().partition("[")[2].partition("]")[0] if advisor.exists() else ""
+    if mode != "none" and mode:
+        pytest.skip("the kernel's advisor is on, and these tests would need it off")
+    yield KsmPlugin(KsmPlugin.Settings(), PluginContext(name="ksm"))
+    if mode:
+        advisor.write_text(mode)
+    if "merge_across_nodes" in was and (KSM / "merge_across_nodes").read_text() != was["merge_across_nodes"]:
+        (KSM / "run").write_text("2")
+        (KSM / "merge_across_nodes").write_text(was["merge_across_nodes"])
+    for name in ("sleep_millisecs", "pages_to_scan", "run"):
+        (KSM / name).write_text(was[name])
+
+
+@pytest.fixture
+def equal_pages() -> Iterator[None]:
+    """Two processes with the same `PAGES` pages, offered for merging."""
+    children = [
+        subprocess.Popen([sys.executable, "-c", CHILD.format(pages=PAGES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for child in children:
+        with suppress(OSError):  # should memory run out meanwhile, these go first
+            Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    yield
+    for child in children:
+        child.communicate()
+
+
+def decide(ksm: KsmPlugin, **values: Value) -> dict[str, Outcome]:
+    outcomes = ksm.mom_control(None, [Decision(HOST, control, value) for control, value in values.items()])
+    return {outcome.decision.control: outcome for outcome in outcomes}
+
+
+def number(name: str) -> int:
+    return int((KSM / name).read_text())
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def merge_anew(ksm: KsmPlugin, **knobs: Value) -> dict[str, Outcome]:
+    """Merge, from nothing merged, until the equal pages are. What ended processes had shared is counted until ksmd notices."""
+    decide(ksm, ksm_run=2)
+    wait_until(lambda: number("pages_shared") == 0, "pages stay shared though everything was unmerged")
+    outcomes = decide(ksm, ksm_run=1, **knobs)
+    wait_until(lambda: number("pages_sharing") >= PAGES * 9 // 10, "pages_sharing did not rise")
+    return outcomes
+
+
+def test_the_real_kernel_tells_all_fields_that_every_kernel_has(ksm: KsmPlugin) -> None:
+    fields = ksm.mom_collect_host(None)
+    for name in (
+        "run",
+        "pages_to_scan",
+        "sleep_millisecs",
+        "pages_shared",
+        "pages_sharing",
+        "pages_unshared",
+        "pages_volatile",
+        "full_scans",
+    ):
+        assert fields[f"ksm_{name}"] == number(name), name
+    assert fields.keys() <= {spec.name for spec in ksm.mom_fields()}
+    assert next(iter(ksm.mom_doctor(None))).severity is Severity.OK
+
+
+def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlugin, equal_pages: None) -> None:
+    was = {f"ksm_{name}": number(name) for name in ("run", "pages_to_scan", "sleep_millisecs")}
+    wanted: dict[str, Value] = {"ksm_run": 1, "ksm_pages_to_scan": 4321, "ksm_sleep_millisecs": 7}
+    ksm.mom_collect_host(None)
+    outcomes = merge_anew(ksm, ksm_pages_to_scan=4321, ksm_sleep_millisecs=7)
+    assert {name: outcome.after for name, outcome in outcomes.items()} == wanted
+    assert outcomes["ksm_pages_to_scan"].status is Status.APPLIED
+    fields = ksm.mom_collect_host(None)
+    shareable, usage = fields["ksm_shareable"], fields.get("ksmd_cpu_usage")
+    assert isinstance(shareable, int)
+    assert shareable >= PAGES * mmap.PAGESIZE // 1024
+    assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is out of sight in a container
+    entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
+    assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in ksm.mom_restore(None, entries))
+    assert {name: number(name.removeprefix("ksm_")) for name in was} == was
+
+
+def test_the_real_kernel_lets_nobody_merge_across_nodes_while_pages_are_shared(ksm: KsmPlugin, equal_pages: None) -> None:
+    if not (KSM / "merge_across_nodes").exists():
+        pytest.skip("this kernel has no NUMA")
+    was = number("merge_across_nodes")
+    merge_anew(ksm, ksm_pages_to_scan=5000, ksm_sleep_millisecs=5)
+    outcome = decide(ksm, ksm_merge_across_nodes=1 - was)["ksm_merge_across_nodes"]
+    assert (outcome.before, outcome.after, outcome.status) == (was, was, Status.FAILED)
+    assert "ksm_run to 2" in outcome.error
+
+
+def test_merging_across_nodes_is_put_back_on_the_real_kernel_though_pages_are_shared(ksm: KsmPlugin, equal_pages: None) -> None:
+    if not (KSM / "merge_across_nodes").exists():
+        pytest.skip("this kernel has no NUMA")
+    was, run = number("merge_across_nodes"), number("run")
+    decide(ksm, ksm_run=2)
+    wait_until(lambda: decide(ksm, ksm_merge_across_nodes=1 - was)["ksm_merge_across_nodes"].after == 1 - was, "it could not be changed")
+    merge_anew(ksm, ksm_pages_to_scan=5000, ksm_sleep_millisecs=5)
+    entries = [LedgerEntry(HOST, "ksm_run", run, 1, "ksm", 0.0), LedgerEntry(HOST, "ksm_merge_across_nodes", was, 1 - was, "ksm", 0.0)]
+    outcomes = ksm.mom_restore(None, entries)
+    assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in outcomes), outcomes
+    assert (number("merge_across_nodes"), number("run")) == (was, run)
+
+
+def test_the_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
+    if not (KSM / "advisor_mode").exists():
+        pytest.skip("this kernel has no advisor")
+    pages = number("pages_to_scan")
+    decide(ksm, ksm_pages_to_scan=pages + 1)
+    (KSM / "advisor_mode").write_text("scan-time")
+    its_own = number("pages_to_scan")
+    assert ksm.mom_collect_host(None)["ksm_advisor_mode"] == "scan-time"
+    outcome = decide(ksm, ksm_pages_to_scan=its_own + 1)["ksm_pages_to_scan"]
+    assert outcome.status is Status.REFUSED
+    assert "echo none" in outcome.error
+    assert any(finding.subject == "KSM advisor" for finding in ksm.mom_doctor(None))
+    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_pages_to_scan", its_own + 2, pages + 1, "ksm", 0.0)])
+    assert outcome.status is Status.LEFT_ALONE
+    assert number("pages_to_scan") == its_own
+
+
+def test_the_real_kernels_no_is_a_failed_outcome(ksm: KsmPlugin) -> None:
+    too_many = 2**32  # pages_to_scan is an unsigned int
+    pages = number("pages_to_scan")
+    decide(ksm, ksm_pages_to_scan=pages + 1)
+    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_pages_to_scan", too_many, pages + 1, "ksm", 0.0)])
+    assert (outcome.after, outcome.status) == (pages + 1, Status.FAILED)
