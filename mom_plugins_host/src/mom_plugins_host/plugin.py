@@ -6,12 +6,25 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mom_core import FieldSpec, Finding, PluginContext, PluginSettings, Severity, Suggestion, Value, hookimpl
+from mom_core import (
+    Decision,
+    FieldSpec,
+    Finding,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    Suggestion,
+    Value,
+    hookimpl,
+)
 from mom_plugins_host import clock, load, memory, pressure, swap
+from mom_plugins_host.findings import memory_finding, pressure_finding, swap_finding
 from mom_plugins_host.reading import read_text
 
 _MEMINFO = "proc/meminfo"
-_PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 
 
 class HostPlugin:
@@ -23,7 +36,7 @@ class HostPlugin:
         """There is nothing to set."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._root = context.root
+        self._name = context.name
         self._meminfo = context.root / _MEMINFO
         self._vmstat = context.root / "proc/vmstat"
         self._loadavg = context.root / "proc/loadavg"
@@ -64,30 +77,17 @@ class HostPlugin:
         return fields
 
     @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Decides nothing, but says each cycle what policies have to do without."""
+        findings = (memory_finding(snapshot.host.fields), pressure_finding(snapshot.host.fields))
+        return [
+            Problem(Source(self._name), finding.message, severity=Severity.WARNING, hint=finding.cure)
+            for finding in findings
+            if finding.severity is not Severity.OK
+        ]
+
+    @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether memory, pressure and swap can be read."""
-        return (self._memory_finding(), self._pressure_finding(), self._swap_finding())
-
-    def _memory_finding(self) -> Finding:
-        fields = memory.memory_fields(memory.parse_meminfo(read_text(self._meminfo) or ""))
-        missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if name not in fields]
-        if not missing:
-            return Finding(Severity.OK, "host memory", f"{self._meminfo} tells what is needed")
-        cure = f"see that {self._meminfo.parent} is mounted and readable" if len(missing) > 1 else "use Linux 3.14 or newer"
-        return Finding(Severity.ERROR, "host memory", f"{self._meminfo} does not tell {', '.join(missing)}: policies decide nothing", cure)
-
-    def _pressure_finding(self) -> Finding:
-        missing = [resource for resource, path in self._pressure if not pressure.pressure_fields(resource, read_text(path) or "")]
-        if not missing:
-            return Finding(Severity.OK, "host pressure (PSI)", "the kernel tells how long tasks wait for memory, CPU and I/O")
-        message = f"no pressure of {', '.join(missing)}: policies cannot see how much the host suffers, only how much memory is free"
-        return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
-
-    def _swap_finding(self) -> Finding:
-        total = swap.swap_space_fields(memory.parse_meminfo(read_text(self._meminfo) or "")).get("swap_total")
-        if total == 0:
-            message = "the host has no swap: when memory runs out faster than guests give it back, the kernel kills processes"
-            return Finding(Severity.WARNING, "host swap", message, "add some swap as a safety net, or keep more memory free")
-        if total is None:
-            return Finding(Severity.WARNING, "host swap", f"{self._meminfo} does not tell how much swap there is")
-        return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")
+        fields = self.mom_collect_host()
+        return [memory_finding(fields), pressure_finding(fields), swap_finding(fields)]
