@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plugin(root: Path) -> HostPlugin:
-    return HostPlugin(HostPlugin.Settings(), PluginContext(root=root))
+def plugin(root: Path, clock: Callable[[], float] = time.monotonic) -> HostPlugin:
+    return HostPlugin(HostPlugin.Settings(), PluginContext(root=root, monotonic=clock))
 
 
 def test_everything_comes_from_the_root_that_the_context_names(root: Path) -> None:
@@ -72,10 +73,9 @@ def test_swap_activity_starts_with_the_second_sample(root: Path) -> None:
 
 
 def test_a_wall_clock_that_jumps_changes_no_rate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = plugin(root)
     moments = iter([100.0, 110.0])
+    host = plugin(root, clock=lambda: next(moments))
     walls = iter([5_000 * 10**9, 1_400 * 10**9])
-    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
     monkeypatch.setattr(time, "time_ns", lambda: next(walls))
     host.mom_collect_host()
     (root / "proc/vmstat").write_text("pswpin 15\npswpout 20\n")

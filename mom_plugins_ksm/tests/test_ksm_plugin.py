@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,9 @@ def folder(root: Path) -> Path:
     return root / "sys/kernel/mm/ksm"
 
 
-def plugin(root: Path, declarations: Declarations | None = None) -> KsmPlugin:
-    return KsmPlugin(KsmPlugin.Settings(), PluginContext(name="ksm", root=root, declarations=declarations or Declarations()))
+def plugin(root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic) -> KsmPlugin:
+    context = PluginContext(name="ksm", root=root, declarations=declarations or Declarations(), monotonic=clock)
+    return KsmPlugin(KsmPlugin.Settings(), context)
 
 
 class OwnKsm:
@@ -100,12 +102,10 @@ def test_every_collected_field_and_control_is_declared(root: Path) -> None:
     assert {spec.field for spec in ksm.mom_controls()} <= declared
 
 
-def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    ksm = plugin(root)
+def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path) -> None:
+    moments = iter([100.0, 110.0])
+    ksm = plugin(root, clock=lambda: next(moments))
     ksm.mom_collect_host(None)
-    now[0] += 10
     ticks = 75 + os.sysconf("SC_CLK_TCK")
     (root / "proc/37/stat").write_text(KSMD.replace(" 75 ", f" {ticks} "))
     assert ksm.mom_collect_host(None)["ksmd_cpu_usage"] == pytest.approx(10.0)

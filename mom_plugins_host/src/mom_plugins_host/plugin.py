@@ -36,7 +36,7 @@ class HostPlugin:
         """There is nothing to set."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
-        self._name = context.name
+        self._context = context
         self._meminfo = context.root / _MEMINFO
         self._vmstat = context.root / "proc/vmstat"
         self._loadavg = context.root / "proc/loadavg"
@@ -65,7 +65,7 @@ class HostPlugin:
             fields.update(memory.memory_fields(meminfo))
             fields.update(swap.swap_space_fields(meminfo))
         if (text := read_text(self._vmstat)) is not None:
-            fields.update(self._swap_activity.fields(swap.parse_swap_counters(text), time.monotonic()))
+            fields.update(self._swap_activity.fields(swap.parse_swap_counters(text), self._context.monotonic()))
         if (text := read_text(self._loadavg)) is not None:
             fields.update(load.load_fields(text))
         if (text := read_text(self._cpus)) is not None:
@@ -81,7 +81,7 @@ class HostPlugin:
         """Decides nothing, but says each cycle what policies have to do without."""
         findings = (memory_finding(snapshot.host.fields), pressure_finding(snapshot.host.fields))
         return [
-            Problem(Source(self._name), finding.message, severity=Severity.WARNING, hint=finding.cure)
+            Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
             for finding in findings
             if finding.severity is not Severity.OK
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -81,7 +80,7 @@ class KsmPlugin:
         self._on_sysfs = ksm is self._sysfs
         found = ksm.ksm_read()
         collected = ksm_fields(found, self._page_size)
-        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), time.monotonic())
+        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), self._context.monotonic())
         return collected
 
     @hookimpl
