@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mom_core.plugins import discovery
+
 PLUGIN = '''
 from mom_core import PluginSettings, GuestSettings, hookimpl
 
@@ -68,3 +70,11 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     yield made
     for module in made.modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """A shelf with nothing installed behind it, so that a test does not depend on this machine."""
+    real = discovery.distributions
+    monkeypatch.setattr(discovery, "distributions", lambda: [d for d in real() if Path(str(d.locate_file(""))) == shelf.folder])
+    return shelf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -167,7 +166,7 @@ def test_the_configuration_knows_where_each_setting_stands(acme, config):
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path):
-    with pytest.raises(ConfigError, match="no such file.*mom config init"):
+    with pytest.raises(ConfigError, match=r"no such file.*mom config init"):
         load_config(tmp_path / "mom.yaml")
 
 
@@ -403,7 +402,7 @@ def test_what_is_wrong_has_its_place_and_a_cure(acme, problems, line, told):
 )
 def test_a_plugins_settings_are_checked_like_moms_own(acme, problems, setting, told):
     (problem,) = problems(f"plugins:\n  acme:\n    {setting}\n")
-    name, _, value = setting.partition(": ")
+    name = setting.partition(": ")[0]
     assert problem == f"3:{5 + len(name) + 2}: plugins.acme.{name}: {told}"
 
 
@@ -582,51 +581,11 @@ def test_a_pattern_cannot_be_made_to_take_for_ever(acme):
 
 # --- anything ------------------------------------------------------------------------------------------------------------------
 
-PIECES = st.sampled_from(
-    [
-        "plugins:",
-        "guests:",
-        "interval:",
-        "mode:",
-        " ",
-        "\n",
-        "  ",
-        "- ",
-        "{",
-        "}",
-        "[",
-        "]",
-        "&a",
-        "*a",
-        "!!str",
-        "!!python/x",
-        "'",
-        '"',
-        "acme:",
-        "? ",
-        "|",
-        ">",
-        "#",
-        "<<:",
-        "5s",
-        "1e400",
-        "0x1g",
-        "-",
-        "---",
-        "...",
-        "%YAML 1.1",
-        "\t",
-        "\\",
-        "\\ud800",
-        "\ufeff",
-        "\u2028",
-        "é",
-        "null",
-        "~",
-        ":",
-        ", ",
-    ]  # fmt: skip
+WORDS = (
+    "plugins: guests: interval: acme: { } [ ] - &a *a !!str !!python/x ' \" | > # <<: 5s 1e400 0x1g --- ... \\ \\ud800 null ~ : , é ? "
+    "\ufeff %YAML"
 )
+PIECES = st.sampled_from([*WORDS.split(), "\n", "  ", "\t", " ", "\u2028"])
 
 
 @given(text=st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join)))
@@ -645,14 +604,11 @@ def test_whatever_a_file_holds_the_answer_is_a_configuration_or_its_problems(acm
     file = tmp_path / "any.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        read = load_config(file)
+        answer = list(load_config(file).plugins)
     except ConfigError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert problem.message
-            assert re.fullmatch(r"[^\n]*", str(problem))
-    else:
-        assert read.plugins
+        answer = [str(problem) for problem in error.problems]
+    assert answer
+    assert not any("\n" in line for line in answer)
 
 
 @given(raw=st.binary(max_size=200))
@@ -675,6 +631,7 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_problems(acme, mapping):
     try:
-        load_config({"plugins": {"acme": {}}, **mapping})
+        answer = list(load_config({"plugins": {"acme": {}}, **mapping}).plugins)
     except ConfigError as error:
-        assert error.problems
+        answer = [str(problem) for problem in error.problems]
+    assert answer

@@ -186,7 +186,7 @@ def _no_such_verb(name: str, known: Sequence[str]) -> str:
         advice = f"did you mean {meant!r}?"
     else:
         advice = "mom --help lists all"
-    return f"there is no command {printable(name)!r} ({advice})"
+    return f"there is no command '{printable(name)}' ({advice})"
 
 
 @click.group(

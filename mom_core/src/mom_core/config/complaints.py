@@ -209,7 +209,7 @@ def _got(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {printable(value, 40)!r}" if value else "an empty text"
+        return f"the text '{printable(value, 40)}'" if value else "an empty text"
     if isinstance(value, int | float):
         return printable(f"{value}", 40)
     if value is None:

@@ -365,7 +365,7 @@ class _Builder:
             return _SCALARS[node.tag](text)
         except (ValueError, KeyError):
             self.document.give_up(
-                path, f"{printable(text, 40)!r} is no {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
+                path, f"'{printable(text, 40)}' is no {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
             )
             return None
 

@@ -285,7 +285,7 @@ def _check_contract(available: AvailablePlugin, target: type) -> None:
 
 def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseException | None = None) -> PluginError:
     error = PluginError(
-        f"plugin {printable(available.name)!r} of {available.distribution} {available.version} {what}",
+        f"plugin '{printable(available.name)}' of {available.distribution} {available.version} {what}",
         plugin=available.name,
         distribution=available.distribution,
         hint=hint,
@@ -332,7 +332,7 @@ def _missing(name: str, found: _Installed) -> PluginError:
     if found.unreadable:
         broken = ", ".join(found.unreadable)
         hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: `pip install --force-reinstall {broken}`"
-    return PluginError(f"plugin {shown!r} is not installed", plugin=name, hint=hint)
+    return PluginError(f"plugin '{shown}' is not installed", plugin=name, hint=hint)
 
 
 def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginError:
@@ -340,13 +340,13 @@ def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginErro
     if len(providers) == 1:
         targets = " and ".join(entry.target for entry in entries)
         return PluginError(
-            f"plugin {printable(name)!r} of {providers[0]} is declared twice, as {targets}",
+            f"plugin '{printable(name)}' of {providers[0]} is declared twice, as {targets}",
             plugin=name,
             distribution=entries[0].distribution,
             hint=_ask_author(entries[0]),
         )
     return PluginError(
-        f"plugin {printable(name)!r} is provided by {' and by '.join(providers)}",
+        f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}",
         plugin=name,
         distribution=", ".join(entry.distribution for entry in entries),
         hint="keep one: " + " or ".join(f"`pip uninstall {entry.distribution}`" for entry in entries),

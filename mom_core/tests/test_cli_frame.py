@@ -1,0 +1,308 @@
+"""The command `mom`: verbs are found, however broken a plugin is, and whatever goes wrong is one line and the right exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
+from mom_core.cli import frame
+from mom_core.errors import PluginErrors
+
+MOM = Path(sys.executable).with_name("mom")
+
+
+@pytest.fixture
+def mom(capsys):
+    """A function that runs `mom` in this process: exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = frame.run(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """A function that gives mom one more verb of its own, which calls a function."""
+
+    def add(function: object) -> None:
+        module = type(sys)("mom_test_verb")
+        module.command = click.Command("probe", callback=function)  # type: ignore[attr-defined]  # a module for one test
+        monkeypatch.setitem(sys.modules, "mom_test_verb", module)
+        monkeypatch.setattr(frame, "VERBS", {**frame.VERBS, "probe": frame.Verb("mom_test_verb:command", "Probe.")})
+
+    return add
+
+
+def raising(error: BaseException):
+    def function() -> None:
+        raise error
+
+    return function
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", frame.VERBS)
+def test_each_verb_of_moms_own_is_a_command_of_that_name_and_says_in_the_list_what_it_is(name):
+    verb = frame.VERBS[name]
+    module, _, attribute = verb.target.partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.help
+    assert len(verb.summary) < 80
+
+
+def test_help_lists_moms_own_verbs_first_then_those_of_plugins(mom, shelf):
+    shelf.add_plugin(
+        "acme",
+        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("acme-verb", help="Do what Acme does.")]\n',
+        before="import click",
+    )
+    code, out, _ = mom("--help")
+    assert code == 0
+    assert out.index("  run ") < out.index("  config ") < out.index("acme-verb") < out.index("Do what Acme does.")
+
+
+def test_a_verb_of_a_plugin_is_run(mom, shelf):
+    shelf.add_plugin(
+        "acme",
+        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("greet", callback=lambda: click.echo("hello"))]\n',
+        before="import click",
+    )
+    assert mom("greet")[:2] == (0, "hello\n")
+
+
+def test_verbs_of_mom_need_no_plugin_to_be_imported(mom, shelf):
+    shelf.add_plugin("broken", before="raise SystemExit('imported')")
+    code, out, err = mom("plugin", "list", "--json")
+    assert code == 0
+    assert "imported" not in out + err
+
+
+def test_a_broken_plugin_is_remarked_upon_once_and_the_others_verbs_work(mom, only_shelf):
+    only_shelf.add_plugin("broken", before="raise KeyboardInterrupt")
+    only_shelf.add_plugin(
+        "acme",
+        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("greet", callback=lambda: 0)]\n',
+        before="import click",
+    )
+    code, _, err = mom("greet")
+    assert code == 0
+    assert err.count("acme-broken") == 2  # the message and its cure, on one line
+    assert "warning" in err
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    raise SystemExit(5)", "mom_commands failed: SystemExit: 5"),
+        ("@hookimpl\ndef mom_commands(self):\n    return []", "must be a static method"),
+        ("mom_commands = 7", "mom_commands failed"),
+        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return 7", "mom_commands failed"),
+        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [7]", "int that is no click command"),
+        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command('run')]", "'run' exists already"),
+        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command(None)]", "no click command with a name"),
+    ],
+)
+def test_commands_that_are_none_are_told_and_harm_nothing(mom, shelf, body, told):
+    shelf.add_plugin("odd", body, before="import click")
+    code, out, err = mom("--help")
+    assert code == 0
+    assert "Commands:" in out
+    assert told in err
+    assert "acme-odd" in err
+
+
+def test_a_verb_of_a_plugin_that_is_not_installed_says_what_to_install(mom, monkeypatch):
+    monkeypatch.setattr("mom_core.plugins.discovery.distributions", list)
+    code, _, err = mom("demo")
+    assert code == 2
+    assert "pip install mom-plugins-sim" in err
+    assert "pip install mom-plugins-policy" in mom("policy", "check")[2]
+    assert "Not installed: pip install mom-plugins-sim" in mom("--help")[1]
+
+
+def test_a_verb_of_a_plugin_that_is_broken_says_so_instead_of_install(mom, shelf, monkeypatch):
+    monkeypatch.setattr(frame, "BROUGHT_BY", {"dance": "dancer"})
+    shelf.add_plugin("dancer", before="raise ValueError('lame')")
+    code, _, err = mom("dance")
+    assert code == 2
+    assert "lame" in err
+    assert "did you mean" not in err
+
+
+def test_a_verb_of_a_known_plugin_does_not_load_the_others(mom, shelf, monkeypatch):
+    monkeypatch.setattr(frame, "BROUGHT_BY", {"dance": "dancer"})
+    shelf.add_plugin(
+        "dancer",
+        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("dance", callback=lambda: 0)]\n',
+        before="import click",
+    )
+    shelf.add_plugin("other")
+    assert mom("dance") == (0, "", "")
+    assert "shelf_other" not in sys.modules
+
+
+def test_a_misspelt_verb_gets_the_one_that_was_meant(mom):
+    code, out, err = mom("stauts")
+    assert (code, out) == (2, "")
+    assert "there is no command 'stauts' (did you mean 'status'?)" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["zzz"], ["--zzz"], ["config", "zzz"], ["plugin"], [], ["config", "show", "--zzz"], ["plugin", "info"], [""]]
+)
+def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
+    code, _, err = mom(*arguments)
+    assert code == 2
+    assert "--help" in err
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 5000])
+def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, name):
+    code, _, err = mom(name)
+    assert code == 2
+    assert "\x1b" not in err
+    assert max(map(len, err.splitlines())) < 200
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (HypervisorError("no answer", hint="start libvirtd"), 1, "mom: no answer (start libvirtd)\n"),
+        (PluginError("broken", plugin="x", hint="cure"), 2, "mom: broken (cure)\n"),
+        (PluginErrors([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
+        (UnitError("no unit"), 2, "mom: no unit\n"),
+        (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
+        (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),
+        (SystemExit(7), 7, ""),
+        (SystemExit(None), 0, ""),
+        (SystemExit("text"), 1, "mom: text\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (click.exceptions.Exit(3), 3, ""),
+        (click.BadParameter("no"), 2, None),
+        (PermissionError(13, "Permission denied", "/x"), 1, "mom: /x: Permission denied (MOM_DEBUG=1 shows more)\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+    ids=str,
+)
+def test_an_error_is_told_without_a_traceback(mom, verb, monkeypatch, error, code, told):
+    monkeypatch.setattr(frame, "_write_nowhere", lambda: None)
+    verb(raising(error))
+    got, out, err = mom("probe")
+    assert (got, out) == (code, "")
+    assert "Traceback" not in err
+    assert told is None or err.strip() == told.strip()
+
+
+def test_a_mistake_of_the_program_is_one_line_that_says_where_and_how_to_see_more(mom, verb):
+    verb(raising(ValueError("odd\nvalue")))
+    code, _, err = mom("probe")
+    assert code == 70
+    assert len(err.splitlines()) == 1
+    assert "test_cli_frame.py" in err
+    assert "ValueError: odd" in err
+    assert "MOM_DEBUG=1" in err
+
+
+def test_the_traceback_is_there_for_whoever_asks(mom, verb, monkeypatch):
+    monkeypatch.setenv("MOM_DEBUG", "1")
+    verb(raising(ValueError("odd")))
+    assert "Traceback" in mom("probe")[2]
+    verb(raising(HypervisorError("no")))
+    assert "Traceback" in mom("probe")[2]
+
+
+def test_very_many_problems_are_counted_instead_of_filling_the_screen(mom, verb):
+    verb(raising(ConfigError([ConfigProblem("f", n, 1, "wrong") for n in range(1, 1500)])))
+    lines = mom("probe")[2].splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "mom: … and 1,399 more"
+
+
+def test_a_number_that_a_verb_returns_is_the_exit_code(mom, verb):
+    verb(lambda: 1)
+    assert mom("probe")[0] == 1
+
+
+# --- a real process ------------------------------------------------------------------------------------------------------------
+
+
+def best_of(count: int, *arguments: str) -> float:
+    """The least wall time of several runs, in seconds: others use this machine too."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        subprocess.run([MOM, *arguments], check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def test_the_version_is_there_in_150_ms_and_the_list_of_plugins_in_300():
+    assert best_of(5, "--version") < 0.15
+    assert best_of(5, "plugin", "list") < 0.3
+
+
+def test_small_verbs_do_not_import_large_libraries():
+    program = """
+import sys
+from mom_core.cli.frame import run
+run(sys.argv[1:])
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"pydantic", "rich", "yaml", "stevedore", "libvirt", "pluggy", "asyncio"}))
+"""
+
+    def imported(*arguments: str) -> set[str]:
+        done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
+        return set(done.stdout.splitlines()[-1].split())
+
+    assert imported("--version") == set()
+    assert imported("plugin", "list", "-c", "/nowhere") <= {"yaml"}
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([MOM, "plugin", "list"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_full_disk_under_the_output_is_told():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([MOM, "plugin", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_outputs_end_nothing():
+    done = subprocess.run(["sh", "-c", f"exec '{MOM}' --version >&- 2>&-"], check=False)
+    assert done.returncode == 0
+
+
+def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
+    file = tmp_path / "mom.yaml"
+    file.write_text('mode: "…ä"\n')
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([MOM, "config", "check", "-c", file], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "mode: must be enforce or observe" in done.stderr
+    assert "Traceback" not in done.stderr

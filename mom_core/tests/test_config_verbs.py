@@ -1,0 +1,322 @@
+"""`mom config`: what an operator sees, and what is written on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from mom_core import load_config
+from mom_core.cli import config_verbs, frame
+
+SETTINGS = '''
+class Settings(PluginSettings):
+    step: Size = 64 << 20
+    """How much at once. In guest memory."""
+    period: Duration | None = None
+    token: SecretStr = SecretStr("default secret")
+
+class GuestSettings(GuestSettings):
+    share: int = 1
+    """Its weight."""
+    key: SecretStr | None = None
+'''
+IMPORTS = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, Duration, Scope, Size, Suggestion, Unit"
+
+
+@pytest.fixture
+def mom(capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = frame.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def acme(only_shelf):
+    """A function that installs a plugin which suggests settings."""
+
+    def add(suggest: str = 'return Suggestion("Acme is here", {"step": "128MiB"})', name: str = "acme", body: str = "") -> None:
+        only_shelf.add_plugin(name, f"{SETTINGS}\n@classmethod\ndef suggest(cls, root):\n    {suggest}\n{body}", before=IMPORTS)
+
+    return add
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "mom.yaml"
+
+
+# --- check ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fine_configuration_is_said_to_be_fine(mom, acme, file):
+    acme()
+    file.write_text('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
+    code, out, err = mom("config", "check", "-c", file)
+    assert (code, err) == (0, "")
+    assert f"{file} is fine: mode enforce, every 5s" in out
+    assert "acme  acme-acme 1.0" in out
+    assert "1 patterns for guests" in out
+
+
+def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file):
+    acme()
+    file.write_text("mode: x\nplugins:\n  acme: {stp: 1}\n  no: {}\n")
+    code, out, err = mom("config", "check", "-c", file)
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("@hookimpl\ndef mom_colect_host(self): ...", "there is no hook mom_colect_host"),
+        ("@hookimpl\ndef mom_collect_host(self, hypervisr): ...", "hypervisr"),
+        ("def mom_collect_host(self): ...", "not marked as a hook"),
+        ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
+        ("@hookimpl\ndef mom_fields(self):\n    return [7]", "FieldSpec"),
+    ],
+)
+def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(mom, acme, file, body, told):
+    acme(body=body)
+    file.write_text("mode: observe\nplugins:\n  acme: {}\n")
+    code, _, err = mom("config", "check", "-c", file)
+    assert code == 2
+    assert err.startswith(f"{file}:3:3: ")
+    assert told in err
+    assert "acme-acme" in err
+
+
+def test_check_for_programs(mom, acme, file):
+    acme()
+    file.write_text("plugins: {acme: {step: 5}}")
+    code, out, _ = mom("config", "check", "-c", file, "--json")
+    assert code == 2
+    (problem,) = json.loads(out)["problems"]
+    assert (problem["file"], problem["line"], problem["column"]) == (str(file), 1, 24)
+    file.write_text("plugins: {acme: {}}")
+    code, out, _ = mom("config", "check", "-c", file, "--json")
+    assert code == 0
+    assert json.loads(out) == {"fine": True, "problems": [], "plugins": [{"name": "acme", "distribution": "acme-acme", "version": "1.0"}]}
+
+
+# --- show ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_show_says_of_every_setting_what_it_is_and_where_it_was_set(mom, acme, file):
+    acme()
+    file.write_text('interval: 90s\nplugins:\n  acme:\n    step: 1.5GiB\nguests:\n  "db-*": {share: 2}\n')
+    code, out, _ = mom("config", "show", "-c", file)
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ["interval", "90s", f"{file}:1"] in rows
+    assert ["mode", "enforce", "default"] in rows
+    assert ["plugins.acme.step", "1536MiB", f"{file}:4"] in rows
+    assert ["plugins.acme.deadline", "5s", "default"] in rows
+    assert ['guests."db-*".share', "2", f"{file}:6"] in rows
+
+
+def test_show_for_programs(mom, acme, file):
+    acme()
+    file.write_text("history: 7\nplugins: {acme: }\n")
+    shown = json.loads(mom("config", "show", "-c", file, "--json")[1])
+    assert shown["file"] == str(file)
+    by_name = {row["setting"]: row for row in shown["settings"]}
+    assert by_name["history"] == {"setting": "history", "value": 7, "from": f"{file}:1"}
+    assert by_name["plugins.acme.step"] == {"setting": "plugins.acme.step", "value": "64MiB", "from": "default"}
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_show_never_shows_a_secret(mom, acme, file, option):
+    acme()
+    file.write_text('plugins: {acme: {token: s3cret}}\nguests: {"*": {key: s3cret}}')
+    code, out, err = mom("config", "show", "-c", file, *option)
+    assert code == 0
+    assert "token" in out
+    assert "key" in out
+    assert "s3cret" not in out + err
+
+
+# --- schema --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, acme):
+    acme()
+    code, out, _ = mom("config", "schema")
+    schema = json.loads(out)
+    assert code == 0
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert {"interval", "mode", "plugins", "guests"} <= schema["properties"].keys()
+    assert schema["properties"]["interval"]["default"] == "5s"
+    step = schema["properties"]["plugins"]["properties"]["acme"]["properties"]["step"]
+    assert step["description"] == "How much at once. In guest memory."
+    assert step["default"] == "64MiB"
+    assert schema["properties"]["guests"]["additionalProperties"]["properties"]["share"]["description"] == "Its weight."
+    assert "default secret" not in out
+
+
+def test_every_reference_in_the_schema_leads_somewhere(mom, shelf):
+    body = "class Settings(PluginSettings):\n    inner: Inner = Inner()\n    more: list[Inner] = []\n"
+    for name in ("one", "two"):
+        shelf.add_plugin(name, body, before="from mom_core.settings import Settings\nclass Inner(Settings):\n    x: int = 1\n")
+    out = mom("config", "schema")[1]
+    schema = json.loads(out)
+    references = {line.split('"')[3] for line in out.splitlines() if '"$ref"' in line}
+    assert references
+    assert {reference.removeprefix("#/$defs/") for reference in references} <= schema["$defs"].keys()
+
+
+def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, acme, shelf):
+    acme()
+    shelf.add_plugin("broken", before="raise ValueError")
+    code, out, err = mom("config", "schema")
+    assert code == 0
+    assert "acme" in json.loads(out)["properties"]["plugins"]["properties"]
+    assert "acme-broken" in err
+
+
+# --- init ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_commented_file_that_is_right(mom, acme, file):
+    acme()
+    code, out, err = mom("config", "init", "-o", file)
+    assert (code, err) == (0, "")
+    assert "acme  Acme is here" in out
+    assert f"mom config check -c {file}" in out
+    text = file.read_text()
+    assert "# acme: Acme is here" in text
+    assert "    step: 128MiB" in text
+    assert "# period: 30s" in text
+    assert "default secret" not in text
+    assert "pip install mom-plugins-libvirt" in text
+    assert load_config(file).plugins["acme"].settings.step == 128 << 20
+    assert mom("config", "check", "-c", file)[0] == 0
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_every_commented_default_may_be_uncommented(mom, acme, file):
+    acme()
+    mom("config", "init", "-o", file)
+    lines = []
+    for line in file.read_text().splitlines():
+        bare = line.lstrip()
+        name = bare.removeprefix("# ").partition(":")[0]
+        is_setting = bare.startswith("# ") and name in {
+            "history",
+            "root",
+            "state_directory",
+            "run_directory",
+            "log_level",
+            "stop_timeout",
+            "period",
+        }
+        lines.append(line.replace("# ", "", 1) if is_setting else line)
+    file.write_text("\n".join(lines))
+    assert {("history",), ("plugins", "acme", "period")} <= load_config(file).places.keys()
+
+
+def test_init_prints_instead_of_writing(mom, acme, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    acme()
+    code, out, _ = mom("config", "init", "-o", "-")
+    assert code == 0
+    assert "acme:" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["shelf"]
+
+
+def test_init_does_not_touch_a_file_that_is_there(mom, acme, file):
+    acme()
+    file.write_text("mine")
+    code, _, err = mom("config", "init", "-o", file)
+    assert code == 1
+    assert "exists already" in err
+    assert "--force" in err
+    assert file.read_text() == "mine"
+
+
+def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, acme, file, monkeypatch):
+    acme()
+    real = os.fsync
+
+    def somebody_else_writes(descriptor: int) -> None:
+        real(descriptor)
+        file.write_text("mine")
+
+    monkeypatch.setattr(config_verbs.os, "fsync", somebody_else_writes)
+    assert mom("config", "init", "-o", file)[0] == 1
+    assert file.read_text() == "mine"
+    assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mom, acme, file, tmp_path):
+    acme()
+    file.write_text("old")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    assert mom("config", "init", "-o", link, "--force")[0] == 0
+    assert link.is_symlink()
+    assert "acme" in file.read_text()
+
+
+def test_init_makes_the_folder(mom, acme, tmp_path):
+    acme()
+    assert mom("config", "init", "-o", tmp_path / "etc" / "mom" / "mom.yaml")[0] == 0
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/proc/mom.yaml", "/", "/etc/passwd/x"])
+def test_init_refuses_nicely_what_cannot_be_written(mom, acme, target):
+    acme()
+    code, _, err = mom("config", "init", "-o", target, "--force")
+    assert code == 1
+    assert "Traceback" not in err
+    assert "-o names another file" in err
+
+
+def test_init_leaves_out_what_does_not_fit_with_the_reason(mom, acme, file):
+    acme()
+    acme("return None", name="absent")
+    acme("raise SystemExit(4)", name="failing")
+    acme("return 7", name="rubbish")
+    acme('return Suggestion("here", {"stp": 1})', name="wrong")
+    code, out, _ = mom("config", "init", "-o", file)
+    assert code == 0
+    assert "without absent: does not fit this host" in out
+    assert "SystemExit: 4" in out
+    assert "without rubbish: suggests a int" in out
+    assert "without wrong: suggests settings that it refuses" in out
+    assert list(load_config(file).plugins) == ["acme"]
+    assert "# absent: {}" in file.read_text()
+
+
+def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
+    acme()
+    control = (
+        "@hookimpl\ndef mom_controls(self):\n    return [ControlSpec('knob', Unit.COUNT, Scope.HOST, 'A knob.', 'nobodys_field')]\n"
+        "@hookimpl\ndef mom_control(self): ...\n@hookimpl\ndef mom_restore(self): ...\n"
+    )
+    acme(name="lonely", body=control)
+    code, out, _ = mom("config", "init", "-o", file)
+    assert code == 0
+    assert "without lonely: " in out
+    assert "nobodys_field" in out
+    assert mom("config", "check", "-c", file)[0] == 0
+
+
+def test_init_without_anything_that_fits_says_what_to_install(mom, acme, file):
+    acme("return None")
+    code, _, err = mom("config", "init", "-o", file)
+    assert code == 1
+    assert "pip install 'mom-core[kvm]'" in err
+    assert not file.exists()
+
+
+def test_init_looks_where_it_is_told_to(mom, acme, file, tmp_path):
+    acme("return Suggestion(str(root))")
+    mom("config", "init", "-o", file, "--root", tmp_path)
+    assert f"# acme: {tmp_path}" in file.read_text()
+    assert load_config(file).root == tmp_path

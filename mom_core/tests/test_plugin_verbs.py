@@ -1,0 +1,162 @@
+"""`mom plugin`: what is installed, and what one plugin is."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from mom_core.cli import frame
+
+BODY = '''
+class Settings(PluginSettings):
+    step: Size = 64 << 20
+    """How much at once."""
+    token: SecretStr = SecretStr("hush")
+
+class GuestSettings(GuestSettings):
+    share: int = 1
+    """Its weight."""
+
+@hookimpl
+def mom_fields(self):
+    return [FieldSpec("acme_field", Unit.KIB, Scope.HOST, "What Acme measures.")]
+
+@hookimpl
+def mom_controls(self):
+    return [ControlSpec("acme_knob", Unit.COUNT, Scope.HOST, "What Acme turns.", "acme_field", 0, 9)]
+
+@hookimpl
+def mom_control(self, hypervisor, decisions):
+    return []
+
+@hookimpl
+def mom_restore(self, hypervisor, entries):
+    return []
+
+@hookimpl
+def mom_policies(self):
+    return {"50_acme": "(nothing)"}
+'''
+BEFORE = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, FieldSpec, Scope, Size, Unit"
+
+
+@pytest.fixture
+def mom(capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = frame.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def listed(out: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
+
+
+def test_the_list_shows_what_is_installed_and_what_is_enabled(mom, shelf, tmp_path):
+    shelf.add_plugin("acme", version="2.0")
+    shelf.add_plugin("other")
+    file = tmp_path / "mom.yaml"
+    file.write_text("plugins: {gone: {}, acme: {any: thing}}\nwrong: key\n")
+    code, out, err = mom("plugin", "list", "-c", file)
+    assert (code, err) == (0, "")
+    rows = listed(out)
+    assert rows["acme"] == ["acme-acme", "2.0", "yes,", "number", "2"]
+    assert rows["other"][-1] == "no"
+    assert rows["gone"] == ["not", "installed", "yes"]
+    assert "shelf_acme" not in sys.modules
+
+
+def test_the_list_needs_no_configuration(mom, shelf, tmp_path):
+    shelf.add_plugin("acme")
+    code, out, err = mom("plugin", "list", "-c", tmp_path / "none.yaml")
+    assert code == 0
+    assert listed(out)["acme"][-1] == "?"
+    assert "no such file" in err
+
+
+def test_the_list_shows_both_providers_of_a_name(mom, shelf):
+    shelf.add("acme-one", {"acme": "one:Plugin"})
+    shelf.add("acme-two", {"acme": "two:Plugin"})
+    out = mom("plugin", "list")[1]
+    assert "acme-one" in out
+    assert "acme-two" in out
+    assert "provided twice" in out
+
+
+def test_the_list_for_programs(mom, shelf, tmp_path):
+    shelf.add_plugin("acme")
+    file = tmp_path / "mom.yaml"
+    file.write_text("plugins: {acme: {}, gone: {}}")
+    rows = {row["name"]: row for row in json.loads(mom("plugin", "list", "-c", file, "--json")[1])}
+    assert rows["acme"] == {
+        "name": "acme",
+        "distribution": "acme-acme",
+        "version": "1.0",
+        "target": "shelf_acme:Plugin",
+        "installed": True,
+        "enabled": True,
+    }
+    assert rows["gone"]["installed"] is False
+    assert mom("plugin", "list", "--json", "-c", tmp_path / "none")[1].startswith("[")
+
+
+def test_without_any_plugin_the_list_says_what_to_install(mom, monkeypatch):
+    monkeypatch.setattr("mom_core.plugins.discovery.distributions", list)
+    assert "pip install 'mom-core[kvm]'" in mom("plugin", "list")[1]
+
+
+def test_a_plugin_is_shown_with_all_that_it_declares(mom, shelf):
+    shelf.add_plugin("acme", BODY, before=BEFORE)
+    code, out, err = mom("plugin", "info", "acme")
+    assert (code, err) == (0, "")
+    assert "acme: A test." in out
+    assert "acme-acme 1.0" in out
+    assert "A plugin for tests." in out
+    assert "hooks: mom_control, mom_controls, mom_fields, mom_policies, mom_restore" in out
+    assert "default policies: 50_acme" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["step", "size", "64MiB", "How", "much", "at", "once."] in lines
+    assert ["share", "whole", "number", "1", "Its", "weight."] in lines
+    assert ["acme_field", "host", "KiB", "What", "Acme", "measures."] in lines
+    assert ["acme_knob", "host", "count", "What", "Acme", "turns."] in lines
+    assert "hush" not in out
+
+
+def test_a_plugin_is_shown_to_programs(mom, shelf):
+    shelf.add_plugin("acme", BODY, before=BEFORE)
+    shown = json.loads(mom("plugin", "info", "acme", "--json")[1])
+    assert shown["contract"] == "1.0"
+    assert [setting["name"] for setting in shown["settings"]] == ["deadline", "step", "token"]
+    assert shown["controls"][0]["maximum"] == 9
+    assert shown["policies"] == ["50_acme"]
+    assert shown["not_known"] is None
+    assert "hush" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("class Settings(PluginSettings):\n    where: str\n", "not known without the settings where"),
+        ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
+        ("@hookimpl\ndef mom_fields(self):\n    raise KeyboardInterrupt", "mom_fields failed"),
+        ("@hookimpl\ndef mom_colect_host(self): ...", "did you mean mom_collect_host?"),
+    ],
+)
+def test_what_a_plugin_does_not_say_is_told_and_the_rest_is_shown(mom, shelf, body, told):
+    shelf.add_plugin("odd", body)
+    code, out, _ = mom("plugin", "info", "odd")
+    assert code == 0
+    assert "acme-odd 1.0" in out
+    assert told in out
+
+
+def test_a_plugin_that_is_not_installed_or_broken_is_exit_code_2(mom, shelf):
+    shelf.add_plugin("broken", before="raise ValueError('odd')")
+    assert mom("plugin", "info", "nobodys")[0] == 2
+    code, out, err = mom("plugin", "info", "broken")
+    assert (code, out) == (2, "")
+    assert "ValueError: odd" in err
