@@ -565,6 +565,14 @@ def test_ten_thousand_guests_are_looked_up_in_milliseconds(acme, config):
     assert len({id(each) for each in found}) == 50
 
 
+def test_thousands_of_guests_that_are_named_one_by_one_are_looked_up_quickly(acme):
+    guests = [Guest(str(n), f"guest-{n}") for n in range(5_000)]
+    find = load_config({"plugins": {"acme": {}}, "guests": {guest.name: {"share": 2} for guest in guests}}).guest_settings("acme")
+    began = time.perf_counter()
+    assert all(find(guest).model_dump()["share"] == 2 for guest in guests)
+    assert time.perf_counter() - began < 1
+
+
 @given(pattern=st.text(max_size=40), name=st.text(max_size=40))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import validated
 from mom_core.model import Guest, printable
+from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import GuestSettings, PluginSettings
 
@@ -79,7 +80,14 @@ class Config:
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
     own = [{key: value for key, value in rule.settings.items() if key in model.model_fields} for rule in rules]
-    patterns = [(number, re.compile(fnmatch.translate(rule.pattern)).match) for number, rule in enumerate(rules) if own[number]]
+    # A tool that writes this section may name thousands of guests one by one: names are looked up, only patterns are tried in turn.
+    names: dict[str, list[int]] = {}
+    patterns = []
+    for number, rule in enumerate(rules):
+        if own[number] and re.search(r"[*?\[]", rule.pattern):
+            patterns.append((number, re.compile(fnmatch.translate(rule.pattern)).match))
+        elif own[number]:
+            names.setdefault(rule.pattern, []).append(number)
     default = model()
 
     @lru_cache(maxsize=4096)
@@ -90,17 +98,17 @@ def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callabl
             settings.update(own[number])
         try:
             return validated(model, settings)
-        except ValidationError as error:
+        except Exception as error:  # noqa: BLE001  # validators of the plugin may raise anything, and one guest must not cost the others
             # Each pattern alone was found right when the file was read; together they break a rule of the plugin.
             last = rules[matching[-1]]
             together = ", ".join(printable(rules[number].pattern) for number in matching)
-            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+            reason = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else describe(error)
             LOG.warning("the guest patterns %s contradict each other (%s): only %s is used", together, reason, printable(last.pattern))
             return validated(model, own[matching[-1]])
 
     @lru_cache(maxsize=REMEMBERED_NAMES)
     def by_name(name: str) -> GuestSettings:
-        matching = tuple(number for number, match in patterns if match(name))
+        matching = tuple(sorted([*names.get(name, ()), *(number for number, match in patterns if match(name))]))
         return merged(matching) if matching else default
 
     return lambda guest: by_name(guest.name)

@@ -24,7 +24,7 @@ DEFAULT_FILE: Final = Path("/etc/mom/mom.yaml")
 """Where the configuration is, unless somebody says otherwise."""
 
 MAX_BYTES: Final = 1 << 20
-"""A configuration of 10,000 guests with a pattern each is half of this."""
+"""Thousands of patterns for guests take a quarter of this."""
 
 MAX_DEPTH: Final = 50
 """Far more than any settings nest, far less than Python's recursion limit."""

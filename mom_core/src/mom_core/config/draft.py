@@ -136,7 +136,8 @@ def _drop_what_does_not_go_together(found: _Found, root: Path) -> None:
             return
         for error in errors:
             found.suggestions.pop(error.plugin, None)
-            found.left_out[error.plugin] = str(error)
+            said = error.message.partition(": ")[2] or error.message  # without the plugin's name, which stands beside it
+            found.left_out[error.plugin] = f"{said} ({error.hint})" if error.hint else said
 
 
 # --- the text ------------------------------------------------------------------------------------------------------------------
