@@ -1,0 +1,244 @@
+"""How much CPU time and memory a whole cycle takes, on simulated guests, with all plugins and the default policies.
+
+    python benchmarks/cycle/bench_cycle.py [--guests 100,1000,3000,10000] [--cycles 20] [--json]
+
+Each number of guests has a process of its own. There, the world is moved on by one interval, which is timed apart, and then
+one cycle of a real engine is run on it: listing, collecting, evaluating, reviewing, setting balloons and KSM, ledger on disk. CPU time is
+that of the whole process, all threads; the parts are each plugin's own threads. Two states are measured: calm, when nothing is decided,
+and pressure, when a program beside the guests keeps growing and guests are resized in every cycle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+INTERVAL = 5.0
+WARM_UP = 6
+LOAD_AFTER = 400.0
+"""Simulated seconds after which the pressure begins: the calm cycles are over by then."""
+
+MEMORY_A_GUEST_MIB = 1638
+"""1.6 GiB of host memory for a guest that was sold 2 GiB on average."""
+
+TARGETS_MS = {1000: 40.0, 10_000: 400.0}
+TARGET_RSS_MIB = {1000: 100.0}
+
+
+@dataclass
+class State:
+    """What a cycle cost in one state, in ms of CPU time: the median and the worst of the cycles, and the mean of each part."""
+
+    cycle_ms: float
+    worst_ms: float
+    world_ms: float
+    decisions: float
+    changes: float
+    parts_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """What was measured with one number of guests."""
+
+    guests: int
+    rss_mib: float
+    calm: State
+    pressure: State
+
+
+class Clock:
+    """Simulated seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(
+    function: Callable[[Mapping[str, object]], object], into: dict[str, float], name: str
+) -> Callable[[Mapping[str, object]], object]:
+    """A plugin's hook that adds the CPU time of its thread to `into[name]`."""
+
+    @functools.wraps(function)
+    def call(arguments: Mapping[str, object]) -> object:
+        began = time.thread_time()
+        try:
+            result = function(arguments)
+            return list(result) if isinstance(result, Iterator) else result
+        finally:
+            into[name] += time.thread_time() - began
+
+    return call
+
+
+def measure(guests: int, cycles: int) -> Result:
+    """Run the cycles in this process."""
+    from mom_core import Clock as EngineClock
+    from mom_core import Engine, load_config
+
+    logging.disable(logging.ERROR)
+    host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
+    clock = Clock()
+    with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
+        sim = {"guests": guests, "host_memory": f"{host_mib}MiB", "host_swap": "8GiB", "sold": 1.25, "load_after": f"{LOAD_AFTER:g}s"}
+        config = load_config(
+            {
+                "interval": f"{INTERVAL:g}s",
+                "state_directory": f"{folder}/state",
+                "run_directory": f"{folder}/run",
+                "plugins": {
+                    "sim": {**sim, "load": f"{host_mib // 2}MiB", "load_for": "1d"},
+                    "host": {},
+                    "ksm": {},
+                    "balloon": {},
+                    "policy": {},
+                },
+            }
+        )
+        with Engine(config, EngineClock(clock, clock)) as engine:
+            parts: dict[str, float] = defaultdict(float)
+            for plugin in engine.plugins.plugins:
+                plugin.hooks = {hook: timed(call, parts, f"{plugin.name} {hook}") for hook, call in plugin.hooks.items()}
+            hypervisor = engine.hypervisor
+            listing = hypervisor.guests
+
+            def cycle_once() -> tuple[float, float, int, int]:
+                clock.now += INTERVAL
+                began = time.process_time()
+                listing()  # the world catches up with the clock here, and so not in the cycle
+                world = time.process_time() - began
+                began = time.process_time()
+                report = engine.cycle()
+                return time.process_time() - began, world, len(report.decisions), sum(o.status.value == "applied" for o in report.outcomes)
+
+            def state() -> State:
+                parts.clear()
+                rows = [cycle_once() for _ in range(cycles)]
+                cpu = [row[0] * 1e3 for row in rows]
+                means = {name: seconds * 1e3 / cycles for name, seconds in parts.items()}
+                means["core"] = statistics.mean(cpu) - sum(means.values())
+                decisions, changes = (statistics.mean(row[index] for row in rows) for index in (2, 3))
+                return State(statistics.median(cpu), max(cpu), statistics.mean(row[1] for row in rows) * 1e3, decisions, changes, means)
+
+            for _ in range(WARM_UP):
+                cycle_once()
+            gc.collect()
+            calm = state()
+            while clock.now < LOAD_AFTER + 4 * INTERVAL:
+                cycle_once()
+            pressure = state()
+            return Result(guests, rss_mib(), calm, pressure)
+
+
+def rss_mib() -> float:
+    """What this process holds of the machine's memory."""
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """The straight line through these points: what it is at 0, how much it rises for 1, and how well it fits (R squared)."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    slope, start = statistics.linear_regression(xs, ys)
+    mean = statistics.mean(ys)
+    spread = sum((y - mean) ** 2 for y in ys)
+    missed = sum((y - start - slope * x) ** 2 for x, y in points)
+    return start, slope, 1 - missed / spread if spread else 1.0
+
+
+def measure_apart(guests: int, cycles: int) -> Result:
+    """Measure in a process of its own, so that memory is that of this number of guests only."""
+    command = [sys.executable, __file__, "--one", str(guests), "--cycles", str(cycles)]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return Result(answer["guests"], answer["rss_mib"], State(**answer["calm"]), State(**answer["pressure"]))
+
+
+def show(results: Sequence[Result]) -> bool:
+    """Print what was measured; whether all targets were met."""
+    print(f"Python {platform.python_version()}, {processor()}; CPU time of the whole process, all threads\n")
+    columns = f"{'cycle':>12} {'worst':>9} {'world':>9}"
+    print(f"{'':>17}   {'calm':^32}   {'pressure':^40}")
+    print(f"{'guests':>7} {'RSS':>9}   {columns}   {columns} {'resized':>8}")
+    for r in results:
+        c, p = r.calm, r.pressure
+        print(
+            f"{r.guests:>7,} {r.rss_mib:>5.0f} MiB   {c.cycle_ms:>9.1f} ms {c.worst_ms:>6.1f} ms {c.world_ms:>6.1f} ms"
+            f"   {p.cycle_ms:>9.1f} ms {p.worst_ms:>6.1f} ms {p.world_ms:>6.1f} ms {p.changes:>8.0f}"
+        )
+    if len(results) > 2:
+        for name in ("calm", "pressure"):
+            start, slope, good = fit([(r.guests, getattr(r, name).cycle_ms) for r in results])
+            print(f"\n{name}: {start:.1f} ms + {slope * 1000:.1f} ms for every 1,000 guests (R² {good:.4f})", end="")
+        start, slope, good = fit([(r.guests, r.rss_mib) for r in results])
+        print(f"\nmemory: {start:.0f} MiB + {slope * 1000:.1f} MiB for every 1,000 guests (R² {good:.4f})")
+    for r in results:
+        print(f"\n{r.guests:,} guests, mean CPU ms of a cycle by part" + " " * 20 + "calm    pressure")
+        names = sorted(r.calm.parts_ms.keys() | r.pressure.parts_ms.keys(), key=lambda name: -r.pressure.parts_ms.get(name, 0.0))
+        for name in names:
+            calm, pressure = r.calm.parts_ms.get(name, 0.0), r.pressure.parts_ms.get(name, 0.0)
+            if max(calm, pressure) >= 0.05:
+                print(f"  {name:<50} {calm:>10.2f} {pressure:>11.2f}")
+    return verdict(results)
+
+
+def verdict(results: Sequence[Result]) -> bool:
+    """Print how the targets fared; whether all were met."""
+    met = True
+    print()
+    for r in results:
+        for what, value, target, unit in (
+            ("calm cycle", r.calm.cycle_ms, TARGETS_MS.get(r.guests), "ms"),
+            ("cycle under pressure", r.pressure.cycle_ms, TARGETS_MS.get(r.guests), "ms"),
+            ("resident memory", r.rss_mib, TARGET_RSS_MIB.get(r.guests), "MiB"),
+        ):
+            if target is not None:
+                met = met and value <= target
+                print(
+                    f"{'met   ' if value <= target else 'MISSED'}  {r.guests:>6,} guests: {what} {value:.1f} of at most {target:.0f} {unit}"
+                )
+    return met
+
+
+def processor() -> str:
+    """What this machine's CPU calls itself."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> int:
+    """Measure what the command line says."""
+    parser = argparse.ArgumentParser(description="CPU time and memory of a whole cycle on simulated guests.")
+    parser.add_argument("--guests", default="100,1000,3000,10000", help="numbers of guests, with commas")
+    parser.add_argument("--cycles", type=int, default=20, help="cycles to measure in each state")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        json.dump(asdict(measure(arguments.one, arguments.cycles)), sys.stdout)
+        return 0
+    results = [measure_apart(int(guests), arguments.cycles) for guests in arguments.guests.split(",")]
+    if arguments.json:
+        json.dump([asdict(result) for result in results], sys.stdout, indent=2)
+        print()
+        return 0
+    return 0 if show(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Counts what happened in the demonstration, from nothing but the reports, and tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mom_core import Guest, Outcome, Status, Value, format_kib
+from mom_plugins_sim.demo.story import INTERVAL, Moment
+
+PAGE_KIB = 4
+
+NOTICEABLE_KIB = 16 * 1024
+"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
+
+
+def number(fields: dict[str, Value] | object, name: str) -> float:
+    """A field as a number; 0 where it is unknown, for counting and showing only."""
+    value = fields.get(name) if hasattr(fields, "get") else None
+    return value if isinstance(value, int | float) else 0.0
+
+
+@dataclass(slots=True)
+class Extremes:
+    """The worst that a host went through. KiB, percent, seconds."""
+
+    least_available: float = float("inf")
+    most_swapped: float = 0.0
+    most_pressure: float = 0.0
+    waited: float = 0.0
+
+    def add(self, available: float, swapped: float, pressure: float, waited: float) -> None:
+        """Take in one moment."""
+        self.least_available = min(self.least_available, available)
+        self.most_swapped = max(self.most_swapped, swapped)
+        self.most_pressure = max(self.most_pressure, pressure)
+        self.waited = waited
+
+
+@dataclass(slots=True)
+class Summary:
+    """What happened, all told: sizes in KiB, times in simulated seconds."""
+
+    host: float = 0.0
+    sold: float = 0.0
+    guests: int = 0
+    managed: Extremes = field(default_factory=Extremes)
+    alone: Extremes = field(default_factory=Extremes)
+    taken: float = 0.0
+    taken_most: float = 0.0
+    merged: float = 0.0
+    merged_most: float = 0.0
+    shrunk: set[str] = field(default_factory=set)
+    below_need: set[str] = field(default_factory=set)
+    commands: int = 0
+    left_alone: dict[str, str] = field(default_factory=dict)
+    _short_since: dict[str, float] = field(default_factory=dict)
+    longest_short: float = 0.0
+    program: float = 0.0
+
+    def add(self, moment: Moment) -> None:
+        """Take in one moment."""
+        snapshot = moment.report.snapshot
+        host = snapshot.host.fields
+        self.host = number(host, "mem_available")
+        self.guests = len(snapshot.guests)
+        self.sold = sum(number(guest.fields, "balloon_max") for guest in snapshot.guests.values())
+        self.taken = sum(taken_from(guest) for guest in snapshot.guests.values())
+        self.taken_most = max(self.taken, self.taken_most)
+        self.merged = number(host, "ksm_pages_sharing") * PAGE_KIB
+        self.merged_most = max(self.merged, self.merged_most)
+        self.managed.add(
+            number(host, "mem_really_available"),
+            number(host, "swap_usage"),
+            number(host, "psi_memory_some_avg10"),
+            number(host, "psi_memory_some_total") / 1e6,
+        )
+        alone = moment.alone
+        self.alone.add(alone.available, alone.swapped, alone.pressure, alone.waited)
+        self.program = max(self.program, alone.program)
+        for guest in snapshot.guests.values():
+            self._add_guest(guest, moment.time)
+        for outcome in moment.report.outcomes:
+            self._add_outcome(outcome, snapshot.guests.get(outcome.decision.entity.id))
+
+    def _add_guest(self, guest: Guest, time: float) -> None:
+        if taken_from(guest) > NOTICEABLE_KIB:
+            self.shrunk.add(guest.id)
+        if guest.blocked:
+            self.left_alone[guest.name] = next(iter(guest.blocked.values()))
+        elif time > 4 * INTERVAL and "mem_usable" not in guest.fields and "stats_age" not in guest.fields:
+            self.left_alone[guest.name] = "the guest sends no statistics"
+        if number(guest.fields, "sim_squeezed") > 0:
+            since = self._short_since.setdefault(guest.id, time - INTERVAL)
+            self.longest_short = max(self.longest_short, time - since)
+        else:
+            self._short_since.pop(guest.id, None)
+
+    def _add_outcome(self, outcome: Outcome, guest: Guest | None) -> None:
+        if guest is None or outcome.status is not Status.APPLIED:
+            return
+        self.commands += 1
+        target = outcome.decision.value
+        shrink = isinstance(target, int) and target < number(guest.fields, "balloon_cur")
+        if shrink and isinstance(target, int) and target < number(guest.fields, "sim_need"):
+            self.below_need.add(guest.id)
+
+    @property
+    def returned(self) -> float:
+        """The ratio of what was taken that the guests have again."""
+        return 1.0 - self.taken / self.taken_most if self.taken_most else 1.0
+
+    def lines(self) -> list[str]:
+        """The summary for a person, in lines of at most 80 columns."""
+        managed, alone = self.managed, self.alone
+        who = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.left_alone.items()))
+        rows = [
+            ("", "with mom", "without"),
+            ("least memory available", format_kib(managed.least_available), format_kib(alone.least_available)),
+            ("most in the host's swap", format_kib(managed.most_swapped), format_kib(alone.most_swapped)),
+            ("most memory pressure (10 s)", f"{managed.most_pressure:.1f} %", f"{alone.most_pressure:.1f} %"),
+            ("programs waited for memory", f"{managed.waited:.0f} s", f"{alone.waited:.0f} s"),
+        ]
+        return [
+            f"{self.guests} guests were sold {format_kib(self.sold)} on a host of {format_kib(self.host)},"
+            f" and a program took {format_kib(self.program)}.",
+            "",
+            *(f"  {what:<28}{ours:>14}{theirs:>14}" for what, ours, theirs in rows),
+            "",
+            f"  reclaimed at most {format_kib(self.taken_most)} from {len(self.shrunk)} guests with {self.commands} commands,"
+            f" merged {format_kib(self.merged_most)}",
+            f"  {self.returned:.0%} of it was given back when the program had ended",
+            f"  shrunk below its need: {len(self.below_need) or 'no guest'};"
+            f" longest that a growing guest waited for mom: {self.longest_short:.0f} s",
+            f"  left alone: {who}" if who else "  left alone: nobody",
+        ]
+
+
+def taken_from(guest: Guest) -> float:
+    """How much smaller the guest is than it was sold, in KiB."""
+    return number(guest.fields, "balloon_max") - number(guest.fields, "balloon_cur")
+
+
+NEXT = (
+    ("mom demo --seed 2", "another host"),
+    ("mom doctor", "what this host can do, and what it lacks"),
+    ("mom config init", "a configuration for this host"),
+    ("mom run", "manage it; mode: observe in the configuration only watches"),
+)
+"""What to type next, and why."""

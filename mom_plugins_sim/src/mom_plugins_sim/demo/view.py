@@ -1,0 +1,197 @@
+"""Draws one moment of the demonstration in a terminal of 80 columns and 24 lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.text import Text
+
+from mom_core import Decision, Guest, Status, format_kib, printable
+from mom_plugins_sim.demo.story import CYCLES, Moment
+from mom_plugins_sim.demo.summary import PAGE_KIB, number, taken_from
+
+WIDTH = 80
+LABEL = 13
+GUESTS_SHOWN = 9
+GUEST_BAR = 30
+
+GIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """What bars are made of: memory in use, memory of the program, memory in swap, spare memory, memory that was taken, and an arrow."""
+
+    used: str
+    program: str
+    swapped: str
+    spare: str
+    taken: str
+    arrow: str
+
+
+UNICODE = Glyphs("█", "▓", "▚", "▒", "·", "→")
+ASCII = Glyphs("#", "%", "!", "+", ".", "->")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def phase(moment: Moment, taken: float) -> tuple[str, str]:
+    """What is going on, in one sentence, and its style."""
+    program = format_kib(moment.settings.load / 1024)
+    if moment.time <= moment.settings.load_after:
+        return "All is calm: what guests have bought and do not use is free on the host.", "green"
+    if moment.loading:
+        text = f"A program beside the guests takes {program}: mom asks guests for what they can spare."
+        return text, "bold yellow"
+    if taken > GIB / 4:
+        return "The program has ended: guests get their memory back, a little at a time.", "cyan"
+    return "All is calm again.", "green"
+
+
+def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
+    """A bar of `width` columns for `total`, of parts (amount, glyph, style); what is left is blank."""
+    bar = Text()
+    drawn = 0
+    upto = 0.0
+    for amount, glyph, style in parts:
+        upto += max(0.0, amount)
+        end = min(width, round(upto / total * width)) if total else 0
+        bar.append(glyph * (end - drawn), style)
+        drawn = max(drawn, end)
+    bar.append(" " * (width - drawn))
+    return bar
+
+
+def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
+    """The whole picture."""
+    guests = list(moment.report.snapshot.guests.values())
+    taken = sum(taken_from(guest) for guest in guests)
+    sentence, style = phase(moment, taken)
+    shown = sorted(guests, key=lambda guest: (-number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
+    return Group(
+        _title(moment, guests),
+        Text(f" {sentence}", style),
+        Text(),
+        *_managed(moment, glyphs),
+        *_alone(moment, glyphs),
+        Text(),
+        _legend(glyphs),
+        *(_guest(guest, moment, glyphs) for guest in shown),
+        Text(f" and {len(guests) - len(shown)} more guests" if len(guests) > len(shown) else "", "dim"),
+        Text(),
+        _last_decision(moment, glyphs),
+    )
+
+
+def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
+    sold = sum(number(guest.fields, "balloon_max") for guest in guests)
+    total = number(moment.report.snapshot.host.fields, "mem_available")
+    title = Text(f" mom demo  {format_kib(total)} host, {len(guests)} guests with {format_kib(sold)} sold", "bold")
+    done = f"{clock(moment.time)} of {clock(moment.time / moment.number * CYCLES)} "
+    title.append(done.rjust(WIDTH - len(title)), "dim")
+    return title
+
+
+def _host_lines(label: str, bar: Text, details: str, style: str) -> tuple[Text, Text]:
+    first = Text(f" {label:<{LABEL - 1}}", style)
+    first.append("▕" if bar.plain.isascii() is False else "|", "dim")
+    first.append_text(bar)
+    first.append("▏" if bar.plain.isascii() is False else "|", "dim")
+    return first, Text(f" {'':<{LABEL}}{details}", "dim")
+
+
+def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
+    host = moment.report.snapshot.host.fields
+    total, available = number(host, "mem_available"), number(host, "mem_really_available")
+    swapped = number(host, "swap_usage")
+    program = moment.alone.program
+    guests = max(0.0, total - available - program - swapped)
+    parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (swapped, glyphs.swapped, "red"))
+    bar = stacked(parts, total, WIDTH - LABEL - 3)
+    taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
+    merged = number(host, "ksm_pages_sharing") * PAGE_KIB
+    details = f"{format_kib(available)} available; reclaimed {format_kib(taken)}, merged {format_kib(merged)}"
+    return _host_lines("with mom", bar, details, "bold green")
+
+
+def _alone(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
+    alone = moment.alone
+    total = number(moment.report.snapshot.host.fields, "mem_available")
+    guests = max(0.0, total - alone.available - alone.program - alone.swapped)
+    parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.swapped, glyphs.swapped, "red"))
+    bar = stacked(parts, total, WIDTH - LABEL - 3)
+    details = f"{format_kib(alone.available)} available"
+    if alone.swapped > 0:
+        details += f"; {format_kib(alone.swapped)} in swap, programs wait {alone.pressure:.0f} % of the time"
+    first, second = _host_lines("without mom", bar, details, "bold red" if alone.swapped else "bold")
+    if alone.swapped > 0:
+        second.stylize("red")
+    return first, second
+
+
+def _legend(glyphs: Glyphs) -> Text:
+    legend = Text(" " * (LABEL + 1))
+    for glyph, style, text in (
+        (glyphs.used, "blue", "needed"),
+        (glyphs.spare, "green", "spare"),
+        (glyphs.taken, "dim", "reclaimed by mom"),
+    ):
+        legend.append(glyph * 2, style)
+        legend.append(f" {text}   ", "dim")
+    return legend
+
+
+def _guest(guest: Guest, moment: Moment, glyphs: Glyphs) -> Text:
+    fields = guest.fields
+    maximum, size, need = (number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    bar = stacked(
+        ((min(need, size), glyphs.used, "blue"), (size - need, glyphs.spare, "green"), (maximum - size, glyphs.taken, "dim")),
+        maximum,
+        GUEST_BAR,
+    )
+    line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
+    line.append_text(bar)
+    line.append(f" {size / GIB:5.2f} of {maximum / GIB:.2f} GiB")
+    doing, style = _doing(guest, moment)
+    line.append(f"  {doing}"[: WIDTH - len(line)], style)
+    return line
+
+
+def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
+    for outcome in moment.report.outcomes:
+        if outcome.decision.entity.id == guest.id and outcome.status is Status.APPLIED:
+            target, before = outcome.decision.value, outcome.before
+            if isinstance(target, int) and isinstance(before, int):
+                grows = target > before
+                return f"{'gets' if grows else 'gives'} {format_kib(abs(target - before))}", "cyan" if grows else "yellow"
+    if number(guest.fields, "sim_squeezed") > 0:
+        return "grows", "magenta"
+    if guest.blocked:
+        return "no balloon", "dim"
+    if "stats_age" not in guest.fields:
+        return "no statistics", "dim"
+    return "", ""
+
+
+def _last_decision(moment: Moment, glyphs: Glyphs) -> Text:
+    """One decision of this cycle with where in the policy it was taken."""
+    applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
+    if not applied:
+        return Text(" nothing to do in this cycle", "dim")
+    outcome = max(applied, key=lambda o: _change(o.decision, o.before))
+    decision = outcome.decision
+    kib = decision.control == "balloon_target"
+    shown = [format_kib(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
+    text = f" {len(applied)} changes, such as {decision.control} of {decision.entity}: {shown[0]} {glyphs.arrow} {shown[1]}"
+    return Text(f"{text}, by {decision.source}"[:WIDTH], "dim")
+
+
+def _change(decision: Decision, before: object) -> float:
+    value = decision.value
+    return abs(value - before) if isinstance(value, int | float) and isinstance(before, int | float) else 0.0
