@@ -90,7 +90,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """How much time and memory a cycle takes: benchmarks/, side by side in one run."""
-    for script in sorted(ROOT.glob("benchmarks/*/run.py")):
+    for script in sorted(ROOT.glob("benchmarks/*/bench_*.py")):
         session.run(BIN / "python", script, *session.posargs)
 
 

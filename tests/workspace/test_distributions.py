@@ -103,11 +103,14 @@ def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
     project = pyproject(folder)["project"]
     declared = {_normal(re.split(r"[<>=!~\[ ]", requirement)[0]) for requirement in project["dependencies"]}
     for name in sorted(imported - sys.stdlib_module_names - {own}):
-        providers = {_normal(provider) for provider in packages_distributions().get(name, [name])}
+        providers = {_normal(PARTS.get(provider, provider)) for provider in packages_distributions().get(name, [name])}
         if own != "mom_core" and providers <= CORE_BRINGS:
             continue
         assert providers & declared, f"{folder} imports {name}"
 
+
+PARTS = {"pydantic_core": "pydantic"}
+"""A distribution that is part of another one, which requires exactly one version of it."""
 
 CORE_BRINGS = {"click", "mom-core", "pluggy", "pydantic"}
 """What a plugin may use because the contract is made of it: settings, hooks and verbs."""
