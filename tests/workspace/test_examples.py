@@ -1,6 +1,7 @@
 """What examples/ and the README show can be used as it stands."""
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,6 +14,7 @@ from mom_core.testing import snapshot
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CORE_README = (ROOT / "mom_core/README.md").read_text()
 Install = Callable[[str, str, str], None]
 
 
@@ -79,3 +81,19 @@ def test_the_readmes_plugin_holds_back_only_what_shrinks(install: Install) -> No
     assert [revision.before for revision in plugin.mom_review(snapshot({"mem_dirty": 5000}, guests), decisions)] == decisions[:1]
     for quiet in ({"mem_dirty": 100}, {"mem_dirty": None}, {}):
         assert list(plugin.mom_review(snapshot(quiet, guests), decisions)) == []
+
+
+def test_the_cores_readme_shows_a_plugin_that_works(install: Install, tmp_path: Path) -> None:
+    install("mom_writeback", "", block("python", CORE_README))
+    plugin_class = import_module("mom_writeback").UptimePlugin
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/uptime").write_text("12.5 20.0\n")
+    assert plugin_class(None, PluginContext(root=tmp_path)).mom_collect_host() == {"uptime": 12.5}
+
+
+def test_the_cores_readme_shows_how_to_embed_mom(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(block("python", CORE_README, 1).replace('"/var/lib', f'"{tmp_path}').replace('"/run', f'"{tmp_path}/run'))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mem_free" in done.stdout
