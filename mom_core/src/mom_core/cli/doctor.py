@@ -8,13 +8,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 
 import click
 
-from mom_core.cli.options import DEFAULT_CONFIG, config_option, json_option
+from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.errors import LedgerError, MomError, PluginError, PluginErrors
+from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.model import Finding, Severity, printable
@@ -30,7 +30,7 @@ from mom_core.status import read_status
 def doctor_command(config_path: str | None, as_json: bool) -> None:
     """Look at this host as mom would, and say what is wrong and what to do. Changes nothing. Exit code 1 when something is wrong."""
     findings: list[tuple[str, Finding]] = []
-    if config_path is None and not Path(DEFAULT_CONFIG).exists():
+    if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "mom config init writes one; until then this looks with the defaults of all installed plugins"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
         config = load_config({"plugins": {name: {} for name in _usable(findings)}})

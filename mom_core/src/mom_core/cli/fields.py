@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from mom_core.cli.options import DEFAULT_CONFIG, config_option, json_option
+from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
+from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import ControlSpec, FieldSpec
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import declared_by
@@ -25,7 +25,7 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
 
     Of the enabled plugins; of all installed ones when there is no configuration yet.
     """
-    if all_installed or (config_path is None and not Path(DEFAULT_CONFIG).exists()):
+    if all_installed or (config_path is None and not DEFAULT_CONFIG.exists()):
         config = _everything_installed()
     else:
         config = load_config(config_path)
@@ -61,23 +61,24 @@ def _everything_installed() -> Config:
 
 
 def _show(fields: list[tuple[str, FieldSpec]], controls: list[tuple[str, ControlSpec]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from mom_core.cli.tables import print_table
 
-    console = Console()
-    table = Table(box=SIMPLE_HEAD, title="Fields", title_justify="left")
-    for heading in ("field", "of", "unit", "plugin", "what it is"):
-        table.add_column(heading, overflow="fold" if heading == "what it is" else "ellipsis", no_wrap=heading != "what it is")
-    for plugin, spec in sorted(fields, key=lambda pair: (pair[1].scope, pair[1].name)):
-        table.add_row(spec.name, str(spec.scope), str(spec.unit), plugin, spec.description)
-    console.print(table)
-    table = Table(box=SIMPLE_HEAD, title="Controls", title_justify="left")
-    for heading in ("control", "of", "unit", "plugin", "bounds", "what it is"):
-        table.add_column(heading, overflow="fold" if heading == "what it is" else "ellipsis", no_wrap=heading != "what it is")
-    for plugin, control in sorted(controls, key=lambda pair: (pair[1].scope, pair[1].name)):
-        low = "" if control.minimum is None else f"{control.minimum:,.0f}"
-        high = "" if control.maximum is None else f"{control.maximum:,.0f}"
-        bounds = f"{low} … {high}" if low or high else "any"
-        table.add_row(control.name, str(control.scope), str(control.unit), plugin, bounds, control.description)
-    console.print(table)
+    rows = [
+        (spec.name, str(spec.scope), str(spec.unit), plugin, spec.description)
+        for plugin, spec in sorted(fields, key=lambda pair: (pair[1].scope, pair[1].name))
+    ]
+    print_table(("field", "of", "unit", "plugin", "what it is"), rows, title="Fields")
+    click.echo()
+    rows = [
+        (spec.name, str(spec.scope), str(spec.unit), plugin, f"{spec.description}{_bounds(spec)}")
+        for plugin, spec in sorted(controls, key=lambda pair: (pair[1].scope, pair[1].name))
+    ]
+    print_table(("control", "of", "unit", "plugin", "what it is"), rows, title="Controls")
+
+
+def _bounds(spec: ControlSpec) -> str:
+    if spec.minimum is None and spec.maximum is None:
+        return ""
+    low = "" if spec.minimum is None else f"from {spec.minimum:,g}"
+    high = "" if spec.maximum is None else f"to {spec.maximum:,g}"
+    return f" ({' '.join(filter(None, (low, high)))})"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-DEFAULT_CONFIG = "/etc/mom/mom.yaml"
+from mom_core.files import DEFAULT_CONFIG
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -139,30 +139,28 @@ def _recent(content: Mapping[str, Any]) -> list[str]:
 
 
 def _show_guests(rows: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from mom_core.cli.tables import print_table
 
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("guest", no_wrap=True, overflow="ellipsis", max_width=30)
-    for heading in ("has", "of", "at least", "usable", "swapping in", "statistics"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("remarks", overflow="fold")
-    for row in rows:
-        age = row.get("stats_age")
-        table.add_row(
-            printable(row["name"]),
-            _size(row.get("balloon_cur")),
-            _size(row.get("balloon_max")),
-            _size(row.get("balloon_min")),
-            _size(row.get("mem_usable")),
-            "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
-            "unknown" if age is None else f"{age:.0f} s old",
-            _remarks(row),
-        )
-    Console().print(table)
     if not rows:
         click.echo("No guests.")
+        return
+    headings = ("guest", "has", "of", "at least", "usable", "swapping in", "statistics", "remarks")
+    print_table(
+        headings,
+        [
+            (
+                printable(row["name"], 30),
+                _size(row.get("balloon_cur")),
+                _size(row.get("balloon_max")),
+                _size(row.get("balloon_min")),
+                _size(row.get("mem_usable")),
+                "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
+                "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
+                _remarks(row),
+            )
+            for row in rows
+        ],
+    )
 
 
 def _size(kib: float | None) -> str:

@@ -12,18 +12,16 @@ if TYPE_CHECKING:
     from mom_core.config.configuration import Config as Config
     from mom_core.config.configuration import ConfiguredPlugin as ConfiguredPlugin
     from mom_core.config.configuration import GuestRule as GuestRule
-    from mom_core.config.document import DEFAULT_FILE as DEFAULT_FILE
     from mom_core.config.loading import load_config as load_config
 
 _MODULE_OF = {
     "Config": "configuration",
     "ConfiguredPlugin": "configuration",
-    "DEFAULT_FILE": "document",
     "GuestRule": "configuration",
     "load_config": "loading",
 }
 
-__all__ = ["DEFAULT_FILE", "Config", "ConfiguredPlugin", "GuestRule", "load_config"]
+__all__ = ["Config", "ConfiguredPlugin", "GuestRule", "load_config"]
 
 
 def __getattr__(name: str) -> object:

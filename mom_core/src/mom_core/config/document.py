@@ -20,7 +20,6 @@ import yaml
 from mom_core.errors import ConfigError, ConfigProblem
 from mom_core.model import printable
 
-DEFAULT_FILE: Final = Path("/etc/mom/mom.yaml")
 """Where the configuration is, unless somebody says otherwise."""
 
 MAX_BYTES: Final = 1 << 20

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mom_core.config.complaints import complain, unknown_key
 from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
-from mom_core.config.document import DEFAULT_FILE, Document, KeyPath, mapping_document, read_document
+from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, validated
 from mom_core.errors import ConfigError, ConfigProblem, PluginError
 from mom_core.model import printable
@@ -33,7 +33,7 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
     else:
-        path = DEFAULT_FILE if source is None else Path(source)
+        path = DEFAULT_CONFIG if source is None else Path(source)
         file, document = str(path), read_document(path)
     causes: list[PluginError] = []
     config = _checked(document, file, causes)

@@ -1,1 +1,1 @@
-"""Which plugins there are, how their hooks are registered, and how they are called."""
+"""Plugins: found by `discovery`, constructed and checked by `registry`, called by `invoker`."""
