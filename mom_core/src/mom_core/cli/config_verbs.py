@@ -16,6 +16,7 @@ import click
 
 from mom_core.cli.options import config_option, json_option
 from mom_core.errors import ConfigError, ConfigProblem, MomError
+from mom_core.files import DEFAULT_CONFIG
 from mom_core.units import format_duration
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ def _dumped(settings: BaseModel) -> Mapping[str, object]:
 
 
 def _shown(value: object) -> str:
-    from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import printable
+    from mom_core.model import printable
 
     return printable(value if isinstance(value, str) else json.dumps(value, default=str), 200)
 
@@ -157,7 +157,9 @@ NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing
 
 
 @config_command.command("init")
-@click.option("-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output.")
+@click.option(
+    "-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output."
+)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 def init_command(output: str, force: bool, root: str) -> None:

@@ -25,10 +25,8 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
 
     Of the enabled plugins; of all installed ones when there is no configuration yet.
     """
-    if all_installed or (config_path is None and not DEFAULT_CONFIG.exists()):
-        config = _everything_installed()
-    else:
-        config = load_config(config_path)
+    everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
+    config = _everything_installed() if everything else load_config(config_path)
     fields: list[tuple[str, FieldSpec]] = []
     controls: list[tuple[str, ControlSpec]] = []
     for name, (specs, control_specs) in declared_by(config).items():

@@ -13,13 +13,13 @@ import click
 
 from mom_core.cli.options import config_option, json_option
 from mom_core.errors import ConfigError, PluginError
+from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, AvailablePlugin, available_plugins, load_plugins
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import ControlSpec, FieldSpec
+    from mom_core.model import ControlSpec, FieldSpec
     from mom_core.plugins.discovery import LoadedPlugin
 
 
@@ -75,8 +75,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
 
 def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None) -> None:
     from mom_core.cli.tables import print_table
-    from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import printable
+    from mom_core.model import printable
 
     rows = []
     for name, plugins in available.items():

@@ -14,6 +14,7 @@ from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, validated
 from mom_core.errors import ConfigError, ConfigProblem, PluginError
+from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
