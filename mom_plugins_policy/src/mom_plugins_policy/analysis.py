@@ -1,0 +1,393 @@
+"""What can be known about a whole program before it is compiled: its names, its functions, who calls whom, and what is wrong at load.
+
+Variables are dynamically scoped, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees
+them as plain local variables. A function that stands by itself (recursive, defined under a condition, or too large to be repeated)
+reaches them through shared cells; the names for which that is needed are `Program.shared`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, SPECIAL_FORMS
+from mom_plugins_policy.errors import Fault
+from mom_plugins_policy.syntax import Form, Kind, Text, abridged
+
+_METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
+_STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
+_INLINE_SIZES = (4000, 400, 80, 15, 0)  # largest function to be repeated at its calls; the first that keeps the program small is used
+
+
+@dataclass(eq=False, slots=True)
+class Definition:
+    """One `def`: its parameters and body, and what its body does by itself, without the functions that it calls."""
+
+    form: Form
+    name: str
+    parameters: tuple[str, ...]
+    body: Form
+    number: int
+    unconditional: bool
+    size: int
+    calls: Counter[str] = field(default_factory=Counter)
+    assigned: set[str] = field(default_factory=set)
+    free: set[str] = field(default_factory=set)
+    inline: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """All texts as one program, and what is known about it."""
+
+    texts: Sequence[Text]
+    forms: Sequence[Form]
+    bound: set[str] = field(default_factory=set)
+    """Names that something binds: `let`, `defvar`, `with`, parameters."""
+    assigned: set[str] = field(default_factory=set)
+    """Names that `set` assigns somewhere."""
+    definitions: dict[str, list[Definition]] = field(default_factory=dict)
+    callables: bool = False
+    """Whether a variable may ever hold something callable."""
+    lists: bool = False
+    """Whether the program may go on computing with a list that it has built."""
+    shared: set[str] = field(default_factory=set)
+    """Names that functions standing by themselves read or assign without binding them."""
+    faults: list[Fault] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    """Calls of functions outside of all functions."""
+    size: int = 0
+
+    def functions(self) -> Iterator[Definition]:
+        """All definitions."""
+        for several in self.definitions.values():
+            yield from several
+
+    def assigned_by_calling(self, names: Sequence[str]) -> set[str]:
+        """The names that these functions, and those that they call, assign."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for definition in self.definitions.get(name, ()):
+                found |= definition.assigned
+                todo.extend(definition.calls)
+        return found
+
+
+def fault(form: Form, kind: str, message: str) -> Fault:
+    """A fault at a form's position."""
+    name, line, column = form.source
+    return Fault(kind, name, line, column, message)
+
+
+def parameters_of(form: Form) -> tuple[str, ...] | None:
+    """The parameter names of a `def` form's third item, None if that is no list of names."""
+    if form.kind is not Kind.LIST or any(item.kind is not Kind.NAME for item in form.items):
+        return None
+    return tuple(item.name for item in form.items)
+
+
+def pairs_of(form: Form) -> list[tuple[Form, Form]] | None:
+    """Names and values of a `let` form's second item, None if it is no list of pairs."""
+    if form.kind is not Kind.LIST:
+        return None
+    if any(pair.kind is not Kind.LIST or len(pair.items) != 2 or pair.items[0].kind is not Kind.NAME for pair in form.items):
+        return None
+    return [(pair.items[0], pair.items[1]) for pair in form.items]
+
+
+def analyse(texts: Sequence[Text], forms: Sequence[Form]) -> Program:
+    """Everything in `Program`, in time proportional to the program."""
+    program = _Survey(texts, forms, everything=False).program
+    if program.callables and not program.bound.isdisjoint(SPECIAL_FORMS):
+        # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
+        program = _Survey(texts, forms, everything=True).program
+    _choose_inlining(program)
+    return program
+
+
+class _Survey:
+    """One walk over all forms, in evaluation order, without recursion."""
+
+    def __init__(self, texts: Sequence[Text], forms: Sequence[Form], *, everything: bool) -> None:
+        self.program = Program(texts, forms)
+        self.everything = everything
+        self.suspicions: list[tuple[str, Fault]] = []
+        # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
+        self.todo: list[tuple[Form, Definition | None, bool, int, frozenset[str]]] = []
+        nothing: frozenset[str] = frozenset()
+        self.todo.extend((form, None, True, 0, nothing) for form in reversed(forms))
+        while self.todo:
+            self._visit(*self.todo.pop())
+        # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
+        self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
+
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]) -> None:
+        program = self.program
+        program.size += 1
+        if owner is not None:
+            owner.size += 1
+        if form.kind is Kind.NAME:
+            self._name(form.name, owner, bound)
+            parts = form.name.split(".")
+            if parts[0] in CALLABLES or not _METHODS.isdisjoint(parts):
+                program.callables = True
+            return
+        if form.kind is Kind.BLOCK:
+            self._body(form.items, owner, dropped, level + 1, bound)
+            return
+        if form.kind is not Kind.LIST or not form.items:
+            return
+        head = form.items[0]
+        arguments = form.items[1:]
+        if head.kind is not Kind.NAME:
+            if head.kind is Kind.OPERATOR:
+                self._all(arguments, owner, bound)
+            return
+        self._name(head.name, owner, bound)
+        special = self._SPECIAL.get(head.name)
+        if special is not None and SPECIAL_FORMS[head.name].takes(len(arguments)):
+            special(self, form, arguments, owner, dropped, level, bound)
+            if self.everything:
+                self._all(arguments, owner, bound)
+            return
+        if head.name == "eval":
+            self._body(arguments, owner, dropped, level + 1, bound)
+            return
+        if head.name not in BUILTINS:
+            (program.calls if owner is None else owner.calls)[head.name] += 1
+        self._all(arguments, owner, bound)
+
+    def _name(self, name: str, owner: Definition | None, bound: frozenset[str]) -> None:
+        first = name.partition(".")[0]
+        if owner is not None and first not in bound:
+            owner.free.add(first)
+
+    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: frozenset[str]) -> None:
+        self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
+
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]) -> None:
+        level = level if 0 < level <= _STATIC_DEPTH else -1
+        last = len(forms) - 1
+        for place in range(last, -1, -1):
+            self.todo.append((forms[place], owner, dropped or place != last, level, bound))
+
+    def _if(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        condition, first, second = arguments
+        self.todo.append((second, owner, dropped, -1, bound))
+        self.todo.append((first, owner, dropped, -1, bound))
+        self.todo.append((condition, owner, False, -1, bound))
+
+    def _let(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        pairs = pairs_of(arguments[0])
+        if pairs is None:
+            return
+        values: list[tuple[Form, frozenset[str]]] = []
+        for name, value in pairs:
+            values.append((value, bound))
+            self._binds(form, name)
+            bound |= {name.name}
+        self._body(arguments[1:], owner, dropped, -1, bound)
+        self.todo.extend((value, owner, False, -1, names) for value, names in reversed(values))
+
+    def _defvar(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        name, value = arguments
+        if name.kind is Kind.NAME:
+            self._binds(form, name)
+            if owner is not None and name.name not in bound:
+                owner.free.add(name.name)  # bound only from here on, and perhaps not at all
+            self.todo.append((value, owner, False, -1, bound))
+
+    def _binds(self, form: Form, name: Form) -> None:
+        self.program.bound.add(name.name)
+        if name.name == "nil" or "." in name.name:
+            why = "nil cannot be a variable" if name.name == "nil" else f"{name.name} cannot be read as a variable, because of its dot"
+            self.suspicions.append((form.items[0].name, fault(name, "malformed", why)))
+
+    def _set(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        name, value = arguments
+        if name.kind is Kind.NAME:
+            self.program.assigned.add(name.name)
+            if owner is not None:
+                owner.assigned.add(name.name)
+            self._name(name.name, owner, bound)
+            self.todo.append((value, owner, False, -1, bound))
+
+    def _with(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        items, name, body = arguments
+        if not dropped:
+            self.program.lists = True
+        if items.kind is Kind.NAME and name.kind is Kind.NAME:
+            self._name(items.name, owner, bound)
+            self.program.bound.add(name.name)
+            self.todo.append((body, owner, dropped, -1, bound | {name.name}))
+
+    def _def(
+        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
+    ) -> None:
+        name, listed, body = arguments
+        if name.kind is not Kind.NAME:
+            return
+        parameters = parameters_of(listed)
+        if parameters is None:
+            message = f"the parameters of {name.name} must be a list of names in ( ) or [ ], not {abridged(listed, 30)}"
+            self.suspicions.append((form.items[0].name, fault(listed, "malformed", message)))
+            return
+        for place, parameter in enumerate(parameters):
+            if parameter in parameters[:place]:
+                message = f"{name.name} has two parameters named {parameter}"
+                self.suspicions.append((form.items[0].name, fault(listed.items[place], "malformed", message)))
+        self.program.bound.update(parameters)
+        if name.name in SPECIAL_FORMS or name.name in BUILTINS or name.name == "eval":
+            return  # does nothing
+        number = sum(len(several) for several in self.program.definitions.values())
+        definition = Definition(form, name.name, parameters, body, number, owner is None and level >= 0 and not self.everything, 0)
+        self.program.definitions.setdefault(name.name, []).append(definition)
+        self.todo.append((body, definition, False, -1, frozenset(parameters)))
+
+    _SPECIAL = {"if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with}
+
+
+def _choose_inlining(program: Program) -> None:
+    """Decide which functions are compiled into their callers, and so which names the others share with them."""
+    definitions = program.definitions
+    for several in definitions.values():
+        if not all(definition.unconditional for definition in several):
+            for definition in several:
+                definition.inline = False
+    order = _callees_first(program)
+    for size in _INLINE_SIZES:
+        total = _expanded(program, order, size)
+        if total <= 4 * program.size + 20_000:
+            break
+    _stand_alone_where_the_definition_is_not_known(program)
+    if all(definition.inline for definition in program.functions()):
+        return
+    free = _free_with_callees(program, order)
+    bound = program.bound | {"Host", "Guests", *CALLABLES}
+    changing = program.bound | program.assigned
+    for definition in program.functions():
+        if not definition.inline:
+            program.shared |= {name for name in free[definition.name] if name in bound and name in changing}
+
+
+def _callees_first(program: Program) -> list[str]:
+    """Function names, callees before callers; what calls itself, directly or not, is not inlined."""
+    definitions = program.definitions
+    edges = {
+        name: sorted({callee for one in several for callee in one.calls if callee in definitions}) for name, several in definitions.items()
+    }
+    order: list[str] = []
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    for root in edges:
+        if root in number:
+            continue
+        work = [(root, iter(edges[root]))]
+        number[root] = low[root] = len(number)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            name, rest = work[-1]
+            for callee in rest:
+                if callee not in number:
+                    number[callee] = low[callee] = len(number)
+                    stack.append(callee)
+                    on_stack.add(callee)
+                    work.append((callee, iter(edges[callee])))
+                    break
+                if callee in on_stack:
+                    low[name] = min(low[name], number[callee])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[name])
+                if low[name] == number[name]:
+                    component: list[str] = []
+                    while True:
+                        member = stack.pop()
+                        on_stack.discard(member)
+                        component.append(member)
+                        if member == name:
+                            break
+                    if len(component) > 1 or name in edges[name]:
+                        for member in component:
+                            for definition in definitions[member]:
+                                definition.inline = False
+                    order.extend(component)
+    return order
+
+
+def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
+    """Leave only functions up to this size inlined; the size of the program that results."""
+    definitions = program.definitions
+    sites = Counter(program.calls)
+    for definition in program.functions():
+        sites.update(definition.calls)
+    cost: dict[str, int] = {}
+    total = 0
+    for name in order:
+        size = 0
+        for definition in definitions[name]:
+            size = max(size, definition.size + sum(cost.get(callee, 1) * count for callee, count in definition.calls.items()))
+        if size > largest and sites[name] > 1:
+            for definition in definitions[name]:
+                definition.inline = False
+        if all(definition.inline for definition in definitions[name]):
+            cost[name] = size
+        else:
+            cost[name] = 1
+            total += size * len(definitions[name])
+    return total + program.size + sum(cost.get(callee, 1) * count for callee, count in program.calls.items())
+
+
+def _stand_alone_where_the_definition_is_not_known(program: Program) -> None:
+    """A function with several definitions that one standing by itself may call is looked up when called, so it stands by itself too."""
+    definitions = program.definitions
+    todo = [definition for definition in program.functions() if not definition.inline]
+    seen: set[int] = set()
+    while todo:
+        definition = todo.pop()
+        if definition.number in seen:
+            continue
+        seen.add(definition.number)
+        for callee in definition.calls:
+            several = definitions.get(callee, [])
+            if len(several) > 1:
+                for one in several:
+                    one.inline = False
+            todo.extend(several)
+
+
+def _free_with_callees(program: Program, order: Sequence[str]) -> dict[str, set[str]]:
+    """Per function, the names that it or what it calls may read or assign in its callers' scopes."""
+    definitions = program.definitions
+    free: dict[str, set[str]] = {}
+    for name in order:
+        found: set[str] = set()
+        for definition in definitions[name]:
+            names = set(definition.free)
+            for callee in definition.calls:
+                if callee in definitions:
+                    names |= free.get(callee, set())  # a function that stands by itself shares its own names anyway
+            found |= names - set(definition.parameters)
+        free[name] = found
+    return free

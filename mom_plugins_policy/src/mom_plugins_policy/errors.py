@@ -1,0 +1,84 @@
+"""Everything that can be wrong with a policy: at load, raised with a position; in an evaluation, returned with a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mom_core import Entity, MomError, Source
+
+KINDS = frozenset(
+    {
+        "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
+        "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data",
+        "limit",
+        "internal",
+    }
+)  # fmt: skip
+"""What an error is about. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained like any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One error, and where: policy name with 1-based line and column (0: no position).
+
+    `guest` is the name of the guest whose step failed, and `entity` its identity; None when the error was outside of every loop over
+    `Guests`, or was found at load. `values` says what the operands were, such as `g.balloon_cur is nil`.
+    """
+
+    kind: str
+    name: str
+    line: int
+    column: int
+    message: str
+    entity: Entity | None = None
+    values: tuple[str, ...] = ()
+
+    @property
+    def guest(self) -> str | None:
+        """The name of the guest whose step failed."""
+        return None if self.entity is None else self.entity.name
+
+    @property
+    def source(self) -> Source:
+        """The position, as decisions carry it."""
+        return Source(self.name, self.line, self.column)
+
+    def __str__(self) -> str:
+        about = f" (guest {self.entity})" if self.entity else ""
+        values = f": {', '.join(self.values)}" if self.values else ""
+        where = self.source if self.line else self.name
+        return f"{where}: {self.kind}: {self.message}{values}{about}"
+
+
+class PolicyError(MomError):
+    """A policy that cannot be used. It holds all that is wrong; `kind`, `name`, `line`, `column` and `message` are those of the first.
+
+    :param faults: at least one, in the order of the policies' names and texts
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        first = self.faults[0]
+        self.kind = first.kind
+        self.name = first.name
+        self.line = first.line
+        self.column = first.column
+        super().__init__(first.message)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
+class Trouble(Exception):
+    """What generated code and its runtime raise where Python has no error of its own that says the same.
+
+    :param kind: one of `KINDS`
+    :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
+    """
+
+    def __init__(self, kind: str, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.fatal = fatal

@@ -1,0 +1,139 @@
+"""What policies remember about entities across cycles and restarts (`Remember`, `Recall`), so that they can have hysteresis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from mom_core import HOST_ID, Snapshot
+
+_VERSION = 1
+_NOTHING: Mapping[str, Any] = {}
+_ABSENCES = 60
+"""Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
+
+
+class Notes(Protocol):
+    """Where an evaluation finds what earlier ones remembered."""
+
+    def of(self, identity: str) -> Mapping[str, Any]:
+        """The notes on an entity, by name."""
+
+
+class NoteStore:
+    """Notes in memory and, from one cycle to the next, in one JSON file that is replaced atomically.
+
+    The notes on a guest go with it: when it is started anew (another `incarnation`), or when it is not there. If the hypervisor tells
+    incarnations, a guest may be away for a while (as all are while the hypervisor restarts) and is still the same when it returns.
+    """
+
+    def __init__(self, path: Path, log: logging.Logger) -> None:
+        self.path = path
+        self.trouble = ""
+        """What keeps notes from being kept on disk, empty if nothing does."""
+        self._log = log
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._incarnations: dict[str, str] = {}
+        self._absent: dict[str, int] = {}
+        self._unwritten = False
+
+    def load(self) -> None:
+        """Read what is on disk. A damaged file is set aside, and said to be."""
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.trouble = f"the policies' notes {self.path} cannot be read: {error.strerror}"
+            return
+        try:
+            content = json.loads(text)
+            if content["version"] != _VERSION:
+                raise ValueError("another version")
+            for identity, entry in content["notes"].items():
+                self._notes[identity] = dict(entry["values"])
+                self._incarnations[identity] = str(entry["incarnation"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._notes, self._incarnations = {}, {}
+            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+            self.trouble = f"the policies' notes were damaged and are set aside as {aside}: policies begin without notes"
+            with contextlib.suppress(OSError):
+                self.path.rename(aside)
+            self._log.error("%s", self.trouble)
+
+    def of(self, identity: str) -> Mapping[str, Any]:
+        """The notes on an entity, by name."""
+        return self._notes.get(identity, _NOTHING)
+
+    def forget_gone(self, snapshot: Snapshot) -> None:
+        """Before an evaluation: drop the notes on guests that are gone or were started anew."""
+        for identity in list(self._notes):
+            if identity == HOST_ID:
+                continue
+            guest = snapshot.guests.get(identity)
+            known = self._incarnations.get(identity, "")
+            if guest is None:
+                self._absent[identity] = self._absent.get(identity, 0) + 1
+                if known and self._absent[identity] < _ABSENCES:
+                    continue
+            elif guest.incarnation == known:
+                self._absent.pop(identity, None)
+                continue
+            self._drop(identity)
+
+    def keep(self, notes: Mapping[str, Mapping[str, Any]], snapshot: Snapshot) -> None:
+        """After an evaluation: take in its notes, nil forgetting, and write to disk what has changed."""
+        for identity, values in notes.items():
+            there = self._notes.get(identity, {})
+            now = {name: value for name, value in {**there, **values}.items() if value is not None}
+            if now == there and all(type(now[name]) is type(there[name]) for name in now):
+                continue
+            if now:
+                self._notes[identity] = now
+                self._incarnations[identity] = "" if identity == HOST_ID else snapshot.guests[identity].incarnation
+                self._unwritten = True
+            else:
+                self._drop(identity)
+        if self._unwritten:
+            self._write()
+
+    def _drop(self, identity: str) -> None:
+        self._notes.pop(identity, None)
+        self._incarnations.pop(identity, None)
+        self._absent.pop(identity, None)
+        self._unwritten = True
+
+    def _write(self) -> None:
+        entries = {
+            identity: {"incarnation": self._incarnations.get(identity, ""), "values": values} for identity, values in self._notes.items()
+        }
+        text = json.dumps({"version": _VERSION, "notes": entries}, separators=(",", ":")) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            _replace(self.path, text)
+        except OSError as error:
+            self.trouble = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
+            return
+        self.trouble = ""
+        self._unwritten = False
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise

@@ -1,0 +1,152 @@
+"""The plugin: reads the operator's policies and the defaults, and evaluates them each cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mom_core import (
+    ConfigError,
+    ConfigProblem,
+    Decision,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    Suggestion,
+    hookimpl,
+)
+from mom_plugins_policy.errors import Fault, PolicyError
+from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.policy import Policy, Result
+from mom_plugins_policy.sources import Texts, read_policies, with_defaults
+
+_DEFAULT = Limits()
+
+
+class LimitSettings(BaseModel):
+    """What the policies may use up at most in one evaluation. The defaults are far above what a policy needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    text: Annotated[int, Field(ge=1, le=1 << 24)] = _DEFAULT.text
+    """Characters in all policies together."""
+    forms: Annotated[int, Field(ge=1, le=1_000_000)] = _DEFAULT.forms
+    """Atoms and lists in all policies together."""
+    nesting: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.nesting
+    """Brackets inside each other."""
+    steps: Annotated[int, Field(ge=1)] = _DEFAULT.steps
+    """Forms evaluated outside of loops over Guests."""
+    guest_steps: Annotated[int, Field(ge=1)] = _DEFAULT.guest_steps
+    """Forms evaluated in one guest's step of a loop over Guests."""
+    seconds: Annotated[float, Field(gt=0, le=300)] = _DEFAULT.seconds
+    """Seconds that one evaluation may take; less than the plugin's deadline, so that it ends with a reason."""
+    depth: Annotated[int, Field(ge=1, le=400)] = _DEFAULT.depth
+    """Calls of functions inside each other."""
+    integer_bits: Annotated[int, Field(ge=64, le=8192)] = _DEFAULT.integer_bits
+    """Bits of an integer."""
+    string: Annotated[int, Field(ge=1, le=1 << 24)] = _DEFAULT.string
+    """Characters of a string that a policy builds."""
+    list: Annotated[int, Field(ge=1, le=10_000_000)] = _DEFAULT.list
+    """Elements of a list that a policy builds."""
+    names: Annotated[int, Field(ge=2, le=10_000)] = _DEFAULT.names
+    """Different controls and different notes per entity."""
+
+    def limits(self) -> Limits:
+        """The same for the evaluator."""
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
+
+
+class PolicyPlugin:
+    """Evaluates policies written in the MOM policy language."""
+
+    contract = "1.0"
+
+    class Settings(PluginSettings):
+        """Where the policies are, and what they may use up."""
+
+        directory: Path | None = None
+        """A folder of which every *.policy is used, in the order of the file names. An absent or empty one is fine."""
+        file: Path | None = None
+        """One policy, in place of the defaults. It gets the name 50_main_."""
+        defaults: bool | None = None
+        """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
+        limits: LimitSettings = LimitSettings()
+        """What the policies may use up at most."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._policy: Policy | None = None
+        self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
+
+    @classmethod
+    def suggest(cls, root: Path) -> Suggestion | None:
+        """Fits every host: without an evaluator nothing is decided."""
+        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": "/etc/mom/policy.d"})
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Read and compile all policies; with any that is bad the daemon does not start."""
+        self._policy = self._prepared()
+        self._notes.load()
+
+    @hookimpl
+    def mom_reload(self) -> Callable[[], None]:
+        """Read and compile all policies again; they are in force, together, once everybody's reload has succeeded."""
+        prepared = self._prepared()
+
+        def commit() -> None:
+            self._policy = prepared
+
+        return commit
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+        """What the policies ask for, and what went wrong in them."""
+        policy = self._policy
+        if policy is None:
+            return ()
+        self._notes.forget_gone(snapshot)
+        result = policy.evaluate(snapshot, history, self._notes)
+        self._notes.keep(result.notes, snapshot)
+        found: list[Decision | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
+        if self._notes.trouble:
+            found.append(Problem(Source(self._context.name), self._notes.trouble, severity=Severity.WARNING))
+        return found
+
+    def _prepared(self) -> Policy:
+        settings, context = self._settings, self._context
+        limits = settings.limits.limits()
+        found = read_policies(settings.directory, settings.file, 4 * limits.text)
+        wanted = settings.file is None if settings.defaults is None else settings.defaults
+        defaults: Mapping[str, str] = context.declarations.policies if wanted else {}
+        try:
+            policy = Policy.compile(with_defaults(found.texts, defaults), context.declarations, limits)
+        except PolicyError as error:
+            raise ConfigError(sorted([*found.problems, *(_config_problem(fault, found) for fault in error.faults)])) from None
+        if found.problems:
+            raise ConfigError(sorted(found.problems))
+        names = [f"{name} ({found.files.get(name, 'default')})" for name in sorted(with_defaults(found.texts, defaults))]
+        context.log.info("policies: %s", ", ".join(names) or "none")
+        return policy
+
+
+def _config_problem(fault: Fault, found: Texts) -> ConfigProblem:
+    file = found.files.get(fault.name) or f"default policy {fault.name}"
+    return ConfigProblem(file, fault.line, fault.column, f"{fault.kind}: {fault.message}")
+
+
+def _problem(fault: Fault, result: Result) -> Problem:
+    # Values change from cycle to cycle: they stand in the hint, so that the problem is recognized as the same one.
+    hints = [", ".join(fault.values)] if fault.values else []
+    if fault.entity is None:
+        hints.append(f"the evaluation stopped here, and nothing that it had asked for is applied ({len(result.lost)} decisions)")
+    return Problem(fault.source, f"{fault.kind}: {fault.message}", fault.entity, hint="; ".join(hints))

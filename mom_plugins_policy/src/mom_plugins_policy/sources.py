@@ -1,0 +1,111 @@
+"""Policy texts from files: a single one, or a folder of `*.policy`. A bad file is told with its path, and nothing of the rest is used."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mom_core import ConfigProblem, printable
+
+SUFFIX = ".policy"
+SINGLE = "50_main_"
+"""The name of a policy that is configured as a single file."""
+
+
+@dataclass(slots=True)
+class Texts:
+    """What was read: texts and files by policy name, and what could not be read."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    problems: list[ConfigProblem] = field(default_factory=list)
+
+
+def read_policies(directory: Path | None, file: Path | None, longest: int) -> Texts:
+    """All policies of the operator.
+
+    :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing
+    :param file: one policy, which gets the name `50_main_`
+    :param longest: bytes that one file may have
+    """
+    found = Texts()
+    if directory is not None:
+        for path in _listed(directory, found.problems):
+            name = path.name.partition(SUFFIX)[0]
+            if name in found.files:
+                _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
+                continue
+            _read(path, name, found, longest)
+    if file is not None:
+        if SINGLE in found.files:
+            _complain(
+                found.problems, file, f"is the policy {SINGLE}, which {found.files[SINGLE]} is too", "name the file in the folder otherwise"
+            )
+        else:
+            _read(file, SINGLE, found, longest)
+    return found
+
+
+def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _complain(problems, directory, f"cannot be listed: {error.strerror}", "give the folder that holds the *.policy files")
+        return []
+    return [directory / name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+
+
+def _read(path: Path, name: str, found: Texts, longest: int) -> None:
+    found.files[name] = str(path)
+    text = _text_of(path, found.problems, longest)
+    if text is not None:
+        found.texts[name] = text
+
+
+def _text_of(path: Path, problems: list[ConfigProblem], longest: int) -> str | None:
+    try:
+        # Without O_NONBLOCK a named pipe would keep the daemon waiting for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        _complain(problems, path, f"cannot be read: {error.strerror}", "correct the path or the file's permissions")
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            _complain(problems, path, "is no regular file", "a policy is a text file")
+            return None
+        if before.st_size > longest:
+            _complain(problems, path, f"has {before.st_size:,} bytes; a policy may have {longest:,}", "split it, or raise limits.text")
+            return None
+        try:
+            content = file.read(longest + 1)
+        except OSError as error:
+            _complain(problems, path, f"cannot be read: {error.strerror}", "repair the file or its file system")
+            return None
+        after = os.fstat(descriptor)
+    if len(content) != before.st_size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        _complain(problems, path, "was changed while it was read", "try again; write a new file and rename it to make a change in one step")
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
+        problems.append(
+            ConfigProblem(str(path), line, column, f"byte 0x{content[error.start]:02x} is not UTF-8", "save the file as UTF-8 text")
+        )
+        return None
+
+
+def _complain(problems: list[ConfigProblem], path: Path, message: str, hint: str) -> None:
+    problems.append(ConfigProblem(printable(str(path), 400), 0, 0, message, hint))
+
+
+def with_defaults(operator: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """The operator's policies, and the defaults of whose names the operator has none."""
+    return {**defaults, **operator}

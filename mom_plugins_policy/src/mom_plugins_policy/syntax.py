@@ -1,0 +1,136 @@
+"""The tree that the reader makes of a text, where each part stood, and how it is written again."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from enum import IntEnum
+
+from mom_core import Source
+
+
+class Kind(IntEnum):
+    """What a form is."""
+
+    LITERAL = 0  #: an integer, float or string; `value` holds it
+    NAME = 1  #: an identifier, `nil` included; `value` is its text
+    OPERATOR = 2  #: `+`, `<=` …; `value` is its text
+    LIST = 3  #: `( )` or `[ ]`; `items` are its parts, the head included
+    BLOCK = 4  #: `{ }`; `items` are its parts
+
+
+class Text:
+    """One named policy text, and its line starts, for positions."""
+
+    __slots__ = ("_starts", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._starts: list[int] | None = None
+
+    def source(self, offset: int) -> Source:
+        """The position of a character: 1-based line and column, counted in characters; lines end with a line feed."""
+        if self._starts is None:
+            self._starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        line = bisect_right(self._starts, offset)
+        return Source(self.name, line, offset - self._starts[line - 1] + 1)
+
+    def line(self, number: int) -> str:
+        """The text of one line, by its 1-based number."""
+        lines = self.text.split("\n")
+        return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+class Form:
+    """One atom, list or block. `start` and `end` are its offsets in `text`; `index` and `last` its and its last part's place in reading order."""
+
+    __slots__ = ("end", "index", "items", "kind", "last", "start", "text", "value")
+
+    def __init__(self, kind: Kind, value: int | float | str | None, text: Text, start: int, end: int, index: int) -> None:
+        self.kind = kind
+        self.value = value
+        self.items: list[Form] = []
+        self.text = text
+        self.start = start
+        self.end = end
+        self.index = index
+        self.last = index
+
+    @property
+    def source(self) -> Source:
+        """Where it stands."""
+        return self.text.source(self.start)
+
+    @property
+    def name(self) -> str:
+        """The text of a name or operator, empty for anything else."""
+        return self.value if self.kind in (Kind.NAME, Kind.OPERATOR) and isinstance(self.value, str) else ""
+
+    def __repr__(self) -> str:
+        return f"<{self.source} {abridged(self)}>"
+
+
+_PLAIN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')
+
+
+def written_string(value: str) -> str:
+    """A string as it stands in a policy. Backslashes are part of the value; what ends in one has no spelling and is shown with Python's."""
+    if _PLAIN_STRING.fullmatch(value):
+        return f'"{value}"'
+    if re.fullmatch(r"[^'\\]*(?:\\.[^'\\]*)*", value):
+        return f"'{value}'"
+    return repr(value)
+
+
+def written_number(value: float) -> str:
+    """A number as it stands in a policy."""
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return repr(value)
+
+
+def _atom(form: Form) -> str:
+    value = form.value
+    if form.kind is not Kind.LITERAL:
+        return str(value)
+    return written_string(value) if isinstance(value, str) else written_number(value or 0)
+
+
+def written(forms: Sequence[Form], limit: int = 0) -> str:
+    """Forms as text that reads back as the same forms, on one line (but for line breaks inside strings).
+
+    :param limit: stop, with an ellipsis, once the text is longer than this; 0: never
+    """
+    out: list[str] = []
+    length = 0
+    todo: list[Form | str] = list(reversed(forms))
+    glued = True  # nothing, or an opening bracket, stands before: no space is needed
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            piece = item
+        elif item.kind in (Kind.LIST, Kind.BLOCK):
+            opening, closing = "()" if item.kind is Kind.LIST else "{}"
+            piece = opening if glued else f" {opening}"
+            todo.append(closing)
+            todo.extend(reversed(item.items))
+            out.append(piece)
+            length += len(piece)
+            glued = True
+            continue
+        else:
+            piece = _atom(item) if glued else f" {_atom(item)}"
+        glued = False
+        out.append(piece)
+        length += len(piece)
+        if limit and length > limit:
+            return "".join(out)[:limit] + "…"
+    return "".join(out)
+
+
+def abridged(form: Form, limit: int = 60) -> str:
+    """A form for a message: on one line, not longer than `limit`."""
+    return written((form,), limit).replace("\n", "⏎")

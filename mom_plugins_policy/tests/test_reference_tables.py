@@ -1,0 +1,55 @@
+"""Every row of the tables of the language reference: one policy, run alone against the fixture, and what it gives.
+
+A line of `reference/*.txt` is `expression  =>  result`, where a line break in an expression is written ⏎. Where the reference recommends
+to differ from the original, a third part says by which row of its section 14, and what we give instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from policy_fixture import all_shown, fixture
+
+from mom_plugins_policy import Policy, PolicyError
+
+TABLES = sorted((Path(__file__).parent / "reference").glob("*.txt"))
+
+
+def rows() -> list[tuple[str, str, str]]:
+    found = []
+    for table in TABLES:
+        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+            expression, *results = line.split("  =>  ")
+            found.append((f"{table.stem}:{number}", expression.replace("⏎", "\n"), results[-1].replace("⏎", "\n")))
+    return found
+
+
+def outcome(text: str) -> tuple[str, list[str]]:
+    """The values, and the kinds of the errors."""
+    try:
+        policy = Policy.compile({"50_main_": text})
+    except PolicyError as error:
+        assert error.name == "50_main_"
+        assert error.line > 0
+        assert error.column > 0
+        return "", [error.kind]
+    result = policy.evaluate(fixture())
+    for error in result.errors:
+        assert (error.name, error.line > 0, error.column > 0) == ("50_main_", True, True), error
+    return all_shown(result.values), [error.kind for error in result.errors]
+
+
+@pytest.mark.parametrize(("place", "expression", "expected"), rows(), ids=[row[0] for row in rows()])
+def test_row(place: str, expression: str, expected: str) -> None:
+    expected = expected.partition(": ")[2] if expected.startswith("row ") else expected
+    values, kinds = outcome(expression)
+    if expected.startswith("! "):
+        assert kinds[:1] == [expected[2:]], (expression, values, kinds)
+    else:
+        parts = expected.split(" ; ")
+        assert values.split(" ; ")[-len(parts) :] == parts, (expression, values, kinds)
+
+
+def test_there_are_tables() -> None:
+    assert len(rows()) == 255
