@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
 
 from mom_core import ControlSpec, FieldSpec, PluginContext, PluginSettings, Scope, hookspecs
 from mom_core.cli import frame
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
-from mom_core.settings import Settings
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -142,7 +142,7 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 
 def _bound(value: float | None) -> str:
-    return "any" if value is None else f"{value:,g}"
+    return "any" if value is None else f"{value:,.10g}"
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------------
@@ -171,13 +171,17 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
     return _page("Settings", "What the YAML file may say. `mom config schema` prints the same as a JSON Schema.", parts)
 
 
-def _setting_rows(settings: type[Settings]) -> Iterator[tuple[str, str, str, str]]:
+def _setting_rows(settings: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     properties = settings.model_json_schema(mode="validation").get("properties", {})
     for name, field in settings.model_fields.items():
-        yield f"`{name}`", _type(properties[name]), _default_of(settings, name), field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield f"`{name}`", "mapping", "", field.description or ""
+            yield from ((f"`{name}.{row[0].strip('`')}`", *row[1:]) for row in _setting_rows(field.annotation))
+        else:
+            yield f"`{name}`", _type(properties[name]), _default_of(settings, name), field.description or ""
 
 
-def _default_of(settings: type[Settings], name: str) -> str:
+def _default_of(settings: type[BaseModel], name: str) -> str:
     if settings.model_fields[name].is_required():
         return "required"
     import json
@@ -205,7 +209,7 @@ def _type(schema: Mapping[str, object]) -> str:
         "array": "list",
         "object": "mapping",
     }
-    bounds = [f"{word} {schema[key]:g}" for key, word in BOUNDS.items() if isinstance(schema.get(key), int | float)]
+    bounds = [f"{word} {schema[key]:,.10g}" for key, word in BOUNDS.items() if isinstance(schema.get(key), int | float)]
     return ", ".join([names.get(str(schema.get("type")), "any"), *bounds])
 
 
@@ -227,7 +231,8 @@ def _cli() -> str:
 
 def _helps(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
     """A command's help and that of all commands below it, as on a terminal of 100 columns."""
-    context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], terminal_width=100, max_content_width=100)
+    settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], **settings)
     yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
