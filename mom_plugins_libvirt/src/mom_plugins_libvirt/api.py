@@ -59,8 +59,8 @@ class LibvirtConnection(Protocol):
         """1 while the connection stands; answered without asking libvirtd."""
         ...
 
-    def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802  # libvirt's spelling
-        """Give the connection up when libvirtd is silent for `interval` seconds `count` times."""
+    def lookupByUUIDString(self, uuidstr: str) -> Domain:  # noqa: N802  # libvirt's spelling
+        """The guest with this UUID."""
         ...
 
     def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: EventCallback, opaque: object) -> int:  # noqa: N802, N803  # libvirt's spelling

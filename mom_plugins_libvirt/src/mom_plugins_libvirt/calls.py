@@ -1,7 +1,7 @@
 """Calls that may never come back, each waited for only so long.
 
 A call to libvirtd blocks for as long as libvirtd waits for a guest's QEMU process, which is for ever when that process hangs. Such a
-call is left behind in its thread, and what it was about is not asked again before it has come back.
+call is left behind in its thread.
 """
 
 from __future__ import annotations
@@ -48,18 +48,6 @@ class Call(Generic[T]):
             self._done.set()
 
 
-class Late(Exception):
-    """A call has not come back in time. `call` is still running."""
-
-    def __init__(self, call: Call[object]) -> None:
-        super().__init__("the call has not come back in time")
-        self.call = call
-
-
-class Closed(Exception):
-    """No calls are made any more."""
-
-
 class Callers:
     """Threads that make calls for others, started as they are needed, reused, and ended by `close`.
 
@@ -75,11 +63,11 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Call[T]:
-        """Begin a call without waiting for it. Raises `Closed` after `close`."""
+        """Begin a call without waiting for it. After `close` it is never made."""
         call = Call(function)
         with self._wanted:
             if self._closed:
-                raise Closed("no calls are made any more")
+                return call
             self._waiting.append(call)  # type: ignore[arg-type]  # Call is only read from here on
             if self._idle < len(self._waiting):
                 thread = threading.Thread(target=self._work, name=f"{self._name}-call", daemon=True)
@@ -87,13 +75,6 @@ class Callers:
                 thread.start()
             self._wanted.notify()
         return call
-
-    def run(self, function: Callable[[], T], timeout: float) -> T:
-        """Make a call and wait for it for `timeout` seconds. Raises what it raises, and `Late` when it has not come back by then."""
-        call = self.start(function)
-        if not call.wait(timeout):
-            raise Late(call)  # type: ignore[arg-type]  # as above
-        return call.result()
 
     def close(self, patience: float) -> None:
         """End the threads; those that are in a call end after it. Waits `patience` seconds at most."""

@@ -1,4 +1,10 @@
-"""One connection to libvirtd that lasts: opened when it is needed, given up when libvirtd is silent, opened again with back-off."""
+"""One connection to libvirtd that lasts: opened when it is needed, left behind when a call on it hangs, opened again with back-off.
+
+A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
+libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
+So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and no keepalive is asked
+for: what does not come back in time is given up anyway.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from mom_core import GuestBusy, HypervisorError, format_duration
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
-from mom_plugins_libvirt.calls import Call, Callers, Closed, Late
+from mom_plugins_libvirt.calls import Call, Callers
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 
@@ -23,24 +29,35 @@ _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 15.0
 """Back-off between attempts to connect: doubled from the first to the last. The last is about what a restart of libvirtd takes."""
 
-_KEEPALIVE_COUNT = 3
-"""Keepalive messages that may go unanswered before the connection is given up."""
-
-_MOST_LATE_CALLS = 4
-"""libvirtd works on five calls of a connection at a time (max_client_requests). With so many that do not come back, a new one is opened."""
-
 _CLOSE_SECONDS = 0.15
-"""How long a connection may take to close; the operator waits for mom to end."""
+"""How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Where libvirtd is and how long to wait for it: `call_timeout` seconds for a call, `keepalive` between signs of life."""
+    """Where libvirtd is, and for how many seconds to wait for it."""
 
     uri: str = "qemu:///system"
     readonly: bool = False
     call_timeout: float = 2.0
-    keepalive: float = 5.0
+
+
+class GuestRecord(NamedTuple):
+    """What a bulk call says about one guest. `number` is another one each time the guest is started."""
+
+    uuid: str
+    name: str
+    number: int
+    record: Record
+
+
+class GuestEvent(NamedTuple):
+    """Something that happened to a guest: `kind` is `lifecycle` or `device`, `code` libvirt's number for it (0 where it has none)."""
+
+    kind: str
+    uuid: str
+    name: str
+    code: int
 
 
 def is_local(uri: str) -> bool:
@@ -51,30 +68,36 @@ def is_local(uri: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
 class _Live:
-    """An open connection, with the event callbacks that hold on to it."""
+    """An open connection. Its fields belong to the lock of the `Connection`, except `domains`, which belong to the call under way."""
 
-    connection: LibvirtConnection
-    callbacks: Sequence[int]
+    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int]) -> None:
+        self.connection = connection
+        self.domains: dict[str, Domain] = {}
+        """libvirt's handles by UUID, as of the last bulk call: asking for one costs a call."""
+        self.nowait: bool | None = None
+        """Whether this driver knows the flag not to wait for guests; None before the first answer."""
+        self.busy = False
+        self.given_up = False
+        self._callbacks = callbacks
 
-    def let_go(self) -> None:
-        """Close it; what is registered must be taken back first, or the connection stays open."""
-        for callback in self.callbacks:
+    def domain(self, uuid: str) -> Domain:
+        """The handle for this guest."""
+        known = self.domains.get(uuid)
+        return self.connection.lookupByUUIDString(uuid) if known is None else known
+
+    def close(self) -> None:
+        """End it. While a callback is registered, or a handle exists, libvirt keeps the connection open."""
+        for callback in self._callbacks:
             with suppress(Exception):  # it is given up, whatever it says
                 self.connection.domainEventDeregisterAny(callback)
+        self.domains = {}
         with suppress(Exception):  # as above
             self.connection.close()
 
 
-EventHandler = Callable[[str, Domain, Sequence[int]], None]
-"""Called from libvirt's event thread with the kind of event (`lifecycle` or `device`), the guest, and the event's numbers."""
-
-
 class Connection:
     """A connection to one libvirtd, for several threads.
-
-    Every method comes back within the call timeout, with as much again where it has to connect first, and where a bulk call is repeated.
 
     :param module: libvirt's Python binding, or what stands in for it
     """
@@ -89,23 +112,20 @@ class Connection:
         self.settings = settings
         self.opened = 0
         """How often the connection was opened: a larger number means that events may have been missed."""
-        self.on_event: EventHandler | None = None
+        self.on_event: Callable[[GuestEvent], None] | None = None
         """Told of guests' events, in libvirt's thread, so it must not call libvirt. To be set before the connection is first used."""
         self._log = log
         self._module = module
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._callers = Callers("libvirt")
         self._loop: EventLoop | None = None
         self._live: _Live | None = None
-        self._opening: Call[_Live] | None = None
-        self._late: list[Call[object]] = []
+        self._opening_since: float | None = None
+        self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
-        self._why = ""
         self._closed = False
-        self._nowait: bool | None = None
-        """Whether this driver knows the flag not to wait for busy guests; None before the first answer."""
 
     @property
     def module(self) -> Any:
@@ -118,168 +138,186 @@ class Connection:
         return self._module
 
     def start(self) -> None:
-        """Start the event loop. Connects nowhere yet."""
+        """Start the event loop, for events. Connects nowhere yet."""
         self._loop = EventLoop(self.module)
         self._loop.start()
 
     def close(self) -> None:
         """Let the connection go and end all threads, in well under half a second. Threads that are stuck in a call are left behind."""
-        self._closed = True
-        held = self._lock.acquire(timeout=_CLOSE_SECONDS / 4)  # not held longer: somebody may be waiting for libvirtd with it
-        live, self._live = self._live, None
-        if held:
-            self._lock.release()
-        if live is not None:
-            with suppress(Late):
-                self._callers.run(live.let_go, _CLOSE_SECONDS)
+        with self._changed:
+            self._closed = True
+            live, self._live = self._live, None
+            idle = live is not None and not live.busy
+            if live is not None:
+                live.given_up = True
+            self._changed.notify_all()
+        if live is not None and idle:
+            self._callers.start(live.close).wait(_CLOSE_SECONDS)
         if self._loop is not None:
             self._loop.stop(_CLOSE_SECONDS)
-        self._callers.close(_CLOSE_SECONDS / 4)
+        self._callers.close(_CLOSE_SECONDS / 3)
 
-    def statistics(self, groups: int, domains: Sequence[Domain] | None = None) -> Sequence[tuple[Domain, Record]]:
+    def statistics(self, groups: int, uuids: Sequence[str] | None = None) -> Sequence[GuestRecord]:
         """The statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
 
         A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
-        the others' statistics, and what is known of that one without asking it.
+        the others' statistics, and what is known of that one without asking it. Takes two call timeouts at most.
         """
         doing = f"reading the guests from {self.settings.uri}"
-        with suppress(GuestBusy):
-            return self._ask_all(groups, domains, doing)
-        try:
-            return self._ask_all(groups, domains, doing)
-        except GuestBusy as error:
-            raise HypervisorError(error.message, hint="is libvirtd well?") from error
+        timeout = self.settings.call_timeout
+        end = self._monotonic() + 2 * timeout
 
-    def call(
-        self, doing: str, function: Callable[[], T], domain: Domain | None = None, late: Callable[[Call[object]], None] | None = None
-    ) -> T:
-        """What `function` returns, which makes one call on a domain of this connection.
+        def bulk(live: _Live) -> Sequence[GuestRecord]:
+            return self._bulk(live, groups, uuids)
+
+        with suppress(GuestBusy):
+            return self._made(bulk, doing, self._monotonic() + timeout)
+        try:
+            return self._made(bulk, doing, end)
+        except GuestBusy as error:
+            raise HypervisorError(error.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from error
+
+    def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Call[object]], None] | None = None) -> T:
+        """What `function` returns, which makes one call on the guest's domain. Takes one call timeout at most.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
         Raises another `HypervisorError` for each error of libvirt.
         """
-        return self._run(self._connect(), function, doing, domain, late)
 
-    def _ask_all(self, groups: int, domains: Sequence[Domain] | None, doing: str) -> Sequence[tuple[Domain, Record]]:
-        live = self._connect()
-        return self._run(live, lambda: self._bulk(live, groups, domains), doing)
+        def ask(live: _Live) -> T:
+            domain = live.domain(uuid)
+            try:
+                return function(domain)
+            except self.module.libvirtError as error:
+                if error_numbers(error)[0] != OPERATION_INVALID or not live.connection.isAlive():
+                    raise
+                raise translated(error, doing, running=self._runs(domain)) from error
 
-    def _bulk(self, live: _Live, groups: int, domains: Sequence[Domain] | None) -> Sequence[tuple[Domain, Record]]:
-        module = self.module
-        active = 0 if domains is not None else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-        nowait = 0 if self._nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-        try:
-            answer = self._ask(live.connection, groups, domains, active | nowait)
-        except module.libvirtError as error:
-            if self._nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
-                raise
-            self._nowait = False  # a driver that does not know the flag, as none of its calls wait for guests
-            return self._ask(live.connection, groups, domains, active)
-        self._nowait = nowait != 0
-        return answer
+        return self._made(ask, doing, self._monotonic() + self.settings.call_timeout, late)
 
-    def _ask(self, live: LibvirtConnection, groups: int, domains: Sequence[Domain] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        if domains is None:
-            return live.getAllDomainStats(groups, flags)
-        return live.domainListGetStats(domains, groups, flags) if domains else ()
+    # --- one call ----------------------------------------------------------------------------------------------------------------
 
-    def _run(
-        self,
-        live: _Live,
-        function: Callable[[], T],
-        doing: str,
-        domain: Domain | None = None,
-        late: Callable[[Call[object]], None] | None = None,
-    ) -> T:
-        timeout = self.settings.call_timeout
-        try:
-            return self._callers.run(function, timeout)
-        except Late as error:
-            with self._lock:
-                self._late.append(error.call)
+    def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Call[object]], None] | None = None) -> T:
+        """What `ask` returns, in a thread of its own, on a connection that it has to itself."""
+        live = self._borrowed(doing, end)
+        call = self._callers.start(lambda: self._used(live, ask, doing))
+        if not call.wait(max(0.0, end - self._monotonic())):
+            self._give_up(live, f"{doing}: no answer")
             if late is not None:
-                late(error.call)
-            raise GuestBusy(f"{doing}: no answer within {format_duration(timeout)}") from error
-        except self.module.libvirtError as error:
-            if not live.connection.isAlive():
-                self._lost(live, str(error))
-                raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
-            raise translated(error, doing, running=self._still_runs(domain, error)) from error
-        except Closed as error:
-            raise HypervisorError(f"{doing}: the connection to libvirt is closed") from error
+                late(call)  # type: ignore[arg-type]  # a Call is only read from, so one of T serves as one of object
+            raise GuestBusy(f"{doing}: no answer within {format_duration(self.settings.call_timeout)}")
+        return call.result()
 
-    def _still_runs(self, domain: Domain | None, error: Exception) -> bool | None:
-        """Asked only where the answer decides what an error means."""
-        if domain is None or error_numbers(error)[0] != OPERATION_INVALID:
-            return None
+    def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
         try:
-            return bool(self._callers.run(domain.isActive, self.settings.call_timeout))
-        except Late:
-            return None
+            return ask(live)
+        except self.module.libvirtError as error:
+            if live.connection.isAlive():
+                raise translated(error, doing) from error
+            self._give_up(live, str(error))
+            raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
+        finally:
+            with self._changed:
+                live.busy = False
+                over = live.given_up
+                self._changed.notify_all()
+            if over:
+                live.close()
+
+    def _runs(self, domain: Domain) -> bool:
+        try:
+            return bool(domain.isActive())
         except self.module.libvirtError:
             return False
 
-    def _connect(self) -> _Live:
-        """The live connection, opened if there is none and it is time to try."""
-        with self._lock:
-            if self._closed:
-                raise HypervisorError(f"the connection to {self.settings.uri} is closed")
-            self._late = [call for call in self._late if not call.done]
-            live = self._live
-            if live is not None and not live.connection.isAlive():
-                self._drop("libvirtd does not answer any more")
-            elif live is not None and len(self._late) >= _MOST_LATE_CALLS:
-                self._drop(f"{len(self._late)} calls have not come back")
-                self._retry_at = 0.0
-            if self._live is None:
-                self._live = self._opened()
-            return self._live
+    def _bulk(self, live: _Live, groups: int, uuids: Sequence[str] | None) -> Sequence[GuestRecord]:
+        module = self.module
+        nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        try:
+            answer = self._ask(live, groups, uuids, nowait)
+        except module.libvirtError as error:
+            if live.nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
+                raise
+            nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
+            answer = self._ask(live, groups, uuids, nowait)
+        live.nowait = nowait != 0
+        if uuids is None:
+            live.domains = {domain.UUIDString(): domain for domain, _ in answer}
+        return [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
 
-    def _lost(self, live: _Live, why: str) -> None:
-        with self._lock:
-            if self._live is live:
-                self._drop(why)
+    def _ask(self, live: _Live, groups: int, uuids: Sequence[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
+        if uuids is None:
+            return live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
+        domains = [live.domains[uuid] for uuid in uuids if uuid in live.domains]
+        if len(domains) < len(uuids):  # the handles went with an earlier connection
+            wanted = set(uuids)
+            answer = live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
+            return [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
+        return live.connection.domainListGetStats(domains, groups, flags) if domains else ()
 
-    def _drop(self, why: str) -> None:
-        """Forget the connection; the lock is held."""
-        live, self._live = self._live, None
-        self._late = []
-        self._why = why
-        self._log.warning("the connection to %s is given up: %s", self.settings.uri, why)
-        if live is not None:
-            self._callers.start(live.let_go)
+    # --- the connection ----------------------------------------------------------------------------------------------------------
+
+    def _borrowed(self, doing: str, end: float) -> _Live:
+        """A connection that nobody else uses, marked as busy; opened if there is none and it is time to try."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise HypervisorError(f"{doing}: the connection to libvirt is closed")
+                live = self._live
+                if live is not None and not live.busy and not live.connection.isAlive():
+                    self._forget(live, "libvirtd has ended it")
+                    live = None
+                if live is not None and not live.busy:
+                    live.busy = True
+                    return live
+                if live is None:
+                    self._begin_to_open()
+                if not self._changed.wait(max(0.0, end - self._monotonic())):
+                    why = "libvirtd does not answer" if live is None else "it is busy with other calls"
+                    raise HypervisorError(f"{doing}: {why}")
+
+    def _begin_to_open(self) -> None:
+        """The lock is held. Raises the last refusal while it is not yet time to try again."""
+        now = self._monotonic()
+        if self._opening_since is not None:
+            if now - self._opening_since > self.settings.call_timeout:
+                raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer")
+            return
+        if self._refusal is not None and now < self._retry_at:
+            raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
+        self._opening_since = now
+        self._callers.start(self._open)
+
+    def _open(self) -> None:
+        """In a thread of its own, as each of these calls may hang."""
+        uri = self.settings.uri
+        live: _Live | None = None
+        refusal: HypervisorError | None = HypervisorError(f"{uri} cannot be reached")
+        try:
+            live = self._opened()
+            refusal = None
+        except self.module.libvirtError as error:
+            refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error)))
+        finally:
+            with self._changed:
+                self._opening_since = None
+                self._refusal = refusal
+                if live is None:
+                    self._retry_at = self._monotonic() + self._retry_after
+                    self._retry_after = min(self._retry_after * 2, _LAST_RETRY_SECONDS)
+                elif not self._closed:
+                    self._retry_after = _FIRST_RETRY_SECONDS
+                    self._live = live
+                    self.opened += 1
+                    self._log.info("connected to %s", uri)
+                unwanted = live is not None and self._closed
+                self._changed.notify_all()
+        if live is not None and unwanted:
+            live.close()
 
     def _opened(self) -> _Live:
-        """A new connection; the lock is held. Raises `HypervisorError`, also while it is not yet time to try again."""
-        uri = self.settings.uri
-        if self._opening is None:
-            wait = self._retry_at - self._monotonic()
-            if wait > 0:
-                raise HypervisorError(f"{uri} cannot be reached: {self._why}", hint=f"next attempt in {wait:.0f}s")
-            self._opening = self._callers.start(self._open)
-        if not self._opening.wait(self.settings.call_timeout):
-            raise HypervisorError(f"{uri} cannot be reached: libvirtd does not answer", hint="mom goes on waiting for it")
-        opening, self._opening = self._opening, None
-        try:
-            live = opening.result()
-        except self.module.libvirtError as error:
-            self._why = str(error)
-            self._retry_at = self._monotonic() + self._retry_after
-            self._retry_after = min(self._retry_after * 2, _LAST_RETRY_SECONDS)
-            raise translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error))) from error
-        self._retry_after = _FIRST_RETRY_SECONDS
-        self._nowait = None
-        self.opened += 1
-        self._log.info("connected to %s", uri)
-        return live
-
-    def _open(self) -> _Live:
-        """In a thread of its own, as each of these calls may hang."""
         module, settings = self.module, self.settings
         connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(settings.uri)
-        if settings.keepalive:
-            with suppress(module.libvirtError):  # drivers inside this process have none and need none
-                connection.setKeepAlive(max(1, round(settings.keepalive)), _KEEPALIVE_COUNT)
         callbacks = []
         if self.on_event is not None:
             for kind, number in (
@@ -288,17 +326,30 @@ class Connection:
             ):
                 with suppress(module.libvirtError):  # without events mom notices in the next cycle
                     callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
-        live = _Live(connection, callbacks)
-        if self._closed:
-            live.let_go()
-        return live
+        return _Live(connection, callbacks)
+
+    def _give_up(self, live: _Live, why: str) -> None:
+        with self._changed:
+            self._forget(live, why)
+            self._changed.notify_all()
+
+    def _forget(self, live: _Live, why: str) -> None:
+        """Use this connection no more; it is closed now or with the end of its call. The lock is held."""
+        if live.given_up:
+            return
+        live.given_up = True
+        if self._live is live:
+            self._live = None
+            self._log.warning("the connection to %s is given up: %s", self.settings.uri, why)
+        if not live.busy and not self._closed:
+            self._callers.start(live.close)
 
     def _told(self, connection: object, domain: Domain, *numbers_and_kind: Any) -> None:
-        """libvirt's event callback: the event's numbers (or an alias), then what was given at registration."""
-        *numbers, kind = numbers_and_kind
+        """libvirt's event callback: the event's numbers, or a device's alias, then what was given at registration."""
+        code, kind = numbers_and_kind[0], numbers_and_kind[-1]
         if self.on_event is None:
             return
         try:
-            self.on_event(kind, domain, [number for number in numbers if isinstance(number, int)])
+            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code if isinstance(code, int) else 0))
         except Exception:  # noqa: BLE001  # containment: nobody is above this in libvirt's thread
             self._log.exception("an event of a guest could not be used")

@@ -1,4 +1,4 @@
-"""libvirt's event loop, in a thread of its own: keepalive messages and guests' events need one that runs."""
+"""libvirt's event loop, in a thread of its own: guests' events need one that runs."""
 
 from __future__ import annotations
 

@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
-from mom_plugins_libvirt.connection import Connection, is_local
+from mom_plugins_libvirt.connection import Connection, GuestEvent, GuestRecord, is_local
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
 from mom_plugins_libvirt.statistics import Reading, convert
+
+T = TypeVar("T")
 
 _STALE_PERIODS = 3
 _STALE_SECONDS = 10.0
@@ -48,8 +51,10 @@ PERIOD_CONTROL = "balloon_stats_period"
 class _Known:
     """What is known of one guest since it was started. Belongs to the hypervisor's lock."""
 
-    domain: Domain
-    incarnation: int
+    uuid: str
+    name: str
+    number: int
+    """Another one each time the guest is started."""
     since: float
     """Monotonic seconds since when statistics could have come."""
     pid: int | None = None
@@ -133,7 +138,7 @@ class LibvirtHypervisor:
             self._take(records)
             self._describe()
             with self._lock:
-                return tuple(self._listed(uuid, known) for uuid, known in self._known.items())
+                return tuple(self._listed(known) for known in self._known.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
@@ -151,19 +156,17 @@ class LibvirtHypervisor:
         with self._lock:
             return [uuid for uuid, known in self._known.items() if _reports(known) and not known.fresh]
 
-    def _take(self, records: Sequence[tuple[Domain, Record]]) -> None:
+    def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._wall(), self._monotonic()
         with self._lock:
             missed_events = self._opened != self._connection.opened
             self._opened = self._connection.opened
             changed, self._changed = self._changed, set()
             before, self._known = self._known, {}
-            for domain, record in records:
-                uuid = domain.UUIDString()
+            for uuid, name, number, record in records:
                 known = before.get(uuid)
-                if known is None or known.incarnation != domain.ID():
-                    known = _Known(domain, domain.ID(), monotonic, self._pid(domain))
-                known.domain = domain
+                if known is None or known.number != number:
+                    known = _Known(uuid, name, number, monotonic, self._pid(name, uuid))
                 known.describe |= missed_events or uuid in changed
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
@@ -190,15 +193,15 @@ class LibvirtHypervisor:
         """Read the descriptions that are missing or may have changed, as many as there is time for."""
         end = self._monotonic() + _DESCRIBE_SECONDS
         with self._lock:
-            due = [(uuid, known) for uuid, known in self._known.items() if known.describe and known.late is None]
-        for uuid, known in due:
+            due = [known for known in self._known.values() if known.describe and known.late is None]
+        for known in due:
             if self._monotonic() >= end:
                 return
             try:
                 description = self._read_description(known)
             except GuestGone:
                 with self._lock:
-                    self._known.pop(uuid, None)
+                    self._known.pop(known.uuid, None)
                 continue
             except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
                 self._log.debug("%s", error)
@@ -207,8 +210,7 @@ class LibvirtHypervisor:
                 self._learn(known, description)
 
     def _read_description(self, known: _Known) -> Description | None:
-        doing = f"reading the description of {printable(known.domain.name())}"
-        return described(self._connection.call(doing, lambda: known.domain.XMLDesc(0), known.domain, late=self._leave_late(known)))
+        return described(self._ask(known, f"reading the description of {printable(known.name)}", lambda domain: domain.XMLDesc(0)))
 
     def _learn(self, known: _Known, description: Description | None) -> None:
         """The lock is held."""
@@ -218,12 +220,12 @@ class LibvirtHypervisor:
         known.description = description
         known.describe = False
 
-    def _listed(self, uuid: str, known: _Known) -> Guest:
-        name = known.domain.name()
+    def _listed(self, known: _Known) -> Guest:
+        uuid, name = known.uuid, known.name
         properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": _STATES.get(known.state, "unknown")}
         if known.pid is not None:
             properties["pid"] = known.pid
-        return Guest(uuid, name, properties=properties, blocked=self._blocked(known), incarnation=f"{known.incarnation}{self._boot}")
+        return Guest(uuid, name, properties=properties, blocked=self._blocked(known), incarnation=f"{known.number}{self._boot}")
 
     def _blocked(self, known: _Known) -> dict[str, str]:
         reason = self._nothing_can_be_done(known)
@@ -247,8 +249,8 @@ class LibvirtHypervisor:
         why = _PAUSED_REASONS.get(known.reason, "") if known.state == _PAUSED else ""
         return f"the guest is {_STATES.get(known.state, 'in an unknown state')}" + (f", {why}" if why else "")
 
-    def _pid(self, domain: Domain) -> int | None:
-        return pid_of(self._settings.pid_folder, domain.name()) if is_local(self.uri) else None
+    def _pid(self, name: str, uuid: str) -> int | None:
+        return pid_of(self._settings.pid_folder, self._settings.proc, name, uuid) if is_local(self.uri) else None
 
     def _faults(self, known: _Known) -> dict[str, Value]:
         """Faults since the last sample; the lock is held."""
@@ -273,17 +275,17 @@ class LibvirtHypervisor:
         if isinstance(maximum, int) and target_kib > maximum:
             raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        self._ask(known, f"setting the balloon of {guest}", lambda: known.domain.setMemoryFlags(target_kib, live))
+        self._ask(known, f"setting the balloon of {guest}", lambda domain: domain.setMemoryFlags(target_kib, live))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What these guests have now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
         self._sample_first()
         with self._lock:
-            domains = [known.domain for guest in guests if (known := self._known.get(guest.id)) is not None]
-        if not domains:
+            uuids = [guest.id for guest in guests if guest.id in self._known]
+        if not uuids:
             return {}
-        records = self._connection.statistics(self._connection.module.VIR_DOMAIN_STATS_BALLOON, domains)
-        return {domain.UUIDString(): size for domain, record in records if (size := _whole(record, "balloon.current")) > 0}
+        records = self._connection.statistics(self._connection.module.VIR_DOMAIN_STATS_BALLOON, uuids)
+        return {found.uuid: size for found in records if (size := _whole(found.record, "balloon.current")) > 0}
 
     def stats_period(self, guest: Entity) -> int:
         """What libvirt says now: every how many seconds it reads the guest's statistics, or 0. Raises as `set_balloon` does."""
@@ -300,7 +302,7 @@ class LibvirtHypervisor:
         known = self._ready(guest)
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
-        self._ask(known, f"setting the statistics period of {guest}", lambda: known.domain.setMemoryStatsPeriod(seconds, live))
+        self._ask(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
 
     def _ready(self, guest: Entity) -> _Known:
         if self._connection.settings.readonly:
@@ -319,16 +321,13 @@ class LibvirtHypervisor:
         if not self._opened:
             self.guests()
 
-    def _ask(self, known: _Known, doing: str, function: Callable[[], object]) -> None:
-        self._connection.call(doing, function, known.domain, late=self._leave_late(known))
-
-    def _leave_late(self, known: _Known) -> Callable[[Call[object]], None]:
+    def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
         def late(call: Call[object]) -> None:
             with self._lock:
                 known.late = call
                 known.late_since = self._monotonic()
 
-        return late
+        return self._connection.call(doing, known.uuid, function, late)
 
     # --- what happens ------------------------------------------------------------------------------------------------------------
 
@@ -343,15 +342,15 @@ class LibvirtHypervisor:
 
         return unsubscribe
 
-    def _event(self, kind: str, domain: Domain, numbers: Sequence[int]) -> None:
-        what = _LIFECYCLE_EVENTS.get(numbers[0]) if kind == "lifecycle" and numbers else None
+    def _event(self, event: GuestEvent) -> None:
+        what = _LIFECYCLE_EVENTS.get(event.code) if event.kind == "lifecycle" else None
         with self._lock:
-            if kind == "device":
-                self._changed.add(domain.UUIDString())
+            if event.kind == "device":
+                self._changed.add(event.uuid)
             subscribers = tuple(self._subscribers)
         if what is not None:
             for subscriber in subscribers:
-                subscriber(f"guest {printable(domain.name())} {what}")
+                subscriber(f"guest {printable(event.name)} {what}")
 
 
 def _reports(known: _Known) -> bool:

@@ -74,8 +74,6 @@ class LibvirtPlugin:
         """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """How long to wait for one answer of libvirtd. A guest's QEMU that hangs costs this once. Less than half of `deadline`."""
-        keepalive: Annotated[Duration, Field(ge=0, le=60), AfterValidator(_whole_seconds)] = 5.0
-        """The connection is given up when libvirtd is silent for three times this. `0s`: never."""
         pid_directory: str = "/run/libvirt/qemu"
         """Where libvirt keeps the process ids of its guests."""
 
@@ -173,7 +171,7 @@ class LibvirtPlugin:
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_plugins_libvirt.connection import ConnectionSettings
 
-        return ConnectionSettings(self._settings.uri, readonly, self._settings.call_timeout, self._settings.keepalive)
+        return ConnectionSettings(self._settings.uri, readonly, self._settings.call_timeout)
 
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 

@@ -23,10 +23,22 @@ _COUNTERS = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "major
 _CLOCK_SLACK_SECONDS = 2.0
 """`last-update` counts whole seconds, and may be rounded up."""
 
+_CPU_SECONDS = 0.5
+"""CPU time may be counted in steps of 10 ms; over less than this, its growth says nothing."""
+
 _NEVER_FRESH = 1e9
 """An age in seconds that nobody takes for fresh: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class CpuReading:
+    """CPU time in nanoseconds at a monotonic time, and what the guest used before that in percent of one CPU, if that is known."""
+
+    looked: float
+    time_ns: int
+    usage: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,7 @@ class Reading:
     age_then: float = 0.0
     counters: Mapping[str, int] = field(default_factory=lambda: _NONE)
     rates: Mapping[str, float] = field(default_factory=dict)
-    cpu_time_ns: int | None = None
+    cpu: CpuReading | None = None
 
     def age(self, monotonic: float) -> float | None:
         """Seconds since the guest's own statistics were made; None if there were never any."""
@@ -68,7 +80,7 @@ def convert(
     _put(fields, "balloon_max", maximum)
     _put(fields, "rss", _number(record, "balloon.rss"))
     _put(fields, "vcpu_count", _number(record, "vcpu.current"))
-    _put(fields, "cpu_usage", _cpu_usage(reading, previous))
+    _put(fields, "cpu_usage", reading.cpu.usage if reading.cpu else None)
     age = reading.age(monotonic)
     _put(fields, "stats_age", None if age is None else round(age, 3))
     if age is not None and age <= stale_after and _number(record, "balloon.last-update"):
@@ -78,17 +90,17 @@ def convert(
 
 
 def _next_reading(record: Mapping[str, object], previous: Reading | None, wall: float, monotonic: float) -> Reading:
-    cpu_time = _number(record, "cpu.time")
+    cpu = _next_cpu_reading(_number(record, "cpu.time"), previous.cpu if previous else None, monotonic)
     updated = _number(record, "balloon.last-update") or 0
     if not updated and previous is not None and previous.updated:  # a partial record: the guest was busy
-        return Reading(monotonic, previous.updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu_time)
+        return Reading(monotonic, previous.updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu)
     if not updated:
-        return Reading(monotonic, cpu_time_ns=cpu_time)
+        return Reading(monotonic, cpu=cpu)
     if previous is not None and previous.updated == updated:
-        return Reading(monotonic, updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu_time)
+        return Reading(monotonic, updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu)
     counters = {name: count for name, key in _COUNTERS.items() if (count := _number(record, f"balloon.{key}")) is not None}
     rates = {} if previous is None else _rates(previous.counters, counters, updated - previous.updated)
-    return Reading(monotonic, updated, monotonic, _age_at_first_sight(updated, previous, wall, monotonic), counters, rates, cpu_time)
+    return Reading(monotonic, updated, monotonic, _age_at_first_sight(updated, previous, wall, monotonic), counters, rates, cpu)
 
 
 def _age_at_first_sight(updated: int, previous: Reading | None, wall: float, monotonic: float) -> float:
@@ -117,13 +129,15 @@ def _memory(record: Mapping[str, object], maximum: int | None) -> dict[str, Valu
     return {name: number for name, number in known.items() if number <= limit}
 
 
-def _cpu_usage(reading: Reading, previous: Reading | None) -> float | None:
-    """Percent of one host CPU since the last look."""
-    if previous is None or previous.cpu_time_ns is None or reading.cpu_time_ns is None:
+def _next_cpu_reading(time_ns: int | None, previous: CpuReading | None, monotonic: float) -> CpuReading | None:
+    if time_ns is None:
         return None
-    seconds = reading.looked - previous.looked
-    used = reading.cpu_time_ns - previous.cpu_time_ns
-    return round(used / seconds / 1e7, 2) if seconds > 0 and used >= 0 else None
+    if previous is None or time_ns < previous.time_ns:
+        return CpuReading(monotonic, time_ns)
+    seconds = monotonic - previous.looked
+    if seconds < _CPU_SECONDS:
+        return previous
+    return CpuReading(monotonic, time_ns, round((time_ns - previous.time_ns) / seconds / 1e7, 2))
 
 
 def _number(record: Mapping[str, object], key: str) -> int | None:

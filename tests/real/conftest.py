@@ -1,0 +1,54 @@
+"""Fixtures for tests on a real libvirtd with real guests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the modules beside this one import each other
+
+from guest_image import CannotBuild, build, cache_folder  # only found from here on
+from private_libvirtd import CannotStart, PrivateLibvirtd  # as above
+from real_guests import Lab, require_real  # as above
+
+
+@pytest.fixture(scope="session")
+def libvirtd() -> Iterator[PrivateLibvirtd]:
+    """A libvirtd of the tests' own, running."""
+    try:
+        own = PrivateLibvirtd(cache_folder())
+    except CannotStart as error:
+        _no_hypervisor(str(error))
+    try:
+        own.start()
+        yield own
+    except CannotStart as error:
+        _no_hypervisor(str(error))
+    finally:
+        own.stop()
+
+
+@pytest.fixture(scope="session")
+def laboratory(libvirtd: PrivateLibvirtd) -> Lab:
+    """Starts guests; a test that wants them gone at its end asks for `lab`."""
+    try:
+        return Lab(libvirtd, build())
+    except CannotBuild as error:
+        _no_hypervisor(str(error))
+
+
+@pytest.fixture
+def lab(laboratory: Lab) -> Iterator[Lab]:
+    """Starts guests, and ends them with the test."""
+    yield laboratory
+    laboratory.destroy_all()
+
+
+def _no_hypervisor(reason: str) -> NoReturn:
+    if require_real():
+        pytest.fail(f"MOM_REQUIRE_REAL is set, and there is no real hypervisor: {reason}")
+    pytest.skip(f"no real hypervisor: {reason}")

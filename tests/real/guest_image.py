@@ -1,0 +1,137 @@
+"""A tiny real guest for tests: a Debian kernel, busybox and one workload, built once and kept in a cache folder.
+
+`python tests/real/guest_image.py` builds it ahead of time and prints where it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_META_PACKAGE = "linux-image-cloud-amd64"
+_HERE = Path(__file__).resolve().parent
+
+_MODULES = (
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/virtio/virtio_balloon",
+)
+"""In the order in which they must be inserted."""
+
+_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
+if [ "$(asked balloon)" != 0 ]; then
+    for module in MODULES; do insmod /lib/$module.ko; done
+fi
+echo "GUEST up"
+workload=$(asked workload | tr , ' ')
+[ -n "$workload" ] && workload $workload
+while :; do sleep 3600; done
+"""
+
+
+class CannotBuild(Exception):
+    """What is missing on this machine for a guest."""
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON` (MiB) and `momtest.balloon=0`."""
+
+    kernel: Path
+    initrd: Path
+
+
+def cache_folder() -> Path:
+    """Where what tests download and build is kept."""
+    chosen = os.environ.get("MOM_TEST_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "mom-tests"
+
+
+def build(cache: Path | None = None) -> GuestImage:
+    """The guest, from the cache if it is there. Raises `CannotBuild` with what to install."""
+    folder = cache or cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs share one cache
+        recipe = hashlib.sha256(b"".join(path.read_bytes() for path in (Path(__file__), _HERE / "workload.c"))).hexdigest()[:12]
+        made = folder / f"guest-{recipe}"
+        if not made.exists():
+            _build_into(folder, made)
+    return GuestImage(made / "vmlinuz", made / "initrd.gz")
+
+
+def _build_into(cache: Path, made: Path) -> None:
+    for program, package in (("busybox", "busybox-static"), ("cpio", "cpio"), ("gcc", "gcc libc6-dev"), ("dpkg-deb", "dpkg")):
+        if shutil.which(program) is None:
+            raise CannotBuild(f"{program} is missing: apt-get install {package}")
+    with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
+        work = Path(name)
+        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(work / "kernel"))
+        out = work / "guest"
+        out.mkdir()
+        shutil.copy(next((work / "kernel" / "boot").glob("vmlinuz-*")), out / "vmlinuz")
+        _pack_initrd(work, out / "initrd.gz")
+        out.rename(made)
+
+
+def _kernel_package(cache: Path) -> Path:
+    kept = sorted(cache.glob("linux-image-*-cloud-amd64_*.deb"))
+    if kept:
+        return kept[-1]
+    depends = _run("apt-cache", "depends", _META_PACKAGE).split()
+    names = [word for word in depends if word.startswith("linux-image-") and word != _META_PACKAGE]
+    if not names:
+        raise CannotBuild(f"apt knows no {_META_PACKAGE}: apt-get update")
+    with tempfile.TemporaryDirectory(dir=cache, prefix="downloading-") as folder:
+        _run("apt-get", "-o", "APT::Sandbox::User=root", "download", names[0], cwd=Path(folder))
+        package = next(Path(folder).glob("*.deb"))
+        return package.rename(cache / package.name)
+
+
+def _pack_initrd(work: Path, initrd: Path) -> None:
+    tree = work / "initrd"
+    for folder in ("bin", "lib", "proc", "sys", "dev", "tmp"):
+        (tree / folder).mkdir(parents=True)
+    modules = next((work / "kernel" / "lib" / "modules").iterdir()) / "kernel"
+    for module in _MODULES:
+        shutil.copy(modules / f"{module}.ko", tree / "lib")
+    busybox = shutil.which("busybox") or ""
+    if b"/lib64/ld-linux" in Path(busybox).read_bytes():
+        raise CannotBuild("busybox needs shared libraries: apt-get install busybox-static")
+    shutil.copy(busybox, tree / "bin" / "busybox")
+    _run("gcc", "-O2", "-Wall", "-static", "-o", str(tree / "bin" / "workload"), str(_HERE / "workload.c"))
+    init = tree / "init"
+    init.write_text(_INIT.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
+    init.chmod(init.stat().st_mode | stat.S_IXUSR)
+    names = "\n".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
+    ).stdout
+    initrd.write_bytes(subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout)
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotBuild(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{build().kernel.parent}\n")

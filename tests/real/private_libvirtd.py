@@ -1,0 +1,175 @@
+"""A libvirtd of the tests' own: own configuration, sockets, state and logs, so that the guests of whoever runs the tests are never touched.
+
+As root it runs in mount and network namespaces of its own, in which /run, /etc/libvirt and /var/*/libvirt are folders of the test; the
+guests are ordinary processes of this host. As another user it is a session libvirtd with XDG folders of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+PREFIX = "momtest-"
+"""Every guest of the tests is named so."""
+
+_LIBVIRTD_CONF = """auth_unix_ro = "none"
+auth_unix_rw = "none"
+"""
+
+_QEMU_CONF = """user = "root"
+group = "root"
+security_driver = "none"
+dynamic_ownership = 0
+remember_owner = 0
+stdio_handler = "file"
+cgroup_controllers = []
+namespaces = []
+"""
+
+_ENTER = """set -e
+mount --bind "$1/run" /run
+for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
+    mount --bind "$1/${pair%%:*}" "${pair#*:}"
+done
+exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
+"""
+_SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
+
+_START_SECONDS = 60.0
+"""The first start asks QEMU for everything that it can do, which takes ten seconds; later ones find that in the cache."""
+
+
+class CannotStart(Exception):
+    """What is missing on this machine for a libvirtd of the tests' own."""
+
+
+class PrivateLibvirtd:
+    """Started by `start`; `stop` ends it and everything that it runs."""
+
+    def __init__(self, cache: Path) -> None:
+        if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
+            raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
+        _clear_up_after_others()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # a short path: sockets live below it
+        self.folder.chmod(0o755)
+        (self.folder / "owner").write_text(str(os.getpid()))
+        self._system = os.geteuid() == 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] = (self.folder / "libvirtd.log").open("ab")
+        for name in ("run/libvirt", "etc/qemu", "lib", "log", "config/libvirt"):
+            (self.folder / name).mkdir(parents=True)
+        kept = cache / "libvirt"
+        kept.mkdir(parents=True, exist_ok=True)
+        (self.folder / "cache").symlink_to(kept)
+        (self.folder / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF)
+        (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "run" / "libvirt" / "libvirt-sock"
+
+    @property
+    def uri(self) -> str:
+        """How to reach it."""
+        return f"qemu+unix:///{'system' if self._system else 'session'}?socket={self.socket}"
+
+    @property
+    def pid_folder(self) -> Path:
+        """Where it keeps its guests' process ids."""
+        return self.folder / "run" / "libvirt" / "qemu" / ("" if self._system else "run")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, or start it again; returns when it answers. Raises `CannotStart` with what its log says."""
+        if self._system:
+            for folder in _SYSTEM_FOLDERS:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            command = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _ENTER, "sh", str(self.folder)]
+            environment = dict(os.environ)
+        else:
+            command = ["libvirtd", "-f", str(self.folder / "etc" / "libvirtd.conf")]
+            folders = {"RUNTIME_DIR": "run", "CONFIG_HOME": "config", "CACHE_HOME": "cache", "DATA_HOME": "lib"}
+            environment = {**os.environ, **{f"XDG_{name}": str(self.folder / folder) for name, folder in folders.items()}}
+        self._process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
+        end = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise CannotStart(f"libvirtd does not start: {(self.folder / 'libvirtd.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it without warning; its guests go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the guests, then libvirtd, and remove its folder."""
+        with suppress(Exception):  # whatever state a test left it in
+            self._destroy_guests()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._log.close()
+        _remove(self.folder)
+
+    def _answers(self) -> bool:
+        libvirt = _binding()
+        if not self.socket.exists():
+            return False
+        try:
+            libvirt.open(self.uri).close()
+        except libvirt.libvirtError:
+            return False
+        return True
+
+    def _destroy_guests(self) -> None:
+        connection = _binding().open(self.uri)
+        for domain in connection.listAllDomains():
+            with suppress(Exception):  # it may have ended by itself
+                domain.destroy()
+        connection.close()
+
+
+def _binding() -> Any:
+    import libvirt  # type: ignore[import-untyped]  # it has no types
+
+    libvirt.registerErrorHandler(lambda *arguments: None, None)
+    return libvirt
+
+
+def _clear_up_after_others() -> None:
+    """End what test runs have left that were killed."""
+    for owner in Path("/tmp").glob(f"{PREFIX}*/owner"):
+        with suppress(OSError, ValueError):
+            if not Path(f"/proc/{int(owner.read_text())}").exists():
+                _remove(owner.parent)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a private libvirtd's folder, and kill its processes first, should there be any."""
+    for file in [*folder.glob("run/libvirt/qemu/**/*.pid"), *folder.glob("run/**/libvirtd.pid")]:
+        with suppress(OSError, ValueError):
+            pid = int(file.read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if PREFIX.encode() in command or command.startswith(b"libvirtd\0"):
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGKILL)
+    (folder / "cache").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""Real guests for tests: started, watched through what they print, and ended."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.sax.saxutils import escape, quoteattr
+
+from guest_image import GuestImage
+from private_libvirtd import PREFIX, PrivateLibvirtd
+
+from mom_core import Entity, Scope
+
+T = TypeVar("T")
+
+_BEAT = re.compile(r"BEAT (\d+) worst_ms=([\d.]+) kills=(-?\d+)")
+
+_XML = """<domain type='qemu'>
+<name>{name}</name><uuid>{uuid}</uuid>{memory}<vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd>
+<cmdline>console=ttyS0 quiet {arguments}</cmdline></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+<serial type='file'><source path={log}/><target port='0'/></serial>
+{balloon}</devices></domain>"""
+
+
+def eventually(what: str, look: Callable[[], T], seconds: float = 30.0, every: float = 0.2) -> T:
+    """The first true value that `look` gives; fails when there is none within so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        value = look()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A line that the workload prints every second: its age, its worst pass in ms, and how often its kernel killed for lack of memory."""
+
+    seconds: int
+    worst_ms: float
+    kills: int
+
+
+class RealGuest:
+    """One guest: its libvirt domain, and what it has printed."""
+
+    def __init__(self, lab: Lab, domain: Any, log: Path) -> None:
+        self.name: str = domain.name()
+        self.uuid: str = domain.UUIDString()
+        self.entity = Entity(Scope.GUEST, self.uuid, self.name)
+        self._lab = lab
+        self._log = log
+
+    @property
+    def domain(self) -> Any:
+        """libvirt's domain, on a connection of the tests' own."""
+        return self._lab.connection.lookupByUUIDString(self.uuid)
+
+    @property
+    def pid(self) -> int:
+        """Its QEMU process."""
+        found = _processes().get(self.uuid)
+        assert found is not None, f"{self.name} has no process"
+        return found
+
+    @property
+    def printed(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def beats(self) -> list[Beat]:
+        """Its workload's lines, oldest first."""
+        return [Beat(int(s), float(w), int(k)) for s, w, k in _BEAT.findall(self.printed)]
+
+    def wait_until_up(self) -> None:
+        """Wait until its kernel has handed over."""
+        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 60)
+
+    def wait_until_it_works(self) -> None:
+        """Wait until its workload holds all that it was told to hold."""
+        eventually(f"{self.name} works", lambda: self.beats, 90)
+
+    def destroy(self) -> None:
+        """Pull its plug."""
+        self.domain.destroy()
+
+
+class Lab:
+    """Starts guests on one libvirtd and ends those that are left."""
+
+    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage) -> None:
+        import libvirt  # type: ignore[import-untyped]  # it has no types
+
+        self._libvirt = libvirt
+        self.libvirtd = libvirtd
+        self._image = image
+        self._numbers = itertools.count()
+
+    @property
+    def connection(self) -> Any:
+        """A connection of the tests' own, apart from mom's; a new one each time, as libvirtd may have been restarted."""
+        return self._libvirt.open(self.libvirtd.uri)
+
+    def start(
+        self,
+        name: str,
+        *,
+        mib: int = 192,
+        period: int = 1,
+        balloon: str = "virtio",
+        workload: tuple[int, int, int] | None = None,
+        memory: str = "",
+        paused: bool = False,
+    ) -> RealGuest:
+        """Start a guest.
+
+        :param name: without the prefix
+        :param period: seconds of the statistics period; 0 leaves statistics off
+        :param balloon: the balloon device's model, or `none`
+        :param workload: MiB of cold, warm and common memory
+        :param memory: XML instead of `mib`
+        """
+        log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
+        arguments = "" if workload is None else "momtest.workload=" + ",".join(str(part) for part in workload)
+        stats = f"<stats period='{period}'/>" if period and balloon != "none" else ""
+        xml = _XML.format(
+            name=escape(PREFIX + name),
+            uuid=uuid.uuid4(),
+            memory=memory or f"<memory unit='MiB'>{mib}</memory>",
+            kernel=self._image.kernel,
+            initrd=self._image.initrd,
+            arguments=arguments,
+            log=quoteattr(str(log)),
+            balloon=f"<memballoon model='{balloon}'>{stats}</memballoon>",
+        )
+        flags = self._libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+        return RealGuest(self, self.connection.createXML(xml, flags), log)
+
+    def destroy_all(self) -> None:
+        """End all guests of the tests on this libvirtd."""
+        processes = _processes()
+        for domain in self.connection.listAllDomains():
+            if domain.name().startswith(PREFIX):
+                with suppress(self._libvirt.libvirtError, OSError, KeyError):  # it may have ended by itself
+                    os.kill(processes[domain.UUIDString()], signal.SIGKILL)  # QEMU takes its time to end on request
+                    domain.destroy()
+
+
+def _processes() -> dict[str, int]:
+    """The QEMU processes of this host by the UUID of their guests."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            arguments = (folder / "cmdline").read_text(errors="replace").split("\0")
+            found[arguments[arguments.index("-uuid") + 1]] = int(folder.name)
+    return found
+
+
+def require_real() -> bool:
+    """Whether the lack of a hypervisor fails the tests instead of skipping them."""
+    return os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}
