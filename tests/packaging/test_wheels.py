@@ -127,7 +127,8 @@ plugins:
         _wait_until(lambda: knob.read_text() == "10\n" or daemon.poll() is not None)
         assert daemon.poll() is None
         status = json.loads(run(mom, "status", "-c", config, "--json"))
-        assert status["to_put_back"] == 1
+        assert status["to_put_back"] >= 1
+        assert {plugin["name"]: plugin["state"] for plugin in status["plugins"]} == {"libvirt": "ok", "swappiness": "ok"}
         assert [guest["name"] for guest in json.loads(run(mom, "guests", "-c", config, "--json"))] == ["test"]
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(10) == 0
@@ -136,6 +137,7 @@ plugins:
         _, said = daemon.communicate()
     assert knob.read_text() == "60\n", said
     assert "Traceback" not in said
+    assert run(mom, "restore", "-c", config, "--dry-run") == "Nothing to put back.\n"
 
 
 def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:
