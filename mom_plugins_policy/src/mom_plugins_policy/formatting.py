@@ -145,7 +145,7 @@ def _parts(found: Iterable[Token]) -> list[_Part]:
             if moved is not None and part.block:
                 part.items.append(moved)
                 moved = None
-            elif not part.block and len(part.items) > 1 and part.items[-1].remark:
+            elif _can_move_out(part):
                 moved = part.items.pop()
             part.close()
             here = opened[-1].items if opened else top
@@ -160,6 +160,14 @@ def _parts(found: Iterable[Token]) -> list[_Part]:
     if moved is not None:
         here.append(moved)
     return top
+
+
+def _can_move_out(part: _Part) -> bool:
+    """Whether a list ends with a remark that can go behind its bracket: not if another one could not, and so would meet it there."""
+    if part.block or len(part.items) < 2 or not part.items[-1].remark:
+        return False
+    before = part.items[-2]
+    return not (before.bracket and not before.block and before.items and before.items[-1].remark)
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
 from mom_plugins_policy.syntax import Form, Kind, Text
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""
       (?P<skip>    (?: \s | \#[^\n]* )++ )
     | (?P<open>    [(\[{] )
@@ -24,6 +24,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+"""One token, or the white space and comments between two."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
@@ -46,7 +47,7 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
     position = 1 if text.startswith("\ufeff") else 0
     end = len(text)
     index = first_index
-    match = _TOKEN.match
+    match = TOKEN.match
     while position < end:
         token = match(text, position)
         if token is None:

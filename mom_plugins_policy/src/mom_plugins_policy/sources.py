@@ -49,6 +49,34 @@ def read_policies(directory: Path | None, file: Path | None, longest: int) -> Te
     return found
 
 
+def read_paths(paths: Iterable[Path], longest: int) -> Texts:
+    """The policies in these files and folders, as a command line names them: a file's name is the policy's, without `.policy`.
+
+    Files that two folders hold under one name are a problem, as is a folder that is absent or holds no policy.
+
+    :param longest: bytes that one file may have
+    """
+    found = Texts()
+    for path in paths:
+        if path.is_dir():
+            before = len(found.problems)
+            files = list(_listed(path, found.problems))
+            if not files and len(found.problems) == before:
+                _complain(found.problems, path, f"holds no file of which the name ends with {SUFFIX}", "")
+        else:
+            files = [path]
+        for file in files:
+            name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
+            if name in found.files:
+                if Path(found.files[name]) != file:
+                    _complain(
+                        found.problems, file, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them"
+                    )
+                continue
+            _read(file, name, found, longest)
+    return found
+
+
 def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
     try:
         names = sorted(os.listdir(directory))

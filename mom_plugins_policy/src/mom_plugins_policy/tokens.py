@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mom_plugins_policy.reader import _TOKEN as TOKEN
+from mom_plugins_policy.reader import TOKEN
 
 BYTE_ORDER_MARK = "\ufeff"
 _SKIPPED = re.compile(r"(?P<comment>#[^\n]*)|(?P<space>[^#]+)")
