@@ -1,0 +1,74 @@
+"""`mom demo`, as a newcomer sees it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mom_plugins_sim.demo.story import CYCLES, Moment, play
+from mom_plugins_sim.demo.summary import Summary
+from mom_plugins_sim.demo.view import ASCII, UNICODE, Glyphs, frame
+
+MOM = str(Path(sys.executable).with_name("mom"))
+
+
+def demo(*options: str) -> str:
+    return subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture(scope="module")
+def moments() -> list[Moment]:
+    return list(play(1))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 7])
+def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
+    summary = Summary()
+    for moment in play(seed):
+        summary.add(moment)
+    assert summary.managed.most_swapped == 0
+    assert summary.alone.most_swapped > 1 << 20
+    assert summary.managed.waited < 1 < summary.alone.waited
+    assert summary.below_need == set()
+    assert summary.returned > 0.95
+    assert summary.taken_most > 1 << 20
+
+
+def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
+    text = demo("--seconds", "0")
+    assert "What happened" in text
+    assert "shrunk below its need: no guest" in text
+    assert "mom config init" in text
+
+
+def test_the_same_seed_tells_the_same_story_and_another_seed_another() -> None:
+    first = demo("--seconds", "0", "--seed", "5")
+    assert demo("--seconds", "0.5", "--seed", "5") == first
+    assert demo("--seconds", "0", "--seed", "6") != first
+
+
+def test_without_a_terminal_it_prints_lines_that_a_log_can_hold() -> None:
+    lines = demo("--seconds", "0").splitlines()
+    assert len([line for line in lines if re.match(r" *\d+:\d\d  available", line)]) == CYCLES // 5
+    assert all(len(line) <= 130 and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_every_picture_fits_into_a_terminal_of_80_by_24(moments: list[Moment], glyphs: Glyphs) -> None:
+    for moment in moments:
+        console = Console(width=80, height=24, force_terminal=True, color_system=None, record=True, file=None, quiet=True)
+        lines = console.render_lines(frame(moment, glyphs), pad=False)
+        texts = ["".join(segment.text for segment in line) for line in lines]
+        assert len(texts) <= 23
+        assert max(len(text) for text in texts) <= 80
+        if glyphs is ASCII:
+            assert all(text.isascii() for text in texts)
+
+
+def test_a_mistake_on_the_command_line_is_told() -> None:
+    result = subprocess.run([MOM, "demo", "--seconds", "-1"], capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 2
+    assert "--seconds" in result.stderr
