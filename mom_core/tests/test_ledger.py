@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mom_core import Entity, LedgerEntry, LedgerError, Scope, Value
+from mom_core import Decision, Entity, LedgerEntry, LedgerError, Outcome, Scope, Status, Value
 from mom_core.ledger import Ledger
 
 
@@ -30,7 +31,45 @@ def test_only_what_is_applied_is_brought_up_to_date(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry(before=100, applied=50)])
     ledger.record([entry(before=50, applied=40)])
-    assert list(Ledger.open(tmp_path).entries.values()) == [entry(before=100, applied=40)]
+    (there,) = Ledger.open(tmp_path).entries.values()
+    assert (there.before, there.applied, there.earlier) == (100, 40, 50)
+    assert [there.explains(value) for value in (100, 50, 40, 45, None, "40")] == [True, True, True, False, False, False]
+    assert there.explains(44, tolerance=4)
+
+
+def outcome(name: str, status: Status, value: int, after: int | None = None) -> Outcome:
+    return Outcome(Decision(entry(name).entity, "balloon_target", value), None, after, status)
+
+
+def test_what_was_refused_never_counts_as_set_by_mom(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a", applied=50), entry("b", applied=50), entry("c", applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 50), outcome("b", Status.REFUSED, 50), outcome("c", Status.FAILED, 50)])
+    assert {e.entity.name: e.applied for e in ledger.entries.values()} == {"a": 50, "c": 50}
+    ledger.record([entry("a", applied=40)])
+    ledger.settle([outcome("a", Status.REFUSED, 40)])
+    assert ledger.entries["id-a", "balloon_target"] == entry("a", applied=50)
+    ledger.record([entry("a", applied=40)])
+    ledger.settle([outcome("a", Status.FAILED, 40, after=45)])
+    assert ledger.entries["id-a", "balloon_target"].applied == 45
+
+
+def test_what_stands_already_stays_set_by_mom(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    for status in (Status.APPLIED, Status.UNCHANGED, Status.UNCHANGED):
+        ledger.record([entry("a", applied=50)])
+        ledger.settle([outcome("a", status, 50)])
+    assert ledger.entries["id-a", "balloon_target"] == entry("a", applied=50)
+
+
+def test_a_decision_that_is_refused_every_cycle_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[str] = []
+    monkeypatch.setattr("mom_core.ledger.replace_file", lambda path, text, durable: writes.append(text))
+    ledger = Ledger.open(tmp_path)
+    for time in range(5):
+        ledger.record([replace(entry("a"), time=float(time))])
+        ledger.settle([outcome("a", Status.REFUSED, 50)])
+    assert len(writes) == 1
 
 
 def test_another_incarnation_is_another_entry(tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Itera
     """Put back what stood there before mom, on this plugin's controls, and say for each what came of it.
 
     The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what somebody else
-    has changed since mom's last `applied` is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do `APPLIED` and
-    `UNCHANGED`; `FAILED` keeps it for the next attempt.
+    has changed since (`entry.explains(found)` is false) is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do
+    `APPLIED` and `UNCHANGED`; `FAILED` keeps it for the next attempt.
     """
 
 

@@ -7,12 +7,13 @@ import logging
 import time
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mom_core.errors import LedgerError
 from mom_core.files import replace_file
-from mom_core.model import Entity, LedgerEntry, Scope, Value
+from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -35,6 +36,9 @@ class Ledger:
         self.damage = ""
         self.write_error = ""
         self._entries: dict[Key, LedgerEntry] = {}
+        self._written: dict[Key, LedgerEntry] = {}
+        self._recorded: dict[Key, LedgerEntry | None] = {}
+        """What the last `record` changed, and what stood there before it."""
 
     @classmethod
     def open(cls, directory: Path) -> Ledger:
@@ -53,7 +57,7 @@ class Ledger:
                 f"cannot read the ledger {ledger.path}: {error.strerror}", hint="run as root, or set state_directory"
             ) from error
         try:
-            ledger._entries = _parse(text)
+            ledger._entries = ledger._written = _parse(text)
         except _LaterVersionError as error:
             raise LedgerError(
                 f"the ledger {ledger.path} was written by a later mom: {error}", hint="upgrade, or restore with that one"
@@ -70,25 +74,55 @@ class Ledger:
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Note these entries, durably, before their controls are changed.
 
-        An entry that stands already keeps its `before`, `time` and owner; only what is about to be applied is brought up to date.
-        Raises `LedgerError`, and keeps nothing of it, when the file cannot be written.
+        An entry that stands already keeps its `before`, `time` and owner; what is about to be applied is brought up to date, and what
+        was applied until now becomes `earlier`. Raises `LedgerError`, and keeps nothing of it, when the file cannot be written.
         """
         changed = dict(self._entries)
+        recorded: dict[Key, LedgerEntry | None] = {}
         for entry in entries:
-            old = self._entries.get((entry.entity.id, entry.control))
-            if old is not None and old.incarnation == entry.incarnation:
-                entry = LedgerEntry(old.entity, old.control, old.before, entry.applied, old.plugin, old.time, old.incarnation)  # noqa: PLW2901  # the same entry, merged
-            changed[entry.entity.id, entry.control] = entry
+            key = (entry.entity.id, entry.control)
+            old = self._entries.get(key)
+            if old is None or old.incarnation != entry.incarnation or old.applied != entry.applied:
+                recorded[key] = old
+            if old is None or old.incarnation != entry.incarnation:
+                written = self._written.get(key)
+                # The same entry as on disk, but for the time: nothing has to be written for it.
+                changed[key] = written if written is not None and replace(written, time=entry.time) == entry else entry
+            elif old.applied != entry.applied:
+                changed[key] = replace(old, applied=entry.applied, earlier=old.applied)
         self._write(changed)
+        self._recorded = recorded
+
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """Take in what came of the changes that were recorded last, so that what mom never set does not count as set by mom.
+
+        In memory only; it goes to the disk with the next change. Until then the file holds both the value that was to be applied and the
+        one before it, so a crash in between loses nothing.
+        """
+        settled = dict(self._entries)
+        for outcome in outcomes:
+            key = (outcome.decision.entity.id, outcome.decision.control)
+            if key not in self._recorded or key not in settled:
+                continue
+            if outcome.status in {Status.REFUSED, Status.UNCHANGED}:
+                old = self._recorded[key]
+                if old is None:
+                    del settled[key]
+                else:
+                    settled[key] = old
+            elif outcome.status is Status.FAILED and outcome.after is not None:
+                settled[key] = replace(settled[key], applied=outcome.after)
+        self._entries, self._recorded = settled, {}
 
     def forget(self, keys: Iterable[Key]) -> None:
         """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written."""
         gone = set(keys)
-        if gone & self._entries.keys():
+        if gone & (self._entries.keys() | self._written.keys()):
             self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
     def _write(self, entries: dict[Key, LedgerEntry]) -> None:
-        if entries == self._entries and not self.write_error:
+        if entries == self._written and not self.write_error:
+            self._entries = entries
             return
         body = json.dumps([_as_json(entry) for entry in entries.values()], separators=(",", ":"))
         text = f'{{"version":{VERSION},"crc32":{zlib.crc32(body.encode())},"entries":{body}}}\n'
@@ -100,7 +134,7 @@ class Ledger:
                 self.write_error, hint="free space or repair the disk; mom changes nothing that it could not put back"
             ) from error
         self.write_error = ""
-        self._entries = entries
+        self._entries = self._written = entries
 
     def _set_aside(self, reason: str) -> None:
         aside = self.path.with_name(f"ledger.damaged-{time.time_ns()}.json")
@@ -145,11 +179,19 @@ def _as_json(entry: LedgerEntry) -> dict[str, Value]:
         "plugin": entry.plugin,
         "time": entry.time,
         "incarnation": entry.incarnation,
+        "earlier": entry.earlier,
     }
 
 
 def _from_json(record: dict[str, Any]) -> LedgerEntry:
     entity = Entity(Scope(record["scope"]), record["id"], record["name"])
     return LedgerEntry(
-        entity, record["control"], record["before"], record["applied"], record["plugin"], float(record["time"]), record["incarnation"]
+        entity,
+        record["control"],
+        record["before"],
+        record["applied"],
+        record["plugin"],
+        float(record["time"]),
+        record["incarnation"],
+        record["earlier"],
     )

@@ -212,7 +212,8 @@ class LedgerEntry:
     """What mom has changed and must be able to put back.
 
     `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
-    `time` is seconds since the epoch of the first change; `incarnation` is the guest's at that time.
+    `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `time` is seconds since the epoch of the
+    first change; `incarnation` is the guest's at that time.
     """
 
     entity: Entity
@@ -222,6 +223,22 @@ class LedgerEntry:
     plugin: str
     time: float
     incarnation: str = ""
+    earlier: Value = None
+
+    def explains(self, found: Value, tolerance: float = 0.0) -> bool:
+        """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise somebody else has changed it.
+
+        :param tolerance: by how much numbers may differ and still be the same
+        """
+        for ours in (self.applied, self.earlier, self.before):
+            if ours is None:
+                continue
+            if isinstance(ours, int | float) and isinstance(found, int | float):
+                if abs(ours - found) <= tolerance:
+                    return True
+            elif ours == found:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

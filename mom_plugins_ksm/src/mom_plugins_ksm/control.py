@@ -182,7 +182,7 @@ def _verdict(entry: LedgerEntry, found: Mapping[str, Value]) -> tuple[Status, st
         return Status.UNCHANGED, ""
     if knob == PAGES_TO_SCAN and _advisor(found):
         return Status.LEFT_ALONE, f"the kernel's advisor ({_advisor(found)}) was switched on since and sets pages_to_scan by itself"
-    if now != entry.applied:
+    if not entry.explains(now):
         return Status.LEFT_ALONE, f"somebody else set it to {now} since mom set it to {entry.applied}"
     return None
 

@@ -267,7 +267,7 @@ def _put_back(own: LibvirtHypervisor, entry: LedgerEntry, decision: Decision) ->
         before = own.stats_period(entry.entity)
         if before == entry.before:
             return Outcome(decision, before, before, Status.UNCHANGED)
-        if before != entry.applied:
+        if not entry.explains(before):
             return Outcome(decision, before, before, Status.LEFT_ALONE, f"somebody else has set it to {before}s")
         if not isinstance(entry.before, int):
             return Outcome(decision, before, before, Status.FAILED, f"{entry.before!r:.40} is no number of seconds")

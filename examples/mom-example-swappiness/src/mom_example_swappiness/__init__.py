@@ -88,7 +88,7 @@ class SwappinessPlugin:
         """Put back what stood there before mom, unless somebody else has changed it since."""
         for entry in entries:
             decision = Decision(entry.entity, entry.control, entry.before, "as it was before mom")
-            yield self._set(decision, only_if=(entry.applied, entry.before))
+            yield self._set(decision, entry)
 
     # What an operator should know before: `mom doctor`.
 
@@ -105,12 +105,12 @@ class SwappinessPlugin:
     def _read(self) -> int:
         return int(self._path.read_text())
 
-    def _set(self, decision: Decision, only_if: tuple[Value, ...] = ()) -> Outcome:
-        """Write the decision's value, unless `only_if` is given and does not hold what is found."""
+    def _set(self, decision: Decision, entry: LedgerEntry | None = None) -> Outcome:
+        """Write the decision's value, unless an entry is given that does not explain what is found."""
         before: int | None = None
         try:
             before = self._read()
-            if only_if and before not in only_if:
+            if entry is not None and not entry.explains(before):
                 return Outcome(decision, before, before, Status.LEFT_ALONE)
             if before == decision.value:
                 return Outcome(decision, before, before, Status.UNCHANGED)

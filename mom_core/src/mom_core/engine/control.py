@@ -55,8 +55,11 @@ def apply(
     hypervisor = plugins.hypervisor
     calls = [(plugin, plugin.work("mom_control", hypervisor=hypervisor, decisions=share)) for plugin, share in works]
     answers = dict_by_name(ask(calls, "mom_control", problems))
-    for plugin, share in works:
-        outcomes.extend(match_outcomes(share, answers.get(plugin.name), plugin, "mom_control", problems))
+    controlled = [
+        outcome for plugin, share in works for outcome in match_outcomes(share, answers.get(plugin.name), plugin, "mom_control", problems)
+    ]
+    ledger.settle(controlled)
+    outcomes.extend(controlled)
     return outcomes, problems
 
 
