@@ -18,6 +18,7 @@ _WHERE = {
     "hookspecs": ("hookimpl",),
     "settings": ("Duration", "GuestSettings", "PluginSettings", "Size"),
     "context": ("Declarations", "PluginContext"),
+    "declared": ("declarations_of",),
     "model": (
         "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome",
         "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
@@ -89,6 +90,7 @@ __all__ = [
     "UnitError",
     "Value",
     "__version__",
+    "declarations_of",
     "format_duration",
     "format_kib",
     "format_size",
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from mom_core.config import load_config as load_config
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext
+    from mom_core.declared import declarations_of as declarations_of
     from mom_core.engine import Clock as Clock
     from mom_core.engine import Engine as Engine
     from mom_core.errors import AlreadyRunning as AlreadyRunning

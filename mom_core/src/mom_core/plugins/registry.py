@@ -193,6 +193,31 @@ def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[
     return declared
 
 
+def declared_together(config: Config, *, strict: bool = True) -> Declarations:
+    """What all plugins of a configuration declare together, as they find it in their context. Nothing is set up.
+
+    :param strict: raise `PluginError` or `PluginErrors` for whatever is wrong; otherwise go on without it
+    """
+    errors: list[PluginError] = []
+    plugins = [_new(configured, config, lambda reason: None, None) for configured in config.plugins.values()]
+    try:
+        good = []
+        for plugin in plugins:
+            before = len(errors)
+            _guarded(errors, plugin, _construct)
+            if len(errors) == before:
+                _guarded(errors, plugin, _declare)
+            if len(errors) == before:
+                good.append(plugin)
+        declarations = _join(good, errors)
+    finally:
+        for plugin in plugins:
+            plugin.lane.close(0.0)
+    if strict:
+        _raise_all(errors)
+    return declarations
+
+
 def check_plugins(config: Config) -> list[PluginError]:
     """All that would keep these plugins from being set up: constructors, hooks, declarations, and what these have against each other."""
     errors: list[PluginError] = []

@@ -1,0 +1,73 @@
+"""What plugins declare can be known without running any of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, declarations_of, hookimpl
+from mom_core.testing import config_of
+
+SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")
+
+
+class Sizes:
+    contract = "1.0"
+
+    def __init__(self, settings, context):
+        pass
+
+    @hookimpl
+    def mom_fields(self):
+        return [SIZE]
+
+    @hookimpl
+    def mom_policies(self):
+        return {"50_sizes": "1"}
+
+    @hookimpl
+    def mom_setup(self):
+        raise AssertionError("nothing is set up")
+
+
+class Broken(Sizes):
+    def __init__(self, settings, context):
+        raise OSError("no")
+
+
+class Controls(Sizes):
+    @hookimpl
+    def mom_fields(self):
+        return []
+
+    @hookimpl
+    def mom_policies(self):
+        return {}
+
+    @hookimpl
+    def mom_controls(self):
+        return [ControlSpec("target", Unit.KIB, Scope.GUEST, "how large it is to be", "size")]
+
+    @hookimpl
+    def mom_control(self, decisions):
+        return []
+
+    @hookimpl
+    def mom_restore(self, entries):
+        return []
+
+
+def test_fields_controls_and_policies_of_all_plugins_come_together(tmp_path):
+    declared = declarations_of(config_of(tmp_path, {"sizes": Sizes, "controls": Controls}))
+    assert declared.fields == {(Scope.GUEST, "size"): SIZE}
+    assert declared.control_owners == {"target": "controls"}
+    assert declared.policies == {"50_sizes": "1"}
+
+
+def test_a_plugin_of_the_configuration_that_cannot_be_constructed_is_an_error(tmp_path):
+    with pytest.raises(PluginError, match="its constructor failed"):
+        declarations_of(config_of(tmp_path, {"sizes": Sizes, "broken": Broken}))
+
+
+def test_declarations_that_do_not_fit_together_are_an_error(tmp_path):
+    with pytest.raises(PluginError, match="nobody declares the guest field size"):
+        declarations_of(config_of(tmp_path, {"controls": Controls}))

@@ -1,0 +1,12 @@
+"""What all plugins of this repository declare together."""
+
+from __future__ import annotations
+
+from mom_core import Scope, declarations_of
+
+
+def test_without_a_configuration_it_is_what_all_installed_plugins_declare():
+    declared = declarations_of()
+    assert (Scope.HOST, "mem_available") in declared.fields
+    assert "balloon_target" in declared.controls
+    assert "50_balloon" in declared.policies
