@@ -108,6 +108,7 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
             for standing in engine.problems()
         ],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
+        "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": dict(snapshot.host.fields)},
         "guests": {
             "columns": ["id", "name", "blocked", *columns],

@@ -15,7 +15,7 @@ from mom_core.cli.options import config_option, json_option
 from mom_core.config import load_config
 from mom_core.model import printable
 from mom_core.status import RunningStatus, read_status
-from mom_core.units import format_kib
+from mom_core.units import Unit, format_kib
 
 
 @click.command("status")
@@ -118,24 +118,35 @@ SHOWN = 10
 
 def _recent(content: Mapping[str, Any]) -> list[str]:
     names = {row[0]: row[1] for row in content["guests"]["rows"]} | {"host": "host"}
+    units = content["controls"]
     done = [o for o in content["outcomes"] if o["status"] != "unchanged"]
     lines = ["last cycle:"] if done or content["revisions"] else []
     for outcome in done[:SHOWN]:
         who = printable(str(names.get(outcome["entity"], outcome["entity"])))
         error = f" ({printable(outcome['error'], 160)})" if outcome["error"] else ""
-        move = f"{outcome['before']} → {outcome['value']}"
+        unit = units.get(outcome["control"], "")
+        move = f"{_amount(outcome['before'], unit)} → {_amount(outcome['value'], unit)}"
         lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {outcome['source']}")
     if len(done) > SHOWN:
         lines.append(f"  … and {len(done) - SHOWN} more (mom status --json)")
     for revision in content["revisions"][:SHOWN]:
         who = printable(str(names.get(revision["entity"], revision["entity"])))
-        became = "dropped" if revision["became"] is None else f"made {revision['became']}"
-        lines.append(
-            f"  {who}: {revision['control']} {revision['wanted']} {became} by {revision['reviewer']}: {printable(revision['reason'], 160)}"
-        )
+        unit = units.get(revision["control"], "")
+        became = "dropped" if revision["became"] is None else f"made {_amount(revision['became'], unit)}"
+        what = f"{revision['control']} {_amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
+        lines.append(f"  {who}: {what}: {printable(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
         lines.append(f"  … and {len(content['revisions']) - SHOWN} more revisions")
     return lines
+
+
+def _amount(value: object, unit: str) -> str:
+    """A control's value for a person."""
+    if value is None:
+        return "unknown"
+    if unit == Unit.KIB and isinstance(value, int | float):
+        return format_kib(value)
+    return printable(str(value)) if unit in {Unit.FLAG, Unit.COUNT, Unit.TEXT, ""} else f"{printable(str(value))} {unit}"
 
 
 def _show_guests(rows: list[dict[str, Any]]) -> None:

@@ -50,10 +50,11 @@ class Plugin:
         """Its name in YAML."""
         return self.configured.name
 
-    def error(self, message: str, hint: str = "") -> PluginError:
-        """An error that names this plugin and its distribution."""
+    def error(self, message: str, hint: str | None = None) -> PluginError:
+        """An error that names this plugin and its distribution; without a hint, it is taken for a mistake in the plugin."""
         loaded = self.configured.loaded
-        hint = hint or f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
+        if hint is None:
+            hint = f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
         text = f"plugin {self.name} of {loaded.distribution} {loaded.version}: {message}"
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
