@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import libvirt
+import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
@@ -287,6 +287,7 @@ def test_mom_outlives_a_libvirtd_that_is_killed(mom: Mom, lab: Lab, libvirtd: Pr
     finally:
         libvirtd.start()
     after = eventually("libvirt is back", lambda: _guest_if_reachable(mom, guest))
+    assert after is not None
     assert after.incarnation == before.incarnation
     mom.hypervisor.set_balloon(guest.entity, 150 << 10)
     again = lab.start("afterwards")

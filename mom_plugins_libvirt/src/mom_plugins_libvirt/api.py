@@ -1,5 +1,7 @@
 """What mom uses of libvirt's Python binding, as types: the binding itself has none, and tests stand in for it with these."""
 
+# ruff: noqa: N802, N803  # the names are libvirt's
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,27 +15,27 @@ class Domain(Protocol):
         """The guest's name."""
         ...
 
-    def UUIDString(self) -> str:  # noqa: N802  # libvirt's spelling
+    def UUIDString(self) -> str:
         """The guest's UUID."""
         ...
 
-    def ID(self) -> int:  # noqa: N802  # libvirt's spelling
+    def ID(self) -> int:
         """A number that is new each time the guest is started."""
         ...
 
-    def isActive(self) -> int:  # noqa: N802  # libvirt's spelling
+    def isActive(self) -> int:
         """1 while the guest runs."""
         ...
 
-    def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802  # libvirt's spelling
+    def XMLDesc(self, flags: int = 0) -> str:
         """The guest's description."""
         ...
 
-    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:  # noqa: N802  # libvirt's spelling
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
         """Ask the balloon for this size in KiB."""
         ...
 
-    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:  # noqa: N802  # libvirt's spelling
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
         """Have the guest's statistics read every so many seconds."""
         ...
 
@@ -47,27 +49,27 @@ EventCallback = Callable[..., None]
 class LibvirtConnection(Protocol):
     """An open connection to libvirtd."""
 
-    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:  # noqa: N802  # libvirt's spelling
+    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
         """The statistics of all guests in one call."""
         ...
 
-    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:  # noqa: N802  # libvirt's spelling
+    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
         """The statistics of these guests in one call; those that are gone are missing in the answer."""
         ...
 
-    def isAlive(self) -> int:  # noqa: N802  # libvirt's spelling
+    def isAlive(self) -> int:
         """1 while the connection stands; answered without asking libvirtd."""
         ...
 
-    def lookupByUUIDString(self, uuidstr: str) -> Domain:  # noqa: N802  # libvirt's spelling
+    def lookupByUUIDString(self, uuidstr: str) -> Domain:
         """The guest with this UUID."""
         ...
 
-    def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: EventCallback, opaque: object) -> int:  # noqa: N802, N803  # libvirt's spelling
+    def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: EventCallback, opaque: object) -> int:
         """Have `cb` called on each event of this kind."""
         ...
 
-    def domainEventDeregisterAny(self, callbackID: int) -> int:  # noqa: N802, N803  # libvirt's spelling
+    def domainEventDeregisterAny(self, callbackID: int) -> int:
         """End that."""
         ...
 

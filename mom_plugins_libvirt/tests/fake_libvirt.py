@@ -1,0 +1,218 @@
+"""Stands in for libvirt's Python binding: guests in memory, calls counted, and every failure that a test asks for."""
+
+# ruff: noqa: A003, N802, N803, N815  # the names are libvirt's
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon></devices></domain>"
+
+
+class FakeError(Exception):
+    """libvirt's exception: a number, and the errno behind it."""
+
+    def __init__(self, message: str, code: int, number: int = 0) -> None:
+        super().__init__(message)
+        self._code = code
+        self._number = number
+
+    def get_error_code(self) -> int:
+        return self._code
+
+    def get_int1(self) -> int:
+        return self._number
+
+
+class FakeGuest:
+    """A guest on the fake libvirtd; a test changes its attributes."""
+
+    def __init__(self, uuid: str, name: str) -> None:
+        self.uuid = uuid
+        self.name = name
+        self.number = 1
+        self.state = 1
+        self.model = "virtio"
+        self.period = 2
+        self.current = 1 << 20
+        self.maximum = 1 << 20
+        self.statistics: dict[str, object] = {"balloon.last-update": 1000, "balloon.available": 900_000, "balloon.usable": 500_000}
+        self.hangs: threading.Event | None = None
+        """Calls on this guest wait for it."""
+
+    @property
+    def xml(self) -> str:
+        stats = f"<stats period='{self.period}'/>" if self.period else ""
+        return XML.format(model=self.model, stats=stats)
+
+    @property
+    def record(self) -> dict[str, object]:
+        sizes = {"balloon.current": self.current, "balloon.maximum": self.maximum}
+        return {"state.state": self.state, "state.reason": 0, **sizes, **self.statistics}
+
+
+class FakeDomain:
+    """libvirt's handle for a guest: it outlives the guest, and its connection."""
+
+    def __init__(self, libvirtd: FakeLibvirtd, guest: FakeGuest) -> None:
+        self._libvirtd = libvirtd
+        self._guest = guest
+        self._number = guest.number
+
+    def name(self) -> str:
+        return self._guest.name
+
+    def UUIDString(self) -> str:
+        return self._guest.uuid
+
+    def ID(self) -> int:
+        return self._number
+
+    def isActive(self) -> int:
+        self._libvirtd.count("isActive")
+        return int(self._guest.uuid in self._libvirtd.guests)
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self._there("XMLDesc").xml
+
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
+        assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
+        guest = self._there("setMemoryFlags")
+        if guest.model == "none":
+            raise FakeError("no balloon", OPERATION_INVALID)
+        guest.current = memory
+        return 0
+
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
+        assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
+        self._there("setMemoryStatsPeriod").period = period
+        return 0
+
+    def _there(self, call: str) -> FakeGuest:
+        self._libvirtd.count(call)
+        guest = self._libvirtd.guests.get(self._guest.uuid)
+        if guest is None:
+            raise FakeError("domain is not running", OPERATION_INVALID)
+        if guest.hangs is not None:
+            guest.hangs.wait()
+        return guest
+
+
+class FakeConnection:
+    """One connection; it notices when it is used for two calls at a time, or after it was closed."""
+
+    def __init__(self, libvirtd: FakeLibvirtd) -> None:
+        self._libvirtd = libvirtd
+        self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
+        self.broken = False
+        self.closed = False
+
+    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+        return self._answer("getAllDomainStats", flags, list(self._libvirtd.guests.values()))
+
+    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+        guests = self._libvirtd.guests
+        return self._answer("domainListGetStats", flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
+
+    def lookupByUUIDString(self, uuidstr: str) -> Domain:
+        self._libvirtd.count("lookupByUUIDString")
+        if uuidstr not in self._libvirtd.guests:
+            raise FakeError("no domain with that UUID", NO_DOMAIN)
+        return FakeDomain(self._libvirtd, self._libvirtd.guests[uuidstr])
+
+    def isAlive(self) -> int:
+        return int(not self.broken and not self.closed)
+
+    def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: Callable[..., None], opaque: object) -> int:
+        self.callbacks[len(self.callbacks)] = (eventID, cb, opaque)
+        return len(self.callbacks) - 1
+
+    def domainEventDeregisterAny(self, callbackID: int) -> int:
+        del self.callbacks[callbackID]
+        return 0
+
+    def close(self) -> int:
+        assert not self.callbacks, "libvirt keeps a connection open while a callback is registered"
+        self.closed = True
+        return 0
+
+    def tell(self, guest: FakeGuest, event: int) -> None:
+        """What libvirt does when something happens to a guest."""
+        for kind, callback, opaque in list(self.callbacks.values()):
+            if kind == FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE:
+                callback(self, FakeDomain(self._libvirtd, guest), event, 0, opaque)
+
+    def _answer(self, call: str, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
+        self._libvirtd.count(call)
+        assert not self.closed
+        if self.broken:
+            raise FakeError("client socket is closed", 1)
+        if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
+            raise FakeError("unsupported flags", INVALID_ARGUMENT)
+        hang = self._libvirtd.next_bulk_hangs
+        if hang is not None:
+            self._libvirtd.next_bulk_hangs = None
+            hang.wait()
+        return [(FakeDomain(self._libvirtd, guest), guest.record) for guest in guests]
+
+
+class FakeLibvirtd:
+    """Takes the place of the module `libvirt`, and of the daemon behind it."""
+
+    libvirtError = FakeError
+    VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_CPU_TOTAL, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_VCPU = 1, 2, 4, 8
+    VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 1, 1 << 29
+    VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 15
+    VIR_DOMAIN_AFFECT_LIVE = 1
+
+    def __init__(self) -> None:
+        self.guests: dict[str, FakeGuest] = {}
+        self.calls: Counter[str] = Counter()
+        self.connections: list[FakeConnection] = []
+        self.refusal: FakeError | None = None
+        """What opening a connection fails with."""
+        self.open_hangs: threading.Event | None = None
+        self.next_bulk_hangs: threading.Event | None = None
+        self.knows_nowait = True
+
+    def add(self, name: str, uuid: str = "") -> FakeGuest:
+        guest = FakeGuest(uuid or f"uuid-of-{name}", name)
+        self.guests[guest.uuid] = guest
+        return guest
+
+    def count(self, call: str) -> None:
+        self.calls[call] += 1
+
+    def open(self, uri: str) -> FakeConnection:
+        self.count("open")
+        if self.open_hangs is not None:
+            self.open_hangs.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        self.connections.append(FakeConnection(self))
+        return self.connections[-1]
+
+    openReadOnly = open
+
+
+class HandClock:
+    """Seconds that pass when a test says so: `monotonic` and `wall`."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.wall_offset = 900.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + self.wall_offset
+
+
+MakeHypervisor = Callable[..., LibvirtHypervisor]

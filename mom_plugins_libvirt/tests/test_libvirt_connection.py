@@ -1,0 +1,253 @@
+"""The connection: one call at a time, nothing waits for ever, back-off."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from fake_libvirt import FakeError, FakeLibvirtd, HandClock
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings, GuestEvent, is_local
+from mom_plugins_libvirt.failures import SYSTEM_ERROR
+
+LOG = logging.getLogger("test")
+BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
+
+
+@pytest.fixture
+def make(libvirtd: FakeLibvirtd) -> Iterator[Callable[..., Connection]]:
+    made: list[Connection] = []
+
+    def make(**arguments: object) -> Connection:
+        connection = Connection(ConnectionSettings("fake:///", call_timeout=0.2), LOG, libvirtd, **arguments)  # type: ignore[arg-type]
+        made.append(connection)
+        return connection
+
+    yield make
+    for connection in made:
+        connection.close()
+
+
+def test_nothing_is_opened_before_it_is_needed(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    connection = make()
+    assert libvirtd.calls["open"] == 0
+    assert connection.statistics(BALLOON) == []
+    assert connection.statistics(BALLOON) == []
+    assert libvirtd.calls["open"] == 1
+
+
+def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock
+) -> None:
+    libvirtd.refusal = FakeError("Failed to connect socket: Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    connection = make(monotonic=clock)
+    attempts = []
+    for second in range(60):
+        clock.now = 100.0 + second
+        before = libvirtd.calls["open"]
+        with pytest.raises(HypervisorError) as raised:
+            connection.statistics(BALLOON)
+        assert "start libvirt" in raised.value.hint
+        if libvirtd.calls["open"] > before:
+            attempts.append(second)
+    assert attempts == [0, 1, 3, 7, 15, 30, 45]
+    libvirtd.refusal = None
+    clock.now += 15
+    assert connection.statistics(BALLOON) == []
+
+
+def test_being_refused_is_told_apart_from_being_down(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    libvirtd.refusal = FakeError("Permission denied", SYSTEM_ERROR, errno.EACCES)
+    connection = make()
+    for _ in range(2):
+        with pytest.raises(PermissionDenied, match="Permission denied"):
+            connection.statistics(BALLOON)
+
+
+def test_a_connection_that_broke_is_replaced(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    connection = make()
+    connection.statistics(BALLOON)
+    libvirtd.connections[0].broken = True
+    assert connection.statistics(BALLOON) == []
+    assert connection.opened == 2
+    _until(lambda: libvirtd.connections[0].closed)
+
+
+def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection]
+) -> None:
+    guest = libvirtd.add("g")
+    connection = make()
+    connection.statistics(BALLOON)
+
+    def breaks(domain: object) -> None:
+        libvirtd.connections[0].broken = True
+        raise FakeError("client socket is closed", 1)
+
+    with pytest.raises(HypervisorError, match="lost"):
+        connection.call("asking", guest.uuid, breaks)
+    assert len(connection.statistics(BALLOON)) == 1
+    assert connection.opened == 2
+
+
+def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection]
+) -> None:
+    libvirtd.add("g")
+    connection = make()
+    connection.statistics(BALLOON)
+    hang = libvirtd.next_bulk_hangs = threading.Event()
+    assert len(connection.statistics(BALLOON)) == 1
+    assert len(libvirtd.connections) == 2
+    assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
+    hang.set()
+    _until(lambda: libvirtd.connections[0].closed)
+
+
+def test_a_libvirtd_that_hangs_is_waited_for_only_so_long(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    connection = make()
+    hang = libvirtd.open_hangs = threading.Event()
+    for _ in range(3):
+        began = time.monotonic()
+        with pytest.raises(HypervisorError, match="does not answer"):
+            connection.statistics(BALLOON)
+        assert time.monotonic() - began < 0.6
+    assert libvirtd.calls["open"] == 1, "one attempt at a time"
+    hang.set()
+    _until(lambda: connection.opened == 1)
+    assert connection.statistics(BALLOON) == []
+
+
+def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    sick, well = libvirtd.add("sick"), libvirtd.add("well")
+    connection = make()
+    connection.statistics(BALLOON)
+    sick.hangs = threading.Event()
+    late: list[object] = []
+    with pytest.raises(GuestBusy):
+        connection.call("asking", sick.uuid, lambda domain: domain.XMLDesc(), late.append)
+    assert len(late) == 1
+    assert "memballoon" in connection.call("asking", well.uuid, lambda domain: domain.XMLDesc())
+    sick.hangs.set()
+
+
+def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    guest = libvirtd.add("g")
+    connection = make()
+    at_work = threading.Semaphore(1)
+    overlaps = []
+
+    def ask(domain: object) -> None:
+        if not at_work.acquire(blocking=False):
+            overlaps.append(domain)
+            return
+        time.sleep(0.005)
+        at_work.release()
+
+    def caller() -> None:
+        for _ in range(5):
+            connection.call("asking", guest.uuid, ask)
+
+    threads = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not overlaps
+    assert len(libvirtd.connections) == 1
+
+
+def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    guest = libvirtd.add("g")
+    guest.model = "none"
+    connection = make()
+    connection.statistics(BALLOON)
+    with pytest.raises(NotSupported):
+        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
+    del libvirtd.guests[guest.uuid]
+    with pytest.raises(GuestGone):
+        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
+    with pytest.raises(GuestGone):
+        connection.call("setting", "never there", lambda domain: domain.setMemoryFlags(5, 1))
+
+
+def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    libvirtd.knows_nowait = False
+    libvirtd.add("g")
+    connection = make()
+    for _ in range(3):
+        assert len(connection.statistics(BALLOON)) == 1
+    assert libvirtd.calls["getAllDomainStats"] == 4, "it is asked with the flag only once"
+
+
+def test_events_arrive_and_a_listener_that_fails_harms_nothing(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = libvirtd.add("g")
+    connection = make()
+    heard: list[GuestEvent] = []
+    connection.on_event = heard.append
+    connection.statistics(BALLOON)
+    libvirtd.connections[0].tell(guest, 5)
+    assert heard == [GuestEvent("lifecycle", guest.uuid, "g", 5)]
+    connection.on_event = lambda event: 1 // 0  # type: ignore[assignment]  # on purpose
+    libvirtd.connections[0].tell(guest, 5)
+    assert "could not be used" in caplog.text
+
+
+def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    guest = libvirtd.add("g")
+    connection = make()
+    connection.on_event = lambda event: None
+    connection.statistics(BALLOON)
+    connection.close()
+    assert libvirtd.connections[0].closed
+    with pytest.raises(HypervisorError, match="closed"):
+        connection.statistics(BALLOON)
+
+    stuck = make()
+    stuck.statistics(BALLOON)
+    guest.hangs = threading.Event()
+    with pytest.raises(GuestBusy):
+        stuck.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    began = time.monotonic()
+    stuck.close()
+    assert time.monotonic() - began < 0.4
+    guest.hangs.set()
+    _until(lambda: all(connection.closed for connection in libvirtd.connections))
+
+
+def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    connection = make()
+    hang = libvirtd.open_hangs = threading.Event()
+    with pytest.raises(HypervisorError):
+        connection.statistics(BALLOON)
+    connection.close()
+    hang.set()
+    _until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("qemu:///system", True),
+        ("qemu+unix:///system?socket=/x", True),
+        ("qemu+ssh://root@other/system", False),
+        ("qemu://other/system", False),
+        ("//[", False),
+    ],
+)
+def test_only_this_hosts_guests_have_processes_here(uri: str, local: bool) -> None:
+    assert is_local(uri) is local
+
+
+def _until(look: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.01)

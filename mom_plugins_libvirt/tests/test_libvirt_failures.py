@@ -1,0 +1,56 @@
+"""What libvirt's errors mean."""
+
+from __future__ import annotations
+
+import errno
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from fake_libvirt import FakeError
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_plugins_libvirt import failures
+from mom_plugins_libvirt.failures import cure_for, error_numbers, kind_of, translated
+
+
+def test_the_numbers_are_libvirts() -> None:
+    names = {name: value for name, value in vars(failures).items() if name.isupper() and not name.startswith("_")}
+    spelt = {"INVALID_ARGUMENT": "INVALID_ARG"}
+    assert len(names) > 15
+    for name, value in names.items():
+        assert value == getattr(libvirt, f"VIR_ERR_{spelt.get(name, name)}"), name
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "running", "kind"),
+    [
+        (failures.NO_DOMAIN, 0, None, GuestGone),
+        (failures.OPERATION_INVALID, 0, False, GuestGone),
+        (failures.OPERATION_INVALID, 0, True, NotSupported),
+        (failures.OPERATION_INVALID, 0, None, HypervisorError),
+        (failures.OPERATION_TIMEOUT, 0, None, GuestBusy),
+        (failures.CONFIG_UNSUPPORTED, 0, None, NotSupported),
+        (failures.OPERATION_DENIED, 0, None, PermissionDenied),
+        (failures.SYSTEM_ERROR, errno.EACCES, None, PermissionDenied),
+        (failures.SYSTEM_ERROR, errno.ECONNREFUSED, None, HypervisorError),
+        (1, 0, None, HypervisorError),
+        (987_654, 0, True, HypervisorError),
+    ],
+)
+def test_an_error_has_its_kind(code: int, number: int, running: bool | None, kind: type) -> None:
+    assert kind_of(code, number, running=running) is kind
+    error = translated(FakeError("it said\nno", code, number), "doing this", running=running)
+    assert type(error) is kind
+    assert error.message == "doing this: it said\\nno"
+
+
+def test_a_cure_fits_the_error() -> None:
+    assert "start libvirt" in cure_for(failures.SYSTEM_ERROR, errno.ENOENT)
+    assert "group libvirt" in cure_for(failures.SYSTEM_ERROR, errno.EACCES)
+    assert "group libvirt" in cure_for(failures.AUTH_UNAVAILABLE)
+    assert "uri" in cure_for(failures.NO_CONNECT)
+    assert cure_for(failures.NO_DOMAIN) == ""
+
+
+def test_any_exception_has_numbers() -> None:
+    assert error_numbers(ValueError("x")) == (0, 0)

@@ -1,0 +1,378 @@
+"""Guests, fields and controls on a libvirtd in memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
+
+from mom_core import (
+    BalloonControl,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestEvents,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+)
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
+
+
+def entity(guest: FakeGuest) -> Entity:
+    return Entity(Scope.GUEST, guest.uuid, guest.name)
+
+
+def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
+    return next(found for found in hypervisor.guests() if found.id == guest.uuid)
+
+
+def test_it_is_what_controllers_test_for(hypervisor: LibvirtHypervisor) -> None:
+    assert isinstance(hypervisor, Hypervisor)
+    assert isinstance(hypervisor, BalloonControl)
+    assert isinstance(hypervisor, GuestEvents)
+    assert hypervisor.uri == "fake:///system"
+
+
+def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    counts = []
+    for target in (1, 10, 500):
+        while len(libvirtd.guests) < target:
+            libvirtd.add(f"g{len(libvirtd.guests)}").statistics["balloon.last-update"] = int(clock.wall())
+        hypervisor.guests()
+        libvirtd.calls.clear()
+        for _ in range(5):
+            clock.now += 5
+            for guest in libvirtd.guests.values():
+                guest.statistics["balloon.last-update"] = int(clock.wall())
+            guests = hypervisor.guests()
+            assert len(hypervisor.fields(guests)) == target
+        counts.append(dict(libvirtd.calls))
+    assert counts == [{"getAllDomainStats": 5}] * 3
+
+
+def test_reading_back_balloons_is_one_call(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guests = [libvirtd.add(f"g{number}") for number in range(50)]
+    hypervisor.guests()
+    libvirtd.calls.clear()
+    sizes = hypervisor.balloon_sizes([entity(guest) for guest in guests[:30]] + [Entity(Scope.GUEST, "unknown", "unknown")])
+    assert sizes == {guest.uuid: 1 << 20 for guest in guests[:30]}
+    assert libvirtd.calls == {"domainListGetStats": 1}
+
+
+def test_a_description_is_read_again_when_something_suggests_a_change(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+
+    def descriptions_read() -> int:
+        before = libvirtd.calls["XMLDesc"]
+        clock.now += 1
+        hypervisor.guests()
+        return libvirtd.calls["XMLDesc"] - before
+
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    assert descriptions_read() == 1, "a new guest"
+    assert descriptions_read() == 0
+    guest.maximum += 1024
+    assert descriptions_read() == 1, "its memory grew"
+    clock.now += 60
+    assert descriptions_read() == 1, "its statistics ceased"
+    assert descriptions_read() == 0
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    assert descriptions_read() == 1, "they begin again"
+    guest.number += 1
+    assert descriptions_read() == 1, "it was started anew"
+    libvirtd.connections[-1].broken = True
+    assert descriptions_read() == 1, "libvirtd was restarted"
+    assert descriptions_read() == 0
+
+
+def test_a_guest_has_its_properties_and_an_incarnation(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    found = listed(hypervisor, guest)
+    assert found.properties == {"name": "g", "uuid": guest.uuid, "state": "running"}
+    guest.number += 1
+    assert listed(hypervisor, guest).incarnation != found.incarnation
+
+
+def test_names_may_repeat(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    libvirtd.add("twin", "a")
+    libvirtd.add("twin", "b")
+    assert {guest.id for guest in hypervisor.guests()} == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "\"'", "x\ny", "../../../etc/passwd", "%s{0}", "\0", "\u202e", "n" * 10_000])
+def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, name: str) -> None:
+    guest = libvirtd.add(name, "u")
+    assert listed(hypervisor, guest).name == name
+    hypervisor.set_balloon(entity(guest), 1000)
+    assert guest.current == 1000
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (3, "the guest is paused"),
+        (4, "the guest is shutting down"),
+        (6, "the guest is crashed"),
+        (7, "the guest is suspended"),
+        (99, "unknown state"),
+    ],
+)
+def test_a_guest_that_does_not_run_is_blocked(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, state: int, reason: str) -> None:
+    guest = libvirtd.add("g")
+    guest.state = state
+    assert reason in listed(hypervisor, guest).blocked["*"]
+    guest.state = 1
+    assert listed(hypervisor, guest).blocked == {}
+
+
+def test_a_guest_without_a_balloon_is_blocked(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    guest.model = "none"
+    found = listed(hypervisor, guest)
+    assert set(found.blocked) == {BALLOON, PERIOD}
+    assert PERIOD not in hypervisor.fields([found])[guest.uuid]
+
+
+def test_a_driver_that_never_answers_blocks_the_balloon_after_a_while(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics = {}
+    assert listed(hypervisor, guest).blocked == {}, "it may be booting"
+    clock.now += 61
+    found = listed(hypervisor, guest)
+    assert found.blocked == {BALLOON: "the guest's balloon driver has never answered"}
+    assert hypervisor.silent() == [guest.uuid]
+    guest.statistics = {"balloon.last-update": int(clock.wall())}
+    assert listed(hypervisor, guest).blocked == {}
+    clock.now += 3600
+    assert listed(hypervisor, guest).blocked == {}, "stale is not blocked: what it said is unknown, no more"
+    assert hypervisor.silent() == [guest.uuid]
+
+
+def test_with_statistics_off_a_silent_driver_proves_nothing(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics, guest.period = {}, 0
+    hypervisor.guests()
+    clock.now += 61
+    assert listed(hypervisor, guest).blocked == {}
+    hypervisor.set_stats_period(entity(guest), 2)
+    assert listed(hypervisor, guest).blocked == {}, "the grace counts from when they were switched on"
+    clock.now += 61
+    assert BALLOON in listed(hypervisor, guest).blocked
+
+
+def test_staleness_goes_by_the_guests_own_period(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
+    quick, slow = libvirtd.add("quick"), libvirtd.add("slow")
+    slow.period = 60
+    for guest in (quick, slow):
+        guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor.guests()
+    hypervisor.guests()
+    clock.now += 30
+    fields = hypervisor.fields(hypervisor.guests())
+    assert "mem_usable" not in fields[quick.uuid]
+    assert "mem_usable" in fields[slow.uuid]
+
+
+def test_a_setting_decides_what_is_stale(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor = make_hypervisor(stale_after=3.0)
+    hypervisor.guests()
+    clock.now += 4
+    assert "mem_usable" not in hypervisor.fields(hypervisor.guests())[guest.uuid]
+
+
+def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    stays, goes = libvirtd.add("stays"), libvirtd.add("goes")
+    guests = hypervisor.guests()
+    del libvirtd.guests[goes.uuid]
+    assert set(hypervisor.fields(guests)) == {stays.uuid, goes.uuid}
+    assert set(hypervisor.balloon_sizes([entity(stays), entity(goes)])) == {stays.uuid}
+    for ask in (
+        lambda: hypervisor.set_balloon(entity(goes), 1000),
+        lambda: hypervisor.set_stats_period(entity(goes), 5),
+        lambda: hypervisor.stats_period(entity(goes)),
+    ):
+        with pytest.raises(GuestGone):
+            ask()
+    assert [guest.id for guest in hypervisor.guests()] == [stays.uuid]
+    assert set(hypervisor.fields(guests)) == {stays.uuid}
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(entity(goes), 1000)
+
+
+def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+
+    class Vanishing(FakeGuest):
+        """Goes with the bulk call that still saw it."""
+
+        @property
+        def record(self) -> dict[str, object]:
+            del libvirtd.guests[self.uuid]
+            return super().record
+
+    guest.__class__ = Vanishing
+    assert hypervisor.guests() == ()
+    assert libvirtd.calls["XMLDesc"] == 1
+
+
+def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    hypervisor.guests()
+    for size in ((1 << 20) + 1, 0, -5, True, 1e6, float("nan"), "1000"):
+        with pytest.raises(NotSupported):
+            hypervisor.set_balloon(entity(guest), size)  # type: ignore[arg-type]  # on purpose
+    assert libvirtd.calls["setMemoryFlags"] == 0
+    hypervisor.set_balloon(entity(guest), 1 << 20)
+
+
+def test_memory_that_is_plugged_in_may_be_given(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    guest.current = guest.maximum = 4 << 30
+    hypervisor.guests()
+    hypervisor.set_balloon(entity(guest), 4 << 30)
+    guest.maximum = 5 << 30
+    hypervisor.guests()
+    hypervisor.set_balloon(entity(guest), 5 << 30)
+    assert guest.current == 5 << 30
+
+
+def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    hypervisor.guests()
+    guest.hangs = threading.Event()
+    for _ in range(3):
+        with pytest.raises(GuestBusy):
+            hypervisor.set_balloon(entity(guest), 1000)
+    assert libvirtd.calls["setMemoryFlags"] == 1
+    clock.now += 7
+    assert listed(hypervisor, guest).blocked == {"*": "the guest has not answered libvirt for 7s"}
+    guest.hangs.set()
+    guest.hangs = None
+    for _ in range(100):
+        if not listed(hypervisor, guest).blocked:
+            break
+        threading.Event().wait(0.01)
+    hypervisor.set_balloon(entity(guest), 2000)
+    assert guest.current == 2000
+
+
+def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    sick, well = libvirtd.add("sick"), libvirtd.add("well")
+    sick.hangs = threading.Event()
+    hypervisor.guests()
+    found = {guest.id: guest for guest in hypervisor.guests()}
+    assert found[well.uuid].blocked == {}
+    assert "*" in found[sick.uuid].blocked
+    sick.hangs.set()
+
+
+def test_reading_descriptions_takes_only_a_part_of_a_cycle(
+    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock
+) -> None:
+    hypervisor = make_hypervisor()
+    guests = [libvirtd.add(f"g{number}") for number in range(20)]
+
+    class SlowGuest(FakeGuest):
+        @property
+        def xml(self) -> str:
+            clock.now += 0.1
+            return super().xml
+
+    for guest in guests:
+        guest.__class__ = SlowGuest
+    assert len(hypervisor.guests()) == 20
+    first = libvirtd.calls["XMLDesc"]
+    assert 4 <= first <= 6
+    for _ in range(5):
+        hypervisor.guests()
+    assert libvirtd.calls["XMLDesc"] == 20
+    assert all(not guest.blocked for guest in hypervisor.guests())
+
+
+def test_a_read_only_connection_blocks_everything(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor) -> None:
+    guest = libvirtd.add("g")
+    hypervisor = make_hypervisor(readonly=True)
+    assert listed(hypervisor, guest).blocked == {"*": "the connection to libvirt is read-only"}
+    with pytest.raises(PermissionDenied):
+        hypervisor.set_balloon(entity(guest), 1000)
+
+
+def test_a_process_that_has_just_started_can_restore(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    assert hypervisor.balloon_sizes([entity(guest)]) == {guest.uuid: 1 << 20}
+
+
+def test_faults_on_the_host_are_counted_between_samples(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, tmp_path: Path) -> None:
+    guest = libvirtd.add("g")
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "pids" / "g.pid").write_text("42")
+    process = tmp_path / "proc" / "42"
+    process.mkdir(parents=True)
+    (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
+
+    def sample(minor: int, major: int) -> dict[str, object]:
+        (process / "stat").write_text(f"42 (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 100 200 0 0 20 0 5 0 99\n")
+        fields = hypervisor.fields(hypervisor.guests())[guest.uuid]
+        return {name: value for name, value in fields.items() if "faults" in name}
+
+    hypervisor = make_hypervisor()
+    assert listed(hypervisor, guest).properties["pid"] == 42
+    assert sample(100, 5) == {}, "the first sample"
+    assert sample(130, 5) == {"host_minor_faults": 30, "host_major_faults": 0}
+    assert sample(10, 0) == {}, "another process"
+    (process / "stat").unlink()
+    assert hypervisor.fields(hypervisor.guests())[guest.uuid].get("host_minor_faults") is None
+    remote = make_hypervisor("fake://elsewhere/system")
+    assert "pid" not in listed(remote, guest).properties
+
+
+def test_subscribers_hear_of_changes_until_they_do_not_want_to(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("two\nlines")
+    heard: list[str] = []
+    unsubscribe = hypervisor.subscribe(heard.append)
+    hypervisor.guests()
+    for event in (0, 1, 2, 5):  # defined, undefined, started, stopped
+        libvirtd.connections[0].tell(guest, event)
+    assert heard == ["guest two\\nlines started", "guest two\\nlines stopped"]
+    unsubscribe()
+    unsubscribe()
+    libvirtd.connections[0].tell(guest, 2)
+    assert len(heard) == 2
+
+
+def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    before = listed(hypervisor, guest)
+    hang = libvirtd.open_hangs = threading.Event()
+    libvirtd.connections[0].broken = True
+    with pytest.raises(HypervisorError):
+        hypervisor.guests()
+    hang.set()
+    libvirtd.open_hangs = None
+    for _ in range(100):
+        try:
+            after = listed(hypervisor, guest)
+            break
+        except HypervisorError:
+            threading.Event().wait(0.01)
+    assert after.incarnation == before.incarnation

@@ -1,0 +1,312 @@
+"""The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from fake_libvirt import FakeError, FakeGuest, FakeLibvirtd
+from pydantic import ValidationError
+
+import mom_plugins_libvirt.connection as connection_module
+from mom_core import (
+    ControlSpec,
+    Decision,
+    Entity,
+    FieldSpec,
+    Guest,
+    HypervisorError,
+    LedgerEntry,
+    PluginContext,
+    Scope,
+    Severity,
+    Snapshot,
+    Status,
+    Unit,
+)
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.failures import SYSTEM_ERROR
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+PERIOD = "balloon_stats_period"
+
+
+class NoLoop:
+    """Takes the place of libvirt's event loop, which the fake has no need of."""
+
+    def __init__(self, module: object) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self, patience: float) -> None:
+        pass
+
+
+@pytest.fixture
+def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., LibvirtPlugin]]:
+    monkeypatch.setattr(connection_module, "binding", lambda: libvirtd)
+    monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
+    made: list[LibvirtPlugin] = []
+
+    def make(**settings: object) -> LibvirtPlugin:
+        checked = LibvirtPlugin.Settings.model_validate({"call_timeout": "300ms", **settings})
+        plugin = LibvirtPlugin(checked, PluginContext(name="libvirt", root=tmp_path))
+        plugin.mom_setup()
+        made.append(plugin)
+        return plugin
+
+    yield make
+    for plugin in made:
+        plugin.mom_teardown()
+
+
+def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
+    found = plugin.mom_hypervisor()
+    assert isinstance(found, LibvirtHypervisor)
+    return found
+
+
+def entity(guest: FakeGuest) -> Entity:
+    return Entity(Scope.GUEST, guest.uuid, guest.name)
+
+
+def entry(plugin: LibvirtPlugin, guest: FakeGuest, before: object, applied: object) -> LedgerEntry:
+    incarnation = next(found.incarnation for found in own(plugin).guests() if found.id == guest.uuid)
+    return LedgerEntry(entity(guest), PERIOD, before, applied, "libvirt", 0.0, incarnation)  # type: ignore[arg-type]
+
+
+def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
+    settings = LibvirtPlugin.Settings()
+    assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 2.0, False)
+    assert LibvirtPlugin.Settings.model_validate({"stats_period": "0s"}).stats_period == 0
+    for wrong in (
+        {"stats_period": "500ms"},
+        {"stats_period": "2h"},
+        {"stats_period": 2},
+        {"stale_after": "0s"},
+        {"call_timeout": "0s"},
+        {"call_timeout": "3s"},
+        {"uri": 7},
+        {"url": "qemu:///system"},
+    ):
+        with pytest.raises(ValidationError):
+            LibvirtPlugin.Settings.model_validate(wrong)
+    assert LibvirtPlugin.Settings.model_validate({"call_timeout": "3s", "deadline": "10s"}).call_timeout == 3
+
+
+def test_fields_and_the_control_are_declared_with_units() -> None:
+    plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext())
+    fields = {spec.name: spec for spec in plugin.mom_fields()}
+    assert all(isinstance(spec, FieldSpec) and spec.scope is Scope.GUEST and spec.description and spec.source for spec in fields.values())
+    assert fields["balloon_cur"].unit is Unit.KIB
+    assert fields["swap_in"].unit is Unit.KIB_PER_SECOND
+    (control,) = plugin.mom_controls()
+    assert isinstance(control, ControlSpec)
+    assert control.field in fields
+
+
+def test_it_suggests_itself_where_libvirt_listens(tmp_path: Path) -> None:
+    assert LibvirtPlugin.suggest(tmp_path) is None
+    (tmp_path / "run" / "libvirt").mkdir(parents=True)
+    (tmp_path / "run" / "libvirt" / "virtqemud-sock").touch()
+    suggestion = LibvirtPlugin.suggest(tmp_path)
+    assert suggestion is not None
+    assert LibvirtPlugin.Settings.model_validate(dict(suggestion.settings))
+
+
+def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: Callable[..., LibvirtPlugin]) -> None:
+    def guest(name: str, period: int | None, **blocked: str) -> Guest:
+        return Guest(name, name, {} if period is None else {PERIOD: period}, blocked=blocked)
+
+    guests = [
+        guest("off", 0),
+        guest("on", 5),
+        guest("unknown", None),
+        guest("blocked", 0, **{PERIOD: "no"}),
+        guest("all", 0, **{"*": "no"}),
+    ]
+    snapshot = Snapshot(guests={found.id: found for found in guests})
+    decisions = list(make_plugin().mom_evaluate(snapshot))
+    assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [
+        ("off", PERIOD, 2, "libvirt")
+    ]
+    assert list(make_plugin(stats_period="0s").mom_evaluate(snapshot)) == []
+    many = Snapshot(guests={str(number): guest(str(number), 0) for number in range(500)})
+    assert 0 < len(list(make_plugin().mom_evaluate(many))) <= 50, "the rest waits for the next cycles"
+
+
+def test_a_period_is_set_and_read_back(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
+    plugin = make_plugin()
+    off, on, gone = libvirtd.add("off"), libvirtd.add("on"), libvirtd.add("gone")
+    off.period = 0
+    own(plugin).guests()
+    del libvirtd.guests[gone.uuid]
+    wanted = [Decision(entity(off), PERIOD, 2), Decision(entity(on), PERIOD, 2), Decision(entity(gone), PERIOD, 2)]
+    wanted += [Decision(entity(off), PERIOD, value) for value in (-1, 3601, 1.5, True, "2", None)]
+    outcomes = list(plugin.mom_control(own(plugin), wanted))
+    assert [outcome.decision for outcome in outcomes] == wanted
+    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.UNCHANGED, Status.GONE] + [Status.REFUSED] * 6
+    assert (outcomes[0].before, outcomes[0].after) == (0, 2)
+    assert off.period == 2
+
+
+def test_periods_are_put_back_unless_somebody_else_has_changed_them(
+    make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd
+) -> None:
+    plugin = make_plugin()
+    ours, theirs, same, odd = (libvirtd.add(name) for name in ("ours", "theirs", "same", "odd"))
+    ours.period, theirs.period, same.period, odd.period = 2, 9, 0, 2
+    entries = [entry(plugin, guest, 0, 2) for guest in (ours, theirs, same)] + [entry(plugin, odd, "zero", 2)]
+    entries.append(LedgerEntry(Entity(Scope.GUEST, "u", "gone"), PERIOD, 0, 2, "libvirt", 0.0))
+    entries.append(LedgerEntry(entity(ours), PERIOD, 7, 2, "libvirt", 0.0, "an earlier start"))
+    outcomes = list(plugin.mom_restore(own(plugin), entries))
+    wanted = [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED, Status.FAILED, Status.GONE, Status.GONE]
+    assert [outcome.status for outcome in outcomes] == wanted
+    assert [outcome.decision.value for outcome in outcomes] == [0, 0, 0, "zero", 0, 7]
+    assert outcomes[1].after == 9
+    assert (ours.period, theirs.period) == (0, 9)
+
+
+def test_nothing_is_put_back_while_libvirtd_is_away(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
+    plugin = make_plugin()
+    guest = libvirtd.add("g")
+    entries = [entry(plugin, guest, 0, 2)]
+    libvirtd.connections[0].broken = True
+    libvirtd.refusal = FakeError("no", SYSTEM_ERROR, errno.ECONNREFUSED)
+    (outcome,) = plugin.mom_restore(own(plugin), entries)
+    assert outcome.status is Status.FAILED, "it stays in the ledger"
+
+
+def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin: Callable[..., LibvirtPlugin]) -> None:
+    plugin, other = make_plugin(), own(make_plugin())
+    guest = Entity(Scope.GUEST, "u", "g")
+    assert plugin.mom_collect_guests(other, []) == {}
+    assert [outcome.status for outcome in plugin.mom_control(other, [Decision(guest, PERIOD, 2)])] == [Status.REFUSED]
+    assert [outcome.status for outcome in plugin.mom_restore(other, [LedgerEntry(guest, PERIOD, 0, 2, "libvirt", 0.0)])] == [Status.FAILED]
+
+
+def test_the_doctor_gives_each_trouble_its_cure(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
+    fine, bare, off, silent = (libvirtd.add(name) for name in ("fine", "bare", "off", "silent\nguest"))
+    fine.statistics["balloon.last-update"] = int(time.time())
+    bare.model, off.period, silent.statistics = "none", 0, {}
+    findings = list(make_plugin(stats_period="0s").mom_doctor())
+    text = {finding.severity: "\n".join(f.message for f in findings if f.severity is finding.severity) for finding in findings}
+    assert "4 guests active" in text[Severity.OK]
+    assert "bare" in text[Severity.WARNING]
+    assert "off" in text[Severity.WARNING]
+    assert "silent\\nguest" in text[Severity.WARNING]
+    assert "fine" not in text[Severity.WARNING]
+    assert all(finding.cure for finding in findings if finding.severity is not Severity.OK)
+    assert any("will switch them on" in finding.message for finding in make_plugin().mom_doctor())
+
+
+def test_the_doctor_names_the_first_of_many(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
+    for number in range(20):
+        libvirtd.add(f"g{number:02}").model = "none"
+    (finding,) = [finding for finding in make_plugin().mom_doctor() if finding.severity is Severity.WARNING]
+    assert "20 guests" in finding.message
+    assert "g04 and 15 more" in finding.message
+
+
+def test_the_doctor_tells_down_from_denied(
+    make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    (finding,) = make_plugin().mom_doctor()
+    assert finding.severity is Severity.ERROR
+    assert "systemctl start" in finding.cure
+    libvirtd.refusal = FakeError("Permission denied", SYSTEM_ERROR, errno.EACCES)
+    (finding,) = make_plugin().mom_doctor()
+    assert "group libvirt" in finding.cure
+    assert "read-only" not in finding.message
+
+    def open_read_only(uri: str) -> object:
+        refusal, libvirtd.refusal = libvirtd.refusal, None
+        try:
+            return libvirtd.open(uri)
+        finally:
+            libvirtd.refusal = refusal
+
+    monkeypatch.setattr(libvirtd, "openReadOnly", open_read_only)
+    (finding,) = make_plugin().mom_doctor()
+    assert "a read-only connection is allowed" in finding.message
+
+
+def test_a_binding_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> object:
+        raise ImportError("No module named 'libvirt'")
+
+    monkeypatch.setattr(connection_module, "binding", missing)
+    with pytest.raises(HypervisorError, match="libvirt-python"):
+        LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_setup()
+
+
+# --- libvirt's own driver for tests: the real binding, real events, guests in this process ------------------------------------------
+
+
+@pytest.fixture
+def on_test_driver() -> Iterator[tuple[LibvirtPlugin, list[str]]]:
+    woken: list[str] = []
+    plugin = LibvirtPlugin(LibvirtPlugin.Settings(uri="test:///default"), PluginContext(name="libvirt", wake=woken.append))
+    threads = threading.active_count()
+    plugin.mom_setup()
+    yield plugin, woken
+    plugin.mom_teardown()
+    assert threading.active_count() <= threads, "its threads have ended"
+
+
+def test_guests_of_the_test_driver(on_test_driver: tuple[LibvirtPlugin, list[str]], capfd: pytest.CaptureFixture[str]) -> None:
+    plugin, woken = on_test_driver
+    hypervisor = own(plugin)
+    (guest,) = hypervisor.guests()
+    assert guest.name == "test"
+    assert guest.properties["state"] == "running"
+    assert guest.id in plugin.mom_collect_guests(hypervisor, [guest]), "the driver has no statistics, which is no error"
+    hypervisor.set_balloon(guest.entity, 1 << 20)
+    other = libvirt.open("test:///default")
+    assert other.lookupByName("test").info()[2] == 1 << 20
+    gone = Entity(Scope.GUEST, "00000000-0000-0000-0000-000000000000", "gone")
+    with pytest.raises(HypervisorError):
+        hypervisor.set_balloon(gone, 1 << 20)
+    domain = other.lookupByName("test")
+    domain.destroy()
+    _until(lambda: "guest test stopped" in woken)
+    assert hypervisor.guests() == ()
+    with pytest.raises(HypervisorError):
+        hypervisor.set_balloon(guest.entity, 1 << 20)
+    domain.create()
+    _until(lambda: "guest test started" in woken)
+    (again,) = hypervisor.guests()
+    assert (again.id, again.incarnation != guest.incarnation) == (guest.id, True)
+    assert capfd.readouterr().err == "", "libvirt prints nothing"
+
+
+def test_two_plugins_share_libvirts_event_loop(on_test_driver: tuple[LibvirtPlugin, list[str]]) -> None:
+    first, _ = on_test_driver
+    own(first).guests()
+    second_woken: list[str] = []
+    second = LibvirtPlugin(LibvirtPlugin.Settings(uri="test:///default"), PluginContext(name="libvirt", wake=second_woken.append))
+    second.mom_setup()
+    own(second).guests()
+    first.mom_teardown()
+    domain = libvirt.open("test:///default").lookupByName("test")
+    domain.suspend()
+    _until(lambda: "guest test suspended" in second_woken)
+    domain.resume()
+    began = time.monotonic()
+    second.mom_teardown()
+    assert time.monotonic() - began < 0.4
+
+
+def _until(look: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.01)

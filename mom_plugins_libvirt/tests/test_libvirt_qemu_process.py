@@ -1,0 +1,71 @@
+"""A guest's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
+
+UUID = "c0c1f094-e0eb-461c-82d5-fd2a0fe0d115"
+
+
+def process(proc: Path, pid: int, uuid: str = UUID) -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    (proc / str(pid) / "cmdline").write_bytes(b"\0".join([b"qemu-system-x86_64", b"-name", b"guest=x", b"-uuid", uuid.encode(), b""]))
+
+
+def pid_file(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.pid").write_text(text)
+
+
+def test_the_pid_is_in_libvirts_file(tmp_path: Path) -> None:
+    process(tmp_path / "proc", 4711)
+    pid_file(tmp_path / "run", "web 1", "4711\n")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "web 1", UUID) == 4711
+
+
+def test_a_file_named_as_in_xml_is_found(tmp_path: Path) -> None:
+    process(tmp_path / "proc", 4711)
+    pid_file(tmp_path / "run", "a&apos;b&lt;", "4711")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "a'b<", UUID) == 4711
+
+
+def test_another_guests_process_does_not_count(tmp_path: Path) -> None:
+    process(tmp_path / "proc", 4711, "another")
+    pid_file(tmp_path / "run", "web", "4711")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "web", UUID) is None
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "none", UUID) is None
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "..", ".", "", "x\0y", "n" * 5000, "\ud800"])
+def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    process(tmp_path / "proc", 4711)
+    pid_file(tmp_path, "evil", "4711")
+    pid_file(tmp_path / "run", "web", "4711")
+    assert pid_of(tmp_path / "run", tmp_path / "proc", name, UUID) is None
+
+
+@pytest.mark.parametrize("text", ["", "-1", "0", "word", "12 34", "99999999999", "1.5"])
+def test_what_is_no_pid_is_unknown(tmp_path: Path, text: str) -> None:
+    pid_file(tmp_path / "run", "web", text)
+    assert pid_of(tmp_path / "run", tmp_path / "proc", "web", UUID) is None
+
+
+def test_faults_are_the_kernels_whatever_the_program_is_called(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 100 200 0 0 20 0 5 0 99 1 2\n")
+    assert faults_of(tmp_path, 7) == Faults(12345, 67)
+    assert faults_of(tmp_path, 8) is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=100))
+def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "7").mkdir(exist_ok=True)
+    (tmp_path / "7" / "stat").write_bytes(content)
+    faults_of(tmp_path, 7)

@@ -1,0 +1,163 @@
+"""From libvirt's records to fields."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import PluginContext
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.statistics import Reading, convert
+
+RECORDED = {
+    "state.state": 1, "state.reason": 1, "cpu.time": 2_990_000_000, "cpu.user": 2_370_000_000, "cpu.system": 620_000_000,
+    "cpu.cache.monitor.count": 0, "balloon.current": 262_144, "balloon.maximum": 262_144, "balloon.swap_in": 10, "balloon.swap_out": 0,
+    "balloon.major_fault": 4, "balloon.minor_fault": 16_275, "balloon.unused": 134_408, "balloon.available": 223_632,
+    "balloon.usable": 137_584, "balloon.last-update": 1_795_163_156, "balloon.disk_caches": 2_968, "balloon.hugetlb_pgalloc": 0,
+    "balloon.hugetlb_pgfail": 0, "balloon.rss": 264_004, "vcpu.current": 1, "vcpu.maximum": 1, "vcpu.0.state": 1,
+    "vcpu.0.time": 2_660_000_000, "vcpu.0.wait": 0, "vcpu.0.delay": 83_115_631,
+}  # fmt: skip
+"""What a real guest gave."""
+
+BUSY = {key: RECORDED[key] for key in ("state.state", "state.reason", "cpu.time", "balloon.current", "balloon.maximum", "vcpu.current")}
+"""What libvirt gives when it may not ask the guest's QEMU."""
+
+WALL = 1_795_163_157.0
+
+ALL_ONES = (1 << 64) - 1
+
+
+def test_a_whole_record_gives_all_fields_but_the_rates() -> None:
+    fields, _ = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert fields == {
+        "balloon_cur": 262_144, "balloon_max": 262_144, "rss": 264_004, "vcpu_count": 1, "stats_age": 1.0,
+        "mem_available": 223_632, "mem_unused": 134_408, "mem_usable": 137_584, "mem_disk_caches": 2_968,
+    }  # fmt: skip
+
+
+def test_counters_become_rates_by_the_guests_own_time() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    later = {
+        **RECORDED,
+        "balloon.last-update": 1_795_163_160,
+        "balloon.swap_in": 50,
+        "balloon.minor_fault": 16_279,
+        "cpu.time": 4_990_000_000,
+    }
+    fields, reading = convert(later, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert (fields["swap_in"], fields["swap_out"], fields["major_fault"], fields["minor_fault"]) == (10.0, 0.0, 0.0, 1.0)
+    assert fields["cpu_usage"] == 40.0
+    fields, _ = convert(later, reading, wall=WALL + 6, monotonic=56.0, stale_after=10.0)
+    assert fields["swap_in"] == 10.0, "no new statistics: the last rate stands"
+
+
+def test_a_counter_that_went_back_has_no_rate() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    rebooted = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.minor_fault": 3}
+    fields, _ = convert(rebooted, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert "minor_fault" not in fields
+    assert fields["swap_in"] == 0.0
+
+
+def test_old_statistics_are_unknown_and_sizes_are_not() -> None:
+    fields, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    for age in (5.0, 9.0):
+        fields, reading = convert(RECORDED, reading, wall=WALL + age - 1, monotonic=49.0 + age, stale_after=10.0)
+        assert "mem_usable" in fields
+    fields, _ = convert(RECORDED, reading, wall=WALL + 10, monotonic=60.0, stale_after=10.0)
+    assert not {"mem_available", "mem_unused", "mem_usable", "swap_in"} & fields.keys()
+    assert fields["stats_age"] == 11.0
+    assert fields["balloon_cur"] == 262_144
+
+
+def test_statistics_that_never_came_have_no_age() -> None:
+    fields, reading = convert({**BUSY, "balloon.last-update": 0}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert "stats_age" not in fields
+    assert reading.age(1e6) is None
+
+
+def test_a_busy_guest_gives_its_size_and_what_it_said_grows_old() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, reading = convert(BUSY, reading, wall=WALL + 2, monotonic=52.0, stale_after=10.0)
+    assert fields["balloon_cur"] == 262_144
+    assert fields["stats_age"] == 3.0
+    assert "mem_usable" not in fields
+    later = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 18}
+    fields, _ = convert(later, reading, wall=WALL + 4, monotonic=54.0, stale_after=10.0)
+    assert fields["swap_in"] == 2.0, "the rate goes over the gap"
+
+
+def test_a_wall_clock_that_jumps_changes_no_age() -> None:
+    for jump in (3600.0, -3600.0):
+        _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+        fields, reading = convert(RECORDED, reading, wall=WALL + jump, monotonic=51.0, stale_after=10.0)
+        assert fields["stats_age"] == 2.0
+        moved = {**RECORDED, "balloon.last-update": RECORDED["balloon.last-update"] + int(jump)}
+        fields, _ = convert(moved, reading, wall=WALL + 2, monotonic=52.0, stale_after=10.0)
+        age = fields["stats_age"]
+        assert isinstance(age, float)
+        assert 0 <= age <= 1.0, "it was not there a second ago"
+        assert "mem_usable" in fields
+
+
+def test_statistics_from_the_future_are_not_believed_at_first_sight() -> None:
+    fields, _ = convert(RECORDED, None, wall=WALL - 3600, monotonic=50.0, stale_after=10.0)
+    assert "mem_usable" not in fields
+    fields, _ = convert(RECORDED, None, wall=WALL - 2, monotonic=50.0, stale_after=10.0)
+    assert fields["stats_age"] == 0.0, "its seconds may be rounded"
+
+
+def test_what_is_impossible_is_unknown() -> None:
+    nonsense = {"unused": ALL_ONES, "usable": -1, "disk_caches": 223_633, "rss": True, "swap_in": "7"}
+    record = {**RECORDED, **{f"balloon.{key}": value for key, value in nonsense.items()}}
+    fields, reading = convert(record, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert not {"mem_unused", "mem_usable", "mem_disk_caches", "rss"} & fields.keys()
+    assert "swap_in" not in reading.counters
+    fields, _ = convert({**RECORDED, "balloon.available": 262_145}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert "mem_available" not in fields, "more than the guest can have at all"
+
+
+def test_a_guest_of_4_tib_is_a_guest_like_any_other() -> None:
+    tib = 4 << 30
+    record = {**RECORDED, "balloon.current": tib, "balloon.maximum": tib, "balloon.available": tib - 1, "balloon.usable": tib // 2}
+    fields, _ = convert(record, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert (fields["balloon_cur"], fields["mem_usable"]) == (tib, tib // 2)
+
+
+def test_cpu_usage_is_not_taken_over_an_instant() -> None:
+    _, reading = convert({"cpu.time": 10_000_000}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, reading = convert({"cpu.time": 20_000_000}, reading, wall=WALL, monotonic=50.001, stale_after=10.0)
+    assert "cpu_usage" not in fields
+    fields, _ = convert({"cpu.time": 1_010_000_000}, reading, wall=WALL, monotonic=52.0, stale_after=10.0)
+    assert fields["cpu_usage"] == 50.0
+
+
+numbers = st.one_of(
+    st.integers(-5, 5),
+    st.integers(),
+    st.sampled_from([ALL_ONES, 1 << 62, (1 << 62) - 1, -1, 0]),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=3),
+    st.none(),
+)
+records = st.dictionaries(st.one_of(st.sampled_from(sorted(RECORDED)), st.text(max_size=5)), numbers, max_size=30).map(
+    lambda d: {**RECORDED, **d}
+)
+seconds = st.floats(0, 1e10)
+
+
+@given(st.lists(st.tuples(st.one_of(records, st.just({})), seconds, seconds), max_size=5), st.floats(0.001, 1e6))
+def test_no_record_raises_or_gives_nonsense(looks: list[tuple[dict[str, object], float, float]], stale_after: float) -> None:
+    declared = {spec.name for spec in LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_fields()}
+    reading: Reading | None = None
+    for record, wall, monotonic in looks:
+        fields, reading = convert(record, reading, wall=wall, monotonic=monotonic, stale_after=stale_after)
+        assert fields.keys() <= declared
+        for value in fields.values():
+            assert isinstance(value, int | float)
+            assert not isinstance(value, bool)
+            assert math.isfinite(value)
+            assert 0 <= value < 1 << 63
