@@ -40,7 +40,7 @@ def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
 def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
     text = demo("--seconds", "0")
     assert "What happened" in text
-    assert "shrunk below its need: no guest" in text
+    assert "shrunk below what it was known to need: no guest" in text
     assert "mom config init" in text
 
 

@@ -27,8 +27,7 @@ class Limits:
     stale_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What is known of one guest's memory. Sizes in KiB, None: unknown.
 
     `usable` and `total` are what the guest's kernel could make available, and has in all, both when the statistics were taken;

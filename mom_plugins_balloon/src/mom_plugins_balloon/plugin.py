@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -57,6 +57,17 @@ FINDINGS_SHOWN = 10
 """`mom doctor` names so many guests that cannot be resized, and counts the rest."""
 
 SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/libvirt/libvirt-sock")
+
+
+class _Asked(NamedTuple):
+    """A guest that was asked for a size, and had `before` KiB then."""
+
+    decision: Decision
+    before: int
+
+    def outcome(self, sizes: Mapping[str, int], error: str) -> Outcome:
+        """What came of it, with what the guests have now."""
+        return Outcome(self.decision, self.before, sizes.get(self.decision.entity.id), Status.APPLIED, error)
 
 
 class BalloonPlugin:
@@ -222,20 +233,18 @@ class BalloonPlugin:
         """Ask each guest whose size should change, and read back what they have."""
         if not isinstance(hypervisor, BalloonControl):
             return [Outcome(d, None, None, Status.REFUSED, f"{hypervisor.uri} cannot resize guests") for d in decisions]
-        outcomes = [self._apply(hypervisor, decision) for decision in decisions]
-        asked = [outcome.decision.entity for outcome in outcomes if outcome.status is Status.APPLIED]
-        if not asked:
-            return outcomes
-        try:
-            sizes, error = hypervisor.balloon_sizes(asked), ""
-        except HypervisorError as failure:
-            sizes, error = {}, f"asked, but what the guest has now is unknown: {failure}"
-        return [
-            replace(outcome, after=sizes.get(outcome.decision.entity.id), error=error) if outcome.status is Status.APPLIED else outcome
-            for outcome in outcomes
-        ]
+        done = [self._apply(hypervisor, decision) for decision in decisions]
+        asked = [item.decision.entity for item in done if isinstance(item, _Asked)]
+        sizes: Mapping[str, int] = {}
+        error = ""
+        if asked:
+            try:
+                sizes = hypervisor.balloon_sizes(asked)
+            except HypervisorError as failure:
+                error = f"asked, but what the guest has now is unknown: {failure}"
+        return [item.outcome(sizes, error) if isinstance(item, _Asked) else item for item in done]
 
-    def _apply(self, hypervisor: BalloonControl, decision: Decision) -> Outcome:
+    def _apply(self, hypervisor: BalloonControl, decision: Decision) -> Outcome | _Asked:
         entity, target = decision.entity, decision.value
         guest = self._snapshot.guests.get(entity.id)
         size = None if guest is None else _number(guest.fields.get("balloon_cur"))
@@ -251,7 +260,7 @@ class BalloonPlugin:
         status, error = ask(hypervisor, entity, target)
         if status is Status.APPLIED:
             self._requests.sent(entity.id, target, size, now, guest.incarnation)
-            return Outcome(decision, before, None, status)
+            return _Asked(decision, before)
         if status is Status.GONE:
             self._requests.forget(entity.id)
         return Outcome(decision, before, None if status is Status.GONE else before, status, error)
@@ -311,4 +320,5 @@ class BalloonPlugin:
 
 
 def _number(value: Value) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here
+    return value if kind is int or kind is float else None  # type: ignore[return-value]  # mypy does not narrow by `kind`

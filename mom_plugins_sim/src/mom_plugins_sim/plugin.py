@@ -58,6 +58,9 @@ class SimPlugin:
         load_for: Annotated[Duration, Field(ge=0)] = 240.0
         """How long it runs."""
 
+        load_growth: Annotated[Size, Field(gt=0)] = 150 << 20
+        """How much more it takes in each second, until it has all."""
+
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
@@ -117,5 +120,5 @@ def plan_of(settings: SimPlugin.Settings) -> Plan:
         statistics_period=settings.statistics_period,
         silent=settings.silent,
         rigid=settings.rigid,
-        load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for),
+        load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024),
     )

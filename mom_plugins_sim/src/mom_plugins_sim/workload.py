@@ -89,7 +89,7 @@ class HostLoad:
     begins: float = 0.0
     lasts: float = 0.0
     rate: float = 150.0 * MIB
-    """KiB/s at which it grows: a program that reads its input from a disk."""
+    """KiB/s at which it grows; this is a program that reads its input from a disk."""
 
     def wanted(self, time: float) -> float:
         """What it holds at that moment, in KiB."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 
 import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mom_core import format_kib
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
-from mom_plugins_sim.demo.summary import NEXT, Summary, number, taken_from
+from mom_plugins_sim.demo.summary import NEXT, Summary, number, size, taken_from
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
@@ -40,9 +40,10 @@ def demo(seconds: float, seed: int) -> None:
 def _show(console: Console, summary: Summary, seconds: float, seed: int) -> None:
     """A picture that is drawn anew for each cycle."""
     glyphs = UNICODE if "utf" in console.encoding.lower() else ASCII
-    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
+    live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+    with closing(play(seed)) as story, live:
         began = time.monotonic()
-        for moment in play(seed):
+        for moment in story:
             summary.add(moment)
             live.update(frame(moment, glyphs), refresh=True)
             _wait(began, seconds, moment.number)
@@ -51,11 +52,12 @@ def _show(console: Console, summary: Summary, seconds: float, seed: int) -> None
 def _print(console: Console, summary: Summary, seconds: float, seed: int) -> None:
     """A line for every few cycles."""
     began = time.monotonic()
-    for moment in play(seed):
-        summary.add(moment)
-        if moment.number % CYCLES_A_LINE == 0:
-            console.print(_line(moment), soft_wrap=True)
-        _wait(began, seconds, moment.number)
+    with closing(play(seed)) as story:
+        for moment in story:
+            summary.add(moment)
+            if moment.number % CYCLES_A_LINE == 0:
+                console.print(_line(moment), soft_wrap=True)
+            _wait(began, seconds, moment.number)
     console.print()
 
 
@@ -69,8 +71,8 @@ def _line(moment: Moment) -> str:
     taken = sum(taken_from(guest) for guest in snapshot.guests.values())
     available = number(snapshot.host.fields, "mem_really_available")
     return (
-        f"{clock(moment.time):>5}  available {format_kib(available):>9}  reclaimed {format_kib(taken):>9}"
-        f"  | without mom: available {format_kib(alone.available):>9}  swap {format_kib(alone.swapped):>9}"
+        f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}"
+        f"  | without mom: available {size(alone.available):>8}, swap {size(alone.swapped):>8}"
     )
 
 

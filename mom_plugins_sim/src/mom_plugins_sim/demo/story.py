@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Alone:
     waited: float
 
 
-def play(seed: int) -> Iterator[Moment]:
+def play(seed: int) -> Generator[Moment, None, None]:
     """The moments of the story, as fast as they are asked for; the same for the same seed. Raises `MomError` when plugins are missing."""
     settings = SETTINGS.model_copy(update={"seed": seed})
     clock = SimulatedClock()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Outcome, Status, Value, format_kib
+from mom_core import Guest, Outcome, Status, Value, printable
 from mom_plugins_sim.demo.story import INTERVAL, Moment
 
 PAGE_KIB = 4
@@ -13,10 +15,21 @@ NOTICEABLE_KIB = 16 * 1024
 """KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 
 
-def number(fields: dict[str, Value] | object, name: str) -> float:
+KNOWN_CYCLES = 3
+"""Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
+
+
+def number(fields: Mapping[str, Value], name: str) -> float:
     """A field as a number; 0 where it is unknown, for counting and showing only."""
-    value = fields.get(name) if hasattr(fields, "get") else None
+    value = fields.get(name)
     return value if isinstance(value, int | float) else 0.0
+
+
+def size(kib: float) -> str:
+    """KiB in GiB, or in MiB if that is little, as short as a person wants it."""
+    if kib < 0.995 * (1 << 20):
+        return f"{kib / 1024:.0f} MiB"
+    return f"{kib / (1 << 20):.1f} GiB".replace(".0 GiB", " GiB")
 
 
 @dataclass(slots=True)
@@ -53,6 +66,7 @@ class Summary:
     below_need: set[str] = field(default_factory=set)
     commands: int = 0
     left_alone: dict[str, str] = field(default_factory=dict)
+    _needs: dict[str, deque[float]] = field(default_factory=dict)
     _short_since: dict[str, float] = field(default_factory=dict)
     longest_short: float = 0.0
     program: float = 0.0
@@ -83,6 +97,7 @@ class Summary:
             self._add_outcome(outcome, snapshot.guests.get(outcome.decision.entity.id))
 
     def _add_guest(self, guest: Guest, time: float) -> None:
+        self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(number(guest.fields, "sim_need"))
         if taken_from(guest) > NOTICEABLE_KIB:
             self.shrunk.add(guest.id)
         if guest.blocked:
@@ -100,8 +115,7 @@ class Summary:
             return
         self.commands += 1
         target = outcome.decision.value
-        shrink = isinstance(target, int) and target < number(guest.fields, "balloon_cur")
-        if shrink and isinstance(target, int) and target < number(guest.fields, "sim_need"):
+        if isinstance(target, int) and target < min(number(guest.fields, "balloon_cur"), *self._needs[guest.id]):
             self.below_need.add(guest.id)
 
     @property
@@ -112,26 +126,24 @@ class Summary:
     def lines(self) -> list[str]:
         """The summary for a person, in lines of at most 80 columns."""
         managed, alone = self.managed, self.alone
-        who = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.left_alone.items()))
         rows = [
             ("", "with mom", "without"),
-            ("least memory available", format_kib(managed.least_available), format_kib(alone.least_available)),
-            ("most in the host's swap", format_kib(managed.most_swapped), format_kib(alone.most_swapped)),
-            ("most memory pressure (10 s)", f"{managed.most_pressure:.1f} %", f"{alone.most_pressure:.1f} %"),
+            ("least memory available", size(managed.least_available), size(alone.least_available)),
+            ("most in the host's swap", size(managed.most_swapped), size(alone.most_swapped)),
+            ("most memory pressure (10 s)", f"{managed.most_pressure:.0f} %", f"{alone.most_pressure:.0f} %"),
             ("programs waited for memory", f"{managed.waited:.0f} s", f"{alone.waited:.0f} s"),
         ]
         return [
-            f"{self.guests} guests were sold {format_kib(self.sold)} on a host of {format_kib(self.host)},"
-            f" and a program took {format_kib(self.program)}.",
+            f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}; a program took {size(self.program)} of it.",
             "",
-            *(f"  {what:<28}{ours:>14}{theirs:>14}" for what, ours, theirs in rows),
+            *(f"  {what:<30}{ours:>12}{theirs:>12}" for what, ours, theirs in rows),
             "",
-            f"  reclaimed at most {format_kib(self.taken_most)} from {len(self.shrunk)} guests with {self.commands} commands,"
-            f" merged {format_kib(self.merged_most)}",
-            f"  {self.returned:.0%} of it was given back when the program had ended",
-            f"  shrunk below its need: {len(self.below_need) or 'no guest'};"
-            f" longest that a growing guest waited for mom: {self.longest_short:.0f} s",
-            f"  left alone: {who}" if who else "  left alone: nobody",
+            f"  ballooned at most {size(self.taken_most)}, from {len(self.shrunk)} guests, with {self.commands} commands;"
+            f" merged {size(self.merged_most)}",
+            f"  given back afterwards: {self.returned:.0%}",
+            f"  shrunk below what it was known to need: {len(self.below_need) or 'no guest'}",
+            f"  longest that a growing guest waited for mom: {self.longest_short:.0f} s",
+            *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),
         ]
 
 
@@ -144,6 +156,6 @@ NEXT = (
     ("mom demo --seed 2", "another host"),
     ("mom doctor", "what this host can do, and what it lacks"),
     ("mom config init", "a configuration for this host"),
-    ("mom run", "manage it; mode: observe in the configuration only watches"),
+    ("mom run", "manage it; `mode: observe` in the configuration: only watch"),
 )
 """What to type next, and why."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from mom_core import Decision, Guest, Status, format_kib, printable
+from mom_core import Decision, Guest, Status, printable
 from mom_plugins_sim.demo.story import CYCLES, Moment
-from mom_plugins_sim.demo.summary import PAGE_KIB, number, taken_from
+from mom_plugins_sim.demo.summary import PAGE_KIB, number, size, taken_from
 
 WIDTH = 80
 LABEL = 13
@@ -18,6 +18,8 @@ GUESTS_SHOWN = 9
 GUEST_BAR = 30
 
 GIB = 1 << 20
+SHOWN_KIB = 1024
+"""Less than this in swap is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,13 @@ def clock(seconds: float) -> str:
 
 def phase(moment: Moment, taken: float) -> tuple[str, str]:
     """What is going on, in one sentence, and its style."""
-    program = format_kib(moment.settings.load / 1024)
+    program = size(moment.settings.load / 1024)
     if moment.time <= moment.settings.load_after:
         return "All is calm: what guests have bought and do not use is free on the host.", "green"
     if moment.loading:
-        text = f"A program beside the guests takes {program}: mom asks guests for what they can spare."
-        return text, "bold yellow"
+        return f"A program on the host takes {program}: guests give what they can spare.", "bold yellow"
     if taken > GIB / 4:
-        return "The program has ended: guests get their memory back, a little at a time.", "cyan"
+        return "The program has ended: guests get their memory back.", "cyan"
     return "All is calm again.", "green"
 
 
@@ -92,7 +93,7 @@ def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
 def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     sold = sum(number(guest.fields, "balloon_max") for guest in guests)
     total = number(moment.report.snapshot.host.fields, "mem_available")
-    title = Text(f" mom demo  {format_kib(total)} host, {len(guests)} guests with {format_kib(sold)} sold", "bold")
+    title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
     done = f"{clock(moment.time)} of {clock(moment.time / moment.number * CYCLES)} "
     title.append(done.rjust(WIDTH - len(title)), "dim")
     return title
@@ -116,7 +117,7 @@ def _managed(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     bar = stacked(parts, total, WIDTH - LABEL - 3)
     taken = sum(taken_from(guest) for guest in moment.report.snapshot.guests.values())
     merged = number(host, "ksm_pages_sharing") * PAGE_KIB
-    details = f"{format_kib(available)} available; reclaimed {format_kib(taken)}, merged {format_kib(merged)}"
+    details = f"{size(available)} available; ballooned {size(taken)}, merged {size(merged)}"
     return _host_lines("with mom", bar, details, "bold green")
 
 
@@ -126,11 +127,12 @@ def _alone(moment: Moment, glyphs: Glyphs) -> tuple[Text, Text]:
     guests = max(0.0, total - alone.available - alone.program - alone.swapped)
     parts = ((guests, glyphs.used, "blue"), (alone.program, glyphs.program, "yellow"), (alone.swapped, glyphs.swapped, "red"))
     bar = stacked(parts, total, WIDTH - LABEL - 3)
-    details = f"{format_kib(alone.available)} available"
-    if alone.swapped > 0:
-        details += f"; {format_kib(alone.swapped)} in swap, programs wait {alone.pressure:.0f} % of the time"
-    first, second = _host_lines("without mom", bar, details, "bold red" if alone.swapped else "bold")
-    if alone.swapped > 0:
+    details = f"{size(alone.available)} available"
+    swaps = alone.swapped > SHOWN_KIB
+    if swaps:
+        details += f"; {size(alone.swapped)} in swap, programs wait {alone.pressure:.0f} % of the time"
+    first, second = _host_lines("without mom", bar, details, "bold red" if swaps else "bold")
+    if swaps:
         second.stylize("red")
     return first, second
 
@@ -140,7 +142,7 @@ def _legend(glyphs: Glyphs) -> Text:
     for glyph, style, text in (
         (glyphs.used, "blue", "needed"),
         (glyphs.spare, "green", "spare"),
-        (glyphs.taken, "dim", "reclaimed by mom"),
+        (glyphs.taken, "dim", "ballooned by mom"),
     ):
         legend.append(glyph * 2, style)
         legend.append(f" {text}   ", "dim")
@@ -149,15 +151,15 @@ def _legend(glyphs: Glyphs) -> Text:
 
 def _guest(guest: Guest, moment: Moment, glyphs: Glyphs) -> Text:
     fields = guest.fields
-    maximum, size, need = (number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    maximum, has, need = (number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
     bar = stacked(
-        ((min(need, size), glyphs.used, "blue"), (size - need, glyphs.spare, "green"), (maximum - size, glyphs.taken, "dim")),
+        ((min(need, has), glyphs.used, "blue"), (has - need, glyphs.spare, "green"), (maximum - has, glyphs.taken, "dim")),
         maximum,
         GUEST_BAR,
     )
     line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
     line.append_text(bar)
-    line.append(f" {size / GIB:5.2f} of {maximum / GIB:.2f} GiB")
+    line.append(f" {has / GIB:5.2f} of {maximum / GIB:.2f} GiB")
     doing, style = _doing(guest, moment)
     line.append(f"  {doing}"[: WIDTH - len(line)], style)
     return line
@@ -169,7 +171,7 @@ def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
             target, before = outcome.decision.value, outcome.before
             if isinstance(target, int) and isinstance(before, int):
                 grows = target > before
-                return f"{'gets' if grows else 'gives'} {format_kib(abs(target - before))}", "cyan" if grows else "yellow"
+                return f"{'gets' if grows else 'gives'} {size(abs(target - before))}", "cyan" if grows else "yellow"
     if number(guest.fields, "sim_squeezed") > 0:
         return "grows", "magenta"
     if guest.blocked:
@@ -187,9 +189,10 @@ def _last_decision(moment: Moment, glyphs: Glyphs) -> Text:
     outcome = max(applied, key=lambda o: _change(o.decision, o.before))
     decision = outcome.decision
     kib = decision.control == "balloon_target"
-    shown = [format_kib(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
-    text = f" {len(applied)} changes, such as {decision.control} of {decision.entity}: {shown[0]} {glyphs.arrow} {shown[1]}"
-    return Text(f"{text}, by {decision.source}"[:WIDTH], "dim")
+    shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
+    text = f" {decision.control} of {decision.entity}: {shown[0]} {glyphs.arrow} {shown[1]}, says {decision.source}"
+    more = len(applied) - 1
+    return Text(f"{text}; {more} more" if more else text, "dim")
 
 
 def _change(decision: Decision, before: object) -> float:
