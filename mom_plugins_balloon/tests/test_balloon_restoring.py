@@ -133,14 +133,15 @@ def test_a_ledger_with_rubbish_harms_nobody(plugin, hypervisor):
     assert [o.status for o in outcomes.values()] == [Status.FAILED, Status.FAILED, Status.APPLIED]
 
 
+def test_a_guest_whose_last_request_was_cut_off_has_what_was_asked_before_it(plugin, hypervisor):
+    hypervisor.sizes["a"] = 1536 * MIB
+    cut_off = replace(entry("a"), earlier=1536 * MIB)
+    assert restored(plugin, hypervisor, cut_off)["a"].status is Status.APPLIED
+
+
 @pytest.mark.parametrize("size", [900 * MIB, 2300 * MIB])
 def test_sizes_outside_of_what_mom_did_are_somebody_elses(size):
-    assert not is_ours(2 * GIB, GIB, Sighting(size, size), None, TOLERANCE)
-
-
-def test_when_it_is_unknown_what_was_applied_a_smaller_guest_is_ours_and_a_larger_one_is_not():
-    assert is_ours(GIB, None, Sighting(900 * MIB, 900 * MIB), None, TOLERANCE)
-    assert not is_ours(GIB, None, Sighting(1100 * MIB, 1100 * MIB), None, TOLERANCE)
+    assert not is_ours(entry("a"), Sighting(size, size), None, TOLERANCE)
 
 
 kib = st.integers(min_value=1, max_value=1 << 32)
@@ -149,4 +150,4 @@ kib = st.integers(min_value=1, max_value=1 << 32)
 @given(kib, kib, kib)
 def test_a_guest_that_stands_still_away_from_both_sizes_is_never_ours(before, applied, size):
     near = min(abs(size - before), abs(size - applied)) <= TOLERANCE
-    assert is_ours(before, applied, Sighting(size, size), None, TOLERANCE) == near
+    assert is_ours(entry("a", before, applied), Sighting(size, size), None, TOLERANCE) == near

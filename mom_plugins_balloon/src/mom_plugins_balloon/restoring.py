@@ -14,7 +14,7 @@ from mom_plugins_balloon.requests import Request
 SOURCE = Source("restore")
 
 WATCH_SECONDS = 0.3
-"""How long a guest is watched that is neither where mom left it nor where it was before. A virtio balloon moves 260 MiB in that time."""
+"""How long a guest is watched whose size the ledger does not explain. A virtio balloon moves 260 MiB in that time."""
 
 READ_BACK_SECONDS = 0.5
 """How long to wait for the guests to follow before saying what they have. A clean stop takes 2 s in all."""
@@ -32,21 +32,19 @@ class Sighting(NamedTuple):
     later: float
 
 
-def is_ours(before: float, applied: float | None, seen: Sighting, request: Request | None, tolerance: float) -> bool:
-    """Whether a guest's size is mom's doing, so that mom may put it back; otherwise somebody else has resized the guest. All in KiB.
+def is_ours(entry: LedgerEntry, seen: Sighting, request: Request | None, tolerance: float) -> bool:
+    """Whether a guest's size is mom's doing, so that mom may put it back; otherwise somebody else has resized the guest.
 
-    It is, when the guest has what mom set last, or what stood there before mom (then mom's request may still be under way), or is moving
-    towards what mom set last. When this very process made the request and has not seen it arrive, every size on the way counts.
+    It is, when the ledger explains it, or when the guest is moving towards what mom set last. When this very process made the last
+    request and has not seen it arrive, every size on the way counts.
 
-    :param applied: what mom set last; None if the ledger does not know
     :param request: what this process asked of the guest, if it did
     :param tolerance: guests do not stop on the KiB
     """
-    if applied is None:
-        return seen.first <= before + tolerance
-    if abs(seen.first - applied) <= tolerance or abs(seen.first - before) <= tolerance:
+    if entry.explains(seen.first, tolerance):
         return True
-    if abs(seen.first - applied) - abs(seen.later - applied) >= MOVED_KIB:
+    applied = _size(entry.applied)
+    if applied is not None and abs(seen.first - applied) - abs(seen.later - applied) >= MOVED_KIB:
         return True
     if request is None or request.arrived:
         return False
@@ -101,9 +99,7 @@ class Restoring:
         return seen
 
     def _somebody_elses(self, entry: LedgerEntry, seen: Sighting) -> bool:
-        before = _size(entry.before)
-        request = self.requests.get(entry.entity.id)
-        return before is not None and not is_ours(before, _size(entry.applied), seen, request, self.tolerance)
+        return _size(entry.before) is not None and not is_ours(entry, seen, self.requests.get(entry.entity.id), self.tolerance)
 
     def _put_back(self, hypervisor: BalloonControl, entry: LedgerEntry, seen: Sighting) -> Outcome:
         decision = _decision(entry)
