@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +27,9 @@ from mom_plugins_policy.limits import Limits
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.sources import Texts, read_policies, with_defaults
+
+if TYPE_CHECKING:
+    import click
 
 _DEFAULT = Limits()
 
@@ -121,6 +124,14 @@ class PolicyPlugin:
         if self._notes.trouble:
             found.append(Problem(Source(self._context.name), self._notes.trouble, severity=Severity.WARNING))
         return found
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom policy …`."""
+        from mom_plugins_policy.cli import policy_command
+
+        return [policy_command]
 
     def _prepared(self) -> Policy:
         settings, context = self._settings, self._context

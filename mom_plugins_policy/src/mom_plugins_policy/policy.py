@@ -188,7 +188,7 @@ class Policy:
                 return (scope, name) in declared
             found = known.get((scope, name))
             if found is None:
-                found = known[(scope, name)] = _occurs(scope, name, snapshot, older)
+                found = known[(scope, name)] = occurs(scope, name, snapshot, older)
             return found
 
         if declared is not None:
@@ -209,7 +209,8 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
 
-def _occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
+def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
+    """Whether a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
     if scope is Scope.HOST:
         return any(name in one.host.fields for one in (snapshot, *older))
     return any(name in guest.fields for one in (snapshot, *older) for guest in one.guests.values())

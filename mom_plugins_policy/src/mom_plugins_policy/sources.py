@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -58,14 +59,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
     """
     found = Texts()
     for path in paths:
-        if path.is_dir():
-            before = len(found.problems)
-            files = list(_listed(path, found.problems))
-            if not files and len(found.problems) == before:
-                _complain(found.problems, path, f"holds no file of which the name ends with {SUFFIX}", "")
-        else:
-            files = [path]
-        for file in files:
+        for file in policy_files(path, found.problems):
             name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
             if name in found.files:
                 if Path(found.files[name]) != file:
@@ -75,6 +69,17 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
                 continue
             _read(file, name, found, longest)
     return found
+
+
+def policy_files(path: Path, problems: list[ConfigProblem]) -> list[Path]:
+    """The policies in a folder, in name order; or the file itself. A folder without any is a problem."""
+    if not path.is_dir():
+        return [path]
+    before = len(problems)
+    files = list(_listed(path, problems))
+    if not files and len(problems) == before:
+        _complain(problems, path, f"holds no file of which the name ends with {SUFFIX}", "")
+    return files
 
 
 def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
@@ -90,25 +95,31 @@ def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
 
 def _read(path: Path, name: str, found: Texts, longest: int) -> None:
     found.files[name] = str(path)
-    text = _text_of(path, found.problems, longest)
+    text = text_of(path, found.problems, longest, "a policy is a text file, and limits.text says how long")
     if text is not None:
         found.texts[name] = text
 
 
-def _text_of(path: Path, problems: list[ConfigProblem], longest: int) -> str | None:
+def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) -> str | None:
+    """The text of a file, a byte order mark included; None, and a problem, if it cannot be had.
+
+    :param longest: bytes that the file may have
+    :param hint: what the file should be
+    """
     try:
         # Without O_NONBLOCK a named pipe would keep the daemon waiting for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        _complain(problems, path, f"cannot be read: {error.strerror}", "correct the path or the file's permissions")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.errno != errno.ENXIO else "no regular file"
+        _complain(problems, path, f"cannot be read: {why}", "correct the path or the file's permissions")
         return None
     with os.fdopen(descriptor, "rb") as file:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            _complain(problems, path, "is no regular file", "a policy is a text file")
+            _complain(problems, path, "is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file", hint)
             return None
         if before.st_size > longest:
-            _complain(problems, path, f"has {before.st_size:,} bytes; a policy may have {longest:,}", "split it, or raise limits.text")
+            _complain(problems, path, f"has {before.st_size:,} bytes; at most {longest:,} are read", hint)
             return None
         try:
             content = file.read(longest + 1)

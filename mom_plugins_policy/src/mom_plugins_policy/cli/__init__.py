@@ -1,0 +1,56 @@
+"""`mom policy`: check policies, try them, have them explained and tested, and lay them out. Verbs are imported when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, NamedTuple
+
+import click
+
+
+class Verb(NamedTuple):
+    """Where a verb's command is, and what `mom policy --help` says of it without importing it."""
+
+    target: str
+    summary: str
+
+
+VERBS: Final[Mapping[str, Verb]] = {
+    "eval": Verb("evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
+    "explain": Verb("explain:explain_command", "Say why a policy decides what it decides, or decides nothing."),
+    "fmt": Verb("fmt:fmt_command", "Lay policies out, comments kept."),
+    "defaults": Verb("defaults:defaults_command", "Print the default policies that installed plugins bring."),
+    "snapshot": Verb("snapshot:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
+}
+"""In the order in which `mom policy --help` shows them."""
+
+
+class PolicyGroup(click.Group):
+    """The group of all verbs about policies."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of `VERBS`."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, imported now."""
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        module, _, attribute = verb.target.partition(":")
+        command: click.Command = getattr(import_module(f"{__name__}.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+
+
+@click.group("policy", cls=PolicyGroup)
+def policy_command() -> None:
+    """Check policies, try them on snapshots, have their decisions explained, test them, lay them out.
+
+    Nothing here changes anything on the host, and none of it needs a running mom.
+    """

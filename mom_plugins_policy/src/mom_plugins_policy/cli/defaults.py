@@ -1,0 +1,45 @@
+"""`mom policy defaults`: the policies that plugins bring, to be read, copied and changed."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mom_core import MomError, declarations_of
+from mom_plugins_policy.cli.inputs import config_option, configured, json_option
+from mom_plugins_policy.cli.values import table
+from mom_plugins_policy.snapshots import did_you_mean
+from mom_plugins_policy.tokens import comments
+
+
+@click.command("defaults")
+@click.argument("name", required=False)
+@json_option
+@config_option
+def defaults_command(name: str | None, as_json: bool, config_path: str | None) -> None:
+    """List the default policies of the plugins, or print the one that is named NAME.
+
+    A policy of your own that has the name of a default one takes its place:
+
+    \b
+      mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
+
+    Often it is enough to change some of its values, in a policy whose name comes before its own.
+    """
+    policies = declarations_of(configured(config_path)).policies
+    if name is not None and name not in policies:
+        raise MomError(f"no plugin brings a policy named {name}", hint=did_you_mean(name, policies) or f"there are: {', '.join(policies)}")
+    if as_json:
+        click.echo(json.dumps(dict(policies) if name is None else policies[name], indent=2))
+    elif name is not None:
+        click.echo(policies[name], nl=False)
+    elif policies:
+        click.echo(table([(each, _first_comment(policies[each])) for each in sorted(policies)], margin=""))
+    else:
+        click.echo("The installed plugins bring no policies.")
+
+
+def _first_comment(text: str) -> str:
+    """What a policy says about itself."""
+    return next((line.lstrip("# ") for line in comments(text) if line.strip("#- ")), "")

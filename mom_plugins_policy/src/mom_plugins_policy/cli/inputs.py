@@ -1,0 +1,221 @@
+"""What most verbs are given: policies, the declarations that they are compiled against, and a snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, Guest, Host, Scope, Snapshot, Unit, printable
+from mom_plugins_policy.errors import Fault, PolicyError
+from mom_plugins_policy.excerpts import told
+from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
+
+if TYPE_CHECKING:
+    from mom_core import Config
+
+EXIT_NO: Final = 1
+EXIT_MISUSE: Final = 2
+
+USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
+SCOPES: Final[Mapping[type, Scope]] = {Host: Scope.HOST, Guest: Scope.GUEST}
+
+
+def files_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`FILES…`: policies, or folders of them."""
+    return click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))(function)
+
+
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`-c FILE`: the configuration of which the plugins declare fields and controls."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        metavar="FILE",
+        envvar="MOM_CONFIG",
+        default=None,
+        help="The configuration: its plugins say which fields and controls there are, and without FILE its policies are used. "
+        f"[default: {USUAL_CONFIG} where there is one, or $MOM_CONFIG; else all installed plugins with their default policies]",
+    )(function)
+
+
+def defaults_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--defaults`: the default policies beside the files."""
+    return click.option(
+        "--defaults", "with_default_policies", is_flag=True, help="Beside FILE, use the plugins' default policies, as a running mom does."
+    )(function)
+
+
+def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--snapshot FILE` and `--live`."""
+    live = click.option(
+        "--live", is_flag=True, help="Look at this host, through the configured plugins, for a second. Nothing on the host is changed."
+    )
+    file = click.option(
+        "--snapshot",
+        "snapshot_path",
+        metavar="FILE",
+        default=None,
+        type=click.Path(path_type=Path),
+        help="A snapshot as JSON, - for standard input.  [default: a small example]",
+    )
+    return file(live(function))
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+@dataclass(slots=True)
+class Given:
+    """The policies that a verb is about: texts and their files by name, and what they are compiled with."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    declarations: Declarations = field(default_factory=Declarations)
+    limits: Limits = DEFAULT_LIMITS
+
+    def compiled(self, taken: Snapshot | None = None) -> Policy:
+        """The policies as one program; mistakes are shown, and end the command with exit code 2.
+
+        :param taken: the fields in it count as declared, too
+        """
+        declarations = self.declarations if taken is None else with_fields_of(taken, self.declarations)
+        try:
+            return Policy.compile(self.texts, declarations, self.limits)
+        except PolicyError as error:
+            self.refuse(error)
+
+    def refuse(self, error: PolicyError) -> NoReturn:
+        """Show what is wrong with the policies, and end with exit code 2."""
+        for fault in error.faults[:100]:
+            click.echo(self.told(fault), err=True)
+        if len(error.faults) > 100:
+            click.echo(f"mom: … and {len(error.faults) - 100:,} more", err=True)
+        sys.exit(EXIT_MISUSE)
+
+    def told(self, fault: Fault) -> str:
+        """A mistake with its place and the line."""
+        return told(fault, self.texts, self.files)
+
+
+def given_policies(paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True) -> Given:
+    """The policies in these files and folders; without any, those of the configuration; without one, the plugins' default policies.
+
+    :param defaults: the default policies beside those in files
+    :param needed: without files there is something to do; otherwise none are used then
+    :raises ConfigError: with all files that cannot be read
+    """
+    from mom_core import declarations_of
+
+    config = configured(config_path)
+    declarations = declarations_of(config)
+    given = Given(declarations=declarations, limits=_limits(config))
+    if paths:
+        found = read_paths(paths, 4 * given.limits.text)
+        if found.problems:
+            raise ConfigError(found.problems)
+        given.files = found.files
+        given.texts = with_defaults(found.texts, declarations.policies) if defaults else found.texts
+    elif needed and config is not None and "policy" in config.plugins:
+        settings: Any = config.plugins["policy"].settings
+        found = read_policies(settings.directory, settings.file, 4 * given.limits.text)
+        if found.problems:
+            raise ConfigError(found.problems)
+        wanted = settings.file is None if settings.defaults is None else settings.defaults
+        given.files = found.files
+        given.texts = with_defaults(found.texts, declarations.policies if wanted else {})
+    elif needed or defaults:
+        given.texts = dict(declarations.policies)
+    return given
+
+
+def configured(path: str | None) -> Config | None:
+    """The configuration that is named, or else the usual one; None if there is none."""
+    from mom_core import load_config
+
+    if path is not None:
+        return load_config(path)
+    return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else None
+
+
+def _limits(config: Config | None) -> Limits:
+    if config is None or "policy" not in config.plugins:
+        return DEFAULT_LIMITS
+    settings: Any = config.plugins["policy"].settings
+    limits: Limits = settings.limits.limits()
+    return limits
+
+
+def with_fields_of(taken: Snapshot, declarations: Declarations) -> Declarations:
+    """The declarations, and all fields that occur in a snapshot or its history besides."""
+    fields = dict(declarations.fields)
+    for one in (taken, *taken.history):
+        entities: list[Host | Guest] = [one.host, *one.guests.values()]
+        for entity in entities:
+            scope = SCOPES[type(entity)]
+            for name in entity.fields:
+                if (scope, name) not in fields:
+                    fields[(scope, name)] = FieldSpec(name, Unit.TEXT, scope, "in the snapshot")
+    return dataclasses.replace(declarations, fields=fields)
+
+
+def given_snapshot(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
+    """The snapshot that a verb is to use: from a file, of this host, or the example.
+
+    :raises ConfigError: with all that is wrong with the file
+    """
+    from mom_plugins_policy.snapshots import made_snapshot, read_snapshot, undeclared
+
+    if path is not None and live:
+        raise click.UsageError("--snapshot and --live exclude each other")
+    if live:
+        return live_snapshot(config_path)
+    if path is None:
+        from mom_plugins_policy.example import EXAMPLE
+
+        return made_snapshot(EXAMPLE, "example")
+    taken = read_snapshot(path)
+    for whose, name, hint in undeclared(taken, declarations.fields, SCOPES):
+        advice = f" ({hint})" if hint else ""
+        click.echo(
+            f"mom: warning: {printable(str(path), 200)}: no plugin declares the field {name} of {printable(whose)}{advice}", err=True
+        )
+    return taken
+
+
+def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
+    """What the plugins of a configuration collect of this host now, as second of two samples, so that rates are known.
+
+    No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
+    """
+    from mom_core import Engine
+
+    config = configured(config_path)
+    if config is None:
+        raise ConfigError(
+            [ConfigProblem(str(USUAL_CONFIG), 0, 0, "no such file or directory", "-c names a configuration with the plugins to use")]
+        )
+    with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
+        plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}
+        observing = dataclasses.replace(
+            config, mode="observe", plugins=plugins, state_directory=Path(folder) / "state", run_directory=Path(folder) / "run"
+        )
+        with Engine(observing) as engine:
+            first = engine.cycle().snapshot
+            time.sleep(seconds)
+            report = engine.cycle()
+    for problem in report.problems:
+        click.echo(f"mom: warning: {problem.source}: {printable(problem.message, 300)}", err=True)
+    return dataclasses.replace(report.snapshot, history=(first,))

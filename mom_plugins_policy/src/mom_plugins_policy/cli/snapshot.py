@@ -1,0 +1,27 @@
+"""`mom policy snapshot`: what policies see, as the JSON that the other verbs read."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mom_plugins_policy.cli.inputs import config_option, live_snapshot
+from mom_plugins_policy.snapshots import as_json, made_snapshot
+
+
+@click.command("snapshot")
+@click.option("--example", is_flag=True, help="Print the example that is used where no snapshot is given.")
+@config_option
+def snapshot_command(example: bool, config_path: str | None) -> None:
+    """Print what the configured plugins collect of this host now, as JSON, for --snapshot and for tests of policies.
+
+    It takes a second, as rates need two samples. Nothing is changed on the host.
+    """
+    if example:
+        from mom_plugins_policy.example import EXAMPLE
+
+        taken = made_snapshot(EXAMPLE, "example")
+    else:
+        taken = live_snapshot(config_path)
+    click.echo(json.dumps(as_json(taken), indent=2, default=str))

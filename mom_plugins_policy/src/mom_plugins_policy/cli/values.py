@@ -1,0 +1,99 @@
+"""Values of the language as people and programs read them, whole: messages shorten them, results do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mom_core import Decision, Guest, Host, Value, printable
+from mom_plugins_policy.errors import Fault
+from mom_plugins_policy.runtime import Disk, Guests, show
+
+
+def written_value(value: Any) -> str:
+    """A value as a policy would write it."""
+    if isinstance(value, list | tuple | Guests):
+        return f"[{' '.join(map(written_value, value))}]"
+    if isinstance(value, str):
+        return printable(f'"{value}"', len(value) * 12 + 2)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return show(value)
+
+
+def amount(value: Value) -> str:
+    """A number that was decided, so that digits can be counted."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return written_value(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
+
+
+def plain_value(value: Any) -> Any:
+    """A value as JSON: entities by name, what JSON has no number for as text."""
+    if isinstance(value, list | tuple | Guests):
+        return [plain_value(inner) for inner in value]
+    if isinstance(value, Host):
+        return {"host": value.name}
+    if isinstance(value, Guest):
+        return {"guest": value.name, "id": value.id}
+    if isinstance(value, Disk):
+        return {"disk": plain_value(value.attributes)}
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else show(value)
+
+
+def plain_decision(decision: Decision, files: Mapping[str, str]) -> dict[str, Any]:
+    """A decision as JSON."""
+    name, line, column = decision.source
+    return {
+        "scope": str(decision.entity.scope),
+        "entity": decision.entity.name,
+        "id": decision.entity.id,
+        "control": decision.control,
+        "value": plain_value(decision.value),
+        "policy": name,
+        "file": files.get(name),
+        "line": line,
+        "column": column,
+    }
+
+
+def plain_fault(fault: Fault, files: Mapping[str, str]) -> dict[str, Any]:
+    """An error as JSON."""
+    return {
+        "kind": fault.kind,
+        "message": fault.message,
+        "guest": fault.guest,
+        "values": list(fault.values),
+        "policy": fault.name,
+        "file": files.get(fault.name),
+        "line": fault.line,
+        "column": fault.column,
+    }
+
+
+def decision_rows(decisions: Sequence[Decision]) -> list[tuple[str, str, str, str]]:
+    """Decisions as rows: whose, which control, its value, and where it was decided."""
+    return [(printable(d.entity.name, 60), printable(d.control, 60), amount(d.value), printable(str(d.source), 200)) for d in decisions]
+
+
+def table(rows: Sequence[Sequence[str]], margin: str = "  ", right: int = -1) -> str:
+    """Rows in columns.
+
+    :param right: the column that is aligned at its right
+    """
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if number == right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(margin + line.rstrip() for line in lines)
