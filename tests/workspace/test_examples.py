@@ -75,6 +75,15 @@ def test_every_example_policy_is_tested() -> None:
     }
 
 
+def test_policies_are_laid_out_as_mom_would() -> None:
+    shipped = ROOT.glob("mom_plugins_*/src/*/*.policy")
+    mom = Path(sys.executable).with_name("mom")
+    done = subprocess.run(
+        [mom, "policy", "fmt", "--check", ROOT / "examples/policies", *shipped], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("hour", "pages"), [(22, None), (23, 5000), (3, 5000), (6, None)])
 def test_the_night_policy_works_at_night_only(hour: int, pages: int | None) -> None:
     snap = snapshot({"time_hour": hour, "ksm_pages_to_scan": 100})
