@@ -1,0 +1,1 @@
+"""Whether a policy can set a control outside of bounds."""

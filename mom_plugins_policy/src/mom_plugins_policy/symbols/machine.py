@@ -1,0 +1,851 @@
+"""Evaluates a whole program once, on symbols: both branches of every `if`, every function where it is called, and one guest for all.
+
+What is computed is a superset of what evaluations do. One guest is looked at (`guest 0`). A loop over `Guests` is: any number of steps of
+other guests, in which everything that such steps assign takes unknown values; the step of the guest that is looked at; and other guests
+again. Loops over lists are unknown steps only. So what is known afterwards holds for every guest of every snapshot.
+
+Only evaluations that count are followed: an error outside of all loops over `Guests` means that no decision is applied, and an error
+in a step of the guest that is looked at means that none of that guest's is. Where an error is certain, the path ends (`Dead`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple, TypeAlias
+
+from mom_plugins_policy.analysis import Definition, Program, pairs_of
+from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS, Word
+from mom_plugins_policy.symbols.terms import CertainlyWrong, Constant, Term, Terms, scope_of, truth_of
+from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
+from mom_plugins_policy.syntax import Form, Kind
+
+_DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
+_CALLS = 12  # calls of one function inside each other
+_STEPS = 60_000  # forms evaluated
+_NAMES = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
+
+_Key: TypeAlias = "tuple[str, Hashable, Hashable]"
+"""What the store holds: a `variable` of a scope, a `function`, a `note` or `control` of an entity, or `any` note or control of it."""
+
+_Path: TypeAlias = "list[tuple[Term, bool]]"
+_Tried: TypeAlias = "tuple[Term, dict[_Key, Term], _Path]"
+
+
+class Dead(Exception):
+    """The path that was followed ends in an error for certain."""
+
+
+class Unfollowed(Exception):
+    """The program does something that is not followed here; `form` is where, `why` what."""
+
+    def __init__(self, form: Form, why: str) -> None:
+        super().__init__(why)
+        self.form = form
+        self.why = why
+
+
+class Request:
+    """One evaluation of a `Control`: the form, and the value's term. What it stands for is a value of the store of controls."""
+
+    __slots__ = ("form", "number", "value")
+
+    def __init__(self, number: int, form: Form, value: Term) -> None:
+        self.number = number
+        self.form = form
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"request {self.number}"
+
+
+class _Effects(NamedTuple):
+    """What evaluating a form may do beyond its value, wherever it is called from."""
+
+    assigned: frozenset[str]
+    """Names that `set` assigns."""
+    defined: Sequence[Form]
+    """Functions that it defines."""
+    kinds: frozenset[str]
+    """`note` or `control`, where it may set such."""
+
+
+class _Steps(NamedTuple):
+    """The steps of others that are being followed: where their path begins, and what they have written to whom."""
+
+    start: int
+    written: list[tuple[_Key, Term, Term]]
+
+
+class Machine:
+    """One run of a program on symbols. `run` does it; `controls` and `requests` say what came of it.
+
+    :param tracked: look at one guest apart from all others; without it, all guests are any guests
+    :param closed: nothing was requested or noted before, and no other policies come; otherwise such values are unknown
+    """
+
+    def __init__(self, program: Program, vocabulary: Vocabulary, *, tracked: bool = True, closed: bool = True) -> None:
+        self.program = program
+        self.vocabulary = vocabulary
+        self.tracked = tracked
+        self.closed = closed
+        self.terms = Terms(vocabulary, functions=program.callables)
+        self.requests: list[Request] = []
+        self.path: _Path = []
+        self.facts: dict[Term, bool] = {}
+        self.not_nil: set[Term] = set()
+        self._frames: list[dict[_Key, Term | None]] = []
+        self._fact_frames: list[list[Term]] = []
+        self._store: dict[_Key, Term] = {}
+        self._definition_of = {definition.form.index: definition for definition in program.functions()}
+        self._scopes = 0
+        self._chain: list[int] = []
+        self._depth = 0
+        self._steps = 0
+        self._active: dict[int, int] = {}
+        self._guests = 0
+        self._others: list[_Steps] = []
+        self._effects: dict[int, _Effects] = {}
+        self._new_scope()
+        self._bind(self._chain[0], "Host", self.terms.host)
+        self._bind(self._chain[0], "Guests", self.terms.guests)
+        for name, term in self.terms.callables.items():
+            self._bind(self._chain[0], name, term)
+
+    # --- what came of it -----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Evaluate the program. Raises `Dead` if every evaluation ends in an error, `Unfollowed` if it is beyond this machine."""
+        for form in self.program.forms:
+            self.evaluate(form)
+
+    def requested(self, entity: Term, control: str) -> Term:
+        """What is asked for in the end: a term whose leaves are requests, or nil."""
+        return self._get(("control", entity, control))
+
+    # --- hooks for those who watch -------------------------------------------------------------------------------------------------
+
+    def wrong(self, form: Form, kind: str, message: str) -> Dead:
+        """A form fails for certain, here."""
+        return Dead()
+
+    def on_operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
+        """A builtin is about to be computed."""
+
+    def on_method(self, form: Form, entity: Term | None, method: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
+        """A method is about to be called; `entity` is None if nothing is known about it."""
+
+    def on_field(self, form: Form, entity: Term, name: str) -> None:
+        """A field is read as an attribute."""
+
+    def on_defvar(self, form: Form, name: Form, *, bound: bool) -> None:
+        """A `defvar`; `bound`: it does nothing, as there is such a variable in this scope."""
+
+    def other_branch(self, condition: Term) -> bool:
+        """Whether to look at a branch that is never taken, because the condition is known."""
+        return False
+
+    # --- the store: variables, functions, notes and controls ------------------------------------------------------------------------------
+
+    def _get(self, key: _Key) -> Term:
+        found = self._store.get(key)
+        return self._initial(key) if found is None else found
+
+    def _initial(self, key: _Key) -> Term:
+        kind, owner, name = key
+        if not isinstance(owner, Term):
+            return self.terms.unbound
+        types = NIL | NUMBER if kind == "control" else DATA
+        if ("any", kind, owner) in self._store:
+            return self.terms.fresh(f"a {kind}", types)
+        return self.terms.nil if self.closed else self.terms.named(f"earlier {kind}", owner, name, types)
+
+    def _put(self, key: _Key, value: Term) -> None:
+        if self._frames:
+            self._frames[-1].setdefault(key, self._store.get(key))
+        self._store[key] = value
+
+    def _begin(self) -> None:
+        self._frames.append({})
+        self._fact_frames.append([])
+
+    def _end(self) -> dict[_Key, Term]:
+        """Undo everything since `_begin`; what had changed."""
+        changed: dict[_Key, Term] = {}
+        for key, before in self._frames.pop().items():
+            changed[key] = self._store[key]
+            if before is None:
+                del self._store[key]
+            else:
+                self._store[key] = before
+        for term in self._fact_frames.pop():
+            self.facts.pop(term, None)
+            self.not_nil.discard(term)
+        return changed
+
+    def _new_scope(self) -> int:
+        self._scopes += 1
+        self._chain.append(self._scopes)
+        return self._scopes
+
+    def _bind(self, scope: int, name: str, value: Term) -> Term:
+        """Bind a name unless it is bound; the value that it has then."""
+        key = ("variable", scope, name)
+        bound = self.terms.replaced(self._get(key), value)
+        self._put(key, bound)
+        return bound
+
+    def lookup(self, name: str) -> Term:
+        """What a variable holds: perhaps, or certainly, nothing."""
+        found = self.terms.unbound
+        if name == "nil":
+            return found
+        pending: list[Term] = []
+        for scope in reversed(self._chain):
+            value = self._store.get(("variable", scope, name))
+            if value is not None:
+                pending.append(value)
+                if not value.types & UNBOUND:
+                    break
+        for value in reversed(pending):
+            found = self.terms.replaced(value, found)
+        return found
+
+    def _variable(self, form: Form, name: str) -> Term:
+        value = self.lookup(name)
+        if value.types & UNBOUND:
+            self._suppose(form, self.terms.is_bound(value), True, "undefined-symbol", f"there is no variable {name}")
+            value = self._stripped(value)
+        return value
+
+    def _stripped(self, value: Term) -> Term:
+        """A value that is known to be bound, without what it would be otherwise."""
+        while value.op == "ite" and value.types & UNBOUND:
+            _, then, otherwise = value.args
+            if then.op == "unbound":
+                value = otherwise
+            elif otherwise.op == "unbound":
+                value = then
+            else:
+                return self.terms.ite(value.args[0], self._stripped(then), self._stripped(otherwise))
+        return value
+
+    # --- what is known on this path ------------------------------------------------------------------------------------------------
+
+    def decided(self, condition: Term) -> bool | None:
+        """Whether a condition is true here; None if that is not known."""
+        truth = truth_of(condition)
+        if truth is None:
+            truth = self.facts.get(condition)
+        if truth is None and condition.op == "not":
+            inner = self.decided(condition.args[0])
+            truth = None if inner is None else not inner
+        if truth is None and condition.op == "valid" and all(arg in self.not_nil or not arg.types & NIL for arg in condition.args):
+            truth = True
+        return truth
+
+    def assume(self, condition: Term, truth: bool, depth: int = 0) -> bool:
+        """Take note that a condition holds from here on. False if that cannot be."""
+        known = self.decided(condition)
+        if known is not None:
+            return known == truth
+        self._know(condition, truth)
+        if depth > 20:
+            return True
+        op, args = condition.op, condition.args
+        if op == "not":
+            return self.assume(args[0], not truth, depth + 1)
+        if truth and (op == "valid" or condition.types & NIL):
+            for arg in args if op == "valid" else (condition,):
+                self._exists(arg, depth + 1)
+        if op == "null" and not truth and len(args) == 1:
+            self._exists(args[0], depth + 1)
+        if op == "eq" and not truth:
+            for arg, other in (args, args[::-1]):
+                if other is self.terms.nil:
+                    self._exists(arg, depth + 1)
+        if op == "ite":
+            return self._assume_choice(condition, truth, depth)
+        return True
+
+    def _assume_choice(self, condition: Term, truth: bool, depth: int) -> bool:
+        chosen, then, otherwise = condition.args
+        known = self.decided(chosen)
+        if known is None:
+            if not self._possible(then, truth, chosen, True):
+                known = False
+            elif not self._possible(otherwise, truth, chosen, False):
+                known = True
+        if known is None:
+            return True
+        return self.assume(chosen, known, depth + 1) and self.assume(then if known else otherwise, truth, depth + 1)
+
+    def _possible(self, term: Term, truth: bool, chosen: Term, choice: bool) -> bool:
+        """Whether a branch of a choice can have this truth, as far as can be seen at a glance."""
+        if term is chosen:
+            return choice == truth
+        if term.op == "not" and term.args[0] is chosen:
+            return choice != truth
+        known = self.decided(term)
+        return known is None or known == truth
+
+    def _know(self, condition: Term, truth: bool) -> None:
+        self.facts[condition] = truth
+        if self._fact_frames:
+            self._fact_frames[-1].append(condition)
+
+    def _exists(self, term: Term, depth: int) -> None:
+        """Take note that a value is not nil, and of what follows for the choice that made it."""
+        if term in self.not_nil or not term.types & NIL or depth > 20:
+            return
+        self.not_nil.add(term)
+        if self._fact_frames:
+            self._fact_frames[-1].append(term)
+        if term.op == "ite":
+            condition, then, otherwise = term.args
+            known = self.decided(condition)
+            if known is None and not then.types & ~NIL:
+                known = False
+            elif known is None and not otherwise.types & ~NIL:
+                known = True
+            if known is not None:
+                self.assume(condition, known, depth + 1)
+                self._exists(then if known else otherwise, depth + 1)
+        if term.op in ("request", "requested"):
+            self._exists(term.args[0], depth + 1)
+
+    def exists(self, term: Term) -> None:
+        """Take note that a value is not nil here."""
+        self._exists(term, 0)
+
+    def _suppose(self, form: Form, condition: Term, truth: bool, kind: str, message: str) -> None:
+        """Go on where a condition holds; otherwise the form fails."""
+        known = self.decided(condition)
+        if known == truth:
+            return
+        if known is not None or not self.assume(condition, truth):
+            raise self.wrong(form, kind, message)
+        self.path.append((condition, truth))
+
+    # --- forms ---------------------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, form: Form) -> Term:
+        """The term of a form's value; its effects are in the store."""
+        if form.kind is Kind.LITERAL:
+            value: Constant = form.value
+            return self.terms.const(value)
+        if form.kind is Kind.NAME:
+            return self._name(form, form.name)
+        if form.kind is Kind.OPERATOR:
+            raise self.wrong(form, "malformed", f"the operator {form.name} is no value")
+        self._steps += 1
+        if self._steps > _STEPS:
+            raise Unfollowed(form, "the program is too long to be followed")
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise Unfollowed(form, "it is nested too deep to be followed")
+        try:
+            return self._sequence(form, form.items) if form.kind is Kind.BLOCK else self._list(form)
+        finally:
+            self._depth -= 1
+
+    def _sequence(self, form: Form, items: Sequence[Form]) -> Term:
+        if not items:
+            raise self.wrong(form, "empty-form", "there is nothing to evaluate")
+        for item in items[:-1]:
+            self.evaluate(item)
+        return self.evaluate(items[-1])
+
+    def _name(self, form: Form, name: str) -> Term:
+        if name == "nil":
+            return self.terms.nil
+        first, *rest = name.split(".")
+        value = self._variable(form, first)
+        for part in rest:
+            value = self._attribute(form, value, part)
+        return value
+
+    def _attribute(self, form: Form, value: Term, name: str) -> Term:
+        if value.op in ("host", "guest"):
+            if name in ENTITY_METHODS:
+                return self.terms.method(value, name)
+            self.on_field(form, value, name)
+            scope = scope_of(value)
+            if not self.vocabulary.declares(scope, name):
+                raise self.wrong(form, "undefined-symbol", f"there is no {scope} field {name}")
+            return self.terms.field(value, name)
+        if not value.types & (ENTITY | OTHER):
+            raise self.wrong(form, "undefined-symbol", f"this value has no {name}")
+        return self.terms.fresh(f"the attribute {name}")
+
+    def _list(self, form: Form) -> Term:
+        if not form.items:
+            raise self.wrong(form, "empty-form", "there is nothing to evaluate")
+        head, arguments = form.items[0], form.items[1:]
+        if head.kind is Kind.OPERATOR:
+            return self._builtin(form, OPERATORS[head.name], arguments)
+        if head.kind is not Kind.NAME:
+            raise self.wrong(form, "not-callable", "a list begins with a name or an operator")
+        name = head.name
+        if "." in name:
+            return self._dotted_call(form, name, arguments)
+        if name in PREDEFINED or name in self.program.bound:
+            value = self.lookup(name)
+            if value.op != "unbound":
+                return self._variable_call(form, value, arguments)
+        return self._word(form, arguments)
+
+    def _variable_call(self, form: Form, value: Term, arguments: Sequence[Form]) -> Term:
+        """A list whose head is, or may be, a variable."""
+        name = form.items[0].name
+        if value.op in ("function", "method"):
+            return self._called(form, value, arguments)
+        if value.types & FUNCTION:
+            raise Unfollowed(form, f"it is not known whether {name} holds a function")
+        if name in _NAMES:
+            return self._word(form, arguments)  # what cannot be called does not hide a word
+        held = self.terms.negation(self._is_nothing(value))
+        if truth_of(held):
+            raise self.wrong(form, "not-callable", f"{name} is a variable here, and what it holds cannot be called")
+        self._suppose(form, held, False, "not-callable", f"{name} is a variable here, and what it holds cannot be called")
+        return self._word(form, arguments)
+
+    def _is_nothing(self, value: Term) -> Term:
+        """Whether a variable is unbound or nil."""
+        bound = self.terms.is_bound(value)
+        nothing = self.terms.negation(self.terms.valid((self.terms.replaced(value, self.terms.nil),)))
+        return self.terms.ite(bound, nothing, self.terms.true)
+
+    def _word(self, form: Form, arguments: Sequence[Form]) -> Term:
+        name = form.items[0].name
+        special = SPECIAL_FORMS.get(name)
+        if special is not None:
+            self._arity(form, name, special, len(arguments))
+            return self._SPECIAL[name](self, form, arguments)
+        if name in BUILTINS:
+            return self._builtin(form, name, arguments)
+        if name == "eval":
+            return self._sequence(form, arguments)
+        return self._function(form, name, self._get(("function", "", name)), arguments)
+
+    def _arity(self, form: Form, name: str, word: Word, given: int) -> None:
+        if not word.takes(given):
+            raise self.wrong(form, "arity", f"{name} takes {word.arguments}, not {given}")
+
+    def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Term:
+        self._arity(form, form.items[0].name, BUILTINS[name], len(arguments))
+        return self.operation(form, name, [self.evaluate(argument) for argument in arguments], arguments)
+
+    def operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> Term:
+        """The value of a builtin, whose arguments are evaluated already."""
+        self.on_operation(form, name, args, forms)
+        try:
+            result = self.terms.operation(name, args)
+        except CertainlyWrong as error:
+            raise self.wrong(form, error.kind, error.message) from None
+        if name not in ("and", "or", "not", "valid", "null", "eq", "neq") and len(args) > 1:
+            for arg in args:
+                self.exists(arg)
+        return result
+
+    # --- special forms -------------------------------------------------------------------------------------------------------------
+
+    def _if(self, form: Form, arguments: Sequence[Form]) -> Term:
+        condition = self.evaluate(arguments[0])
+        return self._branches(condition, lambda: self.evaluate(arguments[1]), lambda: self.evaluate(arguments[2]))
+
+    def _branches(self, condition: Term, first: Callable[[], Term], second: Callable[[], Term]) -> Term:
+        """One of two values, with what the one or the other does."""
+        known = self.decided(condition)
+        if known is not None:
+            if self.other_branch(condition):
+                self._looked_at(second if known else first)
+            return first() if known else second()
+        one = self._tried(condition, True, first)
+        other = self._tried(condition, False, second)
+        if one is None or other is None:
+            if one is None and other is None:
+                raise Dead
+            truth = one is not None
+            value, changed, path = one or other or (self.terms.nil, {}, [])
+            self.assume(condition, truth)
+            self.path.extend(path)
+            for key, after in changed.items():
+                self._put(key, after)
+            return value
+        for key in {**one[1], **other[1]}:
+            now = self._get(key)
+            self._put(key, self.terms.ite(condition, one[1].get(key, now), other[1].get(key, now)))
+        return self.terms.ite(condition, one[0], other[0])
+
+    def _tried(self, condition: Term, truth: bool, work: Callable[[], Term]) -> _Tried | None:
+        """What a branch comes to; None if it always fails. Everything that it does is undone."""
+        start = len(self.path)
+        self._begin()
+        value: Term | None = None
+        path: list[tuple[Term, bool]] = []
+        try:
+            self.path.append((condition, truth))
+            if self.assume(condition, truth):
+                value = work()
+                path = self.path[start:]
+        except Dead:
+            pass
+        finally:
+            del self.path[start:]
+            changed = self._end()
+        return None if value is None else (value, changed, path)
+
+    def _looked_at(self, work: Callable[[], Term]) -> None:
+        """Follow a branch without any consequence."""
+        start = len(self.path)
+        self._begin()
+        try:
+            work()
+        except Dead:
+            pass
+        finally:
+            del self.path[start:]
+            self._end()
+
+    def _let(self, form: Form, arguments: Sequence[Form]) -> Term:
+        pairs = pairs_of(arguments[0])
+        if pairs is None:
+            raise self.wrong(form, "malformed", "`let` takes a list of pairs of a name and a value")
+        with self._scoped() as scope:
+            for name, value in pairs:
+                self._bind(scope, name.name, self.evaluate(value))
+            return self._sequence(form, arguments[1:])
+
+    @contextmanager
+    def _scoped(self) -> Iterator[int]:
+        chain = self._chain
+        self._chain = list(chain)
+        try:
+            yield self._new_scope()
+        finally:
+            self._chain = chain
+
+    def _defvar(self, form: Form, arguments: Sequence[Form]) -> Term:
+        name, given = arguments
+        if name.kind is not Kind.NAME or name.name == "nil" or "." in name.name:
+            raise self.wrong(form, "malformed", "`defvar` takes a name and a value")
+        value = self.evaluate(given)
+        scope = self._chain[-1]
+        before = self._get(("variable", scope, name.name))
+        self.on_defvar(form, name, bound=not before.types & UNBOUND)
+        return self._bind(scope, name.name, value)
+
+    def _set(self, form: Form, arguments: Sequence[Form]) -> Term:
+        name, given = arguments
+        if name.kind is not Kind.NAME:
+            raise self.wrong(form, "malformed", "`set` takes a name and a value")
+        value = self.evaluate(given)
+        bound = self.terms.is_bound(self.lookup(name.name))
+        self._suppose(form, bound, True, "undefined-symbol", f"there is no variable {name.name} to set")
+        inner = self.terms.false  # whether an inner scope has it
+        for scope in reversed(self._chain):
+            key = ("variable", scope, name.name)
+            before = self._store.get(key)
+            if before is None:
+                continue
+            self._put(key, self.terms.ite(inner, before, self.terms.assigned(before, value)))
+            inner = self.terms.ite(inner, self.terms.true, self.terms.is_bound(before))
+            if not before.types & UNBOUND:
+                break
+        return value
+
+    def _def(self, form: Form, arguments: Sequence[Form]) -> Term:
+        name = arguments[0]
+        if name.kind is not Kind.NAME:
+            raise self.wrong(form, "malformed", "`def` takes a name, a list of parameters and a body")
+        if name.name not in _NAMES:
+            definition = self._definition_of.get(form.index)
+            if definition is None:
+                raise self.wrong(form, "malformed", f"the parameters of {name.name} must be a list of names")
+            self._put(("function", "", name.name), self.terms.definition(definition))
+        return self.terms.const(name.name)
+
+    def _with(self, form: Form, arguments: Sequence[Form]) -> Term:
+        items, name, body = arguments
+        if items.kind is not Kind.NAME or name.kind is not Kind.NAME:
+            raise self.wrong(form, "malformed", "`with` takes the name of what to go over, a name, and a body")
+        over = self._name(items, items.name)
+        if over is self.terms.guests:
+            written = self._other_steps(name.name, body, self._other_guest)
+            if self.tracked:
+                self._tracked_step(name.name, body)
+                self._after_others(self.effects_of(body), written)
+        elif not over.types & (LIST | STRING | OTHER):
+            raise self.wrong(form, "type", "`with` goes over Guests, a list or a string")
+        else:
+            types = STRING if not over.types & ~STRING else None
+            self._other_steps(name.name, body, lambda: self.terms.fresh("an element", types))
+        return self.terms.fresh("a list", LIST)
+
+    def _other_guest(self) -> Term:
+        self._guests += 1
+        return self.terms.guest(self._guests)
+
+    def _tracked_step(self, name: str, body: Form) -> None:
+        """The step of the guest that is looked at."""
+        with self._scoped() as scope:
+            self._bind(scope, name, self.terms.guest(0))
+            self.evaluate(body)
+
+    def _other_steps(self, name: str, body: Form, element: Callable[[], Term]) -> list[tuple[_Key, Term, Term]]:
+        """Any number of steps of others, of which any may fail at any place. What they may write to the entities that are looked at."""
+        effects = self.effects_of(body)
+        steps = _Steps(len(self.path), [])
+        self._begin()
+        self._others.append(steps)
+        try:
+            self._forget_variables(effects)
+            self._forget_owned(effects)
+            with self._scoped() as scope:
+                self._bind(scope, name, element())
+                self.evaluate(body)
+        except Dead:
+            pass
+        finally:
+            self._others.pop()
+            del self.path[steps.start :]
+            self._end()
+        self._after_others(effects, steps.written)
+        return steps.written
+
+    def _after_others(self, effects: _Effects, written: Sequence[tuple[_Key, Term, Term]]) -> None:
+        """What may hold after steps of others."""
+        self._forget_variables(effects)
+        for key, value, condition in written:
+            self._write(key, value, self.terms.ite(self.terms.flag("another step"), condition, self.terms.false))
+
+    def _write(self, key: _Key, value: Term, condition: Term) -> None:
+        """Set a note or control, if a condition holds."""
+        self._put(key, self.terms.ite(condition, value, self._get(key)))
+        if self._others:
+            start, written = self._others[-1]
+            written.append((key, value, self.terms.both([*self.path[start:], (condition, True)])))
+
+    def _forget_variables(self, effects: _Effects) -> None:
+        """What these effects may assign becomes unknown."""
+        for name in effects.assigned:
+            for scope in self._chain:
+                before = self._store.get(("variable", scope, name))
+                if before is not None:
+                    self._put(("variable", scope, name), self.terms.assigned(before, self.terms.fresh(name)))
+        for form in effects.defined:
+            definition = self._get(("function", "", form.items[1].name)).value
+            if definition is not self._definition_of.get(form.index):
+                raise Unfollowed(form, "a function is defined in a loop or in a function that calls itself")
+
+    def _forget_owned(self, effects: _Effects) -> None:
+        """Notes and requests that these effects may set become unknown."""
+        for kind in effects.kinds:
+            for key in list(self._store):
+                if key[0] == kind:
+                    self._put(key, self.terms.fresh(f"a {kind}", NIL | NUMBER if kind == "control" else None))
+            for owner in (self.terms.host, self.terms.guest(0)):
+                self._put(("any", kind, owner), self.terms.true)
+
+    def effects_of(self, body: Form) -> _Effects:
+        """What evaluating a form may do, with all functions that it may call."""
+        found = self._effects.get(body.index)
+        if found is not None:
+            return found
+        assigned: set[str] = set()
+        defined: list[Form] = []
+        kinds: set[str] = {"note", "control"} if self.program.callables else set()
+        seen: set[str] = set()
+        todo = [body]
+        while todo:
+            form = todo.pop()
+            todo.extend(form.items)
+            if form.kind is Kind.NAME:
+                last = form.name.rpartition(".")[2]
+                kinds |= {"note"} if last == "SetVar" else {"control"} if last == "Control" else set()
+                if form.name in self.program.definitions and form.name not in seen:
+                    seen.add(form.name)
+                    todo.extend(definition.body for definition in self.program.definitions[form.name])
+            if len(form.items) > 2 and form.items[0].name in ("set", "setq"):
+                assigned.add(form.items[1].name)
+            if form.index in self._definition_of:
+                defined.append(form)
+        found = self._effects[body.index] = _Effects(frozenset(assigned), defined, frozenset(kinds))
+        return found
+
+    # --- functions -----------------------------------------------------------------------------------------------------------------
+
+    def _function(self, form: Form, name: str, held: Term, arguments: Sequence[Form]) -> Term:
+        """A call of what the table of functions holds."""
+        if held.op == "ite":
+            condition, then, otherwise = held.args
+            return self._branches(
+                condition, lambda: self._function(form, name, then, arguments), lambda: self._function(form, name, otherwise, arguments)
+            )
+        definition = held.value
+        if not isinstance(definition, Definition):
+            raise self.wrong(form, "unknown-function", f"there is no function {name}")
+        wanted = len(definition.parameters)
+        if wanted != len(arguments):
+            s = "" if wanted == 1 else "s"
+            raise self.wrong(form, "arity", f"{name} takes {wanted} argument{s}, not {len(arguments)}")
+        values = [self.evaluate(argument) for argument in arguments]
+        calls = self._active.get(definition.number, 0)
+        if calls >= _CALLS:
+            return self._not_entered(form, definition)
+        self._active[definition.number] = calls + 1
+        try:
+            return self.call(definition, values)
+        finally:
+            self._active[definition.number] = calls
+
+    def call(self, definition: Definition, values: Sequence[Term]) -> Term:
+        """The value of a function's body."""
+        with self._scoped() as scope:
+            for parameter, value in zip(definition.parameters, values, strict=True):
+                self._bind(scope, parameter, value)
+            return self.evaluate(definition.body)
+
+    def _not_entered(self, form: Form, definition: Definition) -> Term:
+        """A call that is not followed further: anything may come of it."""
+        effects = self.effects_of(definition.body)
+        if effects.kinds or effects.defined or self.program.callables:
+            raise Unfollowed(form, f"{definition.name} calls itself, and that is not followed far enough")
+        self._forget_variables(effects)
+        return self.terms.fresh(f"the value of {definition.name}")
+
+    def _called(self, form: Form, function: Term, arguments: Sequence[Form]) -> Term:
+        """A call of what a variable or attribute holds."""
+        values = [self.evaluate(argument) for argument in arguments]
+        if function.op == "method":
+            return self._method(form, function.args[0], str(function.value), values, arguments)
+        name = str(function.value)
+        self._arity(form, name, CALLABLES[name], len(values))
+        if name == "debug":
+            return values[-1]
+        self.on_operation(form, "abs", values, arguments)
+        try:
+            result = self.terms.absolute(values[0])
+        except CertainlyWrong as error:
+            raise self.wrong(form, error.kind, error.message) from None
+        self.exists(values[0])
+        return result
+
+    def _dotted_call(self, form: Form, name: str, arguments: Sequence[Form]) -> Term:
+        first, *rest = name.split(".")
+        base = self.lookup(first)
+        if base.op == "unbound":
+            return self._word(form, arguments)
+        if base.types & UNBOUND and name in self.program.definitions:
+            raise Unfollowed(form, f"it is not known whether {name} is a method or a function")
+        base = self._variable(form, first)
+        if base.op in ("host", "guest"):
+            if len(rest) == 1 and rest[0] in ENTITY_METHODS:
+                values = [self.evaluate(argument) for argument in arguments]
+                return self._method(form, base, rest[0], values, arguments)
+            return self._field_call(form, name, base, rest, arguments)
+        if name in self.program.definitions:
+            if base.types & (ENTITY | OTHER):
+                raise Unfollowed(form, f"it is not known whether {name} is a method or a function")
+            return self._word(form, arguments)
+        if not base.types & (ENTITY | OTHER):
+            raise self.wrong(form, "unknown-function", f"there is no function {name}")
+        if len(rest) > 1 or (rest[0] not in ENTITY_METHODS and rest[0] not in DISK_METHODS):
+            if self.program.callables:
+                raise Unfollowed(form, f"it is not known what {name} is")
+            raise self.wrong(form, "not-callable", f"{name} is no method")
+        values = [self.evaluate(argument) for argument in arguments]
+        if rest[0] in DISK_METHODS:
+            return self.terms.nil
+        return self._method(form, None, rest[0], values, arguments)
+
+    def _field_call(self, form: Form, name: str, base: Term, rest: Sequence[str], arguments: Sequence[Form]) -> Term:
+        """A field at the head of a list: an error, unless the field is nil and there is a function of that dotted name."""
+        if name not in self.program.definitions:
+            kind = "not-callable" if self.vocabulary.declares(scope_of(base), rest[0]) else "unknown-function"
+            raise self.wrong(form, kind, f"{name} cannot be called")
+        if len(rest) > 1:
+            raise Unfollowed(form, f"it is not known whether {name} can be called")
+        if self.vocabulary.declares(scope_of(base), rest[0]):
+            field = self.terms.field(base, rest[0])
+            self._suppose(form, self.terms.valid((field,)), False, "not-callable", f"{name} is a field, and cannot be called")
+        return self._word(form, arguments)
+
+    # --- methods of entities -------------------------------------------------------------------------------------------------------
+
+    def _method(self, form: Form, entity: Term | None, method: str, values: Sequence[Term], forms: Sequence[Form]) -> Term:
+        self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
+        self.on_method(form, entity, method, values, forms)
+        if method == "Control":
+            return self._control(form, entity, values)
+        if method in ("SetVar", "Remember"):
+            if method == "SetVar":
+                self._note(entity, values[0], values[1])
+            return self.terms.nil
+        known = entity is not None and entity.op in ("host", "guest")
+        if entity is None or not known or (entity.op == "guest" and entity.value != 0 and method in ("GetVar", "GetControl")):
+            return self.terms.fresh(f"the value of {method}", NIL | NUMBER if method == "GetControl" else None)
+        if method in ("Stat", "StatAvg"):
+            return self._stat(form, entity, method, values)
+        if method == "Recall":
+            return self.terms.fresh("what is remembered", DATA)
+        if not values[0].is_constant:
+            return self.terms.fresh(f"the value of {method}", NIL | NUMBER if method == "GetControl" else None)
+        if method == "Prop":
+            return self.terms.named("property", entity, values[0].value)
+        if method == "GetVar":
+            return self._get(("note", entity, values[0].value))
+        return self.terms.asked_for(self._get(("control", entity, values[0].value)))
+
+    def _stat(self, form: Form, entity: Term, method: str, values: Sequence[Term]) -> Term:
+        name = values[0].value
+        average = method == "StatAvg"
+        if not values[0].is_constant:
+            return self.terms.fresh(f"the value of {method}", NUMBER & ~INT if average else None)
+        scope = scope_of(entity)
+        if not isinstance(name, str) or not self.vocabulary.declares(scope, name):
+            raise self.wrong(form, "unknown-field", f"there is no {scope} field {name}")
+        if average:
+            return self.terms.average(entity, name)
+        field = self.terms.field(entity, name)
+        if len(values) == 1:
+            return field
+        return self.terms.ite(self.terms.named("present", entity, name, INT), field, values[1])
+
+    def _owners(self, entity: Term | None) -> list[tuple[Term, Term]]:
+        """The entities among those looked at that a method may be called on, and when it is."""
+        if entity is not None and (entity.op == "host" or (entity.op == "guest" and entity.value == 0)):
+            return [(entity, self.terms.true)]
+        if entity is not None and entity.op == "guest":
+            return []
+        return [(owner, self.terms.flag("which entity")) for owner in (self.terms.host, self.terms.guest(0))]
+
+    def _control(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        try:
+            asked = self.terms.requested(values[1])
+        except CertainlyWrong as error:
+            raise self.wrong(form, error.kind, error.message) from None
+        request = Request(len(self.requests), form, asked)
+        self.requests.append(request)
+        leaf = self.terms.request(request, asked)
+        if values[0].is_constant:
+            for owner, condition in self._owners(entity):
+                self._write(("control", owner, values[0].value), leaf, condition)
+        elif self.closed:
+            raise Unfollowed(form, "it is not known which control is asked for")
+        return self.terms.nil
+
+    def _note(self, entity: Term | None, name: Term, value: Term) -> None:
+        for owner, condition in self._owners(entity):
+            if name.is_constant:
+                self._write(("note", owner, name.value), value, condition)
+                continue
+            for key in list(self._store):
+                if key[0] == "note" and key[1] is owner:
+                    self._write(key, self.terms.fresh("a note"), self.terms.true)
+            self._write(("any", "note", owner), self.terms.true, self.terms.true)
+
+    _SPECIAL: ClassVar[dict[str, Callable[[Machine, Form, Sequence[Form]], Term]]] = {
+        "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
+    }  # fmt: skip
