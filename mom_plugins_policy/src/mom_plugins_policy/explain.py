@@ -28,6 +28,9 @@ DEEPEST = 60
 MOST_REASONS = 300
 """Reasons of one decision: some screens full."""
 
+UNKNOWN = "unknown"
+"""How a field got its value that has none."""
+
 _SHOWN = 70  # characters of a form
 _WORTH_A_LINE = frozenset({"min", "max", "and", "or"})  # builtins of which the value says which argument counted
 
@@ -397,7 +400,7 @@ class _Reasons:
         form = node.form
         binding = self._walk.bindings.get(id(node))
         if "." in form.name:
-            return Reason(form.name, node.value, how="unknown" if node.value is None else "")
+            return Reason(form.name, node.value, how=UNKNOWN if node.value is None else "")
         if binding is None or binding.node is None or binding.form is None:
             return Reason(form.name, node.value) if binding is None or form.name not in ("Host", "Guests") else None
         how = binding.how

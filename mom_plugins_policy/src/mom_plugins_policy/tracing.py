@@ -155,10 +155,9 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
 
 def _steps(loop: _Loop, nodes: list[Node]) -> list[Node]:
     """The steps of a loop; what belongs to them is taken from `nodes`."""
-    starts = [start for _, start in loop.steps]
+    ends = [*(start for _, start in loop.steps[1:]), len(nodes)]
     steps = [
-        Node(loop.form.items[2], element, nodes[start:end])
-        for (element, start), end in zip(loop.steps, [*starts[1:], len(nodes)], strict=True)
+        Node(loop.form.items[2], element, nodes[start:end]) for (element, start), end in zip(loop.steps, ends, strict=False)
     ]
     del nodes[loop.start :]
     return steps

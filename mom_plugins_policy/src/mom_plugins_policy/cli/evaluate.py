@@ -57,7 +57,7 @@ def eval_command(
     if as_json:
         click.echo(json.dumps(_as_json(policy, result, given, all_values), indent=2))
     else:
-        _show(policy, result, given, all_values=all_values, only_values=bool(expressions))
+        _show(policy, result, given, all_values=all_values, values=bool(expressions or paths), only_values=bool(expressions))
     sys.exit(EXIT_NO if result.errors else 0)
 
 
@@ -77,14 +77,12 @@ def _as_json(policy: Policy, result: Result, given: Given, all_values: bool) -> 
     }
 
 
-def _show(policy: Policy, result: Result, given: Given, *, all_values: bool, only_values: bool) -> None:
-    values = _shown_values(policy, result, all_values)
+def _show(policy: Policy, result: Result, given: Given, *, all_values: bool, values: bool, only_values: bool) -> None:
+    shown = _shown_values(policy, result, all_values)
     if all_values:
-        rows = [(str(form.source), abridged(form, 50), written_value(value)) for form, value in values]
-        if rows:
-            click.echo(table(rows, margin=""))
-    else:
-        for _, value in values:
+        click.echo(table([(str(form.source), abridged(form, 50), written_value(value)) for form, value in shown], margin=""))
+    elif values:
+        for _, value in shown:
             click.echo(written_value(value))
     _show_decisions(result, only_values)
     for fault in result.errors:

@@ -24,7 +24,7 @@ from mom_plugins_policy.cli.inputs import (
 )
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
 from mom_plugins_policy.excerpts import located
-from mom_plugins_policy.explain import Condition, Explanation, Missed, Reason, Request, explain
+from mom_plugins_policy.explain import UNKNOWN, Condition, Explanation, Missed, Reason, Request, explain
 from mom_plugins_policy.snapshots import did_you_mean
 
 
@@ -92,6 +92,9 @@ def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
     decided = [request for request in explanation.requests if request.decision is not None]
     if not decided:
         yield click.style(f"{whose}: nothing is decided", bold=True)
+        unknown = dict.fromkeys(name for missed in explanation.missed for name in _unknown(missed))
+        if unknown:
+            yield f"unknown: {', '.join(unknown)}"
     for fault in explanation.faults:
         yield from given.told(fault).splitlines()
         if fault.entity is None:
@@ -136,6 +139,18 @@ def _missed_lines(missed: Missed, depth: int, given: Given) -> Iterator[str]:
     yield from _condition_lines(missed.condition, depth + 1, given)
     for further in missed.further:
         yield from _missed_lines(further, depth + 2, given)
+
+
+def _unknown(missed: Missed) -> Iterator[str]:
+    """The fields that are unknown in what kept a form from being reached."""
+    todo = list(reversed(missed.condition.parts))
+    while todo:
+        reason = todo.pop()
+        if reason.how == UNKNOWN:
+            yield printable(reason.text)
+        todo.extend(reversed(reason.parts))
+    for further in missed.further:
+        yield from _unknown(further)
 
 
 def _condition_lines(condition: Condition, depth: int, given: Given) -> Iterator[str]:

@@ -1,0 +1,48 @@
+"""Command lines of `mom policy` in this process: what they print, and their exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from functools import cache
+from typing import NamedTuple
+from unittest import mock
+
+import mom_core
+from mom_core import Config, Declarations
+from mom_core.cli.frame import run
+
+_declared = mom_core.declarations_of
+
+
+@cache
+def _declared_by_all() -> Declarations:
+    return _declared()
+
+
+def _declarations_of(config: Config | None = None) -> Declarations:
+    """What is installed does not change while tests run: it is found out once."""
+    return _declared_by_all() if config is None else _declared(config)
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+def mom_policy(*arguments: object, given: str | bytes = "") -> Done:
+    """Run `mom policy …`; a traceback would be code 70.
+
+    :param given: standard input
+    """
+    raw = given.encode() if isinstance(given, str) else given
+    out, err = io.StringIO(), io.StringIO()
+    stdin = mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", errors="strict"))
+    declared = mock.patch.object(mom_core, "declarations_of", _declarations_of)
+    with stdin, declared, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(["policy", *map(str, arguments)])
+    return Done(code, out.getvalue(), err.getvalue())

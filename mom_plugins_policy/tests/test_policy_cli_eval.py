@@ -1,0 +1,378 @@
+"""`mom policy eval`, `snapshot` and `defaults`: values, decisions and errors, and what is wrong with what they are given."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from policy_verbs import mom_policy
+
+from mom_plugins_policy.example import EXAMPLE
+from mom_plugins_policy.snapshots import as_json, made_snapshot, read_snapshot
+
+SMALL = {"host": {"mem_free": 300}, "guests": {"vm1": {"balloon_cur": 100}, "vm2": {"balloon_cur": None}}}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+def policy(folder: Path, text: str, name: str = "50_test.policy") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+# --- values, decisions, errors -----------------------------------------------------------------------------------------------------
+
+
+def test_an_expression_is_evaluated_on_the_example() -> None:
+    done = mom_policy("eval", "-e", "(+ 1 2)")
+    assert done == (0, "3\n", "")
+    assert mom_policy("eval", "-e", "Host.mem_available").out == "16777216\n"
+
+
+def test_values_are_shown_as_a_policy_would_write_them() -> None:
+    done = mom_policy("eval", "--all", "-e", '(== 1 1) nil "a" 2.5', "-e", "(with Guests g g.balloon_max) Host abs")
+    assert [line.split()[-1] for line in done.out.splitlines()] == ["true", "nil", '"a"', "2.5", "4194304]", "<Host>", "abs>"]
+
+
+def test_an_expression_can_use_what_files_define(tmp_path: Path) -> None:
+    path = policy(tmp_path, "(def double (x) (* 2 x))", "zz.policy")
+    assert mom_policy("eval", path, "-e", "(double 21)").out == "42\n"
+
+
+def test_decisions_are_shown_with_their_places(tmp_path: Path, small: Path) -> None:
+    path = policy(tmp_path, '(with Guests g\n  (if (valid g.balloon_cur) (g.Control "balloon_target" 90.7) nil))')
+    done = mom_policy("eval", path, "--snapshot", small)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split("decisions:\n")[1].split() == ["vm1", "balloon_target", "90", "50_test:2:29"]
+
+
+def test_errors_have_a_place_a_caret_a_guest_and_values_and_exit_code_1(tmp_path: Path, small: Path) -> None:
+    path = policy(tmp_path, "# one\n(with Guests g\n\t(+ g.balloon_cur 1))")
+    done = mom_policy("eval", path, "--snapshot", small)
+    assert done.code == 1
+    assert done.err.splitlines() == [
+        f"{path}:3:2: type: operands of these types do not fit in (+ g.balloon_cur 1): g.balloon_cur is nil (guest vm2)",
+        "    \t(+ g.balloon_cur 1))",
+        "    \t^",
+    ]
+
+
+def test_an_error_outside_of_loops_says_what_is_lost(tmp_path: Path) -> None:
+    done = mom_policy("eval", policy(tmp_path, '(Host.Control "ksm_run" 1) (/ 1 0)'))
+    assert done.code == 1
+    assert "1 decision is lost" in done.err
+    assert "decisions" not in done.out
+
+
+def test_the_default_policies_are_evaluated_where_no_others_are_given() -> None:
+    done = mom_policy("eval")
+    assert done.code == 0
+    assert "ksm_run" in done.out
+    assert "balloon_target" in done.out
+
+
+def test_json_has_all_of_it(tmp_path: Path, small: Path) -> None:
+    path = policy(tmp_path, '(with Guests g { (g.Control "k" 1) (+ g.balloon_cur 1) }) (Host.Remember "n" 5)')
+    done = mom_policy("eval", path, "--snapshot", small, "--json", "--all")
+    assert done.code == 1
+    told = json.loads(done.out)
+    assert told["values"] == [[101, None], None]
+    assert told["decisions"] == [
+        {
+            "scope": "guest",
+            "entity": "vm1",
+            "id": "vm1",
+            "control": "k",
+            "value": 1,
+            "policy": "50_test",
+            "file": str(path),
+            "line": 1,
+            "column": 18,
+        }
+    ]
+    assert told["remembered"] == {"host": {"n": 5}}
+    assert [(error["kind"], error["guest"], error["line"], error["column"]) for error in told["errors"]] == [("type", "vm2", 1, 36)]
+
+
+def test_values_that_json_does_not_have_become_texts() -> None:
+    told = json.loads(mom_policy("eval", "--json", "--all", "-e", "1e999 Host abs (with Guests g g)").out)
+    assert told["values"][0] == "inf"
+    assert told["values"][1] == {"host": "example"}
+    assert told["values"][3][0]["guest"] == "db"
+
+
+def test_several_policies_are_one_program_in_name_order(tmp_path: Path) -> None:
+    policy(tmp_path, "(defvar x 2)", "20_b.policy")
+    policy(tmp_path, "(defvar x 1)", "10_a.policy")
+    policy(tmp_path, "not read", "README")
+    assert mom_policy("eval", tmp_path, "-e", "x").out == "1\n"
+
+
+def test_defaults_can_be_used_beside_files(tmp_path: Path) -> None:
+    path = policy(tmp_path, "(defvar host_free_most_kib 1)", "10_mine.policy")
+    assert "balloon_target" not in mom_policy("eval", path).out
+    alone = mom_policy("eval").out
+    changed = mom_policy("eval", path, "--defaults").out
+    assert "web" in alone
+    assert "web" not in changed
+
+
+def test_all_mistakes_in_the_policies_are_shown_at_once(tmp_path: Path) -> None:
+    policy(tmp_path, "(defvar x 1", "10_a.policy")
+    policy(tmp_path, "\n (f ]", "20_b.policy")
+    done = mom_policy("eval", tmp_path)
+    assert done.code == 2
+    assert f"{tmp_path}/10_a.policy:1:1: syntax: ( is never closed" in done.err
+    assert f"{tmp_path}/20_b.policy:2:5: syntax: ] does not close the ( of 2:2\n     (f ]\n        ^" in done.err
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------------------------
+
+
+def write_large(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "No such file or directory"),
+    "binary": (lambda path: path.write_bytes(bytes(range(256))), "byte 0x80 is not UTF-8"),
+    "not UTF-8": (lambda path: path.write_bytes(b"1\n caf\xe9"), ":2:5: byte 0xe9 is not UTF-8"),
+    "nul": (lambda path: path.write_bytes(b"1\n\0"), "(U+0000) begins nothing that the language knows"),
+    "large": (write_large, "has 104,857,600 bytes; at most 4,194,304 are read"),
+    "a pipe": (os.mkfifo, "is no regular file"),
+    "unreadable": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("verb", ["eval", "explain", "fmt"])
+def test_files_that_are_no_policies_are_told_and_nothing_else_happens(tmp_path: Path, name: str, verb: str) -> None:
+    make, message = BAD_FILES[name]
+    path = tmp_path / "50_bad.policy"
+    make(path)
+    done = mom_policy(verb, path, *(["--host"] if verb == "explain" else []))
+    assert done.code == 2
+    assert message in done.err
+    assert str(path) in done.err
+    assert done.out == ""
+
+
+def test_a_folder_without_policies_is_told(tmp_path: Path) -> None:
+    done = mom_policy("eval", tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "holds no file of which the name ends with .policy" in done.err
+
+
+def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    one, two = policy(tmp_path, "1"), policy(tmp_path / "other", "2")
+    done = mom_policy("eval", one, two)
+    assert done.code == 2
+    assert f"{two}: has the same policy name as {one}: 50_test" in done.err
+    assert mom_policy("eval", one, one).code == 0, "the same file twice is the same file"
+
+
+def test_a_name_with_control_characters_is_told(tmp_path: Path) -> None:
+    done = mom_policy("eval", policy(tmp_path, "1", "50_a\tb\n.policy"))
+    assert done.code == 2
+    assert "no control characters" in done.err
+    assert "\t" not in done.err
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# nothing", "\ufeff(+ 1 1)", "(+ 1\r\n 1)\r\n"])
+def test_empty_files_line_ends_and_marks_of_other_systems_are_fine(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "50_test.policy"
+    path.write_bytes(text.encode())
+    done = mom_policy("eval", path)
+    assert (done.code, done.err) == (0, "")
+
+
+BAD_SNAPSHOTS = {
+    "": "is empty",
+    "{": "not JSON: expecting property name",
+    "[]": "must be a mapping of `host`, `guests`, `properties` and `history`, not a list",
+    '{"hosts": {}}': "hosts: there is no such key in a snapshot (did you mean host?)",
+    '{"host": []}': "host: must be a mapping of field names to values, not a list",
+    '{"host": {"a b": 1}}': 'host."a b": is no name of a field',
+    '{"host": {"mem_free": NaN}}': "NaN is no number in JSON; write null for what is not known",
+    '{"host": {"mem_free": Infinity}}': "Infinity is no number in JSON",
+    '{"host": {"mem_free": 1e999}}': "host.mem_free: must be a finite number, not inf",
+    '{"host": {"x": 1, "x": 2}}': "the key x is there twice",
+    f'{{"host": {{"x": {"9" * 5000}}}}}': "holds a number that is too long",
+    '{"host": ' + "[" * 100_000: "is nested too deep",
+    '{"host": {"x": ' + "[" * 50 + "]" * 50 + "}}": "is nested deeper than 20 levels",
+    '{"guests": {"vm1": 5}}': "guests.vm1: must be a mapping of field names to values, not 5",
+    '{"guests": {"": {}}}': "cannot be a guest's name",
+    '{"guests": {"host": {}}}': "guests.host: cannot be a guest's name",
+    '{"history": {}}': "history: must be a list of older samples, oldest first, not a mapping",
+    '{"history": [{"guest": {}}]}': "history[0].guest: there is no such key in a sample (did you mean guests?)",
+    '{"properties": {"vm1": {}}}': "properties.vm1: there is no such guest",
+    '{"guests": {"a": {}, "b": {}}, "properties": {"a": {"uuid": "u"}, "b": {"uuid": "u"}}}': "properties.b.uuid: is that of a, too",
+    '{"guests": {"a": {}, "b": {}}, "properties": {"a": {"uuid": "b"}}}': "properties.a.uuid: is the name of another guest, b",
+    '{"guests": {"a": {}}, "properties": {"a": {"uuid": 5}}}': "properties.a.uuid: must be a text that identifies the guest, not 5",
+    '{"interval": 0}': "interval: must be a number of seconds, not 0",
+}
+
+
+@pytest.mark.parametrize("text", BAD_SNAPSHOTS, ids=lambda text: text[:40])
+def test_snapshots_that_cannot_be_meant_are_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    done = mom_policy("eval", "-e", "1", "--snapshot", path)
+    assert (done.code, done.out) == (2, "")
+    assert BAD_SNAPSHOTS[text] in done.err
+    assert mom_policy("eval", "-e", "1", "--snapshot", "-", given=text).err.count(BAD_SNAPSHOTS[text]) == 1
+
+
+def test_all_that_is_wrong_with_a_snapshot_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text('{"host": 1, "guests": {"a": {"x": 1e999}}, "other": 0}')
+    assert mom_policy("eval", "-e", "1", "--snapshot", path).err.count(str(path)) == 3
+
+
+@pytest.mark.parametrize("name", ["missing", "binary", "not UTF-8", "a pipe", "unreadable"])
+def test_snapshot_files_that_cannot_be_read_are_told(tmp_path: Path, name: str) -> None:
+    make, message = BAD_FILES[name]
+    path = tmp_path / "bad.json"
+    make(path)
+    done = mom_policy("eval", "-e", "1", "--snapshot", path)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_snapshot_with_an_unknown_field_is_used_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text('{"host": {"mem_fre": 5}}')
+    done = mom_policy("eval", "-e", "Host.mem_fre", "--snapshot", path)
+    assert (done.code, done.out) == (0, "5\n")
+    assert "no plugin declares the field mem_fre of host (did you mean mem_free?)" in done.err
+
+
+def test_a_field_that_a_plugin_declares_may_be_missing_from_a_snapshot(small: Path) -> None:
+    assert mom_policy("eval", "-e", "Host.mem_available", "--snapshot", small).out == "nil\n"
+    done = mom_policy("eval", "-e", "Host.mem_availabel", "--snapshot", small)
+    assert done.code == 1
+    assert "undefined-symbol: there is no host field mem_availabel" in done.err
+
+
+# --- snapshots out and in ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_can_be_printed_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "example.json"
+    path.write_text(mom_policy("snapshot", "--example").out)
+    assert read_snapshot(path) == made_snapshot(EXAMPLE, "example")
+
+
+def test_a_snapshot_is_written_as_it_is_read() -> None:
+    taken = made_snapshot(EXAMPLE, "example")
+    assert made_snapshot(json.loads(json.dumps(as_json(taken))), "again") == taken
+
+
+def test_this_host_can_be_looked_at_through_the_configured_plugins(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    folders = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
+    config.write_text(f"interval: 1s\n{folders}plugins: {{sim: {{}}, policy: {{}}, balloon: {{}}}}\n")
+    done = mom_policy("snapshot", "-c", config)
+    taken = json.loads(done.out)
+    assert done.code == 0
+    assert taken["host"]["mem_available"] > 0
+    assert len(taken["guests"]) > 3
+    assert len(taken["history"]) == 1
+    assert not (tmp_path / "state").exists(), "a mom that runs is not disturbed"
+    assert not (tmp_path / "run").exists()
+    path = tmp_path / "taken.json"
+    path.write_text(done.out)
+    assert mom_policy("eval", "-c", config, "--snapshot", path).code == 0
+
+
+def test_live_and_a_snapshot_exclude_each_other(small: Path) -> None:
+    done = mom_policy("eval", "--live", "--snapshot", small)
+    assert done.code == 2
+    assert "exclude each other" in done.err
+
+
+# --- defaults ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_default_policies_are_listed_and_printed() -> None:
+    listed = mom_policy("defaults").out
+    assert {"40_ksm", "50_balloon"} <= {line.split()[0] for line in listed.splitlines()}
+    assert json.loads(mom_policy("defaults", "--json").out)["40_ksm"] == mom_policy("defaults", "40_ksm").out
+
+
+def test_a_default_policy_that_does_not_exist_is_told_with_a_suggestion() -> None:
+    done = mom_policy("defaults", "50_baloon")
+    assert done.code == 1
+    assert "did you mean 50_balloon?" in done.err
+
+
+# --- fmt -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_fmt_replaces_files_and_says_which(tmp_path: Path) -> None:
+    path, fine = policy(tmp_path, "( f   1 )"), policy(tmp_path, "(f 1)\n", "60_fine.policy")
+    path.chmod(0o640)
+    done = mom_policy("fmt", tmp_path)
+    assert done == (0, f"laid out {path}\n", "")
+    assert path.read_text() == fine.read_text() == "(f 1)\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [path, fine], "nothing is left behind"
+
+
+def test_fmt_checks_and_compares_without_writing(tmp_path: Path) -> None:
+    path = policy(tmp_path, "( f   1 )")
+    assert mom_policy("fmt", "--check", path) == (1, "", f"would lay out {path}\n")
+    done = mom_policy("fmt", "--diff", path)
+    assert done.code == 1
+    assert done.out.splitlines()[2:] == ["@@ -1 +1 @@", "-( f   1 )", "\\ No newline at end of file", "+(f 1)"]
+    assert path.read_text() == "( f   1 )"
+    path.write_text("(f 1)\n")
+    assert mom_policy("fmt", "--check", "--diff", path) == (0, "", "")
+
+
+def test_fmt_reads_standard_input() -> None:
+    assert mom_policy("fmt", "-", given="( f   1 )") == (0, "(f 1)\n", "")
+    done = mom_policy("fmt", "-", given="( f ")
+    assert (done.code, done.out) == (2, "")
+    assert "standard input:1:1: syntax: ( is never closed" in done.err
+    assert mom_policy("fmt", "-", given=b"\xff").code == 2
+
+
+def test_fmt_keeps_a_link_a_link(tmp_path: Path) -> None:
+    path = policy(tmp_path, "( f )", "60_real.policy")
+    link = tmp_path / "50_link.policy"
+    link.symlink_to(path.name)
+    assert mom_policy("fmt", link).code == 0
+    assert link.is_symlink()
+    assert path.read_text() == "(f)\n"
+
+
+def test_fmt_lays_out_the_good_ones_and_tells_the_bad_ones(tmp_path: Path) -> None:
+    good, bad = policy(tmp_path, "( f )"), policy(tmp_path, "( f ", "40_bad.policy")
+    done = mom_policy("fmt", tmp_path)
+    assert done.code == 2
+    assert good.read_text() == "(f)\n"
+    assert bad.read_text() == "( f "
+
+
+def test_fmt_without_files_is_misuse() -> None:
+    assert mom_policy("fmt").code == 2
+
+
+def test_help_lists_all_verbs_without_importing_them() -> None:
+    done = mom_policy("--help")
+    assert done.code == 0
+    for verb in ("eval", "explain", "fmt", "defaults", "snapshot"):
+        assert f"\n  {verb} " in done.out
+        assert mom_policy(verb, "--help").code == 0
