@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -13,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from guest_image import CannotBuild, build, cache_folder  # only found from here on
 from private_libvirtd import CannotStart, PrivateLibvirtd  # as above
-from real_guests import Lab, require_real  # as above
+from real_guests import Lab, not_here  # as above
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +21,12 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
     try:
         own = PrivateLibvirtd(cache_folder())
     except CannotStart as error:
-        _no_hypervisor(str(error))
+        not_here(f"there is no real hypervisor: {error}")
     try:
         own.start()
         yield own
     except CannotStart as error:
-        _no_hypervisor(str(error))
+        not_here(f"there is no real hypervisor: {error}")
     finally:
         own.stop()
 
@@ -38,7 +37,7 @@ def laboratory(libvirtd: PrivateLibvirtd) -> Lab:
     try:
         return Lab(libvirtd, build())
     except CannotBuild as error:
-        _no_hypervisor(str(error))
+        not_here(f"there is no real hypervisor: {error}")
 
 
 @pytest.fixture
@@ -46,9 +45,3 @@ def lab(laboratory: Lab) -> Iterator[Lab]:
     """Starts guests, and ends them with the test."""
     yield laboratory
     laboratory.destroy_all()
-
-
-def _no_hypervisor(reason: str) -> NoReturn:
-    if require_real():
-        pytest.fail(f"MOM_REQUIRE_REAL is set, and there is no real hypervisor: {reason}")
-    pytest.skip(f"no real hypervisor: {reason}")

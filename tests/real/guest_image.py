@@ -35,9 +35,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
-if [ "$(asked balloon)" != 0 ]; then
-    for module in MODULES; do insmod /lib/$module.ko; done
-fi
+for module in MODULES; do insmod /lib/$module.ko; done
 echo "GUEST up"
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
@@ -51,7 +49,7 @@ class CannotBuild(Exception):
 
 @dataclass(frozen=True)
 class GuestImage:
-    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON` (MiB) and `momtest.balloon=0`."""
+    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB)."""
 
     kernel: Path
     initrd: Path

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
+import pytest
 from guest_image import GuestImage
 from private_libvirtd import PREFIX, PrivateLibvirtd
 
@@ -122,7 +123,7 @@ class Lab:
         mib: int = 192,
         period: int = 1,
         balloon: str = "virtio",
-        workload: tuple[int, int, int] | None = None,
+        workload: tuple[int, int, int, int] | None = None,
         memory: str = "",
         paused: bool = False,
     ) -> RealGuest:
@@ -131,7 +132,7 @@ class Lab:
         :param name: without the prefix
         :param period: seconds of the statistics period; 0 leaves statistics off
         :param balloon: the balloon device's model, or `none`
-        :param workload: MiB of cold, warm and common memory
+        :param workload: MiB of cold, warm, common and former memory
         :param memory: XML instead of `mib`
         """
         log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
@@ -172,6 +173,8 @@ def _processes() -> dict[str, int]:
     return found
 
 
-def require_real() -> bool:
-    """Whether the lack of a hypervisor fails the tests instead of skipping them."""
-    return os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}
+def not_here(reason: str) -> NoReturn:
+    """This machine lacks what a test needs: skips it, or fails it where everything is meant to be there."""
+    if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
+        pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
+    pytest.skip(reason)

@@ -91,7 +91,7 @@ def mom(make_mom: MakeMom) -> Mom:
 
 
 def test_a_guests_size_and_its_own_statistics_are_known(mom: Mom, lab: Lab) -> None:
-    guest = lab.start("statistics", mib=192, workload=(20, 20, 0))
+    guest = lab.start("statistics", mib=192, workload=(20, 20, 0, 0))
     guest.wait_until_it_works()
     eventually("the first statistics", lambda: "mem_usable" in mom.fields(guest))
     eventually("two statistics, and so rates", lambda: "minor_fault" in mom.fields(guest))

@@ -1,5 +1,6 @@
-/* What runs in a test guest:  workload COLD_MIB WARM_MIB COMMON_MIB
+/* What runs in a test guest:  workload COLD_MIB WARM_MIB COMMON_MIB FORMER_MIB
  *
+ * FORMER_MIB are written and freed at the start: the guest has no use for them any more, and the host does not know that.
  * COLD_MIB of memory with random content are written once; WARM_MIB are written again and again, a part every 100 ms;
  * COMMON_MIB are filled with pages that are the same in every guest, so that the host can merge them.
  * Prints a line per second: the seconds since the start, the longest pass over the next part of the warm memory, and how often this guest's kernel
@@ -63,14 +64,20 @@ static long kills(void) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 4) {
-        fprintf(stderr, "workload COLD_MIB WARM_MIB COMMON_MIB\n");
+    if (count != 5) {
+        fprintf(stderr, "workload COLD_MIB WARM_MIB COMMON_MIB FORMER_MIB\n");
         return 2;
     }
     size_t cold = strtoul(arguments[1], NULL, 10), warm = strtoul(arguments[2], NULL, 10), common = strtoul(arguments[3], NULL, 10);
+    size_t former = strtoul(arguments[4], NULL, 10);
     struct timespec seed;
     clock_gettime(CLOCK_REALTIME, &seed);
     state ^= (uint64_t)seed.tv_nsec * 2654435761u ^ (uint64_t)seed.tv_sec;
+    if (former) {
+        char *memory = take(former);
+        fill_random(memory, former);
+        munmap(memory, former * MIB);
+    }
     if (common) fill_common(take(common), common);
     if (cold) fill_random(take(cold), cold);
     char *memory = take(warm);

@@ -1,0 +1,301 @@
+"""The whole of mom at work: `mom run` as a process of its own, real guests, real memory pressure, the kernel's real KSM."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from ballast import available_mib
+from real_guests import Lab, RealGuest, eventually, not_here
+
+pytestmark = pytest.mark.real
+
+KSM = Path("/sys/kernel/mm/ksm")
+KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
+
+GUEST_MIB = 512
+BALLAST_MIB = 3072
+LEAST_LEFT_MIB = 1024
+"""What a test leaves to the host at the very least."""
+
+_HERE = Path(__file__).parent
+
+_CONFIG = """
+interval: 1s
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
+  balloon: {{}}
+  ksm: {{}}
+  policy: {{directory: {folder}/policy.d}}
+guests:
+  "momtest-idle*": {{guarantee: 160MiB}}
+"""
+
+_PARAMETERS = """# Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
+(defvar host_free_target_kib {target})
+(defvar host_room {room})
+(defvar ksm_start_least {start})
+(defvar ksm_start_least_share 1)
+"""
+
+
+def knobs() -> dict[str, str]:
+    return {name: (KSM / name).read_text().strip() for name in KNOBS if (KSM / name).exists()}
+
+
+def pages_sharing() -> int:
+    return int((KSM / "pages_sharing").read_text())
+
+
+@pytest.fixture
+def own_ksm() -> Iterator[dict[str, str]]:
+    """What stands in the kernel's KSM knobs before the test; it is put back, and all pages are unmerged, whatever the test does."""
+    if not (KSM / "run").exists() or not os.access(KSM / "run", os.W_OK):
+        not_here("this kernel's KSM cannot be set here")
+    before = knobs()
+    if before["run"] != "0":
+        not_here("KSM is in use on this host")
+    yield before
+    (KSM / "run").write_text("2")
+    for name, value in before.items():
+        if name != "run":
+            (KSM / name).write_text(value)
+    (KSM / "run").write_text(before["run"])
+
+
+@dataclass
+class Squad:
+    """Four guests: two with memory to spare and equal pages, one whose statistics are off, and one that needs what it has."""
+
+    idle: Sequence[RealGuest]
+    without_statistics: RealGuest
+    busy: RealGuest
+
+    @property
+    def spare(self) -> Sequence[RealGuest]:
+        return [*self.idle, self.without_statistics]
+
+    @property
+    def all(self) -> Sequence[RealGuest]:
+        return [*self.spare, self.busy]
+
+
+@pytest.fixture
+def squad(lab: Lab) -> Squad:
+    idle = [lab.start(f"idle{number}", mib=GUEST_MIB, workload=(5, 5, 40, 350)) for number in (1, 2)]
+    without = lab.start("without-statistics", mib=GUEST_MIB, workload=(5, 5, 40, 350), period=0)
+    busy = lab.start("busy", mib=GUEST_MIB, workload=(20, 280, 0, 0))
+    squad = Squad(idle, without, busy)
+    for guest in squad.all:
+        guest.wait_until_it_works()
+    return squad
+
+
+def size_mib(guest: RealGuest) -> float:
+    """What the guest has now, by libvirt's own account."""
+    actual: int = guest.domain.memoryStats()["actual"]
+    return actual / 1024
+
+
+def period(guest: RealGuest) -> int:
+    xml: str = guest.domain.XMLDesc()
+    return int(xml.partition("<stats period='")[2].partition("'")[0] or 0)
+
+
+@dataclass
+class MomRun:
+    """`mom` as an operator uses it, with a configuration of the test's own."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "mom.yaml"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "mom"), words[0], "-c", str(self.config), *words[1:]]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def status(self) -> dict[str, Any]:
+        done = self.verb("status", "--json")
+        assert done.stdout, done.stderr
+        content: dict[str, Any] = json.loads(done.stdout)
+        return content
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
+        eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 20)
+
+    def stop(self) -> float:
+        """SIGTERM; how long it took to end."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(10) == 0, self.log
+        return time.monotonic() - began
+
+    @contextmanager
+    def pressure(self) -> Iterator[None]:
+        """Less memory for the host, for as long as this lasts."""
+        command = [sys.executable, str(_HERE / "ballast.py"), str(BALLAST_MIB), str(LEAST_LEFT_MIB)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ballast:
+            try:
+                assert ballast.stdout is not None
+                assert int(ballast.stdout.readline()) == BALLAST_MIB, "the host has too little memory for this test"
+                yield
+            finally:
+                ballast.kill()
+
+
+@pytest.fixture
+def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomRun]:
+    available = available_mib()
+    if available < BALLAST_MIB + 2 * LEAST_LEFT_MIB:
+        not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
+    target = available - BALLAST_MIB // 2
+    (tmp_path / "policy.d").mkdir()
+    parameters = _PARAMETERS.format(target=target << 10, room=(available - BALLAST_MIB / 4) / target, start=target / 1024)
+    (tmp_path / "policy.d" / "10_parameters.policy").write_text(parameters)
+    run = MomRun(tmp_path)
+    run.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
+    yield run
+    if run.process is not None and run.process.poll() is None:
+        run.process.kill()
+        run.process.wait()
+
+
+def test_mom_manages_a_host(mom: MomRun, squad: Squad, lab: Lab, own_ksm: dict[str, str]) -> None:
+    rss_before = {guest.name: _rss_mib(guest) for guest in squad.spare}
+    mom.start()
+    eventually("statistics are switched on where they were off", lambda: period(squad.without_statistics) == 1)
+    time.sleep(3)
+    assert [size_mib(guest) for guest in squad.all] == [GUEST_MIB] * 4, "without pressure nothing is taken"
+    assert knobs() == own_ksm, mom.log
+
+    with mom.pressure():
+        for guest in squad.spare:
+            eventually(f"{guest.name} has become smaller", _has_at_most(guest, GUEST_MIB - 120))
+        freed = sum(rss_before[guest.name] - _rss_mib(guest) for guest in squad.spare)
+        assert freed > 200, "the host has that memory back"
+        eventually("KSM is on", lambda: knobs()["run"] == "1")
+        eventually("and merges what the guests have in common", lambda: pages_sharing() > 10_000, 60)
+        time.sleep(5)
+        assert size_mib(squad.busy) == GUEST_MIB, "it has nothing to spare"
+        for guest in squad.idle:
+            assert size_mib(guest) >= 160, "the guarantee"
+        _check_what_mom_says(mom, squad)
+    for guest in squad.all:
+        eventually(f"{guest.name} has its memory back", _has_all(guest), 60)
+
+    lab.libvirtd.kill()
+    eventually(
+        "mom says that libvirt is away", lambda: any("cannot be reached" in problem["message"] for problem in mom.status()["problems"])
+    )
+    assert mom.status()["guests"]["rows"] == []
+    lab.libvirtd.start()
+    eventually("all is well again", lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"])
+
+    with mom.pressure():
+        eventually("they are smaller again", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare))
+        assert mom.stop() < 2.5
+        _check_that_all_is_as_before(squad, own_ksm)
+    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+    assert mom.verb("status").returncode == 1
+    for guest in squad.all:
+        assert all(beat.kills == 0 for beat in guest.beats), f"{guest.name} ran out of memory"
+        assert eventually("it works on", _further_beats(guest)), guest.name
+
+
+def test_what_a_killed_mom_has_left_is_put_back(mom: MomRun, squad: Squad, own_ksm: dict[str, str]) -> None:
+    mom.start()
+    with mom.pressure():
+        eventually("they are smaller", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare))
+        eventually("KSM is on", lambda: knobs()["run"] == "1")
+        assert mom.process is not None
+        mom.process.kill()
+        mom.process.wait()
+        assert all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare)
+
+        gone, resized = squad.idle
+        gone.destroy()
+        resized.domain.setMemoryFlags(250 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)  # far from all that mom asks for
+        eventually("somebody else has resized it", lambda: size_mib(resized) == 250)
+
+        assert mom.verb("status").returncode == 1, "it does not run"
+        would = mom.verb("restore", "--dry-run")
+        assert gone.name in would.stdout
+        assert knobs()["run"] == "1", "nothing was done yet"
+        done = mom.verb("restore")
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = done.stdout.splitlines()
+        assert any(gone.name in line and "gone" in line for line in lines), done.stdout
+        assert any(resized.name in line and "left alone" in line for line in lines), done.stdout
+        assert size_mib(resized) == 250
+        rest = Squad([], squad.without_statistics, squad.busy)
+        _check_that_all_is_as_before(rest, own_ksm)
+    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+
+
+def _check_what_mom_says(mom: MomRun, squad: Squad) -> None:
+    status = mom.status()
+    assert {plugin["name"]: plugin["state"] for plugin in status["plugins"]} == dict.fromkeys(
+        ["host", "libvirt", "balloon", "ksm", "policy"], "ok"
+    )
+    assert status["problems"] == []
+    assert status["to_put_back"] >= 4
+    guests = mom.verb("guests")
+    assert guests.returncode == 0
+    listed = {row["name"]: row for row in json.loads(mom.verb("guests", "--json").stdout)}
+    assert listed.keys() == {guest.name for guest in squad.all}
+    doctor = mom.verb("doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    second = mom.verb("run")
+    assert second.returncode != 0
+    assert mom.process is not None
+    assert str(mom.process.pid) in second.stderr, "a second one names the first"
+
+
+def _check_that_all_is_as_before(squad: Squad, ksm_before: dict[str, str]) -> None:
+    for guest in squad.all:
+        eventually(f"{guest.name} has its memory back", _has_all(guest))
+    assert knobs() == ksm_before
+    assert period(squad.without_statistics) == 0
+    assert period(squad.busy) == 1
+
+
+def _has_at_most(guest: RealGuest, mib: float) -> Callable[[], bool]:
+    return lambda: size_mib(guest) <= mib
+
+
+def _has_all(guest: RealGuest) -> Callable[[], bool]:
+    return lambda: size_mib(guest) == GUEST_MIB
+
+
+def _rss_mib(guest: RealGuest) -> float:
+    rss: int = guest.domain.memoryStats()["rss"]
+    return rss / 1024
+
+
+def _further_beats(guest: RealGuest) -> Callable[[], bool]:
+    count = len(guest.beats)
+    return lambda: len(guest.beats) > count
