@@ -31,6 +31,7 @@ _WHERE = {
         "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
     ),
     "config": ("Config", "load_config"),
+    "config.document": ("Document", "parse_document"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -49,6 +50,7 @@ __all__ = [
     "DeadlineExceeded",
     "Decision",
     "Declarations",
+    "Document",
     "Duration",
     "Engine",
     "Entity",
@@ -96,6 +98,7 @@ __all__ = [
     "format_size",
     "hookimpl",
     "load_config",
+    "parse_document",
     "parse_duration",
     "parse_size",
     "printable",
@@ -104,6 +107,8 @@ __all__ = [
 if TYPE_CHECKING:
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
+    from mom_core.config.document import Document as Document
+    from mom_core.config.document import parse_document as parse_document
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext
     from mom_core.declared import declarations_of as declarations_of

@@ -351,7 +351,7 @@ class _Builder:
             return self._scalar(node, path)
         tag = printable(node.tag.replace(_TAG, "!!"))
         self.document.give_up(
-            path, f"the tag {tag} is not allowed here", "remove it; mom's configuration has text, numbers, flags, lists and mappings"
+            path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings"
         )
         return None
 
