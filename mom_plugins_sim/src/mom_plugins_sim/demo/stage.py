@@ -1,0 +1,81 @@
+"""Puts the demonstration on the screen: a picture that moves in a terminal, lines elsewhere, and the summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from mom_plugins_sim.demo.story import CYCLES, Moment, play
+from mom_plugins_sim.demo.summary import NEXT, Summary, number, size, taken_from
+from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
+
+CYCLES_A_LINE = 5
+"""Where the output is no terminal, a line is printed for so many cycles."""
+
+
+def perform(seconds: float, seed: int) -> None:
+    """Show the story of that seed within so many seconds (0: as fast as it can), and what happened in it."""
+    logging.getLogger("mom").setLevel(logging.ERROR)  # what is worth knowing about a simulation is on the screen
+    console = Console(highlight=False)
+    summary = Summary()
+    if console.is_terminal:
+        _show(console, summary, seconds, seed)
+    else:
+        _print(console, summary, seconds, seed)
+    _conclude(console, summary)
+
+
+def _show(console: Console, summary: Summary, seconds: float, seed: int) -> None:
+    """A picture that is drawn anew for each cycle."""
+    glyphs = UNICODE if "utf" in console.encoding.lower() else ASCII
+    live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+    with closing(play(seed)) as story, live:
+        began = time.monotonic()
+        for moment in story:
+            summary.add(moment)
+            live.update(frame(moment, glyphs), refresh=True)
+            _wait(began, seconds, moment.number)
+
+
+def _print(console: Console, summary: Summary, seconds: float, seed: int) -> None:
+    """A line for every few cycles."""
+    began = time.monotonic()
+    with closing(play(seed)) as story:
+        for moment in story:
+            summary.add(moment)
+            if moment.number % CYCLES_A_LINE == 0:
+                console.print(_line(moment), soft_wrap=True)
+            _wait(began, seconds, moment.number)
+    console.print()
+
+
+def _wait(began: float, seconds: float, number_of_cycle: int) -> None:
+    """Until this cycle's share of the time has passed."""
+    time.sleep(max(0.0, began + seconds * number_of_cycle / CYCLES - time.monotonic()))
+
+
+def _line(moment: Moment) -> str:
+    snapshot, alone = moment.report.snapshot, moment.alone
+    taken = sum(taken_from(guest) for guest in snapshot.guests.values())
+    available = number(snapshot.host.fields, "mem_really_available")
+    return (
+        f"{clock(moment.time):>5}  available {size(available):>8}  ballooned {size(taken):>8}"
+        f"  | without mom: available {size(alone.available):>8}, swap {size(alone.swapped):>8}"
+    )
+
+
+def _conclude(console: Console, summary: Summary) -> None:
+    """What happened, and what to type next."""
+    rule = "─" if "utf" in console.encoding.lower() else "-"
+    console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
+    for line in summary.lines():
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+    console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
+    for command, why in NEXT:
+        console.print(Text.assemble(("  " + command.ljust(24), "bold cyan"), why), soft_wrap=True)
