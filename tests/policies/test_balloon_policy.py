@@ -217,6 +217,10 @@ class TestParameters:
     def test_a_host_that_is_unknown_is_not_acted_upon(self) -> None:
         assert targets(None, a=a_guest(), b=a_guest(size=540 * MIB)) == {}
 
+    def test_ten_thousand_guests_are_within_the_limits_of_an_evaluation(self) -> None:
+        many = {f"g{n}": a_guest() for n in range(10_000)}
+        assert len(targets(0, **many)) == 10_000
+
     def test_a_host_without_guests_is_no_error(self) -> None:
         assert targets(0) == {}
 
