@@ -134,7 +134,9 @@ class PrivateLibvirtd:
         if not self.socket.exists():
             return False
         try:
-            libvirt.open(self.uri).close()
+            connection = libvirt.open(self.uri)
+            connection.getCapabilities()  # asks QEMU now, rather than in the first call of a test
+            connection.close()
         except libvirt.libvirtError:
             return False
         return True
