@@ -123,8 +123,10 @@ class Mom:
         self.config.write_text("\n".join(lines) + "\n")
 
     def knob(self, name: str = "run") -> int:
-        """A KSM knob of the host of files."""
-        return int((self.root / "sys/kernel/mm/ksm" / name).read_text())
+        """A KSM knob of the host of files. A file is empty for a moment while it is written, which a knob in /sys never is."""
+        while not (text := (self.root / "sys/kernel/mm/ksm" / name).read_text()):
+            time.sleep(0.001)
+        return int(text)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the daemon; its log is appended to `log`."""
