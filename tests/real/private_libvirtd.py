@@ -34,6 +34,8 @@ namespaces = []
 """
 
 _ENTER = """set -e
+# What is mounted here stays here. Where / is no mount (a plain chroot), that cannot be said for all of it: see _unmount_what_got_out.
+mount --make-rprivate / 2>&- || ! grep -q '^[0-9]* [0-9]* [^ ]* [^ ]* / ' /proc/self/mountinfo
 mount --bind "$1/run" /run
 for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
     mount --bind "$1/${pair%%:*}" "${pair#*:}"
@@ -97,7 +99,7 @@ class PrivateLibvirtd:
         if self._system:
             for folder in _SYSTEM_FOLDERS:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-            command = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _ENTER, "sh", str(self.folder)]
+            command = ["unshare", "--mount", "--net", "--propagation", "unchanged", "sh", "-c", _ENTER, "sh", str(self.folder)]
             environment = dict(os.environ)
         else:
             command = ["libvirtd", "-f", str(self.folder / "etc" / "libvirtd.conf")]
@@ -127,7 +129,15 @@ class PrivateLibvirtd:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._log.close()
+        self._unmount_what_got_out()
         _remove(self.folder)
+
+    def _unmount_what_got_out(self) -> None:
+        """Folders that were mounted in the namespace of libvirtd are mounted outside of it too where that could not be prevented."""
+        for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+            source, target = mount.split()[3:5]
+            if f"{self.folder}/" in source:
+                subprocess.run(["umount", "--lazy", target], check=False)
 
     def _answers(self) -> bool:
         libvirt = _binding()
