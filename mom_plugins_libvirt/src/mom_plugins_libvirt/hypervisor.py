@@ -32,15 +32,17 @@ _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
 
 # Numbers of virDomainState and virDomainPausedReason, which are part of libvirt's stable interface.
-_RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(1, 8)
+_NO_STATE, _RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(8)
 _STATES = {
-    0: "no state", _RUNNING: "running", _IDLE: "blocked", _PAUSED: "paused", _SHUTTING_DOWN: "shutting down", _SHUT_OFF: "shut off",
+    _NO_STATE: "unknown", _RUNNING: "running", _IDLE: "idle", _PAUSED: "paused", _SHUTTING_DOWN: "shutting down", _SHUT_OFF: "shut off",
     _CRASHED: "crashed", _SUSPENDED: "suspended",
 }  # fmt: skip
 _PAUSED_REASONS = {2: "being migrated", 3: "being saved", 4: "being dumped", 5: "after an I/O error", 11: "starting up"}
 
 _LIFECYCLE_EVENTS = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """virDomainEventType, without `defined` and `undefined`, which change no running guest."""
+
+_SILENT = "the guest has not answered libvirt's last call"
 
 ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"
@@ -68,7 +70,7 @@ class _Known:
     fields: dict[str, Value] = field(default_factory=dict)
     faults: Faults | None = None
     late: Call[object] | None = None
-    late_since: float = 0.0
+    """A call that did not come back in time, until it has come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +245,8 @@ class LibvirtHypervisor:
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
         if known.late is not None:
-            return f"the guest has not answered libvirt for {self._monotonic() - known.late_since:.0f}s"
-        if known.state in {_RUNNING, _IDLE}:
+            return _SILENT
+        if known.state in {_NO_STATE, _RUNNING, _IDLE}:
             return ""
         why = _PAUSED_REASONS.get(known.reason, "") if known.state == _PAUSED else ""
         return f"the guest is {_STATES.get(known.state, 'in an unknown state')}" + (f", {why}" if why else "")
@@ -313,7 +315,7 @@ class LibvirtHypervisor:
             if known is None:
                 raise GuestGone(f"{guest} is not there any more")
             if known.late is not None and not known.late.done:
-                raise GuestBusy(f"{guest} has not answered libvirt for {self._monotonic() - known.late_since:.0f}s")
+                raise GuestBusy(f"{guest}: {_SILENT}")
             return known
 
     def _sample_first(self) -> None:
@@ -325,7 +327,6 @@ class LibvirtHypervisor:
         def late(call: Call[object]) -> None:
             with self._lock:
                 known.late = call
-                known.late_since = self._monotonic()
 
         return self._connection.call(doing, known.uuid, function, late)
 
