@@ -12,7 +12,7 @@ range, or because a control takes only finite numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -28,6 +28,8 @@ _EXACT = 1 << 53  # integers up to here are floats, too
 _ZERO = Fraction(0)
 _ONE = Fraction(1)
 _NEAR = Fraction(1, 2)  # what is further below its bound than this is not so by rounding
+_FAR = 12  # inequalities and operations between the goal and a choice that is left undecided
+_COMPUTED = frozenset({"add", "sub", "mul", "div", "min", "max", "abs"})
 _ANCHORS = 8  # numbers that a rounded one is compared with, when a proof needs it
 _BOOLEAN = frozenset({"lt", "lte", "eq", "not", "valid", "null"})
 
@@ -255,6 +257,27 @@ class _Problem:
                     todo.extend(new)
         return [self.constraints[number] for number in sorted(found)]
 
+    def distances(self, start: Iterable[Term]) -> dict[Term, int]:
+        """The numbers that have to do with others, and through how many inequalities and operations."""
+        using: dict[Term, list[Iterable[Term]]] = {}
+        for linear in self.constraints:
+            for term in linear.coefficients:
+                using.setdefault(term, []).append(linear.coefficients)
+        for term in self.case.defined:
+            if term.op in _COMPUTED:
+                related = [term, *(self.case.resolved(arg) for arg in term.args)]
+                for one in related:
+                    using.setdefault(one, []).append(related)
+        found = dict.fromkeys(start, 0)
+        todo = list(found)
+        for term in todo:  # grows while it is gone through
+            for group in using.get(term, ()):
+                for other in group:
+                    if other not in found:
+                        found[other] = found[term] + 1
+                        todo.append(other)
+        return found
+
 
 class Solver:
     """Proves that requested values stay within bounds.
@@ -330,15 +353,17 @@ class Solver:
         try:
             choices = self._look_at_all(case, goal)
             problem = self._problem(case)
-            found = self._least(problem, goal)
+            objective = self._objective(problem, goal)
+            found = None if objective is None else self._least(problem, objective)
         except Impossible:
             return
         if found is not None and (not found.possible or (found.value is not None and found.value >= 0)):
             return
-        condition = next((one for one in (*choices, *case.splits) if case.known(one) is None), None)
+        ends = (case.resolved(goal.value), case.resolved(goal.bound))
+        condition = self._next(case, choices, problem.distances(ends))
         if condition is None:
             close = found is not None and found.value is not None and found.value >= -_NEAR
-            if problem.possible() and not (close and self._rounding(problem, goal)):
+            if problem.possible() and not (close and objective is not None and self._rounding(problem, objective)):
                 yield Undecided(request, found.point if found is not None else {})
             return
         for truth in (True, False):
@@ -346,9 +371,23 @@ class Solver:
             if branch is not None:
                 yield from self._searched(branch, request, goal)
 
-    def _look_at_all(self, case: Case, goal: _Goal) -> list[Term]:
-        """Look at all numbers that the goal depends on, and those that they are compared with. The conditions that choices hang on."""
-        choices: dict[Term, None] = {}
+    def _next(self, case: Case, choices: Mapping[Term, Term], distances: Mapping[Term, int]) -> Term | None:
+        """The condition to decide next: of the choice that is nearest to the goal. What has nothing to do with it stays undecided."""
+        best: tuple[int, Term] | None = None
+        for condition, owner in choices.items():
+            distance = distances.get(owner, _FAR)
+            if distance < _FAR and (best is None or distance < best[0]) and case.known(condition) is None:
+                best = (distance, condition)
+        if best is not None:
+            return best[1]
+        return next((condition for condition in case.splits if case.known(condition) is None), None)
+
+    def _look_at_all(self, case: Case, goal: _Goal) -> dict[Term, Term]:
+        """Look at all numbers that the goal depends on, and those that they are compared with.
+
+        The conditions that choices among them hang on, each with the number that is chosen.
+        """
+        choices: dict[Term, Term] = {}
         case.defined.clear()
         for term in (goal.value, goal.bound):
             self._look_at(case, term, choices)
@@ -360,9 +399,9 @@ class Solver:
                 self._look_at(case, left, choices)
                 self._look_at(case, right, choices)
             case.settle()
-        return list(choices)
+        return choices
 
-    def _look_at(self, case: Case, term: Term, choices: dict[Term, None]) -> None:
+    def _look_at(self, case: Case, term: Term, choices: dict[Term, Term]) -> None:
         todo = [term]
         while todo:
             given = todo.pop()
@@ -377,13 +416,13 @@ class Solver:
                 continue
             case.defined[term] = None
             if term.op == "ite":
-                choices[term.args[0]] = None
-            elif term.op in ("add", "sub", "mul", "div", "min", "max", "abs"):
+                choices.setdefault(term.args[0], term)
+            elif term.op in _COMPUTED:
                 todo.extend(reversed(term.args))
                 if term.op in ("min", "max"):
-                    choices[case.chooses(term)] = None
+                    choices.setdefault(case.chooses(term), term)
                 elif term.op == "abs":
-                    choices[self.terms.operation("lt", (term.args[0], self.terms.const(0)))] = None
+                    choices.setdefault(self.terms.operation("lt", (term.args[0], self.terms.const(0))), term)
 
     def _problem(self, case: Case) -> _Problem:
         problem = _Problem(case)
@@ -400,8 +439,8 @@ class Solver:
                 problem.at_most(problem.linear(left), problem.linear(right))
         return problem
 
-    def _least(self, problem: _Problem, goal: _Goal) -> Minimum[Term] | None:
-        """The least that the value can be above (or below) its bound; None if that cannot be computed."""
+    def _objective(self, problem: _Problem, goal: _Goal) -> Linear[Term] | None:
+        """How far the value is inside of its bound; None if that is no number yet."""
         case = problem.case
         value, bound = case.resolved(goal.value), case.resolved(goal.bound)
         if not case.finite(value) or not case.finite(bound):
@@ -411,12 +450,15 @@ class Solver:
             # Rounding does not cross the bound, so it is enough that the exact value keeps it.
             expression = problem.exact.get(value, expression)
         difference = expression - problem.linear(bound)
+        return difference if goal.at_least else difference.times(-_ONE)
+
+    def _least(self, problem: _Problem, objective: Linear[Term]) -> Minimum[Term] | None:
         try:
-            return problem.least(difference if goal.at_least else difference.times(-_ONE))
+            return problem.least(objective)
         except TooLong:
             return None
 
-    def _rounding(self, problem: _Problem, goal: _Goal) -> bool:
+    def _rounding(self, problem: _Problem, objective: Linear[Term]) -> bool:
         """Whether the goal holds when rounding is taken into account as it is: it never crosses another number of the program."""
         case = problem.case
         rounded = [term for term in problem.exact if not case.whole(term)]
@@ -439,7 +481,7 @@ class Solver:
                         learnt = True
         if not learnt:
             return False
-        found_least = self._least(problem, goal)
+        found_least = self._least(problem, objective)
         return found_least is not None and (not found_least.possible or (found_least.value is not None and found_least.value >= 0))
 
 

@@ -123,6 +123,16 @@ class Machine:
         """What is asked for in the end: a term whose leaves are requests, or nil."""
         return self._get(("control", entity, control))
 
+    def about(self, form: Form, name: str | None) -> Term:
+        """The value of an expression behind the program, in which a name stands for the guest that is looked at.
+
+        It is the value where the expression can be computed; `Dead` if it never can.
+        """
+        with self._scoped() as scope:
+            if name is not None:
+                self._bind(scope, name, self.terms.guest(0))
+            return self.evaluate(form)
+
     # --- hooks for those who watch -------------------------------------------------------------------------------------------------
 
     def wrong(self, form: Form, kind: str, message: str) -> Dead:

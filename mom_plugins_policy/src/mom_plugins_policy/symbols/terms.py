@@ -109,10 +109,9 @@ class Terms:
             term = self._made[key] = Term(len(self._made), op, args, value, types, low, high)
         return term
 
-    @property
-    def count(self) -> int:
-        """How many different terms there are."""
-        return len(self._made)
+    def all(self) -> Iterator[Term]:
+        """All terms that were made."""
+        return iter(self._made.values())
 
     # --- what is given -------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,129 @@
+"""What the real evaluator makes of a snapshot, measured against bounds: what a counterexample is, and how near a snapshot comes to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mom_core import HOST_ID, Decision, Scope, Snapshot, Unit
+from mom_plugins_policy.policy import Policy
+
+_FRACTIONS = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One bound of a control: at least, or at most, what an expression of the policy language comes to.
+
+    In `expression`, `guest` is the guest whose control it is.
+    """
+
+    text: str
+    """As it was given: a number, a field or an expression."""
+    expression: str
+    at_least: bool
+
+    def __str__(self) -> str:
+        return f"{'at least' if self.at_least else 'at most'} {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A decision that is out of bounds, in the control's unit as the controller gets it."""
+
+    decision: Decision
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of a snapshot. `distance`: how far the nearest decision is inside of the bound, infinite if there is none."""
+
+    distance: float
+    violation: Violation | None = None
+
+
+def number_of(value: object) -> float | None:
+    """A value as a finite number, None if it is none."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+class Trial:
+    """Tries snapshots on a policy, against one bound, where all assumptions hold.
+
+    :param assumptions: expressions that have to be true, for each guest or for the host
+    :param orders: names of fields of the control's scope of which the first is at most the second, where both are known
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        control: str,
+        scope: Scope,
+        bound: Bound,
+        assumptions: Sequence[str] = (),
+        orders: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.policy = policy
+        self.control = control
+        self.scope = scope
+        self.bound = bound
+        self.orders = orders
+        self._each = "with Guests guest" if scope is Scope.GUEST else "eval"
+        self._bound = beside(policy, [f"({self._each} {bound.expression})"])
+        self._assumptions = beside(policy, [f"({self._each} {text})" for text in assumptions], alone=True) if assumptions else None
+        spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
+        self._whole = spec is None or spec.unit not in _FRACTIONS
+
+    def attempt(self, taken: Snapshot) -> Attempt:
+        """Evaluate the policy, and see how near to its bounds what it decides is."""
+        result = self.policy.evaluate(taken)
+        decisions = [one for one in result.decisions if one.control == self.control and one.entity.scope is self.scope]
+        nearest = Attempt(math.inf)
+        if not decisions or not self._assumed(taken):
+            return nearest
+        bounds = self._bounds(taken)
+        for decision in decisions:
+            value, bound = number_of(decision.value), number_of(bounds.get(decision.entity.id))
+            if value is None or bound is None:
+                continue
+            distance = float(value - bound) if self.bound.at_least else float(bound - value)
+            if self._whole:
+                value, bound = int(value), int(bound)
+            outside = value < bound if self.bound.at_least else value > bound
+            if outside:
+                return Attempt(min(distance, 0.0), Violation(decision, value, bound))
+            if distance < nearest.distance:
+                nearest = Attempt(distance)
+        return nearest
+
+    def _bounds(self, taken: Snapshot) -> dict[str, object]:
+        """The value of the bound: one for each guest, by id, or that of the host; none where it cannot be computed."""
+        values = self._bound.evaluate(taken).values
+        if len(values) < len(self._bound.program.forms):
+            return {}
+        return dict(zip(taken.guests, values[-1], strict=True)) if self.scope is Scope.GUEST else {HOST_ID: values[-1]}
+
+    def _assumed(self, taken: Snapshot) -> bool:
+        for entity in taken.guests.values() if self.scope is Scope.GUEST else (taken.host,):
+            for small, large in self.orders:
+                one, other = number_of(entity.fields.get(small)), number_of(entity.fields.get(large))
+                if one is not None and other is not None and one > other:
+                    return False
+        if self._assumptions is None:
+            return True
+        values = self._assumptions.evaluate(taken).values
+        held = values if self.scope is Scope.HOST else [one for each in values for one in each]
+        return len(values) == len(self._assumptions.program.forms) and all(held)
+
+
+BESIDE = "~bounds"
+"""The name under which expressions of the command line stand behind the policies, so that they can use what these define."""
+
+
+def beside(policy: Policy, forms: Sequence[str], *, alone: bool = False) -> Policy:
+    """A program of the policy and more forms, which are evaluated last. `alone`: of the forms only."""
+    texts = {} if alone else {text.name: text.text for text in policy.program.texts}
+    return Policy.compile({**texts, BESIDE: "\n".join(forms)}, policy.declarations, policy.limits)
