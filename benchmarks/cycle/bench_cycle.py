@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
 import json
 import logging
 import platform
@@ -99,6 +98,7 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
     """Run the cycles of two states in this process, with these parameters of the policy."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, load_config
+    from mom_core.cli.run import spare_the_garbage_collector
 
     logging.disable(logging.ERROR)
     host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
@@ -124,8 +124,7 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
             hypervisor = engine.hypervisor
             listing = hypervisor.guests
             listing()
-            gc.collect()
-            gc.freeze()  # the simulated world is none of mom's: its objects are not to be looked through again and again
+            spare_the_garbage_collector()  # as `mom run` does once everything is set up
 
             def cycle_once() -> tuple[float, float, int, int]:
                 clock.now += INTERVAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -54,6 +55,8 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
     signal.signal(signal.SIGHUP, on_reload)
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     try:
+        engine.open()
+        spare_the_garbage_collector()
         engine.run()
     except MomError:
         if not stopped.is_set():
@@ -64,6 +67,17 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
             status.remove()
     LOG.info("ended")
     _leave()
+
+
+def spare_the_garbage_collector() -> None:
+    """Have Python look for unreachable cycles less often, and not among what was loaded at the start.
+
+    A snapshot of 1,000 guests is some thousands of objects, none of which is part of a cycle: they go when the last reference
+    goes. At Python's default of 700 new objects between two looks, up to a third of a cycle was spent looking at them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
 
 
 def _start_logging() -> None:

@@ -350,9 +350,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, path)
         tag = printable(node.tag.replace(_TAG, "!!"))
-        self.document.give_up(
-            path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings"
-        )
+        self.document.give_up(path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings")
         return None
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:

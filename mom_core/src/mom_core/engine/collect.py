@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from typing import TypeGuard
 
 from mom_core.errors import HypervisorError
 from mom_core.model import NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
@@ -37,11 +39,7 @@ class Collector:
 
     def __init__(self, plugins: PluginSet) -> None:
         self._plugins = plugins
-        self._kinds = {
-            (plugin.name, scope): {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
-            for plugin in plugins.plugins
-            for scope, units in plugin.fields.items()
-        }
+        self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
@@ -87,8 +85,8 @@ class Collector:
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_host", value, "a mapping"))
                 continue
-            kinds = self._kinds.get((plugin.name, Scope.HOST), {})
-            _join(joined, _accepted(value, kinds, plugin, Scope.HOST, problems))
+            declared = self._declared.get((plugin.name, Scope.HOST), _NOTHING_DECLARED)
+            _join(joined, _accepted(value, declared, plugin, Scope.HOST, problems))
         return joined
 
     def _guest_fields(self, guests: Sequence[Guest], problems: list[Problem]) -> dict[str, Fields]:
@@ -100,14 +98,14 @@ class Collector:
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
                 continue
-            kinds = self._kinds.get((plugin.name, Scope.GUEST), {})
+            declared = self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED)
             for identity, fields in value.items():
                 if identity not in known:
                     problems.append(Problem(Source(plugin.name), f"mom_collect_guests names an unknown guest {printable(str(identity))}"))
                 elif not isinstance(fields, Mapping):
                     problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
                 else:
-                    accepted = _accepted(fields, kinds, plugin, Scope.GUEST, problems)
+                    accepted = _accepted(fields, declared, plugin, Scope.GUEST, problems)
                     there = joined.get(identity)
                     if there is None:
                         joined[identity] = accepted
@@ -151,36 +149,52 @@ def _settled(reason: str) -> str:
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
-def _accepted(fields: Mapping[str, object], kinds: Mapping[str, _Kind], plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
-    """The fields that are of their declared types. The common case, an integer where a number belongs, comes first."""
-    accepted: Fields = {}
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """The fields of one scope that a plugin declared, and those of them that are numbers."""
+
+    kinds: Mapping[str, _Kind]
+    numbers: frozenset[str]
+
+    @classmethod
+    def of(cls, units: Mapping[str, Unit]) -> _Declared:
+        kinds = {name: _KINDS.get(unit, _Kind.NUMBER) for name, unit in units.items()}
+        return cls(kinds, frozenset(name for name, kind in kinds.items() if kind is _Kind.NUMBER))
+
+
+_NOTHING_DECLARED = _Declared({}, frozenset())
+
+
+def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
+    """The fields that are of their declared types."""
+    numbers = declared.numbers
+    # The common case, nothing but plain numbers, is what every guest goes through in every cycle.
     for name, value in fields.items():
-        kind = kinds.get(name)
-        if type(value) is int and kind is _Kind.NUMBER:
-            if -NUMBER_LIMIT < value < NUMBER_LIMIT:
-                accepted[name] = value
-                continue
-        elif value is None and kind is not None:
-            accepted[name] = None
-            continue
-        elif (isinstance(value, float) and kind is _Kind.NUMBER and -NUMBER_LIMIT < value < NUMBER_LIMIT) or (
-            isinstance(value, bool) and kind is _Kind.NUMBER
-        ):
-            accepted[name] = value
-            continue
-        elif isinstance(value, str):
-            if kind is _Kind.TEXT:
-                accepted[name] = value
-                continue
-        elif isinstance(value, Sequence) and kind is _Kind.LIST:
-            accepted[name] = value
-            continue
-        if kind is None:
-            message = f"it collects a {scope} field {printable(str(name))!r} that it did not declare"
-        else:
-            message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {printable(repr(value), 60)}"
+        kind = type(value)
+        if not ((kind is int or kind is float) and -NUMBER_LIMIT < value < NUMBER_LIMIT and name in numbers):  # type: ignore[operator]  # a number by then
+            break
+    else:
+        return dict(fields)  # type: ignore[arg-type]  # all of them numbers
+    return {name: value for name, value in fields.items() if _fits(value, name, declared.kinds.get(name), plugin, scope, problems)}
+
+
+def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
+    """Whether a value is of its field's declared type; a problem if not."""
+    if kind is None:
+        problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
+        return False
+    if value is None:
+        return True
+    if kind is _Kind.NUMBER:
+        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
+    elif kind is _Kind.TEXT:
+        fits = isinstance(value, str)
+    else:
+        fits = isinstance(value, Sequence) and not isinstance(value, str)
+    if not fits:
+        message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {printable(repr(value), 60)}"
         problems.append(Problem(Source(plugin.name), message))
-    return accepted
+    return fits
 
 
 def _join(joined: Fields, more: Fields) -> None:
