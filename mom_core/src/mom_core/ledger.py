@@ -89,7 +89,7 @@ class Ledger:
                 # The same entry as on disk, but for the time: nothing has to be written for it.
                 changed[key] = written if written is not None and replace(written, time=entry.time) == entry else entry
             elif old.applied != entry.applied:
-                changed[key] = replace(old, applied=entry.applied, earlier=old.applied)
+                changed[key] = old.next(entry.applied)
         self._write(changed)
         self._recorded = recorded
 

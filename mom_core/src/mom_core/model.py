@@ -225,6 +225,10 @@ class LedgerEntry:
     incarnation: str = ""
     earlier: Value = None
 
+    def next(self, applied: Value) -> LedgerEntry:
+        """The entry when mom is about to set another value: what stands applied becomes `earlier`."""
+        return LedgerEntry(self.entity, self.control, self.before, applied, self.plugin, self.time, self.incarnation, self.applied)
+
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise somebody else has changed it.
 

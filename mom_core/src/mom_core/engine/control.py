@@ -28,17 +28,25 @@ def apply(
     due: list[Decision] = []
     entries: list[LedgerEntry] = []
     for decision in decisions:
+        control, entity = decision.control, decision.entity
         before = present(snapshot, decision, plugins)
-        noted = _noted(snapshot, decision, ledger)
-        if not noted and before is None:
-            field = plugins.declarations.controls[decision.control].field
-            reason = f"its present value ({field}) is unknown, so it could not be put back"
-            outcomes.append(Outcome(decision, None, None, Status.REFUSED, reason))
-        elif not noted and before == decision.value:
-            outcomes.append(Outcome(decision, before, before, Status.UNCHANGED))
-        else:
-            due.append(decision)
-            entries.append(_entry(snapshot, decision, before, plugins))
+        guest = snapshot.guests.get(entity.id)
+        incarnation = "" if guest is None else guest.incarnation
+        noted = ledger.entries.get((entity.id, control))
+        if noted is None or noted.incarnation != incarnation:
+            if before is None:
+                field = plugins.declarations.controls[control].field
+                reason = f"its present value ({field}) is unknown, so it could not be put back"
+                outcomes.append(Outcome(decision, None, None, Status.REFUSED, reason))
+                continue
+            if before == decision.value:
+                outcomes.append(Outcome(decision, before, before, Status.UNCHANGED))
+                continue
+            owner = plugins.declarations.control_owners[control]
+            entries.append(LedgerEntry(entity, control, before, decision.value, owner, snapshot.time, incarnation))
+        elif noted.applied != decision.value:
+            entries.append(noted.next(decision.value))
+        due.append(decision)
     try:
         ledger.record(entries)
     except LedgerError as error:
@@ -96,19 +104,3 @@ def present(snapshot: Snapshot, decision: Decision, plugins: PluginSet) -> Value
     name = plugins.declarations.controls[decision.control].field
     guest = snapshot.guests.get(decision.entity.id)
     return (snapshot.host.fields if guest is None else guest.fields).get(name)
-
-
-def _incarnation(snapshot: Snapshot, decision: Decision) -> str:
-    guest = snapshot.guests.get(decision.entity.id)
-    return "" if guest is None else guest.incarnation
-
-
-def _noted(snapshot: Snapshot, decision: Decision, ledger: Ledger) -> bool:
-    entry = ledger.entries.get((decision.entity.id, decision.control))
-    return entry is not None and entry.incarnation == _incarnation(snapshot, decision)
-
-
-def _entry(snapshot: Snapshot, decision: Decision, before: Value, plugins: PluginSet) -> LedgerEntry:
-    owner = plugins.declarations.control_owners[decision.control]
-    incarnation = _incarnation(snapshot, decision)
-    return LedgerEntry(decision.entity, decision.control, before, decision.value, owner, snapshot.time, incarnation)
