@@ -26,7 +26,9 @@ LONGEST: Final = 64 << 20
 DEEPEST: Final = 20
 """Brackets inside each other: io tune values take four."""
 
-_KEYS: Final = ("host", "guests", "properties", "history", "interval")
+KEYS: Final = ("host", "guests", "properties", "history", "interval")
+"""What a snapshot has at its top."""
+
 _MOST_PROBLEMS: Final = 100
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -40,8 +42,8 @@ class Check:
     file: str
     problems: list[ConfigProblem] = field(default_factory=list)
 
-    def complain(self, way: Sequence[str | int], message: str, hint: str = "") -> None:
-        """Note a problem with the value that this way leads to."""
+    def complain(self, way: Sequence[str | int], message: str, hint: str = "", *, at_key: bool = False) -> None:
+        """Note a problem with the value that this way leads to, or with its key."""
         if len(self.problems) < _MOST_PROBLEMS:
             where = f"{dotted(way)}: " if way else ""
             self.problems.append(ConfigProblem(self.file, 0, 0, printable(f"{where}{message}", 400), hint))
@@ -53,12 +55,20 @@ class Check:
         self.complain(way, f"must be a mapping of {what}, not {called(value)}")
         return {}
 
+    def keys(self, value: Mapping[str, Any], way: Sequence[str | int], known: Sequence[str], what: str) -> None:
+        """Every key that is not known is a problem."""
+        for key in value:
+            if key not in known:
+                self.complain(
+                    (*way, key), f"there is no such key in {what}", did_you_mean(key, known) or f"there are {', '.join(known)}", at_key=True
+                )
+
     def fields(self, value: object, way: Sequence[str | int]) -> dict[str, Value]:
         """The fields of an entity, without those that cannot be."""
         found: dict[str, Value] = {}
         for name, inner in self.mapping(value, way, "field names to values").items():
             if not _FIELD.fullmatch(name):
-                self.complain((*way, name), "is no name of a field", "a field has letters, digits and _, such as mem_free")
+                self.complain((*way, name), "is no name of a field", "a field has letters, digits and _, such as mem_free", at_key=True)
             elif self.plain(inner, (*way, name)):
                 found[name] = inner
         return found
@@ -90,7 +100,7 @@ class Check:
         found: dict[str, dict[str, Value]] = {}
         for name, inner in self.mapping(value, way, "guest names to their fields").items():
             if not name or name == HOST_ID:
-                self.complain((*way, name), "cannot be a guest's name", "the host has a place of its own: `host`")
+                self.complain((*way, name), "cannot be a guest's name", "the host has a place of its own: `host`", at_key=True)
             else:
                 found[name] = self.fields(inner, (*way, name))
         return found
@@ -102,7 +112,7 @@ class Check:
         uuids: dict[str, str] = {}
         for name, inner in self.mapping(value, way, "`host` or guest names to properties").items():
             if name not in known:
-                self.complain((*way, name), "there is no such guest", did_you_mean(name, known))
+                self.complain((*way, name), "there is no such guest", did_you_mean(name, known), at_key=True)
                 continue
             given = self.mapping(inner, (*way, name), "property names to values")
             found[name] = {key: each for key, each in given.items() if self.plain(each, (*way, name, key))}
@@ -178,10 +188,17 @@ def made_snapshot(given: object, file: str) -> Snapshot:
     :raises ConfigError: with all that is wrong
     """
     check = Check(file)
+    taken = checked_snapshot(given, check)
+    if taken is None:
+        raise ConfigError(check.problems)
+    return taken
+
+
+def checked_snapshot(given: object, check: Check) -> Snapshot | None:
+    """The snapshot that plain values describe; None, and problems in `check`, if anything is wrong."""
+    before = len(check.problems)
     top = check.mapping(given, (), "`host`, `guests`, `properties` and `history`")
-    for key in top:
-        if key not in _KEYS:
-            check.complain((key,), "there is no such key in a snapshot", did_you_mean(key, _KEYS) or f"there are {', '.join(_KEYS)}")
+    check.keys(top, (), KEYS, "a snapshot")
     host = check.fields(top.get("host", {}), ("host",))
     guests = check.guests(top.get("guests", {}), ("guests",))
     history = top.get("history", [])
@@ -192,9 +209,7 @@ def made_snapshot(given: object, file: str) -> Snapshot:
     for number, sample in enumerate(history):
         way = ("history", number)
         parts = check.mapping(sample, way, "`host` and `guests`")
-        for key in parts:
-            if key not in ("host", "guests"):
-                check.complain((*way, key), "there is no such key in a sample", did_you_mean(key, ("host", "guests")))
+        check.keys(parts, way, ("host", "guests"), "a sample")
         samples.append(
             {"host": check.fields(parts.get("host", {}), (*way, "host")), "guests": check.guests(parts.get("guests", {}), (*way, "guests"))}
         )
@@ -203,8 +218,8 @@ def made_snapshot(given: object, file: str) -> Snapshot:
     interval = top.get("interval", 5.0)
     if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < 1e9:
         check.complain(("interval",), f"must be a number of seconds, not {called(interval)}")
-    if check.problems:
-        raise ConfigError(check.problems)
+    if len(check.problems) > before:
+        return None
     properties[HOST_ID] = {"interval": interval, **properties.get(HOST_ID, {})}
     return snapshot(host, guests, properties, samples, float(interval))  # type: ignore[arg-type]  # a Sample is such a dictionary
 

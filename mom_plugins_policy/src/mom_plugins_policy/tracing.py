@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SECONDS = 60.0
 """A person waits longer than a cycle can."""
 
-MOST_EVENTS = 2_000_000
+MOST_EVENTS = 1_000_000
 """Values of forms that are kept: some 100 bytes each."""
 
 _filenames = count(1)

@@ -121,7 +121,7 @@ def given_policies(paths: Sequence[Path], config_path: str | None, *, defaults: 
 
     config = configured(config_path)
     declarations = declarations_of(config)
-    given = Given(declarations=declarations, limits=_limits(config))
+    given = Given(declarations=declarations, limits=limits_of(config))
     if paths:
         found = read_paths(paths, 4 * given.limits.text)
         if found.problems:
@@ -150,7 +150,8 @@ def configured(path: str | None) -> Config | None:
     return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else None
 
 
-def _limits(config: Config | None) -> Limits:
+def limits_of(config: Config | None) -> Limits:
+    """What policies may use up, by the configuration."""
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings

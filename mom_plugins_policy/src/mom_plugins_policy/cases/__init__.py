@@ -1,0 +1,9 @@
+"""Tests of policies, written in YAML: given fields, expected decisions. Running them changes nothing on any host."""
+
+from __future__ import annotations
+
+from mom_plugins_policy.cases.model import Case, Difference, ExpectedError, Verdict
+from mom_plugins_policy.cases.reading import cases_of, read_cases
+from mom_plugins_policy.cases.running import run_case
+
+__all__ = ["Case", "Difference", "ExpectedError", "Verdict", "cases_of", "read_cases", "run_case"]

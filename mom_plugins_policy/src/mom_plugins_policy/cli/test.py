@@ -1,0 +1,139 @@
+"""`mom policy test`: run tests of policies."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree
+
+import click
+
+from mom_core import ConfigError, ConfigProblem, declarations_of, printable
+from mom_plugins_policy.cases import Case, Verdict, read_cases, run_case
+from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO, config_option, configured, json_option, limits_of
+
+_SUFFIXES: Final = (".yaml", ".yml")
+
+
+@click.command("test")
+@click.argument("paths", metavar="TESTS.yaml|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--junit", "junit_path", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JUnit XML, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the tests that pass, too.")
+@json_option
+@config_option
+def test_command(paths: tuple[Path, ...], junit_path: Path | None, verbose: bool, as_json: bool, config_path: str | None) -> None:
+    """Run tests of policies: given fields, expected decisions. Nothing on the host is read or changed.
+
+    Exit code 0 when all pass, 1 when one fails, 2 when tests or policies cannot be read.
+    """
+    config = configured(config_path)
+    declarations = declarations_of(config)
+    problems: list[ConfigProblem] = []
+    cases: list[Case] = []
+    for path in _files(paths, problems):
+        try:
+            cases += read_cases(path, declarations, limits_of(config))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    verdicts = [_verdict(case) for case in cases]
+    if junit_path is not None:
+        _write_junit(verdicts, junit_path)
+    if as_json:
+        click.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
+    else:
+        _show(verdicts, verbose)
+    sys.exit(0 if all(verdict.passed for verdict in verdicts) else EXIT_NO)
+
+
+def _files(paths: Sequence[Path], problems: list[ConfigProblem]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(inner for inner in path.iterdir() if inner.suffix in _SUFFIXES and not inner.name.startswith("."))
+        if not found:
+            problems.append(ConfigProblem(printable(str(path), 400), 0, 0, "holds no tests", "tests are files whose names end with .yaml"))
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def _verdict(case: Case) -> Verdict:
+    begun = time.perf_counter()
+    differences = run_case(case)
+    return Verdict(case, differences, time.perf_counter() - begun)
+
+
+def _show(verdicts: Sequence[Verdict], verbose: bool) -> None:
+    for verdict in verdicts:
+        case = verdict.case
+        name = printable(case.name, 200)
+        if verdict.passed:
+            if verbose:
+                click.echo(f"{click.style('ok', fg='green')}    {name}")
+            continue
+        click.echo(
+            f"{click.style('FAIL', fg='red')}  {name}  {click.style(f'{printable(case.file, 400)}:{case.line}:{case.column}', dim=True)}"
+        )
+        for difference in verdict.differences:
+            click.echo(f"      {printable(difference.about, 200)}")
+            click.echo(f"        expected  {printable(difference.expected, 400)}")
+            where = f"   by {printable(difference.where, 200)}" if difference.where else ""
+            click.echo(f"        got       {printable(difference.got, 400)}{where}")
+    failed = sum(not verdict.passed for verdict in verdicts)
+    click.echo(f"{len(verdicts)} test{'s' if len(verdicts) != 1 else ''}, {failed} failed" if failed else f"{len(verdicts)} passed")
+
+
+def _plain(verdict: Verdict) -> dict[str, object]:
+    case = verdict.case
+    return {
+        "name": case.name,
+        "file": case.file,
+        "line": case.line,
+        "passed": verdict.passed,
+        "seconds": round(verdict.seconds, 6),
+        "differences": [{"about": d.about, "expected": d.expected, "got": d.got, "where": d.where or None} for d in verdict.differences],
+    }
+
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
+    def clean(text: str) -> str:
+        return _NO_XML.sub("\ufffd", text)
+
+    root = ElementTree.Element("testsuites")
+    for file in dict.fromkeys(verdict.case.file for verdict in verdicts):
+        mine = [verdict for verdict in verdicts if verdict.case.file == file]
+        failed = sum(not verdict.passed for verdict in mine)
+        seconds = f"{sum(verdict.seconds for verdict in mine):.6f}"
+        counts = {"tests": str(len(mine)), "failures": str(failed), "errors": "0", "skipped": "0", "time": seconds}
+        suite = ElementTree.SubElement(root, "testsuite", {"name": clean(file), **counts})
+        for verdict in mine:
+            what = {
+                "classname": clean(Path(file).stem),
+                "name": clean(verdict.case.name),
+                "file": clean(file),
+                "line": str(verdict.case.line),
+            }
+            case = ElementTree.SubElement(suite, "testcase", {**what, "time": f"{verdict.seconds:.6f}"})
+            if not verdict.passed:
+                lines = [
+                    f"{d.about}: expected {d.expected}, got {d.got}" + (f" by {d.where}" if d.where else "") for d in verdict.differences
+                ]
+                ElementTree.SubElement(case, "failure", {"message": clean(lines[0])}).text = clean("\n".join(lines))
+    ElementTree.indent(root)
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        click.echo(f"mom: {printable(str(path), 400)}: cannot be written: {why}", err=True)
+        sys.exit(EXIT_MISUSE)

@@ -1,0 +1,466 @@
+"""`mom policy test`: what is expected, how differences read, and what is wrong with files of tests."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from policy_verbs import Done, mom_policy
+
+from mom_core import ConfigError, ControlSpec, Decision, Declarations, Entity, FieldSpec, Scope, Unit
+from mom_plugins_policy.cases import Case, cases_of, run_case
+from mom_plugins_policy.cases.expected import expected_value
+from mom_plugins_policy.snapshots import as_json, made_snapshot
+
+DECLARED = Declarations(
+    fields={
+        (scope, name): FieldSpec(name, unit, scope, "")
+        for scope, name, unit in (
+            (Scope.HOST, "mem_free", Unit.KIB),
+            (Scope.HOST, "ksm_profit", Unit.BYTES),
+            (Scope.GUEST, "size", Unit.KIB),
+            (Scope.GUEST, "swap_in", Unit.KIB_PER_SECOND),
+        )
+    },
+    controls={
+        "target": ControlSpec("target", Unit.KIB, Scope.GUEST, "", "size"),
+        "run": ControlSpec("run", Unit.FLAG, Scope.HOST, "", "mem_free"),
+        "ratio": ControlSpec("ratio", Unit.RATIO, Scope.GUEST, "", "size"),
+    },
+    policies={"50_default": '(with Guests g (if (valid g.size) (g.Control "target" (* 2 g.size)) nil))'},
+)
+
+
+def cases(text: str, folder: Path = Path()) -> list[Case]:
+    return cases_of(text, "t.yaml", folder, DECLARED)
+
+
+def problems(text: str, folder: Path = Path()) -> list[str]:
+    with pytest.raises(ConfigError) as refusal:
+        cases(text, folder)
+    return [str(problem) for problem in refusal.value.problems]
+
+
+def differences(text: str, folder: Path = Path()) -> list[list[tuple[str, str, str]]]:
+    return [[(one.about, one.expected, one.got) for one in run_case(case)] for case in cases(text, folder)]
+
+
+def decided(value: float) -> Decision:
+    return Decision(Entity(Scope.GUEST, "vm1", "vm1"), "target", value)
+
+
+# --- expected values -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "fits", "does_not"),
+    [
+        (5, [5, 5.0], [4, 6, 5.1]),
+        (2.5, [2.5], [2]),
+        (True, [1], [0]),
+        ("1_000", [1000], [1]),
+        ("1,000", [1000], [1]),
+        ("1GiB", [1 << 20], [(1 << 20) + 1]),
+        ("1.5GiB", [3 << 19], []),
+        ("100 ~5%", [95, 105, 100], [94, 106]),
+        ("100~5", [95, 105], [94]),
+        ("100 ± 5 %", [95, 105], [94]),
+        ("-100 ~5%", [-95, -105], [-94]),
+        ("1GiB ~1MiB", [(1 << 20) - 1024], [(1 << 20) - 1025]),
+        ("1..3", [1, 2, 3], [0, 4]),
+        ("1MiB..", [1024, 10**9], [1023]),
+        ("..1MiB", [1024, -5], [1025]),
+        ("< 5", [4], [5, 6]),
+        ("<= 5", [5], [6]),
+        ("> 5", [6], [5]),
+        (">=5", [5], [4]),
+        ("any", [0, -7], []),
+    ],
+)
+def test_what_fits_what_is_expected(written: object, fits: list[float], does_not: list[float]) -> None:
+    expected = expected_value(written, Unit.KIB)
+    assert [value for value in fits if not expected.holds(decided(value))] == []
+    assert [value for value in does_not if expected.holds(decided(value))] == []
+    assert not expected.holds(None)
+
+
+def test_none_is_that_there_is_no_decision() -> None:
+    assert expected_value("none", Unit.KIB).holds(None)
+    assert not expected_value("none", Unit.KIB).holds(decided(0))
+
+
+@pytest.mark.parametrize(
+    "written", [None, "", "x", "5%", "~5%", "1..x", "3..1", "..", "1 GiB B", math.nan, "nan", "inf", "1e999", "> inf", "5 ~"]
+)
+def test_what_cannot_be_expected_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        expected_value(written, Unit.KIB)
+
+
+def test_sizes_are_for_amounts_of_memory() -> None:
+    assert expected_value("1KiB", Unit.BYTES).low == 1024
+    with pytest.raises(ValueError, match="no amount of memory"):
+        expected_value("1KiB", Unit.FLAG)
+
+
+@given(st.text(max_size=12), st.sampled_from([*Unit, None]))
+def test_any_text_is_understood_or_refused(text: str, unit: Unit | None) -> None:
+    try:
+        expected = expected_value(text, unit)
+    except ValueError:
+        return
+    assert expected.low <= expected.high
+
+
+# --- given and expected --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_test_gives_fields_and_expects_decisions() -> None:
+    text = """
+tests:
+  - name: twice
+    given: {guests: {vm1: {size: 1MiB}, vm2: {size: 5}, vm3: {size: null}}}
+    expect: {decisions: {vm1: {target: 2MiB}, vm2: {target: 10 ~10%}}}
+"""
+    assert differences(text) == [[]]
+
+
+def test_what_is_not_expected_is_a_difference() -> None:
+    text = """
+tests:
+  - name: others
+    given: {guests: {vm1: {size: 1}, vm2: {size: 5}, vm3: {}}}
+    expect: {decisions: {vm1: {target: 3 ~10%}, vm3: {target: any}}}
+"""
+    assert differences(text) == [
+        [("vm1: target", "3 ~10% (2.7 … 3.3)", "2"), ("vm3: target", "any", "none"), ("vm2: target", "none", "10")],
+    ]
+    assert differences(text.replace("expect: {", "expect: {others: any, ")) == [
+        [("vm1: target", "3 ~10% (2.7 … 3.3)", "2"), ("vm3: target", "any", "none")]
+    ]
+
+
+def test_a_test_adds_to_what_the_file_gives() -> None:
+    text = """
+given:
+  host: {mem_free: 1GiB}
+  guests: {vm1: {size: 10}, vm2: {size: 20}}
+  properties: {vm2: {uuid: u2}}
+tests:
+  - name: as given
+    expect: {decisions: {vm1: {target: 20}, vm2: {target: 40}}}
+  - name: one changed, one gone, one new
+    given: {guests: {vm1: {size: 11}, vm2: null, vm3: {size: 1}}}
+    expect: {decisions: {vm1: {target: 22}, vm3: {target: 2}}}
+"""
+    assert differences(text) == [[], []]
+
+
+def test_policies_may_be_defaults_files_folders_and_texts(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/10_a.policy").write_text("(defvar x 3)")
+    (tmp_path / "20_b.policy").write_text("(defvar y (* x x))")
+    text = """
+policies:
+  - default:50_default
+  - folder
+  - 20_b.policy
+  - 60_last: |
+      (with Guests g (g.Control "target" y))
+tests:
+  - {name: all, given: {guests: {vm1: {size: 1}}}, expect: {decisions: {vm1: {target: 9}}}}
+  - {name: its own, policies: default, given: {guests: {vm1: {size: 1}}}, expect: {decisions: {vm1: {target: 2}}}}
+"""
+    assert differences(text, tmp_path) == [[], []]
+
+
+def test_parameters_come_before_all_policies() -> None:
+    text = """
+policies: {50_p: '(defvar a 1) (defvar t "x") (if (== t "night") (Host.Control "run" a) nil)'}
+parameters: {a: 2, t: night}
+tests:
+  - {name: those of the file, expect: {decisions: {host: {run: 2}}}}
+  - {name: and of the test, parameters: {a: true, unused: null}, expect: {decisions: {host: {run: 1}}}}
+"""
+    assert differences(text) == [[], []]
+
+
+def test_errors_are_expected_by_what_is_known_of_them() -> None:
+    text = """
+policies: {50_p: '(with Guests g (+ g.size 1))'}
+given: {guests: {vm1: {size: null}, vm2: {size: 1}}}
+tests:
+  - {name: kind, expect: {errors: [type]}}
+  - {name: all of it, expect: {errors: [{kind: type, guest: vm1, policy: 50_p, line: 1, message: do not fit}]}}
+  - {name: anything, expect: {errors: any}}
+  - {name: none, expect: {decisions: {}}}
+  - {name: another, expect: {errors: [{kind: range, guest: vm2}]}}
+"""
+    error = "50_p:1:16: type: operands of these types do not fit in (+ g.size 1): g.size is nil (guest vm1)"
+    assert differences(text) == [[], [], [], [("error", "none", error)], [("error", "range guest vm2", "none"), ("error", "none", error)]]
+
+
+def test_notes_are_given_and_expected() -> None:
+    text = """
+policies: {50_p: '(with Guests g (g.Remember "n" (+ 1 (g.Recall "n" 0))))'}
+given: {guests: {vm1: {size: 1}}, remembered: {vm1: {n: 4}}}
+tests:
+  - {name: counted, expect: {remembered: {vm1: {n: 5}}}}
+  - {name: from the start, given: {remembered: {vm1: {n: null}}}, expect: {remembered: {vm1: {n: 2}}}}
+"""
+    assert differences(text) == [[], [("vm1: remembered n", "2", "1")]]
+
+
+def test_a_snapshot_may_be_taken_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"guests": {"vm1": {"size": 7}}, "history": [{"guests": {"vm1": {"size": 5}}}], "interval": 2}')
+    text = """
+policies: {50_p: '(with Guests g (g.Control "target" (* (g.StatAvg "size") (Host.Prop "interval"))))'}
+given: {snapshot: s.json}
+tests:
+  - {name: the mean, expect: {decisions: {vm1: {target: 12}}}}
+  - {name: changed, given: {guests: {vm1: {size: 9}}, interval: 1}, expect: {decisions: {vm1: {target: 7}}}}
+"""
+    assert differences(text, tmp_path) == [[], []]
+
+
+def test_fields_and_controls_of_plugins_that_are_not_installed_can_be_declared() -> None:
+    text = """
+declare: {host: [temperature], guests: colour, controls: [fan]}
+policies: {50_p: '(with Guests g (if (> Host.temperature 30) (g.Control "fan" g.colour) nil))'}
+tests:
+  - {name: hot, given: {host: {temperature: 40}, guests: {vm1: {colour: 3}}}, expect: {decisions: {vm1: {fan: 3}}}}
+"""
+    assert differences(text) == [[]]
+
+
+# --- what is wrong with files --------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_place() -> None:
+    text = """
+polices: default
+given:
+  host: {mem_fre: 5, mem_free: .nan}
+  guests:
+    vm1: {size: 1}
+tests:
+  - name: one
+    given:
+      guests: {vm1: {siz: 1}, host: {}}
+    expect:
+      decisions:
+        vm2: {target: 5}
+        vm1: {targt: 5}
+  - name: one
+    expect:
+      decisions: {vm1: {target: lots}}
+      errors: [{kind: typ}, {kind: type, guest: vm9, line: 0}]
+      other: any
+  - given: {}
+"""
+    found = problems(text)
+    assert "t.yaml:2:1: polices: there is no such key in a file of tests (did you mean policies?)" in found
+    assert "t.yaml:4:10: given.host.mem_fre: no plugin declares this field of the host (did you mean mem_free?)" in found
+    assert "t.yaml:4:32: given.host.mem_free: must be a finite number, not nan (write null for what is not known)" in found
+    assert any(line.startswith("t.yaml:10:22: tests[0].given.guests.vm1.siz: no plugin declares this field of guests") for line in found)
+    assert any(line.startswith("t.yaml:10:31: tests[0].given.guests.host: cannot be a guest's name") for line in found)
+    assert "t.yaml:15:11: tests[1].name: an earlier test has this name, too" in found
+    assert any(line.startswith("t.yaml:20:5: tests[2]") and "needs a name" in line for line in found)
+    assert "t.yaml:20:5: tests[2]: expects nothing (write `expect:` with `decisions:`, an empty mapping if there are to be none)" in found
+
+
+def test_what_is_expected_is_checked_where_what_is_given_is_right() -> None:
+    text = """
+given: {guests: {vm1: {size: 1}}}
+tests:
+  - name: one
+    expect:
+      decisions:
+        vm2: {target: 5}
+        vm1: {targt: 5, target: lots}
+      errors: [{kind: typ}, {kind: type, guest: vm9, line: 0}, 5]
+      other: any
+      others: some
+"""
+    found = problems(text)
+    assert "t.yaml:7:9: tests[0].expect.decisions.vm2: no such guest is given (did you mean vm1?)" in found
+    assert "t.yaml:8:15: tests[0].expect.decisions.vm1.targt: no plugin declares this control (did you mean target?)" in found
+    assert any(line.startswith("t.yaml:8:33: tests[0].expect.decisions.vm1.target: 'lots' is no number") for line in found)
+    assert any(
+        line.startswith("t.yaml:9:23: tests[0].expect.errors[0].kind: must be a kind of error, not the text 'typ'") for line in found
+    )
+    assert any("errors[1].guest: no such guest is given" in line for line in found)
+    assert any("errors[1].line: must be the number of a line, not 0" in line for line in found)
+    assert any("errors[2]: must be a mapping" in line for line in found)
+    assert "t.yaml:10:7: tests[0].expect.other: there is no such key in what is expected (did you mean others?)" in found
+    assert any("others: must be `any` or `none`, not the text 'some'" in line for line in found)
+
+
+def test_mistakes_in_policies_are_told_with_their_own_places(tmp_path: Path) -> None:
+    (tmp_path / "50_bad.policy").write_text("\n (f ]")
+    found = problems("policies: 50_bad.policy\ntests: [{name: a, expect: {}}]", tmp_path)
+    assert found == [f"{tmp_path}/50_bad.policy:2:5: syntax: ] does not close the ( of 2:2"]
+    found = problems("policies: [{50_p: '(+ 1'}]\ntests: [{name: a, expect: {}}]")
+    assert found == ["t.yaml:1:11: policy 50_p:1:1: syntax: ( is never closed\n    (+ 1\n    ^"]
+
+
+@pytest.mark.parametrize(
+    ("policies", "message"),
+    [
+        ("nope.policy", "nope.policy: cannot be read: No such file or directory"),
+        ("default:50_defalt", "no plugin brings a policy named 50_defalt (did you mean 50_default?)"),
+        ("5", "must be `default`, a file, a folder, or a mapping of a name to a text, not 5"),
+        ("{50_p: 5}", "must be the text of a policy, not 5"),
+        ("[{50_p: '1'}, {50_p: '2'}]", "there is a policy named 50_p already"),
+        ("{a/b: '1'}", "no slashes and no control characters"),
+        ('{"a\\tb": "1"}', "no slashes and no control characters"),
+    ],
+)
+def test_policies_that_cannot_be_had_are_told(policies: str, message: str) -> None:
+    (found,) = problems(f"policies: {policies}\ntests: [{{name: a, expect: {{}}}}]")
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "t.yaml:1:1: has no tests"),
+        ("[]", "must be a mapping"),
+        ("tests: {}", "has no tests"),
+        ("tests: {a: 1}", "tests: must be a list of tests, not a mapping"),
+        ("tests: [5]", "tests[0]: must be a mapping of `name`, `given` and `expect`, not 5"),
+        ("tests: [", "not valid YAML"),
+        ("a: 1\na: 2\ntests: []", "the key is there twice"),
+        ("tests: [{name: a, expect: 5}]", "tests[0].expect: must be a mapping"),
+        ("tests: [{name: a, given: 5, expect: {}}]", "tests[0].given: must be a mapping"),
+        ("tests: [{name: a, given: {snapshot: nope.json}, expect: {}}]", "nope.json: cannot be read: No such file or directory"),
+        ("parameters: {'a b': 1, c: [1]}\ntests: [{name: a, expect: {}}]", 'parameters."a b": is no name of a variable'),
+        ('parameters: {c: "\'\\""}\ntests: [{name: a, expect: {}}]', "a text without both kinds of quotes"),
+        (
+            "declare: {hosts: [a], host: ['a b']}\ntests: [{name: a, expect: {}}]",
+            "declare.hosts: there is no such key here (did you mean host?)",
+        ),
+        ("given: {remembered: 5}\ntests: [{name: a, expect: {}}]", "given.remembered: must be a mapping"),
+        ("given: {remembered: {vm1: {}}}\ntests: [{name: a, expect: {}}]", "given.remembered.vm1: no such guest is given"),
+    ],
+)
+def test_files_that_are_no_tests_are_told(text: str, message: str) -> None:
+    assert any(message in problem for problem in problems(text)), problems(text)
+
+
+# --- the verb ------------------------------------------------------------------------------------------------------------------------
+
+TESTS = """
+policies: {50_p: '(with Guests g (g.Control "balloon_target" 90))'}
+given: {guests: {vm1: {balloon_cur: 100}}}
+tests:
+  - {name: right, expect: {decisions: {vm1: {balloon_target: 90}}}}
+  - {name: wrong <&>, expect: {decisions: {vm1: {balloon_target: 80 ~5%}}}}
+"""
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    path = tmp_path / "t.yaml"
+    path.write_text(TESTS)
+    return path
+
+
+def test_differences_read_as_expected_and_got(tests: Path) -> None:
+    done = mom_policy("test", "-v", tests)
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        "ok    right",
+        f"FAIL  wrong <&>  {tests}:6:5",
+        "      vm1: balloon_target",
+        "        expected  80 ~5% (76 … 84)",
+        "        got       90   by 50_p:1:16",
+        "2 tests, 1 failed",
+    ]
+    tests.write_text(TESTS.replace("80", "90"))
+    assert mom_policy("test", tests) == Done(0, "2 passed\n", "")
+
+
+def test_results_are_written_as_junit(tests: Path, tmp_path: Path) -> None:
+    mom_policy("test", tests, "--junit", tmp_path / "out.xml")
+    suite = ElementTree.parse(tmp_path / "out.xml").getroot()[0]  # noqa: S314  # it is our own
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [case.get("name") for case in suite] == ["right", "wrong <&>"]
+    assert suite[1][0].get("message") == "vm1: balloon_target: expected 80 ~5% (76 … 84), got 90 by 50_p:1:16"
+    done = mom_policy("test", tests, "--junit", tmp_path)
+    assert done.code == 2
+    assert "cannot be written: Is a directory" in done.err
+
+
+def test_results_are_printed_as_json(tests: Path) -> None:
+    told = json.loads(mom_policy("test", tests, "--json").out)
+    assert [(one["name"], one["passed"], one["line"]) for one in told] == [("right", True, 5), ("wrong <&>", False, 6)]
+    assert told[1]["differences"] == [{"about": "vm1: balloon_target", "expected": "80 ~5% (76 … 84)", "got": "90", "where": "50_p:1:16"}]
+
+
+def test_a_folder_stands_for_its_tests(tests: Path, tmp_path: Path) -> None:
+    assert mom_policy("test", tmp_path).out.endswith("2 tests, 1 failed\n")
+    tests.unlink()
+    done = mom_policy("test", tmp_path)
+    assert done.code == 2
+    assert "holds no tests" in done.err
+
+
+@pytest.mark.parametrize("content", [b"\xff", None, b"tests: [", b"", b"x" * (2 << 20), bytes(256)])
+def test_files_that_cannot_be_read_are_told(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "t.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    done = mom_policy("test", path)
+    assert (done.code, done.out) == (2, "")
+    assert str(path) in done.err
+
+
+def test_a_pipe_is_no_file_of_tests(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.yaml")
+    assert mom_policy("test", tmp_path / "t.yaml").code == 2
+
+
+def test_marks_and_line_ends_of_other_systems_are_fine(tests: Path) -> None:
+    tests.write_bytes(b"\xef\xbb\xbf" + TESTS.replace("80", "90").replace("\n", "\r\n").encode())
+    assert mom_policy("test", tests).code == 0
+
+
+WORDS = (
+    "policies parameters declare given tests name expect decisions others errors remembered host guests vm1 size target snapshot properties "
+    "history interval uuid kind type any none default 50_p 1GiB 1..2"
+).split()
+leaves = st.one_of(st.none(), st.booleans(), st.integers(-5, 10**30), st.floats(), st.sampled_from(WORDS), st.text(max_size=5))
+values = st.recursive(
+    leaves, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS), inner, max_size=4)), max_leaves=30
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(st.sampled_from(WORDS[:12]), values, max_size=5), st.lists(st.dictionaries(st.sampled_from(WORDS), values), max_size=2)
+)
+def test_any_yaml_is_read_and_run_or_refused(top: dict[str, object], tests: list[dict[str, object]]) -> None:
+    text = json.dumps({**top, "tests": [{"name": str(number), "expect": {}, **test} for number, test in enumerate(tests)]})
+    try:
+        found = cases(text)
+    except ConfigError:
+        return
+    for case in found:
+        run_case(case)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(st.sampled_from(["host", "guests", "properties", "history", "interval"]), values))
+def test_any_json_is_a_snapshot_or_refused(value: dict[str, object]) -> None:
+    try:
+        taken = made_snapshot(value, "s.json")
+    except ConfigError:
+        return
+    assert made_snapshot(as_json(taken), "again").guests == taken.guests
