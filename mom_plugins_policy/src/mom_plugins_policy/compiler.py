@@ -80,12 +80,10 @@ def _constant(text: str, type_: str, value: object) -> _Value:
 class _PyFunction:
     """One function of the generated code, and those inside it."""
 
-    __slots__ = ("header", "inits", "inner", "lines", "nonlocals", "parent", "piece")
+    __slots__ = ("header", "inits", "inner", "lines", "nonlocals")
 
-    def __init__(self, header: str, parent: _PyFunction | None, *, piece: bool = False) -> None:
+    def __init__(self, header: str) -> None:
         self.header = header
-        self.parent = parent
-        self.piece = piece
         self.lines: list[_Line] = []
         self.nonlocals: set[str] = set()
         self.inits: dict[str, str] = {}
@@ -93,18 +91,26 @@ class _PyFunction:
 
 
 class _Slot:
-    """A variable of one scope. `py` is the Python variable that holds it, `shared` whether that is a cell with other bindings."""
+    """A variable of one scope.
 
-    __slots__ = ("flag", "name", "owner", "py", "reset", "shared", "stable")
+    `py` is the Python variable that holds it, `shared` whether that is a cell with other bindings. One that is never assigned again
+    needs none of its own: it is an `alias` of a value.
+    """
 
-    def __init__(self, name: str, py: str, owner: _PyFunction, *, stable: bool = False, shared: bool = False) -> None:
+    __slots__ = ("alias", "flag", "name", "owner", "py", "reset", "saved", "shared", "stable")
+
+    def __init__(
+        self, name: str, py: str, owner: _PyFunction, *, stable: bool = False, shared: bool = False, alias: _Value | None = None
+    ) -> None:
         self.name = name
         self.py = py
         self.owner = owner
         self.stable = stable
         self.shared = shared
         self.flag = ""
+        self.saved = ""
         self.reset = False
+        self.alias = alias
 
 
 class _Scope:
@@ -171,6 +177,7 @@ class _Generator:
         self._uses: dict[str, str] = {}
         self._host_fields: dict[str, str] = {}
         self._control_dicts: dict[str, str] = {}
+        self._note_dicts: dict[str, str] = {}
         self._definition_of = {definition.form.index: definition for definition in program.functions()}
         self._units: dict[int, _PyFunction] = {}
         self._waiting: list[Callable[[], None]] = []
@@ -178,7 +185,7 @@ class _Generator:
         self._cells: dict[str, str] = {}
         self._fields_of: dict[str, list[str]] = {}
 
-        self.run = _PyFunction("def run(rt, out):", None)
+        self.run = _PyFunction("def run(rt, out):")
         self.func = self.run
         self.lines: list[_Line] = self.run.lines
         self.indent = 1
@@ -244,6 +251,7 @@ class _Generator:
             **{name: text for name, text in self._uses.items() if name != "left"},
             **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
             **{py: f"rt.control({self.string(name)})" for name, py in self._control_dicts.items()},
+            **{py: f"rt.variable({self.string(name)})" for name, py in self._note_dicts.items()},
             **dict.fromkeys(self._cells.values(), "U"),
             **dict.fromkeys(self._function_cells.values(), "U"),
             **self.run.inits,
@@ -359,7 +367,9 @@ class _Generator:
             self.indent -= 1
 
     def _put(self, block: list[_Line]) -> None:
-        self.lines.extend(block or [" " * (self.indent + 1) + "pass"])
+        self.lines.extend(block)
+        if not any(isinstance(line, str) for line in block):
+            self.lines.append(" " * (self.indent + 1) + "pass")
 
     def spilled(self, value: _Value, *, pure: bool | None = None) -> _Value:
         """The value in a variable of its own, unless it is stable anyway."""
@@ -389,6 +399,12 @@ class _Generator:
         check = self.marked(form, self._helper("grown", text))
         self.emit(f"if {test}: {check}" if test else check)
         return _Value(text, value.type, stable=True, safe=True)
+
+    def all_guarded(self, values: Sequence[_Value], form: Form) -> list[_Value]:
+        """Several values, each checked for its size if it may have grown; in their order."""
+        if all(value.size <= 1 for value in values):
+            return list(values)
+        return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
 
     def arguments(self, forms: Sequence[Form]) -> list[_Value]:
         """The values of several forms, evaluated from left to right."""
@@ -496,16 +512,13 @@ class _Generator:
             finally:
                 self.chain = self.chain[:-1]
             return
-        saved: list[tuple[str, str]] = []
+        slots: list[_Slot] = []
         for name in shared:
-            cell, save = self._cell(name), self._new("t")
-            slot = _Slot(name, cell, self.run, shared=True)
-            slot.flag = self._new("b")
-            slot.owner = self.func
+            slot = _Slot(name, self._cell(name), self.func, shared=True)
+            slot.flag, slot.saved = self._new("b"), self._new("t")
             scope.slots[name] = slot
-            self.emit(f"{save} = {cell}")
+            slots.append(slot)
             self.emit(f"{slot.flag} = False")
-            saved.append((cell, save))
         self.emit("try:")
         self.blocks += 1
         self.chain = [*self.chain, scope]
@@ -516,8 +529,8 @@ class _Generator:
         self.blocks -= 1
         self._put(block)
         self.emit("finally:")
-        for cell, save in saved:
-            self.emit(f" {self._assign(cell, self.run)} = {save}")
+        for slot in slots:
+            self.emit(f" if {slot.flag}: {self._assign(slot.py, self.run)} = {slot.saved}")
 
     def _shared_bindings(self, forms: Sequence[Form], names: Sequence[str]) -> list[str]:
         shared = self.program.shared
@@ -560,6 +573,8 @@ class _Generator:
             return None
         last = self.facts[found[-1]]
         if len(found) == 1 and certain:
+            if found[0].alias is not None:
+                return found[0].alias
             return _Value(found[0].py, last[1], size=last[2], stable=found[0].stable, safe=True)
         text = found[-1].py
         if not certain:
@@ -616,6 +631,11 @@ class _Generator:
             if name not in self._host_fields:
                 self._host_fields[name] = self._new("h")
             return _Value(self._host_fields[name], stable=True, safe=True)
+        if entity.text not in self._fields_of:
+            # A variable that holds a guest: it may hold another one when it is read again.
+            if name == "io_tune":
+                return _Value(self._helper("disks", entity.text), safe=True)
+            return _Value(f"{entity.text}.fields.get({self.string(name)})", safe=True)
         key = (entity.text, name)
         known = self.facts.get(key)
         if known is None:
@@ -628,7 +648,9 @@ class _Generator:
         return _Value(known, stable=True, safe=True)
 
     def _fields_variable(self, entity: str) -> str:
-        used = self._fields_of[entity]
+        used = self._fields_of.get(entity)
+        if used is None:
+            return f"{entity}.fields"
         if not used:
             used.append(self._new("f"))
         return used[0]
@@ -659,15 +681,14 @@ class _Generator:
 
     def _trace(self, form: Form, value: _Value) -> _Value:
         traced = self.spilled(value)
-        self.emit(self._helper("trace", self.site(form), traced.text))
+        self.emit(self._helper("trace", str(self.site(form)), traced.text))
         return traced
 
     def _apart(self, form: Form) -> _Value:
         """A form as a function of its own, because it is nested too deep for Python."""
         name = self._new("P")
-        outer = self.func.parent if self.func.piece and self.func.parent is not None else self.func
-        function = _PyFunction(f"def {name}():", outer, piece=True)
-        outer.inner.append(function)
+        function = _PyFunction(f"def {name}():")
+        self.func.inner.append(function)
         chain, facts, table = self.chain, dict(self.facts), None if self.table is None else dict(self.table)
         depth = self.depth
 
@@ -824,7 +845,7 @@ class _Generator:
         slot = scope.slots.get(name)
         if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
             value = self.spilled(value)
-            slot = scope.slots[name] = _Slot(name, value.text, scope.owner, stable=True)
+            slot = scope.slots[name] = _Slot(name, value.text, scope.owner, stable=True, alias=value)
             self._learn(slot, (True, value.type, value.size))
             return value
         return self._bind_variable(self._slot(scope, name), value)
@@ -836,9 +857,9 @@ class _Generator:
             return _Value(slot.py, "any" if slot.shared else fact[1], size=fact[2], stable=slot.stable, safe=True)
         owner = self.run if slot.shared else slot.owner
         if fact is None:
+            for line in self._saving(slot):
+                self.emit(line)
             self.emit(f"{self._assign(slot.py, owner)} = {value.text}")
-            if slot.flag:
-                self.emit(f"{self._assign(slot.flag, slot.owner)} = True")
             self._learn(slot, (True, "any" if slot.shared else value.type, value.size))
         else:
             value = self.spilled(value)
@@ -848,12 +869,18 @@ class _Generator:
                 slot.reset = True
                 test = f"{slot.py} is U"
             self.emit(f"if {test}:")
+            for line in self._saving(slot):
+                self.emit(f" {line}")
             self.emit(f" {self._assign(slot.py, owner)} = {value.text}")
-            if slot.flag:
-                self.emit(f" {self._assign(slot.flag, slot.owner)} = True")
             self._learn(slot, (True, "any" if slot.shared else _joined(fact[1], value.type), max(fact[2], value.size)))
         known = self.facts[slot]
         return _Value(slot.py, known[1], size=known[2], stable=slot.stable, safe=True)
+
+    def _saving(self, slot: _Slot) -> list[str]:
+        """Before a cell is bound: what it held is put back at the end of the scope."""
+        if not slot.flag:
+            return []
+        return [f"{self._assign(slot.saved, slot.owner)} = {slot.py}", f"{self._assign(slot.flag, slot.owner)} = True"]
 
     def _defvar(self, form: Form, arguments: Sequence[Form], dropped: bool) -> _Value:
         name, given = arguments
@@ -917,6 +944,8 @@ class _Generator:
             self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
         contained = guests or source.type == "any"
         outermost = guests and self.guest_loops == 0 and self.table is not None
+        if self.traced:
+            self.emit(self._helper("trace", str(self.site(items)), over))
         weight = self._counted(form, f" * len({over})")
         result = "" if dropped else self._new("r")
         if result:
@@ -951,7 +980,7 @@ class _Generator:
         self._end()
         self.guest_loops -= contained
         self.blocks -= 1
-        weight.append(self.weight + 1)
+        weight.append(1 if outermost else self.weight + 1)  # a step of an outermost loop has a budget of its own
         self.weight = outer_weight
         counting.append(self.counting)
         self.counting = True
@@ -971,6 +1000,8 @@ class _Generator:
         self.late(lambda: [f"{used[0]} = {element.text}.fields"] if used else [])
         with self._scoped([body], [name]) as scope:
             self._bind(scope, name, element)
+            if self.traced:
+                self._trace(form.items[2], element)
             value = self.generate(body, dropped=not result)
             if result:
                 value = self.guarded(value, form)
@@ -1015,7 +1046,7 @@ class _Generator:
         if unit is not None:
             return name
         parameters = [self._new("p") for _ in definition.parameters]
-        unit = self._units[definition.number] = _PyFunction(f"def {name}({', '.join(['d', *parameters])}):", self.run)
+        unit = self._units[definition.number] = _PyFunction(f"def {name}({', '.join(['d', *parameters])}):")
         self.run.inner.append(unit)
 
         def later() -> None:
@@ -1062,7 +1093,7 @@ class _Generator:
         values = self.arguments(arguments)
         if not function:
             return self._inlined(definition, values)
-        texts = [self.guarded(value, form).text for value in values]
+        texts = [value.text for value in self.all_guarded(values, form)]
         self.counting = True
         result = self._new("t")
         called_with = ", ".join([self.depth, *texts])
@@ -1070,6 +1101,8 @@ class _Generator:
         return _Value(result, stable=True, safe=True)
 
     def _inlined(self, definition: Definition, values: Sequence[_Value]) -> _Value:
+        if not self.program.shared.isdisjoint(definition.parameters):
+            values = [self.spilled(value) for value in values]
         with self._scoped([definition.body], definition.parameters) as scope:
             for parameter, value in zip(definition.parameters, values, strict=True):
                 self._bind(scope, parameter, value)
@@ -1104,7 +1137,7 @@ class _Generator:
     def _called(self, form: Form, function: str, arguments: Sequence[Form]) -> _Value:
         """Call what a variable or attribute holds."""
         values = self.arguments(arguments)
-        texts = [self.guarded(value, form).text for value in values]
+        texts = [value.text for value in self.all_guarded(values, form)]
         site = self.site(form)
         result = self._new("t")
         listed = "".join(f"{text}, " for text in texts)
@@ -1152,6 +1185,7 @@ class _Generator:
     # --- methods of entities ---------------------------------------------------------------------------------------------------
 
     def _method(self, form: Form, entity: _Value, method: str, arguments: Sequence[Form]) -> _Value:
+        entity = self.spilled(entity)
         values = self.arguments(arguments)
         word = ENTITY_METHODS[method]
         if not word.takes(len(values)):
@@ -1167,8 +1201,16 @@ class _Generator:
             requests = self._requests(name)
             if requests is not None:
                 return self._control(form, entity, requests, name, values)
+        if method in ("SetVar", "GetVar") and name is not None:
+            notes = self._notes(name)
+            if notes is not None:
+                key = self._key(entity)
+                if method == "GetVar":
+                    return _Value(f"{notes}.get({key})")
+                self.emit(f"{notes}[{key}] = {self.guarded(values[1], form).text}")
+                return _NIL
         if method in ("Control", "SetVar", "Remember"):
-            values[1] = self.guarded(values[1], form)
+            values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]
         if method == "Control":
             site = self.site(form)
@@ -1204,6 +1246,18 @@ class _Generator:
         fields = self._use("hostfields") if scope is Scope.HOST else self._fields_variable(entity.text)
         return _Value(f"{fields}.get({self.string(name)}, {values[1].text})", size=values[1].size, safe=values[1].safe)
 
+    @staticmethod
+    def _key(entity: _Value) -> str:
+        return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
+
+    def _notes(self, name: str) -> str | None:
+        """The dictionary of the notes of a name, as `_requests`."""
+        if name not in self._note_dicts:
+            if len(self._note_dicts) >= self.limits.names // 2:
+                return None
+            self._note_dicts[name] = self._new("w")
+        return self._note_dicts[name]
+
     def _requests(self, name: str) -> str | None:
         """The dictionary of requests for a control; None if there are so many that they are looked up when asked for."""
         if name not in self._control_dicts:
@@ -1213,7 +1267,7 @@ class _Generator:
         return self._control_dicts[name]
 
     def _control(self, form: Form, entity: _Value, requests: str, name: str, values: Sequence[_Value]) -> _Value:
-        key = repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
+        key = self._key(entity)
         if len(values) == 1:
             found = self._new("t")
             return _Value(f"({found}[1] if ({found} := {requests}.get({key})) is not None else None)")
@@ -1313,7 +1367,7 @@ class _Generator:
     def _equal(self, form: Form, arguments: Sequence[Form], values: Sequence[_Value]) -> _Value:
         operator = _PYTHON[_word_of(form)]
         left, right = values
-        if right.type == "nil" and right.const and not left.const:
+        if right.type == "nil" and right.const and left.type not in _SCALARS:
             return _Value(f"({left.text} is{' not' if operator == '!=' else ''} None)", "bool", safe=left.safe)
         values = self._compared(form, values)
         value = self._native(form, operator, arguments, values, "bool", 1)

@@ -160,7 +160,7 @@ class Run:
         self.limits = limits
         self.declares = declares
         self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, int]]] = {}
-        self.variables: dict[str, dict[Hashable, Any_]] = {}
+        self.variables: dict[Hashable, dict[str, Any_]] = {}
         self.faults: list[Fault] = []
         self.failed: set[str] = set()
         self.notes = notes
@@ -236,8 +236,9 @@ class Run:
             raise error
         self.failed.add(guest.id)
         site = self._site(error.__traceback__)
-        if (site, guest.id) not in self._faults_seen:
-            self._faults_seen.add((site, guest.id))
+        place = self._sites[site].form.index if site >= 0 else -1
+        if (place, guest.id) not in self._faults_seen:
+            self._faults_seen.add((place, guest.id))
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
@@ -532,21 +533,27 @@ class Run:
         found = None if requests is None else requests.get(entity.id if isinstance(entity, Guest) else HOST_ID)
         return None if found is None else found[1]
 
+    def variable(self, name: Hashable) -> dict[str, Any_]:
+        """The notes of one name, by entity id."""
+        notes = self.variables.get(name)
+        if notes is None:
+            if len(self.variables) >= self.limits.names:
+                raise Trouble("limit", f"more than {self.limits.names} different notes")
+            notes = self.variables[name] = {}
+        return notes
+
     def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """`SetVar`."""
-        notes = self.variables.setdefault(entity.id if isinstance(entity, Guest) else HOST_ID, {})
-        if name not in notes and len(notes) >= self.limits.names:
-            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
-        notes[name] = value
+        self.variable(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = value
 
     def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
         """`GetVar`."""
-        return self.variables.get(entity.id if isinstance(entity, Guest) else HOST_ID, {}).get(name)
+        notes = self.variables.get(name)
+        return None if notes is None else notes.get(entity.id if isinstance(entity, Guest) else HOST_ID)
 
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """`Remember`."""
-        if not isinstance(name, str):
-            raise Trouble("type", f"a note's name is a string, not {show(name)},")
+        _check_note(name)
         if not _keepable(value):
             raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
@@ -559,6 +566,7 @@ class Run:
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """`Recall`."""
+        _check_note(name)
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
         notes = self.noted.get(identity)
         if notes is not None and name in notes:
@@ -566,6 +574,11 @@ class Run:
         else:
             found = self.notes.of(identity).get(name) if self.notes is not None else None
         return default if found is None else found
+
+
+def _check_note(name: Any_) -> None:
+    if not isinstance(name, str):
+        raise Trouble("type", f"a note's name is a string, not {show(name)},")
 
 
 _KEPT = 1000  # elements of a list that is remembered

@@ -1,0 +1,422 @@
+"""A small, slow, obviously right interpreter of the language, against which the compiled one is checked.
+
+It walks the tree, keeps each scope as a dictionary and looks every name up when it meets it. It knows nothing of limits except the depth of calls.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from mom_core import Guest, Host, Snapshot
+from mom_plugins_policy.builtins import BUILTINS, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
+from mom_plugins_policy.syntax import Form, Kind
+
+DEPTH = 200
+
+
+class PlainError(Exception):
+    def __init__(self, kind: str, form: Form | None = None) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.form = form
+
+
+class Callable_:
+    def __init__(self, call: Callable[[list[Any], Form], Any]) -> None:
+        self.call = call
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+
+class GuestList:
+    def __init__(self, guests: Iterable[Guest]) -> None:
+        self.guests = list(guests)
+
+    def __len__(self) -> int:
+        return len(self.guests)
+
+    def __iter__(self) -> Iterator[Guest]:
+        return iter(self.guests)
+
+
+class DiskObject:
+    def __init__(self, guest: Guest, data: Mapping[str, Any]) -> None:
+        self.guest = guest
+        self.values = {"name": data.get("name"), "path": data.get("path")}
+        self.parts = {key: Part(data.get(key) or {}) for key in ("guaranteed", "maximum", "current")}
+
+
+class Part:
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = dict(data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]  # as a dictionary
+
+
+class Plain:
+    def __init__(self, forms: list[Form], snapshot: Snapshot) -> None:
+        self.forms = forms
+        self.snapshot = snapshot
+        self.samples = [*snapshot.history, snapshot]
+        self.guests = GuestList(snapshot.guests.values())
+        self.scopes: list[dict[str, Any]] = [
+            {"Host": snapshot.host, "Guests": self.guests, "abs": Callable_(self._abs), "debug": Callable_(self._debug)}
+        ]
+        self.functions: dict[str, tuple[list[str], Form]] = {}
+        self.depth = 0
+        self.controls: dict[tuple[str, Any], Any] = {}
+        self.notes: dict[tuple[str, Any], Any] = {}
+        self.remembered: dict[tuple[str, Any], Any] = {}
+        self.disks: dict[str, Any] = {}
+        self.failed: set[str] = set()
+        self.errors: list[tuple[str, int, int, str | None]] = []
+        self.stopped = False
+        self.values: list[Any] = []
+
+    def run(self) -> Plain:
+        try:
+            for form in self.forms:
+                self.values.append(self.eval(form))
+        except PlainError as error:
+            self._report(error, None)
+            self.stopped = True
+        return self
+
+    def decisions(self) -> dict[tuple[str, str], Any]:
+        if self.stopped:
+            return {}
+        return {key: value for key, value in self.controls.items() if value is not None and key[0] not in self.failed}
+
+    def _report(self, error: PlainError, guest: str | None) -> None:
+        assert error.form is not None
+        _, line, column = error.form.source
+        entry = (error.kind, line, column, guest)
+        if entry not in self.errors:
+            self.errors.append(entry)
+
+    # --- names ---------------------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> tuple[bool, Any]:
+        if name == "nil":
+            return False, None
+        for scope in reversed(self.scopes):
+            if name in scope:
+                return True, scope[name]
+        return False, None
+
+    def resolve(self, name: str) -> tuple[bool, Any]:
+        first, *rest = name.split(".")
+        found, value = self.find(first)
+        for part in rest:
+            if not found:
+                break
+            found, value = self.attribute(value, part)
+        return found, value
+
+    def attribute(self, value: Any, name: str) -> tuple[bool, Any]:
+        if isinstance(value, Host | Guest):
+            if name in ENTITY_METHODS:
+                return True, Callable_(lambda args, form: self.method(value, name, args, form))
+            if not self.declared(value, name):
+                return False, None
+            if name == "io_tune" and isinstance(value, Guest):
+                return True, self.io_tune(value)
+            return True, value.fields.get(name)
+        if isinstance(value, DiskObject):
+            if name in DISK_METHODS:
+                return True, Callable_(lambda args, form: self.set_disk(value, name, args, form))
+            if name in value.values:
+                return True, value.values[name]
+            return (True, value.parts[name]) if name in value.parts else (False, None)
+        if isinstance(value, Part):
+            return (True, value.data[name]) if name in value.data else (False, None)
+        return False, None
+
+    def declared(self, entity: Host | Guest, name: Any) -> bool:
+        if not isinstance(name, str):
+            return False
+        if isinstance(entity, Host):
+            return any(name in sample.host.fields for sample in self.samples)
+        return any(name in guest.fields for sample in self.samples for guest in sample.guests.values())
+
+    def io_tune(self, guest: Guest) -> Any:
+        if guest.id not in self.disks:
+            found = guest.fields.get("io_tune")
+            self.disks[guest.id] = [DiskObject(guest, item) for item in found] if isinstance(found, list) else found
+        return self.disks[guest.id]
+
+    # --- forms ---------------------------------------------------------------------------------------------------------------
+
+    def eval(self, form: Form) -> Any:
+        if form.kind is Kind.LITERAL:
+            return form.value
+        if form.kind is Kind.OPERATOR:
+            raise PlainError("malformed", form)
+        if form.kind is Kind.NAME:
+            if form.name == "nil":
+                return None
+            found, value = self.resolve(form.name)
+            if not found:
+                raise PlainError("undefined-symbol", form)
+            return value
+        if form.kind is Kind.BLOCK:
+            return self.sequence(form, form.items)
+        try:
+            return self.call(form)
+        except PlainError as error:
+            if error.form is None:
+                error.form = form
+            raise
+        except TypeError:
+            raise PlainError("type", form) from None
+        except ZeroDivisionError:
+            raise PlainError("zero-division", form) from None
+        except (OverflowError, ValueError):
+            raise PlainError("range", form) from None
+
+    def sequence(self, form: Form, items: list[Form]) -> Any:
+        if not items:
+            raise PlainError("empty-form", form)
+        value = None
+        for item in items:
+            value = self.eval(item)
+        return value
+
+    def call(self, form: Form) -> Any:
+        if not form.items:
+            raise PlainError("empty-form")
+        head, args = form.items[0], form.items[1:]
+        if head.kind is Kind.OPERATOR:
+            return self.word(form, OPERATORS[head.name], args)
+        if head.kind is not Kind.NAME:
+            raise PlainError("not-callable")
+        name = head.name
+        builtin = name in SPECIAL_FORMS or name in BUILTINS or name == "eval"
+        found, value = self.resolve(name)
+        if found and value is not None and (isinstance(value, Callable_) or not builtin):
+            values = [self.eval(arg) for arg in args]
+            if not isinstance(value, Callable_):
+                raise PlainError("not-callable")
+            return value.call(values, form)
+        if found and value is None and "." in name and name not in self.functions:
+            raise PlainError("undefined-symbol")
+        return self.word(form, name, args)
+
+    def word(self, form: Form, name: str, args: list[Form]) -> Any:
+        known = SPECIAL_FORMS.get(name) or BUILTINS.get(name)
+        if known is not None:
+            if not known.takes(len(args)):
+                raise PlainError("arity")
+            if name in BUILTINS:
+                return self.builtin(name, [self.eval(arg) for arg in args])
+            return getattr(self, f"special_{ {'defun': 'def', 'setq': 'set'}.get(name, name) }")(form, *args)
+        if name == "eval":
+            return self.sequence(form, args)
+        if name not in self.functions:
+            raise PlainError("unknown-function")
+        parameters, body = self.functions[name]
+        if len(parameters) != len(args):
+            raise PlainError("arity")
+        values = [self.eval(arg) for arg in args]
+        scope: dict[str, Any] = {}
+        for parameter, value in zip(parameters, values, strict=True):
+            scope.setdefault(parameter, value)
+        if self.depth >= DEPTH:
+            raise PlainError("recursion")
+        self.depth += 1
+        self.scopes.append(scope)
+        try:
+            return self.eval(body)
+        finally:
+            self.scopes.pop()
+            self.depth -= 1
+
+    def special_if(self, form: Form, condition: Form, first: Form, second: Form) -> Any:
+        return self.eval(first) if self.eval(condition) else self.eval(second)
+
+    def special_let(self, form: Form, pairs: Form, *body: Form) -> Any:
+        if pairs.kind is not Kind.LIST:
+            raise PlainError("malformed")
+        for pair in pairs.items:
+            if pair.kind is not Kind.LIST or len(pair.items) != 2 or pair.items[0].kind is not Kind.NAME:
+                raise PlainError("malformed")
+        self.scopes.append({})
+        try:
+            for pair in pairs.items:
+                value = self.eval(pair.items[1])
+                self.scopes[-1].setdefault(pair.items[0].name, value)
+            return self.sequence(form, list(body))
+        finally:
+            self.scopes.pop()
+
+    def special_def(self, form: Form, name: Form, parameters: Form, body: Form) -> Any:
+        if name.kind is not Kind.NAME:
+            raise PlainError("malformed")
+        if name.name not in SPECIAL_FORMS and name.name not in BUILTINS and name.name != "eval":
+            self.functions[name.name] = ([item.name for item in parameters.items], body)
+        return name.name
+
+    def special_defvar(self, form: Form, name: Form, value: Form) -> Any:
+        if name.kind is not Kind.NAME:
+            raise PlainError("malformed")
+        return self.scopes[-1].setdefault(name.name, self.eval(value)) if name.name not in self.scopes[-1] else self._kept(name, value)
+
+    def _kept(self, name: Form, value: Form) -> Any:
+        self.eval(value)
+        return self.scopes[-1][name.name]
+
+    def special_set(self, form: Form, name: Form, value: Form) -> Any:
+        if name.kind is not Kind.NAME:
+            raise PlainError("malformed")
+        result = self.eval(value)
+        for scope in reversed(self.scopes):
+            if name.name in scope and name.name != "nil":
+                scope[name.name] = result
+                return result
+        raise PlainError("undefined-symbol")
+
+    def special_with(self, form: Form, items: Form, name: Form, body: Form) -> Any:
+        if items.kind is not Kind.NAME or name.kind is not Kind.NAME:
+            raise PlainError("malformed")
+        elements = self.eval(items)
+        if not isinstance(elements, GuestList | list | str):
+            raise PlainError("type")
+        values = []
+        for element in list(elements):
+            self.scopes.append({name.name: element})
+            height, depth = len(self.scopes), self.depth
+            try:
+                values.append(self.eval(body))
+            except PlainError as error:
+                if elements is not self.guests:
+                    raise
+                self._report(error, element.name)
+                self.failed.add(element.id)
+                values.append(None)
+                del self.scopes[height:]
+                self.depth = depth
+            finally:
+                self.scopes.pop()
+        return values
+
+    # --- builtins ------------------------------------------------------------------------------------------------------------
+
+    def builtin(self, name: str, values: list[Any]) -> Any:
+        plain = {
+            "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "lt": operator.lt, "gt": operator.gt,
+            "lte": operator.le, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne, "shl": operator.lshift, "shr": operator.rshift,
+        }  # fmt: skip
+        if name in plain:
+            if name not in ("eq", "neq") and any(isinstance(value, GuestList | Callable_ | DiskObject | Part) for value in values):
+                raise TypeError
+            return plain[name](*values)
+        if name == "not":
+            return not values[0]
+        if name in ("and", "or"):
+            for value in values:
+                if bool(value) == (name == "or"):
+                    return value
+            return values[-1]
+        if name in ("min", "max"):
+            best = values[0]
+            for value in values[1:]:
+                if self.builtin("lt", [best, value] if name == "max" else [value, best]):
+                    best = value
+            return best
+        if name == "null":
+            return all(value is None or (isinstance(value, str | list | GuestList) and not value) for value in values)
+        assert name == "valid"
+        return all(value is not None for value in values)
+
+    def _abs(self, values: list[Any], form: Form) -> Any:
+        if len(values) != 1:
+            raise PlainError("arity")
+        return abs(values[0])
+
+    def _debug(self, values: list[Any], form: Form) -> Any:
+        if not values:
+            raise PlainError("arity")
+        return values[-1]
+
+    # --- entities ------------------------------------------------------------------------------------------------------------
+
+    def method(self, entity: Host | Guest, name: str, values: list[Any], form: Form) -> Any:
+        if not ENTITY_METHODS[name].takes(len(values)):
+            raise PlainError("arity")
+        identity = entity.id if isinstance(entity, Guest) else "host"
+        if name in ("Stat", "StatAvg", "Remember", "Recall"):
+            if not isinstance(values[0], str):
+                raise PlainError("type" if name in ("Remember", "Recall") else "unknown-field")
+        hash(values[0])
+        key = (identity, values[0])
+        if name == "Prop":
+            if values[0] not in entity.properties:
+                raise PlainError("missing-property")
+            return entity.properties[values[0]]
+        if name in ("Stat", "StatAvg"):
+            if not self.declared(entity, values[0]):
+                raise PlainError("unknown-field")
+            if name == "Stat":
+                if values[0] == "io_tune" and isinstance(entity, Guest) and "io_tune" in entity.fields:
+                    return self.io_tune(entity)
+                return entity.fields.get(values[0], values[1] if len(values) > 1 else None)
+            return self.mean(entity, values[0])
+        if name == "Control":
+            self.controls[key] = self.requested(values[1])
+            return None
+        if name == "GetControl":
+            return self.controls.get(key)
+        if name == "SetVar":
+            self.notes[key] = values[1]
+            return None
+        if name == "GetVar":
+            return self.notes.get(key)
+        if name == "Remember":
+            if not self.keepable(values[1]):
+                raise PlainError("type")
+            self.remembered[key] = values[1]
+            return None
+        found = self.remembered.get(key)
+        return found if found is not None else values[1] if len(values) > 1 else None
+
+    def keepable(self, value: Any) -> bool:
+        if isinstance(value, list):
+            return all(not isinstance(item, list) and self.keepable(item) for item in value)
+        return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+
+    def mean(self, entity: Host | Guest, name: str) -> float:
+        total: Any = 0
+        count = 0
+        for sample in self.samples:
+            there = sample.host if isinstance(entity, Host) else sample.guests.get(entity.id)
+            value = None if there is None else there.fields.get(name)
+            if value is not None:
+                total += value
+                count += 1
+        return float(total / count) if count else 0.0
+
+    @staticmethod
+    def requested(value: Any) -> Any:
+        if value is None or isinstance(value, int):
+            return None if value is None else int(value)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise PlainError("range")
+            return value
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value, re.ASCII):
+            return int(value)
+        raise PlainError("type")
+
+    def set_disk(self, disk: DiskObject, name: str, values: list[Any], form: Form) -> None:
+        if len(values) != 1:
+            raise PlainError("arity")
+        value = self.requested(values[0])
+        disk.parts["current"].data[DISK_METHODS[name]] = None if value is None else int(value)
