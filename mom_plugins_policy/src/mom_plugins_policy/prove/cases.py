@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from mom_plugins_policy.symbols.terms import Bound, Ranged, Term, Terms, number_range, truth_of
@@ -89,18 +90,44 @@ class Case:
             truth = self.truth.get(condition)
         if truth is not None or depth > _DEPTH:
             return truth
+        if condition.op == "not":
+            inner = self.known(condition.args[0], depth + 1)
+            return None if inner is None else not inner
+        return self.evaluated(condition, depth)
+
+    def evaluated(self, condition: Term, depth: int = 0) -> bool | None:
+        """Whether a condition is true, by what is known about the terms in it alone."""
         op, args = condition.op, condition.args
         if op == "not":
-            inner = self.known(args[0], depth + 1)
+            inner = self.evaluated(args[0], depth + 1)
             return None if inner is None else not inner
         if op == "valid":
             types = [self.types_of(arg) for arg in args]
             return True if not any(one & NIL for one in types) else False if any(not one & ~NIL for one in types) else None
         if op in ("lt", "lte"):
             return self._order_known(op, *args)
+        if op == "eq":
+            left, right = self.resolved(args[0]), self.resolved(args[1])
+            equal = self._terms.operation("eq", (left, right))
+            return bool(equal.value) if equal.is_constant else None
         if op == "ite":
             chosen = self.known(args[0], depth + 1)
             return None if chosen is None else self.known(args[1] if chosen else args[2], depth + 1)
+        return None
+
+    def undecided(self, condition: Term) -> Term | None:
+        """A condition that the truth of another one hangs on, as far as it hangs on choices; None if there is none."""
+        todo = [condition]
+        seen: set[Term] = set()
+        while todo:
+            term = self.resolved(todo.pop())
+            if term in seen:
+                continue
+            seen.add(term)
+            if term.op == "ite" and self.known(term.args[0]) is None:
+                return self.undecided(term.args[0]) or term.args[0]
+            if term.op in ("not", "valid", "null", "eq", "lt", "lte"):
+                todo.extend(term.args)
         return None
 
     def _order_known(self, op: str, left: Term, right: Term) -> bool | None:
@@ -394,3 +421,34 @@ def _least(bounds: list[Bound]) -> Bound:
 def _most(bounds: list[Bound]) -> Bound:
     known = [bound for bound in bounds if bound is not None]
     return max(known) if known and len(known) == len(bounds) else None
+
+
+def impossible(terms: Terms, conditions: Sequence[tuple[Term, bool]], most: int = 64) -> bool:
+    """Whether conditions can never have these truths together. False also where that takes more than so many cases to see."""
+    first = Case(terms)
+    todo = [first]
+    try:
+        for condition, truth in conditions:
+            first.learn(condition, truth)
+    except Impossible:
+        return True
+    cases = 0
+    while todo:
+        case = todo.pop()
+        cases += 1
+        if cases > most:
+            return False
+        if any(case.evaluated(condition) == (not truth) for condition, truth in conditions):
+            continue
+        choices = (case.undecided(condition) for condition, _ in reversed(conditions))
+        chosen = next((one for one in choices if one is not None), None)
+        if chosen is None:
+            return False
+        for truth in (True, False):
+            branch = case.copy()
+            try:
+                branch.learn(chosen, truth)
+            except Impossible:
+                continue
+            todo.append(branch)
+    return True

@@ -22,7 +22,7 @@ from mom_plugins_policy.syntax import Form, Kind
 
 _DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
 _CALLS = 12  # calls of one function inside each other
-_STEPS = 60_000  # forms evaluated
+_STEPS = 60_000  # forms evaluated: a second or so
 _NAMES = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
 
 _Key: TypeAlias = "tuple[str, Hashable, Hashable]"
@@ -84,7 +84,9 @@ class Machine:
     :param closed: nothing was requested or noted before, and no other policies come; otherwise such values are unknown
     """
 
-    def __init__(self, program: Program, vocabulary: Vocabulary, *, tracked: bool = True, closed: bool = True) -> None:
+    def __init__(
+        self, program: Program, vocabulary: Vocabulary, *, tracked: bool = True, closed: bool = True, steps: int = _STEPS
+    ) -> None:  # fmt: skip
         self.program = program
         self.vocabulary = vocabulary
         self.tracked = tracked
@@ -101,7 +103,7 @@ class Machine:
         self._scopes = 0
         self._chain: list[int] = []
         self._depth = 0
-        self._steps = 0
+        self._steps_left = steps
         self._active: dict[int, int] = {}
         self._guests = 0
         self._others: list[_Steps] = []
@@ -162,13 +164,19 @@ class Machine:
         return self._initial(key) if found is None else found
 
     def _initial(self, key: _Key) -> Term:
-        kind, owner, name = key
+        kind, owner, _ = key
         if not isinstance(owner, Term):
             return self.terms.unbound
         types = NIL | NUMBER if kind == "control" else DATA
         if ("any", kind, owner) in self._store:
             return self.terms.fresh(f"a {kind}", types)
-        return self.terms.nil if self.closed else self.terms.named(f"earlier {kind}", owner, name, types)
+        return self.terms.nil
+
+    def _owned(self, kind: str, owner: Term, name: Hashable) -> Term:
+        """A note or control as a policy reads it."""
+        if not self.closed and (kind, owner, name) not in self._store:
+            return self.terms.named(f"earlier {kind}", owner, name, NIL | NUMBER if kind == "control" else DATA)
+        return self._get((kind, owner, name))
 
     def _put(self, key: _Key, value: Term) -> None:
         if self._frames:
@@ -348,8 +356,8 @@ class Machine:
             return self._name(form, form.name)
         if form.kind is Kind.OPERATOR:
             raise self.wrong(form, "malformed", f"the operator {form.name} is no value")
-        self._steps += 1
-        if self._steps > _STEPS:
+        self._steps_left -= 1
+        if self._steps_left < 0:
             raise Unfollowed(form, "the program is too long to be followed")
         self._depth += 1
         if self._depth > _DEPTH:
@@ -805,8 +813,8 @@ class Machine:
         if method == "Prop":
             return self.terms.named("property", entity, values[0].value)
         if method == "GetVar":
-            return self._get(("note", entity, values[0].value))
-        return self.terms.asked_for(self._get(("control", entity, values[0].value)))
+            return self._owned("note", entity, values[0].value)
+        return self.terms.asked_for(self._owned("control", entity, values[0].value))
 
     def _stat(self, form: Form, entity: Term, method: str, values: Sequence[Term]) -> Term:
         name = values[0].value

@@ -1,0 +1,68 @@
+"""Checks of policies before they go live: what will fail for certain, and what is legal but hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mom_core import Declarations, Severity
+from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
+from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
+from mom_plugins_policy.checks.watcher import Watcher
+from mom_plugins_policy.errors import PolicyError
+from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.reader import read
+from mom_plugins_policy.syntax import Form
+
+__all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
+
+
+def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Remark]:
+    """Everything that can be said about policies without evaluating them, in the order of their names and texts.
+
+    Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. A name that a
+    default policy of `declarations` provides, and that is not replaced by one of `texts`, counts as known.
+
+    :param texts: policy texts by name
+    :param declarations: what the enabled plugins declare; without it, every field and control is good
+    """
+    try:
+        policy = Policy.compile(texts, declarations, limits)
+    except PolicyError as error:
+        return sorted((refused(fault) for fault in error.faults), key=_place)
+    beside = declarations.policies if declarations is not None else {}
+    return check_policy(policy, {name: text for name, text in beside.items() if name not in texts})
+
+
+def check_policy(policy: Policy, beside: Mapping[str, str] | None = None) -> list[Remark]:
+    """What there is to say about policies that are compiled already.
+
+    :param beside: texts of other policies, whose names count as known
+    """
+    program = policy.program
+    names = survey(program.forms)
+    elsewhere = _names_in(beside or {})
+    watcher = Watcher(program, policy.declarations, elsewhere.known, names.tested)
+    watcher.watch()
+    watcher.finish()
+    return sorted([*watcher.remarks.values(), *remarks_on_names(names, elsewhere)], key=_place)
+
+
+def _names_in(texts: Mapping[str, str]) -> Names:
+    forms: list[Form] = []
+    for name, text in sorted(texts.items()):
+        try:
+            forms.extend(read(name, text))
+        except PolicyError:
+            continue  # whoever loads it is told
+    return survey(forms)
+
+
+def _place(one: Remark) -> tuple[str, int, int, bool, str]:
+    return one.source.name, one.source.line, one.source.column, one.severity is not Severity.ERROR, one.rule
+
+
+def counted(remarks: Sequence[Remark]) -> tuple[int, int]:
+    """How many errors and how many warnings there are."""
+    errors = sum(one.severity is Severity.ERROR for one in remarks)
+    return errors, len(remarks) - errors

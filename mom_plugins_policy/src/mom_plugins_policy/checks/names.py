@@ -1,0 +1,176 @@
+"""What can be said about names without following the program: which are never used, bound twice, or taken by the language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mom_plugins_policy.analysis import pairs_of, parameters_of
+from mom_plugins_policy.builtins import BUILTINS, PREDEFINED, SPECIAL_FORMS
+from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.syntax import Form, Kind
+
+_WORDS = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
+_BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
+
+
+@dataclass(slots=True)
+class Names:
+    """The names in policies: where they are bound and defined, and which are read and called."""
+
+    read: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
+    variables: list[tuple[Form, bool]] = field(default_factory=list)
+    """Names that `defvar` and `let` bind, and whether at top level."""
+    others: list[Form] = field(default_factory=list)
+    """Names that `with` binds, and lists of parameters."""
+    functions: list[tuple[Form, bool]] = field(default_factory=list)
+    """Names that `def` defines, and whether at top level."""
+    pairs: list[list[Form]] = field(default_factory=list)
+    """Names that one `let` or list of parameters binds."""
+    tested: dict[str, set[str]] = field(default_factory=dict)
+    """For each policy, the host fields that it tests for nil."""
+    libraries: set[str] = field(default_factory=set)
+    """Policies that only bind and define names, for others."""
+
+    @property
+    def known(self) -> set[str]:
+        """All names that are bound or defined."""
+        bound = {form.name for form, _ in self.variables} | {form.name for form, _ in self.functions}
+        return bound | {name.name for one in self.others for name in (one.items or [one])}
+
+
+def survey(forms: Sequence[Form]) -> Names:
+    """The names in a program."""
+    names = Names()
+    doing: set[str] = set()
+    for form in forms:
+        name = form.text.name
+        if not (form.kind is Kind.LIST and form.items and form.items[0].name in ("defvar", "def", "defun", "set", "setq")):
+            doing.add(name)
+        todo = [(form, True)]
+        while todo:
+            item, top = todo.pop()
+            todo.extend((one, False) for one in _looked_at(names, item, top))
+    names.libraries = {form.text.name for form in forms} - doing
+    return names
+
+
+def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
+    """Take note of the names of one form; its parts that are evaluated."""
+    if form.kind is Kind.NAME:
+        names.read.add(form.name.partition(".")[0])
+        return
+    if form.kind is not Kind.LIST or not form.items:
+        yield from form.items
+        return
+    head, *arguments = form.items
+    if head.kind is not Kind.NAME:
+        yield from form.items
+        return
+    names.called.add(head.name)
+    names.read.add(head.name.partition(".")[0])
+    binder = _BINDERS.get(head.name)
+    taken = 3 if head.name in ("def", "defun", "with") else 2
+    if binder is not None and (len(arguments) == taken or (head.name == "let" and arguments)):
+        yield from binder(names, arguments, top)
+        return
+    if head.name in ("valid", "null"):
+        for argument in arguments:
+            if argument.kind is Kind.NAME and argument.name.startswith("Host."):
+                names.tested.setdefault(form.text.name, set()).add(argument.name[5:])
+    yield from arguments
+
+
+def _defvar(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
+    names.variables.append((arguments[0], top))
+    yield arguments[1]
+
+
+def _set(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
+    yield arguments[1]
+
+
+def _let(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
+    pairs = pairs_of(arguments[0])
+    if pairs is None:
+        return
+    names.variables.extend((name, False) for name, _ in pairs)
+    names.pairs.append([name for name, _ in pairs])
+    yield from (value for _, value in pairs)
+    yield from arguments[1:]
+
+
+def _with(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
+    names.others.append(arguments[1])
+    yield arguments[0]
+    yield arguments[2]
+
+
+def _def(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
+    names.functions.append((arguments[0], top))
+    if parameters_of(arguments[1]) is not None:
+        names.others.append(arguments[1])
+    yield arguments[2]
+
+
+_BINDERS: Mapping[str, Callable[[Names, Sequence[Form], bool], Iterator[Form]]] = {
+    "defvar": _defvar, "set": _set, "setq": _set, "let": _let, "with": _with, "def": _def, "defun": _def,
+}  # fmt: skip
+
+
+def remarks_on_names(names: Names, elsewhere: Names) -> Iterator[Remark]:
+    """What there is to say about the names in policies.
+
+    :param elsewhere: the names in the policies beside them
+    """
+    yield from _unused(names, elsewhere)
+    yield from _twice(names)
+    yield from _taken(names)
+
+
+def _unused(names: Names, elsewhere: Names) -> Iterator[Remark]:
+    read = names.read | elsewhere.read
+    override = elsewhere.known
+    for form, top in names.variables:
+        unread = form.name not in read and not form.name.startswith("_")
+        if unread and not (top and (form.text.name in names.libraries or form.name in override)):
+            yield remark("unused-variable", form, f"nothing reads the variable {form.name}", "delete it, or begin its name with _")
+    called = names.called | elsewhere.called
+    for form, top in names.functions:
+        if form.name in _WORDS or form.name in called or form.name.startswith("_"):
+            continue
+        if not (top and (form.text.name in names.libraries or form.name in override)):
+            yield remark("unused-function", form, f"nothing calls the function {form.name}", "delete it, or begin its name with _")
+
+
+def _twice(names: Names) -> Iterator[Remark]:
+    first: dict[tuple[str, str], Form] = {}
+    for form, top in names.functions:
+        earlier = first.setdefault((form.text.name, form.name), form) if top else form
+        if earlier is not form:
+            line = earlier.source.line
+            yield remark("duplicate-function", form, f"{form.name} was defined in line {line} already; from here on this one is used")
+    for bound in names.pairs:
+        seen: set[str] = set()
+        for form in bound:
+            if form.name in seen:
+                yield remark("duplicate-variable", form, f"this `let` binds {form.name} already, and the first value stays")
+            seen.add(form.name)
+
+
+def _taken(names: Names) -> Iterator[Remark]:
+    bound = [form for form, _ in names.variables] + [name for one in names.others for name in (one.items or [one])]
+    for form in bound:
+        if form.name in _WORDS or form.name in PREDEFINED:
+            yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")
+    for form, _ in names.functions:
+        if form.name in _WORDS:
+            yield remark("def-of-builtin", form, f"{form.name} is a word of the language, which cannot be defined anew: this does nothing")
+        elif form.name in PREDEFINED:
+            yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")
+
+
+def words() -> Collection[str]:
+    """The words of the language."""
+    return _WORDS

@@ -1,0 +1,87 @@
+"""What a check has to say: remarks, and the rules that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mom_core import Severity, Source
+from mom_plugins_policy.errors import Fault
+from mom_plugins_policy.syntax import Form
+
+
+class Rule(NamedTuple):
+    """What a rule finds, and how much that matters."""
+
+    severity: Severity
+    summary: str
+
+
+RULES: Mapping[str, Rule] = {
+    # What the policy is refused for.
+    "syntax": Rule(Severity.ERROR, "brackets do not match, or a character begins nothing"),
+    "bad-literal": Rule(Severity.ERROR, "an octal number with a digit 8 or 9"),
+    "limit": Rule(Severity.ERROR, "the policies are too large"),
+    # What fails for certain, when it is reached; some of it is refused at load, too.
+    "malformed": Rule(Severity.ERROR, "a form that is not built as it has to be"),
+    "recursion": Rule(Severity.ERROR, "brackets nested too deep"),
+    "range": Rule(Severity.ERROR, "a number that is too large, or a negative shift"),
+    "undefined-symbol": Rule(Severity.ERROR, "a name that is bound nowhere"),
+    "unknown-function": Rule(Severity.ERROR, "a function that is defined nowhere"),
+    "arity": Rule(Severity.ERROR, "a wrong number of arguments"),
+    "not-callable": Rule(Severity.ERROR, "something is called that is no function"),
+    "empty-form": Rule(Severity.ERROR, "empty brackets are evaluated"),
+    "type": Rule(Severity.ERROR, "operands that can never fit"),
+    "zero-division": Rule(Severity.ERROR, "a division by zero"),
+    # What is legal, and hardly meant.
+    "unknown-field": Rule(Severity.WARNING, "a field that no plugin declares"),
+    "unknown-control": Rule(Severity.WARNING, "a control that no plugin declares"),
+    "unknown-property": Rule(Severity.WARNING, "a property that no host or guest has"),
+    "unknown-variable": Rule(Severity.WARNING, "a variable is set that is bound nowhere"),
+    "unset-note": Rule(Severity.WARNING, "a note is read that nothing sets"),
+    "wrong-scope": Rule(Severity.WARNING, "a control of guests is set on the host, or the other way round"),
+    "control-bounds": Rule(Severity.WARNING, "a control is set to a constant that is out of its bounds"),
+    "units": Rule(Severity.WARNING, "numbers of different units are added, compared or asked for"),
+    "possible-nil": Rule(Severity.WARNING, "a value that may be unknown is computed with"),
+    "average-of-nothing": Rule(Severity.WARNING, "an average that is 0.0 where the field is unknown"),
+    "no-short-circuit": Rule(Severity.WARNING, "and, or: a later argument relies on an earlier one, or has effects"),
+    "constant-comparison": Rule(Severity.WARNING, "a comparison that is always true, or always false"),
+    "ratio": Rule(Severity.WARNING, "a percentage where a ratio belongs"),
+    "unused-variable": Rule(Severity.WARNING, "a variable that nothing reads"),
+    "unused-function": Rule(Severity.WARNING, "a function that nothing calls"),
+    "duplicate-function": Rule(Severity.WARNING, "one policy defines a function twice"),
+    "duplicate-variable": Rule(Severity.WARNING, "a name is bound twice in one scope; the first value stays"),
+    "shadowed-word": Rule(Severity.WARNING, "a variable with the name of a word of the language"),
+    "def-of-builtin": Rule(Severity.WARNING, "a definition of a word of the language does nothing"),
+}
+"""All rules by name. Those that are errors have the names of the errors that an evaluation would end with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that a check found: how much it matters, by which rule, where, what, and what to do.
+
+    `end` is the offset in the policy's text behind what the remark is about, 0 if only its beginning is known.
+    """
+
+    severity: Severity
+    rule: str
+    source: Source
+    message: str
+    hint: str = ""
+    end: int = 0
+
+    def __str__(self) -> str:
+        advice = f" ({self.hint})" if self.hint else ""
+        return f"{self.source}: {self.severity}: {self.message}{advice} [{self.rule}]"
+
+
+def remark(rule: str, form: Form, message: str, hint: str = "") -> Remark:
+    """A remark on a form, as severe as its rule."""
+    return Remark(RULES[rule].severity, rule, form.source, message, hint, form.end)
+
+
+def refused(fault: Fault) -> Remark:
+    """What keeps a policy from being loaded, as a remark."""
+    return Remark(Severity.ERROR, fault.kind, fault.source, fault.message)
