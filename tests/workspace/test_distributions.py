@@ -34,8 +34,9 @@ def modules(folder: str) -> list[Path]:
 
 @pytest.mark.parametrize("folder", DISTRIBUTIONS)
 def test_a_distribution_has_the_same_layout_as_all_others(folder: str) -> None:
-    built = {"__pycache__", "dist", "build"}
-    assert {path.name for path in (ROOT / folder).iterdir()} - built == {"LICENSE", "README.md", "pyproject.toml", "src", "tests"}
+    built = {"dist", "build"}
+    held = {path.name for path in (ROOT / folder).iterdir() if not path.name.startswith((".", "__"))}
+    assert held - built == {"LICENSE", "README.md", "pyproject.toml", "src", "tests"}
     assert [path.name for path in (ROOT / folder / "src").iterdir() if path.suffix != ".egg-info"] == [folder]
     assert (ROOT / folder / "src" / folder / "py.typed").is_file()
     assert list((ROOT / folder / "tests").glob("test_*.py"))
