@@ -16,8 +16,11 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
     return f"{where}:{line}:{column}" if line else where
 
 
-def excerpt(text: str, line: int, column: int, margin: str = "    ") -> str:
-    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
+def excerpt(text: str, line: int, column: int, margin: str = "    ", width: int = 1) -> str:
+    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line.
+
+    :param width: columns to be marked, as far as the line goes
+    """
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""
@@ -29,7 +32,8 @@ def excerpt(text: str, line: int, column: int, margin: str = "    ") -> str:
         after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
         shown, place = shown[first : first + _BEFORE + _AFTER], place - first
     blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
-    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}^"
+    mark = "^" + "~" * (min(width, len(shown) - place) - 1)
+    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}{mark}"
 
 
 def _as_wide(line: str) -> str:

@@ -44,7 +44,8 @@ def check_policy(policy: Policy, beside: Mapping[str, str] | None = None) -> lis
     elsewhere = _names_in(beside or {})
     watcher = Watcher(program, policy.declarations, elsewhere.known, names.tested)
     watcher.watch()
-    watcher.finish()
+    if names.notes_known and elsewhere.notes_known:
+        watcher.look_at_notes(names.noted | elsewhere.noted)
     return sorted([*watcher.remarks.values(), *remarks_on_names(names, elsewhere)], key=_place)
 
 

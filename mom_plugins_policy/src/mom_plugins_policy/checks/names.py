@@ -32,6 +32,10 @@ class Names:
     """For each policy, the host fields that it tests for nil."""
     libraries: set[str] = field(default_factory=set)
     """Policies that only bind and define names, for others."""
+    noted: set[str] = field(default_factory=set)
+    """Notes that `SetVar` sets."""
+    notes_known: bool = True
+    """Whether these are all: none has a name that is computed."""
 
     @property
     def known(self) -> set[str]:
@@ -70,6 +74,10 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
         return
     names.called.add(head.name)
     names.read.add(head.name.partition(".")[0])
+    if head.name.endswith(".SetVar") and arguments:
+        name = arguments[0].value
+        names.notes_known = names.notes_known and arguments[0].kind is Kind.LITERAL and isinstance(name, str)
+        names.noted.add(str(name))
     binder = _BINDERS.get(head.name)
     taken = 3 if head.name in ("def", "defun", "with") else 2
     if binder is not None and (len(arguments) == taken or (head.name == "let" and arguments)):

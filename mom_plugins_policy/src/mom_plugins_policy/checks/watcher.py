@@ -17,12 +17,17 @@ from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
 from mom_plugins_policy.symbols.terms import Term, scope_of
 from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
 from mom_plugins_policy.symbols.vocabulary import NIL, Vocabulary
-from mom_plugins_policy.syntax import Form, Kind, abridged, written_number
+from mom_plugins_policy.syntax import Form, Kind, abridged
 
-_STEPS: Final = 20_000  # forms evaluated: a third of a second at most
+_STEPS: Final = 12_000  # forms evaluated: some tenths of a second
 _COMPUTING: Final = frozenset({"add", "sub", "mul", "div", "lt", "lte", "gt", "gte", "min", "max", "abs", "shl", "shr"})
 _SAME_UNIT: Final = frozenset({"add", "sub", "lt", "lte", "gt", "gte", "eq", "neq", "min", "max"})
 _MIRRORED: Final = {"lt": "gt", "lte": "gte", "gt": "lt", "gte": "lte"}
+_OF_VALUES: Final = frozenset(
+    {"type", "possible-nil", "zero-division", "range", "constant-comparison", "ratio", "control-bounds", "not-callable"}
+)
+"""What is not said of a branch that a constant switches off: it may do so because it does not fit."""
+
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _CHOICES: Final = 12  # choices inside each other that are looked through for a nil
 
@@ -64,12 +69,11 @@ class Watcher(Machine):
         self.guarded = guarded
         self.remarks: dict[tuple[str, int, object], Remark] = {}
         self.notes_read: list[tuple[Form, str]] = []
-        self.notes_set: set[str] | None = set()
         self._dimensions = Dimensions(self.vocabulary)
         self._together: list[tuple[Form, str, list[Term]]] = []  # the and, or around, with their arguments so far
         self._bound_in: dict[tuple[int, str], str] = {}
         self._entered: set[int] = set()
-        self._quiet = 0
+        self._switched_off = 0
 
     def watch(self) -> None:
         """Follow the whole program, and then the functions that nothing calls."""
@@ -93,7 +97,7 @@ class Watcher(Machine):
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
         """Remark on a form, once; `about` tells remarks apart that are on one thing in several places."""
-        if self._quiet:
+        if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
         self.remarks.setdefault(key, remark(rule, form, message, hint))
@@ -167,6 +171,13 @@ class Watcher(Machine):
         """Constants are parameters: what they switch off now is looked at, too."""
         return condition.is_constant
 
+    def _looked_at(self, work: Callable[[], Term]) -> None:
+        self._switched_off += 1
+        try:
+            super()._looked_at(work)
+        finally:
+            self._switched_off -= 1
+
     def _tracked_step(self, name: str, body: Form) -> None:
         self._survived_step(lambda: super(Watcher, self)._tracked_step(name, body))
 
@@ -231,7 +242,7 @@ class Watcher(Machine):
 
     def _look_for_nil(self, arg: Term, place: Form, form: Form) -> None:
         cause = self._nil_in(arg)
-        if cause is None or impossible(self.terms, [*self.path, (self.terms.valid((arg,)), False)]):
+        if cause is None or arg is self.terms.nil or impossible(self.terms, [*self.path, (self.terms.valid((arg,)), False)]):
             return
         shown = abridged(place, 40)
         head = form.items[0].name
@@ -249,6 +260,8 @@ class Watcher(Machine):
             owner = "host" if cause.args[0].op == "host" else "guest"
             if owner == "host" and name not in self.guarded.get(form.text.name, ()):
                 return
+            if self.declarations is not None and (scope_of(cause.args[0]), name) not in self.declarations.fields:
+                return  # remarked on already
             also = ", which this policy tests elsewhere," if owner == "host" else ""
             self.say(
                 "possible-nil",
@@ -324,7 +337,7 @@ class Watcher(Machine):
             for factor, other in (limit.args, limit.args[::-1]):
                 if _above_one(factor) and _is_part(quantity, other):
                     whole = _shown(other)
-                    times = written_number(float(factor.low or 0))
+                    times = _times(factor)
                     self.say("ratio", form, f"{_shown(quantity)} is a part of {whole}, never {times} times as much", _as_ratio(factor))
         if not limit.is_constant or limit.low is None:
             return
@@ -358,8 +371,6 @@ class Watcher(Machine):
     def on_method(self, form: Form, entity: Term | None, method: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
         """A method is about to be called."""
         name = args[0].value if args[0].is_constant else None
-        if method == "SetVar" and self.notes_set is not None:
-            self.notes_set = self.notes_set | {name} if isinstance(name, str) else None
         if not isinstance(name, str):
             return
         scope = scope_of(entity) if entity is not None and entity.op in ("host", "guest") else None
@@ -384,7 +395,7 @@ class Watcher(Machine):
                 "average-of-nothing",
                 place,
                 f"the average of {printable(name, 60)} is 0.0 for a guest of which it is unknown",
-                f"use it inside of (if (valid (… .Stat {abridged(place, 40)})) … …)",
+                f"use it inside of (if (valid guest.{printable(name, 60)}) … …)",
                 about=name,
             )
 
@@ -416,18 +427,18 @@ class Watcher(Machine):
         if differ(wanted, given):
             self.say("units", place, f"{name} is in {spec.unit}, this is {written(given)}", conversion(wanted, given))
         if value.is_constant and value.low is not None and spec.unit is not Unit.TEXT:
-            shown = written_number(float(value.low)) if isinstance(value.value, float) else str(value.value)
+            shown = _times(value)
             if spec.minimum is not None and value.low < spec.minimum:
-                self.say("control-bounds", place, f"{name} is never below {spec.minimum:g} {spec.unit}, and this is {shown}")
+                self.say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {shown}")
             elif spec.maximum is not None and value.low > spec.maximum:
-                self.say("control-bounds", place, f"{name} is never above {spec.maximum:g} {spec.unit}, and this is {shown}")
+                self.say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {shown}")
         if name == "balloon_target" and value.op == "mul":
             self._look_at_size(value, place)
 
     def _look_at_size(self, value: Term, place: Form) -> None:
         for factor, other in (value.args, value.args[::-1]):
             if _above_one(factor) and other.op == "field" and other.value == "balloon_max":
-                times = written_number(float(factor.low or 0))
+                times = _times(factor)
                 self.say("ratio", place, f"{times} times balloon_max is more than the guest can have", _as_ratio(factor))
 
     def on_defvar(self, form: Form, name: Form, *, bound: bool) -> None:
@@ -442,15 +453,11 @@ class Watcher(Machine):
             )
         self._bound_in.setdefault(key, form.text.name)
 
-    def finish(self) -> None:
-        """What can be said once everything was followed."""
-        if self.notes_set is None or self.elsewhere:
-            return
+    def look_at_notes(self, noted: Collection[str]) -> None:
+        """Remark on notes that are read, and not among those that are set anywhere."""
         for place, name in self.notes_read:
-            if name not in self.notes_set:
-                self.say(
-                    "unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", self._like(name, self.notes_set)
-                )
+            if name not in noted:
+                self.say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", self._like(name, noted))
 
 
 def _shown(term: Term) -> str:
@@ -467,6 +474,10 @@ def _is_part(part: Term, whole: Term) -> bool:
 
 def _above_one(term: Term) -> bool:
     return term.is_constant and term.low is not None and term.low > 1
+
+
+def _times(factor: Term) -> str:
+    return f"{float(factor.low or 0):g}"
 
 
 def _as_ratio(percentage: Term) -> str:

@@ -402,6 +402,8 @@ class Terms:
         return self._make(name, (left, right), None, types, low, high)
 
     def _arithmetic(self, name: str, left: Term, right: Term) -> Term:
+        if name == "div" and right.is_constant and right.low == 0:
+            raise CertainlyWrong("zero-division", "division by zero")
         types = 0
         low: Bound = None
         high: Bound = None

@@ -1,0 +1,206 @@
+"""`mom policy check`: what is wrong with policies, and whether they can set a control out of bounds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mom_core import Severity, printable
+from mom_plugins_policy.checks import Remark, check, counted
+from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies, json_option
+from mom_plugins_policy.errors import PolicyError
+from mom_plugins_policy.excerpts import excerpt, located
+
+if TYPE_CHECKING:
+    from mom_plugins_policy.prove.proof import Verdict
+
+
+@click.command("check")
+@files_argument
+@click.option("--strict", is_flag=True, help="Exit code 1 for warnings, too.")
+@click.option("--prove", "control", metavar="CONTROL", help="Find out whether the policies can set CONTROL out of bounds.")
+@click.option(
+    "--at-least", "lows", metavar="BOUND", multiple=True, help="With --prove: a number, a field or an expression. May be repeated."
+)
+@click.option("--at-most", "highs", metavar="BOUND", multiple=True, help="The same for the other side.")
+@click.option(
+    "--assume",
+    "assumptions",
+    metavar="EXPR",
+    multiple=True,
+    help="With --prove: only where EXPR is true, for each guest (`guest`) or the host (`Host`). May be repeated.",
+)
+@defaults_option
+@json_option
+@config_option
+def check_command(
+    paths: tuple[Path, ...], strict: bool, control: str | None, lows: tuple[str, ...], highs: tuple[str, ...],
+    assumptions: tuple[str, ...], with_default_policies: bool, as_json: bool, config_path: str | None,
+) -> None:  # fmt: skip
+    """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
+
+    Errors are what the policies are refused for, and what fails for certain when it is reached. Warnings are what is legal, and
+    hardly meant. Exit code 1 when there are errors (with --strict: or warnings), 2 when the policies cannot be read.
+
+    With --prove, the bounds are those given, or else those that the control's plugin declares; for balloon_target also balloon_min
+    and balloon_max. `holds` is certain. Otherwise a snapshot is printed in which the bound does not hold, to be tried with
+    `mom policy eval --snapshot`; or the place at which the proof ended, when none was found. Exit code 1 unless all bounds hold.
+    """
+    if control is None and (lows or highs or assumptions):
+        raise click.UsageError("--at-least, --at-most and --assume say what --prove CONTROL is to prove")
+    given = given_policies(paths, config_path, defaults=with_default_policies)
+    remarks = check(given.texts, given.declarations, given.limits)
+    errors, warnings = counted(remarks)
+    if control is not None and not errors:
+        _prove(given, control, lows, highs, assumptions, as_json=as_json)
+        return
+    if as_json:
+        click.echo(json.dumps(_as_json(remarks, given), indent=2))
+    else:
+        _show(remarks, given)
+    if errors or (strict and warnings):
+        sys.exit(EXIT_NO)
+
+
+def _show(remarks: Sequence[Remark], given: Given) -> None:
+    """Errors first, then warnings, and how many there are."""
+    for severity in (Severity.ERROR, Severity.WARNING):
+        for remark in remarks:
+            if remark.severity is severity:
+                click.echo(told(remark, given.texts, given.files))
+    errors, warnings = counted(remarks)
+    found = [_count(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
+    click.echo(f"{_count(len(given.texts), 'policy', 'policies')}: {', '.join(found) or 'no errors, no warnings'}")
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def told(remark: Remark, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """A remark with its place, the line that it is about, and what to do."""
+    name, line, column = remark.source
+    place = located(name, line, column, files)
+    head = printable(f"{place}: " * bool(place) + f"{remark.severity}: {remark.message} [{remark.rule}]", 2000)
+    text = texts.get(name, "")
+    below = excerpt(text, line, column, width=max(1, remark.end - _offset(text, line, column)))
+    return "\n".join(part for part in (head, below, f"    {printable(remark.hint, 500)}" if remark.hint else "") if part)
+
+
+def _offset(text: str, line: int, column: int) -> int:
+    """The offset of a place in a text."""
+    before = text.split("\n", line)[: max(0, line - 1)]
+    return sum(len(one) + 1 for one in before) + column - 1
+
+
+def _as_json(remarks: Sequence[Remark], given: Given) -> dict[str, Any]:
+    plain = [_plain(remark, given) for remark in remarks]
+    errors, warnings = counted(remarks)
+    return {
+        "policies": [{"name": name, "file": given.files.get(name)} for name in sorted(given.texts)],
+        "errors": [one for one in plain if one["severity"] == "error"],
+        "warnings": [one for one in plain if one["severity"] == "warning"],
+        "counts": {"errors": errors, "warnings": warnings},
+    }
+
+
+def _plain(remark: Remark, given: Given) -> dict[str, Any]:
+    name, line, column = remark.source
+    found = {
+        "severity": str(remark.severity),
+        "rule": remark.rule,
+        "policy": name,
+        "file": given.files.get(name),
+        "line": line,
+        "column": column,
+        "message": remark.message,
+        "hint": remark.hint,
+    }
+    if remark.end:
+        before = given.texts[name][: remark.end]
+        found["end_line"] = before.count("\n") + 1
+        found["end_column"] = remark.end - (before.rfind("\n") + 1) + 1
+    return found
+
+
+# --- proofs ------------------------------------------------------------------------------------------------------------------------
+
+
+def _prove(
+    given: Given, control: str, lows: Sequence[str], highs: Sequence[str], assumptions: Sequence[str], *, as_json: bool
+) -> None:  # fmt: skip
+    from mom_plugins_policy.prove.proof import Answer, bound_of, default_bounds, prove, scope_of_control
+
+    policy = given.compiled()
+    scope = scope_of_control(control, policy)
+    bounds = [bound_of(text, at_least=True, scope=scope, declarations=given.declarations) for text in lows]
+    bounds += [bound_of(text, at_least=False, scope=scope, declarations=given.declarations) for text in highs]
+    bounds = bounds or default_bounds(control, scope, given.declarations)
+    if not bounds:
+        raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
+    try:
+        verdicts = prove(policy, control, bounds, scope=scope, assume=assumptions)
+    except PolicyError as error:
+        fault = error.faults[0]
+        raise click.UsageError(f"a bound or assumption cannot be used: {fault.kind}: {fault.message}") from None
+    if as_json:
+        click.echo(json.dumps(_verdicts_as_json(control, verdicts), indent=2))
+    else:
+        _show_verdicts(control, verdicts, given)
+    if any(verdict.answer is not Answer.HOLDS for verdict in verdicts):
+        sys.exit(EXIT_NO)
+
+
+def _show_verdicts(control: str, verdicts: Sequence[Verdict], given: Given) -> None:
+    from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED, Answer
+    from mom_plugins_policy.snapshots import as_json
+
+    for verdict in verdicts:
+        click.echo(f"{control} {verdict.bound}: {'does not hold' if verdict.answer is Answer.VIOLATED else verdict.answer}")
+        for assumption in verdict.assumptions:
+            click.echo(f"    assuming that {assumption}")
+        if verdict.why:
+            click.echo(f"    {verdict.why}")
+        if verdict.violation is not None and verdict.counterexample is not None:
+            whose = printable(verdict.violation.decision.entity.name, 60)
+            click.echo(f"    it becomes {verdict.violation.value:g} for {whose}, where the bound is {verdict.violation.bound:g}")
+        if verdict.form is not None:
+            name, line, column = verdict.form.source
+            click.echo(f"    {located(name, line, column, given.files)}")
+            click.echo(excerpt(given.texts.get(name, ""), line, column, "        ", verdict.form.end - verdict.form.start))
+        if verdict.counterexample is not None:
+            click.echo("    in this snapshot:")
+            click.echo(json.dumps(as_json(verdict.counterexample)))
+    click.echo(f"taken for granted: {ALWAYS_ASSUMED}")
+
+
+def _verdicts_as_json(control: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED
+    from mom_plugins_policy.snapshots import as_json
+
+    found: list[dict[str, Any]] = []
+    for verdict in verdicts:
+        source = verdict.form.source if verdict.form is not None else None
+        violation = verdict.violation
+        found.append(
+            {
+                "bound": verdict.bound.text,
+                "side": "at least" if verdict.bound.at_least else "at most",
+                "answer": str(verdict.answer),
+                "assumptions": list(verdict.assumptions),
+                "why": verdict.why,
+                "policy": source.name if source is not None else None,
+                "line": source.line if source is not None else None,
+                "column": source.column if source is not None else None,
+                "entity": violation.decision.entity.name if violation is not None else None,
+                "value": violation.value if violation is not None else None,
+                "limit": violation.bound if violation is not None else None,
+                "snapshot": as_json(verdict.counterexample) if verdict.counterexample is not None else None,
+            }
+        )
+    return {"control": control, "claims": found, "taken_for_granted": ALWAYS_ASSUMED}

@@ -1,0 +1,412 @@
+"""Checks: what is found in policies before they go live, and what is not."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from old_policies import MOM_BALLOON, MOM_KSM, VDSM
+from policy_declared import DECLARED
+from random_programs import program
+
+from mom_core import Declarations, Severity
+from mom_core.testing import snapshot
+from mom_plugins_policy import Fault, Policy, PolicyError
+from mom_plugins_policy.checks import RULES, Remark, check
+
+TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing"}
+"""Old policies are not careful about guests without data, and that is worth a warning."""
+
+
+def remarks_on(text: str, declarations: Declarations | None = DECLARED) -> list[Remark]:
+    return check({"50_test": text}, declarations)
+
+
+def rules(text: str, declarations: Declarations | None = DECLARED) -> list[str]:
+    return [remark.rule for remark in remarks_on(text, declarations)]
+
+
+def in_loop(body: str) -> str:
+    return f"(with Guests guest {body})"
+
+
+# --- policies that are good ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("texts", [{"50_balloon": MOM_BALLOON}, {"50_ksm": MOM_KSM}, VDSM], ids=["mom balloon", "mom ksm", "vdsm"])
+def test_old_policies_are_warned_of_guests_without_data_and_of_nothing_else(texts: dict[str, str]) -> None:
+    assert {remark.rule for remark in check(texts, DECLARED)} <= TRUE_OF_OLD_POLICIES
+
+
+def test_each_field_is_said_once_in_a_policy_to_be_possibly_nil() -> None:
+    found = [remark.message.split(" may be ")[0] for remark in check(VDSM, DECLARED) if remark.rule == "possible-nil"]
+    assert max(Counter(found).values()) <= 2, "guest.balloon_cur is used in two of the policies"
+
+
+GOOD = (
+    in_loop("(if (valid guest.balloon_cur) (debug (+ guest.balloon_cur 1)) 0)"),
+    in_loop("(if (null guest.balloon_cur) 0 (debug (+ guest.balloon_cur 1)))"),
+    in_loop("(if (!= guest.balloon_cur nil) (debug (+ guest.balloon_cur 1)) 0)"),
+    in_loop("(if (== nil guest.balloon_cur) 0 (debug (+ guest.balloon_cur 1)))"),
+    in_loop("(if (not (valid guest.balloon_cur)) 0 (debug (+ guest.balloon_cur 1)))"),
+    in_loop("(if guest.balloon_cur (debug (+ guest.balloon_cur 1)) 0)"),
+    in_loop("(if (and (valid guest.balloon_cur) (valid guest.balloon_max)) (debug (- guest.balloon_max guest.balloon_cur)) 0)"),
+    in_loop("(if (or (null guest.balloon_cur) (null guest.balloon_max)) 0 (debug (- guest.balloon_max guest.balloon_cur)))"),
+    in_loop("(let ((size guest.balloon_cur)) (if (valid size) (debug (+ guest.balloon_cur size)) 0))"),
+    in_loop("(let ((size (if (valid guest.balloon_cur) guest.balloon_cur 0))) (debug (+ 1 size)))"),
+    in_loop("(let ((known (valid guest.balloon_cur))) (if known (debug (+ guest.balloon_cur 1)) 0))"),
+    in_loop(
+        "(let ((two (if (valid guest.balloon_cur) (* 2 guest.balloon_cur) nil))) (if (valid two) (debug (+ two guest.balloon_cur)) 0))"
+    ),
+    "(def known (g) (valid g.balloon_cur))" + in_loop("(if (known guest) (debug (+ guest.balloon_cur 1)) 0)"),
+    "(def twice (g) (* 2 g.balloon_cur))" + in_loop("(if (valid guest.balloon_cur) (debug (twice guest)) 0)"),
+    "(def helper () (* 2 guest.balloon_cur))" + in_loop("(if (valid guest.balloon_cur) (debug (helper)) 0)"),
+    in_loop('(if (valid guest.balloon_cur) (guest.SetVar "size" guest.balloon_cur) 0)')
+    + in_loop('(let ((size (guest.GetVar "size"))) (if (valid size) (debug (+ size guest.balloon_cur)) 0))'),
+    in_loop("(let ((change 0)) (if (valid guest.balloon_cur) (set change 5) 0) (if (!= change 0) (debug (+ guest.balloon_cur change)) 0))"),
+    in_loop('(if (valid (guest.Stat "balloon_cur")) (debug (+ (guest.Stat "balloon_cur") 1)) 0)'),
+    "(debug (/ Host.mem_free Host.mem_available))",
+    "(defvar sum 0)" + in_loop("(if (valid guest.balloon_cur) (set sum (+ sum guest.balloon_cur)) 0)") + "(debug (/ sum 2))",
+    "(if (> Host.mem_free (* 0.2 Host.mem_available)) 1 0)",
+    "(if (> (/ Host.mem_free Host.mem_available) 0.2) 1 0)",
+    "(if (> (/ Host.mem_available Host.mem_free) 20) 1 0)",
+    "(if (> Host.load_1 Host.cpu_count) 1 0)",
+    "(if (> (* 4 Host.ksm_pages_sharing) Host.mem_free) 1 0)",
+    "(if (> (/ Host.ksm_general_profit 1024) Host.mem_free) 1 0)",
+    "(if (> Host.psi_memory_some_avg10 0.2) 1 0)",
+    "(if (< Host.ksm_general_profit 0) 1 0)",
+    "(if (> Host.mem_free 0) 1 0)",
+    "(defvar enabled 1) (if (> enabled 0) (Host.Control 'ksm_run' 1) nil)",
+    "(defvar enabled nil) (if (valid enabled) (debug (+ enabled 1)) 0)",
+    "(def f (x) (if (> x 0) (f (- x 1)) 0)) (debug (f 3))",
+    "(def g () (h)) (def h () 1) (debug (g))",
+    "(defvar s 'ab') (with s c (debug (+ c '.')))",
+    in_loop("(if (valid guest.io_tune) (with guest.io_tune t (debug t.maximum.total_bytes_sec)) 0)"),
+    "(defvar a abs) (debug (a -1))",
+    in_loop("(if (== guest.os 'linux') (debug 1) 0)"),
+    in_loop('(if (valid guest.mem_usable) (debug (guest.StatAvg "mem_usable")) 0)'),
+    in_loop('(let ((t (guest.GetControl "balloon_target"))) (if (valid guest.balloon_cur t) (debug (- guest.balloon_cur t)) 0))'),
+)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_good_policies_get_no_remarks(text: str) -> None:
+    assert [str(remark) for remark in remarks_on(text)] == []
+
+
+# --- nil -------------------------------------------------------------------------------------------------------------------------
+
+DOUBTFUL = (
+    "(debug (+ guest.balloon_cur 1))",
+    "(debug (max 0 guest.balloon_cur))",
+    "(debug (abs guest.balloon_cur))",
+    "(if (> guest.balloon_cur 5) 1 0)",
+    "(if (valid guest.balloon_max) (debug (+ guest.balloon_cur 1)) 0)",
+    "(if (or (valid guest.balloon_cur) (valid guest.balloon_max)) (debug (+ guest.balloon_cur 1)) 0)",
+    "(if (valid guest.balloon_cur) 0 (debug (+ guest.balloon_cur 1)))",
+    "(let ((size guest.balloon_cur)) (debug (+ size 1)))",
+    "(let ((size (if (valid guest.balloon_max) guest.balloon_cur 0))) (debug (+ size 1)))",
+    "(let ((size (if (valid guest.balloon_cur) guest.balloon_cur nil))) (debug (+ size 1)))",
+    "(let ((size 0)) (if (valid guest.balloon_max) (set size guest.balloon_cur) 0) (debug (+ size 1)))",
+    '(debug (+ 1 (guest.Stat "balloon_cur")))',
+)
+
+
+@pytest.mark.parametrize("body", DOUBTFUL)
+def test_a_field_that_may_be_unknown_is_computed_with(body: str) -> None:
+    assert "possible-nil" in rules(in_loop(body))
+
+
+def test_an_error_is_what_can_never_be_anything_but_nil() -> None:
+    assert rules("(debug (+ nil 1))") == ["type"]
+
+
+def test_what_was_computed_with_once_is_known_afterwards() -> None:
+    assert rules(in_loop("{ (debug (+ guest.balloon_cur 1)) (debug (+ guest.balloon_cur 2)) }")) == ["possible-nil"]
+
+
+def test_host_fields_are_doubtful_where_the_policy_itself_doubts_them() -> None:
+    assert rules("(debug (+ Host.swap_total 1))") == []
+    assert rules("(debug (+ Host.swap_total 1)) (if (valid Host.swap_total) 1 0)") == ["possible-nil"]
+
+
+def test_nil_in_a_function_is_found_where_it_is_called_with_it() -> None:
+    text = "(def twice (x) (* 2 x))\n" + in_loop("(debug (twice guest.balloon_cur))")
+    (found,) = remarks_on(text)
+    assert (found.rule, found.source.line, found.source.column) == ("possible-nil", 1, 21)
+
+
+# --- and, or ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        in_loop("(if (and (valid guest.swap_in) (> guest.swap_in 5)) 1 0)"),
+        in_loop("(if (or (null guest.swap_in) (> guest.swap_in 5)) 1 0)"),
+        "(if (and (> Host.swap_total 0) (> (/ Host.swap_usage Host.swap_total) 0.5)) 1 0)",
+        "(if (or (== Host.swap_total 0) (> (/ Host.swap_usage Host.swap_total) 0.5)) 1 0)",
+        "(if (and (> Host.mem_free 5) (Host.Control 'ksm_run' 1)) 1 0)",
+        "(defvar n 0) (if (and (> Host.mem_free 5) (set n 1)) (debug n) 0)",
+        "(def start () (Host.Control 'ksm_run' 1)) (if (or (> Host.mem_free 5) (start)) 1 0)",
+    ],
+)
+def test_and_or_evaluate_everything(text: str) -> None:
+    assert rules(text) == ["no-short-circuit"]
+
+
+# --- units, constants ------------------------------------------------------------------------------------------------------------
+
+UNITS = (
+    ("(debug (+ Host.mem_free Host.ksm_pages_sharing))", "KiB and pages are added"),
+    ("(debug (- Host.mem_free Host.ksm_general_profit))", "KiB and B are subtracted"),
+    ("(if (== Host.mem_free Host.swap_in) 1 0)", "KiB and pages are compared"),
+    ("(debug (max 0 Host.mem_free Host.ksm_pages_sharing))", "KiB and pages are compared"),
+    ("(debug (+ Host.mem_free Host.cpu_count))", "KiB and a ratio or count are added"),
+    ("(if (> (/ Host.mem_free Host.mem_available) Host.ksmd_cpu_usage) 1 0)", "a ratio or count and % are compared"),
+    ("(if (> (* 0.8 Host.ksm_pages_sharing) (/ Host.mem_free 2)) 1 0)", "pages and KiB are compared"),
+    ("(if (> (* Host.mem_free Host.cpu_count) Host.swap_in) 1 0)", "KiB and pages are compared"),
+    ("(if (> (/ Host.mem_free Host.swap_in) Host.mem_free) 1 0)", "KiB/pages and KiB are compared"),
+    ("(Host.Control 'ksm_pages_to_scan' Host.mem_free)", "ksm_pages_to_scan is in pages, this is KiB"),
+    (in_loop("(if (valid guest.swap_in) (if (> guest.swap_in Host.swap_in) 1 0) 0)"), "KiB/s and pages are compared"),
+    ("(defvar x Host.mem_free) (def f (y) (+ x y)) (debug (f Host.swap_in))", "KiB and pages are added"),
+)
+
+
+@pytest.mark.parametrize(("text", "message"), UNITS)
+def test_units_are_followed_through_arithmetic(text: str, message: str) -> None:
+    assert [remark.message for remark in remarks_on(text)] == [message]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(if (< Host.mem_free -1) 1 0)",
+        "(if (<= 0 Host.mem_free) 1 0)",
+        "(if (> 0 Host.mem_free) 1 0)",
+        "(defvar limit -5) (if (> Host.mem_free limit) 1 0)",
+        "(if (< (Host.StatAvg 'mem_free') 0) 1 0)",
+    ],
+)
+def test_comparisons_that_always_come_to_the_same(text: str) -> None:
+    assert rules(text) == ["constant-comparison"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(if (< (/ Host.mem_free Host.mem_available) 20) 1 0)",
+        "(if (> 20 (/ Host.mem_free Host.mem_available)) 1 0)",
+        "(if (< (/ (Host.StatAvg 'mem_free') (Host.StatAvg 'mem_available')) 5) 1 0)",
+        "(if (< Host.mem_free (* 20 Host.mem_available)) 1 0)",
+        "(defvar threshold 20) (defvar free (/ Host.mem_free Host.mem_available)) (if (< free threshold) 1 0)",
+        in_loop('(if (valid guest.balloon_max) (guest.Control "balloon_target" (* 90 guest.balloon_max)) 0)'),
+    ],
+)
+def test_percentages_where_ratios_belong(text: str) -> None:
+    (found,) = remarks_on(text)
+    assert found.rule == "ratio"
+    assert "% is 0." in found.hint
+
+
+# --- names -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "hint"),
+    [
+        ("(if (> Host.mem_fre 5) 1 0)", "unknown-field", "did you mean mem_free?"),
+        ("(if (> (Host.Stat 'mem_fre') 5) 1 0)", "unknown-field", "did you mean mem_free?"),
+        ("(debug (Host.StatAvg 'balloon_cur'))", "unknown-field", "there is a guest field of that name"),
+        ("(debug Host.balloon_cur)", "unknown-field", "there is a guest field of that name"),
+        (in_loop("(debug guest.name)"), "unknown-field", 'it is a property: (guest.Prop "name")'),
+        (in_loop("(debug (guest.Prop 'nam'))"), "unknown-property", "did you mean name?"),
+        (in_loop("(debug (guest.Prop 'balloon_cur'))"), "unknown-property", "read it as an attribute"),
+        ("(Host.Control 'ksm_runn' 1)", "unknown-control", "did you mean ksm_run?"),
+        ("(defvar threshold 1) (debug treshold threshold)", "undefined-symbol", "did you mean threshold?"),
+        ("(def shrink () 1) (shrnk) (shrink)", "unknown-function", "did you mean shrink?"),
+        ("(ValiD 1)", "unknown-function", "did you mean valid?"),
+        ("(defvar ksm 1) (set ksmm 2) (debug ksm)", "unknown-variable", "did you mean ksm?"),
+        ("(debug (Host.GetVar 'lst')) (Host.SetVar 'last' 1)", "unset-note", "did you mean last?"),
+    ],
+)
+def test_misspelt_names_are_found_and_corrected(text: str, rule: str, hint: str) -> None:
+    (found,) = remarks_on(text)
+    assert (found.rule, found.hint) == (rule, hint)
+
+
+def test_without_declarations_every_field_and_control_is_good() -> None:
+    assert rules("(Host.Control 'anything' (+ 1 Host.whatever))", None) == []
+
+
+def test_a_wrong_scope_is_found_and_so_are_constants_out_of_bounds() -> None:
+    assert rules(in_loop("(guest.Control 'ksm_run' 1)")) == ["wrong-scope"]
+    assert rules("(def on (e) (e.Control 'ksm_run' 1)) (on Host)") == []
+    assert rules("(def on (e) (e.Control 'balloon_target' 5000)) (on Host)") == ["wrong-scope"]
+    assert rules("(Host.Control 'ksm_run' -1) (Host.Control 'ksm_run' 2.5) (Host.Control 'ksm_run' 2)") == ["control-bounds"] * 2
+    assert rules("(Host.Control 'ksm_run' nil)") == []
+
+
+def test_names_of_other_policies_count() -> None:
+    defines = {"00_defines": "(defvar limit 5) (def low (x) (< x limit))"}
+    uses = {"50_uses": "(if (low Host.mem_free) 1 0)"}
+    assert check(defines, DECLARED) == [], "a policy of definitions only is for others"
+    assert check({**defines, **uses}, DECLARED) == []
+    assert [remark.rule for remark in check(uses, DECLARED)] == ["unknown-function"]
+
+
+def test_names_of_default_policies_count_where_these_are_not_replaced() -> None:
+    default = {"50_default": "(defvar limit 5) (def low (x) (< x limit)) (if (low Host.mem_free) 1 0)"}
+    declared = Declarations(DECLARED.fields, DECLARED.controls, {}, default)
+    assert check({"10_parameters": "(defvar limit 6)\n(debug 1)"}, declared) == []
+    assert check({"90_late": "(if (low Host.mem_available) (set limit 7) 0)"}, declared) == []
+    replaced = {"50_default": "(debug 1)", "90_late": "(if (low Host.mem_available) 1 0)"}
+    assert [remark.rule for remark in check(replaced, declared)] == ["unknown-function"]
+
+
+def test_a_later_policy_may_define_and_set_anew() -> None:
+    assert check({"10_a": "(def f () 1) (defvar v 1)", "20_b": "(def f () 2) (set v 2) (debug (f) v)"}, DECLARED) == []
+
+
+def test_unused_names_are_found_unless_they_begin_with_a_line() -> None:
+    assert rules("(defvar a 1) (let ((b 2)) 3) (def f () 4) (defvar _c 5) (def _g () 6) 7") == ["unused-variable"] * 2 + ["unused-function"]
+
+
+def test_dynamic_scope_is_no_mistake() -> None:
+    assert rules("(def helper (unused) (debug guest.os))" + in_loop("(helper 1)")) == []
+    assert rules("(def helper () (set total (+ total 1))) (let ((total 0)) (helper) (debug total))") == []
+
+
+def test_a_name_that_is_bound_elsewhere_only_is_undefined_here() -> None:
+    assert rules("(let ((inner 1)) (debug inner)) (debug inner)") == ["undefined-symbol"]
+    assert rules("(if (> Host.mem_free 5) (defvar sometimes 1) 0) (debug sometimes)") == []
+
+
+def test_functions_that_are_never_called_are_looked_at_too() -> None:
+    assert "arity" in rules("(def f (x) (+ x 1 2)) 1")
+    assert "unknown-field" in rules("(def f () Host.mem_fre) 1")
+
+
+def test_what_a_constant_switches_off_is_looked_at_too() -> None:
+    assert rules("(defvar enabled 0) (if enabled (debug (+ 1 2 3)) 0)") == ["arity"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("(debug (if 1 2))", "arity"),
+        ("(def f (x) x) (debug (f))", "arity"),
+        ("(debug (Host.Prop))", "arity"),
+        ("(debug (abs 1 2))", "arity"),
+        ("(debug ())", "empty-form"),
+        ("(debug {})", "empty-form"),
+        ("(debug (eval))", "empty-form"),
+        ("(debug (5 1))", "not-callable"),
+        ("(debug ((abs 1) 2))", "not-callable"),
+        ("(defvar n 3) (n)", "not-callable"),
+        ("(debug (Host.mem_free))", "not-callable"),
+        ("(debug (< 1 'a'))", "type"),
+        ("(debug (* 'a' 2.0))", "type"),
+        ("(with Host g 1)", "type"),
+        ("(debug (+ Host.ksm_advisor_mode 1))", "type"),
+        ("(Host.Control 'ksm_run' 'on')", "type"),
+        ("(debug (<< 1 -1))", "range"),
+        ("(debug (/ 1 0))", "zero-division"),
+        ("(debug (/ Host.mem_free 0.0))", "zero-division"),
+        ("(let (p 1) 2)", "malformed"),
+        ("(debug +)", "malformed"),
+        ("(set 'x' 1)", "malformed"),
+    ],
+)
+def test_what_fails_for_certain_is_an_error(text: str, rule: str) -> None:
+    (found,) = remarks_on(text)
+    assert (found.rule, found.severity) == (rule, Severity.ERROR)
+
+
+# --- remarks themselves ----------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_keeps_policies_from_loading_is_told_at_once() -> None:
+    found = check({"a": "(", "b": "(def f x 1) (def g (a a) 1)", "c": "0o8"}, DECLARED)
+    assert [(remark.source.name, remark.rule) for remark in found] == [
+        ("a", "syntax"),
+        ("b", "malformed"),
+        ("b", "malformed"),
+        ("c", "bad-literal"),
+    ]
+    assert all(remark.severity is Severity.ERROR for remark in found)
+
+
+def test_a_remark_knows_where_its_form_begins_and_ends() -> None:
+    text = "1\n  (debug (+ 1\n 2 3))"
+    (found,) = remarks_on(text)
+    assert (found.source.line, found.source.column) == (2, 10)
+    assert text[: found.end].endswith("(+ 1\n 2 3)")
+
+
+def test_remarks_come_in_the_order_of_policies_and_texts() -> None:
+    texts = {"b": "(debug (f))\n(debug (g))", "a": "(debug x)"}
+    assert [(remark.source.name, remark.source.line) for remark in check(texts, DECLARED)] == [("a", 1), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"(def f{n} (x) (+ (f{n - 1} x) (f{n - 1} (+ x 1))))" for n in range(1, 40))
+        + "(def f0 (x) x) (debug (f39 Host.mem_free))",
+        "(def f (x) (+ (f (- x 1)) (f (- x 2)))) (debug (f Host.mem_free))",
+        "(with Guests g " * 14 + "(set x 1)" + ")" * 14,
+        "(+ 1 " * 400 + "1" + ")" * 400,
+        "(" * 1_000_000,
+        '(debug (* "x" 1000000000)) (debug (<< 1 1000000000))',
+        "(and " + "Host.mem_free " * 20_000 + ")",
+    ],
+    ids=["calls double", "recursion", "loops", "deep", "brackets", "large", "wide"],
+)
+def test_no_text_keeps_the_checks_busy_for_long(text: str) -> None:
+    check({"50_test": text}, DECLARED)  # the test suite's own duration is the measure
+
+
+# --- random programs
+
+
+def faults_of(text: str) -> Sequence[Fault]:
+    try:
+        Policy.compile({"p": text})
+    except PolicyError as error:
+        return error.faults
+    return ()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refuses(choose: random.Random, declared: bool) -> None:
+    text = program(choose.randrange)
+    found = check({"p": text}, DECLARED if declared else None)
+    assert {remark.rule for remark in found} <= RULES.keys()
+    refused = faults_of(text)
+    if refused:
+        assert [(remark.rule, remark.source) for remark in found] == [(fault.kind, fault.source) for fault in refused]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=60))
+def test_checks_of_any_text_raise_nothing(text: str) -> None:
+    check({"p": text}, DECLARED)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) -> None:
+    text = program(choose.randrange)
+    if any(word in text for word in ("(if", "(with", "(def ", "debug")) or faults_of(text):
+        return
+    policy = Policy.compile({"p": text})
+    taken = snapshot(host={"mem_free": 300, "swap_total": None, "cpu_count": 4, "late": None})
+    failed = policy.evaluate(taken).errors
+    if any(remark.severity is Severity.ERROR for remark in check({"p": text})):
+        assert failed, text
