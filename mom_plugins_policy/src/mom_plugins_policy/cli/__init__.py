@@ -17,9 +17,11 @@ class Verb(NamedTuple):
 
 
 VERBS: Final[Mapping[str, Verb]] = {
+    "check": Verb("check:check_command", "Find mistakes in policies, and prove that they keep bounds."),
     "eval": Verb("evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("explain:explain_command", "Say why a policy decides what it decides, or decides nothing."),
     "test": Verb("test:test_command", "Run tests of policies: given fields, expected decisions."),
+    "repl": Verb("repl:repl_command", "Try the language line by line."),
     "fmt": Verb("fmt:fmt_command", "Lay policies out, comments kept."),
     "defaults": Verb("defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("snapshot:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),

@@ -98,7 +98,7 @@ def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
     for fault in explanation.faults:
         yield from given.told(fault).splitlines()
         if fault.entity is None:
-            yield "  the evaluation stopped there: nothing that it had asked for is applied"
+            yield "  the evaluation stopped there: what it had asked for the host is not applied, what it had decided for guests is"
         else:
             yield f"  nothing that was asked for {whose} is applied in this cycle"
     for request in [*decided, *(request for request in explanation.requests if request.decision is None)]:
