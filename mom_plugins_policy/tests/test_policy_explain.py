@@ -158,10 +158,11 @@ def test_steps_that_fail_inside_of_functions_and_inner_loops_leave_the_others_in
     assert explained(text, "vm3").requests == ()
 
 
-def test_after_an_error_outside_of_loops_nothing_is_decided_and_that_is_told() -> None:
-    explanation = explained('(with Guests g (g.Control "t" 1)) (/ 1 0)')
+def test_after_an_error_outside_of_loops_the_host_has_no_decisions_and_that_is_told() -> None:
+    explanation = explained('(Host.Control "t" 1) (/ 1 0)', "host")
     assert explanation.stopped
     assert [request.decision for request in explanation.requests] == [None]
+    assert [fault.kind for fault in explanation.faults] == ["zero-division"]
 
 
 def missed(found: tuple[Missed, ...], depth: int = 0) -> Iterator[str]:

@@ -120,7 +120,7 @@ def test_policies_that_are_shipped_keep_their_meaning(path: Path) -> None:
         "(if a b " * 499 + "c" + ")" * 499,
         "(g x x x x x x x x x x\n" * 450 + ")" * 450,
         "# c\n" * 50_000,
-        "x " * 99_000,
+        "x " * 49_000,
     ],
     ids=["parentheses", "calls", "blocks", "ifs", "wide", "comments", "atoms"],
 )
