@@ -169,10 +169,23 @@ class Case:
         if term.op in ("add", "sub", "mul", "div"):
             left, right = self.look(term.args[0], depth + 1), self.look(term.args[1], depth + 1)
             low, high, types = number_range(term.op, left, right)
+            if term.op == "sub":
+                low, high = self._difference(term, low, high)
             return low, high, types & term.types
         if term.op in ("ite", "min", "max", "abs"):
             return self._chosen(term, depth)
         return term.low, term.high, term.types & NUMBER
+
+    def _difference(self, term: Term, low: Bound, high: Bound) -> tuple[Bound, Bound]:
+        """The range of a difference of numbers of which the order is known."""
+        left, right = (self.resolved(arg) for arg in term.args)
+        if left is right:
+            return _ZERO, _ZERO  # infinity less infinity is NaN, which is in no range
+        if (right, left) in self.orders and (low is None or low < 0):
+            low = _ZERO
+        if (left, right) in self.orders and (high is None or high > 0):
+            high = _ZERO
+        return low, high
 
     def _chosen(self, term: Term, depth: int) -> Ranged:
         ranges = [self.look(arg, depth + 1) for arg in (term.args[1:] if term.op == "ite" else term.args)]
@@ -281,6 +294,7 @@ class Case:
                 raise Impossible
             return
         self.orders[(left, right)] = strict or self.orders.get((left, right), False)
+        self._ranges.clear()
         low, _, types = self.look(left)
         _, high, other = self.look(right)
         step = _ONE if strict and not (types | other) & ~INT else _ZERO

@@ -353,18 +353,17 @@ class Solver:
         try:
             choices = self._look_at_all(case, goal)
             problem = self._problem(case)
-            objective = self._objective(problem, goal)
-            found = None if objective is None else self._least(problem, objective)
+            objectives = self._objectives(problem, goal)
+            found = [self._least(problem, objective) for objective in objectives]
         except Impossible:
             return
-        if found is not None and (not found.possible or (found.value is not None and found.value >= 0)):
+        if any(_kept(one) for one in found):
             return
         ends = (case.resolved(goal.value), case.resolved(goal.bound))
         condition = self._next(case, choices, problem.distances(ends))
         if condition is None:
-            close = found is not None and found.value is not None and found.value >= -_NEAR
-            if problem.possible() and not (close and objective is not None and self._rounding(problem, objective)):
-                yield Undecided(request, found.point if found is not None else {})
+            if problem.possible() and not (any(map(_near, found)) and self._rounding(problem, objectives)):
+                yield Undecided(request, next((one.point for one in found if one is not None), {}))
             return
         for truth in (True, False):
             branch = self._with(case, condition, truth)
@@ -394,8 +393,10 @@ class Solver:
         case.settle()
         seen = 0
         while seen < len(case.orders):
-            for left, right in list(case.orders)[seen:]:
+            for (left, right), strict in list(case.orders.items())[seen:]:
                 seen += 1
+                if (case.resolved(left), case.resolved(right)) not in case.orders:
+                    case.order(left, right, strict=strict)
                 self._look_at(case, left, choices)
                 self._look_at(case, right, choices)
             case.settle()
@@ -439,18 +440,17 @@ class Solver:
                 problem.at_most(problem.linear(left), problem.linear(right))
         return problem
 
-    def _objective(self, problem: _Problem, goal: _Goal) -> Linear[Term] | None:
-        """How far the value is inside of its bound; None if that is no number yet."""
+    def _objectives(self, problem: _Problem, goal: _Goal) -> list[Linear[Term]]:
+        """How far the value is inside of its bound, if that is a number: it is enough if one of these is never below 0."""
         case = problem.case
         value, bound = case.resolved(goal.value), case.resolved(goal.bound)
         if not case.finite(value) or not case.finite(bound):
-            return None
-        expression = problem.linear(value)
-        if _representable(case, bound):
-            # Rounding does not cross the bound, so it is enough that the exact value keeps it.
-            expression = problem.exact.get(value, expression)
-        difference = expression - problem.linear(bound)
-        return difference if goal.at_least else difference.times(-_ONE)
+            return []
+        values = [problem.linear(value)]
+        if _representable(case, bound) and value in problem.exact:
+            values.append(problem.exact[value])  # rounding does not cross the bound, so it is enough that the exact value keeps it
+        limit = problem.linear(bound)
+        return [one - limit if goal.at_least else limit - one for one in values]
 
     def _least(self, problem: _Problem, objective: Linear[Term]) -> Minimum[Term] | None:
         try:
@@ -458,7 +458,7 @@ class Solver:
         except TooLong:
             return None
 
-    def _rounding(self, problem: _Problem, objective: Linear[Term]) -> bool:
+    def _rounding(self, problem: _Problem, objectives: Sequence[Linear[Term]]) -> bool:
         """Whether the goal holds when rounding is taken into account as it is: it never crosses another number of the program."""
         case = problem.case
         rounded = [term for term in problem.exact if not case.whole(term)]
@@ -481,8 +481,17 @@ class Solver:
                         learnt = True
         if not learnt:
             return False
-        found_least = self._least(problem, objective)
-        return found_least is not None and (not found_least.possible or (found_least.value is not None and found_least.value >= 0))
+        return any(_kept(self._least(problem, objective)) for objective in objectives)
+
+
+def _kept(found: Minimum[Term] | None) -> bool:
+    """Whether a least value says that the bound is kept, or that the case cannot be."""
+    return found is not None and (not found.possible or (found.value is not None and found.value >= 0))
+
+
+def _near(found: Minimum[Term] | None) -> bool:
+    """Whether a least value is below 0 by so little that rounding may be the reason."""
+    return found is not None and found.value is not None and found.value >= -_NEAR
 
 
 def _known(case: Case, term: Term) -> Fraction | None:

@@ -67,10 +67,15 @@ class Term:
         return self.op == "const"
 
     def __repr__(self) -> str:
+        return self._shown(4)
+
+    def _shown(self, depth: int) -> str:
         if self.op == "const":
             return repr(self.value)
-        inside = " ".join([self.op, *([] if self.value is None else [str(self.value)]), *map(repr, self.args)])
-        return f"({inside[:200]})"
+        if depth == 0:
+            return "…"
+        value = [] if self.value is None else [str(self.value)]
+        return f"({' '.join([self.op, *value, *(arg._shown(depth - 1) for arg in self.args)])})"
 
 
 class CertainlyWrong(Exception):
@@ -557,18 +562,6 @@ def truth_of(term: Term) -> bool | None:
 def scope_of(entity: Term) -> Scope:
     """Whether a term is the host or a guest."""
     return Scope.HOST if entity.op == "host" else Scope.GUEST
-
-
-def below(term: Term, seen: set[int] | None = None) -> Iterator[Term]:
-    """A term and all terms in it, each once."""
-    done = set() if seen is None else seen
-    todo = [term]
-    while todo:
-        item = todo.pop()
-        if item.number not in done:
-            done.add(item.number)
-            yield item
-            todo.extend(item.args)
 
 
 def _number(term: Term) -> int:
