@@ -119,6 +119,7 @@ class _Survey:
         self.program = Program(texts, forms)
         self.everything = everything
         self.suspicions: list[tuple[str, Fault]] = []
+        self.visited: set[tuple[int, int]] = set()
         # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
         self.todo: list[tuple[Form, Definition | None, bool, int, frozenset[str]]] = []
         nothing: frozenset[str] = frozenset()
@@ -130,6 +131,13 @@ class _Survey:
 
     def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]) -> None:
         program = self.program
+        if self.everything:
+            # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
+            key = (form.index, -1 if owner is None else owner.number)
+            if key in self.visited:
+                return
+            self.visited.add(key)
+            bound = frozenset()
         program.size += 1
         if owner is not None:
             owner.size += 1

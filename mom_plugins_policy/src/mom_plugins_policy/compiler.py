@@ -36,6 +36,8 @@ _BLOCKS = 5  # loops inside each other in one Python function; Python itself all
 _SMALL = 1 << 63
 _LARGE_FLOAT = "1e308"
 _GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
+_COPIES = 8  # how much larger than the program its code may be
+_MANY = 4  # arguments of min and max that are compared one by one
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 _NUMBERS = frozenset({"num", "int", "float", "bool"})
@@ -129,6 +131,10 @@ _Key: TypeAlias = "_Slot | tuple[str, str]"
 _MISSING: Final = object()
 
 
+class TooComplicatedError(Exception):
+    """So many parts of the program would be compiled so many times that the code would be too large."""
+
+
 class Compiled:
     """The code of a program: what to run, and what its lines mean."""
 
@@ -142,7 +148,7 @@ class Compiled:
         self.controls = dict(generator.control_sites)
         self.namespace: dict[str, Any] = {
             "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "ABS": ABS, "DEBUG": DEBUG, "len": len,
-            "fail": fail, "empty": empty, "requested": requested, "absolute": absolute, "float": float, "int": int, "list": list,
+            "fail": fail, "empty": empty, "requested": requested, "absolute": absolute, "smallest": min, "largest": max, "float": float, "int": int, "list": list,
             "LINES": lines, **generator.constants,
         }  # fmt: skip
         self.code: CodeType = compile(self.source, filename, "exec", dont_inherit=True)
@@ -195,6 +201,8 @@ class _Generator:
         self.level = 0
         self.blocks = 0
         self.weight = 0
+        self.generated = 0
+        self.most = _COPIES * program.size + 50_000
         self.counting = False
         self.guest_loops = 0
         self.depth = "1"
@@ -660,6 +668,9 @@ class _Generator:
     def generate(self, form: Form, *, dropped: bool = False) -> _Value:
         """The value of a form; statements that compute parts of it are emitted. `dropped`: nobody looks at the value."""
         self.weight += 1
+        self.generated += 1
+        if self.generated > self.most:
+            raise TooComplicatedError
         if form.kind is Kind.LITERAL:
             value = self.literal(form.value)
         elif form.kind is Kind.NAME:
@@ -1124,7 +1135,7 @@ class _Generator:
             return self._word(form, arguments, dropped) if word else self._called(form, value.text, arguments)
         # The arguments may assign the variable; what is called is what it holds now.
         head = self.spilled(value, pure=True)
-        if not word and value.safe and value.type in _SCALARS:
+        if value.safe and (value.type == "fn" or (not word and value.type in _SCALARS)):
             return self._called(form, head.text, arguments)
         test = f"{head.text}.__class__ is FN" if word else f"{head.text} is not U and {head.text} is not None"
         return self._branches(
@@ -1393,23 +1404,26 @@ class _Generator:
         sign = "<" if _word_of(form) == "max" else ">"
         if len(values) > 2 or self.program.lists:
             values = [self.spilled(value) for value in values]
-        best = values[0]
+        if len(values) > _MANY and not self.program.lists:
+            helper = "largest" if sign == "<" else "smallest"
+            text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", list(zip(arguments, values, strict=True)))
+            return _Value(text, "any" if any(value.type not in _NUMBERS for value in values) else "num", size=max(v.size for v in values))
+        best, which = values[0], arguments[0]
         for argument, value in zip(arguments[1:], values[1:], strict=True):
             pair = self._compared(form, (best, value))
             texts: list[str] = []
             names: list[str] = []
             for each in pair:
-                if each.named:
-                    names.append(each.text)
-                    texts.append(each.text)
-                else:
-                    names.append(self._new("t"))
-                    texts.append(f"({names[-1]} := {each.text})")
-            operands = [(argument, value)] if best is not values[0] else [(arguments[0], best), (argument, value)]
+                names.append(each.text if each.named else self._new("t"))
+                texts.append(each.text if each.named else f"({names[-1]} := {each.text})")
+            operands = [(argument, value)] if which is form else [(which, best), (argument, value)]
             test = self.marked(form, f"{texts[0]} {sign} {texts[1]}", operands)
-            safe = all(one.safe and one.type in _NUMBERS for one in pair)
             text = f"({names[1]} if {test} else {names[0]})"
-            best = _Value(text, _joined(pair[0].type, pair[1].type), size=max(pair[0].size, pair[1].size), safe=safe)
+            best = _Value(text, _joined(pair[0].type, pair[1].type), size=max(pair[0].size, pair[1].size))
+            best.safe = all(one.safe and one.type in _NUMBERS for one in pair)
+            which = form
+            if len(values) > 2:
+                best = self.spilled(best)
         return best
 
     def _null(self, form: Form, arguments: Sequence[Form], values: Sequence[_Value]) -> _Value:

@@ -75,10 +75,12 @@ class Trouble(Exception):
 
     :param kind: one of `KINDS`
     :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
+    :param of_call: it is about the call of the function in which it is found
     """
 
-    def __init__(self, kind: str, message: str, *, fatal: bool = False) -> None:
+    def __init__(self, kind: str, message: str, *, fatal: bool = False, of_call: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.fatal = fatal
+        self.of_call = of_call

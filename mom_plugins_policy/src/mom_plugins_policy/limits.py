@@ -11,8 +11,10 @@ class Limits:
 
     text: int = 1 << 20
     """Characters in all texts together."""
-    forms: int = 100_000
+    forms: int = 50_000
     """Atoms and lists in all texts together."""
+    name: int = 200
+    """Characters of a name."""
     nesting: int = 500
     """Brackets inside each other. MOM gives up at about 330."""
     steps: int = 1_000_000

@@ -43,6 +43,8 @@ class LimitSettings(BaseModel):
     """Characters in all policies together."""
     forms: Annotated[int, Field(ge=1, le=1_000_000)] = _DEFAULT.forms
     """Atoms and lists in all policies together."""
+    name: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.name
+    """Characters of a name."""
     nesting: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.nesting
     """Brackets inside each other."""
     steps: Annotated[int, Field(ge=1)] = _DEFAULT.steps
@@ -159,5 +161,7 @@ def _problem(fault: Fault, result: Result) -> Problem:
     # Values change from cycle to cycle: they stand in the hint, so that the problem is recognized as the same one.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
-        hints.append(f"the evaluation stopped here, and nothing that it had asked for is applied ({len(result.lost)} decisions)")
+        hints.append(
+            f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, {len(result.lost)} for the host are lost"
+        )
     return Problem(fault.source, f"{fault.kind}: {fault.message}", fault.entity, hint="; ".join(hints))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
 from mom_plugins_policy.analysis import Program, analyse
-from mom_plugins_policy.compiler import Compiled, compile_program
+from mom_plugins_policy.compiler import Compiled, TooComplicatedError, compile_program
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
 from mom_plugins_policy.reader import read
@@ -28,7 +28,8 @@ class Result:
     """What one evaluation came to.
 
     `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
-    applied. After an error outside of all loops over `Guests` nothing is: `stopped` is true, and `lost` says what had been asked for.
+    applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
+    then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is `lost`.
     """
 
     def __init__(self, run: Run, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -42,19 +43,21 @@ class Result:
     @cached_property
     def decisions(self) -> Sequence[Decision]:
         """What may be applied: the last request per control and entity, without those of guests of which a step failed."""
-        return () if self.stopped else self._requests
+        return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
 
     @cached_property
     def lost(self) -> Sequence[Decision]:
-        """What had been asked for when the evaluation stopped, and is not applied."""
-        return self._requests if self.stopped else ()
+        """What had been asked for the host when the evaluation stopped, and is not applied."""
+        return tuple(decision for decision in self._requests if self._is_lost(decision.entity.id))
+
+    def _is_lost(self, identity: str) -> bool:
+        return self.stopped and identity == HOST_ID
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is to be remembered: by entity id, then by name; nil forgets. Nothing of an evaluation that stopped or a guest that failed."""
-        if self.stopped:
-            return {}
-        return {identity: notes for identity, notes in self._run.noted.items() if identity not in self._run.failed}
+        """What is to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
+        lost = self._run.failed
+        return {identity: notes for identity, notes in self._run.noted.items() if identity not in lost and not self._is_lost(identity)}
 
     @cached_property
     def _requests(self) -> Sequence[Decision]:
@@ -157,10 +160,8 @@ class Policy:
         if compiled is None:
             try:
                 compiled = compile_program(self.program, self.limits, undeclared, f"<policy {next(_filenames)}>")
-            except (RecursionError, MemoryError) as error:
-                raise PolicyError(
-                    [Fault("limit", "", 0, 0, f"the policy is too complicated to compile ({type(error).__name__})")]
-                ) from None
+            except (TooComplicatedError, RecursionError, MemoryError):
+                raise PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")]) from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)))
             self._variants[undeclared] = compiled

@@ -77,6 +77,8 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
             if len(open_forms) > limits.nesting:
                 raise _refusal("recursion", whole, start, f"more than {limits.nesting} brackets are open here")
         elif what == _NAME:
+            if position - start > limits.name:
+                raise _refusal("limit", whole, start, f"a name of more than {limits.name} characters")
             here.append(Form(Kind.NAME, token.group(), whole, start, position, index))
         elif what == _OPERATOR:
             here.append(Form(Kind.OPERATOR, token.group(), whole, start, position, index))

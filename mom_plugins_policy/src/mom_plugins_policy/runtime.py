@@ -226,16 +226,16 @@ class Run:
 
     def too_deep(self) -> NoReturn:
         """A function call is nested too deep."""
-        raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other")
+        raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
 
     # --- errors ----------------------------------------------------------------------------------------------------------------
 
     def contain(self, error: Exception, guest: Guest) -> None:
         """Take note of what went wrong in this guest's step; raise again what ends the whole evaluation."""
+        self.failed.add(guest.id)
         if isinstance(error, Trouble) and error.fatal:
             raise error
-        self.failed.add(guest.id)
-        site = self._site(error.__traceback__)
+        site = self._site(error)
         place = self._sites[site].form.index if site >= 0 else -1
         if (place, guest.id) not in self._faults_seen:
             self._faults_seen.add((place, guest.id))
@@ -243,17 +243,20 @@ class Run:
 
     def fault(self, error: Exception) -> Fault:
         """What went wrong outside of all loops over Guests."""
-        return self._fault(error, self._site(error.__traceback__), None)
+        return self._fault(error, self._site(error), None)
 
-    def _site(self, trace: TracebackType | None) -> int:
-        line = 0
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            if code.co_filename == self._filename:
-                line = trace.tb_lineno
-            trace = trace.tb_next
+    def _site(self, error: Exception) -> int:
+        """Where it happened: the innermost place of the program that the traceback goes through."""
         lines: Mapping[int, int] = self._namespace["LINES"]
-        return lines.get(line, -1)
+        found: list[int] = []
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._filename:
+                found.append(lines.get(trace.tb_lineno, -1))
+            trace = trace.tb_next
+        if isinstance(error, Trouble) and error.of_call and len(found) > 1:
+            found.pop()
+        return found[-1] if found else -1
 
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
         if place < 0:
