@@ -33,6 +33,7 @@ def pages() -> dict[str, str]:
         "fields.md": _fields(plugins),
         "controls.md": _controls(plugins),
         "settings.md": _settings(plugins),
+        "policy-words.md": _words(),
         "cli.md": _cli(),
     }
 
@@ -214,6 +215,45 @@ def _type(schema: Mapping[str, object]) -> str:
 
 
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+# --- the words of the policy language ------------------------------------------------------------------------------------------------
+
+
+def _words() -> str:
+    from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
+
+    spelled: dict[str, list[str]] = {}
+    for operator, name in OPERATORS.items():
+        spelled.setdefault(name, []).append(f"`{operator}`")
+    head = ("word", "arguments", "what it does")
+    methods = [(f"`e.{name}`", _count(word.arguments), word.meaning) for name, word in ENTITY_METHODS.items()]
+    disks = [(f"`d.{name}`", "1", f"sets `{key}` of `current`, cut to a whole number") for name, key in DISK_METHODS.items()]
+    parts = [
+        "## Special forms\n\n" + _table(head, [(f"`{name}`", _count(word.arguments), word.meaning) for name, word in SPECIAL_FORMS.items()])
+        + "\n\n`eval`, or `{ }`: one form after the other; the value of the last one.",
+        "## Builtins\n\n" + _table(("word", "also", "arguments", "what it does"), [
+            (f"`{name}`", " ".join(spelled.get(name, [])), _count(word.arguments), word.meaning) for name, word in BUILTINS.items()
+        ]),
+        "## Predefined variables\n\n" + _table(head, [
+            ("`Host`", "", "the host"),
+            ("`Guests`", "", "all guests of which there is data, in the order of their names"),
+            *((f"`{name}`", _count(word.arguments), word.meaning) for name, word in CALLABLES.items()),
+        ]),
+        "## Methods of `Host` and of guests\n\n" + _table(head, methods),
+        "## Methods of a guest's disks\n\nOf the elements of a guest's field `io_tune`.\n\n" + _table(head, disks),
+    ]  # fmt: skip
+    return _page(
+        "Words of the policy language",
+        "All words that the language has; [policy-language.md](policy-language.md) describes how they are used, [fields.md](fields.md) and "
+        "[controls.md](controls.md) list what a policy can read and set.",
+        parts,
+    )
+
+
+def _count(arguments: str) -> str:
+    """How many, without the word for what."""
+    return arguments.rpartition(" ")[0]
 
 
 # --- command line ------------------------------------------------------------------------------------------------------------------

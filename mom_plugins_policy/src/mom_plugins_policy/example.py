@@ -45,6 +45,15 @@ EXAMPLE: Final[Mapping[str, Any]] = {
             "major_fault": 1.0,
             "stats_age": 1.0,
             "rss": 4 * _GIB,
+            "io_tune": [
+                {
+                    "name": "vda",
+                    "path": "/var/lib/libvirt/images/web.qcow2",
+                    "guaranteed": {"total_bytes_sec": 5 << 20},
+                    "maximum": {"total_bytes_sec": 20 << 20},
+                    "current": {"total_bytes_sec": 20 << 20},
+                }
+            ],
         },
         "db": {
             "balloon_cur": 5 * _GIB,

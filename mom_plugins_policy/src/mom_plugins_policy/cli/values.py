@@ -9,6 +9,7 @@ from typing import Any
 from mom_core import Decision, Guest, Host, Value, printable
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.runtime import Disk, Guests, show
+from mom_plugins_policy.syntax import written_string
 
 
 def written_value(value: Any) -> str:
@@ -16,7 +17,7 @@ def written_value(value: Any) -> str:
     if isinstance(value, list | tuple | Guests):
         return f"[{' '.join(map(written_value, value))}]"
     if isinstance(value, str):
-        return printable(f'"{value}"', len(value) * 12 + 2)
+        return printable(written_string(value), len(value) * 12 + 2)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return show(value)

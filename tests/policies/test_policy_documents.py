@@ -1,0 +1,143 @@
+"""What the documents about policies show is what happens: examples, commands, tests, and quoted policies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mom_core import declarations_of
+from mom_core.cli.frame import run
+from mom_plugins_policy.cases import cases_of, run_case
+from mom_plugins_policy.cli.inputs import with_fields_of
+from mom_plugins_policy.cli.values import written_value
+from mom_plugins_policy.errors import KINDS
+from mom_plugins_policy.example import EXAMPLE
+from mom_plugins_policy.reader import read
+from mom_plugins_policy.session import Session
+from mom_plugins_policy.snapshots import made_snapshot
+
+DECLARED = declarations_of()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("policy-language.md", "policy-tutorial.md", "policy-tests.md")
+MARK = re.compile(r"#.*?(?P<marks>[→✗].*)$")
+
+
+class Block(NamedTuple):
+    """A block of code in a page: where it begins, what kind it is, its text."""
+
+    page: str
+    line: int
+    kind: str
+    text: str
+
+
+def blocks(kind: str) -> list[Block]:
+    """All blocks of one language in the pages. What stands behind the language is their `kind`: a file name, for those that are files."""
+    texts = {page: (DOCS / page).read_text() for page in PAGES}
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[2].strip(), match[3])
+        for page, text in texts.items()
+        for match in re.finditer(r"^```(\w+)([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+        if match[1] == kind
+    ]
+
+
+def name(block: Block) -> str:
+    return f"{block.page}:{block.line}"
+
+
+def session() -> Session:
+    taken = made_snapshot(EXAMPLE, "example")
+    return Session(taken, with_fields_of(taken, DECLARED))
+
+
+def inputs(text: str) -> Iterator[tuple[str, str, str]]:
+    """The forms of an example, each with the value and the kind of error that its comment names, empty if it names none."""
+    rest = text
+    while rest.strip():
+        for end, line in enumerate(rest.split("\n")):
+            so_far = "\n".join(rest.split("\n")[: end + 1])
+            mark = MARK.search(line)
+            if mark or complete(so_far):
+                break
+        marks = mark["marks"] if mark else ""
+        value = re.search(r"→ (.+?)(?= {2,}|, [a-z]| ✗|$)", marks)
+        kind = re.search(r"✗ ([a-z-]+)", marks)
+        yield so_far, value[1].strip() if value else "", kind[1] if kind else ""
+        rest = "\n".join(rest.split("\n")[end + 1 :])
+
+
+def complete(text: str) -> bool:
+    try:
+        return bool(read("p", text))
+    except Exception:  # noqa: BLE001  # it goes on in the next line
+        return False
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("lisp") if not b.kind], ids=name)
+def test_an_example_comes_to_what_is_shown(block: Block) -> None:
+    talk = session()
+    for text, value, kind in inputs(block.text):
+        answer = talk.add(text)
+        kinds = {fault.kind for fault in answer.errors}
+        assert kinds == ({kind} if kind else set()), (text, answer.errors)
+        if value:
+            assert written_value(answer.values[-1]) == value, text
+
+
+def test_examples_are_found() -> None:
+    shown = [mark for block in blocks("lisp") if not block.kind for mark in inputs(block.text)]
+    assert len(shown) > 90
+    assert sum(bool(value) for _, value, _ in shown) > 60
+    assert sum(bool(kind) for _, _, kind in shown) > 20
+
+
+def test_every_kind_of_error_is_explained() -> None:
+    table = (DOCS / "policy-language.md").read_text().partition("| kind |")[2]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.M)) == KINDS
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=name)
+def test_a_command_prints_what_is_shown(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for other in [b for b in blocks("lisp") + blocks("yaml") if b.page == block.page and b.kind]:
+        (tmp_path / other.kind).write_text(other.text)
+    for match in re.finditer(r"^\$ mom (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.M):
+        import shlex
+
+        run(shlex.split(match[1]))
+        printed = capfd.readouterr()
+        shown = match[2].rstrip("\n")
+        got = "\n".join(line.rstrip() for line in (printed.out + printed.err).rstrip("\n").split("\n"))
+        if shown.endswith("…"):
+            assert got.startswith(shown[:-1].rstrip()), got
+        else:
+            assert got == shown
+
+
+@pytest.mark.parametrize("policy", sorted(DECLARED.policies))
+def test_a_default_policy_is_quoted_whole_and_as_it_is(policy: str) -> None:
+    quoted = "".join(block.text for block in blocks("lisp") if block.kind == policy)
+    assert [line.strip() for line in code(quoted)] == [line.strip() for line in code(DECLARED.policies[policy])]
+
+
+def code(text: str) -> list[str]:
+    """The lines of a policy, without those that are comments only."""
+    return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=name)
+def test_tests_that_are_shown_pass(block: Block, tmp_path: Path) -> None:
+    if block.kind == "wrong.yaml":
+        pytest.skip("it shows how a failure reads")
+    for other in blocks("lisp"):
+        if other.page == block.page and other.kind:
+            (tmp_path / other.kind).write_text(other.text)
+    for case in cases_of(block.text, block.page, tmp_path, DECLARED):
+        assert run_case(case) == (), case.name
