@@ -18,7 +18,7 @@ from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.prove import proof
 from mom_plugins_policy.prove.linear import Linear, minimum
 from mom_plugins_policy.prove.proof import Answer, Verdict, bound_of, default_bounds, prove, scope_of_control
-from mom_plugins_policy.prove.search import Search, reads
+from mom_plugins_policy.prove.search import Reads, Search, reads
 from mom_plugins_policy.prove.trial import Bound, Trial
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.machine import Machine
@@ -178,7 +178,16 @@ def test_the_last_request_counts() -> None:
 def test_a_guest_of_which_a_step_fails_gets_nothing() -> None:
     text = on_each("0") + "(with Guests guest (+ guest.balloon_min nil))"
     assert verdict(text, low="5").answer is Answer.HOLDS
-    assert verdict(on_each("0") + "(+ 1 nil)", low="5").answer is Answer.HOLDS, "after an error outside of loops nothing is applied"
+
+
+def test_what_was_decided_for_guests_before_an_error_elsewhere_counts() -> None:
+    corrected = on_each("(max guest.balloon_min 5)")
+    assert verdict(on_each("0") + "(+ 1 nil)" + corrected, low="5").answer is Answer.VIOLATED
+    assert verdict(on_each("0") + "(debug (+ Host.mem_free 1))" + corrected, low="5").answer is Answer.VIOLATED
+    assert verdict(on_each("0") + "(if (valid Host.mem_free) (debug (max 1 2)) 3)" + corrected, low="5").answer is Answer.HOLDS
+    assert verdict("(with Guests g { (g.Control 'balloon_target' 0) (g.Control 'balloon_target' 5) })", low="5").answer is Answer.HOLDS
+    host = "(Host.Control 'ksm_run' 3) (debug (+ Host.mem_free 1)) (Host.Control 'ksm_run' 1)"
+    assert verdict(host, "ksm_run", high="2").answer is Answer.HOLDS, "what was asked for the host is lost with the rest"
 
 
 def test_notes_carry_what_is_known_from_loop_to_loop() -> None:
@@ -222,6 +231,12 @@ def test_what_cannot_be_told_names_the_place() -> None:
     assert found.answer is Answer.UNKNOWN
     assert found.form is not None
     assert found.form.source.column == 20
+
+
+def test_guests_are_given_the_names_that_the_policy_asks_for() -> None:
+    found = verdict("(with Guests g (if (== (g.Prop 'name') 'router') (g.Control 'balloon_target' 5) nil))", low="6")
+    assert found.counterexample is not None
+    assert [guest.name for guest in found.counterexample.guests.values()] == ["router"]
 
 
 def test_assumptions_are_stated_and_only_those_that_were_needed() -> None:
@@ -311,8 +326,9 @@ def attack(policy: Policy, control: str, scope: Scope, bound: Bound, assumptions
     machine = Machine(policy.program, Vocabulary(DECLARED))
     fields = {(Scope.GUEST, name) for name in ("balloon_min", "balloon_max", "balloon_cur", "cpu_usage")}
     fields |= {(Scope.HOST, name) for name in ("mem_free", "mem_available", "load_1", "cpu_count")}
+    read = Reads(reads(machine.terms).fields | fields, averages=True, names=False)
     trial = Trial(policy, control, scope, bound, (), orders)
-    search = Search(trial, machine.vocabulary, fields | reads(machine.terms)[0], policy.program.forms, averages=True)
+    search = Search(trial, machine.vocabulary, read, policy.program.forms)
     return search.run(time.monotonic() + 0.1)
 
 

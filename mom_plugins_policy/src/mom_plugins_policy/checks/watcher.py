@@ -188,10 +188,10 @@ class Watcher(Machine):
         except Dead:
             del self.path[start:]
 
-    def _other_steps(self, name: str, body: Form, element: Callable[[], Term]) -> list[Any]:
+    def _other_steps(self, name: str, body: Form, element: Callable[[], Term], contained: int = 1) -> list[Any]:
         """Other guests do what the one that is looked at does: once is enough for remarks. Elements of lists are looked at here."""
         if element != self._other_guest:
-            return super()._other_steps(name, body, element)
+            return super()._other_steps(name, body, element, contained)
         effects = self.effects_of(body)
         self._forget_variables(effects)
         for kind in effects.kinds:

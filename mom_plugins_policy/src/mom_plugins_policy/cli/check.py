@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import Severity, printable
+from mom_core import MomError, Severity, printable
 from mom_plugins_policy.checks import Remark, check, counted
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies, json_option
-from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.excerpts import excerpt, located
 
 if TYPE_CHECKING:
@@ -137,17 +136,16 @@ def _prove(
     from mom_plugins_policy.prove.proof import Answer, bound_of, default_bounds, prove, scope_of_control
 
     policy = given.compiled()
-    scope = scope_of_control(control, policy)
-    bounds = [bound_of(text, at_least=True, scope=scope, declarations=given.declarations) for text in lows]
-    bounds += [bound_of(text, at_least=False, scope=scope, declarations=given.declarations) for text in highs]
-    bounds = bounds or default_bounds(control, scope, given.declarations)
-    if not bounds:
-        raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
     try:
+        scope = scope_of_control(control, policy)
+        bounds = [bound_of(text, at_least=True, scope=scope, declarations=given.declarations) for text in lows]
+        bounds += [bound_of(text, at_least=False, scope=scope, declarations=given.declarations) for text in highs]
+        bounds = bounds or default_bounds(control, scope, given.declarations)
+        if not bounds:
+            raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
         verdicts = prove(policy, control, bounds, scope=scope, assume=assumptions)
-    except PolicyError as error:
-        fault = error.faults[0]
-        raise click.UsageError(f"a bound or assumption cannot be used: {fault.kind}: {fault.message}") from None
+    except MomError as error:
+        raise click.UsageError(str(error)) from None
     if as_json:
         click.echo(json.dumps(_verdicts_as_json(control, verdicts), indent=2))
     else:

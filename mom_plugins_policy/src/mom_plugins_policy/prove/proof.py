@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 
-from mom_core import Declarations, MomError, Scope, Snapshot, Unit
+from mom_core import Declarations, MomError, Scope, Snapshot, Unit, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.prove.search import Search, reads
@@ -43,7 +43,7 @@ DEFAULT_BOUNDS = {"balloon_target": ("balloon_min", "balloon_max")}
 
 ALWAYS_ASSUMED = (
     "fields are as declared: unknown, or numbers from 0 to 2^40 (bytes from -2^40), "
-    "whole where they count KiB, pages, milliseconds or things"
+    "whole where they count KiB, pages, milliseconds or things; and no evaluation is ended by its limits (time, steps, sizes)"
 )
 """What every answer takes for granted."""
 
@@ -97,13 +97,7 @@ def bound_of(text: str, *, at_least: bool, scope: Scope, declarations: Declarati
     :raises MomError: it is none of these
     """
     where = "--at-least" if at_least else "--at-most"
-    try:
-        forms = read(where, text)
-    except PolicyError as error:
-        raise MomError(f"{where}: {error.faults[0].message}", hint="give a number, a field or an expression") from None
-    if len(forms) != 1:
-        raise MomError(f"{where} is one number, field or expression, not {len(forms)}")
-    form = forms[0]
+    form = _one_form(where, text)
     if form.kind is Kind.LITERAL and isinstance(form.value, str):
         raise MomError(f"{where} is a number, a field or an expression, not a string")
     if form.kind is not Kind.NAME or "." in form.name:
@@ -115,6 +109,19 @@ def bound_of(text: str, *, at_least: bool, scope: Scope, declarations: Declarati
             f"{where}: no plugin declares the {scope} field {form.name}", hint=f"did you mean {close[0]}?" if close else "see `mom fields`"
         )
     return Bound(text, f"{'guest' if scope is Scope.GUEST else 'Host'}.{form.name}", at_least)
+
+
+def _one_form(where: str, text: str) -> Form:
+    """The form that an option holds. Raises `MomError` for anything but one."""
+    try:
+        forms = read(where, text)
+    except PolicyError as error:
+        raise MomError(
+            f"{where} {printable(text, 60)}: {error.faults[0].message}", hint="give a number, a field or an expression"
+        ) from None
+    if len(forms) != 1:
+        raise MomError(f"{where} is one number, field or expression, not {len(forms)}")
+    return forms[0]
 
 
 def scope_of_control(control: str, policy: Policy, scope: Scope | None = None) -> Scope:
@@ -158,9 +165,9 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     it. Each bound takes some seconds at most.
 
     :param assume: expressions that are true, for each guest (as `guest`) or for the host
-    :raises PolicyError: a bound or an assumption cannot be compiled
+    :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
     """
-    machine = Machine(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST)
+    machine = Machine(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST, watched=control)
     question = _Question(policy, control, scope, machine, None, assume)
     entity = machine.terms.guest(0) if scope is Scope.GUEST else machine.terms.host
     unfollowed: Unfollowed | None = None
@@ -169,13 +176,15 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
         machine.run()
         question.asked = machine.requested(entity, control)
     except Dead:
-        never = True
+        question.asked = machine.requested(entity, control)
+        never = question.asked is machine.terms.nil
     except Unfollowed as error:
         unfollowed = error
     except RecursionError:
         unfollowed = Unfollowed(policy.program.forms[0], "it is nested too deep to be followed")
     if not never:
         for number, text in enumerate(assume):
+            _one_form("--assume", text)
             try:
                 question.conditions.append((_evaluated(question, text, number), True))
             except Dead:
@@ -204,7 +213,7 @@ def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfoll
 def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> Verdict:
     given = [f"{text} is true" for text in question.assumed]
     if never:
-        return Verdict(bound, Answer.HOLDS, given, why="every evaluation ends in an error, so that nothing is ever decided")
+        return Verdict(bound, Answer.HOLDS, given, why="every evaluation ends in an error before anything is decided")
     terms = question.machine.terms
     limit: Term | None = None
     if unfollowed is None:
@@ -214,7 +223,7 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollow
             raise MomError(f"the bound {bound.text} cannot be computed for any snapshot") from None
         except Unfollowed as error:
             unfollowed = error
-    orders = _orders(question, reads(terms)[0])
+    orders = _orders(question, reads(terms).fields)
     points: list[dict[Term, Fraction]] = []
     form, why = (unfollowed.form, unfollowed.why) if unfollowed is not None else (None, "")
     if limit is not None and question.asked is not None:
@@ -293,8 +302,7 @@ def _searched(
     """A counterexample, if one can be found in so many seconds."""
     machine, policy = question.machine, question.policy
     trial = Trial(policy, question.control, question.scope, bound, question.assumed, orders)
-    fields, averages = reads(machine.terms)
-    search = Search(trial, machine.vocabulary, fields, policy.program.forms, averages=averages)
+    search = Search(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
     found = search.run(time.monotonic() + seconds, points)
     if found is None:
         return None

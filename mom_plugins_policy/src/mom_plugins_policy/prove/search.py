@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 
 from mom_core import ConfigError, Scope, Snapshot, Value
 from mom_core.testing import snapshot
@@ -25,6 +26,14 @@ _SHRINKING = 1.0  # seconds
 Fields = dict[str, Value]
 Read = tuple[Scope, str]
 """A field that the policy or the bounds read."""
+
+
+class Reads(NamedTuple):
+    """What a policy and a bound read of a snapshot: fields, and whether older samples and the names of guests matter."""
+
+    fields: frozenset[Read]
+    averages: bool
+    names: bool
 
 
 @dataclass(slots=True)
@@ -63,18 +72,18 @@ def _guests(sample: Mapping[str, Fields]) -> dict[str, Fields]:
 class Search:
     """A search for one violation.
 
-    :param fields: what the policy and the bound read
+    :param reads: what the policy and the bound read
     :param forms: the policy's forms, whose numbers and strings are tried as values
-    :param averages: whether older samples matter
     """
 
-    def __init__(self, trial: Trial, vocabulary: Vocabulary, fields: Iterable[Read], forms: Iterable[Form], *, averages: bool) -> None:
+    def __init__(self, trial: Trial, vocabulary: Vocabulary, reads: Reads, forms: Iterable[Form]) -> None:
         self.trial = trial
-        self.averages = averages
-        self.shapes = {read: vocabulary.shape(*read) for read in sorted(fields)}
+        self.averages = reads.averages
+        self.shapes = {read: vocabulary.shape(*read) for read in sorted(reads.fields)}
         self.attempts = 0
         self._random = random.Random(1)  # noqa: S311  # the same search each time
         self._numbers, self._strings = _literals(forms)
+        self._names = [text for text in self._strings if reads.names and text.isprintable() and 0 < len(text) < 60 and text != "host"]
         self._pool: list[tuple[float, int, Candidate]] = []
 
     def run(self, until: float, points: Sequence[Mapping[Term, Fraction]] = ()) -> tuple[Snapshot, Violation] | None:
@@ -115,10 +124,17 @@ class Search:
 
     # --- making candidates -----------------------------------------------------------------------------------------------------------
 
+    def _guests(self) -> list[str]:
+        """Names of one to three guests, of those that the policy may compare names with."""
+        choose = self._random
+        names = list(_GUESTS[: choose.choice((1, 1, 2, 3))])
+        if self._names and choose.random() < 0.7:
+            names[0] = choose.choice(self._names)
+        return list(dict.fromkeys(names))
+
     def _random_candidate(self) -> Candidate:
         choose = self._random
-        names = ["host", *_GUESTS[: choose.choice((1, 1, 2, 3))]]
-        made = Candidate({name: {} for name in names})
+        made = Candidate({name: {} for name in ["host", *self._guests()]})
         missing = choose.choice((0.0, 0.0, 0.05, 0.3))
         self._fill(made, missing)
         return made
@@ -141,7 +157,7 @@ class Search:
 
     def _from_point(self, point: Mapping[Term, Fraction]) -> Candidate:
         choose = self._random
-        guests = list(_GUESTS[: choose.choice((1, 2, 2, 3))])
+        guests = self._guests()
         tracked = choose.choice(guests)
         others = [name for name in guests if name != tracked] or [tracked]
         made = Candidate({name: {} for name in ["host", *guests]})
@@ -172,8 +188,8 @@ class Search:
                 sample[entity][name] = self._fitting(entity, name, self._nudged(value))
             else:
                 sample[entity][name] = self._value(made, entity, name)
-        if len(made.entities) <= len(_GUESTS) and choose.random() < 0.1:
-            new = next(name for name in _GUESTS if name not in made.entities)
+        new = next((name for name in _GUESTS if name not in made.entities), None)
+        if new is not None and choose.random() < 0.1:
             made.entities[new] = dict(next(fields for entity, fields in made.entities.items() if entity != "host"))
         self._order(made)
         return made
@@ -317,12 +333,13 @@ def _literals(forms: Iterable[Form]) -> tuple[list[float], list[str]]:
     return sorted(numbers), sorted(strings)
 
 
-def reads(terms: Terms) -> tuple[set[Read], bool]:
-    """The fields that terms are made of, and whether older samples matter to them."""
-    found: set[Read] = set()
-    averages = False
+def reads(terms: Terms) -> Reads:
+    """What terms are made of."""
+    fields: set[Read] = set()
+    averages = names = False
     for term in terms.all():
         if term.op in ("field", "average") and isinstance(term.value, str):
-            found.add((scope_of(term.args[0]), term.value))
+            fields.add((scope_of(term.args[0]), term.value))
             averages = averages or term.op == "average"
-    return found, averages
+        names = names or (term.op == "property" and term.value == "name")
+    return Reads(frozenset(fields), averages, names)

@@ -72,7 +72,8 @@ class Trial:
         self.bound = bound
         self.orders = orders
         self._each = "with Guests guest" if scope is Scope.GUEST else "eval"
-        self._bound = beside(policy, [f"({self._each} {bound.expression})"])
+        form = f"({self._each} {bound.expression})"
+        self._bound, self._bound_alone = beside(policy, [form]), beside(policy, [form], alone=True)
         self._assumptions = beside(policy, [f"({self._each} {text})" for text in assumptions], alone=True) if assumptions else None
         spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
         self._whole = spec is None or spec.unit not in _FRACTIONS
@@ -101,8 +102,9 @@ class Trial:
 
     def _bounds(self, taken: Snapshot) -> dict[str, object]:
         """The value of the bound: one for each guest, by id, or that of the host; none where it cannot be computed."""
-        values = self._bound.evaluate(taken).values
-        if len(values) < len(self._bound.program.forms):
+        result = self._bound.evaluate(taken)
+        values = result.values if not result.stopped else self._bound_alone.evaluate(taken).values
+        if not values:
             return {}
         return dict(zip(taken.guests, values[-1], strict=True)) if self.scope is Scope.GUEST else {HOST_ID: values[-1]}
 

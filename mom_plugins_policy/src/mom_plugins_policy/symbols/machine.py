@@ -4,8 +4,9 @@ What is computed is a superset of what evaluations do. One guest is looked at (`
 other guests, in which everything that such steps assign takes unknown values; the step of the guest that is looked at; and other guests
 again. Loops over lists are unknown steps only. So what is known afterwards holds for every guest of every snapshot.
 
-Only evaluations that count are followed: an error outside of all loops over `Guests` means that no decision is applied, and an error
-in a step of the guest that is looked at means that none of that guest's is. Where an error is certain, the path ends (`Dead`).
+Only what counts is followed: an error in a step of the guest that is looked at means that none of that guest's decisions is applied. An
+error outside of all loops over `Guests` ends the evaluation, and what was decided for guests by then is applied; so wherever there may be
+such an error, what is asked for by then is kept in `endings`. Where an error is certain, the path ends (`Dead`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import ClassVar, NamedTuple, TypeAlias
 from mom_plugins_policy.analysis import Definition, Program, pairs_of
 from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS, Word
 from mom_plugins_policy.symbols.terms import CertainlyWrong, Constant, Term, Terms, scope_of, truth_of
-from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
+from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FINITE, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
 from mom_plugins_policy.syntax import Form, Kind
 
 _DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
 _CALLS = 12  # calls of one function inside each other
 _STEPS = 60_000  # forms evaluated: a second or so
+_NEVER_FAILING = frozenset({"and", "or", "not", "valid", "null", "eq", "neq"})
 _NAMES = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
 
 _Key: TypeAlias = "tuple[str, Hashable, Hashable]"
@@ -81,18 +83,28 @@ class Machine:
     """One run of a program on symbols. `run` does it; `controls` and `requests` say what came of it.
 
     :param tracked: look at one guest apart from all others; without it, all guests are any guests
+    :param watched: the control of which the endings are kept
     :param closed: nothing was requested or noted before, and no other policies come; otherwise such values are unknown
     """
 
     def __init__(
-        self, program: Program, vocabulary: Vocabulary, *, tracked: bool = True, closed: bool = True, steps: int = _STEPS
-    ) -> None:  # fmt: skip
+        self,
+        program: Program,
+        vocabulary: Vocabulary,
+        *,
+        tracked: bool = True,
+        watched: str = "",
+        closed: bool = True,
+        steps: int = _STEPS,
+    ) -> None:
         self.program = program
         self.vocabulary = vocabulary
         self.tracked = tracked
+        self.watched = watched
         self.closed = closed
         self.terms = Terms(vocabulary, functions=program.callables)
         self.requests: list[Request] = []
+        self.endings: list[tuple[Term, _Path]] = []
         self.path: _Path = []
         self.facts: dict[Term, bool] = {}
         self.not_nil: set[Term] = set()
@@ -106,6 +118,8 @@ class Machine:
         self._steps_left = steps
         self._active: dict[int, int] = {}
         self._guests = 0
+        self._contained = 0
+        self._ended = False
         self._others: list[_Steps] = []
         self._effects: dict[int, _Effects] = {}
         self._new_scope()
@@ -118,12 +132,32 @@ class Machine:
 
     def run(self) -> None:
         """Evaluate the program. Raises `Dead` if every evaluation ends in an error, `Unfollowed` if it is beyond this machine."""
-        for form in self.program.forms:
-            self.evaluate(form)
+        try:
+            for form in self.program.forms:
+                self.evaluate(form)
+        except Dead:
+            self._ended = True
+            raise
 
     def requested(self, entity: Term, control: str) -> Term:
-        """What is asked for in the end: a term whose leaves are requests, or nil."""
-        return self._get(("control", entity, control))
+        """What may be asked for in the end: a term whose leaves are requests, or nil."""
+        found = self.terms.nil if self._ended else self._get(("control", entity, control))
+        if control == self.watched and entity is self.terms.guest(0):
+            for value, path in self.endings:
+                ending = self.terms.ite(self.terms.flag("an error ends the evaluation"), self.terms.both(path), self.terms.false)
+                found = self.terms.ite(ending, value, found)
+        return found
+
+    def may_end(self) -> None:
+        """The evaluation may end here, with an error outside of all steps of guests."""
+        if self._contained or not self.watched:
+            return
+        value = self._get(("control", self.terms.guest(0), self.watched))
+        if value is self.terms.nil:
+            return
+        path = list(self.path)
+        if not any(one is value and path[: len(earlier)] == earlier for one, earlier in self.endings):
+            self.endings.append((value, path))
 
     def about(self, form: Form, name: str | None) -> Term:
         """The value of an expression behind the program, in which a name stands for the guest that is looked at.
@@ -139,6 +173,7 @@ class Machine:
 
     def wrong(self, form: Form, kind: str, message: str) -> Dead:
         """A form fails for certain, here."""
+        self.may_end()
         return Dead()
 
     def on_operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
@@ -343,6 +378,7 @@ class Machine:
             return
         if known is not None or not self.assume(condition, truth):
             raise self.wrong(form, kind, message)
+        self.may_end()
         self.path.append((condition, truth))
 
     # --- forms ---------------------------------------------------------------------------------------------------------------------
@@ -394,6 +430,7 @@ class Machine:
             return self.terms.field(value, name)
         if not value.types & (ENTITY | OTHER):
             raise self.wrong(form, "undefined-symbol", f"this value has no {name}")
+        self.may_end()
         return self.terms.fresh(f"the attribute {name}")
 
     def _list(self, form: Form) -> Term:
@@ -461,6 +498,8 @@ class Machine:
             result = self.terms.operation(name, args)
         except CertainlyWrong as error:
             raise self.wrong(form, error.kind, error.message) from None
+        if _may_fail(name, args):
+            self.may_end()
         if name not in ("and", "or", "not", "valid", "null", "eq", "neq") and len(args) > 1:
             for arg in args:
                 self.exists(arg)
@@ -598,7 +637,9 @@ class Machine:
             raise self.wrong(form, "type", "`with` goes over Guests, a list or a string")
         else:
             types = STRING if not over.types & ~STRING else None
-            self._other_steps(name.name, body, lambda: self.terms.fresh("an element", types))
+            if over.types & ~(LIST | STRING):
+                self.may_end()
+            self._other_steps(name.name, body, lambda: self.terms.fresh("an element", types), contained=0)
         return self.terms.fresh("a list", LIST)
 
     def _other_guest(self) -> Term:
@@ -609,14 +650,21 @@ class Machine:
         """The step of the guest that is looked at."""
         with self._scoped() as scope:
             self._bind(scope, name, self.terms.guest(0))
-            self.evaluate(body)
+            self._contained += 1
+            try:
+                self.evaluate(body)
+            finally:
+                self._contained -= 1
 
-    def _other_steps(self, name: str, body: Form, element: Callable[[], Term]) -> list[tuple[_Key, Term, Term]]:
+    def _other_steps(
+        self, name: str, body: Form, element: Callable[[], Term], contained: int = 1
+    ) -> list[tuple[_Key, Term, Term]]:  # fmt: skip
         """Any number of steps of others, of which any may fail at any place. What they may write to the entities that are looked at."""
         effects = self.effects_of(body)
         steps = _Steps(len(self.path), [])
         self._begin()
         self._others.append(steps)
+        self._contained += contained
         try:
             self._forget_variables(effects)
             self._forget_owned(effects)
@@ -626,6 +674,7 @@ class Machine:
         except Dead:
             pass
         finally:
+            self._contained -= contained
             self._others.pop()
             del self.path[steps.start :]
             self._end()
@@ -742,6 +791,8 @@ class Machine:
         self._arity(form, name, CALLABLES[name], len(values))
         if name == "debug":
             return values[-1]
+        if _may_fail("abs", values):
+            self.may_end()
         self.on_operation(form, "abs", values, arguments)
         try:
             result = self.terms.absolute(values[0])
@@ -775,6 +826,7 @@ class Machine:
             raise self.wrong(form, "not-callable", f"{name} is no method")
         values = [self.evaluate(argument) for argument in arguments]
         if rest[0] in DISK_METHODS:
+            self.may_end()
             return self.terms.nil
         return self._method(form, None, rest[0], values, arguments)
 
@@ -795,6 +847,7 @@ class Machine:
     def _method(self, form: Form, entity: Term | None, method: str, values: Sequence[Term], forms: Sequence[Form]) -> Term:
         self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
         self.on_method(form, entity, method, values, forms)
+        self.may_end()  # an unknown field or property, a value that cannot be asked for
         if method == "Control":
             return self._control(form, entity, values)
         if method in ("SetVar", "Remember"):
@@ -867,3 +920,17 @@ class Machine:
     _SPECIAL: ClassVar[dict[str, Callable[[Machine, Form, Sequence[Form]], Term]]] = {
         "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
     }  # fmt: skip
+
+
+def _may_fail(name: str, args: Sequence[Term]) -> bool:
+    """Whether a builtin may fail on such arguments. Sizes aside: a limit is not expected to be reached."""
+    if name in _NEVER_FAILING or (len(args) == 1 and name in ("min", "max")):
+        return False
+    if any(arg.types & ~FINITE for arg in args):
+        return True
+    if name in ("shl", "shr"):
+        return True
+    if name == "div" and (args[1].low is None or args[1].high is None or args[1].low <= 0 <= args[1].high):
+        return True
+    # An integer may be too large to be used with a float.
+    return name in ("add", "sub", "mul", "div") and any(arg.low is None or arg.high is None for arg in args)

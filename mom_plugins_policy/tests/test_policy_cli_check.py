@@ -1,0 +1,226 @@
+"""`mom policy check`: what it prints, its exit codes, and what is wrong with the files that it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from policy_verbs import mom_policy
+
+from mom_plugins_policy import sources
+
+GOOD = "(defvar least 5)\n(if (> Host.mem_free least) 1 0)\n"
+WARNING = "(if (> Host.mem_fre 5) 1 0)\n"
+ERROR = "# one\n(if (> Host.mem_free 5) (nope) 0)\n"
+REFUSED = "(if (> Host.mem_free 5)\n"
+
+
+def policy(folder: Path, text: str | bytes, name: str = "50_test.policy") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_a_good_policy_has_exit_code_0_and_a_summary(tmp_path: Path) -> None:
+    done = mom_policy("check", policy(tmp_path, GOOD))
+    assert done == (0, "1 policy: no errors, no warnings\n", "")
+
+
+def test_warnings_are_shown_with_their_line_and_count_only_when_strict(tmp_path: Path) -> None:
+    path = policy(tmp_path, WARNING)
+    done = mom_policy("check", path)
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        f"{path}:1:8: warning: no plugin declares the host field mem_fre [unknown-field]",
+        "    (if (> Host.mem_fre 5) 1 0)",
+        "           ^~~~~~~~~~~~",
+        "    did you mean mem_free?",
+        "1 policy: 1 warning",
+    ]
+    assert mom_policy("check", "--strict", path).code == 1
+    assert mom_policy("check", "--strict", policy(tmp_path, GOOD)).code == 0
+
+
+def test_errors_come_before_warnings_and_have_exit_code_1(tmp_path: Path) -> None:
+    policy(tmp_path, WARNING, "10_a.policy")
+    policy(tmp_path, ERROR, "20_b.policy")
+    done = mom_policy("check", tmp_path)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0] == f"{tmp_path}/20_b.policy:2:26: error: there is no function nope [unknown-function]"
+    assert lines[4].endswith("[unknown-field]")
+    assert lines[-1] == "2 policies: 1 error, 1 warning"
+
+
+def test_what_keeps_policies_from_loading_is_told_for_all_of_them(tmp_path: Path) -> None:
+    policy(tmp_path, REFUSED, "10_a.policy")
+    policy(tmp_path, "(def f x 1)", "20_b.policy")
+    done = mom_policy("check", tmp_path)
+    assert done.code == 1
+    assert [line.partition(" ")[2].partition(":")[0] for line in done.out.splitlines() if ".policy:" in line] == ["error", "error"]
+    assert done.out.endswith("2 policies: 2 errors\n")
+
+
+def test_a_folder_is_read_as_mom_reads_it(tmp_path: Path) -> None:
+    policy(tmp_path, "(debug least)", "20_uses.policy")
+    policy(tmp_path, "(defvar least 5)", "10_defines.policy")
+    policy(tmp_path, REFUSED, ".hidden.policy")
+    policy(tmp_path, REFUSED, "notes.txt")
+    assert mom_policy("check", tmp_path).out == "2 policies: no errors, no warnings\n"
+
+
+def test_json_has_places_and_rules(tmp_path: Path) -> None:
+    path = policy(tmp_path, ERROR + WARNING)
+    done = mom_policy("check", "--json", path)
+    found = json.loads(done.out)
+    assert done.code == 1
+    assert found["policies"] == [{"name": "50_test", "file": str(path)}]
+    assert found["counts"] == {"errors": 1, "warnings": 1}
+    assert found["errors"][0] == {
+        "severity": "error", "rule": "unknown-function", "policy": "50_test", "file": str(path), "line": 2, "column": 26,
+        "message": "there is no function nope", "hint": found["errors"][0]["hint"], "end_line": 2, "end_column": 30,
+    }  # fmt: skip
+    assert (found["warnings"][0]["line"], found["warnings"][0]["rule"]) == (3, "unknown-field")
+
+
+def test_the_declarations_are_those_of_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    config.write_text(f"plugins:\n  policy: {{directory: {tmp_path / 'policy.d'}}}\n")
+    path = policy(tmp_path, GOOD)
+    assert "no plugin declares the host field mem_free" in mom_policy("check", "-c", config, path).out
+    assert mom_policy("check", "-c", config).out == "0 policies: no errors, no warnings\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"", 0, "no errors"),
+        (b"# nothing but a comment", 0, "no errors"),
+        (b"\xef\xbb\xbf" + GOOD.encode(), 0, "no errors"),
+        (GOOD.replace("\n", "\r\n").encode(), 0, "no errors"),
+        (b"\x00\x01\x02\x7fELF", 1, "begins nothing that the language knows"),
+        ("(debug 1) \u00e9".encode(), 1, "begins nothing"),
+    ],
+    ids=["empty", "comment", "byte order mark", "CRLF", "binary", "letter"],
+)
+def test_files_that_are_odd(tmp_path: Path, content: bytes, code: int, says: str) -> None:
+    done = mom_policy("check", policy(tmp_path, content))
+    assert (done.code, done.err) == (code, "")
+    assert says in done.out
+    assert "\x01" not in done.out
+
+
+def test_a_caret_stands_below_its_column_behind_a_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
+    lines = mom_policy("check", policy(tmp_path, "\ufeff(debug x)\r\n(debug y)\r\n")).out.splitlines()
+    assert [
+        line.index("^") - line_before.index(name) for line_before, line, name in ((lines[1], lines[2], "x"), (lines[5], lines[6], "y"))
+    ] == [0, 0]
+
+
+def test_what_cannot_be_read_has_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.policy")
+    large = tmp_path / "large.policy"
+    with large.open("wb") as file:
+        file.truncate(100_000_000)
+    latin = policy(tmp_path, "(debug '\u00e9')".encode("latin-1"), "latin.policy")
+    for path, says in (
+        (tmp_path / "absent.policy", "No such file"),
+        (tmp_path / "empty", "holds no file"),
+        (tmp_path / "pipe.policy", "regular file"),
+        (large, "at most"),
+        (latin, "not UTF-8"),
+    ):
+        done = mom_policy("check", path)
+        assert (done.code, done.out) == (2, ""), path
+        assert says in done.err
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = policy(tmp_path, GOOD)
+    real = os.fstat
+    calls = 0
+
+    def fstat(descriptor: int) -> os.stat_result:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            path.write_text(GOOD + GOOD)
+        return real(descriptor)
+
+    monkeypatch.setattr(sources.os, "fstat", fstat)
+    done = mom_policy("check", path)
+    assert done.code == 2
+    assert "changed while it was read" in done.err
+
+
+# --- proofs ------------------------------------------------------------------------------------------------------------------------
+
+FLOOR = '(with Guests guest\n  (guest.Control "balloon_target" (max guest.balloon_min (* 0.9 guest.balloon_cur))))\n'
+
+
+def test_a_bound_that_holds_has_exit_code_0(tmp_path: Path) -> None:
+    done = mom_policy("check", "--prove", "balloon_target", "--at-least", "balloon_min", policy(tmp_path, FLOOR))
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "balloon_target at least balloon_min: holds"
+    assert done.out.splitlines()[-1].startswith("taken for granted: fields are as declared")
+
+
+def test_a_counterexample_can_be_given_to_eval(tmp_path: Path) -> None:
+    path = policy(tmp_path, FLOOR)
+    done = mom_policy("check", "--prove", "balloon_target", "--at-least", "balloon_cur", path)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0] == "balloon_target at least balloon_cur: does not hold"
+    (line,) = [line for line in lines if line.startswith("{")]
+    snapshot = policy(tmp_path, line, "counterexample.json")
+    evaluated = json.loads(mom_policy("eval", path, "--snapshot", snapshot, "--json").out)
+    (decision,) = evaluated["decisions"]
+    assert decision["value"] < json.loads(line)["guests"][decision["entity"]]["balloon_cur"]
+
+
+def test_verdicts_as_json(tmp_path: Path) -> None:
+    path = policy(tmp_path, FLOOR)
+    done = mom_policy("check", "--json", "--prove", "balloon_target", "--at-least", "balloon_min", "--at-least", "7", path)
+    found = json.loads(done.out)
+    assert done.code == 1
+    assert [(claim["bound"], claim["answer"]) for claim in found["claims"]] == [("balloon_min", "holds"), ("7", "violated")]
+    assert found["claims"][1]["value"] < 7
+    assert found["claims"][1]["snapshot"]["guests"]
+    assert (found["claims"][1]["line"], found["claims"][1]["column"]) == (2, 3)
+
+
+def test_assumptions_are_printed(tmp_path: Path) -> None:
+    path = policy(tmp_path, FLOOR)
+    assume = "(<= guest.balloon_cur guest.balloon_max)"
+    done = mom_policy("check", "--prove", "balloon_target", "--at-most", "balloon_max", "--assume", assume, path)
+    assert done.code == 0
+    assert f"    assuming that {assume} is true" in done.out.splitlines()
+    assert "    assuming that balloon_min <= balloon_max" in done.out.splitlines()
+
+
+def test_policies_with_errors_are_not_proved(tmp_path: Path) -> None:
+    done = mom_policy("check", "--prove", "balloon_target", policy(tmp_path, REFUSED))
+    assert done.code == 1
+    assert "[syntax]" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--at-least", "5"], "--prove CONTROL"),
+        (["--prove", "baloon_target"], "did you mean balloon_target?"),
+        (["--prove", "balloon_target", "--at-least", "balloon_mim"], "did you mean balloon_min?"),
+        (["--prove", "balloon_target", "--at-least", "(+ 1"], "--at-least"),
+        (["--prove", "balloon_target", "--at-least", "(def f x 1)"], "cannot be computed"),
+        (["--prove", "balloon_target", "--assume", "(+ nil 1)"], "cannot be computed"),
+        (["--prove", "balloon_target", "--assume", "("], "--assume"),
+        (["--prove", "balloon_target", "--assume", ""], "--assume is one"),
+    ],
+)
+def test_misuse_has_exit_code_2(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = mom_policy("check", *arguments, policy(tmp_path, FLOOR))
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err

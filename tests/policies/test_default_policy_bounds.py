@@ -1,0 +1,75 @@
+"""What the default policies can and cannot ask for, proved; and that the checks find nothing in any policy of the repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mom_core import Declarations, declarations_of
+from mom_plugins_policy import Policy
+from mom_plugins_policy.checks import check
+from mom_plugins_policy.prove.proof import Answer, Verdict, bound_of, default_bounds, prove, scope_of_control
+from mom_plugins_policy.snapshots import as_json, made_snapshot
+
+ROOT = Path(__file__).parents[2]
+POLICIES = sorted([*ROOT.glob("mom_plugins_*/src/*/*.policy"), *ROOT.glob("examples/policies/*.policy")])
+
+
+@cache
+def installed() -> Declarations:
+    return declarations_of()
+
+
+def verdicts(control: str, lows: Sequence[str] = (), highs: Sequence[str] = (), assume: Sequence[str] = ()) -> list[Verdict]:
+    declared = installed()
+    policy = Policy.compile(declared.policies, declared)
+    scope = scope_of_control(control, policy)
+    bounds = [bound_of(low, at_least=True, scope=scope, declarations=declared) for low in lows]
+    bounds += [bound_of(high, at_least=False, scope=scope, declarations=declared) for high in highs]
+    return prove(policy, control, bounds or default_bounds(control, scope, declared), scope=scope, assume=assume)
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_the_checks_find_nothing_in_a_policy_of_the_repository(path: Path) -> None:
+    assert [str(remark) for remark in check({path.name.partition(".policy")[0]: path.read_text()}, installed())] == []
+
+
+def test_the_checks_find_nothing_in_all_default_policies_together() -> None:
+    assert [str(remark) for remark in check(installed().policies, installed())] == []
+
+
+@pytest.mark.parametrize("control", ["ksm_run", "ksm_pages_to_scan", "ksm_sleep_millisecs"])
+def test_ksm_is_never_set_to_what_it_does_not_take(control: str) -> None:
+    assert [verdict.answer for verdict in verdicts(control)] == [Answer.HOLDS, Answer.HOLDS]
+
+
+def test_ksm_scans_between_64_and_30000_pages() -> None:
+    answers = [(verdict.bound.text, verdict.answer) for verdict in verdicts("ksm_pages_to_scan", ["64", "65"], ["30000", "29999"])]
+    assert answers == [("64", Answer.HOLDS), ("65", Answer.VIOLATED), ("30000", Answer.HOLDS), ("29999", Answer.VIOLATED)]
+
+
+def test_no_guest_gets_more_than_its_maximum() -> None:
+    (verdict,) = verdicts("balloon_target", highs=["balloon_max"])
+    assert verdict.answer is Answer.HOLDS
+    assert list(verdict.assumptions) == ["balloon_cur <= balloon_max"]
+
+
+def test_no_guest_that_has_its_guarantee_loses_it() -> None:
+    (verdict,) = verdicts("balloon_target", lows=["balloon_min"], assume=["(<= guest.balloon_min guest.balloon_cur)"])
+    assert verdict.answer is Answer.HOLDS
+
+
+def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
+    (verdict,) = verdicts("balloon_target", lows=["balloon_min"])
+    assert verdict.answer is Answer.VIOLATED
+    assert verdict.counterexample is not None
+    read_back = made_snapshot(json.loads(json.dumps(as_json(verdict.counterexample))), "test")
+    declared = installed()
+    decisions = [
+        one for one in Policy.compile(declared.policies, declared).evaluate(read_back).decisions if one.control == "balloon_target"
+    ]
+    assert any(one.value < read_back.guests[one.entity.id].fields["balloon_min"] for one in decisions)  # type: ignore[operator]  # numbers
