@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from policy_verbs import mom_policy
 
 from mom_plugins_policy.example import EXAMPLE
@@ -376,3 +378,11 @@ def test_help_lists_all_verbs_without_importing_them() -> None:
     for verb in ("eval", "explain", "fmt", "defaults", "snapshot"):
         assert f"\n  {verb} " in done.out
         assert mom_policy(verb, "--help").code == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(alphabet="()[]{}#\"'\\ \n01.e-+xaHostGues,;é\x00\x1b", max_size=60))
+def test_no_expression_ends_in_a_traceback(text: str) -> None:
+    done = mom_policy("eval", "--expression", text)
+    assert done.code in {0, 1, 2}
+    assert "\x1b" not in done.out + done.err

@@ -154,7 +154,7 @@ def test_steps_that_fail_inside_of_functions_and_inner_loops_leave_the_others_in
         (request,) = explained(text, name).requests
         assert request.value == value
         assert [one.kind for one in request.conditions] == ["loop"]
-        assert list(lines(request.reason))[0] == f"(deep g.balloon_max) = {value} [(+ 1 (* 2 x))]"
+        assert next(lines(request.reason)) == f"(deep g.balloon_max) = {value} [(+ 1 (* 2 x))]"
     assert explained(text, "vm3").requests == ()
 
 
@@ -211,15 +211,33 @@ def test_very_deep_programs_can_be_explained() -> None:
     chain = "".join(f"(defvar v{n} (+ 1 v{n - 1}))" for n in range(1, 400))
     (request,) = explained(f'(defvar v0 0) {chain} (with Guests g (g.Control "t" v399))').requests
     assert request.value == 399
-    many = "".join(f"(set x (+ x g.balloon_cur {'' if n else ''}))" for n in range(500))
+    many = "(set x (+ x g.balloon_cur))" * 500
     assert explained(f'(with Guests g (let ((x 0)) {many} (g.Control "t" x)))').requests[0].value == 50_000
+
+
+def nested(functions: int) -> str:
+    """Functions that call each other, each from inside of hundreds of blocks."""
+    last = functions - 1
+    texts = [f"(def f{n} (x) {'{ ' * 400}{f'(+ 1 (f{n + 1} x))' if n < last else 'x'}{' }' * 400})" for n in range(functions)]
+    return f'{" ".join(texts)} (with Guests g (g.Control "t" (f0 g.balloon_cur)))'
+
+
+def test_blocks_inside_of_blocks_in_functions_that_call_each_other_can_be_explained() -> None:
+    (request,) = explained(nested(4)).requests
+    assert request.value == 103
+    assert list(lines(request.reason))[-1].strip() == "g.balloon_cur = 100"
+
+
+def test_what_is_too_complicated_to_be_explained_is_told() -> None:
+    with pytest.raises(PolicyError, match="too complicated to be compiled"):
+        explained(nested(30))
 
 
 def test_recursion_can_be_explained() -> None:
     text = '(def down (n) (if (< n 1) 0 (+ 1 (down (- n 1))))) (with Guests g (g.Control "t" (down 90)))'
     (request,) = explained(text).requests
     assert request.value == 90
-    assert list(lines(request.reason))[0].startswith("(down 90) = 90 [(if (< n 1)")
+    assert next(lines(request.reason)).startswith("(down 90) = 90 [(if (< n 1)")
 
 
 def outcome(result: Result) -> tuple[str, ...]:

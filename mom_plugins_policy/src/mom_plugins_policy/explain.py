@@ -108,7 +108,7 @@ class Explanation:
     faults: tuple[Fault, ...]
     """What went wrong in this entity's steps, or outside of all steps."""
     stopped: bool
-    """The evaluation stopped, so that nothing of it is applied."""
+    """The evaluation stopped: nothing is applied to the host, and to guests what had been decided by then."""
 
 
 def explain(
@@ -119,6 +119,7 @@ def explain(
     :param entity: the host's or a guest's identity, as the snapshot has it
     :param history: older snapshots, oldest first; the snapshot's own if None
     :param notes: what was remembered earlier
+    :raises PolicyError: `limit`: the policy is too complicated for an explanation
     """
     nodes, result = traced(policy, snapshot, history, notes)
     walk = _Walk(policy, snapshot)
@@ -358,6 +359,8 @@ class _Reasons:
 
     def of(self, node: Node, depth: int = 0) -> Reason | None:
         """What a value was made of; None for what needs no words: literals, and entities."""
+        while node.children and (node.form.kind is Kind.BLOCK or node.head in ("let", "eval")):
+            node = node.children[-1]
         form = node.form
         if form.kind is Kind.LITERAL or isinstance(node.value, Host | Guest) or (form.kind is Kind.NAME and form.name == "nil"):
             return None
@@ -367,8 +370,6 @@ class _Reasons:
         if form.kind is Kind.NAME:
             return self._name(node, depth)
         head = node.head
-        if form.kind is Kind.BLOCK or head in ("let", "eval"):
-            return self.of(node.children[-1], depth) if node.children else None
         if head == "if":
             return self._if(node, depth)
         if _called(self._walk.policy, node) is not None:

@@ -19,6 +19,9 @@ from mom_plugins_policy.syntax import Form, Text, abridged
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
 
+TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
+"""What compiling raises where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
+
 _filenames = count(1)
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
@@ -160,8 +163,8 @@ class Policy:
         if compiled is None:
             try:
                 compiled = compile_program(self.program, self.limits, undeclared, f"<policy {next(_filenames)}>")
-            except (TooComplicatedError, RecursionError, MemoryError):
-                raise PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")]) from None
+            except TOO_COMPLICATED:
+                raise too_complicated() from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)))
             self._variants[undeclared] = compiled
@@ -208,6 +211,11 @@ class Policy:
             run.faults.append(run.fault(error))
             stopped = True
         return Result(run, values, compiled, self, stopped)
+
+
+def too_complicated() -> PolicyError:
+    """What is said of a program that cannot be compiled."""
+    return PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")])
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:

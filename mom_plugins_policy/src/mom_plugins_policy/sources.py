@@ -84,7 +84,7 @@ def policy_files(path: Path, problems: list[ConfigProblem]) -> list[Path]:
 
 def _listed(directory: Path, problems: list[ConfigProblem]) -> Iterable[Path]:
     try:
-        names = sorted(os.listdir(directory))
+        names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mom_core import Scope, Snapshot
 from mom_plugins_policy.compiler import Compiled, compile_program
 from mom_plugins_policy.errors import Trouble
-from mom_plugins_policy.policy import Policy, Result, occurs
+from mom_plugins_policy.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
 from mom_plugins_policy.runtime import Run
 from mom_plugins_policy.syntax import Form, Kind
 
@@ -82,6 +82,7 @@ def traced(
 
     :param history: older snapshots, oldest first; the snapshot's own if None
     :param notes: what was remembered earlier
+    :raises PolicyError: `limit`: the code with traces is too complicated to be compiled
     """
     older = snapshot.history if history is None else history
     declared = policy.declarations.fields if policy.declarations is not None else None
@@ -91,10 +92,13 @@ def traced(
 
     limits = dataclasses.replace(policy.limits, seconds=SECONDS)
     filename = f"<traced policy {next(_filenames)}>"
-    compiled: Compiled = compile_program(policy.program, limits, frozenset(), filename, traced=True)
-    undeclared = frozenset(field for field in compiled.fields if not declares(*field))
-    if undeclared:
-        compiled = compile_program(policy.program, limits, undeclared, filename, traced=True)
+    try:
+        compiled: Compiled = compile_program(policy.program, limits, frozenset(), filename, traced=True)
+        undeclared = frozenset(field for field in compiled.fields if not declares(*field))
+        if undeclared:
+            compiled = compile_program(policy.program, limits, undeclared, filename, traced=True)
+    except TOO_COMPLICATED:
+        raise too_complicated() from None
     run = _TracedRun(snapshot, older, limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
     events = run.begin_trace()
     values: list[Any] = []
@@ -156,9 +160,7 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
 def _steps(loop: _Loop, nodes: list[Node]) -> list[Node]:
     """The steps of a loop; what belongs to them is taken from `nodes`."""
     ends = [*(start for _, start in loop.steps[1:]), len(nodes)]
-    steps = [
-        Node(loop.form.items[2], element, nodes[start:end]) for (element, start), end in zip(loop.steps, ends, strict=False)
-    ]
+    steps = [Node(loop.form.items[2], element, nodes[start:end]) for (element, start), end in zip(loop.steps, ends, strict=False)]
     del nodes[loop.start :]
     return steps
 

@@ -23,6 +23,7 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
 )
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
+from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.excerpts import located
 from mom_plugins_policy.explain import UNKNOWN, Condition, Explanation, Missed, Reason, Request, explain
 from mom_plugins_policy.snapshots import did_you_mean
@@ -53,7 +54,10 @@ def explain_command(
     given = given_policies(paths, config_path, defaults=with_default_policies)
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
     entity = taken.host.entity if about_host else _guest(taken, guest_name or "")
-    explanation = _only(explain(given.compiled(taken), taken, entity), control)
+    try:
+        explanation = _only(explain(given.compiled(taken), taken, entity), control)
+    except PolicyError as error:
+        given.refuse(error)
     if as_json:
         click.echo(json.dumps(_as_json(explanation, given), indent=2))
     else:
