@@ -135,12 +135,31 @@ class PolicyPlugin:
 
         return [policy_command]
 
+    def _usable_defaults(self, own: Mapping[str, str], limits: Limits) -> dict[str, str]:
+        """The default policies that the operator did not replace, and whose fields somebody declares: others would stop every evaluation."""
+        usable = {}
+        declarations = self._context.declarations
+        for name, text in declarations.policies.items():
+            if name in own:
+                continue
+            try:
+                undeclared = Policy.compile({name: text}, declarations, limits).undeclared
+            except PolicyError:
+                undeclared = frozenset()  # compiling all of them together says what is wrong
+            if undeclared:
+                fields = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
+                advice = "enable a plugin that collects them, such as host"
+                self._context.log.warning("the default policy %s is left out: nobody declares %s; %s", name, fields, advice)
+            else:
+                usable[name] = text
+        return usable
+
     def _prepared(self) -> Policy:
         settings, context = self._settings, self._context
         limits = settings.limits.limits()
         found = read_policies(settings.directory, settings.file, 4 * limits.text)
         wanted = settings.file is None if settings.defaults is None else settings.defaults
-        defaults: Mapping[str, str] = context.declarations.policies if wanted else {}
+        defaults = self._usable_defaults(found.texts, limits) if wanted else {}
         try:
             policy = Policy.compile(with_defaults(found.texts, defaults), context.declarations, limits)
         except PolicyError as error:

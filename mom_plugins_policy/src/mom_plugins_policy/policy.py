@@ -114,10 +114,12 @@ class Policy:
         self.limits = limits
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
         compiled = self._compiled(frozenset())
+        self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
+        """The fields that the texts name and nobody declares. Reading one is an error, wherever it stands."""
         if declarations is not None:
-            self._undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
-            if self._undeclared:
-                self._compiled(self._undeclared)
+            self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
+            if self.undeclared:
+                self._compiled(self.undeclared)
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: Limits = DEFAULT_LIMITS) -> Policy:
@@ -196,7 +198,7 @@ class Policy:
             return found
 
         if declared is not None:
-            compiled = self._compiled(self._undeclared)
+            compiled = self._compiled(self.undeclared)
         else:
             compiled = self._compiled(frozenset())
             undeclared = frozenset(field for field in compiled.fields if not declares(*field))
