@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, SPECIAL_FORMS
 from mom_plugins_policy.errors import Fault
@@ -269,7 +270,7 @@ class _Survey:
         self.program.definitions.setdefault(name.name, []).append(definition)
         self.todo.append((body, definition, False, -1, frozenset(parameters)))
 
-    _SPECIAL = {"if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with}
+    _SPECIAL: ClassVar = {"if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with}
 
 
 def _choose_inlining(program: Program) -> None:
@@ -306,10 +307,10 @@ def _callees_first(program: Program) -> list[str]:
     low: dict[str, int] = {}
     stack: list[str] = []
     on_stack: set[str] = set()
-    for root in edges:
+    for root, callees in edges.items():
         if root in number:
             continue
-        work = [(root, iter(edges[root]))]
+        work = [(root, iter(callees))]
         number[root] = low[root] = len(number)
         stack.append(root)
         on_stack.add(root)

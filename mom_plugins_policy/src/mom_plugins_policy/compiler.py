@@ -5,10 +5,11 @@ How it is faithful and fast at once:
 - Scopes are resolved here. A function is compiled into its caller where it can be (see `analysis`), so that its callers' names are plain
   local variables, as dynamic scoping wants it. Where it is not certain whether a name is bound, the code asks.
 - Numbers meet Python's own operators. What they raise is turned into the language's errors afterwards: every form that can fail begins
-  a line of its own in the generated text, so that the line number of a traceback says which form it was (`Site`). Costs nothing until it happens.
+  a line of its own in the generated text, so that the line number of a traceback says which form it was (`Site`). Until it happens, that
+  costs nothing.
 - Steps are counted per loop and call, with the number of forms in the body as weight.
-- Nothing of a policy becomes code: names are replaced by numbered ones, and values other than small numbers and identifiers are constants that
-  the code is given.
+- Nothing of a policy becomes code: names are replaced by numbered ones, and values other than small numbers and identifiers are constants
+  that the code is given.
 
 Generated expressions never have effects (they may fail); effects are statements. So an expression may be computed again to explain
 an error, and only needs a temporary variable when a statement with effects follows it (`_Generator.arguments`).
@@ -148,7 +149,8 @@ class Compiled:
         self.controls = dict(generator.control_sites)
         self.namespace: dict[str, Any] = {
             "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "ABS": ABS, "DEBUG": DEBUG, "len": len,
-            "fail": fail, "empty": empty, "requested": requested, "absolute": absolute, "smallest": min, "largest": max, "float": float, "int": int, "list": list,
+            "fail": fail, "empty": empty, "requested": requested, "absolute": absolute, "smallest": min, "largest": max,
+            "float": float, "int": int, "list": list,
             "LINES": lines, **generator.constants,
         }  # fmt: skip
         self.code: CodeType = compile(self.source, filename, "exec", dont_inherit=True)
@@ -244,7 +246,7 @@ class _Generator:
                 constant_facts[slot] = self.facts[slot]
         self._late_resets(self.predefined)
         for form in self.program.forms:
-            value = self.generate(form)
+            value = self.guarded(self.generate(form), form)
             self.emit(f"out.append({value.text})")
         while self._waiting:
             self.facts = dict(constant_facts)
@@ -333,7 +335,7 @@ class _Generator:
         if isinstance(value, float):
             text = repr(value) if math.isfinite(value) else self.constant(value)
             return _constant(f"({text})" if text.startswith("-") else text, "float", value)
-        assert isinstance(value, int)
+        assert isinstance(value, int)  # noqa: S101  # for the type checker: literals are strings, floats or integers
         text = str(value) if -_SMALL < value < _SMALL else self.constant(value)
         return _constant(f"({text})" if text.startswith("-") else text, "int", value)
 
@@ -366,7 +368,8 @@ class _Generator:
     def _block(self) -> Iterator[list[_Line]]:
         """Generate into a block of its own, indented once more; what is learnt inside stays inside (see `_branch`)."""
         outer = self.lines
-        self.lines = inner = []
+        inner: list[_Line] = []
+        self.lines = inner
         self.indent += 1
         try:
             yield inner
@@ -575,8 +578,7 @@ class _Generator:
             return None
         found, certain = self._candidates(name)
         if name in self.program.shared:
-            value = _Value(self._cell(name), "any", safe=certain)
-            return value
+            return _Value(self._cell(name), "any", safe=certain)
         if not found:
             return None
         last = self.facts[found[-1]]
@@ -681,10 +683,7 @@ class _Generator:
             value = self._apart(form)
         else:
             self.level += 1
-            if form.kind is Kind.BLOCK:
-                value = self._sequence(form, form.items, dropped)
-            else:
-                value = self._list(form, dropped)
+            value = self._sequence(form, form.items, dropped) if form.kind is Kind.BLOCK else self._list(form, dropped)
             self.level -= 1
         if self.traced:
             value = self._trace(form, value)
@@ -1250,7 +1249,7 @@ class _Generator:
             return _Value(text, "float", size=0)
         if len(values) == 1:
             field = self._field(entity, name)
-            assert field is not None
+            assert field is not None  # noqa: S101  # for the type checker: an undeclared field was answered above
             return field
         if name == "io_tune" and scope is Scope.GUEST:
             return _Value(self.marked(form, self._helper("do_stat", entity.text, "'io_tune'", values[1].text)))

@@ -15,7 +15,7 @@ KINDS = frozenset(
         "internal",
     }
 )  # fmt: skip
-"""What an error is about. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained like any other."""
+"""What an error is about. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained as any."""
 
 
 @dataclass(frozen=True, slots=True)

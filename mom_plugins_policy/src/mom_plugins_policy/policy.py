@@ -83,9 +83,8 @@ class Result:
                     form = self._compiled.sites[site].form
                     reasons[site] = (f"{abridged(form)} in {form.source}", form.source)
                 reason, source = reasons[site]
-                if whole:
-                    value = int(value)
-                found.append(Decision(entity.entity if identity != HOST_ID or guest else host, control, value, reason, source))
+                who = entity.entity if identity != HOST_ID or guest else host
+                found.append(Decision(who, control, int(value) if whole else value, reason, source))
         found.extend(self._disk_requests(reasons))
         return tuple(found)
 

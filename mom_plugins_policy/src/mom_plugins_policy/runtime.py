@@ -110,7 +110,7 @@ def fail(kind: str, message: str) -> NoReturn:
     raise Trouble(kind, message)
 
 
-def show(value: Any_) -> str:  # noqa: PLR0911  # one answer per type
+def show(value: Any_) -> str:  # one answer per type
     """A value for a message, as a policy would write it, on one line and short."""
     if value is None:
         return "nil"
@@ -152,9 +152,16 @@ class Run:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
 
     def __init__(
-        self, snapshot: Snapshot, history: Sequence[Snapshot], limits: Limits, declares: Callable[[Scope, str], bool], sites: Sequence[Site],
-        filename: str, namespace: dict[str, Any_], notes: Notes | None,
-    ) -> None:  # fmt: skip
+        self,
+        snapshot: Snapshot,
+        history: Sequence[Snapshot],
+        limits: Limits,
+        declares: Callable[[Scope, str], bool],
+        sites: Sequence[Site],
+        filename: str,
+        namespace: dict[str, Any_],
+        notes: Notes | None,
+    ) -> None:
         self.host = snapshot.host
         self.guests = Guests(snapshot.guests.values())
         self.limits = limits
@@ -290,7 +297,7 @@ class Run:
         for shown, code in site.codes:
             try:
                 value = eval(code, self._namespace, known)  # noqa: S307  # generated code, on the values that the failing code had
-            except Exception:  # noqa: BLE001  # a message may lack a value, nothing more
+            except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
                 continue
             found.append(f"{shown} is {show(value)}")
         return tuple(found)
@@ -464,7 +471,9 @@ class Run:
             return self.disks_of[guest.id]
         found = guest.fields.get("io_tune")
         if isinstance(found, Sequence) and not isinstance(found, str):
-            found = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
+            disks = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
+            self.disks_of[guest.id] = disks
+            return disks
         self.disks_of[guest.id] = found
         return found
 
@@ -494,7 +503,7 @@ class Run:
 
     def mean(self, entity: Host | Guest, field: str) -> float:
         """The mean of a field over the kept samples, oldest first."""
-        total = 0
+        total: float = 0
         count = 0
         if entity.__class__ is Guest:
             identity = entity.id

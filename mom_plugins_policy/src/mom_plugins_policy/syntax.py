@@ -45,7 +45,10 @@ class Text:
 
 
 class Form:
-    """One atom, list or block. `start` and `end` are its offsets in `text`; `index` and `last` its and its last part's place in reading order."""
+    """One atom, list or block.
+
+    `start` and `end` are its offsets in `text`; `index` and `last` its and its last part's place in reading order.
+    """
 
     __slots__ = ("end", "index", "items", "kind", "last", "start", "text", "value")
 
