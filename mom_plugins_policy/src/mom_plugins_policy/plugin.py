@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from mom_core import (
     Source,
     Suggestion,
     hookimpl,
+    printable,
 )
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import click
 
 _DEFAULT = Limits()
+_REMARKS = 30  # of the checks, that are logged when policies are loaded
 
 
 class LimitSettings(BaseModel):
@@ -136,7 +139,7 @@ class PolicyPlugin:
         return [policy_command]
 
     def _usable_defaults(self, own: Mapping[str, str], limits: Limits) -> dict[str, str]:
-        """The default policies that the operator did not replace, and whose fields somebody declares: others would stop every evaluation."""
+        """The default policies that the operator did not replace and whose fields somebody declares: others would stop everything."""
         usable = {}
         declarations = self._context.declarations
         for name, text in declarations.policies.items():
@@ -168,7 +171,27 @@ class PolicyPlugin:
             raise ConfigError(sorted(found.problems))
         names = [f"{name} ({found.files.get(name, 'default')})" for name in sorted(with_defaults(found.texts, defaults))]
         context.log.info("policies: %s", ", ".join(names) or "none")
+        self._log_remarks(policy, found)
         return policy
+
+    def _log_remarks(self, policy: Policy, found: Texts) -> None:
+        """Say once, when policies are loaded, what the checks find in them."""
+        from mom_plugins_policy.checks import check_policy
+
+        log = self._context.log
+        try:
+            remarks = check_policy(policy)
+        except Exception:  # a mistake of the checks is no reason not to use policies that can be loaded
+            log.exception("the policies could not be checked")
+            return
+        for remark in remarks[:_REMARKS]:
+            name, line, column = remark.source
+            where = f"{found.files.get(name) or f'default policy {name}'}:{line}:{column}"
+            advice = f" ({remark.hint})" if remark.hint else ""
+            level = logging.ERROR if remark.severity is Severity.ERROR else logging.WARNING
+            log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.rule)
+        if len(remarks) > _REMARKS:
+            log.warning("and %d more: `mom policy check` tells all", len(remarks) - _REMARKS)
 
 
 def _config_problem(fault: Fault, found: Texts) -> ConfigProblem:
