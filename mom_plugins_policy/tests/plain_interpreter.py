@@ -1,6 +1,6 @@
 """A small, slow, obviously right interpreter of the language, against which the compiled one is checked.
 
-It walks the tree, keeps each scope as a dictionary and looks every name up when it meets it. It knows nothing of limits except the depth of calls.
+It walks the tree, keeps each scope as a dictionary and looks every name up when it meets it. Of limits it knows the depth of calls.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from mom_core import Guest, Host, Snapshot
+from mom_core import HOST_ID, Guest, Host, Snapshot
 from mom_plugins_policy.builtins import BUILTINS, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
 from mom_plugins_policy.syntax import Form, Kind
 
@@ -25,7 +25,7 @@ class PlainError(Exception):
         self.form = form
 
 
-class Callable_:
+class Callee:
     def __init__(self, call: Callable[[list[Any], Form], Any]) -> None:
         self.call = call
 
@@ -68,7 +68,7 @@ class Plain:
         self.samples = [*snapshot.history, snapshot]
         self.guests = GuestList(snapshot.guests.values())
         self.scopes: list[dict[str, Any]] = [
-            {"Host": snapshot.host, "Guests": self.guests, "abs": Callable_(self._abs), "debug": Callable_(self._debug)}
+            {"Host": snapshot.host, "Guests": self.guests, "abs": Callee(self._abs), "debug": Callee(self._debug)}
         ]
         self.functions: dict[str, tuple[list[str], Form]] = {}
         self.depth = 0
@@ -91,9 +91,8 @@ class Plain:
         return self
 
     def decisions(self) -> dict[tuple[str, str], Any]:
-        if self.stopped:
-            return {}
-        return {key: value for key, value in self.controls.items() if value is not None and key[0] not in self.failed}
+        lost = self.failed | ({HOST_ID} if self.stopped else set())
+        return {key: value for key, value in self.controls.items() if value is not None and key[0] not in lost}
 
     def _report(self, error: PlainError, guest: str | None) -> None:
         assert error.form is not None
@@ -124,7 +123,7 @@ class Plain:
     def attribute(self, value: Any, name: str) -> tuple[bool, Any]:
         if isinstance(value, Host | Guest):
             if name in ENTITY_METHODS:
-                return True, Callable_(lambda args, form: self.method(value, name, args, form))
+                return True, Callee(lambda args, form: self.method(value, name, args, form))
             if not self.declared(value, name):
                 return False, None
             if name == "io_tune" and isinstance(value, Guest):
@@ -132,7 +131,7 @@ class Plain:
             return True, value.fields.get(name)
         if isinstance(value, DiskObject):
             if name in DISK_METHODS:
-                return True, Callable_(lambda args, form: self.set_disk(value, name, args, form))
+                return True, Callee(lambda args, form: self.set_disk(value, name, args, form))
             if name in value.values:
                 return True, value.values[name]
             return (True, value.parts[name]) if name in value.parts else (False, None)
@@ -181,6 +180,8 @@ class Plain:
             raise PlainError("zero-division", form) from None
         except (OverflowError, ValueError):
             raise PlainError("range", form) from None
+        except RecursionError:  # Python's own limit comes before ours where calls are nested in other forms
+            raise PlainError("recursion", form) from None
 
     def sequence(self, form: Form, items: list[Form]) -> Any:
         if not items:
@@ -201,9 +202,9 @@ class Plain:
         name = head.name
         builtin = name in SPECIAL_FORMS or name in BUILTINS or name == "eval"
         found, value = self.resolve(name)
-        if found and value is not None and (isinstance(value, Callable_) or not builtin):
+        if found and value is not None and (isinstance(value, Callee) or not builtin):
             values = [self.eval(arg) for arg in args]
-            if not isinstance(value, Callable_):
+            if not isinstance(value, Callee):
                 raise PlainError("not-callable")
             return value.call(values, form)
         if found and value is None and "." in name and name not in self.functions:
@@ -315,7 +316,7 @@ class Plain:
             "lte": operator.le, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne, "shl": operator.lshift, "shr": operator.rshift,
         }  # fmt: skip
         if name in plain:
-            if name not in ("eq", "neq") and any(isinstance(value, GuestList | Callable_ | DiskObject | Part) for value in values):
+            if name not in ("eq", "neq") and any(isinstance(value, GuestList | Callee | DiskObject | Part) for value in values):
                 raise TypeError
             return plain[name](*values)
         if name == "not":
@@ -352,9 +353,8 @@ class Plain:
         if not ENTITY_METHODS[name].takes(len(values)):
             raise PlainError("arity")
         identity = entity.id if isinstance(entity, Guest) else "host"
-        if name in ("Stat", "StatAvg", "Remember", "Recall"):
-            if not isinstance(values[0], str):
-                raise PlainError("type" if name in ("Remember", "Recall") else "unknown-field")
+        if name in ("Stat", "StatAvg", "Remember", "Recall") and not isinstance(values[0], str):
+            raise PlainError("type" if name in ("Remember", "Recall") else "unknown-field")
         hash(values[0])
         key = (identity, values[0])
         if name == "Prop":

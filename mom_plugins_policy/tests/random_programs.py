@@ -70,13 +70,13 @@ class Writer:
     def form(self, depth: int) -> str:
         if depth <= 0:
             return self.atom()
-        writers = (
-            self.atom, self.binary, self.binary, self.variadic, self.if_, self.if_, self.let, self.block, self.defvar, self.defvar, self.set,
-            self.set, self.with_guests, self.with_guests, self.with_list, self.function, self.call, self.call, self.method, self.method,
-            self.method, self.abs, self.odd,
+        writers: tuple[Callable[[int], str], ...] = (
+            self.binary, self.binary, self.variadic, self.if_, self.if_, self.let, self.block, self.defvar, self.defvar, self.set, self.set,
+            self.with_guests, self.with_guests, self.with_list, self.function, self.call, self.call, self.method, self.method, self.method,
+            self.abs, self.odd,
         )  # fmt: skip
-        writer = writers[self.choose(len(writers))]
-        return writer() if writer == self.atom else writer(depth - 1)  # type: ignore[operator]  # all others take the depth
+        what = self.choose(len(writers) + 1)
+        return self.atom() if what == len(writers) else writers[what](depth - 1)
 
     def binary(self, depth: int) -> str:
         return f"({self.pick(BINARY)} {self.form(depth)} {self.form(depth)})"

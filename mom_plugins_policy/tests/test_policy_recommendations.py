@@ -1,0 +1,438 @@
+"""Section 14 of the language reference, row by row: where we follow the original, and where we do better than it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+from policy_fixture import fixture
+
+from mom_core import Declarations, Snapshot
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy, PolicyError, Result
+
+
+def run(text: str, snap: Snapshot | None = None) -> Result:
+    return Policy.compile({"50_main_": text}).evaluate(snap or fixture())
+
+
+def last(text: str) -> Any:
+    result = run(text)
+    assert not result.errors, [str(error) for error in result.errors]
+    return result.values[-1]
+
+
+def kinds(result: Result) -> list[str]:
+    return [error.kind for error in result.errors]
+
+
+def refused(texts: dict[str, Any]) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        Policy.compile(texts)
+    return caught.value
+
+
+def asked(result: Result) -> dict[tuple[str, str], Any]:
+    return {(decision.entity.name, decision.control): decision.value for decision in result.decisions}
+
+
+# --- rows 1 to 7: loading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("1 @ )((", 3), ('1 "x', 3), ("1 007", 3), ("1 1e", 3), ("1 5.", 3), ("(+ 1 %)", 6), ("1 é", 3), ("1 ?", 3), ("1 :a", 3), ("1 .", 3)],
+)
+def test_row_01_an_illegal_character_is_refused_where_it_stands(text: str, column: int) -> None:
+    error = refused({"50_main_": text})
+    assert (error.kind, error.name, error.line, error.column) == ("syntax", "50_main_", 1, column)
+
+
+def test_row_02_a_bad_policy_leaves_the_compiled_one_as_it_is() -> None:
+    policy = Policy.compile({"50_main_": "1"})
+    refused({"50_main_": "(1"})
+    assert policy.evaluate(fixture()).values == [1]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "# nothing but this", "# nothing\n# at all\n", "\ufeff", "\ufeff# a comment"])
+def test_row_03_a_policy_without_forms_does_nothing(text: str) -> None:
+    assert run(text).values == []
+    assert Policy.compile({"10_empty": text, "20_other": "7"}).evaluate(fixture()).values == [7]
+
+
+def test_row_03_a_byte_order_mark_is_skipped() -> None:
+    assert run("\ufeff(+ 1 2)").values == [3]
+
+
+@pytest.mark.parametrize("text", [5, None, b"1", ["1"]])
+def test_row_04_a_text_that_is_no_string_is_refused(text: object) -> None:
+    assert refused({"50_main_": text}).name == "50_main_"
+
+
+def test_row_04_long_texts_are_accepted() -> None:
+    assert last(f"(max {'1 ' * 5000} 7)") == 7
+    assert len(run("(+ 1 2)\n" * 5000).values) == 5000
+
+
+def test_row_04_brackets_may_be_nested_as_deep_as_the_original_could_and_deeper() -> None:
+    assert last("(+ 1 " * 400 + "0" + ")" * 400) == 400
+    assert refused({"50_main_": "(" * 501}).kind == "recursion"
+
+
+def test_row_05_each_policy_is_complete_by_itself() -> None:
+    error = refused({"10_first": '(defvar a "', "20_second": '")'})
+    assert (error.kind, error.name) == ("syntax", "10_first")
+    assert [fault.name for fault in error.faults] == ["10_first", "20_second"]
+
+
+def test_row_06_long_integers_are_read_at_once() -> None:
+    began = time.perf_counter()
+    assert last("1" * 1000) == int("1" * 1000)
+    assert refused({"50_main_": "1" * 100_000}).kind == "range"
+    assert time.perf_counter() - began < 1
+
+
+def test_row_07_positions_count_lines_of_comments_and_strings_in_their_own_policy() -> None:
+    texts = {"10_long": "1\n" * 50, "20_short": '# one\n"two\nthree"\n   (set never 1)'}
+    (error,) = Policy.compile(texts).evaluate(fixture()).errors
+    assert (error.kind, error.name, error.line, error.column) == ("undefined-symbol", "20_short", 4, 4)
+
+
+def test_row_07_an_unknown_function_is_told_in_words() -> None:
+    (error,) = run("\n (nope 1)").errors
+    assert (error.line, error.column) == (2, 2)
+    assert "nope" in error.message
+
+
+# --- rows 8 to 11: a guest's trouble, and names ------------------------------------------------------------------------------------
+
+
+def test_row_08_one_nil_fails_its_guest_only() -> None:
+    result = run(
+        """
+        (with Guests guest (guest.Control "early" 1))
+        (with Guests guest {
+            (guest.Control "balloon_target" (- guest.balloon_cur 10))
+        })
+        """
+    )
+    (error,) = result.errors
+    assert (error.kind, error.guest, error.line, error.column) == ("type", "vm2", 4, 45)
+    assert error.values == ("guest.balloon_cur is nil",)
+    assert result.values == [[None, None], [None, None]]
+    assert asked(result) == {("vm1", "early"): 1, ("vm1", "balloon_target"): 90}
+
+
+def test_row_08_the_failed_guest_is_that_of_the_innermost_loop() -> None:
+    result = run('(with Guests g { (g.Control "k" 1) (with Guests h { (h.Control "j" 1) (+ 1 h.balloon_cur) }) })')
+    assert {error.guest for error in result.errors} == {"vm2"}
+    assert asked(result) == {("vm1", "k"): 1, ("vm1", "j"): 1}
+
+
+def test_row_08_the_host_and_variables_keep_what_a_failed_step_did_before() -> None:
+    result = run('(defvar n 0) (with Guests g { (set n (+ n 1)) (Host.Control "k" n) (+ 1 g.balloon_cur) }) n')
+    assert result.values[-1] == 2
+    assert asked(result) == {("host", "k"): 2} or asked(result) == {("h1", "k"): 2}
+
+
+def test_row_08_a_loop_over_something_else_does_not_contain_errors() -> None:
+    result = run("(defvar l (with Guests g g.balloon_cur)) (with l m (+ m 1)) 5")
+    assert kinds(result) == ["type"]
+    assert result.errors[0].guest is None
+    assert len(result.values) == 1
+
+
+def test_row_09_numbers_that_arrive_as_strings_fail_their_guest_only() -> None:
+    snap = snapshot(guests={"a": {"balloon_min": "100", "balloon_max": 200}, "b": {"balloon_min": 100, "balloon_max": 200}})
+    result = run('(with Guests g (g.Control "balloon_target" (max g.balloon_min (* 0.1 g.balloon_max))))', snap)
+    assert [(error.kind, error.guest) for error in result.errors] == [("type", "a")]
+    assert asked(result) == {("b", "balloon_target"): 100}
+
+
+def test_row_10_a_parameter_of_an_unknown_name_fails_with_its_position() -> None:
+    result = Policy.compile({"00-defines": "(defvar known 1)", "01-parameters": "(set known 2)\n(set unknown 3)"}).evaluate(fixture())
+    (error,) = result.errors
+    assert (error.kind, error.name, error.line, error.column) == ("undefined-symbol", "01-parameters", 2, 1)
+    assert not result.decisions
+
+
+def test_row_10_a_list_as_a_parameter_is_refused() -> None:
+    assert refused({"01-parameters": "(set x [1, 2])"}).column == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("(defvar add 5) (+ 1 add)", 6),
+        ("(defvar add 5) (add 1 2)", 3),
+        ("(defvar eval 5) {1 2}", 2),
+        ("(defvar eval 5) (eval 1 2)", 2),
+        ("(defvar let 5) (let ((x 3)) x)", 3),
+        ("(def f (if) (if 1 2 3)) (f 0)", 2),
+        ("(defvar with 5) (with Guests g 1)", [1, 1]),
+        ("(defvar min 5) (min 3 2)", 2),
+        ("(defvar and 5) (defvar not 5) (and (not 0) 1)", 1),
+        ("(defvar div 5) (/ 4 2)", 2.0),
+        ("(let ((min abs)) (min -3))", 3),
+        ("(let ((if abs)) (if -3))", 3),
+        ("(let ((add abs)) (+ 1 2))", 3),
+    ],
+)
+def test_row_11_a_variable_named_like_a_builtin_does_not_break_it(text: str, value: object) -> None:
+    assert last(text) == value
+
+
+# --- rows 12 to 16: functions and scopes -------------------------------------------------------------------------------------------
+
+
+def test_row_12_arguments_are_evaluated_in_the_callers_scope() -> None:
+    assert last("(def f (a b) (- a b)) (let ((a 10)) (f 1 a))") == -9
+    assert last("(def swap (a b) (let ((c (- a b))) c)) (let ((a 1) (b 10)) (swap b a))") == 9
+
+
+def test_row_13_a_function_sees_its_callers_names() -> None:
+    text = "(def spare (misspelt) (- guest.balloon_max 50)) (with Guests guest (spare guest))"
+    assert last(text) == [150, 350]
+
+
+def test_row_13_a_recursive_function_sees_its_callers_names() -> None:
+    text = "(def down (n) (if (< n 1) v (let ((v (+ v 1))) (down (- n 1))))) (defvar v 0) (let ((v 10)) (down 3))"
+    assert last(text) == 13
+
+
+def test_row_14_and_and_or_evaluate_all_arguments() -> None:
+    result = run('(or 1 (Host.Control "k" 1)) (and 0 (Host.Control "j" 1))')
+    assert {control for _, control in asked(result)} == {"k", "j"}
+    assert kinds(run("(or 1 (/ 1 0))")) == ["zero-division"]
+
+
+def test_row_15_the_first_binding_of_a_scope_stays() -> None:
+    assert last("(defvar v 1) (defvar v 2) v") == 1
+    assert last("(let ((p 1) (p 2)) p)") == 1
+
+
+def test_row_15_two_parameters_of_one_name_are_refused() -> None:
+    error = refused({"50_main_": "(def f (a b a) a)"})
+    assert (error.kind, error.column) == ("malformed", 13)
+
+
+def test_row_16_builtins_cannot_be_replaced() -> None:
+    assert last("(def add (a b) 9) (add 1 2)") == 3
+    assert run("(def add (a b) 9)").values == ["add"]
+
+
+def test_row_16_controls_that_nobody_has_are_ignored() -> None:
+    policy = Policy.compile({"50_main_": '(Host.Control "nope" 1) (Host.GetControl "nope")'}, Declarations())
+    result = policy.evaluate(fixture())
+    assert result.values == [None, 1]
+    assert not result.errors
+
+
+# --- rows 17 to 21: reach ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host.__class__", "Host.fields", "Host.entity", "Host.properties", "Host.Prop.__self__", "Host.Prop.__globals__", "Host.Prop._call",
+        "Guests.members", "Guests.__len__", "s.upper", "s.format", "abs.__call__", "abs.name", "nil.__class__", "n.bit_length", "l.append",
+        "Host.Control.__init__", "Guests.count",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("use", ["{}", "({})", "(with {} x x)", "(debug {})", "(let ((v {})) v)"])
+def test_row_17_nothing_but_the_language_can_be_reached(name: str, use: str) -> None:
+    result = run(f'(defvar s "text") (defvar n 5) (defvar l (with Guests g 1)) {use.format(name)}')
+    assert kinds(result) in (["undefined-symbol"], ["unknown-function"])
+
+
+def test_row_17_fields_named_like_python_are_just_fields() -> None:
+    assert run("Host.__class__", snapshot(host={"__class__": 7})).values == [7]
+
+
+def test_row_18_an_attribute_is_not_searched_on_outer_variables() -> None:
+    assert kinds(run("(let ((Host 5)) Host.mem_free)")) == ["undefined-symbol"]
+
+
+def test_row_19_chains_of_attributes_are_resolved() -> None:
+    text = "(with Guests g (if (valid g.io_tune) (with g.io_tune t t.maximum.total_bytes_sec) nil))"
+    assert last(text) == [[500], None]
+    assert kinds(run("Host.mem_free.x")) == ["undefined-symbol"]
+    assert kinds(run("(Host.swap_total 1)")) == ["undefined-symbol"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("(defvar nil 1)", 9),
+        ("(defvar a.b 1)", 9),
+        ("(let ((nil 1)) 2)", 8),
+        ("(let ((a.b 1)) 2)", 8),
+        ("(def f x 1)", 8),
+        ("(def f {a} 1)", 8),
+        ("(def f (1) 1)", 8),
+        ("(def f ((a)) 1)", 8),
+        ('(def f ("a") 1)', 8),
+        ("(if 0 (def f x 1) 2)", 14),
+    ],
+)
+def test_row_20_what_can_never_work_is_refused(text: str, column: int) -> None:
+    error = refused({"50_main_": text})
+    assert (error.kind, error.line, error.column) == ("malformed", 1, column)
+
+
+def test_row_20_bad_octal_is_refused() -> None:
+    assert refused({"50_main_": "(if 1 2 0o18)"}).kind == "bad-literal"
+
+
+def test_row_20_a_function_may_have_a_dotted_name() -> None:
+    assert last("(def m.k (x) (+ x 1)) (m.k 1)") == 2
+
+
+def test_row_20_all_that_is_wrong_is_told_at_once() -> None:
+    error = refused({"20_b": "(defvar nil 1)\n(def f x 1)", "10_a": "(((", "30_c": "1 @"})
+    assert [(fault.name, fault.line) for fault in error.faults] == [("10_a", 1), ("20_b", 1), ("20_b", 2), ("30_c", 1)]
+
+
+def test_row_21_with_over_an_undefined_name_says_so() -> None:
+    (error,) = run("(with nope g 1)").errors
+    assert (error.kind, error.column) == ("undefined-symbol", 7)
+
+
+# --- rows 22 to 25: notes, fields, controls ----------------------------------------------------------------------------------------
+
+
+def test_row_22_setvar_lasts_for_one_evaluation() -> None:
+    policy = Policy.compile({"50_main_": '(defvar before (Host.GetVar "k")) (Host.SetVar "k" 3) before'})
+    assert policy.evaluate(fixture()).values == policy.evaluate(fixture()).values == [None, None, None]
+
+
+def test_row_23_averages_of_nothing_are_zero_and_defaults_are_for_missing_fields() -> None:
+    assert last('(Host.StatAvg "late")') == 0.0
+    assert last('(Host.Stat "swap_total" 7)') is None
+    assert last('(Host.Stat "late" 7)') == 7
+
+
+def test_row_24_a_misspelt_field_fails_its_guest_only() -> None:
+    result = run('(with Guests g (g.Stat "typo")) (with Guests g g.typo) 5')
+    assert [(error.kind, error.guest) for error in result.errors] == [
+        ("unknown-field", "vm1"), ("unknown-field", "vm2"), ("undefined-symbol", "vm1"), ("undefined-symbol", "vm2"),
+    ]  # fmt: skip
+    assert result.values[-1] == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ('"lots"', "type"),
+        ('"1.5"', "type"),
+        ("l", "type"),
+        ("Host", "type"),
+        ("abs", "type"),
+        ("1e999", "range"),
+        ("(- 1e999 1e999)", "range"),
+    ],
+)
+def test_row_25_what_no_controller_can_use_is_refused_at_control(value: str, kind: str) -> None:
+    result = run(f'(defvar l (with Guests x 1)) (with Guests g (if (valid g.balloon_cur) (g.Control "k" {value}) (g.Control "k" 1)))')
+    assert [(error.kind, error.guest) for error in result.errors] == [(kind, "vm1")]
+    assert asked(result) == {("vm2", "k"): 1}
+
+
+def test_row_25_digits_booleans_and_nil_are_as_before() -> None:
+    result = run('(Host.Control "a" "12") (Host.Control "b" (< 1 2)) (Host.Control "c" nil) (Host.Control "d" 5) (Host.Control "d" nil)')
+    assert {control: value for (_, control), value in asked(result).items()} == {"a": 12, "b": 1}
+    assert not result.errors
+
+
+# --- rows 28 to 31: limits and habits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["(<< 1 100000000000)", "(<< 1 1000000000)", "(* (<< 1 4000) (<< 1 4000))", "(<< 1 5000)"])
+def test_row_28_integers_do_not_wrap_and_do_not_grow_for_ever(text: str) -> None:
+    assert kinds(run(text)) == ["range"]
+    assert last("(<< 1 64)") == 1 << 64
+    assert last("(* (<< 1 2000) (<< 1 2000))") == 1 << 4000
+
+
+def test_row_28_strings_and_lists_have_a_length() -> None:
+    assert kinds(run('(* 1000000000 "x")')) == ["limit"]
+    assert kinds(run("(defvar l (with Guests g 1)) (* l 1000000)")) == ["limit"]
+
+
+def test_row_29_a_guest_that_uses_up_its_steps_fails_alone() -> None:
+    text = """
+    (def spin (n) (if (< n 1) 0 (+ (spin (- n 1)) (spin (- n 1)))))
+    (with Guests g (if (valid g.balloon_cur) (spin 100) (g.Control "k" 1)))
+    """
+    result = run(text)
+    assert [(error.kind, error.guest) for error in result.errors] == [("limit", "vm1")]
+    assert asked(result) == {("vm2", "k"): 1}
+
+
+def test_row_29_outside_of_loops_too_many_steps_end_the_evaluation() -> None:
+    result = run("(def spin (n) (if (< n 1) 0 (+ (spin (- n 1)) (spin (- n 1))))) (spin 100) 5")
+    assert kinds(result) == ["limit"]
+    assert result.stopped
+
+
+def test_row_29_a_hundred_calls_may_be_nested() -> None:
+    assert last("(def down (n) (if (< n 1) 0 (+ 1 (down (- n 1))))) (down 150)") == 150
+
+
+def test_row_30_guests_come_in_the_snapshots_order() -> None:
+    snap = snapshot(guests={name: {"n": 1} for name in ("b", "c", "a")})
+    assert run('(with Guests g (g.Prop "name"))', snap).values == [["a", "b", "c"]]
+
+
+def test_row_31_habits_are_kept() -> None:
+    assert last("(null 0)") is False
+    assert last("(min 2 2.0)") == 2
+    assert isinstance(last("(min 2 2.0)"), int)
+    assert last("(+ (< 1 2) 1)") == 2
+    assert last("(/ 8 2)") == 4.0
+    assert isinstance(last("(/ 8 2)"), float)
+    assert last(r'"a\n"') == r"a\n"
+    assert last('(defvar s "ab") (with s c c)') == ["a", "b"]
+    assert kinds(run("True")) == ["undefined-symbol"]
+
+
+# --- section 15: what the shipped policies rely on ---------------------------------------------------------------------------------
+
+
+def test_shipped_policies_may_debug_entities(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "mom.policy"):
+        assert last('(debug "host:" Host nil 5)') == 5
+    assert caplog.messages == ["host: <Host> nil 5"]
+
+
+def test_shipped_policies_define_truth_and_take_parameters() -> None:
+    texts = {
+        "00-defines": "# vdsm\n(defvar False 0)\n(defvar True 1)\n(defvar balloonEnabled True)(defvar share 0.1)",
+        "01-parameters": "(set balloonEnabled False)\n(set share 1e-05)\n(set name 'text')\n",
+        "02-balloon": "(def change (g) { # a comment\n (defvar size g.balloon_max)"
+        " (g.Control 'balloon_target' (* size # between\n share)) })"
+        "(if (== balloonEnabled True){(with Guests g (change g))}{(debug 'off')})",
+        "99-comment-only": "# no line break",
+    }
+    texts["00-defines"] += "(defvar name 'other')"
+    result = Policy.compile(texts).evaluate(fixture())
+    assert not result.errors
+    assert not result.decisions
+    texts["01-parameters"] = texts["01-parameters"].replace("balloonEnabled False", "balloonEnabled True")
+    assert asked(Policy.compile(texts).evaluate(fixture())) == {
+        ("vm1", "balloon_target"): pytest.approx(0.002),
+        ("vm2", "balloon_target"): pytest.approx(0.004),
+    }
+
+
+def test_later_policies_redefine_functions() -> None:
+    texts = {"10_a": "(def f () 1) (defvar first (f))", "20_b": "(def f () 2) (- (f) first)"}
+    assert Policy.compile(texts).evaluate(fixture()).values[-1] == 1
+
+
+def test_fields_are_declared_by_the_snapshot_or_by_plugins() -> None:
+    snap = snapshot(host={"mem_free": 1})
+    assert Policy.compile({"p": "Host.mem_free"}).evaluate(snap).values == [1]
+    assert [error.kind for error in Policy.compile({"p": "Host.mem_free"}, Declarations()).evaluate(snap).errors] == ["undefined-symbol"]
