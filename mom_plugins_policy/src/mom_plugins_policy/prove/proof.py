@@ -198,7 +198,10 @@ def _evaluated(question: _Question, text: str, number: int) -> Term:
     """An expression about the guest that is looked at, behind the program."""
     machine = question.machine
     form = read("an expression", text, first_index=_INDEX * (number + 1))[0]
-    return machine.about(form, "guest" if question.scope is Scope.GUEST else None)
+    try:
+        return machine.about(form, "guest" if question.scope is Scope.GUEST else None)
+    except RecursionError:
+        raise Unfollowed(form, "it is nested too deep to be followed") from None
 
 
 def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> Verdict:
