@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from policy_verbs import mom_policy
 
-from mom_plugins_policy import sources
-
 GOOD = "(defvar least 5)\n(if (> Host.mem_free least) 1 0)\n"
 WARNING = "(if (> Host.mem_fre 5) 1 0)\n"
 ERROR = "# one\n(if (> Host.mem_free 5) (nope) 0)\n"
@@ -150,7 +148,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(tmp_path: Path, monkey
             path.write_text(GOOD + GOOD)
         return real(descriptor)
 
-    monkeypatch.setattr(sources.os, "fstat", fstat)
+    monkeypatch.setattr(os, "fstat", fstat)
     done = mom_policy("check", path)
     assert done.code == 2
     assert "changed while it was read" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 from typing import Any
 
 from bounded_programs import bounded_program
@@ -108,9 +109,9 @@ def test_equal_terms_are_one_object() -> None:
 
 
 def test_ranges_and_types_follow_from_the_declarations() -> None:
-    assert (CUR.low, CUR.high, CUR.types) == (0, 1 << 40, NIL | INT)
+    assert (CUR.low, CUR.high, CUR.types) == (Fraction(0), Fraction(1 << 40), NIL | INT)
     difference = TERMS.operation("sub", (MAX, CUR))
-    assert (difference.low, difference.high, difference.types) == (-(1 << 40), 1 << 40, INT)
+    assert (difference.low, difference.high, difference.types) == (Fraction(-(1 << 40)), Fraction(1 << 40), INT)
     assert TERMS.operation("div", (CUR, MAX)).types == FLOAT, "a quotient of such numbers cannot overflow, and a division by 0 is an error"
     assert TERMS.field(TERMS.guest(0), "os").types == NIL | STRING
 
