@@ -26,6 +26,7 @@ AS_FAR_AS_ANNOTATED = [
     "--allow-any-generics",
     "--no-warn-return-any",
     "--no-warn-unreachable",
+    "--implicit-reexport",
 ]
 """Tests may leave out what every test would say again; what they say must be right. Each folder by itself: each has its own conftest."""
 

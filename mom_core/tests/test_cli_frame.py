@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -34,7 +35,7 @@ def mom(capsys):
 def verb(monkeypatch):
     """A function that gives mom one more verb of its own, which calls a function."""
 
-    def add(function: object) -> None:
+    def add(function: Callable[..., object]) -> None:
         module = type(sys)("mom_test_verb")
         module.command = click.Command("probe", callback=function)  # type: ignore[attr-defined]  # a module for one test
         monkeypatch.setitem(sys.modules, "mom_test_verb", module)

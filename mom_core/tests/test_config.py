@@ -129,13 +129,13 @@ def test_a_program_hands_over_a_mapping(acme, tmp_path):
     )
     assert read.file is None
     assert read.root == tmp_path
-    assert read.plugins["acme"].settings.names == ("a",)
-    assert read.guest_settings("acme")(Guest("u", "vm")).share == 2
+    assert read.plugins["acme"].settings.names == ("a",)  # type: ignore[attr-defined]  # of the test's own plugin
+    assert read.guest_settings("acme")(Guest("u", "vm")).share == 2  # type: ignore[attr-defined]  # of the test's own plugin
 
 
 def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     with pytest.raises(ConfigError) as caught:
-        load_config({"interval": 5, "plugins": {"acme": {"step": object(), "stepp": 1}}, 7: 8})
+        load_config({"interval": 5, "plugins": {"acme": {"step": object(), "stepp": 1}}, 7: 8})  # type: ignore[dict-item]  # a mistake on purpose
     told = str(caught.value)
     assert "configuration: interval: 5 has no unit" in told
     assert "configuration: plugins.acme.stepp: there is no such setting (did you mean 'step'?)" in told
@@ -477,7 +477,7 @@ def test_a_plugins_own_exception_stays_attached_for_a_traceback(acme, tmp_path):
     acme.add_plugin("broken", before="raise ValueError('deep down')")
     with pytest.raises(ConfigError) as caught:
         load_config({"plugins": {"broken": {}}})
-    assert isinstance(caught.value.__cause__.__cause__, ValueError)
+    assert isinstance(caught.value.__cause__.__cause__, ValueError)  # type: ignore[union-attr]  # if it is None, the test fails
 
 
 # --- guests --------------------------------------------------------------------------------------------------------------------
@@ -570,7 +570,7 @@ def test_thousands_of_guests_can_be_named_one_by_one(acme):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
     config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
-    assert config.guest_settings("acme")(Guest("id", name)).share in (1, 2)
+    assert config.guest_settings("acme")(Guest("id", name)).share in (1, 2)  # type: ignore[attr-defined]  # of the test's own plugin
 
 
 def test_a_pattern_cannot_be_made_to_take_for_ever(acme):

@@ -178,14 +178,14 @@ class TestControl:
 
 class TestFields:
     def test_the_guarantee_is_collected_in_kib(self, plugin, context):
-        promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}
+        promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
         context.guest_settings = lambda guest: promised[guest.id]
         assert plugin.mom_collect_guests([Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
 
     def test_a_new_configuration_brings_new_guarantees(self, plugin, context):
-        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")  # type: ignore[arg-type]  # as in YAML
         plugin.mom_collect_guests([Guest("a", "a")])
-        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB")
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB")  # type: ignore[arg-type]  # as in YAML
         assert plugin.mom_collect_guests([Guest("a", "a")]) == {"a": {"balloon_min": GIB}}
 
     def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):

@@ -17,7 +17,7 @@ def a_host(**known):
         "cache": 2.0 * GIB,
         "load": HostLoad(),
     }
-    return HostMemory(**usual | known)
+    return HostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
 
 
 def run(host, seconds, guests):

@@ -139,11 +139,11 @@ def test_everything_that_is_collected_is_declared_and_the_other_way_round(hyperv
 def test_an_overcommitted_host_that_nobody_manages_swaps(clock):
     hypervisor = SimHypervisor(World(Plan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB), clock()), clock)
     clock.now += 300
-    assert hypervisor.host_fields()["swap_usage"] > GIB
+    assert hypervisor.host_fields()["swap_usage"] > GIB  # type: ignore[operator]  # numbers
 
 
 def test_the_plugin_simulates_what_its_settings_say(clock):
-    settings = SimPlugin.Settings(guests=7, host_memory="16GiB", seed=5, load="2GiB", statistics_period="1s")
+    settings = SimPlugin.Settings(guests=7, host_memory="16GiB", seed=5, load="2GiB", statistics_period="1s")  # type: ignore[arg-type]  # as in YAML
     plugin = SimPlugin(settings, PluginContext(monotonic=clock))
     assert plan_of(settings).host_memory == 16 * GIB
     guests = plugin.mom_hypervisor().guests()
@@ -162,4 +162,4 @@ def test_a_host_without_guests_is_a_world_too(clock):
     hypervisor = SimHypervisor(World(Plan(0, 8 * GIB), clock()), clock)
     clock.now += 10
     assert hypervisor.guests() == []
-    assert hypervisor.host_fields()["mem_really_available"] > 6 * GIB
+    assert hypervisor.host_fields()["mem_really_available"] > 6 * GIB  # type: ignore[operator]  # numbers

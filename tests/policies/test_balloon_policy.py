@@ -91,7 +91,7 @@ class TestWhenTheHostLacksMemory:
         ids=lambda unknown: next(iter(unknown)),
     )
     def test_a_guest_without_trustworthy_statistics_is_held(self, unknown: Fields) -> None:
-        decided = targets(0, sick=a_guest(**unknown), well=a_guest())
+        decided = targets(0, sick=a_guest(**unknown), well=a_guest())  # type: ignore[arg-type]  # names of guests or fields
         assert decided.keys() == {"well"}
 
     def test_a_guest_without_rates_is_judged_by_what_is_known(self) -> None:
@@ -99,12 +99,12 @@ class TestWhenTheHostLacksMemory:
 
     @pytest.mark.parametrize("strain", [{"swap_in": 5000}, {"major_fault": 900}], ids=lambda strain: next(iter(strain)))
     def test_a_guest_that_swaps_or_waits_for_its_disk_gives_nothing(self, strain: Fields) -> None:
-        assert targets(0, a=a_guest(**strain)) == {}
+        assert targets(0, a=a_guest(**strain)) == {}  # type: ignore[arg-type]  # names of guests or fields
 
     def test_small_shares_are_given_by_those_that_can_spare_most(self) -> None:
         many = {f"g{n:02d}": a_guest(need=512 * MIB) for n in range(20)}
-        assert targets(TARGET - 20 * MIB, **many, rich=a_guest(need=100 * MIB)) == {"rich": 2 * GIB - 16 * MIB}
-        assert len(targets(TARGET - 100 * MIB, **many)) == 7
+        assert targets(TARGET - 20 * MIB, **many, rich=a_guest(need=100 * MIB)) == {"rich": 2 * GIB - 16 * MIB}  # type: ignore[arg-type]  # names of guests or fields
+        assert len(targets(TARGET - 100 * MIB, **many)) == 7  # type: ignore[arg-type]  # names of guests or fields
 
     @pytest.mark.parametrize("lacking", [16, 50, 300, 1000, 3000])
     def test_what_is_lacking_is_covered_in_two_cycles_and_not_exceeded_by_more_than_a_step(self, lacking: int) -> None:
@@ -112,7 +112,7 @@ class TestWhenTheHostLacksMemory:
         given = 0.0
         for _ in range(2):
             many = {name: a_guest(size=size, need=(100 + 30 * int(name[1:])) * MIB) for name, size in sizes.items()}
-            sizes |= targets(TARGET - lacking * MIB + given, **many)
+            sizes |= targets(TARGET - lacking * MIB + given, **many)  # type: ignore[arg-type]  # names of guests or fields
             given = sum(2 * GIB - size for size in sizes.values())
         assert (lacking - 16) * MIB < given <= (lacking + 16) * MIB + 20
 
@@ -176,8 +176,8 @@ class TestWhenAGuestSuffers:
         for available in (TARGET - MIB, HARD - MIB):
             for margins in range(1, 40):
                 calm, suffering = self.suffering(margins / 10, {}), self.suffering(margins / 10, sign)
-                gives = targets(available, a=calm).get("a", calm["balloon_cur"]) < calm["balloon_cur"]
-                grows = targets(TARGET + 9 * GIB, a=suffering).get("a", 0) > suffering["balloon_cur"]
+                gives = targets(available, a=calm).get("a", calm["balloon_cur"]) < calm["balloon_cur"]  # type: ignore[operator]  # numbers
+                grows = targets(TARGET + 9 * GIB, a=suffering).get("a", 0) > suffering["balloon_cur"]  # type: ignore[operator]  # numbers
                 assert not (gives and grows and available >= HARD), margins
 
 
@@ -220,7 +220,7 @@ class TestParameters:
 
     def test_ten_thousand_guests_are_within_the_limits_of_an_evaluation(self) -> None:
         many = {f"g{n}": a_guest() for n in range(10_000)}
-        assert len(targets(0, **many)) == ceil(TARGET / (16 * MIB)), "as many as it takes, a least step each"
+        assert len(targets(0, **many)) == ceil(TARGET / (16 * MIB)), "as many as it takes, a least step each"  # type: ignore[arg-type]  # names of guests or fields
 
     def test_a_host_without_guests_is_no_error(self) -> None:
         assert targets(0) == {}
