@@ -27,6 +27,7 @@ TOKEN = re.compile(
 """One token, or the white space and comments between two."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+_BRACKETS = 4  # times the forms that are allowed: comments and strings may hold brackets, too
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
 
@@ -40,6 +41,8 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
     """
     if len(text) > limits.text:
         raise _refusal("limit", Text(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
+    if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
+        raise _refusal("limit", Text(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
     whole = Text(name, text)
     top: list[Form] = []
     here = top

@@ -1,0 +1,264 @@
+"""How long policies take to evaluate and to compile, side by side with Python written by hand and with a plain interpreter.
+
+    python benchmarks/policy/bench_policy.py [--guests 100,1000,10000] [--rounds 30] [--json]
+
+The default policies for balloons and KSM are evaluated on hosts under pressure, so that nearly every guest is resized; `by_hand.py` does
+the same without a policy language, and what both ask for is compared. The ways are measured in turn, round by round, in one process, and
+the median is what is told. `plain` is the tree-walking interpreter of the tests: what evaluation costs where nothing is compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import platform
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from by_hand import by_hand, decisions_by_hand
+
+from mom_core import Snapshot
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy, PolicyError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "mom_plugins_policy" / "tests"))
+from plain_interpreter import Plain
+
+TARGET_RATIO = 1.5
+TARGET_FROM = 1000  # guests: with fewer, what a policy costs at all (some 20 us) is not worth counting
+TARGET_MS = {1000: 10.0}
+TARGET_COMPILE_MS = 30.0
+TARGET_HOSTILE_MS = 100.0
+TARGET_HOSTILE_MIB = 50.0
+PLAIN_ROUNDS = 3
+
+HOSTILE = {
+    "(<< 1 1000000000)": "(<< 1 1000000000)",
+    '(* 1000000000 "x")': '(* 1000000000 "x")',
+    "endless recursion": "(def f (x) (f x)) (f 1)",
+    "recursion that branches": "(def f (n) (if (< n 0) 0 (+ (f (- n 1)) (f (- n 1))))) (f 150)",
+    "50 MB of parentheses": "(" * 50_000_000,
+    "1 MB of parentheses": "()" * 500_000,
+    "a 1 MB integer": "1" * 1_000_000,
+    "100,000 nested let": "(let ((x 1)) " * 70_000,
+    "400 nested let": "(let ((x 1)) " * 400 + "1" + ")" * 400,
+    "lists that double": "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 100,
+    "strings that double": '(defvar s "ab") ' + "(set s (+ s s)) " * 100,
+    "integers that double": "(defvar i 3) " + "(set i (* i i)) " * 100,
+    "loops in loops": "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 10 + "(with l a (with l b (with l c (with l d 1))))",
+}
+"""Texts that are written to exhaust the host."""
+
+
+def crowded_host(guests: int) -> Snapshot:
+    """A host that lacks memory, with so many guests of all sorts."""
+    choose = random.Random(guests)  # noqa: S311  # the same hosts each time
+    made = {}
+    for number in range(guests):
+        most = choose.choice((1, 2, 4, 8)) << 20
+        size = int(most * choose.uniform(0.5, 1.0))
+        made[f"guest{number:05}"] = {
+            "balloon_cur": size, "balloon_max": most, "balloon_min": most // 4, "mem_usable": int(size * choose.uniform(0.02, 0.8)),
+            "mem_available": most, "mem_unused": size // 10, "stats_age": choose.choice((0, 1, 2)), "rss": size,
+            "swap_in": choose.choice((0, 0, 0, 5000)), "swap_out": 0, "major_fault": choose.choice((0, 3, 900)), "minor_fault": 1000,
+        }  # fmt: skip
+    total = 3 * guests << 20
+    host = {
+        "mem_available": total, "mem_really_available": min(total // 10, 1 << 22), "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
+        "ksm_pages_to_scan": 500, "ksm_sleep_millisecs": 100, "ksm_pages_sharing": 100_000, "ksm_full_scans": 7,
+        "ksm_general_profit": 1 << 30, "ksmd_cpu_usage": 12.5, "ksm_advisor_mode": "none",
+    }  # fmt: skip
+    return snapshot(host=host, guests=made, properties={"host": {"name": "host", "interval": 5.0}})
+
+
+def default_policies() -> dict[str, str]:
+    """The texts that the plugins ship."""
+    return {
+        "40_ksm": files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8"),
+        "50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text("utf-8"),
+    }
+
+
+def median_ms(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median duration of each way in milliseconds; one round does each of them once."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                way()
+                taken[name].append((time.perf_counter() - began) * 1e3)
+            gc.collect()
+    finally:
+        gc.enable()
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def evaluations(counts: list[int], rounds: int) -> list[dict[str, float]]:
+    """One row per number of guests."""
+    policy = Policy.compile(default_policies())
+    rows = []
+    for guests in counts:
+        snap = crowded_host(guests)
+        result = policy.evaluate(snap)
+        if result.errors:
+            raise SystemExit(f"the default policies fail: {result.errors[0]}")
+        asked = {(one.entity.id, one.control): one.value for one in result.decisions if isinstance(one.value, int | float)}
+        expected = by_hand(snap)
+        if asked.keys() != expected.keys() or not all(math.isclose(asked[key], expected[key], rel_tol=1e-9) for key in asked):
+            raise SystemExit("by_hand.py does not ask for what the default policies ask for: they have changed, and it must follow")
+        ways: dict[str, Callable[[], object]] = {
+            "policy": partial(policy.evaluate, snap),
+            "by_hand": partial(by_hand, snap),
+            "policy_decisions": partial(decided, policy, snap),
+            "by_hand_decisions": partial(decisions_by_hand, snap),
+        }
+        times = median_ms(ways, rounds)
+        plain = median_ms({"plain": partial(interpreted, policy, snap)}, PLAIN_ROUNDS if guests <= 1000 else 1)
+        rows.append({"guests": guests, "resized": len(asked), **times, **plain, "ratio": times["policy"] / times["by_hand"]})
+    return rows
+
+
+@dataclass
+class Compilation:
+    """How long some texts take to compile."""
+
+    name: str
+    lines: int
+    ms: float
+
+
+@dataclass
+class Answer:
+    """How a hostile text was answered: how fast, how many MiB that were kept, and how."""
+
+    name: str
+    ms: float
+    mib: float
+    answer: str
+
+
+def decided(policy: Policy, snap: Snapshot) -> object:
+    """Evaluate, and make the decisions."""
+    return policy.evaluate(snap).decisions
+
+
+def interpreted(policy: Policy, snap: Snapshot) -> object:
+    """Evaluate by walking the tree."""
+    return Plain(list(policy.program.forms), snap).run()
+
+
+def compilations(rounds: int) -> list[Compilation]:
+    """How long the default policies, and policies of 200 and 2000 lines, take to compile."""
+    texts = default_policies()
+    policies = {"40_ksm": {"p": texts["40_ksm"]}, "50_balloon": {"p": texts["50_balloon"]}, "both": texts}
+    policies |= {"200 dense lines": {"p": dense(200)}, "2000 dense lines": {"p": dense(2000)}}
+    ways: dict[str, Callable[[], object]] = {name: partial(Policy.compile, named) for name, named in policies.items()}
+    times = median_ms(ways, max(3, rounds // 3))
+    return [Compilation(name, sum(len(text.splitlines()) for text in policies[name].values()), took) for name, took in times.items()]
+
+
+def dense(lines: int) -> str:
+    """A policy without comments or short lines: functions that call each other, loops, conditions and requests."""
+    return "\n".join(_DENSE.replace("N", str(number)).replace("D", str(number % 9 + 1)) for number in range(lines // 10))
+
+
+_DENSE = """(defvar share_N 0.D)
+(def spare_N (guest margin)
+    (max 0 (- (if (valid guest.mem_unused) guest.mem_unused 0) (* margin (+ guest.balloon_max share_N)))))
+(def change_N (guest amount)
+    (if (> amount N) (guest.Control "balloon_target" (max guest.balloon_min (- guest.balloon_cur amount))) nil))
+(with Guests guest
+    (if (and (valid guest.balloon_cur guest.balloon_max) (< guest.balloon_cur guest.balloon_max))
+        (let ((amount (* share_N (spare_N guest 0.D))))
+            (change_N guest (min amount 1N00)))
+        0))"""
+
+
+def hostile() -> list[Answer]:
+    """How long texts take that are written to exhaust the host, and how they are answered."""
+    snap = crowded_host(2)
+    return [answered(name, text, snap) for name, text in HOSTILE.items()]
+
+
+def answered(name: str, text: str, snap: Snapshot) -> Answer:
+    """One of them."""
+    before = peak_mib()
+    began = time.perf_counter()
+    try:
+        result = Policy.compile({"p": text}).evaluate(snap)
+        answer = result.errors[0].kind if result.errors else "a value"
+    except PolicyError as error:
+        answer = f"refused: {error.kind}"
+    return Answer(name, (time.perf_counter() - began) * 1e3, peak_mib() - before, answer)
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> int:
+    """Measure and print; 1 if a target is missed."""
+    arguments = argparse.ArgumentParser(description="How long policies take.")
+    arguments.add_argument("--guests", default="100,1000,10000")
+    arguments.add_argument("--rounds", type=int, default=30)
+    arguments.add_argument("--json", action="store_true")
+    given = arguments.parse_args()
+    hostiles = hostile()  # first, while this process is small
+    evaluated = evaluations([int(count) for count in given.guests.split(",")], given.rounds)
+    compiled = compilations(given.rounds)
+    if given.json:
+        print(json.dumps({"evaluate": evaluated, "compile": [*map(asdict, compiled)], "hostile": [*map(asdict, hostiles)]}, indent=2))
+    else:
+        print(f"Python {platform.python_version()}, {platform.machine()}; medians in ms")
+        print(
+            f"\n{'guests':>7} {'resized':>8} {'policy':>9} {'by hand':>9} {'ratio':>6}   {'with decisions: policy':>22} {'by hand':>9}",
+            end="",
+        )
+        print(f" {'plain':>10} {'us/guest':>9}")
+        for row in evaluated:
+            print(f"{row['guests']:>7} {row['resized']:>8} {row['policy']:>9.3f} {row['by_hand']:>9.3f} {row['ratio']:>6.2f}", end="   ")
+            print(f"{row['policy_decisions']:>22.3f} {row['by_hand_decisions']:>9.3f} {row['plain']:>10.1f}", end=" ")
+            print(f"{row['policy'] / row['guests'] * 1e3:>9.2f}")
+        print(f"\n{'compile':<20} {'lines':>7} {'ms':>9}")
+        for one in compiled:
+            print(f"{one.name:<20} {one.lines:>7} {one.ms:>9.2f}")
+        print(f"\n{'hostile text':<26} {'ms':>9} {'MiB':>7}  answer")
+        for text in hostiles:
+            print(f"{text.name:<26} {text.ms:>9.2f} {text.mib:>7.1f}  {text.answer}")
+    return report(evaluated, compiled, hostiles)
+
+
+def report(evaluated: list[dict[str, float]], compiled: list[Compilation], answered: list[Answer]) -> int:
+    """Say which targets are missed."""
+    missed = [
+        f"{row['guests']} guests: {row['ratio']:.2f} times"
+        for row in evaluated
+        if row["ratio"] > TARGET_RATIO and row["guests"] >= TARGET_FROM
+    ]
+    slow = [(f"{row['guests']} guests", row["policy"], TARGET_MS.get(int(row["guests"]), math.inf)) for row in evaluated]
+    slow += [(one.name, one.ms, TARGET_COMPILE_MS) for one in compiled if one.name == "200 dense lines"]
+    slow += [(one.name, one.ms, TARGET_HOSTILE_MS) for one in answered]
+    missed += [f"{name}: {took:.1f} ms" for name, took, target in slow if took > target]
+    missed += [f"{one.name}: {one.mib:.0f} MiB" for one in answered if one.mib > TARGET_HOSTILE_MIB]
+    print("\ntargets: " + ("; ".join(f"MISSED {miss}" for miss in missed) or "all met"), file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
