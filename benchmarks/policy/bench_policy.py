@@ -27,7 +27,7 @@ from pathlib import Path
 
 from by_hand import by_hand, decisions_by_hand
 
-from mom_core import Snapshot
+from mom_core import Snapshot, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 
@@ -73,7 +73,7 @@ def crowded_host(guests: int) -> Snapshot:
             "swap_in": choose.choice((0, 0, 0, 5000)), "swap_out": 0, "major_fault": choose.choice((0, 3, 900)), "minor_fault": 1000,
         }  # fmt: skip
     total = 3 * guests << 20
-    host = {
+    host: dict[str, Value] = {
         "mem_available": total, "mem_really_available": min(total // 10, 1 << 22), "mem_free": total // 10, "cpu_count": 16, "ksm_run": 1,
         "ksm_pages_to_scan": 500, "ksm_sleep_millisecs": 100, "ksm_pages_sharing": 100_000, "ksm_full_scans": 7,
         "ksm_general_profit": 1 << 30, "ksmd_cpu_usage": 12.5, "ksm_advisor_mode": "none",
