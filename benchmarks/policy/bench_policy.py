@@ -32,7 +32,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "mom_plugins_policy" / "tests"))
-from plain_interpreter import Plain
+from plain_interpreter import Plain  # type: ignore[import-not-found]  # the folder of the tests is no package
 
 TARGET_RATIO = 1.5
 TARGET_FROM = 1000  # guests: with fewer, what a policy costs at all (some 20 us) is not worth counting
@@ -63,7 +63,7 @@ HOSTILE = {
 def crowded_host(guests: int) -> Snapshot:
     """A host that lacks memory, with so many guests of all sorts."""
     choose = random.Random(guests)  # noqa: S311  # the same hosts each time
-    made = {}
+    made: dict[str, dict[str, Value]] = {}
     for number in range(guests):
         most = choose.choice((1, 2, 4, 8)) << 20
         size = int(most * choose.uniform(0.5, 1.0))

@@ -97,9 +97,9 @@ def written_number(value: float) -> str:
 
 def _atom(form: Form) -> str:
     value = form.value
-    if form.kind is not Kind.LITERAL:
-        return str(value)
-    return written_string(value) if isinstance(value, str) else written_number(value or 0)
+    if isinstance(value, int | float):
+        return written_number(value)
+    return written_string(value or "") if form.kind is Kind.LITERAL else str(value)
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:

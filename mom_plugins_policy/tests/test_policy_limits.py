@@ -1,0 +1,149 @@
+"""No policy hurts the host: what is written to exhaust it is answered fast, in little memory, with an error that says what it was."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from policy_fixture import fixture
+
+from mom_core import Snapshot
+from mom_core.testing import snapshot
+from mom_plugins_policy import Limits, Policy, PolicyError
+from mom_plugins_policy.errors import KINDS
+
+HOSTILE = {
+    "shift": ("(<< 1 1000000000)", "range"),
+    "repetition": ('(* 1000000000 "x")', "limit"),
+    "repeated list": ("(defvar l (with Guests g 1)) (* 1000000000 l)", "limit"),
+    "endless recursion": ("(def f (x) (f x)) (f 1)", "recursion"),
+    "mutual recursion": ("(def f () (+ 1 (g))) (def g () (f)) (f)", "recursion"),
+    "branching recursion": ("(def f (n) (if (< n 0) 0 (+ (f (- n 1)) (f (- n 1))))) (f 150)", "limit"),
+    "definition": ("(defun f (x) (f x))", ""),
+    "parentheses": ("(" * 50_000_000, "limit"),
+    "pairs of parentheses": ("()" * 500_000, "limit"),
+    "integer": ("1" * 1_000_000, "range"),
+    "nested let": ("(let ((x 1)) " * 400 + "x" + ")" * 400, ""),
+    "nested let, deeper": ("(let ((x 1)) " * 5000 + "x" + ")" * 5000, "recursion"),
+    "nested with": ("(with Guests g " * 300 + "g" + ")" * 300, "limit"),
+    "nested if": ("(if Host.mem_free " * 400 + "1" + " 2)" * 400, ""),
+    "nested calls": ("(def f (x) x) " + "(f " * 400 + "1" + ")" * 400, ""),
+    "lists": ("(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 100, "limit"),
+    "lists of lists": ("(defvar l (with Guests g 1)) " + "(set l (with l x l)) " * 100, "limit"),
+    "strings": ('(defvar s "ab") ' + "(set s (+ s s)) " * 100, "limit"),
+    "strings without set": (
+        '(let ((a0 "ab") ' + " ".join(f"(a{n + 1} (+ a{n} a{n}))" for n in range(100)) + ") a99)",
+        "limit",
+    ),
+    "integers": ("(defvar i 3) " + "(set i (* i i)) " * 100, "range"),
+    "loops in loops": (
+        "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 10 + "(with l a (with l b (with l c (with l d 1))))",
+        "limit",
+    ),
+    "controls": (f'(defvar s "{"x" * 1000}") (defvar n 0) (with s a {{ (set n (+ n 1)) (Host.Control n 1) }})', "limit"),
+    "notes": (f'(defvar s "{"x" * 1000}") (defvar n 0) (with s a {{ (set n (+ n 1)) (Host.SetVar n s) }})', "limit"),
+    "lasting notes": (f'(defvar s "{"x" * 1000}") (defvar n "") (with s a {{ (set n (+ n a)) (Host.Remember n 1) }})', "limit"),
+    "long name": ("a" * 1_000_000, "limit"),
+    "many parts of a name": ("a" + ".b" * 400_000, "limit"),
+    "copies of functions": (
+        " ".join(f"(def f{n} () {{ (f{n + 1}) (f{n + 1}) (f{n + 1}) }})" for n in range(30)) + "(def f30 () 1) (f0)",
+        "limit",
+    ),
+    "a head that may be a variable": ("(if Host.mem_free (defvar if abs) 0) " + "(if 1 " * 40 + "1" + " 2)" * 40, "limit"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
+    text, kind = HOSTILE[name]
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.process_time()
+    try:
+        kinds = [error.kind for error in Policy.compile({"p": text}).evaluate(fixture()).errors]
+    except PolicyError as error:
+        kinds = [error.kind]
+    # 0.1 s of a quiet machine's wall clock, but for the last one; the benchmark measures that.
+    assert time.process_time() - began < 2.0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+    assert kinds[:1] == ([kind] if kind else [])
+
+
+def test_time_is_limited_also_where_steps_are_not() -> None:
+    text = "(def spin (n) (if (< n 1) 0 (+ (spin (- n 1)) (spin (- n 1))))) (with Guests g (spin 100))"
+    policy = Policy.compile({"p": text}, limits=Limits(guest_steps=1 << 60, steps=1 << 60, seconds=0.05))
+    began = time.perf_counter()
+    result = policy.evaluate(fixture())
+    assert time.perf_counter() - began < 2
+    assert result.stopped
+    assert [(error.kind, error.guest) for error in result.errors] == [("limit", None)]
+    assert "0.05 s" in result.errors[0].message
+
+
+def test_each_guest_has_steps_of_its_own() -> None:
+    guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(300)}
+    text = "(def loop (n) (if (< n 1) 0 (loop (- n 1)))) (with Guests g (+ g.n (loop 100)))"
+    result = Policy.compile({"p": text}, limits=Limits(steps=10_000, guest_steps=5_000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
+    assert not result.errors
+    assert result.values[-1] == [1] * 300
+
+
+def test_many_guests_do_not_use_up_the_steps_of_what_is_outside() -> None:
+    guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(1000)}
+    text = "(with Guests g (+ g.n (+ g.n (+ g.n (+ g.n (+ g.n 1))))))"
+    result = Policy.compile({"p": text}, limits=Limits(steps=2000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
+    assert not result.errors
+
+
+@pytest.mark.parametrize(
+    ("limits", "text", "kind"),
+    [
+        (Limits(depth=10), "(def f (n) (if (< n 1) 0 (f (- n 1)))) (f 9) (f 10)", "recursion"),
+        (Limits(integer_bits=64), "(<< 1 63) (<< 1 64)", "range"),
+        (Limits(string=10), '(+ "12345" "12345") (+ "12345" "123456")', "limit"),
+        (Limits(list=4), "(defvar l (with Guests g 1)) (+ l l) (+ l (+ l l))", "limit"),
+        (Limits(names=3), '(Host.Control "a" 1) (Host.Control "b" 1) (Host.Control "c" 1) (Host.Control "d" 1)', "limit"),
+    ],
+)
+def test_limits_can_be_set_and_hold_exactly(limits: Limits, text: str, kind: str) -> None:
+    policy = Policy.compile({"p": text}, limits=limits)
+    result = policy.evaluate(fixture())
+    assert [error.kind for error in result.errors] == [kind]
+    assert len(result.values) == len(policy.program.forms) - 1
+
+
+ODD: st.SearchStrategy[object] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just("x" * 100_000), st.just(10**400)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["maximum", "name", "a"]), inner, max_size=2)),
+    max_leaves=5,
+)
+FORMS = [
+    "(+ {} {})", "(* {} {})", "(- {} 1)", "(< {} {})", "(max {} {})", "(abs {})", "(null {})", "(if {} 1 2)", "(== {} {})", "(/ {} 2)",
+    "(Host.Control 'k' {})", "(let ((x {})) (with x y (+ y {})))", "(<< {} {})", "{}.name", "(Host.SetVar 'n' {})", "(and {} {})",
+    "(Host.Remember 'n' {})", "(debug {} {})", "(let ((d {})) (with d t (t.setTotalBytesSec 5)))", "(g.StatAvg 'a')", "(Host.StatAvg 'a')",
+    "(let ((d {})) (with d t t.maximum.a))", "(let ((f {})) (f 1))",
+]  # fmt: skip
+
+
+@given(ODD, ODD, ODD, st.lists(st.sampled_from(FORMS), min_size=1, max_size=5), st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_snapshot_is_evaluated_with_errors_of_the_language_only(
+    a: object, b: object, c: object, forms: list[str], data: st.DataObject
+) -> None:
+    fields = {"a": a, "b": b, "c": c, "io_tune": c}
+    snap: Snapshot = snapshot(host=fields, guests={"g1": fields, "g2": {"a": b}}, history=[{"host": {"a": b}, "guests": {"g1": {"a": c}}}])  # type: ignore[arg-type,dict-item]  # any values
+    operands = ["Host.a", "Host.b", "g.a", "g.b", "g.io_tune", "1", "'s'", "nil"]
+    body = " ".join(form.format(*(data.draw(st.sampled_from(operands)) for _ in range(form.count("{}")))) for form in forms)
+    for text in (f"(with Guests g {{ {body} }})", body.replace("g.", "Host.")):
+        try:
+            policy = Policy.compile({"p": text})
+        except PolicyError as error:
+            assert error.kind in KINDS  # noqa: PT017  # either outcome is right
+            continue
+        result = policy.evaluate(snap)
+        assert all(error.kind in KINDS and error.kind != "internal" for error in result.errors), [str(error) for error in result.errors]
+        assert all(isinstance(decision.value, int | float | list) for decision in result.decisions)

@@ -1,0 +1,157 @@
+"""The reader takes any text: it gives forms with their positions, or one error of its own, in linear time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mom_plugins_policy import Limits, PolicyError
+from mom_plugins_policy.reader import read
+from mom_plugins_policy.syntax import Form, Kind, written
+
+PIECES = [
+    "(", ")", "[", "]", "{", "}", '"', "'", "\\", "#", "\n", "\r\n", " ", "\t", "\ufeff", "a", "a.b", "nil", "-", "+", "<=", "1", "0x1F",
+    "0o17", "0o18", "1e5", "1e", "5.", ".5", "007", "\u00e9", "@", "\u00a0", "\u2028", "\x00", "if", "let", "1" * 2000,
+]  # fmt: skip
+
+texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+
+numbers = st.one_of(
+    st.integers(-(1 << 200), 1 << 200), st.floats(allow_nan=False), st.sampled_from([0, -1, 0.5, 1e300, 5e-324, -0.0])
+)  # fmt: skip
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\-]{0,8}", fullmatch=True)
+strings = st.text(st.characters(exclude_categories=("Cs",)), max_size=12).map(lambda text: text.replace("\\", "").replace('"', ""))
+operators = st.sampled_from(["+", "-", "*", "/", "<", ">", "<=", ">=", "==", "!=", "<<", ">>"])
+
+
+def as_text(tree: object) -> str:
+    """A tree of tuples (brackets and parts) and atoms as a policy text."""
+    if isinstance(tree, tuple):
+        opening, parts = tree
+        assert isinstance(opening, str)
+        return opening + " ".join(map(as_text, parts)) + {"(": ")", "[": "]", "{": "}"}[opening]
+    return str(tree)
+
+
+atoms = st.one_of(
+    names, operators, strings.map('"{}"'.format), strings.map(lambda text: "'" + text.replace("'", "") + "'"),
+    numbers.map(lambda number: repr(number) if abs(number) < float("inf") else "1e999"),
+)  # fmt: skip
+trees = st.recursive(atoms, lambda inner: st.tuples(st.sampled_from("([{"), st.lists(inner, max_size=4)), max_leaves=12)
+
+
+def shape(forms: list[Form]) -> list[object]:
+    """What matters of forms when they are compared."""
+    return [(form.kind, type(form.value), form.value, shape(form.items)) for form in forms]
+
+
+@given(texts)
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
+    try:
+        forms = read("p", text)
+    except PolicyError as error:
+        assert error.kind in ("syntax", "bad-literal", "range")  # noqa: PT017  # either outcome is right
+        assert error.line >= 1  # noqa: PT017
+        assert error.column >= 1  # noqa: PT017
+        return
+    for form in everything(forms):
+        source = form.source
+        line = text.split("\n")[source.line - 1]
+        assert line[source.column - 1] == text[form.start]
+        assert form.start < form.end <= len(text)
+        if form.kind is Kind.NAME:
+            assert text[form.start : form.end] == form.value
+
+
+@given(st.lists(trees, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_what_is_printed_reads_back_as_the_same_forms(forest: list[object]) -> None:
+    text = "\n".join(map(as_text, forest))
+    forms = read("p", text)
+    again = read("p", written(forms))
+    assert shape(again) == shape(forms)
+    assert written(again) == written(forms)
+
+
+def everything(forms: list[Form]) -> list[Form]:
+    found: list[Form] = []
+    todo = list(reversed(forms))
+    while todo:
+        form = todo.pop()
+        found.append(form)
+        todo.extend(reversed(form.items))
+    return found
+
+
+def test_forms_are_numbered_in_reading_order() -> None:
+    forms = everything(read("p", "(a (b c) {d}) e", first_index=10))
+    assert [form.index for form in forms] == list(range(10, 10 + len(forms)))
+    assert (forms[0].index, forms[0].last) == (10, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("(a\n  (b", 2, 3),
+        ("(a))", 1, 4),
+        ("(a]", 1, 3),
+        ("{a)", 1, 3),
+        ("\ufeff@", 1, 2),
+        ("# (\r\n)", 2, 1),
+        ('"a\nb" @', 2, 4),
+        ("\n\n  'x", 3, 3),
+        ("'\\\n'", 1, 1),
+    ],
+)
+def test_errors_stand_where_they_are(text: str, line: int, column: int) -> None:
+    with pytest.raises(PolicyError) as caught:
+        read("p", text)
+    assert (caught.value.kind, caught.value.line, caught.value.column) == ("syntax", line, column)
+
+
+def test_line_ends_of_other_systems_are_white_space() -> None:
+    assert [form.source[1:] for form in read("p", "1\r\n2\r\n  3 # x\r\n4")] == [(1, 1), (2, 1), (3, 3), (4, 1)]
+
+
+LONG = {
+    "open": "(" * 1_000_000,
+    "open, far too long": "(" * 50_000_000,
+    "pairs": "()" * 500_000,
+    "digits": "1" * 1_000_000,
+    "digits of a fraction": "1." + "1" * 1_000_000,
+    "backslashes": '"' + "\\\\" * 500_000,
+    "quotes": '"' * 999_999,
+    "comment": "#" * 1_000_000,
+    "operators": "-" * 1_000_000,
+    "name": "a.b" * 300_000,
+    "spaces": " " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_texts_are_answered_at_once(name: str) -> None:
+    text = LONG[name]
+    began = time.perf_counter()
+    try:
+        read("p", text)
+    except PolicyError as error:
+        assert error.kind in ("limit", "range", "syntax", "recursion")  # noqa: PT017  # either outcome is right
+    assert time.perf_counter() - began < 1.0  # 0.1 s on a quiet machine
+
+
+def test_the_limits_of_a_text_can_be_set() -> None:
+    for limits, text in (
+        (Limits(text=3), "1234"),
+        (Limits(forms=3), "1 2 3 4"),
+        (Limits(name=3), "abcd"),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            read("p", text, limits)
+        assert caught.value.kind == "limit"
+    with pytest.raises(PolicyError) as caught:
+        read("p", "((()))", Limits(nesting=2))
+    assert caught.value.kind == "recursion"
