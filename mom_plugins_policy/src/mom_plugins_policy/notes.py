@@ -36,8 +36,10 @@ class NoteStore:
 
     def __init__(self, path: Path, log: logging.Logger) -> None:
         self.path = path
-        self.trouble = ""
-        """What keeps notes from being kept on disk, empty if nothing does."""
+        self.damage = ""
+        """What was wrong with the file that was found, until the next start; empty if nothing was."""
+        self.write_error = ""
+        """Why notes are not kept on disk, empty if they are."""
         self._log = log
         self._notes: dict[str, dict[str, Any]] = {}
         self._incarnations: dict[str, str] = {}
@@ -48,10 +50,10 @@ class NoteStore:
         """Read what is on disk. A damaged file is set aside, and said to be."""
         try:
             text = self.path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            self.trouble = f"the policies' notes {self.path} cannot be read: {error.strerror}"
+            self.damage = f"the policies' notes {self.path} cannot be read: {error.strerror}"
             return
         try:
             content = json.loads(text)
@@ -63,10 +65,10 @@ class NoteStore:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._notes, self._incarnations = {}, {}
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-            self.trouble = f"the policies' notes were damaged and are set aside as {aside}: policies begin without notes"
+            self.damage = f"the policies' notes were damaged and are set aside as {aside}: policies began without notes"
             with contextlib.suppress(OSError):
                 self.path.rename(aside)
-            self._log.error("%s", self.trouble)
+            self._log.error("%s", self.damage)
 
     def of(self, identity: str) -> Mapping[str, Any]:
         """The notes on an entity, by name."""
@@ -119,9 +121,9 @@ class NoteStore:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             _replace(self.path, text)
         except OSError as error:
-            self.trouble = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
+            self.write_error = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
             return
-        self.trouble = ""
+        self.write_error = ""
         self._unwritten = False
 
 

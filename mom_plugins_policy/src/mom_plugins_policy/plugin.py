@@ -126,8 +126,8 @@ class PolicyPlugin:
         result = policy.evaluate(snapshot, history, self._notes)
         self._notes.keep(result.notes, snapshot)
         found: list[Decision | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
-        if self._notes.trouble:
-            found.append(Problem(Source(self._context.name), self._notes.trouble, severity=Severity.WARNING))
+        troubles = [trouble for trouble in (self._notes.damage, self._notes.write_error) if trouble]
+        found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles)
         return found
 
     @staticmethod
@@ -196,7 +196,7 @@ class PolicyPlugin:
 
 def _config_problem(fault: Fault, found: Texts) -> ConfigProblem:
     file = found.files.get(fault.name) or f"default policy {fault.name}"
-    return ConfigProblem(file, fault.line, fault.column, f"{fault.kind}: {fault.message}")
+    return ConfigProblem(printable(file, 400), fault.line, fault.column, f"{fault.kind}: {fault.message}")
 
 
 def _problem(fault: Fault, result: Result) -> Problem:

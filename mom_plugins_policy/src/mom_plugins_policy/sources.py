@@ -113,11 +113,12 @@ def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) 
         why = error.strerror if isinstance(error, OSError) and error.errno != errno.ENXIO else "no regular file"
         _complain(problems, path, f"cannot be read: {why}", "correct the path or the file's permissions")
         return None
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        os.close(descriptor)
+        _complain(problems, path, "is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file", hint)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            _complain(problems, path, "is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file", hint)
-            return None
         if before.st_size > longest:
             _complain(problems, path, f"has {before.st_size:,} bytes; at most {longest:,} are read", hint)
             return None

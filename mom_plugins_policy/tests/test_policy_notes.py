@@ -1,0 +1,159 @@
+"""Lasting notes: what a policy remembers about an entity is there in the next cycle and after a restart, and goes with the guest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from mom_core import Declarations, FieldSpec, PluginContext, Problem, Scope, Severity, Snapshot, Unit
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy, PolicyPlugin
+from mom_plugins_policy.notes import NoteStore
+
+FIELDS = {
+    (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
+    (Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size"),
+}
+COUNT = '(with Guests g { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Control "n" (g.Recall "n")) })'
+
+
+def guests(*names: str, incarnation: str = "") -> Snapshot:
+    made = snapshot(guests={name: {"size": 1} for name in names})
+    return dataclasses.replace(
+        made, guests={identity: dataclasses.replace(guest, incarnation=incarnation) for identity, guest in made.guests.items()}
+    )
+
+
+def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
+    path = tmp_path / "mine.policy"
+    path.write_text(text)
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=Declarations(FIELDS))
+    it = PolicyPlugin(PolicyPlugin.Settings(file=path), context)
+    it.mom_setup()
+    return it
+
+
+def counted(it: PolicyPlugin, snap: Snapshot) -> dict[str, object]:
+    return {item.entity.name: getattr(item, "value", item) for item in it.mom_evaluate(snap, ()) if item.entity is not None}
+
+
+def test_notes_last_across_cycles_and_restarts(tmp_path: Path) -> None:
+    it = plugin(tmp_path)
+    assert counted(it, guests("a", "b")) == {"a": 1, "b": 1}
+    assert counted(it, guests("a", "b")) == {"a": 2, "b": 2}
+    assert counted(plugin(tmp_path), guests("a", "b")) == {"a": 3, "b": 3}
+
+
+def test_notes_make_hysteresis(tmp_path: Path) -> None:
+    text = """
+    (defvar tight (Host.Recall "tight" 0))
+    (if tight (if (> Host.free 30) (set tight 0) 0) (if (< Host.free 20) (set tight 1) 0))
+    (Host.Remember "tight" tight)
+    (Host.Control "tight" tight)
+    """
+    it = plugin(tmp_path, text)
+    seen = [counted(it, snapshot(host={"free": free}))["host"] for free in (40, 25, 15, 25, 29, 31, 25)]
+    assert seen == [0, 0, 1, 1, 1, 0, 0]
+
+
+def test_notes_go_with_the_guest(tmp_path: Path) -> None:
+    it = plugin(tmp_path)
+    counted(it, guests("a", "b"))
+    counted(it, guests("b"))
+    assert counted(it, guests("a", "b")) == {"a": 1, "b": 3}
+    counted(it, guests())
+    assert counted(it, guests("a", "b")) == {"a": 1, "b": 1}
+    assert "b" in json.loads((tmp_path / "state" / "policy" / "notes.json").read_text())["notes"]
+
+
+def test_where_a_new_start_can_be_told_a_guest_may_be_away_for_a_while(tmp_path: Path) -> None:
+    it = plugin(tmp_path)
+    counted(it, guests("a", incarnation="pid 1"))
+    counted(it, guests())
+    assert counted(it, guests("a", incarnation="pid 1")) == {"a": 2}
+    assert counted(it, guests("a", incarnation="pid 2")) == {"a": 1}
+    for _ in range(60):
+        counted(it, guests())
+    assert counted(it, guests("a", incarnation="pid 2")) == {"a": 1}
+
+
+def test_nil_forgets(tmp_path: Path) -> None:
+    it = plugin(tmp_path, '(Host.Control "was" (Host.Recall "n" -1)) (Host.Remember "n" (if (== (Host.Recall "n") 5) nil 5))')
+    assert [counted(it, snapshot())["host"] for _ in range(3)] == [-1, 5, -1]
+
+
+def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None:
+    text = """
+    (defvar l (with Guests g g.size))
+    (Host.Remember "a" 1.5) (Host.Remember "b" "s") (Host.Remember "c" l) (Host.Remember "d" (< 1 2))
+    """
+    plugin(tmp_path, text).mom_evaluate(guests("a", "b"), ())
+    store = NoteStore(tmp_path / "state" / "policy" / "notes.json", logging.getLogger("test"))
+    store.load()
+    assert dict(store.of("host")) == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '(Host.Remember "k" Host)',
+        '(Host.Remember "k" (- 1e999 1e999))',
+        "(Host.Remember 5 5)",
+        '(defvar l (with Guests g (with Guests h 1))) (Host.Remember "k" l)',
+    ],
+)
+def test_what_cannot_be_kept_is_refused(text: str) -> None:
+    assert [error.kind for error in Policy.compile({"p": text}).evaluate(guests("a")).errors] == ["type"]
+
+
+def test_a_guest_that_fails_keeps_its_old_notes(tmp_path: Path) -> None:
+    it = plugin(tmp_path, '(with Guests g { (g.Control "n" (g.Recall "n" 0)) (g.Remember "n" g.size) (if (== g.size 7) (/ 1 0) 0) })')
+    asked = [counted(it, snapshot(guests={"a": {"size": size}})).get("a") for size in (3, 7, 5, 5)]
+    assert [value for value in asked if not isinstance(value, Problem)] == [0, 3, 5]
+
+
+def test_a_damaged_file_is_set_aside_and_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state" / "policy" / "notes.json"
+    path.parent.mkdir(parents=True)
+    for text in ("{", "[]", '{"version": 2, "notes": {}}', '{"version": 1, "notes": {"a": 1}}', '{"version": 1}', "\udcff"):
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        it = plugin(tmp_path)
+        items = list(it.mom_evaluate(guests("a"), ()))
+        (problem,) = (item for item in items if isinstance(item, Problem))
+        assert problem.severity is Severity.WARNING
+        assert "set aside" in problem.message
+        assert "set aside" in caplog.text
+    assert len(list(path.parent.glob("notes.json.damaged-*"))) == 6
+
+
+def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder belongs")
+    it = plugin(tmp_path)
+    assert counted(it, guests("a")) == {"a": 1}
+    items = list(it.mom_evaluate(guests("a"), ()))
+    (problem,) = (item for item in items if isinstance(item, Problem))
+    assert "cannot be written" in problem.message
+    (tmp_path / "state").unlink()
+    items = list(it.mom_evaluate(guests("a"), ()))
+    assert not [item for item in items if isinstance(item, Problem)]
+
+
+def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
+    it = plugin(tmp_path, '(Host.Remember "k" 1)')
+    counted(it, snapshot())
+    path = tmp_path / "state" / "policy" / "notes.json"
+    before = path.stat()
+    counted(it, snapshot())
+    assert path.stat() == before
+
+
+def test_without_a_store_notes_last_for_the_evaluation() -> None:
+    policy = Policy.compile({"p": '(Host.Recall "k") (Host.Remember "k" 3) (Host.Recall "k") (Host.Recall "j" 9)'})
+    result = policy.evaluate(snapshot())
+    assert result.values == [None, None, 3, 9]
+    assert result.notes == {"host": {"k": 3}}
+    assert policy.evaluate(snapshot()).values[0] is None

@@ -1,0 +1,291 @@
+"""The plugin: which files it reads, what it refuses, what it decides, and how a change takes effect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Snapshot, Unit, Value
+from mom_core.testing import snapshot
+from mom_plugins_policy import Limits, PolicyPlugin
+from mom_plugins_policy.plugin import LimitSettings
+
+FIELDS = {
+    (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
+    (Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size"),
+}
+CONTROLS = {
+    "balloon_target": ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "balloon", "size"),
+    "knob": ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free"),
+    "share": ControlSpec("share", Unit.RATIO, Scope.HOST, "share", "free"),
+}
+
+
+def plugin(tmp_path: Path, *, defaults: dict[str, str] | None = None, **settings: object) -> PolicyPlugin:
+    declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), defaults or {})
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=declarations)
+    return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
+
+
+def folder(tmp_path: Path, files: dict[str, str | bytes]) -> Path:
+    directory = tmp_path / "policy.d"
+    directory.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (directory / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return directory
+
+
+def snap() -> Snapshot:
+    return snapshot(host={"free": 50}, guests={"a": {"size": 100}, "b": {"size": None}})
+
+
+def found(what: PolicyPlugin, snapshot_: Snapshot | None = None) -> tuple[dict[tuple[str, str], Value], list[Problem]]:
+    items: Iterable[Decision | Problem] = list(what.mom_evaluate(snapshot_ or snap(), ()))
+    decisions = {(item.entity.name, item.control): item.value for item in items if isinstance(item, Decision)}
+    return decisions, [item for item in items if isinstance(item, Problem)]
+
+
+def refusal(what: PolicyPlugin) -> list[tuple[str, int, int, str]]:
+    with pytest.raises(ConfigError) as caught:
+        what.mom_setup()
+    return [(Path(one.file).name, one.line, one.column, one.message) for one in caught.value.problems]
+
+
+# --- what is read ------------------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_read_in_name_order_and_others_are_not(tmp_path: Path) -> None:
+    directory = folder(
+        tmp_path,
+        {
+            "20_b.policy": '(Host.Control "knob" (+ n 1))',
+            "10_a.policy": "\ufeff(defvar n 5)\r\n# comment only",
+            ".30_hidden.policy": '(Host.Control "knob" 0)',
+            "40_note.policy.bak": "((((",
+            "README": "((((",
+        },
+    )
+    it = plugin(tmp_path, directory=directory)
+    it.mom_setup()
+    assert found(it) == ({("host", "knob"): 6}, [])
+
+
+def test_a_file_is_the_policy_in_place_of_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.policy"
+    path.write_text('(Host.Control "knob" 7)')
+    defaults = {"10_default": '(Host.Control "share" 0.5)'}
+    it = plugin(tmp_path, file=path, defaults=defaults)
+    it.mom_setup()
+    (decision,) = it.mom_evaluate(snap(), ())
+    assert isinstance(decision, Decision)
+    assert str(decision.source) == "50_main_:1:1"
+    both = PolicyPlugin(PolicyPlugin.Settings(file=path, defaults=True), it._context)
+    both.mom_setup()
+    assert found(both)[0] == {("host", "knob"): 7, ("host", "share"): 0.5}
+
+
+@pytest.mark.parametrize("where", ["absent", "empty", "none"])
+def test_without_policies_of_the_operator_the_defaults_decide(tmp_path: Path, where: str) -> None:
+    settings: dict[str, object] = {"absent": {"directory": tmp_path / "nope"}, "empty": {"directory": folder(tmp_path, {})}, "none": {}}[
+        where
+    ]  # type: ignore[assignment]  # one of these
+    it = plugin(tmp_path, defaults={"10_default": '(Host.Control "knob" 3)'}, **settings)
+    it.mom_setup()
+    assert found(it)[0] == {("host", "knob"): 3}
+
+
+def test_defaults_can_be_switched_off(tmp_path: Path) -> None:
+    context = plugin(tmp_path, defaults={"10_default": '(Host.Control "knob" 3)'})._context
+    it = PolicyPlugin(PolicyPlugin.Settings(defaults=False), context)
+    it.mom_setup()
+    assert found(it) == ({}, [])
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_wrong_in_all_files_is_told_at_once(tmp_path: Path) -> None:
+    directory = folder(
+        tmp_path,
+        {
+            "10_a.policy": "(defvar x 1)\n(def f y 1)",
+            "20_b.policy": "((",
+            "30_c.policy": b"ok \xff",
+            "40_d.policy": b"\x00\x01\x02",
+            "50_e.policy": "(+ 1 2)",
+        },
+    )
+    (directory / "60_f.policy").mkdir()
+    os.mkfifo(directory / "70_g.policy")
+    (directory / "80_h.policy").symlink_to(directory / "nowhere")
+    problems = refusal(plugin(tmp_path, directory=directory))
+    assert [(file, line, column) for file, line, column, _ in problems] == [
+        ("10_a.policy", 2, 8), ("20_b.policy", 1, 2), ("30_c.policy", 1, 4), ("40_d.policy", 1, 1), ("60_f.policy", 0, 0),
+        ("70_g.policy", 0, 0), ("80_h.policy", 0, 0),
+    ]  # fmt: skip
+    told = {file: message for file, _, _, message in problems}
+    assert "is a directory" in told["60_f.policy"]
+    assert "is no regular file" in told["70_g.policy"]
+    assert "No such file" in told["80_h.policy"]
+    assert "0xff is not UTF-8" in told["30_c.policy"]
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.policy"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+    ((name, _, _, message),) = refusal(plugin(tmp_path, file=path))
+    assert name == "huge.policy"
+    assert "100,000,000 bytes" in message
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    ((name, *_, message),) = refusal(plugin(tmp_path, file=tmp_path / "nope.policy"))
+    assert (name, message) == ("nope.policy", "cannot be read: No such file or directory")
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ((name, *_, message),) = refusal(plugin(tmp_path, directory=tmp_path / "file"))
+    assert (name, message) == ("file", "cannot be listed: Not a directory")
+
+
+def test_two_files_of_one_policy_name_are_refused(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"10_a.policy": "1", "10_a.policy.policy": "2"})
+    ((name, *_, message),) = refusal(plugin(tmp_path, directory=directory))
+    assert name == "10_a.policy.policy"
+    assert "has the same policy name" in message
+
+
+def test_a_name_with_control_characters_is_refused(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"10_a\n\x1b[31m.policy": "1"})
+    ((name, *_, message),) = refusal(plugin(tmp_path, directory=directory))
+    assert name.isprintable()
+    assert "control characters" in message
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.policy"
+    path.write_text("(+ 1 2)")
+    real = os.fstat
+    calls = 0
+
+    def fstat(descriptor: int) -> os.stat_result:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.utime(path, ns=(1, 1))
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    ((_, *_, message),) = refusal(plugin(tmp_path, file=path))
+    assert message == "was changed while it was read"
+
+
+def test_a_bad_default_names_itself(tmp_path: Path) -> None:
+    ((name, line, column, _),) = refusal(plugin(tmp_path, defaults={"10_bad": "\n(("}))
+    assert (name, line, column) == ("default policy 10_bad", 2, 2)
+
+
+def test_settings_are_checked() -> None:
+    for wrong in ({"limits": {"steps": 0}}, {"limits": {"nope": 1}}, {"nope": 1}, {"limits": {"integer_bits": 100_000}}):
+        with pytest.raises(ValidationError):
+            PolicyPlugin.Settings.model_validate(wrong)
+
+
+def test_every_limit_is_a_setting_with_the_same_default() -> None:
+    assert LimitSettings().limits() == Limits()
+    assert {one.name for one in fields(Limits)} == set(LimitSettings.model_fields)
+
+
+# --- what is decided ---------------------------------------------------------------------------------------------------------------
+
+
+def test_decisions_say_where_they_come_from(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"50_balloon.policy": '(with Guests g\n  (g.Control "balloon_target" 90.7))'})
+    it = plugin(tmp_path, directory=directory)
+    it.mom_setup()
+    decisions = [item for item in it.mom_evaluate(snap(), ()) if isinstance(item, Decision)]
+    assert [(one.entity.id, one.control, one.value, str(one.source)) for one in decisions] == [
+        ("a", "balloon_target", 90, "50_balloon:2:3"),
+        ("b", "balloon_target", 90, "50_balloon:2:3"),
+    ]
+    assert decisions[0].reason == '(g.Control "balloon_target" 90.7) in 50_balloon:2:3'
+
+
+def test_values_are_cut_where_the_control_counts_things(tmp_path: Path) -> None:
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(Host.Control "knob" -2.9) (Host.Control "share" 0.25)'}))
+    it.mom_setup()
+    assert found(it)[0] == {("host", "knob"): -2, ("host", "share"): 0.25}
+
+
+def test_controls_of_the_wrong_scope_and_unknown_ones_are_no_decisions(tmp_path: Path) -> None:
+    text = '(Host.Control "balloon_target" 1) (Host.Control "nope" 1) (with Guests g (g.Control "knob" 1))'
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": text}))
+    it.mom_setup()
+    decisions, problems = found(it)
+    assert {control for _, control in decisions} <= {"nope"}  # the core's review drops that one, with the reason
+    assert not problems
+
+
+def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (g.Control "balloon_target" (- g.size 1)))'}))
+    it.mom_setup()
+    decisions, (problem,) = found(it)
+    assert decisions == {("a", "balloon_target"): 99}
+    assert problem.entity is not None
+    assert problem.entity.name == "b"
+    assert str(problem.source) == "a:1:44"
+    assert problem.message == "type: operands of these types do not fit in (- g.size 1)"
+    assert problem.hint == "g.size is nil"
+
+
+def test_the_same_problem_has_the_same_words_in_every_cycle(tmp_path: Path) -> None:
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (+ g.size "x"))'}))
+    it.mom_setup()
+    messages = [
+        {problem.message for problem in found(it, snapshot(guests={"a": {"size": size}}))[1]} for size in (1, 2, 3)
+    ]  # fmt: skip
+    assert messages[0] == messages[1] == messages[2]
+    assert len(messages[0]) == 1
+
+
+def test_history_is_what_the_engine_hands_over(tmp_path: Path) -> None:
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(Host.Control "knob" (Host.StatAvg "free"))'}))
+    it.mom_setup()
+    (decision,) = it.mom_evaluate(snap(), (snapshot(host={"free": 100}), snapshot(host={"free": 150})))
+    assert isinstance(decision, Decision)
+    assert decision.value == 100
+
+
+# --- changes -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_takes_effect_when_everybody_agreed(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
+    it = plugin(tmp_path, directory=directory)
+    it.mom_setup()
+    folder(tmp_path, {"a.policy": '(Host.Control "knob" 2)', "b.policy": '(Host.Control "share" 1)'})
+    commit = it.mom_reload()
+    assert found(it)[0] == {("host", "knob"): 1}
+    commit()
+    assert found(it)[0] == {("host", "knob"): 2, ("host", "share"): 1}
+
+
+def test_a_bad_reload_changes_nothing(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"a.policy": '(Host.Control "knob" 1)'})
+    it = plugin(tmp_path, directory=directory)
+    it.mom_setup()
+    folder(tmp_path, {"a.policy": '(Host.Control "knob" 2)', "b.policy": "(("})
+    with pytest.raises(ConfigError):
+        it.mom_reload()
+    assert found(it)[0] == {("host", "knob"): 1}
+
+
+def test_before_setup_nothing_is_decided(tmp_path: Path) -> None:
+    assert list(plugin(tmp_path).mom_evaluate(snap(), ())) == []
