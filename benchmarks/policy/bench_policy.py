@@ -32,7 +32,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "mom_plugins_policy" / "tests"))
-from plain_interpreter import Plain  # type: ignore[import-not-found]  # the folder of the tests is no package
+from plain_interpreter import Plain
 
 TARGET_RATIO = 1.5
 TARGET_FROM = 1000  # guests: with fewer, what a policy costs at all (some 20 us) is not worth counting
