@@ -14,8 +14,9 @@ from policy_fixture import fixture
 from random_programs import program
 
 from mom_core import Guest, Host
-from mom_plugins_policy import Policy, PolicyError, analysis, compiler
+from mom_plugins_policy import Policy, PolicyError, analysis
 from mom_plugins_policy.analysis import Program
+from mom_plugins_policy.compiling import forms
 from mom_plugins_policy.runtime import Disk, Function, Guests, Record
 
 SNAPSHOT = fixture()
@@ -75,8 +76,8 @@ def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if "alone" in request.param:
         monkeypatch.setattr(analysis, "_expanded", every_function_stands_alone)
     if "apart" in request.param:
-        monkeypatch.setattr(compiler, "_DEEP", 3)
-        monkeypatch.setattr(compiler, "_BLOCKS", 1)
+        monkeypatch.setattr(forms, "_DEEP", 3)
+        monkeypatch.setattr(forms, "_BLOCKS", 1)
     return str(request.param)
 
 

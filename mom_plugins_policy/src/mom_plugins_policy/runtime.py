@@ -139,12 +139,11 @@ def show(value: Any_) -> str:  # one answer per type
 class Site:
     """A place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
 
-    __slots__ = ("codes", "form", "operands", "verb")
+    __slots__ = ("codes", "form", "operands")
 
-    def __init__(self, form: Form, operands: Sequence[tuple[Form, str]] = (), verb: str = "") -> None:
+    def __init__(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> None:
         self.form = form
         self.operands = operands
-        self.verb = verb
         self.codes: list[tuple[str, CodeType]] | None = None
 
 
