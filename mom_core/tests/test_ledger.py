@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -199,3 +200,5 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
+# Every step writes durably and reads back; these find a lost or wrong entry within the first few.
+TestLedgerMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
