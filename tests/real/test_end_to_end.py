@@ -217,7 +217,7 @@ def test_mom_manages_a_host(mom: MomRun, squad: Squad, lab: Lab, own_ksm: dict[s
 
     with mom.pressure():
         eventually("they are smaller again", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare))
-        assert mom.stop() < 2.5
+        assert mom.stop() < 2.0
         _check_that_all_is_as_before(squad, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
     assert mom.verb("status").returncode == 1
