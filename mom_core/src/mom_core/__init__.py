@@ -31,7 +31,7 @@ _WHERE = {
         "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
     ),
     "config": ("Config", "load_config"),
-    "config.document": ("Document", "parse_document"),
+    "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -93,6 +93,7 @@ __all__ = [
     "Value",
     "__version__",
     "declarations_of",
+    "dotted",
     "format_duration",
     "format_kib",
     "format_size",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
     from mom_core.config.document import Document as Document
+    from mom_core.config.document import dotted as dotted
     from mom_core.config.document import parse_document as parse_document
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Guest, Host, Snapshot, Value, printable
+from mom_core import HOST_ID, ConfigError, ConfigProblem, Guest, Host, Snapshot, Value, dotted, printable
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -127,18 +127,6 @@ class Check:
             if name in uuids and uuids[name] != name and name not in uuids.values():
                 self.complain((*way, uuids[name], "uuid"), f"is the name of another guest, {name}, which has no uuid of its own")
         return found
-
-
-def dotted(way: Sequence[str | int]) -> str:
-    """The way to a value as people write it: `guests.vm1.balloon_cur`, `history[2].host`."""
-    text = ""
-    for step in way:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            shown = step if re.fullmatch(r"[\w-]{1,80}", step) else f'"{printable(step)}"'
-            text += f".{shown}" if text else shown
-    return text
 
 
 def called(value: object) -> str:

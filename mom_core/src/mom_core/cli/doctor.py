@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-import threading
 from collections.abc import Iterable
 
 import click
@@ -109,7 +108,7 @@ def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | N
     """The plugins that can be set up; those that cannot become findings."""
     while True:
         try:
-            return build_plugins(config, lambda reason: None, threading.Event()).plugins
+            return build_plugins(config).plugins
         except (PluginError, PluginErrors) as error:
             errors = error.errors if isinstance(error, PluginErrors) else (error,)
             findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)

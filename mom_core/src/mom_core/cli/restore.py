@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import threading
 
 import click
 
@@ -37,7 +36,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, as_j
         if not entries or dry_run:
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
-        plugins = build_plugins(_only_what_is_needed(config, entries), lambda reason: None, threading.Event()).plugins
+        plugins = build_plugins(_only_what_is_needed(config, entries)).plugins
         try:
             outcomes = restore(plugins, ledger, timeout)
         finally:

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -84,7 +84,7 @@ class Document:
         return self.values.get((), NOWHERE)
 
 
-def dotted(path: KeyPath) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     """A way to a value as people write it: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
     text = ""
     for step in path:

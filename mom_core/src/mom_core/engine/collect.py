@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeGuard
 
 from mom_core.errors import HypervisorError
-from mom_core.model import NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.model import HOST_ID, NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
@@ -112,6 +113,11 @@ class Collector:
                     else:
                         _join(there, accepted)
         return joined
+
+
+def host_properties(interval: float) -> dict[str, Value]:
+    """What is known of the host without measuring: its name, and the seconds between two cycles."""
+    return {"name": platform.node() or HOST_ID, "interval": interval}
 
 
 def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from mom_core.config import Config
 from mom_core.engine.clock import Clock
-from mom_core.engine.collect import Collector
+from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import Cycle
 from mom_core.engine.problems import ProblemLog, Standing
 from mom_core.engine.restore import restore
@@ -22,7 +21,7 @@ from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RunLock
-from mom_core.model import Outcome, Report, Snapshot, Status, Value
+from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
@@ -247,8 +246,6 @@ class Engine:
         self.config = config
         self._schedule.change(config.interval)
         self._history = deque(self._history, maxlen=max(1, config.history - 1))
-        name = platform.node() or "host"
-        properties: Mapping[str, Value] = {"name": name, "interval": config.interval}
         self._cycle = Cycle(
             plugins=rebuilt.plugins,
             ledger=self._ledger,
@@ -256,7 +253,7 @@ class Engine:
             enforce=config.mode == "enforce",
             clock=self._clock,
             stopping=self._stopping,
-            host_properties=properties,
+            host_properties=host_properties(config.interval),
             collector=Collector(rebuilt.plugins),
         )
 

@@ -119,6 +119,10 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     return [plugin.name for plugin in plugins if not plugin.lane.close(until)]
 
 
+def ignore(reason: str) -> None:
+    """For a wish to be woken where no engine runs that could be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """Plugins that are ready to take over: call `commit`, use `plugins`, then close `left_over`."""
@@ -130,7 +134,7 @@ class Rebuilt:
 
 def build_plugins(
     config: Config,
-    wake: Callable[[str], None],
+    wake: Callable[[str], None] = ignore,
     stopping: threading.Event | None = None,
     previous: PluginSet | None = None,
     monotonic: Callable[[], float] = time.monotonic,
@@ -184,7 +188,7 @@ def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[
     """What each plugin of a configuration declares: fields and controls. Nothing is set up. Raises `PluginError`."""
     declared = {}
     for configured in config.plugins.values():
-        plugin = _new(configured, config, lambda reason: None, None)
+        plugin = _new(configured, config, ignore, None)
         try:
             _construct(plugin)
             _declare(plugin)
@@ -200,7 +204,7 @@ def declared_together(config: Config, *, strict: bool = True) -> Declarations:
     :param strict: raise `PluginError` or `PluginErrors` for whatever is wrong; otherwise go on without it
     """
     errors: list[PluginError] = []
-    plugins = [_new(configured, config, lambda reason: None, None) for configured in config.plugins.values()]
+    plugins = [_new(configured, config, ignore, None) for configured in config.plugins.values()]
     try:
         good = []
         for plugin in plugins:
@@ -222,7 +226,7 @@ def declared_together(config: Config, *, strict: bool = True) -> Declarations:
 def check_plugins(config: Config) -> list[PluginError]:
     """All that would keep these plugins from being set up: constructors, hooks, declarations, and what these have against each other."""
     errors: list[PluginError] = []
-    plugins = [_new(configured, config, lambda reason: None, None) for configured in config.plugins.values()]
+    plugins = [_new(configured, config, ignore, None) for configured in config.plugins.values()]
     try:
         for plugin in plugins:
             before = len(errors)
