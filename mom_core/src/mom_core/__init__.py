@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mom_core._version import __version__
 
-CONTRACT = "1.0"
+CONTRACT = "1.1"
 """The contract's version. A plugin states the one that it was built for; the first number must be the same, the second not larger."""
 
 _WHERE = {
@@ -24,7 +24,10 @@ _WHERE = {
         "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
         "Suggestion", "Value", "printable",
     ),
-    "hypervisor": ("BalloonControl", "CpuTuneControl", "GuestEvents", "Hypervisor", "IoTuneControl", "KsmControl"),
+    "hypervisor": (
+        "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
+        "IoTuneControl", "KsmControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
+    ),
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
@@ -39,6 +42,7 @@ _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names
 __all__ = [
     "CONTRACT",
     "HOST_ID",
+    "AgentAccess",
     "AlreadyRunning",
     "BalloonControl",
     "Clock",
@@ -46,10 +50,13 @@ __all__ = [
     "ConfigError",
     "ConfigProblem",
     "ControlSpec",
+    "CpuPinControl",
+    "CpuTune",
     "CpuTuneControl",
     "DeadlineExceeded",
     "Decision",
     "Declarations",
+    "DiskTune",
     "Document",
     "Duration",
     "Engine",
@@ -69,6 +76,10 @@ __all__ = [
     "LedgerEntry",
     "LedgerError",
     "MomError",
+    "NetTune",
+    "NetTuneControl",
+    "NodeTune",
+    "NodeTuneControl",
     "NotSupported",
     "Outcome",
     "PermissionDenied",
@@ -131,12 +142,20 @@ if TYPE_CHECKING:
     from mom_core.errors import PluginErrors as PluginErrors
     from mom_core.errors import UnitError as UnitError
     from mom_core.hookspecs import hookimpl as hookimpl
+    from mom_core.hypervisor import AgentAccess as AgentAccess
     from mom_core.hypervisor import BalloonControl as BalloonControl
+    from mom_core.hypervisor import CpuPinControl as CpuPinControl
+    from mom_core.hypervisor import CpuTune as CpuTune
     from mom_core.hypervisor import CpuTuneControl as CpuTuneControl
+    from mom_core.hypervisor import DiskTune as DiskTune
     from mom_core.hypervisor import GuestEvents as GuestEvents
     from mom_core.hypervisor import Hypervisor as Hypervisor
     from mom_core.hypervisor import IoTuneControl as IoTuneControl
     from mom_core.hypervisor import KsmControl as KsmControl
+    from mom_core.hypervisor import NetTune as NetTune
+    from mom_core.hypervisor import NetTuneControl as NetTuneControl
+    from mom_core.hypervisor import NodeTune as NodeTune
+    from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
     from mom_core.model import HOST_ID as HOST_ID
     from mom_core.model import ControlSpec as ControlSpec
     from mom_core.model import Decision as Decision

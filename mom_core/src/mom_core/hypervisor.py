@@ -7,6 +7,8 @@ in time by the implementation. Guests are named by their `Entity`; a guest that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mom_core.model import Entity, Guest, Value
@@ -42,21 +44,136 @@ class BalloonControl(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CpuTune:
+    """What limits a guest's CPU time. None: unknown.
+
+    `quota_us` of CPU time in every `period_us` for each vCPU, in microseconds, a quota of -1 meaning no limit; `shares` is the weight
+    against other guests (1024 is usual); `user_limit_percent` is what was agreed for the guest, as percent of all the host's CPUs.
+    """
+
+    quota_us: int | None = None
+    period_us: int | None = None
+    shares: int | None = None
+    user_limit_percent: float | None = None
+
+
 @runtime_checkable
 class CpuTuneControl(Protocol):
-    """Can limit the CPU time of guests' vCPUs. Microseconds per vCPU; a quota of -1 means no limit."""
+    """Can limit the CPU time of guests' vCPUs."""
 
-    def set_cpu_tune(self, guest: Entity, quota_us: int, period_us: int) -> None:
-        """Let each vCPU run at most `quota_us` in every `period_us`."""
+    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
+        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
         ...
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        """Set what is given, all at once. Raises `NotSupported` for values that the hypervisor cannot take, with its bounds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DiskTune:
+    """The I/O limits of one disk of a guest: `current`, and what was agreed for it (`maximum`, `guaranteed`; None: nothing).
+
+    Each maps `total_bytes_sec`, `read_bytes_sec`, `write_bytes_sec`, `total_iops_sec`, `read_iops_sec` and `write_iops_sec` to bytes or
+    operations per second; 0 means no limit, and an absent key that nothing is known. `path` is empty where the disk has none.
+    """
+
+    name: str
+    path: str
+    current: Mapping[str, int]
+    maximum: Mapping[str, int] | None = None
+    guaranteed: Mapping[str, int] | None = None
 
 
 @runtime_checkable
 class IoTuneControl(Protocol):
-    """Can limit the I/O of guests' disks: bytes and operations per second, 0 means no limit."""
+    """Can limit the I/O of guests' disks."""
 
-    def set_io_tune(self, guest: Entity, device: str, limits: Mapping[str, int]) -> None:
-        """Set the limits that are given (`total_bytes_sec`, `read_iops_sec`, …) on the disk with that name."""
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        ...
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set the limits that are given on the disk with that name; the others stay. Raises `NotSupported` for impossible ones."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NetTune:
+    """The bandwidth limits of one network interface of a guest, seen from the guest: `inbound` and `outbound`.
+
+    Each maps `average` and `peak` to KiB per second and `burst` to KiB; empty: no limit. `name` is the host's name of the interface.
+    """
+
+    name: str
+    inbound: Mapping[str, int]
+    outbound: Mapping[str, int]
+
+
+@runtime_checkable
+class NetTuneControl(Protocol):
+    """Can limit the bandwidth of guests' network interfaces."""
+
+    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
+        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        ...
+
+    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
+        """Set both directions of the interface with that name; an empty mapping takes the limit away."""
+        ...
+
+
+@runtime_checkable
+class AgentAccess(Protocol):
+    """Can reach agents that run inside guests."""
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        """The guests' agent channels, by guest id: the channel's name (`org.qemu.guest_agent.0`) to the path of its unix socket.
+
+        The path is empty where only the hypervisor can use the channel. A guest without channels is absent.
+        """
+        ...
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """Have the hypervisor pass this JSON text to the guest's qemu-guest-agent, and return the answer's JSON text.
+
+        Raises `GuestBusy` when no answer came in time, `NotSupported` when there is no agent, and other kinds of `HypervisorError`.
+        """
+        ...
+
+
+@runtime_checkable
+class CpuPinControl(Protocol):
+    """Can tie guests' vCPUs to CPUs of the host."""
+
+    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
+        """For each vCPU of each guest, the host's CPUs on which it may run, by guest id. A guest that is gone or unknown is absent."""
+        ...
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        """Let that vCPU (from 0) run on these CPUs only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTune:
+    """From which NUMA nodes a guest's memory comes: `mode` is `strict`, `preferred`, `interleave` or `restrictive`; no nodes: from any."""
+
+    mode: str
+    nodes: AbstractSet[int]
+
+
+@runtime_checkable
+class NodeTuneControl(Protocol):
+    """Can say from which of the host's NUMA nodes guests' memory comes."""
+
+    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
+        """What stands now, by guest id. A guest that is gone or unknown is absent."""
+        ...
+
+    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
+        """Take new memory from these nodes; raises `NotSupported` where the guest's mode cannot be changed while it runs."""
         ...
 
 

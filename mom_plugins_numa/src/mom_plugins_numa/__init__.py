@@ -1,0 +1,6 @@
+"""NUMA for mom: memory and CPUs of nodes and guests, placement."""
+
+from mom_plugins_numa.plugin import NumaPlugin
+
+__all__ = ["NumaPlugin"]
+__version__ = "0.1.0"

@@ -1,0 +1,18 @@
+"""The plugin."""
+
+from __future__ import annotations
+
+from mom_core import PluginContext, PluginSettings
+
+
+class NumaPlugin:
+    """NUMA nodes and where guests are on them."""
+
+    contract = "1.1"
+
+    class Settings(PluginSettings):
+        """Nothing yet."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
