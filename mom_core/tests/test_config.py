@@ -636,3 +636,22 @@ def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_prob
     except ConfigError as error:
         answer = [str(problem) for problem in error.problems]
     assert answer
+
+
+def test_what_is_in_force_reads_back_as_the_same_configuration(shelf):
+    shelf.add_plugin(
+        "one",
+        """
+        class Settings(PluginSettings):
+            size: int = 3
+
+        class GuestSettings(GuestSettings):
+            share: int = 1
+        """,
+    )
+    config = load_config({"interval": "7s", "plugins": {"one": {"size": 4}}, "guests": {"db-*": {"share": 2}}})
+    written = config.in_force()
+    assert written["interval"] == "7s"
+    assert written["plugins"] == {"one": {"deadline": "5s", "size": 4}}
+    assert written["guests"] == {"db-*": {"share": 2}}
+    assert load_config(written).in_force() == written

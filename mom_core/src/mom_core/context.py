@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
+from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
 from mom_core.settings import GuestSettings
 
 
@@ -34,12 +34,17 @@ def _no_wake(reason: str) -> None:
     """Nobody listens: a plugin that is used without an engine, as in a unit test."""
 
 
+def _no_configuration() -> Mapping[str, Value]:
+    return {}
+
+
 @dataclass(slots=True)
 class PluginContext:
     """Given to a plugin's constructor. The core makes it; a test may make one with no arguments at all.
 
     `declarations` is complete from `mom_setup` on, and replaced when the configuration is reloaded. `guest_settings(guest)`
     gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`, in the order of the file.
+    `configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records them.
     `wake(reason)` asks the engine for a cycle now, from any thread; the engine limits the rate.
     """
 
@@ -54,6 +59,7 @@ class PluginContext:
     """Seconds between two scheduled cycles."""
     declarations: Declarations = field(default_factory=Declarations)
     guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
+    configuration: Callable[[], Mapping[str, Value]] = _no_configuration
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""

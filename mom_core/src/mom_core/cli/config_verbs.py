@@ -20,8 +20,6 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.units import format_duration
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from mom_core.config import Config
     from mom_core.config.document import KeyPath
     from mom_core.config.draft import Draft
@@ -104,30 +102,13 @@ def show_command(config_path: str | None, as_json: bool) -> None:
 
 def _settings(config: Config) -> Iterator[tuple[KeyPath, object]]:
     """All settings in force, in the order of the file, by the way to them."""
-    from mom_core.config.schema import CoreSettings, as_written, validated
-
-    for name, field in CoreSettings.model_fields.items():
-        value = getattr(config, name)
-        yield (name,), as_written(field, value, str(value) if isinstance(value, Path) else value)
-    for plugin in config.plugins.values():
-        for name, value in _dumped(plugin.settings).items():
-            yield ("plugins", plugin.name, name), value
-    for rule in config.guests:
-        for plugin in config.plugins.values():
-            model = plugin.loaded.guest_settings_class
-            own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
-            if model is not None and own:
-                for name, value in _dumped(validated(model, own)).items():
-                    if name in own:
-                        yield ("guests", rule.pattern, name), value
-
-
-def _dumped(settings: BaseModel) -> Mapping[str, object]:
-    """Settings as they are written in YAML; secrets are masked by their type."""
-    try:
-        return settings.model_dump(mode="json")
-    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
-        return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+    for name, value in config.in_force().items():
+        if name not in {"plugins", "guests"}:
+            yield (name,), value
+        elif isinstance(value, Mapping):
+            for inner, settings in value.items():
+                for key, setting in settings.items() if isinstance(settings, Mapping) else ():
+                    yield (name, inner, key), setting
 
 
 def _shown(value: object) -> str:

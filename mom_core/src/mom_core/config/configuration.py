@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mom_core.config.document import KeyPath, Place
-from mom_core.config.schema import validated
-from mom_core.model import Guest, printable
+from mom_core.config.schema import CoreSettings, as_written, validated
+from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import GuestSettings, PluginSettings
@@ -76,6 +76,36 @@ class Config:
             nothing = GuestSettings()
             return lambda guest: nothing
         return _lookup(model, self.guests)
+
+    def in_force(self) -> dict[str, Value]:
+        """All settings as they would be written in YAML, defaults included; secrets are masked.
+
+        `load_config` reads the same configuration from it, unless it holds secrets.
+        """
+        found: dict[str, Value] = {}
+        for name, field_ in CoreSettings.model_fields.items():
+            value = getattr(self, name)
+            written = as_written(field_, value, str(value) if isinstance(value, Path) else value)
+            found[name] = written
+        found["plugins"] = {plugin.name: _dumped(plugin.settings) for plugin in self.plugins.values()}
+        guests: dict[str, dict[str, Value]] = {}
+        for rule in self.guests:
+            for plugin in self.plugins.values():
+                model = plugin.loaded.guest_settings_class
+                own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
+                if model is not None and own:
+                    dumped = _dumped(validated(model, own))
+                    guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
+        found["guests"] = guests
+        return found
+
+
+def _dumped(settings: BaseModel) -> dict[str, Value]:
+    """Settings as they are written in YAML; secrets are masked by their type."""
+    try:
+        return settings.model_dump(mode="json")
+    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
+        return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:

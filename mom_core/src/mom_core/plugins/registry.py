@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -147,7 +148,7 @@ def build_plugins(
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
-    before = [(p.context, p.context.declarations, p.context.interval, p.context.guest_settings) for p in kept.values()]
+    before = [(p.context, copy(p.context)) for p in kept.values()]
     fresh: list[Plugin] = []
     try:
         plugins: list[Plugin] = []
@@ -170,6 +171,7 @@ def build_plugins(
             plugin.context.declarations = declarations
             plugin.context.interval = config.interval
             plugin.context.guest_settings = config.guest_settings(plugin.name)
+            plugin.context.configuration = config.in_force
         for plugin in fresh:
             _guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
@@ -177,8 +179,9 @@ def build_plugins(
         hypervisor, owner = _find_hypervisor(plugins)
     except BaseException:
         close_plugins(fresh, 1.0)
-        for context, declarations, interval, guest_settings in before:
-            context.declarations, context.interval, context.guest_settings = declarations, interval, guest_settings
+        for context, was in before:
+            context.declarations, context.interval, context.guest_settings = was.declarations, was.interval, was.guest_settings
+            context.configuration = was.configuration
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner), left_over, tuple(commits))
