@@ -73,7 +73,7 @@ class _Asked(NamedTuple):
 class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""

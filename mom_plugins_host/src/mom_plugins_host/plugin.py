@@ -30,7 +30,7 @@ _MEMINFO = "proc/meminfo"
 class HostPlugin:
     """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """There is nothing to set."""

@@ -39,7 +39,7 @@ _POLICY_NAME = "40_ksm"
 class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """There is nothing to set: what KSM should do is the policy's business."""

@@ -59,7 +59,7 @@ def _whole_seconds(seconds: float) -> float:
 class LibvirtPlugin:
     """QEMU guests under libvirt: who they are, what they use, their balloons."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """Where libvirt is, and how patient to be with it."""

@@ -75,7 +75,7 @@ class LimitSettings(BaseModel):
 class PolicyPlugin:
     """Evaluates policies written in the MOM policy language."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """Where the policies are, and what they may use up."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SimPlugin:
     """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
 
-    contract = "1.0"
+    contract = "1.1"
 
     class Settings(PluginSettings):
         """What to simulate."""
