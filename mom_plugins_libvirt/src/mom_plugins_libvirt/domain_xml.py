@@ -1,30 +1,39 @@
-"""What only a guest's description tells: whether it has a balloon device, and how often libvirt reads the guest's statistics."""
+"""What only a guest's description tells: its balloon device, how often libvirt reads the guest's statistics, and agent channels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
+
+from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off."""
+    """`balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
+
+    `channels` are those to agents, by name, with the paths of their sockets.
+    """
 
     balloon: str
     stats_period: int
+    channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
 
 
 def described(xml: str) -> Description | None:
     """What this domain XML says; None if it cannot be understood."""
     try:
-        balloon = ElementTree.fromstring(xml).find("devices/memballoon")  # noqa: S314  # libvirtd wrote it, whom mom trusts with everything
+        devices = ElementTree.fromstring(xml).find("devices")  # noqa: S314  # libvirtd wrote it, whom mom trusts with everything
     except ElementTree.ParseError:
         return None
+    channels = channels_of(devices)
+    balloon = None if devices is None else devices.find("memballoon")
     if balloon is None:
-        return Description("", 0)
+        return Description("", 0, channels)
     model = balloon.get("model", "")
     stats = balloon.find("stats")
-    return Description("" if model == "none" else model, _seconds(stats.get("period") if stats is not None else None))
+    return Description("" if model == "none" else model, _seconds(stats.get("period") if stats is not None else None), channels)
 
 
 def _seconds(text: str | None) -> int:

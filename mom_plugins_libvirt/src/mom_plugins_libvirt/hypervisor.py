@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection, GuestEvent, GuestRecord, is_local
@@ -83,7 +84,7 @@ class SamplingSettings:
 
 
 class LibvirtHypervisor:
-    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl` and `GuestEvents`.
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess` and `GuestEvents`.
 
     Safe to be used from several threads. A call takes at most the connection's call timeout, or three times that where it has to connect
     first and a guest hangs. A guest that does not answer is not asked again while the question to it is still open.
@@ -108,6 +109,7 @@ class LibvirtHypervisor:
         self._changed: set[str] = set()
         self._opened = 0
         self._subscribers: list[Callable[[str], None]] = []
+        self._agents = AgentCommands(connection, log)
         connection.on_event = self._event
         self._boot = ""
         """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
@@ -119,6 +121,12 @@ class LibvirtHypervisor:
     def uri(self) -> str:
         """libvirt's URI."""
         return self._connection.settings.uri
+
+    def close(self) -> None:
+        """Let all connections go, in well under half a second."""
+        wait = self._agents.close()
+        self._connection.close()
+        wait()
 
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
@@ -329,6 +337,23 @@ class LibvirtHypervisor:
                 known.late = call
 
         return self._connection.call(doing, known.uuid, function, late)
+
+    # --- agents inside guests ----------------------------------------------------------------------------------------------------
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        """The agent channels of these guests as of the last call of `guests`; sockets on another host have no path here."""
+        local = is_local(self.uri)
+        with self._lock:
+            known = ((guest.id, self._known.get(guest.id)) for guest in guests)
+            found = {uuid: one.description.channels for uuid, one in known if one is not None and one.description is not None}
+        return {uuid: channels if local else dict.fromkeys(channels, "") for uuid, channels in found.items() if channels}
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """Have libvirtd pass this JSON text to the guest's agent; takes twice `timeout_seconds`, rounded up, and a second at most.
+
+        Raises `GuestBusy` when no answer came in time, `NotSupported` where there is no agent, `GuestGone`, and other `HypervisorError`s.
+        """
+        return self._agents.command(guest, command, timeout_seconds)
 
     # --- what happens ------------------------------------------------------------------------------------------------------------
 

@@ -154,6 +154,7 @@ class LibvirtPlugin:
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
         self._close = connection.close
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
+        self._close = hypervisor.close
         hypervisor.subscribe(self._context.wake)
         connection.start()
         self._hypervisor = hypervisor

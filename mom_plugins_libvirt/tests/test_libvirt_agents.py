@@ -1,0 +1,182 @@
+"""Agent channels in domain XML, and commands that libvirt passes to agents."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from fake_libvirt import FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import AgentAccess, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope
+from mom_plugins_libvirt.agents import AgentCommands, channels_of
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.domain_xml import described
+from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE, ARGUMENT_UNSUPPORTED
+
+CHANNELS = """<devices>
+<channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'
+  state='connected'/></channel>
+<channel type='unix'><source mode='bind' path='/run/a/guestd'/><target type='virtio' name='org.mom.guestd.0'/></channel>
+<channel type='unix'><source mode='connect' path='/run/a/other'/><target type='virtio' name='its.own.client'/></channel>
+<channel type='unix'><target type='virtio' name='not.started.yet'/></channel>
+<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>
+<channel type='unix'><source mode='bind' path='/run/a/nameless'/><target type='virtio'/></channel>
+<channel type='pty'><target type='guestfwd' address='10.0.2.1' port='4600'/></channel>
+<channel/>
+</devices>"""
+
+A = Entity(Scope.GUEST, "uuid-of-a", "a")
+
+
+class FakeQemu:
+    """Takes the place of the module `libvirt_qemu`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+        self.error: FakeError | None = None
+        self.hangs: threading.Event | None = None
+        self.at_once = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def qemuAgentCommand(self, domain: FakeDomain, command: str, timeout: int, flags: int) -> str:  # noqa: N802  # libvirt's name
+        with self._lock:
+            self.asked.append((domain.UUIDString(), command, timeout))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.hangs is not None:
+                self.hangs.wait()
+            if self.error is not None:
+                raise self.error
+            return '{"return":{}}'
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+
+@pytest.fixture
+def qemu() -> FakeQemu:
+    return FakeQemu()
+
+
+@pytest.fixture
+def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu) -> Iterator[AgentCommands]:
+    log = logging.getLogger("mom.plugin.libvirt")
+    libvirtd.add("a")
+    made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd), log, qemu)
+    yield made
+    if qemu.hangs is not None:
+        qemu.hangs.set()
+    made.close()()
+
+
+def devices(xml: str) -> ElementTree.Element:
+    return ElementTree.fromstring(xml)  # noqa: S314  # the test's own text
+
+
+def test_channels_are_those_that_lead_to_agents_and_only_a_listening_socket_has_a_path() -> None:
+    assert channels_of(devices(CHANNELS)) == {
+        "org.qemu.guest_agent.0": "",  # libvirt itself is connected to it
+        "org.mom.guestd.0": "/run/a/guestd",
+        "its.own.client": "",
+        "not.started.yet": "",
+    }
+
+
+def test_a_description_holds_the_channels_with_and_without_a_balloon() -> None:
+    for balloon in ("", "<memballoon model='virtio'/>"):
+        found = described(f"<domain>{CHANNELS.replace('</devices>', balloon + '</devices>')}</domain>")
+        assert found is not None
+        assert found.channels["org.mom.guestd.0"] == "/run/a/guestd"
+    assert described("<domain/>") == described("<domain><devices/></domain>")
+
+
+@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=400), st.text("/a", max_size=400)), max_size=60))
+def test_no_channel_is_too_many_or_too_long(named: list[tuple[str, str]]) -> None:
+    channels = "".join(
+        f"<channel type='unix'><source mode='bind' path={quoteattr(path)}/><target type='virtio' name={quoteattr(name)}/></channel>"
+        for name, path in named
+    )
+    found = channels_of(devices(f"<devices>{channels}</devices>"))
+    assert len(found) <= 32
+    assert all(len(name) <= 256 and len(path) <= 256 for name, path in found.items())
+
+
+def test_the_hypervisor_hands_out_what_the_descriptions_say(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor) -> None:
+    class Talkative(FakeGuest):
+        xml = f"<domain>{CHANNELS}</domain>"
+
+    libvirtd.guests["uuid-of-a"] = Talkative("uuid-of-a", "a")
+    libvirtd.add("b")
+    hypervisor = make_hypervisor()
+    assert isinstance(hypervisor, AgentAccess)
+    guests = [guest.entity for guest in hypervisor.guests()]
+    assert hypervisor.agent_channels(guests).keys() == {"uuid-of-a"}
+    assert hypervisor.agent_channels([A])["uuid-of-a"]["org.mom.guestd.0"] == "/run/a/guestd"
+    assert libvirtd.calls["XMLDesc"] == 2, "read once, with everything else"
+    assert hypervisor.agent_channels([Entity(Scope.GUEST, "gone", "gone")]) == {}
+
+
+def test_sockets_on_another_host_are_none_here(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor) -> None:
+    class Talkative(FakeGuest):
+        xml = f"<domain>{CHANNELS}</domain>"
+
+    libvirtd.guests["uuid-of-a"] = Talkative("uuid-of-a", "a")
+    hypervisor = make_hypervisor("qemu+ssh://elsewhere/system")
+    hypervisor.guests()
+    assert set(hypervisor.agent_channels([A])["uuid-of-a"].values()) == {""}
+
+
+def test_a_command_is_passed_on_with_whole_seconds(commands: AgentCommands, qemu: FakeQemu) -> None:
+    assert commands.command(A, '{"execute":"guest-ping"}', 1.2) == '{"return":{}}'
+    assert commands.command(A, "{}", 0.01) == '{"return":{}}'
+    assert qemu.asked == [("uuid-of-a", '{"execute":"guest-ping"}', 2), ("uuid-of-a", "{}", 1)]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FakeError("QEMU guest agent is not connected", AGENT_UNRESPONSIVE), GuestBusy),
+        (FakeError("QEMU guest agent is not configured", ARGUMENT_UNSUPPORTED), NotSupported),
+        (FakeError("unable to execute QEMU agent command", 1), HypervisorError),
+    ],
+)
+def test_errors_are_told_apart(commands: AgentCommands, qemu: FakeQemu, error: FakeError, kind: type[HypervisorError]) -> None:
+    qemu.error = error
+    with pytest.raises(kind) as raised:
+        commands.command(A, "{}", 1)
+    assert type(raised.value) is kind
+
+
+def test_a_guest_that_is_gone_is_said_to_be(commands: AgentCommands) -> None:
+    with pytest.raises(GuestGone):
+        commands.command(Entity(Scope.GUEST, "nobody", "nobody"), "{}", 1)
+
+
+def test_commands_use_a_few_connections_of_their_own_and_keep_them(commands: AgentCommands, qemu: FakeQemu, libvirtd: FakeLibvirtd) -> None:
+    qemu.hangs = threading.Event()
+    threads = [threading.Thread(target=commands.command, args=(A, "{}", 60)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    while qemu.at_once < 8:
+        threading.Event().wait(0.01)
+    qemu.hangs.set()
+    for thread in threads:
+        thread.join()
+    assert qemu.most_at_once == 8
+    assert len(qemu.asked) == 20
+    assert libvirtd.calls["open"] == 8
+
+
+def test_after_the_end_nobody_is_asked(commands: AgentCommands, qemu: FakeQemu) -> None:
+    commands.close()()
+    with pytest.raises(HypervisorError, match="closed"):
+        commands.command(A, "{}", 1)
+    assert qemu.asked == []
