@@ -183,6 +183,45 @@ def read_only(path: Path, flags: int, *rest: int) -> int:
     raise OSError(30, "Read-only file system")
 
 
+class Helper:
+    """A hypervisor that has somebody privileged write the knobs of this host's KSM."""
+
+    uri = "vdsm://localhost"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def guests(self) -> Sequence[Guest]:
+        return ()
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        for name, value in knobs.items():
+            (self.folder / name).write_text(f"{value}\n")
+
+
+def test_a_hypervisor_that_only_writes_is_written_through_and_the_kernel_is_read(root: Path, folder: Path) -> None:
+    ksm, helper = plugin(root), Helper(folder)
+    assert ksm.mom_collect_host(helper)["ksm_pages_to_scan"] == 100
+    (outcome,) = ksm.mom_control(helper, [Decision(HOST, "ksm_pages_to_scan", 200)])
+    assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 100, 200)
+
+
+def test_the_kernels_files_need_not_be_writable_where_the_hypervisor_writes(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ksm, helper = plugin(root), Helper(folder)
+    ksm.mom_collect_host(helper)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert {finding.severity for finding in ksm.mom_doctor(helper)} == {Severity.OK}
+    assert not ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))
+
+
+def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
+    (root / "proc/meminfo").write_text("MemAvailable: 10 kB\n")
+    (outcome,) = plugin(root).mom_control(Helper(folder), [Decision(HOST, "ksm_run", 2)])
+    assert outcome.status is Status.REFUSED
+
+
 def test_a_read_only_sys_is_a_failed_outcome_with_the_cure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ksm = SysfsKsm(root)
     with monkeypatch.context() as patched:

@@ -26,7 +26,7 @@ _WHERE = {
     ),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
-        "IoTuneControl", "KsmControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
+        "IoTuneControl", "KsmControl", "KsmWriter", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
     ),
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
@@ -73,6 +73,7 @@ __all__ = [
     "HypervisorError",
     "IoTuneControl",
     "KsmControl",
+    "KsmWriter",
     "LedgerEntry",
     "LedgerError",
     "MomError",
@@ -152,6 +153,7 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import Hypervisor as Hypervisor
     from mom_core.hypervisor import IoTuneControl as IoTuneControl
     from mom_core.hypervisor import KsmControl as KsmControl
+    from mom_core.hypervisor import KsmWriter as KsmWriter
     from mom_core.hypervisor import NetTune as NetTune
     from mom_core.hypervisor import NetTuneControl as NetTuneControl
     from mom_core.hypervisor import NodeTune as NodeTune

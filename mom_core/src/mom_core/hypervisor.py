@@ -194,6 +194,15 @@ class KsmControl(Protocol):
 
 
 @runtime_checkable
+class KsmWriter(Protocol):
+    """Writes the knobs of this host's own KSM for a mom that may only read them: a management system with a privileged helper."""
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
+        ...
+
+
+@runtime_checkable
 class GuestEvents(Protocol):
     """Tells at once when guests come, go or change, so that mom need not wait for its next cycle."""
 

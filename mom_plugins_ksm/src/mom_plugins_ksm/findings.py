@@ -14,15 +14,18 @@ _POLICY_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count
 """Host fields of other plugins that the default policy reads."""
 
 
-def knobs_finding(folder: Path, present: bool) -> Finding:
+def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
     """Whether KSM can be set.
 
     :param folder: where its files are
     :param present: whether `run` could be read there
+    :param writes: whether mom writes there itself; otherwise the hypervisor does
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
+    if not writes:
+        return Finding(Severity.OK, "KSM", f"{folder} is there, and the hypervisor writes to it")
     if not os.access(folder / "run", os.W_OK):
         cure = "run mom as root, with /sys mounted read-write (mount -o remount,rw /sys)"
         return Finding(Severity.ERROR, "KSM", f"{folder / 'run'} is not writable: KSM stays as it is", cure)

@@ -14,6 +14,7 @@ from mom_core import (
     Finding,
     Hypervisor,
     KsmControl,
+    KsmWriter,
     LedgerEntry,
     Outcome,
     PluginContext,
@@ -31,7 +32,7 @@ from mom_plugins_ksm.control import CONTROLS, Knobs
 from mom_plugins_ksm.fields import FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, policy_findings, scanner_findings
 from mom_plugins_ksm.ksmd import CpuUsage
-from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
+from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 
 _POLICY_NAME = "40_ksm"
 
@@ -50,6 +51,7 @@ class KsmPlugin:
         self._page_size = os.sysconf("SC_PAGE_SIZE")
         self._usage = CpuUsage()
         self._on_sysfs = True
+        self._writes_itself = True
 
     @classmethod
     def suggest(cls, root: Path) -> Suggestion | None:
@@ -77,7 +79,8 @@ class KsmPlugin:
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
         """KSM now; empty where there is none."""
         ksm = self._ksm_of(hypervisor)
-        self._on_sysfs = ksm is self._sysfs
+        self._on_sysfs = not _has_ksm(hypervisor)
+        self._writes_itself = ksm is self._sysfs
         found = ksm.ksm_read()
         collected = ksm_fields(found, self._page_size)
         collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), self._context.monotonic())
@@ -88,7 +91,7 @@ class KsmPlugin:
         """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so."""
         if not self._on_sysfs:
             return ()
-        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")))
+        finding = knobs_finding(self._sysfs.folder, present=is_count(snapshot.host.fields.get("ksm_run")), writes=self._writes_itself)
         if finding.severity is Severity.OK:
             return ()
         return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
@@ -106,21 +109,27 @@ class KsmPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether KSM is there, can be set, and is mom's alone."""
-        if self._ksm_of(hypervisor) is not self._sysfs:
+        if _has_ksm(hypervisor):
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
         found = self._sysfs.ksm_read()
-        findings = [knobs_finding(self._sysfs.folder, present="run" in found)]
+        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=self._ksm_of(hypervisor) is self._sysfs)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
         return [*findings, *policy_findings(_POLICY_NAME, self._context.declarations)]
 
-    def _ksm_of(self, hypervisor: Hypervisor | None) -> KsmControl:
-        return hypervisor if isinstance(hypervisor, KsmControl) else self._sysfs
+    def _ksm_of(self, hypervisor: object) -> KsmControl:
+        if isinstance(hypervisor, KsmControl):
+            return hypervisor
+        return WrittenByAnother(self._sysfs, hypervisor) if isinstance(hypervisor, KsmWriter) else self._sysfs
 
     def _knobs(self, hypervisor: Hypervisor | None) -> Knobs:
-        ksm = self._ksm_of(hypervisor)
         # What memory a hypervisor with a KSM of its own has to unmerge into is its own concern.
-        return Knobs(ksm, self._page_size, self._sysfs.available_kib if ksm is self._sysfs else lambda: None)
+        available_kib = (lambda: None) if _has_ksm(hypervisor) else self._sysfs.available_kib
+        return Knobs(self._ksm_of(hypervisor), self._page_size, available_kib)
+
+
+def _has_ksm(hypervisor: object) -> bool:
+    return isinstance(hypervisor, KsmControl)
 
 
 def _seconds(value: Value) -> float | None:

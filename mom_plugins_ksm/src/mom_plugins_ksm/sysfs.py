@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
+from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value
 from mom_plugins_ksm.ksmd import Ksmd
 
 FOLDER = "sys/kernel/mm/ksm"
@@ -86,6 +86,22 @@ class SysfsKsm:
         """MemAvailable of this host in KiB; None when it is not known."""
         match = _MEM_AVAILABLE.search(_read(self._meminfo) or "")
         return None if match is None else int(match[1])
+
+
+class WrittenByAnother:
+    """The kernel's KSM as this process reads it, written to by somebody who is allowed to: a management system."""
+
+    def __init__(self, sysfs: SysfsKsm, writer: KsmWriter) -> None:
+        self._sysfs = sysfs
+        self._writer = writer
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        """What the kernel says, as `SysfsKsm.ksm_read` gives it."""
+        return self._sysfs.ksm_read()
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Have these knobs written, in the given order."""
+        self._writer.ksm_write(knobs)
 
 
 def _read(path: Path) -> str | None:
