@@ -630,6 +630,7 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
             "lacks mom_control or mom_restore",
         ),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
+        ({"mom_policy_texts": hookimpl(lambda self: 5)}, "mom_policy_texts returned a int that is no PolicyTexts"),
         ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
     ],
 )
@@ -688,3 +689,62 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
             engine.cycle()
         assert [record.message for record in caplog.records if "odd" in record.message] == ["p:3:4: guest is odd"]
         assert [(standing.count, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]
+
+
+# --- policies that change at run time -----------------------------------------------------------------------------------------------
+
+
+class Texts:
+    """As much of the protocol as the core looks at: that it is there."""
+
+    def __init__(self) -> None:
+        self.state = self.check = self.change = self.reset = self.history = self.roll_back = lambda: None
+
+
+def texts_plugin(texts: object) -> type:
+    class TextsPlugin(Base):
+        @hookimpl
+        def mom_policy_texts(self) -> object:
+            return texts
+
+    return TextsPlugin
+
+
+def test_every_plugin_finds_the_evaluators_policies_in_its_context_when_it_is_set_up(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    class Server(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            seen.append(self.context.policies)
+            seen.append(self.context.serves)
+
+    texts: object = Texts()
+    plugins = {"server": Server, "none": texts_plugin(None), "first": texts_plugin(texts), "second": texts_plugin(Texts())}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        assert engine.policies is texts
+    with Engine(config_of(tmp_path, plugins), serve=False):
+        pass
+    assert seen == [texts, True, texts, False]
+
+
+def test_without_an_evaluator_there_are_no_policies_to_change(tmp_path: Path) -> None:
+    with Engine(config_of(tmp_path, {"plain": Base})) as engine, pytest.raises(MomError, match="no enabled plugin has policies"):
+        _ = engine.policies
+
+
+def test_a_refused_reload_leaves_everybody_with_the_policies_from_before(tmp_path: Path) -> None:
+    class Bad(Base):
+        @hookimpl
+        def mom_setup(self) -> None:
+            raise RuntimeError
+
+    texts: object = Texts()
+    plugins = {"plain": Base, "evaluator": texts_plugin(texts)}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        with pytest.raises(MomError):
+            engine.reload(config_of(tmp_path, {"plain": Base, "evaluator": texts_plugin(Texts()), "bad": Bad}))
+        contexts = [plugin.context for plugin in engine.plugins.plugins]
+        assert all(context.policies is texts for context in contexts)
+        engine.reload(config_of(tmp_path, {"plain": Base}))
+        assert contexts[0].policies is None

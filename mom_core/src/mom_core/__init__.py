@@ -31,8 +31,10 @@ _WHERE = {
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
-        "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "UnitError",
+        "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
+        "PolicyRefused", "UnitError",
     ),
+    "policies": ("PolicyChange", "PolicyState", "PolicyText", "PolicyTexts"),
     "config": ("Config", "load_config"),
     "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
@@ -90,6 +92,13 @@ __all__ = [
     "PluginReport",
     "PluginSettings",
     "PluginState",
+    "PolicyChange",
+    "PolicyConflict",
+    "PolicyProblem",
+    "PolicyRefused",
+    "PolicyState",
+    "PolicyText",
+    "PolicyTexts",
     "Problem",
     "Report",
     "Revision",
@@ -141,6 +150,9 @@ if TYPE_CHECKING:
     from mom_core.errors import PermissionDenied as PermissionDenied
     from mom_core.errors import PluginError as PluginError
     from mom_core.errors import PluginErrors as PluginErrors
+    from mom_core.errors import PolicyConflict as PolicyConflict
+    from mom_core.errors import PolicyProblem as PolicyProblem
+    from mom_core.errors import PolicyRefused as PolicyRefused
     from mom_core.errors import UnitError as UnitError
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import AgentAccess as AgentAccess
@@ -181,6 +193,10 @@ if TYPE_CHECKING:
     from mom_core.model import Suggestion as Suggestion
     from mom_core.model import Value as Value
     from mom_core.model import printable as printable
+    from mom_core.policies import PolicyChange as PolicyChange
+    from mom_core.policies import PolicyState as PolicyState
+    from mom_core.policies import PolicyText as PolicyText
+    from mom_core.policies import PolicyTexts as PolicyTexts
     from mom_core.settings import Duration as Duration
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings

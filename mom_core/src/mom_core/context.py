@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
+from mom_core.policies import PolicyTexts
 from mom_core.settings import GuestSettings
 
 
@@ -45,7 +46,8 @@ class PluginContext:
     `declarations` is complete from `mom_setup` on, and replaced when the configuration is reloaded. `guest_settings(guest)`
     gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`, in the order of the file.
     `configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records them.
-    `wake(reason)` asks the engine for a cycle now, from any thread; the engine limits the rate.
+    `policies` is what a plugin that takes policies in from outside changes. `wake(reason)` asks the engine for a cycle now, from any
+    thread; the engine limits the rate.
     """
 
     name: str = "plugin"
@@ -60,6 +62,11 @@ class PluginContext:
     declarations: Declarations = field(default_factory=Declarations)
     guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
     configuration: Callable[[], Mapping[str, Value]] = _no_configuration
+    serves: bool = True
+    """Whether mom is here to stay. A command that only takes a look, such as `mom doctor`, sets plugins up too: listen on nothing then."""
+    policies: PolicyTexts | None = None
+    """The evaluator's policies, to be read and changed while mom runs; None when no enabled plugin has any. From `mom_setup` on, and
+    replaced when the configuration is reloaded."""
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""

@@ -49,6 +49,40 @@ class UnitError(MomError, ValueError):
     """A duration or size without a unit, with an unknown one, or outside what makes sense."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyProblem:
+    """One thing that is wrong with policy texts: the policy's name, where in it (1-based, 0 if unknown), of which kind, and what.
+
+    `kind` is a word of the policy language's reference, such as `syntax` or `arity`.
+    """
+
+    name: str
+    line: int
+    column: int
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.name}:{self.line}:{self.column}" if self.line else self.name
+        return f"{where}: {self.kind}: {self.message}" if where else f"{self.kind}: {self.message}"
+
+
+class PolicyRefused(MomError):
+    """Policies that cannot be used; what was in force before still is. `problems` holds all that is wrong, at least one."""
+
+    def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+
+
+class PolicyConflict(MomError):
+    """The policies were changed by somebody else in the meantime: `version` is what is in force. Nothing was changed."""
+
+    def __init__(self, message: str, *, version: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.version = version
+
+
 class PluginError(MomError):
     """A plugin that cannot be found, loaded, registered or set up.
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Snapshot,
         Value,
     )
+    from mom_core.policies import PolicyTexts
 
 PROJECT = "mom"
 
@@ -64,6 +65,15 @@ def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specif
     """Default policies that drive this plugin's controls, by name (`10_…` to `90_…`), in the MOM policy language.
 
     An evaluator uses them when the operator gives no policy of that name's own.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_policy_texts() -> PolicyTexts | None:
+    """The policies of this evaluator, to be read and changed while mom runs; the first plugin in the YAML order that has some wins.
+
+    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
+    evaluator's own `mom_setup` raise `MomError`.
     """
 
 

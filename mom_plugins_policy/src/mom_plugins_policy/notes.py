@@ -119,7 +119,7 @@ class NoteStore:
         text = json.dumps({"version": _VERSION, "notes": entries}, separators=(",", ":")) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            _replace(self.path, text)
+            replace_file(self.path, text)
         except OSError as error:
             self.write_error = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
             return
@@ -127,7 +127,8 @@ class NoteStore:
         self._unwritten = False
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Put `text` in place of the file's content, durably: a crash leaves the old text or the new one. Raises `OSError`."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

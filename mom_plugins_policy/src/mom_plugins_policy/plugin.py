@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
-    ConfigError,
-    ConfigProblem,
     Decision,
     PluginContext,
     PluginSettings,
+    PolicyState,
+    PolicyText,
+    PolicyTexts,
     Problem,
     Severity,
     Snapshot,
@@ -24,11 +26,12 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_policy.changing import DEFAULT, ChangingPolicies, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
-from mom_plugins_policy.sources import Texts, read_policies, with_defaults
+from mom_plugins_policy.sources import read_policies
 
 if TYPE_CHECKING:
     import click
@@ -86,13 +89,17 @@ class PolicyPlugin:
         """One policy, in place of the defaults. It gets the name 50_main_."""
         defaults: bool | None = None
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
+        keep_changes: bool = False
+        """Whether policies that were set while mom ran, such as by vdsm, are still in force after a restart."""
         limits: LimitSettings = LimitSettings()
         """What the policies may use up at most."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._policy: Policy | None = None
+        self._kept_in = context.state_directory / context.name / "changes.json"
+        kept_in = self._kept_in if settings.keep_changes else None
+        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log)
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
 
     @classmethod
@@ -103,31 +110,41 @@ class PolicyPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Read and compile all policies; with any that is bad the daemon does not start."""
-        self._policy = self._prepared()
+        if not self._settings.keep_changes and self._context.serves:
+            with contextlib.suppress(OSError):
+                self._kept_in.unlink()  # what was kept before this was switched off must not come back much later
+        self._policies.load()
+        self._say_loaded()
         self._notes.load()
+
+    @hookimpl
+    def mom_policy_texts(self) -> PolicyTexts:
+        """The policies in force, to be read and changed by other plugins."""
+        return self._policies
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
         """Read and compile all policies again; they are in force, together, once everybody's reload has succeeded."""
-        prepared = self._prepared()
+        put_in_force = self._policies.prepare()
 
         def commit() -> None:
-            self._policy = prepared
+            put_in_force()
+            self._say_loaded()
 
         return commit
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
         """What the policies ask for, and what went wrong in them."""
-        policy = self._policy
+        policy = self._policies.policy
         if policy is None:
             return ()
         self._notes.forget_gone(snapshot)
         result = policy.evaluate(snapshot, history, self._notes)
         self._notes.keep(result.notes, snapshot)
         found: list[Decision | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
-        troubles = [trouble for trouble in (self._notes.damage, self._notes.write_error) if trouble]
-        found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles)
+        troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
+        found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         return found
 
     @staticmethod
@@ -157,25 +174,36 @@ class PolicyPlugin:
                 usable[name] = text
         return usable
 
-    def _prepared(self) -> Policy:
-        settings, context = self._settings, self._context
+    def _read(self) -> Read:
+        """What the operator's files and the defaults say now."""
+        settings = self._settings
         limits = settings.limits.limits()
         found = read_policies(settings.directory, settings.file, 4 * limits.text)
         wanted = settings.file is None if settings.defaults is None else settings.defaults
         defaults = self._usable_defaults(found.texts, limits) if wanted else {}
-        try:
-            policy = Policy.compile(with_defaults(found.texts, defaults), context.declarations, limits)
-        except PolicyError as error:
-            raise ConfigError(sorted([*found.problems, *(_config_problem(fault, found) for fault in error.faults)])) from None
-        if found.problems:
-            raise ConfigError(sorted(found.problems))
-        names = [f"{name} ({found.files.get(name, 'default')})" for name in sorted(with_defaults(found.texts, defaults))]
-        context.log.info("policies: %s", ", ".join(names) or "none")
-        self._log_remarks(policy, found)
-        return policy
+        texts = {name: PolicyText(text, DEFAULT) for name, text in defaults.items()}
+        texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
+        return Read(texts, found.problems)
 
-    def _log_remarks(self, policy: Policy, found: Texts) -> None:
-        """Say once, when policies are loaded, what the checks find in them."""
+    def _compile(self, texts: Mapping[str, str]) -> Policy:
+        return Policy.compile(texts, self._context.declarations, self._settings.limits.limits())
+
+    def _say(self, policy: Policy, state: PolicyState) -> None:
+        """Say which policies are in force, and what the checks find in them."""
+        self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()) or "none")
+        self._log_remarks(policy, state)
+
+    def _say_loaded(self) -> None:
+        policy = self._policies.policy
+        if policy is not None:
+            self._say(policy, self._policies.state())
+
+    def _changed(self, policy: Policy, state: PolicyState) -> None:
+        self._say(policy, state)
+        self._context.wake("the policies have changed")
+
+    def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
+        """Say once, when policies are loaded or changed, what the checks find in them."""
         from mom_plugins_policy.checks import check_policy
 
         log = self._context.log
@@ -186,17 +214,12 @@ class PolicyPlugin:
             return
         for remark in remarks[:_REMARKS]:
             name, line, column = remark.source
-            where = f"{found.files.get(name) or f'default policy {name}'}:{line}:{column}"
+            where = f"{where_from(name, state.texts.get(name))}:{line}:{column}"
             advice = f" ({remark.hint})" if remark.hint else ""
             level = logging.ERROR if remark.severity is Severity.ERROR else logging.WARNING
             log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.rule)
         if len(remarks) > _REMARKS:
             log.warning("and %d more: `mom policy check` tells all", len(remarks) - _REMARKS)
-
-
-def _config_problem(fault: Fault, found: Texts) -> ConfigProblem:
-    file = found.files.get(fault.name) or f"default policy {fault.name}"
-    return ConfigProblem(printable(file, 400), fault.line, fault.column, f"{fault.kind}: {fault.message}")
 
 
 def _problem(fault: Fault, result: Result) -> Problem:

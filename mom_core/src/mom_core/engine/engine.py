@@ -23,6 +23,7 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.policies import PolicyTexts
 
 LOG = logging.getLogger("mom.engine")
 
@@ -51,14 +52,23 @@ class Engine:
     :param config: what to do; `load_config` gives it
     :param clock: where time comes from; a simulation brings its own
     :param on_report: called after every cycle, in the engine's thread
+    :param serve: whether plugins that listen do; a program that only takes a look beside a running mom says no
     """
 
-    def __init__(self, config: Config, clock: Clock | None = None, on_report: Callable[[Report], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock | None = None,
+        on_report: Callable[[Report], None] | None = None,
+        *,
+        serve: bool = True,
+    ) -> None:
         self.config = config
         self.report: Report | None = None
         self.started_at = 0.0
         self._clock = clock or Clock()
         self._on_report = on_report
+        self._serve = serve
         self._stopping = threading.Event()
         self._schedule = Schedule(config.interval)
         self._lock = RunLock(config.run_directory)
@@ -83,7 +93,7 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
-            rebuilt = build_plugins(self.config, self.wake, self._stopping, monotonic=self._clock.monotonic)
+            rebuilt = build_plugins(self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve)
         except BaseException:
             self._lock.release()
             self._ledger = None
@@ -209,6 +219,14 @@ class Engine:
         return self._opened().plugins.hypervisor
 
     @property
+    def policies(self) -> PolicyTexts:
+        """The evaluator's policies, to be read and changed from any thread. Only while the engine is open."""
+        policies = self._opened().plugins.policies
+        if policies is None:
+            raise MomError("no enabled plugin has policies that can be changed", hint="enable the plugin policy")
+        return policies
+
+    @property
     def plugins(self) -> PluginSet:
         """The plugins in use. Only while the engine is open."""
         return self._opened().plugins
@@ -279,7 +297,7 @@ class Engine:
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
-        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins, self._clock.monotonic)
+        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins, self._clock.monotonic, serves=self._serve)
         self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):

@@ -19,6 +19,7 @@ from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
 from mom_core.plugins.invoker import Lane, describe
+from mom_core.policies import PolicyTexts
 from mom_core.units import Unit
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class PluginSet:
     declarations: Declarations
     hypervisor: Hypervisor
     hypervisor_owner: Plugin | None
+    policies: PolicyTexts | None = None
 
     def having(self, hook: str) -> list[Plugin]:
         """The plugins that implement a hook, in the YAML order."""
@@ -139,10 +141,13 @@ def build_plugins(
     stopping: threading.Event | None = None,
     previous: PluginSet | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    *,
+    serves: bool = False,
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
     :param monotonic: the clock that plugins are told to go by
+    :param serves: whether this is for a daemon; otherwise plugins listen on nothing
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
@@ -158,6 +163,7 @@ def build_plugins(
             if plugin is None:
                 plugin = _new(configured, config, wake, stopping)
                 plugin.context.monotonic = monotonic
+                plugin.context.serves = serves
                 fresh.append(plugin)
                 _guarded(errors, plugin, _construct)
             plugins.append(plugin)
@@ -167,8 +173,10 @@ def build_plugins(
         _raise_all(errors)
         declarations = _join(plugins, errors)
         _raise_all(errors)
+        policies = _find_policies(plugins)
         for plugin in plugins:
             plugin.context.declarations = declarations
+            plugin.context.policies = policies
             plugin.context.interval = config.interval
             plugin.context.guest_settings = config.guest_settings(plugin.name)
             plugin.context.configuration = config.in_force
@@ -181,10 +189,10 @@ def build_plugins(
         close_plugins(fresh, 1.0)
         for context, was in before:
             context.declarations, context.interval, context.guest_settings = was.declarations, was.interval, was.guest_settings
-            context.configuration = was.configuration
+            context.configuration, context.policies = was.configuration, was.policies
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
-    return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner), left_over, tuple(commits))
+    return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner, policies), left_over, tuple(commits))
 
 
 def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
@@ -410,6 +418,19 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
         errors.append(plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}"))
     except PluginError as error:
         errors.append(error)
+    return None
+
+
+def _find_policies(plugins: Iterable[Plugin]) -> PolicyTexts | None:
+    for plugin in plugins:
+        if "mom_policy_texts" not in plugin.hooks:
+            continue
+        policies = _called(plugin, "mom_policy_texts", plugin.work("mom_policy_texts"), "mom_policy_texts failed", SETUP_SECONDS)
+        if policies is None:
+            continue
+        if not isinstance(policies, PolicyTexts):
+            raise plugin.error(f"mom_policy_texts returned a {type(policies).__name__} that is no PolicyTexts")
+        return policies
     return None
 
 

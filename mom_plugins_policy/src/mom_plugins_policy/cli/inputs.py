@@ -213,7 +213,7 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
         observing = dataclasses.replace(
             config, mode="observe", plugins=plugins, state_directory=Path(folder) / "state", run_directory=Path(folder) / "run"
         )
-        with Engine(observing) as engine:
+        with Engine(observing, serve=False) as engine:
             first = engine.cycle().snapshot
             time.sleep(seconds)
             report = engine.cycle()

@@ -1,0 +1,352 @@
+"""The policies in force, and how they change while mom runs: all or nothing, between two evaluations, with a way back.
+
+What was set at run time lies over what files and defaults say, and stays there when these are read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mom_core import (
+    ConfigError,
+    ConfigProblem,
+    MomError,
+    PolicyChange,
+    PolicyConflict,
+    PolicyProblem,
+    PolicyRefused,
+    PolicyState,
+    PolicyText,
+    printable,
+)
+from mom_plugins_policy.errors import Fault, PolicyError
+from mom_plugins_policy.notes import replace_file
+from mom_plugins_policy.policy import Policy
+
+REMEMBERED_CHANGES: Final = 20
+"""Versions that can be gone back to: with the largest policies some 20 MiB, as texts that did not change are shared."""
+
+_FORMAT: Final = 1
+_NOT_READY: Final = "the policies are not loaded yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What was changed at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
+
+    texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
+    alone: bool = False
+
+    def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
+        """What is in force with these files and defaults, in name order."""
+        merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
+        return {name: text for name, text in sorted(merged.items()) if text is not None}
+
+    def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
+        """With these changes on top. Only what files or defaults bring has to be noted as removed."""
+        alone = self.alone or replace_all
+        texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
+        texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
+        noted = {name: text for name, text in texts.items() if text is not None or (name in base and not alone)}
+        return Overlay(noted, alone)
+
+
+class Read(NamedTuple):
+    """What files and defaults say now, and what is wrong with the files."""
+
+    texts: Mapping[str, PolicyText]
+    problems: Sequence[ConfigProblem] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version of the policies, and all that is needed to go back to it."""
+
+    change: PolicyChange
+    state: PolicyState
+    overlay: Overlay
+
+
+class ChangingPolicies:
+    """The evaluator's `PolicyTexts`.
+
+    :param read: reads the operator's files and the defaults
+    :param compile_texts: compiles texts by name; raises `PolicyError`
+    :param kept_in: the file in which run-time changes outlive a restart; None: they do not
+    :param changed: called after a change made at run time, with the policy and where its texts come from
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Read],
+        compile_texts: Callable[[Mapping[str, str]], Policy],
+        kept_in: Path | None,
+        changed: Callable[[Policy, PolicyState], None],
+        log: logging.Logger,
+    ) -> None:
+        self.policy: Policy | None = None
+        """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        self.damage = ""
+        """What was wrong with the changes that an earlier run had kept, until the next start."""
+        self.write_error = ""
+        """Why changes are not kept on disk, empty if they are."""
+        self._read = read
+        self._compile = compile_texts
+        self._kept_in = kept_in
+        self._changed = changed
+        self._log = log
+        self._lock = threading.Lock()
+        self._base: Mapping[str, PolicyText] = {}
+        self._versions: deque[_Version] = deque(maxlen=REMEMBERED_CHANGES)
+        self._count = 0
+
+    # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
+        with self._lock:
+            read = self._read()
+            overlay = self._kept()
+            try:
+                policy = self._compiled(read, overlay)
+            except ConfigError as error:
+                if not overlay.texts and not overlay.alone:
+                    raise
+                policy, overlay = self._compiled(read, Overlay()), Overlay()
+                self._set_aside(f"they do not go with the files any more: {error.problems[0]}")
+            self._base = read.texts
+            self._put(policy, overlay, "mom", "read at the start")
+
+    def prepare(self) -> Callable[[], None]:
+        """Read and compile the files again; the function that is returned puts them in force. Raises `ConfigError`."""
+        with self._lock:
+            read = self._read()
+            overlay = self._overlay
+            policy = self._compiled(read, overlay)
+
+        def commit() -> None:
+            with self._lock:
+                fitting = policy
+                if self._overlay is not overlay:  # somebody has set a policy since
+                    try:
+                        fitting = self._compiled(read, self._overlay)
+                    except ConfigError as error:
+                        self._log.error("the files do not go with what was set meanwhile, and are not used: %s", error)
+                        return
+                self._base = read.texts
+                self._put(fitting, self._overlay, "mom", "files read again")
+
+        return commit
+
+    # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> PolicyState:
+        """What is in force now."""
+        return self._current().state
+
+    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """Everything for which `change` would refuse the same."""
+        with self._lock:
+            self._current()
+            wanted = self._overlay.changed(changes, "", self._base, replace_all=replace_all)
+            try:
+                self._compile(_texts(wanted.over(self._base)))
+            except PolicyError as error:
+                return _problems(error)
+            return ()
+
+    def change(
+        self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
+    ) -> PolicyState:
+        """Set and remove policies, all or none."""
+        who = printable(who, 200)
+        with self._lock:
+            self._expect(expected_version)
+            overlay = self._overlay.changed(changes, who, self._base, replace_all=replace_all)
+            done = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
+            made = self._change_to(overlay, who, ", ".join((["removed all others"] if replace_all else []) + done) or "nothing")
+        return self._announced(made)
+
+    def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """Back to what the files, read again, and the defaults say."""
+        with self._lock:
+            self._expect(expected_version)
+            read = self._read()
+            if read.problems:
+                raise PolicyRefused([PolicyProblem(one.file, one.line, one.column, "file", one.message) for one in read.problems])
+            made = self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
+        return self._announced(made)
+
+    def history(self) -> Sequence[PolicyChange]:
+        """The last changes, oldest first."""
+        with self._lock:
+            return tuple(version.change for version in self._versions)
+
+    def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
+        """The very texts of that version, whatever the files say by now."""
+        with self._lock:
+            self._expect(expected_version)
+            wanted = next((each for each in self._versions if each.change.version == version), None)
+            if wanted is None:
+                known = ", ".join(each.change.version for each in self._versions)
+                raise MomError(f"there is no version {printable(version)} of the policies to go back to", hint=f"there are {known}")
+            if wanted.overlay.alone:
+                overlay = wanted.overlay
+            else:
+                then = wanted.state.texts
+                texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
+                texts.update({name: text for name, text in then.items() if self._base.get(name) != text})
+                overlay = Overlay(texts)
+            made = self._change_to(overlay, printable(who, 200), f"rolled back to {version}")
+        return self._announced(made)
+
+    def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
+        """Tell of a change, without keeping others waiting while that is done."""
+        state, policy = made
+        if policy is not None:
+            self._changed(policy, state)
+        return state
+
+    # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _overlay(self) -> Overlay:
+        return self._current().overlay
+
+    def _current(self) -> _Version:
+        if not self._versions:
+            raise MomError(_NOT_READY, hint="ask again in a moment")
+        return self._versions[-1]
+
+    def _expect(self, version: str | None) -> None:
+        now = self._current().change.version
+        if version is not None and version != now:
+            message = f"the policies have changed: they are at version {now}, not {printable(version)}"
+            raise PolicyConflict(message, version=now, hint="look at what they are now, and decide again")
+
+    def _compiled(self, read: Read, overlay: Overlay) -> Policy:
+        """Compiled for use, or everything that is wrong with files and texts as a `ConfigError` with their places."""
+        effective = overlay.over(read.texts)
+        try:
+            policy = self._compile(_texts(effective))
+        except PolicyError as error:
+            raise ConfigError(sorted([*read.problems, *(_config_problem(fault, effective) for fault in error.faults)])) from None
+        if read.problems:
+            raise ConfigError(sorted(read.problems))
+        return policy
+
+    def _change_to(
+        self, overlay: Overlay, who: str, what: str, base: Mapping[str, PolicyText] | None = None
+    ) -> tuple[PolicyState, Policy | None]:
+        """Compile, keep and put in force; or raise `PolicyRefused`, and nothing has changed."""
+        current = self._current()
+        based_on = self._base if base is None else base
+        effective = overlay.over(based_on)
+        if _texts(effective) == _texts(current.state.texts) and _same(overlay, current.overlay):
+            self._base = based_on
+            return current.state, None
+        try:
+            policy = self._compile(_texts(effective))
+        except PolicyError as error:
+            raise PolicyRefused(_problems(error), hint="the policies from before stay in force") from None
+        self._base = based_on
+        self._keep(overlay)
+        state = self._put(policy, overlay, who, what)
+        self._log.info("policies changed by %s: %s; version %s", who, what, state.version)
+        return state, policy
+
+    def _put(self, policy: Policy, overlay: Overlay, who: str, what: str) -> PolicyState:
+        effective = overlay.over(self._base)
+        self._count += 1
+        digest = hashlib.sha256(json.dumps(_texts(effective)).encode()).hexdigest()
+        state = PolicyState(f"{self._count}-{digest[:12]}", effective)
+        self._versions.append(_Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
+        self.policy = policy
+        return state
+
+    # --- on disk --------------------------------------------------------------------------------------------------------------------
+
+    def _keep(self, overlay: Overlay) -> None:
+        path = self._kept_in
+        if path is None:
+            return
+        changes = {name: None if text is None else {"text": text.text, "origin": text.origin} for name, text in overlay.texts.items()}
+        try:
+            if not overlay.texts and not overlay.alone:
+                path.unlink(missing_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+                replace_file(path, json.dumps({"format": _FORMAT, "alone": overlay.alone, "changes": changes}) + "\n")
+        except OSError as error:
+            self.write_error = f"changed policies cannot be kept in {path}: {error.strerror}; they last until mom ends"
+            self._log.error("%s", self.write_error)
+            return
+        self.write_error = ""
+
+    def _kept(self) -> Overlay:
+        if self._kept_in is None:
+            return Overlay()
+        try:
+            content = json.loads(self._kept_in.read_bytes())
+            if content["format"] != _FORMAT:
+                raise ValueError("another format")
+            texts = {
+                str(name): None if change is None else PolicyText(str(change["text"]), str(change["origin"]))
+                for name, change in content["changes"].items()
+            }
+            return Overlay(texts, bool(content["alone"]))
+        except (FileNotFoundError, NotADirectoryError):
+            return Overlay()
+        except OSError as error:
+            self.damage = f"the policies that an earlier run kept in {self._kept_in} cannot be read: {error.strerror}"
+            self._log.error("%s", self.damage)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            self._set_aside(f"the file is damaged ({type(error).__name__})")
+        return Overlay()
+
+    def _set_aside(self, reason: str) -> None:
+        assert self._kept_in is not None  # noqa: S101  # it was read
+        aside = self._kept_in.with_name(f"{self._kept_in.name}.unused-{time.time_ns()}")
+        self.damage = f"the policies that an earlier run kept are not used, and set aside as {aside}: {reason}"
+        with contextlib.suppress(OSError):
+            self._kept_in.rename(aside)
+        self._log.error("%s", self.damage)
+
+
+def _texts(policies: Mapping[str, PolicyText]) -> dict[str, str]:
+    return {name: policy.text for name, policy in policies.items()}
+
+
+def _same(one: Overlay, other: Overlay) -> bool:
+    """Whether both change the same, whoever did it."""
+    return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
+
+
+def _problems(error: PolicyError) -> tuple[PolicyProblem, ...]:
+    return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
+
+
+def _config_problem(fault: Fault, policies: Mapping[str, PolicyText]) -> ConfigProblem:
+    known = policies.get(fault.name)
+    return ConfigProblem(where_from(fault.name, known), fault.line, fault.column, f"{fault.kind}: {fault.message}")
+
+
+DEFAULT: Final = "default"
+"""The origin of a policy that a plugin brings."""
+
+
+def where_from(name: str, policy: PolicyText | None) -> str:
+    """How a message names a policy: by its file where it has one."""
+    if policy is None or policy.origin == DEFAULT:
+        return f"default policy {name}"
+    return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

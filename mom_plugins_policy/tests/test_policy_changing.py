@@ -1,0 +1,245 @@
+"""Policies that change while mom runs: all or nothing, over what files say, with versions, a way back, and a memory on disk."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from mom_core import (
+    ConfigError,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    MomError,
+    PluginContext,
+    PolicyConflict,
+    PolicyRefused,
+    PolicyTexts,
+    Problem,
+    Scope,
+    Unit,
+    Value,
+)
+from mom_core.testing import snapshot
+from mom_plugins_policy import PolicyPlugin
+
+DECLARED = Declarations(
+    {(Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free")},
+    {"knob": ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free")},
+    {"knob": "someone"},
+    {"10_default": "(defvar level 1)"},
+)
+USE = '(Host.Control "knob" level)'
+
+
+class Running:
+    """The plugin at work on a folder of files."""
+
+    def __init__(self, path: Path, **settings: object) -> None:
+        self.folder = path / "policy.d"
+        self.folder.mkdir(exist_ok=True)
+        self.woken: list[str] = []
+        context = PluginContext(name="policy", state_directory=path / "state", declarations=DECLARED, wake=self.woken.append)
+        self.plugin = PolicyPlugin(PolicyPlugin.Settings.model_validate({"directory": self.folder, **settings}), context)
+        self.plugin.mom_setup()
+        self.policies: PolicyTexts = self.plugin.mom_policy_texts()
+
+    def decided(self) -> list[Value]:
+        items = self.plugin.mom_evaluate(snapshot(host={"free": 1}), ())
+        return [item.value for item in items if isinstance(item, Decision)]
+
+    def names(self) -> list[str]:
+        return list(self.policies.state().texts)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Running:
+    folder = tmp_path / "policy.d"
+    folder.mkdir()
+    (folder / "50_use.policy").write_text(USE)
+    return Running(tmp_path)
+
+
+def test_what_is_set_is_in_force_at_the_next_evaluation_and_wakes_the_engine(running: Running) -> None:
+    assert running.decided() == [1]
+    state = running.policies.change({"20_more": "(set level 2)"}, who="a test")
+    assert running.decided() == [2]
+    assert list(state.texts) == ["10_default", "20_more", "50_use"]
+    assert [text.origin for text in state.texts.values()] == ["default", "set by a test", str(running.folder / "50_use.policy")]
+    assert running.woken == ["the policies have changed"]
+
+
+def test_a_change_that_is_wrong_anywhere_changes_nothing_and_says_where(running: Running) -> None:
+    before = running.policies.state()
+    with pytest.raises(PolicyRefused) as refused:
+        running.policies.change({"20_a": "(set level 2)", "30_b": "1\n(if 1 2"}, who="a test")
+    problem = refused.value.problems[0]
+    assert (problem.name, problem.line, problem.column, problem.kind) == ("30_b", 2, 1, "syntax")
+    assert running.policies.state() is before
+    assert running.decided() == [1]
+    assert running.policies.check({"20_a": "(set level 2)", "30_b": "1\n(if 1 2"}) == refused.value.problems
+    assert running.policies.check({"20_a": "(set level 2)"}) == ()
+    assert running.policies.state() is before
+
+
+def test_a_name_that_cannot_be_one_is_refused(running: Running) -> None:
+    for name in ("", "a/b", "x" * 200):
+        with pytest.raises(PolicyRefused):
+            running.policies.change({name: "1"}, who="a test")
+
+
+def test_a_removed_policy_is_gone_whether_it_came_from_a_file_or_a_default(running: Running) -> None:
+    running.policies.change({"50_use": None, "never_there": None}, who="a test")
+    assert running.names() == ["10_default"]
+    running.policies.change({"10_default": None}, who="a test")
+    assert running.names() == []
+    running.policies.reset(who="a test")
+    assert running.names() == ["10_default", "50_use"]
+
+
+def test_replacing_all_leaves_that_alone_even_when_files_are_read_again(running: Running) -> None:
+    running.policies.change({"50_main_": '(Host.Control "knob" 9)'}, who="a test", replace_all=True)
+    assert running.names() == ["50_main_"]
+    running.plugin.mom_reload()()
+    assert running.names() == ["50_main_"]
+    running.policies.change({"60": '(Host.Control "knob" 8)'}, who="a test")
+    assert running.names() == ["50_main_", "60"]
+    running.policies.reset(who="a test")
+    assert running.decided() == [1]
+
+
+def test_files_that_are_read_again_stay_below_what_was_set(running: Running) -> None:
+    running.policies.change({"20_more": "(set level 2)"}, who="a test")
+    (running.folder / "20_more.policy").write_text("(set level 3)")
+    (running.folder / "30_more.policy").write_text("(set level (* level 10))")
+    running.plugin.mom_reload()()
+    assert running.decided() == [20]
+    running.policies.reset(who="a test")
+    assert running.decided() == [30]
+
+
+def test_files_that_do_not_go_with_what_was_set_are_refused(running: Running) -> None:
+    (running.folder / "30_bad.policy").write_text("(")
+    with pytest.raises(ConfigError, match=r"30_bad\.policy:1:1"):
+        running.plugin.mom_reload()
+    with pytest.raises(PolicyRefused):
+        running.policies.reset(who="a test")
+    assert running.decided() == [1]
+
+
+def test_a_change_between_preparing_and_committing_a_reload_is_kept(running: Running) -> None:
+    (running.folder / "30_more.policy").write_text("(set level (* level 10))")
+    commit = running.plugin.mom_reload()
+    running.policies.change({"20_more": "(set level 2)"}, who="a test")
+    commit()
+    assert running.decided() == [20]
+
+
+def test_a_version_is_another_one_after_each_change_and_guards_against_overwriting(running: Running) -> None:
+    first = running.policies.state().version
+    second = running.policies.change({"20": "(set level 2)"}, who="one", expected_version=first).version
+    assert second != first
+    with pytest.raises(PolicyConflict) as conflict:
+        running.policies.change({"20": "(set level 3)"}, who="another", expected_version=first)
+    assert conflict.value.version == second
+    assert running.decided() == [2]
+    assert running.policies.change({"20": "(set level 2)"}, who="one").version == second, "the same again is no change"
+    assert len(running.woken) == 1
+
+
+def test_the_history_leads_back_to_the_very_texts(running: Running) -> None:
+    running.policies.change({"20": "(set level 2)"}, who="one")
+    second = running.policies.state()
+    running.policies.change({"50_main_": "(+ 1 1)"}, who="two", replace_all=True)
+    third = running.policies.state()
+    (running.folder / "30_more.policy").write_text("(set level 7)")
+    running.plugin.mom_reload()()
+    running.policies.roll_back(second.version, who="three")
+    assert running.decided() == [2]
+    assert running.names() == ["10_default", "20", "50_use"]
+    running.policies.roll_back(third.version, who="three")
+    assert running.names() == ["50_main_"]
+    told = [(change.who, change.what) for change in running.policies.history()]
+    assert told == [
+        ("mom", "read at the start"),
+        ("one", "set 20"),
+        ("two", "removed all others, set 50_main_"),
+        ("mom", "files read again"),
+        ("three", f"rolled back to {second.version}"),
+        ("three", f"rolled back to {third.version}"),
+    ]
+    with pytest.raises(MomError, match="no version nonsense"):
+        running.policies.roll_back("nonsense", who="three")
+
+
+def test_changes_outlive_a_restart_only_when_they_are_to_be_kept(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    first.policies.change({"20": "(defvar x 1)", "10_default": None}, who="vdsm")
+    again = Running(tmp_path, keep_changes=True)
+    assert {name: text.origin for name, text in again.policies.state().texts.items()} == {"20": "set by vdsm"}
+    again.policies.change({"50_main_": "1"}, who="vdsm", replace_all=True)
+    assert Running(tmp_path, keep_changes=True).names() == ["50_main_"]
+    assert Running(tmp_path).names() == ["10_default"]
+    assert Running(tmp_path, keep_changes=True).names() == ["10_default"], "it was forgotten when it was switched off"
+
+
+def test_a_reset_forgets_what_was_kept(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    first.policies.reset(who="vdsm")
+    assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 9}', b'{"format": 1, "alone": false, "changes": {"a": 5}}', b"\xff\xfe"])
+def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state/policy/changes.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    it = Running(tmp_path, keep_changes=True)
+    assert it.names() == ["10_default"]
+    (problem,) = (item for item in it.plugin.mom_evaluate(snapshot(), ()) if isinstance(item, Problem))
+    assert "set aside" in problem.message
+    assert [name.name.partition("-")[0] for name in path.parent.iterdir()] == ["changes.json.unused"]
+
+
+def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "state/policy/changes.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"format": 1, "alone": False, "changes": {"20": {"text": "(", "origin": "set by x"}}}))
+    it = Running(tmp_path, keep_changes=True)
+    assert it.names() == ["10_default"]
+    assert not path.exists()
+
+
+def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder belongs")
+    it = Running(tmp_path, keep_changes=True)
+    it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    assert "20" in it.names()
+    assert any("cannot be kept" in item.message for item in it.plugin.mom_evaluate(snapshot(), ()) if isinstance(item, Problem))
+
+
+def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> None:
+    policies = PolicyPlugin(PolicyPlugin.Settings(), PluginContext(state_directory=tmp_path)).mom_policy_texts()
+    for call in (policies.state, lambda: policies.change({"a": "1"}, who="x"), lambda: policies.reset(who="x")):
+        with pytest.raises(MomError, match="not loaded yet"):
+            call()
+
+
+def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
+    def work(number: int) -> None:
+        for turn in range(5):
+            running.policies.change({f"2{number}": f"(defvar v{number} {turn})"}, who=str(number))
+            running.decided()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    texts = running.policies.state().texts
+    assert [texts[f"2{number}"].text for number in range(4)] == [f"(defvar v{number} 4)" for number in range(4)]
