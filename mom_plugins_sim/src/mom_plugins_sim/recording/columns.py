@@ -1,0 +1,308 @@
+"""Columns of values as bytes: one field of all guests together, as the difference from how it stood before.
+
+Values of one field are alike, and mostly as they were: what is left after subtracting is small numbers, whose bytes lie in planes (all
+lowest bytes, then all second bytes …) so that the planes of zeros and of noise are apart, which is what zlib is good at.
+Everything comes back exactly: a float has the same bits, a bool stays a bool, and what was absent is absent and not None.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections.abc import Sequence
+from enum import Enum
+from typing import TypeAlias
+
+from mom_core import MomError, Value
+
+
+class Absent(Enum):
+    """The type of `ABSENT`."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT
+"""In the place of a value: the guest has no such field. None is a value: collected, and unknown."""
+
+Cell: TypeAlias = "Value | Absent"
+
+ALL_ABSENT, CONSTANT, WHOLE, DECIMAL, BITS, JSON = range(6)
+"""How a column is written, in its first byte."""
+
+PARTLY = 0x80
+"""Added to the first byte when some are None or absent: then a byte for each value says which."""
+
+PRESENT, NONE, MISSING = range(3)
+
+SCALES = (1, 100, 1000)
+"""What floats are multiplied by to become whole: rates that are whole, percents as the kernel gives them, seconds to the millisecond."""
+
+_WIDEST = 8  # bytes of a number
+
+
+class Corrupt(MomError):
+    """Bytes that no writer of ours has written."""
+
+
+class Writer:
+    """Joins numbers, blobs and columns to bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def joined(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
+
+    def number(self, value: int) -> None:
+        """A number from 0, in as many bytes as it needs."""
+        digits = bytearray()
+        while value > 0x7F:
+            digits.append(value & 0x7F | 0x80)
+            value >>= 7
+        digits.append(value)
+        self._parts.append(bytes(digits))
+
+    def signed(self, value: int) -> None:
+        """Any number."""
+        self.number(value << 1 if value >= 0 else (-value << 1) - 1)
+
+    def blob(self, content: bytes) -> None:
+        """Bytes, with their length before them."""
+        self.number(len(content))
+        self._parts.append(content)
+
+    def json(self, value: object) -> None:
+        """Anything that JSON can hold."""
+        self.blob(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+    def column(self, values: Sequence[Cell], base: Sequence[Cell] | None = None) -> None:
+        """The values of one field, as what they differ from `base`, which has as many (None: nothing to differ from)."""
+        first = values[0] if values else ABSENT
+        kinds = set(map(type, values))
+        if len(kinds) == 1 and (not values or values.count(first) == len(values)) and _is_plain(first):
+            if first is ABSENT:
+                self._parts.append(bytes([ALL_ABSENT]))
+            else:
+                self._parts.append(bytes([CONSTANT]))
+                self.json(first)
+            return
+        partly = 0
+        present = values
+        before = base
+        if Absent in kinds or type(None) in kinds:
+            partly = PARTLY
+            plane = bytes([PRESENT if v is not None and v is not ABSENT else NONE if v is None else MISSING for v in values])
+            present = [v for v in values if v is not None and v is not ABSENT]
+            if base is not None:
+                before = [b for v, b in zip(values, base, strict=True) if v is not None and v is not ABSENT]
+            kinds -= {Absent, type(None)}
+        how, body = _encoded(present, before, kinds)
+        self._parts.append(bytes([how | partly]))
+        if partly:
+            self.blob(plane)
+        self.blob(body)
+
+
+def _is_plain(value: Cell) -> bool:
+    # 0.0 equals -0.0, and is another number. What is no number equals nothing, so all of a column never are the same.
+    return value is None or value is ABSENT or isinstance(value, int | str) or (isinstance(value, float) and value != 0)
+
+
+def _encoded(values: Sequence[Cell], base: Sequence[Cell] | None, kinds: set[type]) -> tuple[int, bytes]:
+    if kinds == {int}:
+        body = _whole(values, base)  # type: ignore[arg-type]  # the kinds say so
+        if body is not None:
+            return WHOLE, body
+    elif kinds == {float}:
+        return _floats(values, base)  # type: ignore[arg-type]  # the kinds say so
+    out = Writer()
+    out.json(values)
+    return JSON, out.joined()
+
+
+def _whole(values: Sequence[int], base: Sequence[Cell] | None) -> bytes | None:
+    """The numbers less their base and less the smallest of those, in planes; None when they are too far apart."""
+    if base is not None:
+        values = [v - b if b.__class__ is int else v for v, b in zip(values, base, strict=True)]
+    low = min(values)
+    out = Writer()
+    out.signed(low)
+    try:
+        numbers = array("Q", [v - low for v in values])
+    except OverflowError:
+        return None
+    out.blob(_planes(numbers))
+    return out.joined()
+
+
+def _planes(numbers: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    raw = numbers.tobytes()
+    planes = [raw[i::8] for i in range(_WIDEST)]
+    while planes and not any(planes[-1]):
+        planes.pop()
+    return b"".join(planes)
+
+
+def _from_planes(content: bytes, count: int) -> array[int]:
+    width, rest = divmod(len(content), count)
+    if rest or width > _WIDEST:
+        raise Corrupt("a column is not as long as it must be")
+    raw = bytearray(count * 8)
+    for i in range(width):
+        raw[i::8] = content[i * count : (i + 1) * count]
+    numbers = array("Q", bytes(raw))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _floats(values: Sequence[float], base: Sequence[Cell] | None) -> tuple[int, bytes]:
+    for scale in SCALES:
+        try:
+            scaled = [round(v * scale) for v in values]
+        except (OverflowError, ValueError):  # infinite, or no number
+            break
+        odd = [i for i, (s, v) in enumerate(zip(scaled, values, strict=True)) if s / scale != v or not (s or str(v) == "0.0")]
+        if len(odd) * 4 > len(values):
+            continue
+        for i in odd:
+            scaled[i] = 0
+        before = None if base is None else _scaled(base, scale)
+        body = _whole(scaled, before)
+        if body is not None:
+            out = Writer()
+            out.number(scale)
+            out.blob(body)
+            out.number(len(odd))
+            for i in odd:
+                out.number(i)
+            out._parts.append(array("d", [values[i] for i in odd]).tobytes() if sys.byteorder == "little" else _swapped(values, odd))
+            return DECIMAL, out.joined()
+    bits = array("Q", array("d", values).tobytes())
+    return BITS, _planes(bits)
+
+
+def _swapped(values: Sequence[float], chosen: Sequence[int]) -> bytes:
+    numbers = array("d", [values[i] for i in chosen])
+    numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _scaled(base: Sequence[Cell], scale: int) -> list[Cell]:
+    """What both writer and reader subtract: 0 for what was no float, or not a finite one."""
+    limit = (1 << 53) / scale
+    return [round(b * scale) if b.__class__ is float and -limit < b < limit else 0 for b in base]
+
+
+class Reader:
+    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and never makes more than the bytes hold."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+
+    def number(self) -> int:
+        """A number from 0."""
+        value = shift = 0
+        while True:
+            if self._at >= len(self._content) or shift > 70:
+                raise Corrupt("a number has no end")
+            digit = self._content[self._at]
+            self._at += 1
+            value |= (digit & 0x7F) << shift
+            if digit < 0x80:
+                return value
+            shift += 7
+
+    def signed(self) -> int:
+        """Any number."""
+        value = self.number()
+        return value >> 1 if not value & 1 else -((value + 1) >> 1)
+
+    def blob(self) -> bytes:
+        """Bytes."""
+        return self._take(self.number())
+
+    def _take(self, length: int) -> bytes:
+        end = self._at + length
+        if end > len(self._content):
+            raise Corrupt("it is cut off")
+        content = self._content[self._at : end]
+        self._at = end
+        return content
+
+    def json(self) -> object:
+        """A value."""
+        try:
+            value: object = json.loads(self.blob().decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError) as error:
+            raise Corrupt(f"it is no JSON: {error}") from error
+        return value
+
+    def column(self, count: int, base: Sequence[Cell] | None = None) -> list[Cell]:
+        """`count` values, written with the same `base`."""
+        first = self._take(1)[0]
+        how = first & ~PARTLY
+        if how == ALL_ABSENT:
+            return [ABSENT] * count
+        if how == CONSTANT:
+            value: Value = self.json()  # type: ignore[assignment]  # JSON gives values only
+            return [value] * count
+        plane = self.blob() if first & PARTLY else b""
+        if plane and len(plane) != count:
+            raise Corrupt("a column has another length than its table")
+        before = base
+        number = count
+        if plane:
+            number = plane.count(PRESENT)
+            if base is not None:
+                before = [b for mark, b in zip(plane, base, strict=True) if mark == PRESENT]
+        present = _decoded(how, self.blob(), number, before)
+        if not plane:
+            return present
+        values = iter(present)
+        return [next(values) if mark == PRESENT else None if mark == NONE else ABSENT for mark in plane]
+
+
+def _decoded(how: int, body: bytes, count: int, base: Sequence[Cell] | None) -> list[Cell]:
+    source = Reader(body)
+    if how == WHOLE:
+        return list(_whole_back(source, count, base))
+    if how == DECIMAL:
+        scale = source.number()
+        if scale not in SCALES:
+            raise Corrupt("a column has an unknown scale")
+        before = None if base is None else _scaled(base, scale)
+        values = [v / scale for v in _whole_back(Reader(source.blob()), count, before)]
+        odd = [source.number() for _ in range(min(source.number(), count))]
+        numbers = array("d", source._take(8 * len(odd)))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        for i, v in zip(odd, numbers, strict=True):
+            if i >= count:
+                raise Corrupt("a column names a value that it does not have")
+            values[i] = v
+        return list(values)
+    if how == BITS:
+        return list(array("d", _from_planes(body, count).tobytes())) if count else []
+    if how == JSON:
+        found = source.json()
+        if not isinstance(found, list) or len(found) != count:
+            raise Corrupt("a column has another length than its table")
+        return found
+    raise Corrupt(f"a column is written in an unknown way ({how})")
+
+
+def _whole_back(source: Reader, count: int, base: Sequence[Cell] | None) -> list[int]:
+    low = source.signed()
+    if not count:
+        return []
+    numbers = _from_planes(source.blob(), count)
+    if base is None:
+        return [v + low for v in numbers]
+    return [v + low + b if b.__class__ is int else v + low for v, b in zip(numbers, base, strict=True)]

@@ -1,0 +1,119 @@
+"""The plugin that records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from mom_core import (
+    CONTRACT,
+    Duration,
+    Finding,
+    Hypervisor,
+    PluginContext,
+    PluginSettings,
+    Report,
+    Severity,
+    Size,
+    __version__,
+    format_duration,
+    format_size,
+    hookimpl,
+)
+from mom_plugins_sim.recording.reader import Session, session_content
+from mom_plugins_sim.recording.writer import Limits, RecordingFull, RecordingWriter, sizes_of
+
+if TYPE_CHECKING:
+    import click
+
+
+class RecordPlugin:
+    """The flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
+
+    contract = "1.1"
+
+    class Settings(PluginSettings):
+        """Where, how long and how much."""
+
+        path: str = ""
+        """The folder of the recording. Unset: `recording` in the state directory."""
+
+        keep: Annotated[Duration, Field(ge=60)] = 7 * 86_400.0
+        """How long a recording is kept."""
+
+        size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
+        """How much it may hold in all; the oldest goes first."""
+
+        reserve: Size = 256 << 20
+        """What must stay free on its disk: with less, recording stops until there is room again."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._writer: RecordingWriter | None = None
+        self._in_force: tuple[object, ...] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the recording is."""
+        return Path(self._settings.path) if self._settings.path else self._context.state_directory / "recording"
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
+        settings = self._settings
+        self._writer = RecordingWriter(self.folder, Limits(settings.keep, settings.size, settings.reserve))
+        self._writer.open()
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
+        writer = self._writer
+        if writer is None:
+            raise RecordingFull("nothing is recorded: the recorder was not set up")
+        in_force = (self._context.declarations, self._context.configuration)
+        if self._in_force is None or any(now is not then for now, then in zip(in_force, self._in_force, strict=True)):
+            writer.session(session_content(self._session(report)))
+            self._in_force = in_force
+        writer.cycle(report)
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """How much is recorded, and where."""
+        settings = self._settings
+        try:
+            sizes = [size for _, size in sizes_of(self.folder)]
+        except OSError as error:
+            return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
+        limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
+        text = f"{format_size(sum(sizes))} in {len(sizes)} files in {self.folder}, of {limits}"
+        return [Finding(Severity.OK, "recording", text)]
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom record`."""
+        from mom_plugins_sim.recording.command import record
+
+        return [record]
+
+    def _session(self, report: Report) -> Session:
+        declared = self._context.declarations
+        return Session(
+            version=__version__,
+            contract=CONTRACT,
+            host=report.snapshot.host.name,
+            configuration=self._context.configuration(),
+            policies=declared.policies,
+            fields=tuple(declared.fields.values()),
+            controls=tuple(declared.controls.values()),
+        )

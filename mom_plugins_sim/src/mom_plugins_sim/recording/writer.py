@@ -1,0 +1,212 @@
+"""Writes a recording: files in a folder, each begun with what does not change, kept within an age and a size."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mom_core import MomError, Report, Value, format_size
+from mom_plugins_sim.recording.cycles import NO_KEY, Key, write_cycle
+from mom_plugins_sim.recording.frames import START, Kind, pack
+
+SUFFIX = ".momrec"
+
+KEY_EVERY = 30
+"""Cycles from one key frame to the next: two and a half minutes at five seconds. A key is seven times as large as another cycle, and
+what is damaged in it takes the cycles after it along."""
+
+FILES = 8
+"""Into how many files the allowed size is divided, as it is given back a file at a time."""
+
+LARGEST_FILE = 128 << 20
+"""Bytes of one file at most, however much is allowed: what a person can copy and send."""
+
+LONGEST_FILE_SECONDS = 86_400.0
+"""A day, so that `keep` is kept to the day."""
+
+_NAME = re.compile(r"([0-9]{6,})-[0-9]{8}T[0-9]{6}Z\.momrec")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be kept: seconds, and bytes of all files together. `reserve` is what must stay free on the disk, in bytes."""
+
+    keep: float
+    size: int
+    reserve: int = 0
+
+
+class RecordingFull(MomError):
+    """Nothing can be written now: the disk is full, or the folder refuses."""
+
+
+def files_of(folder: Path) -> list[Path]:
+    """A recording's files, oldest first: by their number, as clocks jump."""
+    numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
+
+
+class RecordingWriter:
+    """Appends cycles to a folder's recording. Each is handed to the kernel before `cycle` returns, so a killed process loses none of them.
+
+    :param wall: seconds since the epoch, for names and ages
+    :param monotonic: seconds that never jump, for the length of a file
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self.written = 0
+        """Bytes, since this was made."""
+        self._limits = limits
+        self._wall = wall
+        self._monotonic = monotonic
+        self._session = b""
+        self._file: int | None = None
+        self._path = folder
+        self._size = 0
+        self._began = 0.0
+        self._number = 0
+        self._key: Key | None = None
+        self._key_number = 0
+        self._since_key = 0
+
+    def open(self) -> None:
+        """Make the folder. Raises `RecordingFull` when that cannot be."""
+        try:
+            self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+
+    def session(self, content: Mapping[str, Value]) -> None:
+        """From now on, this is so: written before the next cycle unless it is the same as before."""
+        packed = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if packed != self._session:
+            self._session = packed
+            self._key = None
+            if self._file is not None:
+                self._append(Kind.SESSION, self._number, packed)
+
+    def cycle(self, report: Report) -> None:
+        """Append a cycle. Raises `RecordingFull`, and leaves the file as it was."""
+        self._check_space()
+        if self._file is None or self._is_long() or self._is_away():
+            self._next_file()
+        key = self._key
+        if key is None or self._since_key >= KEY_EVERY:
+            body, key = write_cycle(report, NO_KEY)
+            self._append(Kind.KEY, self._number, body)
+            self._key, self._key_number, self._since_key = key, self._number - 1, 1
+        else:
+            body, _ = write_cycle(report, key)
+            self._append(Kind.CYCLE, self._key_number, body, key.texts)
+            self._since_key += 1
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._key = None
+
+    # --- the file ------------------------------------------------------------------------------------------------------------------
+
+    def _append(self, kind: Kind, key: int, body: bytes, dictionary: bytes = b"") -> None:
+        file = self._file
+        if file is None:
+            raise RecordingFull(f"{self.folder} has no file that could be written to")
+        frame = memoryview(pack(kind, self._number, key, body, dictionary))
+        done = 0
+        try:
+            while done < len(frame):
+                done += os.write(file, frame[done:])
+        except OSError as error:
+            # The frame may be half there: what is sound ends before it.
+            with suppress(OSError):
+                os.ftruncate(file, self._size)
+            self.close()
+            raise _refused(self._path, error) from error
+        self._number += 1
+        self._size += done
+        self.written += done
+
+    def _is_long(self) -> bool:
+        return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= LONGEST_FILE_SECONDS
+
+    def _is_away(self) -> bool:
+        """Whether somebody has deleted the file."""
+        return self._file is not None and os.fstat(self._file).st_nlink == 0
+
+    def _next_file(self) -> None:
+        self.close()
+        try:
+            self.open()
+            there = files_of(self.folder)
+            last = _NAME.fullmatch(there[-1].name) if there else None
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0.0, self._wall())))
+            path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._path, self._size, self._number, self._began = path, 0, 0, self._monotonic()
+            os.write(self._file, START)
+            self._size = len(START)
+        except OSError as error:
+            self.close()
+            raise _refused(self._path, error) from error
+        self._append(Kind.SESSION, 0, self._session)
+        self._forget(there)
+
+    def _forget(self, older: list[Path]) -> None:
+        """Delete what is too old, and what is too much, oldest first."""
+        sizes = {path: found for path in older if (found := _status(path)) is not None}
+        room = self._limits.size - self._limits.size // FILES
+        total = sum(found.st_size for found in sizes.values())
+        for path, found in sizes.items():
+            if total <= room and found.st_mtime >= self._wall() - self._limits.keep:
+                break
+            path.unlink(missing_ok=True)
+            total -= found.st_size
+
+    def _check_space(self) -> None:
+        if not self._limits.reserve:
+            return
+        try:
+            found = os.statvfs(self.folder)
+        except OSError:
+            return  # the file may be open still; if not, opening one will say what is wrong
+        free = found.f_bavail * found.f_frsize
+        if free < self._limits.reserve:
+            self.close()
+            raise RecordingFull(
+                f"nothing is recorded: only {format_size(free)} are free where {self.folder} is",
+                hint=f"make room, or lower reserve, which is {format_size(self._limits.reserve)}",
+            )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _refused(path: Path, error: OSError) -> RecordingFull:
+    return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="make room or change the path")
+
+
+def sizes_of(folder: Path) -> Iterator[tuple[Path, int]]:
+    """A recording's files with their sizes in bytes."""
+    for path in files_of(folder):
+        found = _status(path)
+        if found is not None:
+            yield path, found.st_size

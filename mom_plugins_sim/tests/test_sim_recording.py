@@ -1,0 +1,313 @@
+"""The flight recorder: everything comes back, damage costs only what is damaged, and a full disk costs nothing but the recording."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mom_core import (
+    Decision,
+    Engine,
+    Guest,
+    Host,
+    MomError,
+    Outcome,
+    Problem,
+    Report,
+    Revision,
+    Severity,
+    Snapshot,
+    Source,
+    Status,
+    load_config,
+)
+from mom_plugins_sim.recording.command import record
+from mom_plugins_sim.recording.frames import HEADER, START, Kind, checksum, pack
+from mom_plugins_sim.recording.reader import Recording, Session, session_content
+from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingFull, RecordingWriter, files_of
+
+LIMITS = Limits(keep=86_400.0, size=1 << 30)
+SESSION = Session("0", "1.1", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
+
+
+class SlowClock:
+    """Ten seconds for each look, so that a recording has times."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
+
+def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: object) -> list[Report]:
+    """Reports of a host under pressure."""
+    plugins = {
+        "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
+        "policy": {},
+        "balloon": {},
+        "ksm": {},
+        **more,
+    }
+    configuration = {"state_directory": str(tmp_path / "state"), "run_directory": str(tmp_path / "run"), "plugins": plugins}
+    clock = SlowClock()
+    reports = []
+    with Engine(load_config(configuration), clock=clock) as engine:
+        for _ in range(cycles):
+            clock.now += 10.0
+            reports.append(engine.cycle())
+    return reports
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
+    found = simulated(tmp_path_factory.mktemp("simulated"), 2 * KEY_EVERY + 5)
+    assert any(report.outcomes for report in found)
+    return found
+
+
+def written(folder: Path, reports: list[Report], limits: Limits = LIMITS) -> Path:
+    writer = RecordingWriter(folder, limits)
+    writer.open()
+    writer.session(session_content(SESSION))
+    for report in reports:
+        writer.cycle(report)
+    writer.close()
+    return folder
+
+
+def read(path: Path) -> tuple[list[Report], Recording]:
+    recording = Recording(path)
+    return [recorded.report for recorded in recording.cycles()], recording
+
+
+def test_what_was_recorded_comes_back_to_the_bit(tmp_path, reports):
+    back, recording = read(written(tmp_path / "r", reports))
+    assert back == reports
+    assert not recording.damage
+    assert not recording.damage.cut_off
+
+
+def test_guests_that_come_go_and_change_come_back(tmp_path):
+    chosen = random.Random(5)  # noqa: S311  # the same each time
+    names = [f"g{i}" for i in range(8)]
+    reports = []
+    for number in range(50):
+        guests = {}
+        for name in names:
+            if chosen.random() < 0.7:
+                fields = {f: chosen.choice([None, 5, number, 0.5, "x", [1]]) for f in ("a", "b", "c") if chosen.random() < 0.8}
+                blocked = {"*": "busy"} if chosen.random() < 0.2 else {}
+                guests[name] = Guest(name, name.upper(), fields, {"pid": number // 10}, blocked, str(number // 20))
+        snapshot = Snapshot(Host("h", {"x": number}, {"name": "h"}), guests, 10.0 * number, 5.0 * number, number)
+        who = [guest.entity for guest in guests.values()]
+        stranger = Guest("away", "gone").entity
+        decisions = tuple(Decision(entity, "c", number, "why", Source("p", 1, 2)) for entity in [*who, stranger, snapshot.host.entity])
+        changed = tuple(Revision(d, Decision(d.entity, "c", -1, "less", Source("r")), "too much", "core") for d in decisions[:1])
+        dropped = tuple(Revision(d, None, "no", "core") for d in decisions[1:2])
+        outcomes = tuple(Outcome(d, None, [number], Status.FAILED, "broke") for d in decisions[2:])
+        problems = (Problem(Source("p"), "bad", stranger, Severity.WARNING, "do"), Problem(Source("p"), "worse"))
+        reports.append(
+            Report(number, 10.0 * number, "enforce", snapshot, decisions, changed + dropped, outcomes, problems, (), 0.1, woken_by="x")
+        )
+    back, _ = read(written(tmp_path / "r", reports))
+    assert back == reports
+
+
+def test_a_flipped_byte_costs_one_cycle_or_those_that_build_on_it(tmp_path, reports):
+    folder = written(tmp_path / "r", reports)
+    (path,) = files_of(folder)
+    sound = path.read_bytes()
+    chosen = random.Random(1)  # noqa: S311  # the same each time
+    for _ in range(60):
+        at = chosen.randrange(len(START), len(sound))
+        damaged = bytearray(sound)
+        damaged[at] ^= 1 << chosen.randrange(8)
+        path.write_bytes(damaged)
+        back, recording = read(path)
+        # The first frame says what everything is: without it there is nothing.
+        numbers = [report.number for report in back]
+        assert numbers == sorted(set(numbers))
+        assert all(report == reports[report.number - 1] for report in back)
+        lost = len(reports) - len(back)
+        assert lost in {0, 1, 5, KEY_EVERY, len(reports)}
+        assert recording.damage.cycles >= lost or recording.damage.cut_off
+
+
+def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):
+    folder = written(tmp_path / "r", reports[:6])
+    (path,) = files_of(folder)
+    sound = path.read_bytes()
+    for end in [*range(0, len(sound), 97), len(sound) - 1]:
+        path.write_bytes(sound[:end])
+        if end == 0:
+            with pytest.raises(MomError, match="is no recording"):
+                read(path)
+            continue
+        back, _ = read(path)
+        assert back == reports[: len(back)]
+
+
+def test_it_is_read_while_it_is_written(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    for number, report in enumerate(reports[:5], 1):
+        writer.cycle(report)
+        assert len(read(tmp_path / "r")[0]) == number
+    writer.close()
+
+
+def test_a_killed_process_leaves_all_that_it_reported(tmp_path):
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_sim_recording import simulated, LIMITS, SESSION
+from mom_plugins_sim.recording.reader import session_content
+from mom_plugins_sim.recording.writer import RecordingWriter
+reports = simulated(Path({str(tmp_path)!r}), 7)
+writer = RecordingWriter(Path({str(tmp_path / "r")!r}), LIMITS)
+writer.open()
+writer.session(session_content(SESSION))
+for report in reports:
+    writer.cycle(report)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    assert [report.number for report in read(tmp_path / "r")[0]] == list(range(1, 8))
+
+
+def test_old_files_go_when_there_is_too_much(tmp_path, reports):
+    limits = Limits(keep=86_400.0, size=1 << 20)
+    folder = tmp_path / "r"
+    many = simulated(tmp_path, 40, guests=400)
+    for _ in range(8):
+        written(folder, many, limits)
+    total = sum(path.stat().st_size for path in files_of(folder))
+    assert total <= limits.size
+    back, recording = read(folder)
+    assert back[-1] == many[-1]
+    assert not recording.damage
+
+
+def test_old_files_go_by_age(tmp_path, reports):
+    folder = written(tmp_path / "r", reports[:2])
+    (first,) = files_of(folder)
+    os.utime(first, (1.0, 1.0))
+    written(folder, reports[:2])
+    assert [path.name[:6] for path in files_of(folder)] == ["000002"]
+
+
+def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    writer.cycle(reports[0])
+    (path,) = files_of(tmp_path / "r")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+        with pytest.raises(RecordingFull, match="nothing is recorded"):
+            writer.cycle(reports[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    back, recording = read(tmp_path / "r")
+    assert back == reports[:1]
+    assert not recording.damage.cut_off
+    writer.cycle(reports[2])
+    writer.close()
+    assert read(tmp_path / "r")[0] == [reports[0], reports[2]]
+
+
+def test_too_little_room_is_said_before_the_disk_is_full(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", Limits(86_400.0, 1 << 30, reserve=1 << 62))
+    writer.open()
+    writer.session(session_content(SESSION))
+    with pytest.raises(RecordingFull, match="are free where"):
+        writer.cycle(reports[0])
+
+
+def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path, reports):
+    writer = RecordingWriter(tmp_path / "r", LIMITS)
+    writer.open()
+    writer.session(session_content(SESSION))
+    writer.cycle(reports[0])
+    for path in files_of(tmp_path / "r"):
+        path.unlink()
+    writer.cycle(reports[1])
+    writer.close()
+    assert read(tmp_path / "r")[0] == [reports[1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no recording"),
+        (b"hello, world, this is no recording", "is no recording"),
+        (START[:-2] + b"\x63\x00", "is of version 99"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
+    path = tmp_path / "x.momrec"
+    path.write_bytes(content)
+    with pytest.raises(MomError, match=message):
+        read(path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    bomb = zlib.compress(bytes(1 << 28))
+    frame = bytearray(pack(Kind.SESSION, 0, 0, b"{}"))
+    header = list(HEADER.unpack(bytes(frame[: HEADER.size])))
+    path = tmp_path / "x.momrec"
+    for size in (1 << 28, 10):
+        body = pack(Kind.KEY, 1, 1, b"")
+        header = list(HEADER.unpack(body[: HEADER.size]))
+        header[4], header[5] = len(bomb), size
+        header[6] = checksum(Kind.KEY, 1, 1, size, bomb)
+        content = START + pack(Kind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode()) + HEADER.pack(*header) + bomb
+        path.write_bytes(content)
+        back, recording = read(path)
+        assert back == []
+        assert recording.damage.cycles == 1
+
+
+def test_the_plugin_records_what_the_engine_does(tmp_path):
+    reports = simulated(tmp_path, 4, record={"reserve": "0"})
+    folder = tmp_path / "state" / "recording"
+    recording = Recording(folder)
+    found = list(recording.cycles())
+    assert [recorded.report.snapshot for recorded in found] == [report.snapshot for report in reports]
+    assert [recorded.report.decisions for recorded in found] == [report.decisions for report in reports]
+    session = found[0].session
+    assert session.configuration["plugins"]["sim"]["guests"] == 12
+    assert {field.name for field in session.fields} >= {"balloon_cur", "mem_available"}
+    assert "50_balloon" in session.policies
+    shown = CliRunner().invoke(record, ["show", str(folder)])
+    assert shown.exit_code == 0, shown.output
+    assert "cycles    4, with up to 12 guests" in shown.output
+    as_json = json.loads(CliRunner().invoke(record, ["show", "--json", str(folder)]).output)
+    assert as_json["cycles"] == 4
+
+
+def test_a_recording_that_cannot_be_written_does_not_stop_the_cycles(tmp_path):
+    reports = simulated(tmp_path, 4, record={"reserve": f"{1 << 40}GiB"})
+    assert len(reports) == 4
+    (plugin,) = [plugin for plugin in reports[-1].plugins if plugin.name == "record"]
+    assert "nothing is recorded" in plugin.last_error
