@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _plugins() -> Mapping[str, LoadedPlugin]:
-    names = [path.parent.name.removeprefix("mom_plugins_") for path in sorted(ROOT.glob("mom_plugins_*/pyproject.toml"))]
+    projects = [tomllib.loads(path.read_text())["project"] for path in sorted(ROOT.glob("mom_plugins_*/pyproject.toml"))]
+    names = [name for project in projects for name in project["entry-points"]["mom.plugins"]]
     names.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
     loaded, errors = load_plugins(names)
     if errors:

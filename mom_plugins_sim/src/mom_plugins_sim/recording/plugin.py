@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,9 +74,13 @@ class RecordPlugin:
         writer = self._writer
         if writer is None:
             raise RecordingFull("nothing is recorded: the recorder was not set up")
-        in_force = (self._context.declarations, self._context.configuration)
-        if self._in_force is None or any(now is not then for now, then in zip(in_force, self._in_force, strict=True)):
-            writer.session(session_content(self._session(report)))
+        context = self._context
+        policies = context.policies.state() if context.policies is not None else None
+        in_force = (context.declarations, context.configuration, policies.version if policies else "")
+        # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
+        if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
+            texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
+            writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
         writer.cycle(report)
 
@@ -106,14 +110,14 @@ class RecordPlugin:
 
         return [record]
 
-    def _session(self, report: Report) -> Session:
+    def _session(self, report: Report, policies: Mapping[str, str]) -> Session:
         declared = self._context.declarations
         return Session(
             version=__version__,
             contract=CONTRACT,
             host=report.snapshot.host.name,
             configuration=self._context.configuration(),
-            policies=declared.policies,
+            policies=policies,
             fields=tuple(declared.fields.values()),
             controls=tuple(declared.controls.values()),
         )
