@@ -47,11 +47,36 @@ def test_a_flood_of_wake_ups_is_one_cycle_and_the_next_comes_after_a_gap(monkeyp
     for number in range(1000):
         schedule.wake(f"event {number}")
     began = time.monotonic()
+    assert schedule.wait() == Tick(0.0, 0, "event 0")
+    assert time.monotonic() - began < 0.05, "a scheduled cycle does not hold up the first woken one"
+    schedule.wake("more")
+    assert schedule.wait() == Tick(0.0, 0, "more")
+    assert 0.09 < time.monotonic() - began < 0.5
+    threading.Timer(0.05, schedule.stop).start()
+    assert schedule.wait() is None
+
+
+def test_woken_cycles_leave_the_grid_as_it_is() -> None:
+    schedule = Schedule(0.2)
+    assert schedule.wait() is not None
+    began = time.monotonic()
+    schedule.wake("pressure")
+    assert schedule.wait() == Tick(0.0, 0, "pressure")
     tick = schedule.wait()
     assert tick is not None
-    assert tick.woken_by == "event 0"
-    assert 0.05 < time.monotonic() - began < 0.5
-    threading.Timer(0.05, schedule.stop).start()
+    assert (tick.skipped, tick.woken_by) == (0, "")
+    assert 0.15 < time.monotonic() - began < 0.3
+
+
+def test_a_wake_up_that_comes_with_the_clock_costs_no_cycle_of_its_own() -> None:
+    schedule = Schedule(0.1)
+    assert schedule.wait() is not None
+    time.sleep(0.1)
+    schedule.wake("pressure")
+    tick = schedule.wait()
+    assert tick is not None
+    assert tick.woken_by == "", "the clock had made it due already"
+    threading.Timer(0.03, schedule.stop).start()
     assert schedule.wait() is None
 
 

@@ -28,6 +28,11 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
     return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
 
 
+def watch_finding(how: str) -> Finding:
+    """How memory pressure wakes mom between two cycles."""
+    return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
+
+
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
     """Whether there is swap to fall back on."""
     total = fields.get("swap_total")

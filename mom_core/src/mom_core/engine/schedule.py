@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
 """Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped. A flood of
-events costs at most two cycles a second."""
+events costs at most two cycles a second besides the scheduled ones. A scheduled cycle does not hold up a woken one: what it has read
+was before that which somebody wakes for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,13 @@ class Schedule:
     """Cycles at `start + n * interval` of the monotonic clock.
 
     A cycle that takes longer than the interval makes the next one late, or leaves some out; they never pile up, and nothing drifts.
+    A woken cycle comes in between and leaves the grid as it is.
     """
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
         self._next = time.monotonic()
-        self._last_begin = float("-inf")
+        self._last_woken = float("-inf")
         self._condition = threading.Condition()
         self._reason = ""
         self._stopped = False
@@ -59,16 +61,16 @@ class Schedule:
         with self._condition:
             while not self._stopped:
                 now = time.monotonic()
-                due = min(self._next, self._last_begin + SHORTEST_GAP_SECONDS) if self._reason else self._next
+                due = min(self._next, self._last_woken + SHORTEST_GAP_SECONDS) if self._reason else self._next
                 if now >= due:
                     return self._begin(now)
                 self._condition.wait(due - now)
             return None
 
     def _begin(self, now: float) -> Tick:
-        self._last_begin = now
         reason, self._reason = self._reason, ""
         if now < self._next:
+            self._last_woken = now
             return Tick(0.0, 0, reason)
         lag = now - self._next
         skipped = int(lag / self.interval)

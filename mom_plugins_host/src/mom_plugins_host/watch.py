@@ -1,0 +1,285 @@
+"""Sees between two cycles that the host comes short of memory, and wakes the engine.
+
+Pressure stall information tells that tasks suffer already, which is late; what is available falls before that. So both are watched: the
+first by a trigger of the kernel where it takes one, the second by reading one small file a few times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mom_core import format_duration, format_kib
+from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
+
+LOW_SHARE = 0.2
+LOW_MOST_KIB = 32 << 20
+"""Without a setting, the host is low when less than this share is available, or these 32 GiB if that is less: the default balloon policy
+has guests give from there on."""
+
+REARM_SHARE = 0.05
+"""So much above the level a cycle must have seen the host again before falling below it is news once more: available memory goes up and
+down by a few percent all the time."""
+
+FALL_SHARE = 0.05
+FALL_KIB = 64 << 10
+"""What the last cycle decided is out of date when available memory has fallen by this share since, and by 64 MiB at least. On the way from
+the level to a quarter of it, below which mom can do little, that is 28 cycles."""
+
+FALL_BELOW = 2.0
+"""Falls count below this multiple of the level only: a host with plenty of memory has no use for more cycles."""
+
+FIRST_GAP_SECONDS = 1.0
+LONGEST_GAP_SECONDS = 30.0
+"""While tasks go on waiting for memory, cycles are asked for at gaps that double between these: if the first ones did not help, more will
+not, and scheduled cycles go on anyway."""
+
+_MEMINFO_BYTES = 256
+"""MemTotal, MemFree and MemAvailable are the first three lines, of 28 characters each."""
+
+_TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
+_AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
+_STALLED = re.compile(rb"^some .*total=([0-9]{1,18})", re.MULTILINE)
+
+_JOIN_SECONDS = 0.3
+"""A plugin has 0.4 s to end; the thread needs the time of one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """`every` is the seconds between two looks, `stall` the seconds of waiting in a window that count as pressure.
+
+    `low_kib` is the available memory below which the host is low; None: by its size.
+    """
+
+    every: float = 0.2
+    stall: float = 0.05
+    low_kib: float | None = None
+
+
+class AvailableGauge:
+    """Whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+        self._armed = False
+        self._asked = False
+
+    def saw(self, available: int, low: float) -> None:
+        """A cycle goes by this value."""
+        self._seen = available
+        self._armed |= available >= low * (1 + REARM_SHARE)
+        self._asked = False
+
+    def why(self, available: int, low: float) -> str:
+        """Why a cycle is needed now; empty when none is, or when it was asked for already."""
+        seen = self._seen
+        if seen is None or self._asked:
+            return ""
+        why = ""
+        if self._armed and available < low:
+            self._armed = False
+            why = f"{format_kib(available)} available, less than {format_kib(low)}"
+        elif available < FALL_BELOW * low and seen - available >= max(FALL_KIB, FALL_SHARE * seen):
+            why = f"{format_kib(available)} available, {format_kib(seen - available)} less than in the last cycle"
+        self._asked = bool(why)
+        return why
+
+
+class StallGauge:
+    """How long tasks have waited in the last window, from a counter that is looked at several times in it."""
+
+    def __init__(self, window: float = WINDOW_SECONDS) -> None:
+        self._window = window
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def stalled(self, total: int, now: float) -> float:
+        """Seconds of waiting in the window that ends now; 0.0 at the first look.
+
+        :param total: microseconds since the host has started
+        :param now: monotonic seconds
+        """
+        looks = self._looks
+        if looks and total < looks[-1][1]:
+            looks.clear()
+        looks.append((now, total))
+        while len(looks) > 2 and looks[1][0] <= now - self._window:
+            looks.popleft()
+        since, before = looks[0]
+        elapsed = max(now - since, self._window)  # the first of them may be older than the window: then, its share
+        return (total - before) / 1e6 * self._window / elapsed
+
+
+class Patience:
+    """Lets a trouble that goes on through at growing gaps, and one that is new at once."""
+
+    def __init__(self) -> None:
+        self._gap = 0.0
+        self._next = 0.0
+        self._last = float("-inf")
+
+    def allows(self, now: float) -> bool:
+        """Whether to act on the trouble that there is at `now` (monotonic seconds)."""
+        quiet, self._last = now - self._last, now
+        if quiet > 2 * self._gap:
+            self._gap = FIRST_GAP_SECONDS
+        elif now < self._next:
+            return False
+        else:
+            self._gap = min(2 * self._gap, LONGEST_GAP_SECONDS)
+        self._next = now + self._gap
+        return True
+
+
+class _KeptFile:
+    """The beginning of a small file of the kernel, which is opened once: it is read a few times a second."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._fd = -1
+
+    def read(self) -> bytes:
+        """What it holds now; empty when it cannot be read."""
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.pread(self._fd, self._size, 0)
+        except OSError:
+            self.close()
+            return b""
+
+    def close(self) -> None:
+        """Let it go."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+
+class HostWatch:
+    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it comes short of memory.
+
+    :param root: where /proc is found
+    """
+
+    def __init__(
+        self,
+        settings: WatchSettings,
+        root: Path,
+        wake: Callable[[str], None],
+        log: logging.Logger,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.how = "not at all"
+        """How the host is watched, for people."""
+        self._pressure_path = root / "proc/pressure/memory"
+        self._meminfo = _KeptFile(root / "proc/meminfo", _MEMINFO_BYTES)
+        self._pressure = _KeptFile(self._pressure_path, _MEMINFO_BYTES)
+        self._wake = wake
+        self._log = log
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._available = AvailableGauge()
+        self._another_host = False
+        self._stalls = StallGauge()
+        self._patience = Patience()
+        self._trigger: StallTrigger | None = None
+        self._end = -1
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        every = format_duration(self.settings.every)
+        try:
+            self._trigger = StallTrigger(self._pressure_path, self.settings.stall)
+            self.how = f"by a trigger of the kernel, and by what is available, every {every}"
+        except NoTrigger as error:
+            self.how = f"every {every}; without a trigger of the kernel, as {error}"
+        self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
+        self._thread.start()
+        self._log.info("memory pressure is watched %s", self.how)
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        os.eventfd_write(self._end, 1)
+        thread.join(_JOIN_SECONDS)
+        if not thread.is_alive():  # else it uses them still; they go with the process
+            os.close(self._end)
+            self._meminfo.close()
+            self._pressure.close()
+            if self._trigger is not None:
+                self._trigger.close()
+
+    def saw(self, available: int | None, total: int | None) -> None:
+        """A cycle goes by these values of the host's memory in KiB, whoever collected them."""
+        with self._lock:
+            own = _number(_TOTAL, self._meminfo.read())
+            self._another_host = total != own  # a simulated one, perhaps: then this one is nobody's business
+            if available is not None and own is not None:
+                self._available.saw(available, self._low(own))
+
+    def look(self) -> None:
+        """Look once, and wake the engine if need be."""
+        with self._lock:
+            if self._another_host:
+                return
+            text = self._meminfo.read()
+            total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
+            why = "" if total is None or available is None else self._available.why(available, self._low(total))
+        if not why and self._trigger is None:
+            stalled = _number(_STALLED, self._pressure.read())
+            if stalled is not None:
+                self._judge(self._stalls.stalled(stalled, self._monotonic()))
+        if why:
+            self._wake(f"host memory pressure: {why}")
+
+    def _judge(self, seconds: float) -> None:
+        if seconds >= self.settings.stall and self._patience.allows(self._monotonic()):
+            self._wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
+
+    def _low(self, total: int) -> float:
+        return min(LOW_SHARE * total, LOW_MOST_KIB) if self.settings.low_kib is None else self.settings.low_kib
+
+    def _run(self) -> None:
+        poller = select.poll()
+        poller.register(self._end, select.POLLIN)
+        if self._trigger is not None:
+            poller.register(self._trigger, StallTrigger.events)
+        while True:
+            for fd, events in poller.poll(self.settings.every * 1000):
+                if fd == self._end:
+                    return
+                self._told(poller, fd, events)
+            self.look()
+
+    def _told(self, poller: select.poll, fd: int, events: int) -> None:
+        """The kernel's trigger has something to say."""
+        if events & (select.POLLERR | select.POLLNVAL | select.POLLHUP):
+            poller.unregister(fd)
+            if self._trigger is not None:
+                self._trigger.close()
+                self._trigger = None
+            self.how = f"every {format_duration(self.settings.every)}; the kernel has ended its trigger"
+            self._log.warning("memory pressure is watched %s", self.how)
+        elif not self._another_host and self._patience.allows(self._monotonic()):
+            self._wake(f"host memory pressure: tasks waited {self.settings.stall * 1000:.0f} ms and more within a second for memory")
+
+
+def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:
+    found = pattern.search(text)
+    return int(found[1]) if found else None

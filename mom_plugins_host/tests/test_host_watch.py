@@ -1,0 +1,290 @@
+"""The watch for memory pressure: what wakes mom and what does not, on plain numbers, on a folder of files, and on the real host."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mom_core import PluginContext
+from mom_core.testing import snapshot
+from mom_plugins_host import HostPlugin
+from mom_plugins_host.trigger import NoTrigger, StallTrigger
+from mom_plugins_host.watch import AvailableGauge, HostWatch, Patience, StallGauge, WatchSettings
+
+GIB = 1 << 20
+LOW = 4 * GIB
+
+
+class TestAvailableMemory:
+    def test_falling_below_the_level_is_told_once(self) -> None:
+        gauge = AvailableGauge()
+        gauge.saw(int(1.05 * LOW) + 1, LOW)
+        assert gauge.why(LOW, LOW) == ""
+        assert gauge.why(LOW - 1, LOW) == "4.00 GiB available, less than 4.00 GiB"
+        assert gauge.why(LOW - GIB, LOW) == "", "a cycle was asked for and has not come yet"
+        gauge.saw(LOW - 1, LOW)
+        assert gauge.why(LOW - 2, LOW) == "", "that cycle knew"
+
+    def test_going_up_and_down_at_the_level_is_no_news(self) -> None:
+        gauge = AvailableGauge()
+        gauge.saw(5 * GIB, LOW)
+        assert gauge.why(LOW - 1, LOW)
+        for _ in range(10):
+            gauge.saw(LOW + 10 * 1024, LOW)
+            assert gauge.why(LOW - 10 * 1024, LOW) == ""
+        gauge.saw(5 * GIB, LOW)
+        assert gauge.why(LOW - 10 * 1024, LOW)
+
+    def test_a_fall_since_the_last_cycle_is_told_again_after_each(self) -> None:
+        gauge = AvailableGauge()
+        gauge.saw(3 * GIB, LOW)
+        told, available = [], 3 * GIB
+        while available > GIB:
+            available -= 10 * 1024
+            if why := gauge.why(available, LOW):
+                told.append(why)
+                gauge.saw(available, LOW)
+        assert told[0] == "2.84 GiB available, 160 MiB less than in the last cycle"
+        assert 15 < len(told) < 25
+
+    def test_a_host_with_plenty_of_memory_wakes_nobody(self) -> None:
+        gauge = AvailableGauge()
+        gauge.saw(20 * GIB, LOW)
+        assert gauge.why(10 * GIB, LOW) == ""
+
+    def test_nothing_is_told_before_the_first_cycle(self) -> None:
+        assert AvailableGauge().why(1, LOW) == ""
+
+
+class TestStalls:
+    def test_waiting_is_counted_over_the_last_window(self) -> None:
+        gauge = StallGauge(1.0)
+        looks = ((0.0, 0), (0.2, 20_000), (0.4, 30_000), (1.5, 30_000), (2.5, 30_000))
+        seen = [gauge.stalled(1_000_000 + total, now) for now, total in looks]
+        assert seen == pytest.approx([0.0, 0.02, 0.03, 0.0, 0.0])
+
+    def test_a_long_time_between_two_looks_makes_no_pressure(self) -> None:
+        gauge = StallGauge(1.0)
+        gauge.stalled(0, 0.0)
+        assert gauge.stalled(100_000, 10.0) == pytest.approx(0.01)
+
+    def test_a_counter_that_goes_back_begins_anew(self) -> None:
+        gauge = StallGauge(1.0)
+        gauge.stalled(500_000, 0.0)
+        assert gauge.stalled(100, 0.2) == 0.0
+
+
+class TestPatience:
+    def test_trouble_that_goes_on_is_told_at_growing_gaps(self) -> None:
+        patience = Patience()
+        told = [now / 5 for now in range(5 * 120) if patience.allows(now / 5)]
+        assert told == pytest.approx([0, 1, 3, 7, 15, 31, 61, 91], abs=0.21)
+
+    def test_one_notice_a_second_from_the_kernel_is_the_same_trouble(self) -> None:
+        patience = Patience()
+        assert sum(patience.allows(1.05 * number) for number in range(60)) == 6
+
+    def test_new_trouble_is_told_at_once(self) -> None:
+        patience = Patience()
+        assert patience.allows(0.0)
+        assert not patience.allows(0.5)
+        assert patience.allows(10.0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "proc/pressure").mkdir(parents=True)
+    put(tmp_path, available=6 * GIB)
+    stall(tmp_path, 0)
+    return tmp_path
+
+
+def put(root: Path, available: int) -> None:
+    (root / "proc/meminfo").write_text(f"MemTotal: {20 * GIB:>15} kB\nMemFree: {GIB:>15} kB\nMemAvailable: {available:>15} kB\n")
+
+
+def stall(root: Path, total: int) -> None:
+    (root / "proc/pressure/memory").write_text(f"some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\nfull avg10=0.00 total=0\n")
+
+
+class Woken(list[str]):
+    """What the engine was woken for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event = threading.Event()
+
+    def __call__(self, why: str) -> None:
+        self.append(why)
+        self.event.set()
+
+
+@pytest.fixture
+def woken() -> Woken:
+    return Woken()
+
+
+MakePlugin = Callable[..., HostPlugin]
+
+
+@pytest.fixture
+def make(woken: Woken) -> Iterator[MakePlugin]:
+    made: list[HostPlugin] = []
+
+    def make(root: Path, **settings: object) -> HostPlugin:
+        plugin = HostPlugin(HostPlugin.Settings.model_validate({"watch": "10ms", **settings}), PluginContext(root=root, wake=woken))
+        plugin.mom_setup()
+        made.append(plugin)
+        return plugin
+
+    yield make
+    for plugin in made:
+        plugin.mom_teardown()
+
+
+def cycle(plugin: HostPlugin, **others: int) -> None:
+    """What a cycle does with the plugin; `others` are fields that another plugin had a value for first."""
+    list(plugin.mom_evaluate(snapshot(host={**plugin.mom_collect_host(), **others})))
+
+
+class TestTheThread:
+    def test_memory_that_falls_below_a_fifth_of_the_host_wakes_mom(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        cycle(make(root))
+        put(root, available=3 * GIB)
+        assert woken.event.wait(5)
+        assert woken == ["host memory pressure: 3.00 GiB available, less than 4.00 GiB"]
+
+    def test_the_level_can_be_set(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        cycle(make(root, watch_available="5GiB"))
+        put(root, available=int(4.9 * GIB))
+        assert woken.event.wait(5)
+        assert woken == ["host memory pressure: 4.90 GiB available, less than 5.00 GiB"]
+
+    def test_tasks_that_wait_for_memory_wake_mom(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        cycle(make(root))
+        time.sleep(0.05)
+        stall(root, 60_000)
+        assert woken.event.wait(5)
+        assert woken == ["host memory pressure: tasks waited 60 ms in the last second for memory"]
+
+    def test_an_ordinary_file_is_not_written_to(self, root: Path, make: MakePlugin) -> None:
+        before = (root / "proc/pressure/memory").read_text()
+        plugin = make(root)
+        assert (root / "proc/pressure/memory").read_text() == before
+        found = {finding.subject: finding.message for finding in plugin.mom_doctor()}["host pressure watch"]
+        assert found == "the host is watched every 10ms; without a trigger of the kernel, as it is no file of the kernel's"
+
+    def test_a_host_that_another_plugin_simulates_is_not_mixed_up_with_this_one(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        plugin = make(root)
+        cycle(plugin, mem_available=32 * GIB, mem_really_available=30 * GIB)
+        put(root, available=GIB)
+        stall(root, 900_000)
+        assert not woken.event.wait(0.1)
+
+    def test_files_that_vanish_and_come_back_do_no_harm(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        for name in ("meminfo", "pressure/memory"):
+            (root / "proc" / name).unlink()
+        plugin = make(root)
+        cycle(plugin)
+        time.sleep(0.03)
+        put(root, available=6 * GIB)
+        stall(root, 0)
+        cycle(plugin)
+        put(root, available=2 * GIB)
+        assert woken.event.wait(5)
+
+    @pytest.mark.parametrize("text", ["", "MemAvailable: -1 kB\n", "MemTotal: 1 kB\nMemAvailable: x kB\n", "\0" * 300])
+    def test_broken_files_wake_nobody(self, root: Path, make: MakePlugin, woken: Woken, text: str) -> None:
+        cycle(make(root))
+        (root / "proc/meminfo").write_text(text)
+        (root / "proc/pressure/memory").write_text(text)
+        assert not woken.event.wait(0.05)
+
+    def test_it_can_be_switched_off(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        plugin = make(root, watch="0s")
+        cycle(plugin)
+        put(root, available=GIB)
+        assert not woken.event.wait(0.05)
+        assert "the host is watched not at all" in [finding.message for finding in plugin.mom_doctor()]
+
+    def test_the_end_leaves_no_thread_and_no_open_file(self, root: Path, make: MakePlugin) -> None:
+        before = set(Path("/proc/self/fd").iterdir())
+        plugin = make(root, watch="10s")
+        cycle(plugin)
+        assert any(thread.name == "host-watch" for thread in threading.enumerate())
+        began = time.monotonic()
+        plugin.mom_teardown()
+        assert time.monotonic() - began < 0.3, "it does not sleep its time out"
+        assert not any(thread.name == "host-watch" for thread in threading.enumerate())
+        assert set(Path("/proc/self/fd").iterdir()) == before
+        plugin.mom_teardown()
+
+
+class FakeTrigger:
+    """A descriptor that becomes ready when a test says so, as the kernel's does."""
+
+    events = 1  # POLLIN
+
+    def __init__(self, path: Path, stall_seconds: float) -> None:
+        self.reading, self.writing = os.pipe()
+
+    def fileno(self) -> int:
+        return self.reading
+
+    def close(self) -> None:
+        os.close(self.reading)
+
+
+class TestTheKernelsTrigger:
+    def test_it_wakes_mom_at_once_and_not_again_and_again(self, root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[FakeTrigger] = []
+
+        def make(path: Path, stall_seconds: float) -> FakeTrigger:
+            made.append(FakeTrigger(path, stall_seconds))
+            return made[0]
+
+        make.events = 1  # type: ignore[attr-defined]  # stands in for a class
+        monkeypatch.setattr("mom_plugins_host.watch.StallTrigger", make)
+        watch = HostWatch(WatchSettings(every=10.0), root, woken, logging.getLogger("test"))
+        watch.start()
+        try:
+            assert watch.how == "by a trigger of the kernel, and by what is available, every 10s"
+            os.write(made[0].writing, b"x")  # stays readable, so that the thread is told over and over
+            assert woken.event.wait(5)
+            time.sleep(0.05)
+            assert woken == ["host memory pressure: tasks waited 50 ms and more within a second for memory"]
+            os.read(made[0].reading, 1)
+            os.close(made[0].writing)  # hangs up: the kernel has ended it
+            end = time.monotonic() + 5
+            while "ended" not in watch.how and time.monotonic() < end:
+                time.sleep(0.01)
+            assert watch.how == "every 10s; the kernel has ended its trigger"
+        finally:
+            watch.stop()
+
+    def test_this_kernel_takes_one_or_says_why_not(self) -> None:
+        why = ""
+        try:
+            StallTrigger(Path("/proc/pressure/memory"), 0.05).close()
+        except NoTrigger as error:
+            why = str(error)
+        assert why in {
+            "",
+            "this kernel has no pressure stall information",
+            "windows of less than 2 s need CAP_SYS_RESOURCE",
+            "Permission denied",
+        }
+
+    def test_a_trigger_that_comes_too_late_is_not_taken(self) -> None:
+        with pytest.raises(NoTrigger):
+            StallTrigger(Path("/proc/pressure/memory"), 0.05, window_seconds=0.1)  # the kernel takes half a second at least
+
+    def test_a_file_that_is_missing_is_no_trigger(self, tmp_path: Path) -> None:
+        with pytest.raises(NoTrigger, match="this kernel has no pressure stall information"):
+            StallTrigger(tmp_path / "memory", 0.05)
