@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
-XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon></devices></domain>"
+XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon>{devices}</devices>{more}</domain>"
 
 
 class FakeError(Exception):
@@ -43,13 +43,20 @@ class FakeGuest:
         self.current = 1 << 20
         self.maximum = 1 << 20
         self.statistics: dict[str, object] = {"balloon.last-update": 1000, "balloon.available": 900_000, "balloon.usable": 500_000}
+        self.devices = self.more = ""
+        """XML beside the balloon device, and beside the devices."""
+        self.scheduler: dict[str, int] | None = {"cpu_shares": 1024, "vcpu_period": 100_000, "vcpu_quota": -1, "emulator_quota": -1}
+        """None: there is no CPU controller."""
+        self.tuned: list[tuple[object, ...]] = []
+        """What was set, in that order."""
+        self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
         self.hangs: threading.Event | None = None
         """Calls on this guest wait for it."""
 
     @property
     def xml(self) -> str:
         stats = f"<stats period='{self.period}'/>" if self.period else ""
-        return XML.format(model=self.model, stats=stats)
+        return XML.format(model=self.model, stats=stats, devices=self.devices, more=self.more)
 
     @property
     def record(self) -> dict[str, object]:
@@ -92,6 +99,39 @@ class FakeDomain:
     def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
         assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
         self._there("setMemoryStatsPeriod").period = period
+        return 0
+
+    def schedulerParametersFlags(self, flags: int = 0) -> Mapping[str, object]:
+        scheduler = self._there("schedulerParametersFlags").scheduler
+        if scheduler is None:
+            raise FakeError("Requested operation is not valid: cgroup CPU controller is not mounted", OPERATION_INVALID)
+        return dict(scheduler)
+
+    def setSchedulerParametersFlags(self, params: Mapping[str, int], flags: int = 0) -> int:
+        guest = self._there("setSchedulerParametersFlags")
+        assert guest.scheduler is not None
+        guest.scheduler.update(params)
+        return self._tuned(guest, dict(params))
+
+    def setBlockIoTune(self, disk: str, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._tuned(self._there("setBlockIoTune"), disk, dict(params))
+
+    def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._tuned(self._there("setInterfaceParameters"), device, dict(params))
+
+    def vcpuPinInfo(self, flags: int = 0) -> Sequence[Sequence[bool]]:
+        return list(self._there("vcpuPinInfo").pins)
+
+    def pinVcpuFlags(self, vcpu: int, cpumap: Sequence[bool], flags: int = 0) -> int:
+        guest = self._there("pinVcpuFlags")
+        guest.pins[vcpu] = tuple(cpumap)
+        return self._tuned(guest, vcpu, tuple(cpumap))
+
+    def setNumaParameters(self, params: Mapping[str, str], flags: int = 0) -> int:
+        return self._tuned(self._there("setNumaParameters"), dict(params))
+
+    def _tuned(self, guest: FakeGuest, *what: object) -> int:
+        guest.tuned.append(what)
         return 0
 
     def _there(self, call: str) -> FakeGuest:

@@ -121,7 +121,7 @@ class ControlSpec:
     `field` names the field that holds the control's present value: the core writes that value to the ledger before the
     control is first changed, and `mom_restore` puts it back. While the field is unknown the control is not applied, because it
     could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side); what depends on the guest
-    is checked by the controller. Values are integers unless `unit` is text, ratio or percent.
+    is checked by the controller. Values are integers unless `unit` is text, ratio, percent, seconds, or list (of mappings).
     """
 
     name: str

@@ -39,6 +39,34 @@ class Domain(Protocol):
         """Have the guest's statistics read every so many seconds."""
         ...
 
+    def schedulerParametersFlags(self, flags: int = 0) -> Mapping[str, object]:
+        """What limits the guest's CPU time, by libvirt's names."""
+        ...
+
+    def setSchedulerParametersFlags(self, params: Mapping[str, int], flags: int = 0) -> int:
+        """Change that."""
+        ...
+
+    def setBlockIoTune(self, disk: str, params: Mapping[str, int], flags: int = 0) -> int:
+        """Limit one disk."""
+        ...
+
+    def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
+        """Limit one network interface."""
+        ...
+
+    def vcpuPinInfo(self, flags: int = 0) -> Sequence[Sequence[bool]]:
+        """For each vCPU whether it may run on each of the host's CPUs."""
+        ...
+
+    def pinVcpuFlags(self, vcpu: int, cpumap: Sequence[bool], flags: int = 0) -> int:
+        """Let a vCPU run on these CPUs only."""
+        ...
+
+    def setNumaParameters(self, params: Mapping[str, str], flags: int = 0) -> int:
+        """Say from which NUMA nodes new memory comes."""
+        ...
+
 
 Record = Mapping[str, object]
 """One guest's statistics, as `getAllDomainStats` names them."""

@@ -1,4 +1,4 @@
-"""What only a guest's description tells: its balloon device, how often libvirt reads the guest's statistics, and agent channels."""
+"""What only a guest's description tells: its balloon device, how often libvirt reads the guest's statistics, agent channels, limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, tuning_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +20,23 @@ class Description:
     balloon: str
     stats_period: int
     channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
+    tuning: Tuning = UNTUNED
 
 
 def described(xml: str) -> Description | None:
     """What this domain XML says; None if it cannot be understood."""
     try:
-        devices = ElementTree.fromstring(xml).find("devices")  # noqa: S314  # libvirtd wrote it, whom mom trusts with everything
+        domain = ElementTree.fromstring(xml)  # noqa: S314  # libvirtd wrote it, whom mom trusts with everything
     except ElementTree.ParseError:
         return None
-    channels = channels_of(devices)
+    devices = domain.find("devices")
+    channels, tuning = channels_of(devices), tuning_of(domain)
     balloon = None if devices is None else devices.find("memballoon")
     if balloon is None:
-        return Description("", 0, channels)
+        return Description("", 0, channels, tuning)
     model = balloon.get("model", "")
     stats = balloon.find("stats")
-    return Description("" if model == "none" else model, _seconds(stats.get("period") if stats is not None else None), channels)
+    return Description("" if model == "none" else model, _seconds(stats.get("period") if stats is not None else None), channels, tuning)
 
 
 def _seconds(text: str | None) -> int:

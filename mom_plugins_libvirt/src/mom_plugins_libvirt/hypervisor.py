@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import CpuTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
@@ -19,6 +19,7 @@ from mom_plugins_libvirt.connection import Connection, GuestEvent, GuestRecord, 
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
 from mom_plugins_libvirt.statistics import Reading, convert
+from mom_plugins_libvirt.tuning import TunableGuests
 
 T = TypeVar("T")
 
@@ -31,6 +32,9 @@ _DRIVER_GRACE_SECONDS = 60.0
 
 _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+
+_DESCRIBE_AGAIN_SECONDS = 300.0
+"""How long a description is believed when no event has told of a change: an event may be lost, and some changes have none."""
 
 # Numbers of virDomainState and virDomainPausedReason, which are part of libvirt's stable interface.
 _NO_STATE, _RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(8)
@@ -72,6 +76,11 @@ class _Known:
     faults: Faults | None = None
     late: Call[object] | None = None
     """A call that did not come back in time, until it has come back."""
+    described: float = 0.0
+    """When the description was read last, in monotonic seconds."""
+    cpu_tune: CpuTune | None = None
+    pins: Sequence[Sequence[bool]] | None = None
+    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until somebody asks, after each description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,8 @@ class SamplingSettings:
     proc: Path = Path("/proc")
 
 
-class LibvirtHypervisor:
-    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess` and `GuestEvents`.
+class LibvirtHypervisor(TunableGuests):
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestEvents`, and what `TunableGuests` does.
 
     Safe to be used from several threads. A call takes at most the connection's call timeout, or three times that where it has to connect
     first and a guest hangs. A guest that does not answer is not asked again while the question to it is still open.
@@ -177,7 +186,7 @@ class LibvirtHypervisor:
                 known = before.get(uuid)
                 if known is None or known.number != number:
                     known = _Known(uuid, name, number, monotonic, self._pid(name, uuid))
-                known.describe |= missed_events or uuid in changed
+                known.describe |= missed_events or uuid in changed or monotonic - known.described > _DESCRIBE_AGAIN_SECONDS
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
 
@@ -228,14 +237,21 @@ class LibvirtHypervisor:
         if description is not None and description.stats_period and not had:
             known.since = self._monotonic()
         known.description = description
-        known.describe = False
+        known.describe, known.described = False, self._monotonic()
+        known.cpu_tune = known.pins = None
 
     def _listed(self, known: _Known) -> Guest:
         uuid, name = known.uuid, known.name
         properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": _STATES.get(known.state, "unknown")}
         if known.pid is not None:
             properties["pid"] = known.pid
-        return Guest(uuid, name, properties=properties, blocked=self._blocked(known), incarnation=f"{known.number}{self._boot}")
+        return Guest(
+            uuid,
+            name,
+            properties=properties,
+            blocked={**self._tuning_blocked(), **self._blocked(known)},
+            incarnation=f"{known.number}{self._boot}",
+        )
 
     def _blocked(self, known: _Known) -> dict[str, str]:
         reason = self._nothing_can_be_done(known)
@@ -300,9 +316,8 @@ class LibvirtHypervisor:
     def stats_period(self, guest: Entity) -> int:
         """What libvirt says now: every how many seconds it reads the guest's statistics, or 0. Raises as `set_balloon` does."""
         known = self._ready(guest)
-        description = self._read_description(known)
-        with self._lock:
-            self._learn(known, description)
+        self._describe_now(known)
+        description = known.description
         if description is None or not description.balloon:
             raise NotSupported(f"{guest} has no balloon device")
         return description.stats_period
@@ -313,6 +328,14 @@ class LibvirtHypervisor:
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
         self._ask(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
+
+    def _describe_now(self, known: _Known) -> None:
+        description = self._read_description(known)
+        with self._lock:
+            self._learn(known, description)
+
+    def _cgroup_folder(self) -> Path | None:
+        return self._settings.proc.parent / "sys/fs/cgroup" if is_local(self.uri) else None
 
     def _ready(self, guest: Entity) -> _Known:
         if self._connection.settings.readonly:

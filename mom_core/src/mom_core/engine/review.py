@@ -88,6 +88,8 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     """The value as the control takes it, and what had to be changed; None as value when it makes no sense at all."""
     if spec.unit is Unit.TEXT:
         return (value, "") if isinstance(value, str) else (None, f"{printable(repr(value), 60)} is no text")
+    if spec.unit is Unit.LIST:
+        return (value, "") if _is_list(value) else (None, f"{printable(repr(value), 60)} is no list of mappings")
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"{printable(repr(value), 60)} is no finite number"
     number = value if spec.unit in _FRACTIONAL else int(value)
@@ -96,6 +98,11 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if spec.maximum is not None and number > spec.maximum:
         return _as(number, spec.maximum), f"above the control's maximum of {spec.maximum:g} {spec.unit}"
     return number, ""
+
+
+def _is_list(value: Value) -> bool:
+    """Whether it is what a control of unit `list` takes: a sequence of mappings, such as one for each disk."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
 
 
 def _as(number: float, bound: float) -> float:

@@ -1,0 +1,282 @@
+"""The part of the hypervisor that limits guests: CPU time, disks, network, and on which CPUs and NUMA nodes they are.
+
+What stands comes from descriptions that are read anyway; only CPU limits and pinning cost a call of their own, once for each description
+that was read. What libvirt would not take is refused before the call, with the bounds.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mom_core import CpuTune, DiskTune, Entity, HypervisorError, NetTune, NodeTune, NotSupported, printable
+from mom_plugins_libvirt.api import Domain
+from mom_plugins_libvirt.tuning_xml import BANDWIDTH, DISK_LIMITS, UNTUNED, Tuning
+
+if TYPE_CHECKING:
+    from mom_plugins_libvirt.connection import Connection
+    from mom_plugins_libvirt.hypervisor import _Known
+
+T = TypeVar("T")
+
+# libvirt's own bounds (src/util/vircgroup.h and its QEMU driver), and QEMU's for throttling (include/qemu/throttle.h).
+LEAST_QUOTA_US, MOST_QUOTA_US = 1000, (1 << 44) - 1
+LEAST_PERIOD_US, MOST_PERIOD_US = 1000, 1_000_000
+SHARES_V1, SHARES_V2, SHARES_ANY = (2, 262_144), (1, 10_000), (1, 262_144)
+MOST_DISK_LIMIT = 10**15
+MOST_BANDWIDTH = (1 << 32) - 1
+NO_QUOTA = -1
+
+CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
+
+_READ_SECONDS = 0.5
+"""How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
+
+_ASK_AGAIN_SECONDS = 300.0
+"""How long a host without a CPU controller is taken to have none: somebody may mount one and restart libvirtd."""
+
+
+class TunableGuests(ABC):
+    """Mixed into the hypervisor: implements `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
+
+    After every setter the next look sees what stands then. They raise `NotSupported` for what the guest cannot take, and
+    what the hypervisor's other calls raise.
+    """
+
+    _connection: Connection
+    _lock: threading.Lock
+    _monotonic: Callable[[], float]
+    _known: dict[str, _Known]
+    _untunable: str = ""
+    """Why CPU time cannot be limited on this host; empty if it can, or nobody has looked."""
+    _untunable_since: float = 0.0
+
+    @abstractmethod
+    def _ready(self, guest: Entity) -> _Known: ...
+
+    @abstractmethod
+    def _sample_first(self) -> None: ...
+
+    @abstractmethod
+    def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T: ...
+
+    @abstractmethod
+    def _describe_now(self, known: _Known) -> None: ...
+
+    def _look_again(self, known: _Known) -> None:
+        """What was set stands, whether or not it can be read back now: if not, the next cycle reads it."""
+        with suppress(HypervisorError):
+            self._describe_now(known)
+
+    def _tuning_blocked(self) -> Mapping[str, str]:
+        """The controls that cannot be had on this host, with the reason."""
+        return dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}
+
+    def _found(self, guests: Sequence[Entity]) -> list[tuple[_Known, Tuning]]:
+        """Those of these guests that are known, with what their descriptions say."""
+        self._sample_first()
+        with self._lock:
+            there = [known for guest in guests if (known := self._known.get(guest.id)) is not None]
+            return [(known, known.description.tuning) for known in there if known.description is not None]
+
+    # --- CPU time ----------------------------------------------------------------------------------------------------------------
+
+    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
+        """What limits these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
+        end = self._monotonic() + _READ_SECONDS
+        found = {}
+        for known, tuning in self._found(guests):
+            if known.cpu_tune is None and known.late is None and self._monotonic() < end:
+                known.cpu_tune = self._read_cpu_tune(known, tuning)
+            tune = known.cpu_tune
+            found[known.uuid] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
+        return found
+
+    def _read_cpu_tune(self, known: _Known, tuning: Tuning) -> CpuTune | None:
+        """None: not now, but perhaps the next time."""
+        now = self._monotonic()
+        if self._untunable and now - self._untunable_since < _ASK_AGAIN_SECONDS:
+            return None
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        doing = f"reading the CPU limits of {printable(known.name)}"
+        try:
+            answer = self._ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
+        except NotSupported as error:
+            self._untunable, self._untunable_since = f"CPU time cannot be limited: {_reason(error)}", now
+            return None
+        except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
+            return None
+        self._untunable = ""
+        quota = _whole(answer.get("vcpu_quota"))
+        if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
+            quota = NO_QUOTA
+        return CpuTune(quota, _whole(answer.get("vcpu_period")), _whole(answer.get("cpu_shares")), tuning.user_limit_percent)
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        """Set what is given, in one call. A quota of -1 is no limit."""
+        wanted: dict[str, int] = {}
+        if quota_us is not None:
+            if quota_us >= 0:
+                _check("a quota in µs", quota_us, LEAST_QUOTA_US, MOST_QUOTA_US, ", or -1 for no limit")
+            wanted["vcpu_quota"] = max(NO_QUOTA, quota_us)
+        if period_us is not None:
+            _check("a period in µs", period_us, LEAST_PERIOD_US, MOST_PERIOD_US)
+            wanted["vcpu_period"] = period_us
+        if shares is not None:
+            _check("CPU shares", shares, *self._share_bounds())
+            wanted["cpu_shares"] = shares
+        known = self._ready(guest)
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        try:
+            self._ask(known, f"setting the CPU limits of {guest}", lambda domain: domain.setSchedulerParametersFlags(wanted, live))
+        finally:
+            known.cpu_tune = None  # to be read again, whatever came of it
+
+    def _share_bounds(self) -> tuple[int, int]:
+        folder = self._cgroup_folder()
+        if folder is None:
+            return SHARES_ANY
+        if (folder / "cpu").is_dir() or (folder / "cpu,cpuacct").is_dir():
+            return SHARES_V1
+        return SHARES_V2 if (folder / "cgroup.controllers").exists() else SHARES_ANY
+
+    @abstractmethod
+    def _cgroup_folder(self) -> Path | None:
+        """Where this host's cgroups are; None when the guests run on another host."""
+
+    # --- disks -------------------------------------------------------------------------------------------------------------------
+
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """The limits of these guests' disks, by guest id. Costs no call."""
+        return {known.uuid: tuning.disks for known, tuning in self._found(guests)}
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set these limits of that disk; those that are not given stay."""
+        known = self._ready(guest)
+        tuning = known.description.tuning if known.description is not None else UNTUNED
+        tunes = {tune.name: tune for tune in tuning.disks}
+        if disk not in tunes:
+            raise NotSupported(f"{guest} has no disk {printable(disk)}" + _has(tunes))
+        for key, limit in limits.items():
+            if key not in DISK_LIMITS:
+                raise NotSupported(f"{printable(key)} is no limit of a disk; there are {', '.join(DISK_LIMITS)}")
+            _check(key, limit, 0, MOST_DISK_LIMIT, ", 0 for no limit")
+        # libvirt takes a limit that is not given for 0 if another one of its kind is given.
+        wanted = {**tunes[disk].current, **limits}
+        for kind in ("bytes", "iops"):
+            if wanted[f"total_{kind}_sec"] and (wanted[f"read_{kind}_sec"] or wanted[f"write_{kind}_sec"]):
+                raise NotSupported(f"{disk}: total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec")
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        known.describe = True
+        self._ask(
+            known, f"setting the limits of disk {printable(disk)} of {guest}", lambda domain: domain.setBlockIoTune(disk, wanted, live)
+        )
+        self._look_again(known)
+
+    # --- network -----------------------------------------------------------------------------------------------------------------
+
+    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
+        """The limits of these guests' network interfaces, by guest id. Costs no call."""
+        return {known.uuid: tuning.interfaces for known, tuning in self._found(guests)}
+
+    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
+        """Set both directions of that interface; an empty one is no limit."""
+        known = self._ready(guest)
+        tuning = known.description.tuning if known.description is not None else UNTUNED
+        tunes = {tune.name: tune for tune in tuning.interfaces}
+        if interface not in tunes:
+            raise NotSupported(f"{guest} has no network interface {printable(interface)}" + _has(tunes))
+        wanted: dict[str, int] = {}
+        for direction, limits in (("inbound", inbound), ("outbound", outbound)):
+            _check_bandwidth(direction, limits)
+            wanted.update({f"{direction}.{key}": limit for key, limit in limits.items()} or {f"{direction}.average": 0})
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        known.describe = True
+        doing = f"setting the limits of network interface {printable(interface)} of {guest}"
+        self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
+        self._look_again(known)
+
+    # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
+
+    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
+        """For each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
+        end = self._monotonic() + _READ_SECONDS
+        found = {}
+        for known, _ in self._found(guests):
+            if known.pins is None and known.late is None and self._monotonic() < end:
+                self._read_pins(known)
+            if known.pins is not None:
+                found[known.uuid] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in known.pins]
+        return found
+
+    def _read_pins(self, known: _Known) -> None:
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        try:
+            known.pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
+        except HypervisorError:  # this guest's matter only, as above
+            known.pins = None
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        """Let that vCPU (from 0) run on these CPUs only."""
+        known = self._ready(guest)
+        if known.pins is None:
+            self._read_pins(known)
+        rows = known.pins or ()
+        if not 0 <= vcpu < len(rows):
+            raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
+        count = len(rows[vcpu])
+        if not cpus or min(cpus) < 0 or max(cpus) >= count:
+            raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        chosen = tuple(cpu in cpus for cpu in range(count))
+        known.pins = None
+        self._ask(known, f"pinning vCPU {vcpu} of {guest}", lambda domain: domain.pinVcpuFlags(vcpu, chosen, live))
+
+    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
+        """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
+        return {known.uuid: tuning.nodes for known, tuning in self._found(guests)}
+
+    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
+        """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
+        if not nodes:
+            raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
+        known = self._ready(guest)
+        wanted = ",".join(str(node) for node in sorted(nodes))
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        known.describe = True
+        doing = f"setting the NUMA nodes of {guest}"
+        self._ask(known, doing, lambda domain: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+        self._look_again(known)
+
+
+def _check(what: str, value: int, least: int, most: int, more: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise NotSupported(f"{value!r:.40} is out of range for {what}: libvirt takes {least} to {most}{more}")
+
+
+def _check_bandwidth(direction: str, limits: Mapping[str, int]) -> None:
+    for key, limit in limits.items():
+        if key not in BANDWIDTH or (key == "floor" and direction == "outbound"):
+            raise NotSupported(f"{printable(key)} is no limit of a network interface's {direction} side")
+        _check(f"{direction} {key}", limit, 1, MOST_BANDWIDTH, " KiB/s (burst: KiB)")
+    if limits and not {"average", "floor"} & limits.keys():
+        raise NotSupported(f"{direction}: peak and burst need an average")
+
+
+def _has(tunes: Mapping[str, object]) -> str:
+    return f"; it has {', '.join(printable(name) for name in tunes)}" if tunes else ""
+
+
+def _reason(error: HypervisorError) -> str:
+    """libvirt's words, without whom they were about."""
+    return error.message.partition(": ")[2] or error.message
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and math.isfinite(value) else None

@@ -1,0 +1,144 @@
+"""What a guest's description says about its limits: disks, network interfaces, NUMA nodes, and what was agreed for it in its metadata.
+
+Pure: XML in, frozen values out. What cannot be understood is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from mom_core import DiskTune, NetTune, NodeTune
+
+OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
+"""The namespace in which oVirt writes what was agreed for a guest."""
+
+DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+BANDWIDTH = ("average", "peak", "burst", "floor")
+
+NO_LIMIT_PERCENT = 100.0
+"""What MOM's policies take for: nothing was agreed."""
+
+_REMOVABLE = frozenset({"cdrom", "floppy"})
+
+_LONGEST_NUMBER = 18
+"""Digits; so long a number always fits into what a field can hold."""
+
+_MOST_CPUS_OR_NODES = 1 << 16
+"""More than any kernel is built for: a longer list is not written out."""
+
+
+ANY_NODE = NodeTune("strict", frozenset())
+"""What libvirt takes for the choice of nodes where nothing was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """`user_limit_percent` is of all the host's CPUs, None when the metadata has no number there; `nodes` is where memory comes from."""
+
+    user_limit_percent: float | None = NO_LIMIT_PERCENT
+    disks: tuple[DiskTune, ...] = ()
+    interfaces: tuple[NetTune, ...] = ()
+    nodes: NodeTune = ANY_NODE
+
+
+UNTUNED = Tuning()
+"""What a description says that says nothing."""
+
+
+def tuning_of(domain: Element) -> Tuning:
+    """What this domain's element says."""
+    agreed = domain.find(f"metadata/{{{OVIRT_TUNE}}}qos")
+    agreements = () if agreed is None else tuple(agreed.findall(f"{{{OVIRT_TUNE}}}ioTune/{{{OVIRT_TUNE}}}device"))
+    return Tuning(
+        _user_limit(agreed),
+        tuple(_disks(domain.iterfind("devices/disk"), agreements)),
+        tuple(_interfaces(domain.iterfind("devices/interface"))),
+        _nodes(domain.find("numatune/memory")),
+    )
+
+
+def _user_limit(agreed: Element | None) -> float | None:
+    text = None if agreed is None else agreed.findtext(f"{{{OVIRT_TUNE}}}vcpuLimit")
+    if text is None:
+        return NO_LIMIT_PERCENT
+    try:
+        percent = float(text) if len(text) <= _LONGEST_NUMBER else math.nan
+    except ValueError:
+        return None
+    return percent if math.isfinite(percent) and percent > 0 else None
+
+
+def _disks(disks: Iterable[Element], agreements: Iterable[Element]) -> Iterable[DiskTune]:
+    for disk in disks:
+        target, source = disk.find("target"), disk.find("source")
+        name = "" if target is None else target.get("dev", "")
+        if not name or (source is None and disk.get("device") in _REMOVABLE):  # libvirt cannot read the limits of an empty drive
+            continue
+        path = "" if source is None else _path(source)
+        agreed = next((device for device in agreements if _is_about(device, name, path)), None)
+        maximum, guaranteed = (None, None) if agreed is None else (_agreed(agreed, "maximum"), _agreed(agreed, "guaranteed"))
+        tune = disk.find("iotune")
+        current = {key: 0 if tune is None else _number(tune.findtext(key)) or 0 for key in DISK_LIMITS}
+        yield DiskTune(name, path, current, maximum, guaranteed)
+
+
+def _path(source: Element) -> str:
+    return next((text for key in ("file", "dev", "name", "dir", "volume") if (text := source.get(key))), "")
+
+
+def _is_about(device: Element, name: str, path: str) -> bool:
+    """By path, or by name where either has no path: so oVirt's own programs pair them."""
+    theirs = device.get("path", "")
+    return theirs == path if theirs and path else device.get("name", "") == name
+
+
+def _agreed(device: Element, what: str) -> Mapping[str, int] | None:
+    found = device.find(f"{{{OVIRT_TUNE}}}{what}")
+    if found is None:
+        return None
+    return {key: number for key in DISK_LIMITS if (number := _number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
+
+
+def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
+    for interface in interfaces:
+        target = interface.find("target")
+        name = "" if target is None else target.get("dev", "")
+        if name:  # one without has nothing on the host that could be limited
+            yield NetTune(name, _bandwidth(interface.find("bandwidth/inbound")), _bandwidth(interface.find("bandwidth/outbound")))
+
+
+def _bandwidth(direction: Element | None) -> Mapping[str, int]:
+    if direction is None:
+        return {}
+    return {key: number for key in BANDWIDTH if (number := _number(direction.get(key)))}
+
+
+def _nodes(memory: Element | None) -> NodeTune:
+    if memory is None:
+        return ANY_NODE
+    return NodeTune(memory.get("mode", "strict"), numbers_in(memory.get("nodeset", "")))
+
+
+def numbers_in(text: str) -> AbstractSet[int]:
+    """The numbers in a list such as `0-3,^2,8`; empty when it is no such list."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().removeprefix("^").partition("-")
+        low = _number(first)
+        high = _number(last) if dash else low
+        if low is None or high is None or high - low > _MOST_CPUS_OR_NODES:
+            return frozenset()
+        if part.strip().startswith("^"):
+            numbers.difference_update(range(low, high + 1))
+        else:
+            numbers.update(range(low, high + 1))
+    return frozenset(numbers)
+
+
+def _number(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

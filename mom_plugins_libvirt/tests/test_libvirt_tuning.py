@@ -1,0 +1,184 @@
+"""Limits of guests on a libvirtd in memory: what is read, how often, and what is refused before libvirt hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
+
+from mom_core import (
+    CpuPinControl,
+    CpuTune,
+    CpuTuneControl,
+    Entity,
+    GuestGone,
+    IoTuneControl,
+    NetTune,
+    NetTuneControl,
+    NodeTuneControl,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+)
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
+INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"
+
+
+def entity(guest: FakeGuest) -> Entity:
+    return Entity(Scope.GUEST, guest.uuid, guest.name)
+
+
+@pytest.fixture
+def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
+    guest = libvirtd.add("one")
+    guest.devices = DISK + INTERFACE
+    return guest
+
+
+def test_it_is_what_controllers_test_for(hypervisor: LibvirtHypervisor) -> None:
+    for capability in (CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneControl):
+        assert isinstance(hypervisor, capability)
+
+
+def test_limits_are_read_once_for_each_description_however_often_they_are_looked_at(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest, clock: HandClock
+) -> None:
+    for _ in range(4):
+        guest.statistics["balloon.last-update"] = int(clock.wall())
+        hypervisor.guests()
+        assert hypervisor.cpu_tunes([entity(guest)]) == {guest.uuid: CpuTune(-1, 100_000, 1024, 100.0)}
+        assert [disk.current["read_bytes_sec"] for disk in hypervisor.io_tunes([entity(guest)])[guest.uuid]] == [5000]
+        assert hypervisor.net_tunes([entity(guest)])[guest.uuid] == (NetTune("vnet0", {"average": 100}, {}),)
+        assert hypervisor.cpu_pins([entity(guest)])[guest.uuid] == [{0, 1}, {0, 1}]
+        clock.now += 5
+    assert libvirtd.calls["XMLDesc"] == libvirtd.calls["schedulerParametersFlags"] == libvirtd.calls["vcpuPinInfo"] == 1
+    clock.now += 300  # a change of which no event has told
+    guest.devices = DISK.replace("5000", "6000")
+    hypervisor.guests()
+    assert hypervisor.io_tunes([entity(guest)])[guest.uuid][0].current["read_bytes_sec"] == 6000
+
+
+@pytest.mark.parametrize(("quota", "known"), [(-1, -1), (50_000, 50_000), (17592186044415, -1), (18446744073709551, -1)])
+def test_however_no_limit_is_said_it_is_minus_one(hypervisor: LibvirtHypervisor, guest: FakeGuest, quota: int, known: int) -> None:
+    assert guest.scheduler is not None
+    guest.scheduler["vcpu_quota"] = quota
+    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid].quota_us == known
+
+
+def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.set_cpu_tune(entity(guest), 50_000, 200_000, 512)
+    assert guest.tuned == [({"vcpu_quota": 50_000, "vcpu_period": 200_000, "cpu_shares": 512},)]
+    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
+    hypervisor.set_cpu_tune(entity(guest), quota_us=-7)
+    assert guest.tuned[-1] == ({"vcpu_quota": -1},)
+
+
+@pytest.mark.parametrize(
+    ("call", "bounds"),
+    [
+        (lambda h, g: h.set_cpu_tune(g, quota_us=999), "999 .* 1000 to 17592186044415, or -1"),
+        (lambda h, g: h.set_cpu_tune(g, quota_us=0), "1000 to 17592186044415"),
+        (lambda h, g: h.set_cpu_tune(g, quota_us=1 << 44), "1000 to 17592186044415"),
+        (lambda h, g: h.set_cpu_tune(g, period_us=999), "1000 to 1000000"),
+        (lambda h, g: h.set_cpu_tune(g, period_us=1_000_001), "1000 to 1000000"),
+        (lambda h, g: h.set_cpu_tune(g, shares=0), "1 to 262144"),
+        (lambda h, g: h.set_io_tune(g, "vdz", {}), "no disk vdz; it has vda"),
+        (lambda h, g: h.set_io_tune(g, "vda", {"speed": 1}), "speed is no limit"),
+        (lambda h, g: h.set_io_tune(g, "vda", {"read_iops_sec": -1}), "0 to 1000000000000000, 0 for no limit"),
+        (lambda h, g: h.set_io_tune(g, "vda", {"read_iops_sec": 10**15 + 1}), "0 to 1000000000000000"),
+        (lambda h, g: h.set_io_tune(g, "vda", {"read_iops_sec": True}), "0 to 1000000000000000"),
+        (lambda h, g: h.set_io_tune(g, "vda", {"total_bytes_sec": 1}), "cannot be limited together with read_bytes_sec"),
+        (lambda h, g: h.set_net_tune(g, "vnet9", {}, {}), "no network interface vnet9; it has vnet0"),
+        (lambda h, g: h.set_net_tune(g, "vnet0", {"average": 1 << 32}, {}), "1 to 4294967295 KiB/s"),
+        (lambda h, g: h.set_net_tune(g, "vnet0", {"peak": 5}, {}), "need an average"),
+        (lambda h, g: h.set_net_tune(g, "vnet0", {}, {"floor": 5}), "floor is no limit"),
+        (lambda h, g: h.set_cpu_pin(g, 2, {0}), "no vCPU 2; it has 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, {2}), "it has 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, set()), "it has 0 to 1"),
+        (lambda h, g: h.set_node_tune(g, set()), "name all nodes"),
+    ],
+)
+def test_what_libvirt_would_not_take_is_refused_before_the_call_with_the_bounds(
+    hypervisor: LibvirtHypervisor, guest: FakeGuest, call: Callable[[LibvirtHypervisor, Entity], None], bounds: str
+) -> None:
+    with pytest.raises(NotSupported, match=bounds):
+        call(hypervisor, entity(guest))
+    assert guest.tuned == []
+
+
+@pytest.mark.parametrize(("file", "bounds"), [("cpu/tasks", "2 to 262144"), ("cgroup.controllers", "1 to 10000")])
+def test_the_bounds_of_shares_are_those_of_the_hosts_cgroups(
+    make_hypervisor: MakeHypervisor, guest: FakeGuest, tmp_path: Path, file: str, bounds: str
+) -> None:
+    path = tmp_path / "sys/fs/cgroup" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(NotSupported, match=bounds):
+        make_hypervisor().set_cpu_tune(entity(guest), shares=300_000)
+
+
+def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.set_io_tune(entity(guest), "vda", {"write_bytes_sec": 7})
+    ((disk, wanted),) = guest.tuned
+    assert disk == "vda"
+    assert isinstance(wanted, dict)
+    assert (wanted["read_bytes_sec"], wanted["write_bytes_sec"], wanted["total_bytes_sec"]) == (5000, 7, 0)
+
+
+def test_what_was_set_is_seen_at_once(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.guests()
+    guest.devices = DISK.replace("5000", "1") + INTERFACE.replace("100", "200")  # what libvirt says after the call
+    hypervisor.set_io_tune(entity(guest), "vda", {"read_bytes_sec": 1})
+    assert hypervisor.io_tunes([entity(guest)])[guest.uuid][0].current["read_bytes_sec"] == 1
+    assert hypervisor.net_tunes([entity(guest)])[guest.uuid][0].inbound == {"average": 200}
+
+
+def test_an_empty_direction_takes_the_limit_away(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.set_net_tune(entity(guest), "vnet0", {}, {"average": 10, "burst": 4})
+    assert guest.tuned == [("vnet0", {"inbound.average": 0, "outbound.average": 10, "outbound.burst": 4})]
+
+
+def test_vcpus_are_pinned_and_memory_is_placed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.set_cpu_pin(entity(guest), 1, {0})
+    assert hypervisor.cpu_pins([entity(guest)])[guest.uuid] == [{0, 1}, {0}]
+    hypervisor.set_node_tune(entity(guest), {1, 0})
+    assert guest.tuned[-1] == ({"numa_nodeset": "0,1"},)
+
+
+def test_without_a_cpu_controller_the_controls_are_blocked_with_the_reason_and_libvirt_is_not_asked_again(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest, clock: HandClock
+) -> None:
+    other = libvirtd.add("two")
+    guest.scheduler = other.scheduler = None
+    for _ in range(3):
+        found = hypervisor.guests()
+        assert hypervisor.cpu_tunes([one.entity for one in found]) == dict.fromkeys(
+            (guest.uuid, other.uuid), CpuTune(user_limit_percent=100.0)
+        )
+        clock.now += 5
+    reason = "CPU time cannot be limited: Requested operation is not valid: cgroup CPU controller is not mounted"
+    assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}
+    assert libvirtd.calls["schedulerParametersFlags"] == 1
+    other.scheduler = guest.scheduler = {"cpu_shares": 1, "vcpu_period": 2, "vcpu_quota": 3}
+    clock.now += 300
+    hypervisor.cpu_tunes([one.entity for one in hypervisor.guests()])
+    assert "vcpu_quota" not in hypervisor.guests()[0].blocked
+
+
+def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    nobody = Entity(Scope.GUEST, "none", "none")
+    for look in (hypervisor.cpu_tunes, hypervisor.io_tunes, hypervisor.net_tunes, hypervisor.cpu_pins, hypervisor.node_tunes):
+        assert not look([nobody])
+    with pytest.raises(GuestGone):
+        hypervisor.set_cpu_tune(nobody, shares=100)
+
+
+def test_a_read_only_connection_limits_nothing(make_hypervisor: MakeHypervisor, guest: FakeGuest) -> None:
+    hypervisor = make_hypervisor(readonly=True)
+    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid].shares == 1024
+    with pytest.raises(PermissionDenied):
+        hypervisor.set_cpu_tune(entity(guest), shares=100)
