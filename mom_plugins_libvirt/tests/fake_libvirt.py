@@ -182,11 +182,15 @@ class FakeConnection:
         self.closed = True
         return 0
 
-    def tell(self, guest: FakeGuest, event: int) -> None:
-        """What libvirt does when something happens to a guest."""
+    def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
+        """What libvirt does when something happens to a guest's life."""
+        self.tell_of(guest, FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, detail)
+
+    def tell_of(self, guest: FakeGuest, number: int, *details: object) -> None:
+        """What libvirt does when an event of this kind happens to a guest."""
         for kind, callback, opaque in list(self.callbacks.values()):
-            if kind == FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE:
-                callback(self, FakeDomain(self._libvirtd, guest), event, 0, opaque)
+            if kind == number:
+                callback(self, FakeDomain(self._libvirtd, guest), *details, opaque)
 
     def _answer(self, call: str, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
         self._libvirtd.count(call)
@@ -208,7 +212,9 @@ class FakeLibvirtd:
     libvirtError = FakeError
     VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_CPU_TOTAL, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_VCPU = 1, 2, 4, 8
     VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 1, 1 << 29
-    VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 15
+    VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 13, 15
+    VIR_DOMAIN_EVENT_ID_TUNABLE, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED = 17, 19
+    """Some of the kinds: a binding may lack the others."""
     VIR_DOMAIN_AFFECT_LIVE = 1
 
     def __init__(self) -> None:

@@ -12,7 +12,8 @@ import pytest
 from fake_libvirt import FakeError, FakeLibvirtd, HandClock
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings, GuestEvent, is_local
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings, is_local
+from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 
 LOG = logging.getLogger("test")

@@ -21,6 +21,7 @@ from mom_core import GuestBusy, HypervisorError, format_duration
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
 from mom_plugins_libvirt.calls import Call, Callers
 from mom_plugins_libvirt.event_loop import EventLoop
+from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 
 T = TypeVar("T")
@@ -49,15 +50,6 @@ class GuestRecord(NamedTuple):
     name: str
     number: int
     record: Record
-
-
-class GuestEvent(NamedTuple):
-    """Something that happened to a guest: `kind` is `lifecycle` or `device`, `code` libvirt's number for it (0 where it has none)."""
-
-    kind: str
-    uuid: str
-    name: str
-    code: int
 
 
 def is_local(uri: str) -> bool:
@@ -320,12 +312,11 @@ class Connection:
         connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(settings.uri)
         callbacks = []
         if self.on_event is not None:
-            for kind, number in (
-                ("lifecycle", module.VIR_DOMAIN_EVENT_ID_LIFECYCLE),
-                ("device", module.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED),
-            ):
-                with suppress(module.libvirtError):  # without events mom notices in the next cycle
-                    callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
+            for kind, constant in EVENT_KINDS.items():
+                number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # an old binding lacks some
+                if number is not None:
+                    with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
+                        callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
         return _Live(connection, callbacks)
 
     def _give_up(self, live: _Live, why: str) -> None:
@@ -344,12 +335,13 @@ class Connection:
         if not live.busy and not self._closed:
             self._callers.start(live.close)
 
-    def _told(self, connection: object, domain: Domain, *numbers_and_kind: Any) -> None:
-        """libvirt's event callback: the event's numbers, or a device's alias, then what was given at registration."""
-        code, kind = numbers_and_kind[0], numbers_and_kind[-1]
+    def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
+        """libvirt's event callback: what the event's kind brings with it, then what was given at registration."""
+        *details, kind = details_and_kind
         if self.on_event is None:
             return
+        code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
         try:
-            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code if isinstance(code, int) else 0))
+            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
         except Exception:  # noqa: BLE001  # containment: nobody is above this in libvirt's thread
             self._log.exception("an event of a guest could not be used")

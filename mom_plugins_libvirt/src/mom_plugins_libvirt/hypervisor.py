@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from mom_core import CpuTune, Entity, Guest, GuestBusy, GuestGone, HypervisorErr
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
-from mom_plugins_libvirt.connection import Connection, GuestEvent, GuestRecord, is_local
+from mom_plugins_libvirt.connection import Connection, GuestRecord, is_local
 from mom_plugins_libvirt.domain_xml import Description, described
+from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
 from mom_plugins_libvirt.statistics import Reading, convert
 from mom_plugins_libvirt.tuning import TunableGuests
@@ -33,8 +35,8 @@ _DRIVER_GRACE_SECONDS = 60.0
 _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
 
-_DESCRIBE_AGAIN_SECONDS = 300.0
-"""How long a description is believed when no event has told of a change: an event may be lost, and some changes have none."""
+_DESCRIBE_AGAIN_SECONDS = 150.0
+"""A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
 
 # Numbers of virDomainState and virDomainPausedReason, which are part of libvirt's stable interface.
 _NO_STATE, _RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(8)
@@ -43,9 +45,6 @@ _STATES = {
     _CRASHED: "crashed", _SUSPENDED: "suspended",
 }  # fmt: skip
 _PAUSED_REASONS = {2: "being migrated", 3: "being saved", 4: "being dumped", 5: "after an I/O error", 11: "starting up"}
-
-_LIFECYCLE_EVENTS = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
-"""virDomainEventType, without `defined` and `undefined`, which change no running guest."""
 
 _SILENT = "the guest has not answered libvirt's last call"
 
@@ -69,15 +68,15 @@ class _Known:
     reason: int = 0
     description: Description | None = None
     describe: bool = True
-    """Whether the description must be read (again)."""
+    """Whether the description must be read (again); may be set by whoever changes or suspects something."""
+    describe_at: float = float("inf")
+    """Monotonic seconds at which it is read again though nobody has said that it changed."""
     reading: Reading | None = None
     fresh: bool = False
     fields: dict[str, Value] = field(default_factory=dict)
     faults: Faults | None = None
     late: Call[object] | None = None
     """A call that did not come back in time, until it has come back."""
-    described: float = 0.0
-    """When the description was read last, in monotonic seconds."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until somebody asks, after each description."""
@@ -115,11 +114,10 @@ class LibvirtHypervisor(TunableGuests):
         self._sampling = threading.Lock()
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
-        self._changed: set[str] = set()
         self._opened = 0
-        self._subscribers: list[Callable[[str], None]] = []
         self._agents = AgentCommands(connection, log)
-        connection.on_event = self._event
+        self._events = EventBook(monotonic)
+        connection.on_event = self._events.heard
         self._boot = ""
         """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
         if is_local(self.uri):
@@ -180,13 +178,13 @@ class LibvirtHypervisor(TunableGuests):
         with self._lock:
             missed_events = self._opened != self._connection.opened
             self._opened = self._connection.opened
-            changed, self._changed = self._changed, set()
+            changed = self._events.changed({found.uuid for found in records})
             before, self._known = self._known, {}
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.number != number:
                     known = _Known(uuid, name, number, monotonic, self._pid(name, uuid))
-                known.describe |= missed_events or uuid in changed or monotonic - known.described > _DESCRIBE_AGAIN_SECONDS
+                known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
 
@@ -229,7 +227,14 @@ class LibvirtHypervisor(TunableGuests):
                 self._learn(known, description)
 
     def _read_description(self, known: _Known) -> Description | None:
-        return described(self._ask(known, f"reading the description of {printable(known.name)}", lambda domain: domain.XMLDesc(0)))
+        with self._lock:
+            known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
+        try:
+            return described(self._ask(known, f"reading the description of {printable(known.name)}", lambda domain: domain.XMLDesc(0)))
+        except HypervisorError:
+            with self._lock:
+                known.describe = True
+            raise
 
     def _learn(self, known: _Known, description: Description | None) -> None:
         """The lock is held."""
@@ -237,7 +242,7 @@ class LibvirtHypervisor(TunableGuests):
         if description is not None and description.stats_period and not had:
             known.since = self._monotonic()
         known.description = description
-        known.describe, known.described = False, self._monotonic()
+        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.uuid.encode()) % 100 / 100)
         known.cpu_tune = known.pins = None
 
     def _listed(self, known: _Known) -> Guest:
@@ -301,6 +306,8 @@ class LibvirtHypervisor(TunableGuests):
         if isinstance(maximum, int) and target_kib > maximum:
             raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        size = known.fields.get("balloon_cur")
+        self._events.resizing(known.uuid, size if isinstance(size, int) else None, target_kib)
         self._ask(known, f"setting the balloon of {guest}", lambda domain: domain.setMemoryFlags(target_kib, live))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -381,25 +388,11 @@ class LibvirtHypervisor(TunableGuests):
     # --- what happens ------------------------------------------------------------------------------------------------------------
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` from libvirt's thread when a guest starts, stops, pauses or goes on; the result ends that."""
-        with self._lock:
-            self._subscribers.append(callback)
+        """Call `callback(what happened)` from libvirt's thread on what needs a cycle; the result ends that.
 
-        def unsubscribe() -> None:
-            with self._lock, suppress(ValueError):
-                self._subscribers.remove(callback)
-
-        return unsubscribe
-
-    def _event(self, event: GuestEvent) -> None:
-        what = _LIFECYCLE_EVENTS.get(event.code) if event.kind == "lifecycle" else None
-        with self._lock:
-            if event.kind == "device":
-                self._changed.add(event.uuid)
-            subscribers = tuple(self._subscribers)
-        if what is not None:
-            for subscriber in subscribers:
-                subscriber(f"guest {printable(event.name)} {what}")
+        That is a guest that starts, stops, pauses, goes on or migrates, that somebody else resizes, or that has a device more or less.
+        """
+        return self._events.subscribe(callback)
 
 
 def _reports(known: _Known) -> bool:

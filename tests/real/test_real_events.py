@@ -1,0 +1,181 @@
+"""Events on real guests: what wakes mom and what does not, and how soon a guest that starts is managed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from private_libvirtd import PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually
+
+from mom_core import Engine, Guest, PluginContext, Report, Status, Value, load_config
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+pytestmark = pytest.mark.real
+
+PERIOD = "balloon_stats_period"
+
+
+@dataclass
+class Listener:
+    """The plugin's hypervisor, and what it would wake an engine for."""
+
+    hypervisor: LibvirtHypervisor
+    woken: list[str] = field(default_factory=list)
+
+    def fields(self, real: RealGuest) -> dict[str, Value]:
+        return self.hypervisor.fields(self.hypervisor.guests()).get(real.uuid, {})
+
+    def guest(self, real: RealGuest) -> Guest | None:
+        return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
+
+    def hears(self, text: str, seconds: float = 10.0) -> None:
+        eventually(f"{text!r}, but: {self.woken}", lambda: text in self.woken, seconds)
+
+
+@pytest.fixture
+def listener(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
+    context = PluginContext(name="libvirt")
+    settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), "call_timeout": "2s"}
+    plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), context)
+    woken: list[str] = []
+    context.wake = woken.append
+    plugin.mom_setup()
+    hypervisor = plugin.mom_hypervisor()
+    assert isinstance(hypervisor, LibvirtHypervisor)
+    hypervisor.guests()
+    yield Listener(hypervisor, woken)
+    plugin.mom_teardown()
+
+
+def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_path: Path) -> None:
+    guest = lab.start("life")
+    listener.hears(f"guest {guest.name} started")
+    guest.domain.suspend()
+    listener.hears(f"guest {guest.name} suspended")
+    guest.domain.resume()
+    listener.hears(f"guest {guest.name} resumed")
+    saved = str(lab.libvirtd.folder / "saved")
+    guest.domain.save(saved)
+    listener.hears(f"guest {guest.name} stopped, saved")
+    lab.connection.restore(saved)
+    listener.hears(f"guest {guest.name} started, restored")
+    assert listener.guest(guest) is not None
+    guest.destroy()
+    listener.hears(f"guest {guest.name} stopped")
+    assert listener.guest(guest) is None
+
+
+def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listener, lab: Lab) -> None:
+    guest = lab.start("sizes", mib=256)
+    guest.wait_until_up()
+    eventually("statistics come", lambda: "mem_usable" in listener.fields(guest))
+    listener.woken.clear()
+    for size in (160, 240, 176):
+        listener.hypervisor.set_balloon(guest.entity, size << 10)
+        eventually("it has that size", lambda size=size: listener.fields(guest)["balloon_cur"] == size << 10)  # type: ignore[misc]  # a lambda
+        time.sleep(1.5)  # QEMU tells of sizes with up to a second's delay
+    assert listener.woken == []
+    guest.domain.setMemoryFlags(224 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    listener.hears(f"guest {guest.name} was resized by somebody else")
+
+
+def test_memory_that_is_plugged_in_wakes_the_engine(listener: Listener, lab: Lab) -> None:
+    memory = (
+        "<maxMemory slots='2' unit='MiB'>1024</maxMemory><memory unit='MiB'>192</memory>"
+        "<cpu><numa><cell id='0' cpus='0' memory='192' unit='MiB'/></numa></cpu>"
+    )
+    guest = lab.start("plugged", memory=memory)
+    guest.wait_until_up()
+    dimm = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
+    guest.domain.attachDeviceFlags(dimm, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    listener.hears(f"guest {guest.name} has a new device")
+    assert listener.fields(guest)["balloon_max"] == 320 << 10
+
+
+def test_metadata_that_somebody_changes_has_the_description_read_again_and_wakes_nobody(listener: Listener, lab: Lab) -> None:
+    guest = lab.start("metadata")
+    listener.hears(f"guest {guest.name} started")
+    listener.hypervisor.guests()
+    listener.hypervisor.guests()
+    read = _descriptions_read(listener)
+    assert read() == 0
+    listener.woken.clear()
+    element, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    for number in range(3):
+        guest.domain.setMetadata(element, f"<limit>{number}</limit>", "tune", "http://example.org/tune", live)
+    eventually("the description was read again", lambda: read() >= 1, 5)
+    assert listener.woken == []
+
+
+def _descriptions_read(listener: Listener) -> Callable[[], int]:
+    """How many descriptions a further sample reads."""
+    original = listener.hypervisor._read_description
+    count = 0
+
+    def counted(*arguments: object) -> object:
+        nonlocal count
+        count += 1
+        return original(*arguments)  # type: ignore[arg-type]  # handed through
+
+    listener.hypervisor._read_description = counted  # type: ignore[method-assign, assignment]  # counts, and does what it did
+
+    def read() -> int:
+        before = count
+        listener.hypervisor.guests()
+        return count - before
+
+    return read
+
+
+STARTS = 6
+BOUND_SECONDS = 3.0
+"""Three times what is promised: this machine runs other tests at the same time."""
+
+
+def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
+    """Managed: in the snapshot, and its statistics switched on; with an interval of a minute, so only events can have done it."""
+    managed: dict[str, float] = {}
+    listed: dict[str, float] = {}
+    ready = Event()
+
+    def look(report: Report) -> None:
+        now = time.monotonic()
+        ready.set()
+        for guest in report.snapshot.guests.values():
+            listed.setdefault(guest.id, now)
+        for outcome in report.outcomes:
+            if outcome.decision.control == PERIOD and outcome.status is Status.APPLIED:
+                managed.setdefault(outcome.decision.entity.id, now)
+
+    config = load_config(
+        {
+            "interval": "60s",
+            "state_directory": str(tmp_path / "state"),
+            "run_directory": str(tmp_path / "run"),
+            "plugins": {"libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}},
+        }
+    )
+    engine = Engine(config, on_report=look)
+    engine.start()
+    try:
+        assert ready.wait(10)
+        to_listed, to_managed = [], []
+        for number in range(STARTS):
+            guest = lab.start(f"soon{number}", mib=128, period=0)
+            running = time.monotonic()
+            eventually(f"{guest.name} is managed", lambda guest=guest: guest.uuid in managed, 10, every=0.01)  # type: ignore[misc]  # a lambda
+            to_listed.append(listed[guest.uuid] - running)
+            to_managed.append(managed[guest.uuid] - running)
+    finally:
+        engine.stop()
+    figures = f"listed after {[round(s, 3) for s in to_listed]} s, statistics on after {[round(s, 3) for s in to_managed]} s"
+    logging.getLogger("mom.test").info(figures)
+    assert max(to_managed) < BOUND_SECONDS, figures
