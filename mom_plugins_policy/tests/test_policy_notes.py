@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Declarations, FieldSpec, PluginContext, Problem, Scope, Severity, Snapshot, Unit
+from mom_core import Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Severity, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
 from mom_plugins_policy.notes import NoteStore
@@ -29,6 +29,7 @@ def guests(*names: str, incarnation: str = "") -> Snapshot:
 
 
 def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "mine.policy"
     path.write_text(text)
     context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=Declarations(FIELDS))
@@ -157,3 +158,21 @@ def test_without_a_store_notes_last_for_the_evaluation() -> None:
     assert result.values == [None, None, 3, 9]
     assert result.notes == {"host": {"k": 3}}
     assert policy.evaluate(snapshot()).values[0] is None
+
+
+def test_what_policies_remember_can_be_taken_to_another_run(tmp_path: Path) -> None:
+    first = plugin(tmp_path / "one")
+    counted(first, guests("a"))
+    memory = first.mom_policy_texts().memory()
+    second = plugin(tmp_path / "two")
+    second.mom_policy_texts().set_memory(memory)
+    assert counted(second, guests("a")) == {"a": 2}
+
+
+@pytest.mark.parametrize("rubbish", [5, [1], {"a": 1}, {"a": {"values": 3, "incarnation": ""}}, None])
+def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbish: object) -> None:
+    it = plugin(tmp_path)
+    counted(it, guests("a"))
+    with pytest.raises(MomError, match="no notes"):
+        it.mom_policy_texts().set_memory(rubbish)  # type: ignore[arg-type]  # that is what is tried
+    assert counted(it, guests("a")) == {"a": 2}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from mom_core.errors import PolicyProblem
+from mom_core.model import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +81,12 @@ class PolicyTexts(Protocol):
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
+        ...
+
+    def memory(self) -> Value:
+        """What the policies remember from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
+        ...
+
+    def set_memory(self, memory: Value) -> None:
+        """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
         ...

@@ -27,10 +27,11 @@ from mom_core import (
     PolicyRefused,
     PolicyState,
     PolicyText,
+    Value,
     printable,
 )
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.notes import replace_file
+from mom_plugins_policy.notes import NoteStore, replace_file
 from mom_plugins_policy.policy import Policy
 
 REMEMBERED_CHANGES: Final = 20
@@ -83,6 +84,7 @@ class ChangingPolicies:
     :param read: reads the operator's files and the defaults
     :param compile_texts: compiles texts by name; raises `PolicyError`
     :param kept_in: the file in which run-time changes outlive a restart; None: they do not
+    :param notes: what the policies remember
     :param changed: called after a change made at run time, with the policy and where its texts come from
     """
 
@@ -93,6 +95,7 @@ class ChangingPolicies:
         kept_in: Path | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
+        notes: NoteStore | None = None,
     ) -> None:
         self.policy: Policy | None = None
         """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
@@ -105,10 +108,22 @@ class ChangingPolicies:
         self._kept_in = kept_in
         self._changed = changed
         self._log = log
+        self._notes = notes
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[_Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
+
+    # --- what policies remember -----------------------------------------------------------------------------------------------------
+
+    def memory(self) -> Value:
+        """Their notes."""
+        return {} if self._notes is None else self._notes.memory()
+
+    def set_memory(self, memory: Value) -> None:
+        """Have these notes and no others."""
+        if self._notes is not None:
+            self._notes.set_memory(memory)
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 

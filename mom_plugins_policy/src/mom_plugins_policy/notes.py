@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mom_core import HOST_ID, Snapshot
+from mom_core import HOST_ID, MomError, Snapshot, Value
 
 _VERSION = 1
 _NOTHING: Mapping[str, Any] = {}
+_NO_NOTES = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What comes of reading something else."""
 _ABSENCES = 60
 """Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
 
@@ -59,16 +61,32 @@ class NoteStore:
             content = json.loads(text)
             if content["version"] != _VERSION:
                 raise ValueError("another version")
-            for identity, entry in content["notes"].items():
-                self._notes[identity] = dict(entry["values"])
-                self._incarnations[identity] = str(entry["incarnation"])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self._notes, self._incarnations = {}, {}
+            self._take(content["notes"])
+        except _NO_NOTES:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.damage = f"the policies' notes were damaged and are set aside as {aside}: policies began without notes"
             with contextlib.suppress(OSError):
                 self.path.rename(aside)
             self._log.error("%s", self.damage)
+
+    def memory(self) -> dict[str, Value]:
+        """All notes, and whose they are: what `set_memory` takes."""
+        return {
+            identity: {"incarnation": self._incarnations.get(identity, ""), "values": values} for identity, values in self._notes.items()
+        }
+
+    def set_memory(self, memory: Value) -> None:
+        """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
+        try:
+            self._take(memory)
+        except _NO_NOTES as error:
+            raise MomError(f"these are no notes: {error}", hint="give what `memory` gave") from error
+        self._unwritten = True
+
+    def _take(self, entries: Any) -> None:
+        notes = {str(identity): dict(entry["values"]) for identity, entry in entries.items()}
+        self._incarnations = {str(identity): str(entry["incarnation"]) for identity, entry in entries.items()}
+        self._notes, self._absent = notes, {}
 
     def of(self, identity: str) -> Mapping[str, Any]:
         """The notes on an entity, by name."""
@@ -113,10 +131,7 @@ class NoteStore:
         self._unwritten = True
 
     def _write(self) -> None:
-        entries = {
-            identity: {"incarnation": self._incarnations.get(identity, ""), "values": values} for identity, values in self._notes.items()
-        }
-        text = json.dumps({"version": _VERSION, "notes": entries}, separators=(",", ":")) + "\n"
+        text = json.dumps({"version": _VERSION, "notes": self.memory()}, separators=(",", ":")) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             replace_file(self.path, text)

@@ -99,8 +99,8 @@ class PolicyPlugin:
         self._context = context
         self._kept_in = context.state_directory / context.name / "changes.json"
         kept_in = self._kept_in if settings.keep_changes else None
-        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log)
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
+        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes)
 
     @classmethod
     def suggest(cls, root: Path) -> Suggestion | None:

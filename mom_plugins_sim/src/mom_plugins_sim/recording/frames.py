@@ -38,6 +38,7 @@ class Kind(IntEnum):
     SESSION = 1  #: what does not change with each cycle: fields, plugins, configuration, policies
     KEY = 2  #: a cycle by itself
     CYCLE = 3  #: a cycle as it differs from the last key
+    MEMORY = 4  #: what the policies remembered after the cycle before this frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class RecordPlugin:
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
-        writer.cycle(report)
+        writer.cycle(report, None if context.policies is None else context.policies.memory)
 
     @hookimpl
     def mom_teardown(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value
@@ -50,11 +50,15 @@ def session_content(session: Session) -> dict[str, Value]:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One cycle, and what was so then. `gap` is how many cycles before it were lost."""
+    """One cycle, and what was so then.
+
+    `gap` is how many cycles before it were lost. `memory` is what policies remembered after it, where that was recorded: once in a while.
+    """
 
     report: Report
     session: Session
     gap: int = 0
+    memory: Value = None
 
 
 @dataclass(slots=True)
@@ -106,10 +110,18 @@ class Recording:
             session: Session | None = None
             key: tuple[int, Key] | None = None
             lost = 0
+            waiting: Recorded | None = None  # what policies remember after a cycle stands after it
             try:
                 for frame in read_frames(source, str(path), losses):
                     lost += losses.frames
                     losses.frames = 0
+                    if frame.kind is Kind.MEMORY:
+                        if waiting is not None and not lost:
+                            waiting = replace(waiting, memory=_json(frame))
+                        continue
+                    if waiting is not None:
+                        yield waiting
+                        waiting = None
                     if frame.kind is Kind.SESSION:
                         session = _session(frame, str(path)) or session
                         continue
@@ -122,8 +134,10 @@ class Recording:
                         key = (frame.number, new)
                     self.damage.cycles += lost
                     if since <= report.time <= until:
-                        yield Recorded(report, session, lost)
+                        waiting = Recorded(report, session, lost)
                     lost = 0
+                if waiting is not None:
+                    yield waiting
             finally:
                 self.damage.cycles += lost
                 self.damage.rubbish += losses.rubbish
@@ -143,6 +157,14 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None) -> tuple[Report, Key] | No
         return read_cycle(frame.unpack(base.texts), base)
     except MomError:
         return None
+
+
+def _json(frame: Frame) -> Value:
+    try:
+        found: Value = json.loads(frame.unpack())
+    except (MomError, ValueError, RecursionError):
+        return None
+    return found
 
 
 def _session(frame: Frame, name: str) -> Session | None:

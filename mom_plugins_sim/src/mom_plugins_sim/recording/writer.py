@@ -91,15 +91,15 @@ class RecordingWriter:
 
     def session(self, content: Mapping[str, Value]) -> None:
         """From now on, this is so: written before the next cycle unless it is the same as before."""
-        packed = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        packed = _packed(content)
         if packed != self._session:
             self._session = packed
             self._key = None
             if self._file is not None:
                 self._append(Kind.SESSION, self._number, packed)
 
-    def cycle(self, report: Report) -> None:
-        """Append a cycle. Raises `RecordingFull`, and leaves the file as it was."""
+    def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
+        """Append a cycle, and with a key frame what policies remember after it. Raises `RecordingFull`, and leaves the file as it was."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
@@ -108,6 +108,8 @@ class RecordingWriter:
             body, key = write_cycle(report, NO_KEY)
             self._append(Kind.KEY, self._number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
+            if memory is not None and (remembered := memory()):
+                self._append(Kind.MEMORY, self._number, _packed(remembered))
         else:
             body, _ = write_cycle(report, key)
             self._append(Kind.CYCLE, self._key_number, body, key.texts)
@@ -191,6 +193,10 @@ class RecordingWriter:
                 f"nothing is recorded: only {format_size(free)} are free where {self.folder} is",
                 hint=f"make room, or lower reserve, which is {format_size(self._limits.reserve)}",
             )
+
+
+def _packed(content: Value) -> bytes:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _status(path: Path) -> os.stat_result | None:
