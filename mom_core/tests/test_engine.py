@@ -698,7 +698,7 @@ class Texts:
     """As much of the protocol as the core looks at: that it is there."""
 
     def __init__(self) -> None:
-        self.state = self.check = self.change = self.reset = self.history = self.roll_back = lambda: None
+        self.state = self.check = self.change = self.reset = self.history = self.roll_back = self.memory = self.set_memory = lambda: None
 
 
 def texts_plugin(texts: object) -> type:
