@@ -177,11 +177,12 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
 def _setting_rows(settings: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     properties = settings.model_json_schema(mode="validation").get("properties", {})
     for name, field in settings.model_fields.items():
+        shown = field.alias or name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield f"`{name}`", "mapping", "", field.description or ""
             yield from ((f"`{name}.{row[0].strip('`')}`", *row[1:]) for row in _setting_rows(field.annotation))
         else:
-            yield f"`{name}`", _type(properties[name]), _default_of(settings, name), field.description or ""
+            yield f"`{shown}`", _type(properties[shown]), _default_of(settings, name), field.description or ""
 
 
 def _default_of(settings: type[BaseModel], name: str) -> str:

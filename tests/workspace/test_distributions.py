@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import mom_core
+from mom_core.plugins.contract import parse_contract, parse_version
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
@@ -66,7 +67,7 @@ def test_a_plugin_states_the_contract_and_the_first_has_its_folders_name(folder:
     for value in entries.values():
         module, _, name = value.partition(":")
         plugin = getattr(importlib.import_module(module), name)
-        assert plugin.contract == mom_core.CONTRACT
+        assert parse_version(mom_core.CONTRACT) in parse_contract(plugin.contract)
         settings = getattr(plugin, "Settings", mom_core.PluginSettings)
         assert issubclass(settings, mom_core.PluginSettings)
         assert all(field.description for field in settings.model_fields.values()), "every setting has a docstring"
@@ -103,7 +104,8 @@ def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
     own = next(path.name for path in (ROOT / folder / "src").iterdir())
     imported = {name.partition(".")[0] for path in modules(folder) for name in _imports(path)}
     project = pyproject(folder)["project"]
-    declared = {_normal(re.split(r"[<>=!~\[ ]", requirement)[0]) for requirement in project["dependencies"]}
+    extras = [requirement for listed in project.get("optional-dependencies", {}).values() for requirement in listed]
+    declared = {_normal(re.split(r"[<>=!~\[ ]", requirement)[0]) for requirement in [*project["dependencies"], *extras]}
     for name in sorted(imported - sys.stdlib_module_names - {own}):
         providers = {_normal(PARTS.get(provider, provider)) for provider in packages_distributions().get(name, [name])}
         if own != "mom_core" and providers <= CORE_BRINGS:

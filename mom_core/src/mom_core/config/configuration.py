@@ -60,6 +60,7 @@ class Config:
     run_directory: Path = Path("/run/mom")
     log_level: str = "info"
     stop_timeout: float = 2.0
+    plugin_path: tuple[Path, ...] = ()
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)
@@ -85,8 +86,9 @@ class Config:
         found: dict[str, Value] = {}
         for name, field_ in CoreSettings.model_fields.items():
             value = getattr(self, name)
-            written = as_written(field_, value, str(value) if isinstance(value, Path) else value)
-            found[name] = written
+            if isinstance(value, tuple):
+                value = list(map(str, value))
+            found[field_.alias or name] = as_written(field_, value, str(value) if isinstance(value, Path) else value)
         found["plugins"] = {plugin.name: _dumped(plugin.settings) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:

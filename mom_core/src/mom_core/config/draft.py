@@ -174,7 +174,7 @@ def _core_lines(root: Path) -> Iterator[str]:
     given: dict[str, object] = {"interval": "5s", "mode": "enforce"}
     if root != Path("/"):
         given["root"] = str(root)
-    for line in _settings(CoreSettings, "", given):
+    for line in _settings(CoreSettings, "", given, skip=("plugin_path",)):
         yield line
         if not line.startswith("#"):
             yield ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -12,12 +12,14 @@ from pydantic import BaseModel, ValidationError
 from mom_core.config.complaints import complain, unknown_key
 from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
-from mom_core.config.schema import SECTIONS, CoreSettings, validated
-from mom_core.errors import ConfigError, ConfigProblem, PluginError
+from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
+from mom_core.errors import ConfigError, ConfigProblem, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.projects import projects_in
+from mom_core.plugins.trust import distrust
 from mom_core.settings import PluginSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,7 +55,7 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
         document.complain((), "must be a mapping of settings", "write `plugins:`, and below it the plugins, each as `name: {}`")
         return None
     core = _core(document, top)
-    plugins = _plugins(document, top, causes)
+    plugins = _plugins(document, top, _trusted(document, core.plugin_path) if core else (), causes)
     guests = _guests(document, top.get("guests"), plugins, complete=not causes)
     if core is None:
         return None
@@ -78,7 +80,8 @@ def _validated(document: Document, path: KeyPath, model: type[Model], settings: 
 
 
 def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
-    known = [*CoreSettings.model_fields, *SECTIONS]
+    own_names = setting_names(CoreSettings)
+    known = [*own_names, *SECTIONS]
     unknown = [key for key in top if key not in known]
     installed = available_plugins() if unknown else {}
     for key in unknown:
@@ -86,11 +89,33 @@ def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
         document.complain((key,), message, hint, at_key=True)
-    own = {key: value for key, value in top.items() if key in CoreSettings.model_fields}
+    own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")
 
 
-def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginError]) -> dict[str, ConfiguredPlugin]:
+def _trusted(document: Document, folders: Sequence[Path]) -> tuple[Path, ...]:
+    """The folders whose code may be run; about the others, and those that hold no plugin, there are complaints."""
+    good = []
+    for number, folder in enumerate(folders):
+        path = ("plugin-path", number)
+        try:
+            reason = distrust(folder)
+            if reason:
+                document.complain(path, f"not used: {reason}", "`chown` it and `chmod go-w` it: whoever writes there decides what mom runs")
+                continue
+            projects_in(folder)
+        except MomError as error:
+            document.complain(path, error.message, error.hint)
+        except OSError as error:
+            document.complain(path, f"{error.filename or folder}: {error.strerror}")
+        else:
+            good.append(folder)
+    return tuple(good)
+
+
+def _plugins(
+    document: Document, top: Mapping[str, object], folders: Sequence[Path], causes: list[PluginError]
+) -> dict[str, ConfiguredPlugin]:
     section = top.get("plugins")
     if section is None or section == {}:
         document.complain(("plugins",), *_NO_PLUGIN, at_key=True)
@@ -98,7 +123,7 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
     if not isinstance(section, Mapping):
         document.complain(("plugins",), "must be a mapping of plugin names to settings", "write each plugin as `name: {}`")
         return {}
-    loaded, errors = load_plugins(list(section))
+    loaded, errors = load_plugins(list(section), folders)
     for error in errors:
         place = document.place(("plugins", error.plugin), at_key=True)
         document.problems.append(ConfigProblem(document.file, *place, error.message, error.hint))

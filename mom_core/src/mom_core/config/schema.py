@@ -56,12 +56,20 @@ class CoreSettings(Settings):
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
     """How long a stop may take, with putting everything back. What is not back by then is left to `mom restore`."""
 
+    plugin_path: Annotated[tuple[AbsolutePath, ...], Field(alias="plugin-path", max_length=20)] = ()
+    """For development: folders with plugins that are not installed. Only root and mom's own user may be able to write to them."""
+
 
 SECTIONS = ("plugins", "guests")
 """The keys at the top of the file that hold mappings of their own."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """The settings as they are written in YAML."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
@@ -127,7 +135,7 @@ def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> J
     for name, setting in _properties(schema).items():
         if isinstance(setting, dict):
             setting.pop("title", None)  # pydantic's titles repeat the name
-            field = model.model_fields.get(name)
+            field = next((field for own, field in model.model_fields.items() if name in (own, field.alias)), None)
             if field is not None and "default" in setting:
                 setting["default"] = as_written(field, field.default, setting["default"])
     return schema

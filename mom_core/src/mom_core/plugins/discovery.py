@@ -11,23 +11,24 @@ import importlib
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import CONTRACT
-from mom_core.errors import DeadlineExceeded, PluginError
+from mom_core.errors import DeadlineExceeded, MomError, PluginError
 from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.contract import parse_contract, parse_version
+from mom_core.plugins.projects import GROUP, projects_in
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
 
 log = logging.getLogger("mom.discovery")
-
-GROUP: Final = "mom.plugins"
-"""The entry-point group in which distributions name their plugins."""
 
 IMPORT_SECONDS: Final = 20.0
 """How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
@@ -43,12 +44,16 @@ KNOWN_DISTRIBUTIONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """A plugin as its distribution's metadata states it; nothing of it is imported. `target` is `module:Class`."""
+    """A plugin as its distribution's metadata states it; nothing of it is imported. `target` is `module:Class`.
+
+    `folder` is where its code is when it is not installed but in a folder that the caller named.
+    """
 
     name: str
     distribution: str
     version: str
     target: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +69,33 @@ class LoadedPlugin:
     plugin_class: type
     settings_class: type[PluginSettings]
     guest_settings_class: type[GuestSettings] | None
+    folder: Path | None = None
+    """Where its code is when it is not installed."""
 
 
-def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
+def available_plugins(folders: Sequence[Path] = ()) -> Mapping[str, tuple[AvailablePlugin, ...]]:
     """All installed plugins by name, in the order of their names, from the metadata as it is now.
+
+    :param folders: look for plugins in these too; whether their code can be trusted is the caller's concern
 
     More than one for a name means that distributions compete for it; `load_plugins` refuses such a name.
     A distribution whose metadata cannot be read is left out, with a warning in the log.
     """
-    found = _installed()
+    found = _installed(folders)
     for distribution, reason in found.unreadable.items():
         log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", distribution, reason)
     return {name: tuple(available for available, _ in entries) for name, entries in sorted(found.entries.items())}
 
 
-def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
+def load_plugins(names: Sequence[str], folders: Sequence[Path] = ()) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
     """Import the named plugins and look at their shape.
 
     :param names: plugin names as in YAML; what is loaded is in this order
+    :param folders: look for plugins in these too; whether their code can be trusted is the caller's concern
     :return: the plugins that are fine, by name, and an error for each of the others. Nothing that a plugin does at import ends this call
     """
     names = list(dict.fromkeys(names))
-    found = _installed()
+    found = _installed(folders)
     errors: dict[str, PluginError] = {}
     wanted: dict[str, tuple[AvailablePlugin, EntryPoint]] = {}
     for name in names:
@@ -124,16 +134,29 @@ class _Installed:
     unreadable: Mapping[str, str]
 
 
-def _installed() -> _Installed:
+def _installed(folders: Sequence[Path] = ()) -> _Installed:
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
     entries: dict[str, list[tuple[AvailablePlugin, EntryPoint]]] = {}
     unreadable: dict[str, str] = {}
+    for folder in folders:
+        try:
+            projects = projects_in(folder)
+        except (MomError, OSError) as error:
+            unreadable[str(folder)] = describe(error)
+            continue
+        for project in projects:
+            for point in project.entries:
+                plugin = AvailablePlugin(point.name, project.name, project.version or "in a folder", point.value, project.imports)
+                entries.setdefault(point.name, []).append((plugin, point))
     seen: set[str] = set()
     for distribution in distributions():
-        folder = _FOLDER.fullmatch(getattr(getattr(distribution, "_path", None), "name", ""))
+        path = getattr(distribution, "_path", None)
+        if _ADDED and str(getattr(path, "parent", "")) in _ADDED:
+            continue
+        folder_name = _FOLDER.fullmatch(getattr(path, "name", ""))
         try:
             # The folder's name first: it is there without parsing METADATA, which costs ten times as much as all the rest.
-            name = folder[1].replace("_", "-") if folder else str(distribution.metadata["Name"])
+            name = folder_name[1].replace("_", "-") if folder_name else str(distribution.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
             if normalised in seen:
                 continue  # as with imports, the first on the path hides those behind it
@@ -141,14 +164,26 @@ def _installed() -> _Installed:
             # Most distributions have no plugins; a broken list of entry points matters only where it speaks of the group.
             if GROUP not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            version = folder[2] if folder else distribution.version
+            version = folder_name[2] if folder_name else distribution.version
             points = list(distribution.entry_points.select(group=GROUP))
         except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; the others still count
-            unreadable[folder[1].replace("_", "-") if folder else "a distribution without a name"] = describe(error)
+            unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
             entries.setdefault(point.name, []).append((AvailablePlugin(point.name, name, version, point.value), point))
     return _Installed(entries, unreadable)
+
+
+_ADDED: Final[set[str]] = set()
+"""The folders that this process has put on the path of imports for plugins that are not installed: what is in them is not installed."""
+
+
+def _can_import(folder: Path) -> None:
+    """Let modules be imported from a folder, after all others: what is in it never hides what is installed."""
+    text = str(folder)
+    if text not in sys.path:
+        sys.path.append(text)
+        _ADDED.add(text)
 
 
 # --- loading -------------------------------------------------------------------------------------------------------------------
@@ -181,6 +216,9 @@ def _load(wanted: Mapping[str, tuple[AvailablePlugin, EntryPoint]]) -> dict[str,
             return [_ContainedEntryPoint(point.name, point.value, point.group) for _, point in wanted.values()]
 
     failures: dict[str, BaseException] = {}
+    for available, _ in wanted.values():
+        if available.folder is not None:
+            _can_import(available.folder)
 
     def on_failure(_: object, point: EntryPoint, error: BaseException) -> None:
         failures[point.name] = error.__cause__ or error
@@ -217,6 +255,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
             f"is no class: {available.target} is of type {type(target).__name__}",
             f"its entry point must name a class; {_ask_author(available)}",
         )
+    _check_origin(available, target)
     _check_contract(available, target)
     try:
         inspect.signature(target).bind(None, None)
@@ -255,7 +294,21 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
                 f"has GuestSettings without a default for {', '.join(required)}",
                 f"a guest that no pattern matches needs them; {_ask_author(available)}",
             )
-    return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
+    return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings, available.folder)
+
+
+def _check_origin(available: AvailablePlugin, target: type) -> None:
+    """That what was imported for a folder's plugin is that folder's, and not something installed of the same name."""
+    if available.folder is None:
+        return
+    module = sys.modules.get(target.__module__)
+    file = Path(getattr(module, "__file__", None) or "/")
+    if available.folder.resolve() not in file.resolve().parents:
+        raise _error(
+            available,
+            f"is in {available.folder}, but its module {target.__module__} was imported from {file}",
+            "give its package another name, or uninstall the other",
+        )
 
 
 def _check_contract(available: AvailablePlugin, target: type) -> None:
@@ -266,18 +319,21 @@ def _check_contract(available: AvailablePlugin, target: type) -> None:
             f"does not say which contract it was built for; this is mom-core with contract {CONTRACT}",
             f'its class must state it, as `contract = "{CONTRACT}"`; {_ask_author(available)}',
         )
-    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", stated) if isinstance(stated, str) else None
-    if match is None:
-        raise _error(
-            available, f"states the contract {stated!r:.40}, which is no version", f'it must be like "{CONTRACT}"; {_ask_author(available)}'
-        )
-    theirs = (int(match[1]), int(match[2]))
-    major, minor = CONTRACT.split(".")
-    ours = (int(major), int(minor))
-    if theirs[0] == ours[0] and theirs[1] <= ours[1]:
+    if not isinstance(stated, str):
+        raise _error(available, f"states the contract {stated!r:.40}, which is no text", f"{_CONTRACT_FORM}; {_ask_author(available)}")
+    try:
+        wanted = parse_contract(stated)
+    except ValueError as error:
+        text = f"states the contract {stated!r:.40}, which cannot be used: {error}"
+        raise _error(available, text, f"{_CONTRACT_FORM}; {_ask_author(available)}", error) from None
+    ours = parse_version(CONTRACT)
+    if ours in wanted:
         return
-    behind = available.distribution if theirs < ours else "mom-core"
+    behind = "mom-core" if ours < wanted.least else available.distribution
     raise _error(available, f"was built for contract {stated}, this mom-core has contract {CONTRACT}", f"`pip install --upgrade {behind}`")
+
+
+_CONTRACT_FORM: Final = f'it must be like "{CONTRACT}" or ">=1.0,<2"'
 
 
 # --- what is wrong, and what to do ---------------------------------------------------------------------------------------------
@@ -329,14 +385,17 @@ def _missing(name: str, found: _Installed) -> PluginError:
         hint = f"`pip install mom-plugins-{name}`, or the distribution that provides it; `mom plugin list` shows what is installed"
     else:
         hint = "`pip install` the distribution that provides it; `mom plugin list` shows what is installed"
-    if found.unreadable:
-        broken = ", ".join(found.unreadable)
+    folders = [text for path, text in found.unreadable.items() if path.startswith("/")]
+    if folders:
+        hint += "; " + "; ".join(folders)
+    broken = ", ".join(name for name in found.unreadable if not name.startswith("/"))
+    if broken:
         hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: `pip install --force-reinstall {broken}`"
     return PluginError(f"plugin '{shown}' is not installed", plugin=name, hint=hint)
 
 
 def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginError:
-    providers = list(dict.fromkeys(f"{entry.distribution} {entry.version}" for entry in entries))
+    providers = list(dict.fromkeys(_provider(entry) for entry in entries))
     if len(providers) == 1:
         targets = " and ".join(entry.target for entry in entries)
         return PluginError(
@@ -349,5 +408,13 @@ def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginErro
         f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}",
         plugin=name,
         distribution=", ".join(entry.distribution for entry in entries),
-        hint="keep one: " + " or ".join(f"`pip uninstall {entry.distribution}`" for entry in entries),
+        hint="keep one: "
+        + " or ".join(
+            f"`pip uninstall {entry.distribution}`" if entry.folder is None else f"take {entry.folder} out of plugin-path"
+            for entry in entries
+        ),
     )
+
+
+def _provider(entry: AvailablePlugin) -> str:
+    return f"{entry.distribution} {entry.version}" if entry.folder is None else f"{entry.distribution} in {entry.folder}"

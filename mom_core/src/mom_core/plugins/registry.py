@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -367,10 +368,34 @@ def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
     for spec in answer if isinstance(answer, Iterable) else [answer]:
         if not isinstance(spec, kind):
             raise plugin.error(f"{hook} must return {kind.__name__} objects, not {type(spec).__name__}")
-        if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not spec.name.isidentifier():
-            raise plugin.error(f"{hook}: {spec!r:.200} needs a name that is an identifier, a Unit and a Scope")
+        fault = _fault(spec)
+        if fault:
+            raise plugin.error(f"{hook}: {spec!r:.200} {fault}")
         specs.append(spec)
     return specs
+
+
+def _fault(spec: FieldSpec | ControlSpec) -> str:
+    """What about a declaration cannot be worked with; empty if nothing is. Nothing that is in it is relied upon before it was looked at."""
+    if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not _is_name(spec.name):
+        return "needs a name that is an identifier, a Unit and a Scope"
+    texts: tuple[object, ...] = (spec.description, spec.source if isinstance(spec, FieldSpec) else "")
+    if not all(isinstance(text, str) for text in texts):
+        return "needs texts as description and source"
+    if isinstance(spec, FieldSpec):
+        return ""
+    if not _is_name(spec.field):
+        return "needs the name of the field that holds its present value"
+    bounds = [bound for bound in (spec.minimum, spec.maximum) if bound is not None]
+    if not all(isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in bounds):
+        return "makes no sense: its bounds must be finite numbers, or None"
+    if len(bounds) == 2 and bounds[0] > bounds[1]:
+        return f"makes no sense: its minimum {bounds[0]:g} is above its maximum {bounds[1]:g}"
+    return ""
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()
 
 
 def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:

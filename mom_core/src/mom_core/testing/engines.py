@@ -18,12 +18,14 @@ def config_of(
     interval: float = 0.05,
     mode: str = "enforce",
     stop_timeout: float = 2.0,
+    root: Path = Path("/"),
 ) -> Config:
     """A configuration of these plugin classes, in this order, whose ledger, lock and status are below `directory`.
 
     :param plugins: name in YAML to class; its inner `Settings` and `GuestSettings` count as they do for an installed plugin
     :param settings: what YAML would say, by plugin name
     :param interval: seconds
+    :param root: where /proc and /sys are found
     """
     configured = {}
     for name, plugin_class in plugins.items():
@@ -35,6 +37,7 @@ def config_of(
     return Config(
         interval=interval,
         mode="observe" if mode == "observe" else "enforce",
+        root=root,
         state_directory=directory / "state",
         run_directory=directory / "run",
         stop_timeout=stop_timeout,

@@ -1,0 +1,108 @@
+"""Plugins in folders that nobody has installed: a project with its `pyproject.toml`, or what `pip install --target` has filled."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Final
+
+from mom_core.errors import MomError
+
+GROUP: Final = "mom.plugins"
+"""The entry-point group in which distributions name their plugins."""
+
+LARGEST_PYPROJECT: Final = 1 << 20
+"""Bytes. No pyproject.toml is that large; something else of that name is not read into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A distribution as its files state it, without importing anything of it.
+
+    `entries` are its plugins; `imports` is the folder from which they are imported. `version` is empty where the build computes it.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    summary: str
+    requires: tuple[str, ...]
+    entries: tuple[EntryPoint, ...]
+    imports: Path
+
+
+def projects_in(folder: Path) -> list[Project]:
+    """The project that a folder is, or the distributions that were installed into it. Raises `MomError` when it is neither."""
+    if not folder.is_dir():
+        raise MomError(f"{folder} is no folder", hint="name the folder that holds the plugin's pyproject.toml")
+    if (folder / "pyproject.toml").is_file():
+        return [read_project(folder)]
+    found = [_of_distribution(one, folder) for one in distributions(path=[str(folder)])]
+    found = [project for project in found if project.entries]
+    if not found:
+        hint = 'it needs a pyproject.toml with [project.entry-points."mom.plugins"], or must be filled by `pip install --target`'
+        raise MomError(f"{folder} holds no plugin", hint=hint)
+    return found
+
+
+def read_project(folder: Path) -> Project:
+    """The project in a folder with a pyproject.toml. Raises `MomError` when it names no plugin."""
+    path = folder / "pyproject.toml"
+    try:
+        if path.stat().st_size > LARGEST_PYPROJECT:
+            raise MomError(f"{path} is too large to be one")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MomError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise MomError(f"{path} cannot be read: {error}", hint="compare it with one that `mom plugin new` writes") from error
+    project = _mapping(content.get("project"))
+    entries = _mapping(_mapping(project.get("entry-points")).get(GROUP))
+    if not entries:
+        raise MomError(f"{path} names no plugin", hint=f'add [project.entry-points."{GROUP}"] with a line `name = "module:Class"`')
+    dependencies = project.get("dependencies")
+    return Project(
+        folder,
+        str(project.get("name", folder.name)),
+        str(project.get("version", "")),
+        str(project.get("description", "")),
+        tuple(map(str, dependencies)) if isinstance(dependencies, list) else (),
+        tuple(EntryPoint(str(name), str(value), GROUP) for name, value in entries.items()),
+        folder / "src" if (folder / "src").is_dir() else folder,
+    )
+
+
+def project_above(path: Path) -> Project | None:
+    """The project to whose files this one belongs, if it names plugins."""
+    for folder in path.parents:
+        if (folder / "pyproject.toml").is_file():
+            try:
+                return read_project(folder)
+            except MomError:
+                return None
+    return None
+
+
+def _of_distribution(one: Distribution, folder: Path) -> Project:
+    about = one.metadata
+    entries = tuple(one.entry_points.select(group=GROUP))
+    return Project(folder, about["Name"], one.version, about["Summary"] or "", tuple(one.requires or ()), entries, folder)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """All that Python might read below a folder, folders included; what it never imports (`.git`, environments) is left out."""
+    yield folder
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in {"venv", "node_modules"}:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from files_of(path)
+        else:
+            yield path

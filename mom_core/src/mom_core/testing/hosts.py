@@ -1,0 +1,76 @@
+"""Hosts of files: what a plugin finds below `context.root` in a test, so that nothing of the real host is touched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+USUAL: Final = (
+    "proc/meminfo",
+    "proc/vmstat",
+    "proc/stat",
+    "proc/loadavg",
+    "proc/uptime",
+    "proc/swaps",
+    "proc/zoneinfo",
+    "proc/buddyinfo",
+    "proc/cpuinfo",
+    "proc/mounts",
+    "proc/pressure/*",
+    "proc/sys/vm/*",
+    "proc/sys/kernel/numa_balancing",
+    "proc/sys/kernel/osrelease",
+    "sys/kernel/mm/ksm/*",
+    "sys/kernel/mm/transparent_hugepage/*",
+    "sys/kernel/mm/transparent_hugepage/khugepaged/*",
+    "sys/kernel/mm/lru_gen/*",
+    "sys/module/zswap/parameters/*",
+    "sys/block/zram*/mm_stat",
+    "sys/devices/system/node/*",
+    "sys/devices/system/node/node*/*",
+    "sys/devices/system/cpu/online",
+    "sys/devices/system/cpu/possible",
+    "sys/fs/cgroup/cgroup.controllers",
+)
+"""What plugins that manage memory read on a host. Whatever of it this host lacks is missing in the copy too."""
+
+LONGEST_BYTES: Final = 1 << 20
+"""Larger files are left out: none of the usual ones is, and a test need not copy what it does not read."""
+
+
+def mirror_host(folder: Path, source: Path = Path("/")) -> Path:
+    """Copy the usual files of /proc and /sys of this host into a folder, all of them writable there; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in USUAL:
+        for path in sorted(source.glob(pattern)):
+            with suppress(OSError):  # some can only be written, some only on other hardware
+                if path.is_file():
+                    _copy(path, folder / path.relative_to(source))
+    return folder
+
+
+def _copy(path: Path, target: Path) -> None:
+    with path.open("rb") as file:
+        content = file.read(LONGEST_BYTES + 1)
+    if len(content) <= LONGEST_BYTES:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def host_of(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write files by their paths below the root (`proc/sys/vm/swappiness`) into a folder; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+def copy_host(source: Path, folder: Path) -> Path:
+    """A copy of a host of files, links kept as they are."""
+    shutil.copytree(source, folder, symlinks=True)
+    return folder

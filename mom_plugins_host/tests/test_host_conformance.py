@@ -1,0 +1,8 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_host import HostPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = HostPlugin

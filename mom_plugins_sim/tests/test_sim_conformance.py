@@ -1,0 +1,9 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_sim import SimPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = SimPlugin
+    settings = {"guests": 5}
