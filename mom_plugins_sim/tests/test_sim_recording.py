@@ -11,11 +11,13 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from mom_core import (
+    Clock,
     Decision,
     Engine,
     Guest,
@@ -40,20 +42,7 @@ LIMITS = Limits(keep=86_400.0, size=1 << 30)
 SESSION = Session("0", "1.1", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
 
 
-class SlowClock:
-    """Ten seconds for each look, so that a recording has times."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return 1_700_000_000.0 + self.now
-
-
-def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: object) -> list[Report]:
+def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> list[Report]:
     """Reports of a host under pressure."""
     plugins = {
         "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
@@ -63,11 +52,11 @@ def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: object) -> 
         **more,
     }
     configuration = {"state_directory": str(tmp_path / "state"), "run_directory": str(tmp_path / "run"), "plugins": plugins}
-    clock = SlowClock()
     reports = []
-    with Engine(load_config(configuration), clock=clock) as engine:
+    now = 0.0
+    with Engine(load_config(configuration), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
         for _ in range(cycles):
-            clock.now += 10.0
+            now += 10.0
             reports.append(engine.cycle())
     return reports
 
@@ -176,6 +165,7 @@ def test_a_killed_process_leaves_all_that_it_reported(tmp_path):
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+from typing import Any
 from test_sim_recording import simulated, LIMITS, SESSION
 from mom_plugins_sim.recording.reader import session_content
 from mom_plugins_sim.recording.writer import RecordingWriter
@@ -296,7 +286,8 @@ def test_the_plugin_records_what_the_engine_does(tmp_path):
     assert [recorded.report.snapshot for recorded in found] == [report.snapshot for report in reports]
     assert [recorded.report.decisions for recorded in found] == [report.decisions for report in reports]
     session = found[0].session
-    assert session.configuration["plugins"]["sim"]["guests"] == 12
+    plugins: Any = session.configuration["plugins"]
+    assert plugins["sim"]["guests"] == 12
     assert {field.name for field in session.fields} >= {"balloon_cur", "mem_available"}
     assert "50_balloon" in session.policies
     shown = CliRunner().invoke(record, ["show", str(folder)])

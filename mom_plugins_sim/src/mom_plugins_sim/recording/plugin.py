@@ -105,10 +105,11 @@ class RecordPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """`mom record`."""
+        """`mom record` and `mom replay`."""
         from mom_plugins_sim.recording.command import record
+        from mom_plugins_sim.replay.command import replay
 
-        return [record]
+        return [record, replay]
 
     def _session(self, report: Report, policies: Mapping[str, str]) -> Session:
         declared = self._context.declarations

@@ -52,7 +52,8 @@ def session_content(session: Session) -> dict[str, Value]:
 class Recorded:
     """One cycle, and what was so then.
 
-    `gap` is how many cycles before it were lost. `memory` is what policies remembered after it, where that was recorded: once in a while.
+    `gap` is how many cycles before it were lost. `memory` is what policies remembered after it: recorded once in a while, None
+    elsewhere.
     """
 
     report: Report

@@ -108,8 +108,8 @@ class RecordingWriter:
             body, key = write_cycle(report, NO_KEY)
             self._append(Kind.KEY, self._number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
-            if memory is not None and (remembered := memory()):
-                self._append(Kind.MEMORY, self._number, _packed(remembered))
+            if memory is not None:
+                self._append(Kind.MEMORY, self._number, _packed(memory()))
         else:
             body, _ = write_cycle(report, key)
             self._append(Kind.CYCLE, self._key_number, body, key.texts)

@@ -1,0 +1,224 @@
+"""The evaluators of a recording, made again: with its settings and its policies or others, and nothing that touches the world."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from mom_core import (
+    Config,
+    Decision,
+    Declarations,
+    MomError,
+    PluginContext,
+    PolicyRefused,
+    PolicyTexts,
+    Problem,
+    Scope,
+    Snapshot,
+    Source,
+    Value,
+    load_config,
+)
+from mom_plugins_sim.recording.reader import Session
+
+SOURCES: Final = frozenset({"directory", "file"})
+"""Settings that say where an evaluator's policies come from. A recording has the texts; what stands in such a place here is not it."""
+
+WHO: Final = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What the evaluators made of one snapshot."""
+
+    decisions: tuple[Decision, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluator:
+    name: str
+    evaluate: Callable[..., Any]
+    takes: frozenset[str]
+    texts: PolicyTexts | None
+    teardown: Callable[[], None]
+
+
+class Evaluators:
+    """The plugins of a session that decide, in their order, each as when the daemon has just started.
+
+    :param policies: texts by name in place of the recorded ones
+    Raises `MomError` when the session has none that is installed here, or when they refuse the policies.
+
+    `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
+    """
+
+    def __init__(self, session: Session, policies: Mapping[str, str] | None = None) -> None:
+        self.left_out: dict[str, str] = {}
+        self._own_policies = policies
+        self._session = session
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
+            config = self._configuration(session)
+            self.history = max(1, config.history - 1)  # as the engine does: older snapshots, beside the one that is evaluated
+            self._evaluators: list[_Evaluator] = []
+            stack.callback(self._teardown)
+            for name in config.plugins:
+                self._add(config, name)
+            if not self._evaluators:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+                raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
+            self._install(session.policies if policies is None else policies)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Evaluators:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the plugins go."""
+        self._stack.close()
+
+    def use(self, session: Session) -> None:
+        """From here on, the recording's policies were these."""
+        if self._own_policies is None and session.policies != self._session.policies:
+            self._install(session.policies)
+        self._session = session
+
+    @property
+    def memory(self) -> Value:
+        """What the policies remember; None when no evaluator has any."""
+        return next((e.texts.memory() for e in self._evaluators if e.texts is not None), None)
+
+    def remember(self, memory: Value) -> None:
+        """Have the policies remember what they remembered when it was recorded."""
+        for evaluator in self._evaluators:
+            if evaluator.texts is not None:
+                evaluator.texts.set_memory(memory)
+                return
+
+    def is_compared(self, decision: Decision) -> bool:
+        """Whether a recorded decision came from an evaluator that is here."""
+        return decision.source.line > 0 or decision.source.name not in self.left_out
+
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Evaluated:
+        """What they decide now. An evaluator that raises decides nothing, as under the daemon."""
+        decisions: list[Decision] = []
+        problems: list[Problem] = []
+        for evaluator in self._evaluators:
+            given = {"snapshot": snapshot, "history": history}
+            try:
+                items = list(evaluator.evaluate(**{name: value for name, value in given.items() if name in evaluator.takes}) or ())
+            except Exception as error:  # noqa: BLE001  # whatever a plugin raises concerns that plugin
+                problems.append(Problem(Source(evaluator.name), f"{type(error).__name__}: {error}"))
+                continue
+            for item in items:
+                if isinstance(item, Decision):
+                    decisions.append(item)
+                elif isinstance(item, Problem) and item.source.line:  # the others are about the host on which this runs
+                    problems.append(item)
+        return Evaluated(tuple(decisions), tuple(problems))
+
+    # --- making them ---------------------------------------------------------------------------------------------------------------
+
+    def _configuration(self, session: Session) -> Config:
+        """The recorded configuration, with those plugins that decide, are installed, and are no hypervisor."""
+        recorded = session.configuration.get("plugins")
+        plugins: dict[str, object] = {}
+        for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
+            own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
+            try:
+                loaded = load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class
+            except MomError as error:
+                self.left_out[name] = str(error)
+                continue
+            if not hasattr(loaded, "mom_evaluate"):
+                continue
+            if hasattr(loaded, "mom_hypervisor"):
+                self.left_out[name] = "it is a hypervisor, and none is used in a replay"
+            else:
+                plugins[name] = own
+        if not plugins:
+            raise MomError(f"no plugin that decided anything is installed here: {', '.join(self.left_out) or 'the recording has none'}")
+        document = {
+            "interval": session.configuration.get("interval", "5s"),
+            "history": session.configuration.get("history", 10),
+            "plugins": plugins,
+        }
+        try:
+            return load_config({**document, "guests": session.configuration.get("guests") or {}})
+        except MomError:
+            return load_config({**document, "guests": self._known_guest_settings(document, session)})
+
+    def _known_guest_settings(self, document: Mapping[str, object], session: Session) -> dict[str, object]:
+        """What the section `guests` says to these plugins: the rest was for others."""
+        models = [plugin.loaded.guest_settings_class for plugin in load_config(document).plugins.values()]
+        known = {key for model in models if model is not None for key in model.model_fields}
+        section = session.configuration.get("guests")
+        rules: dict[str, object] = {}
+        for pattern, settings in section.items() if isinstance(section, Mapping) else ():
+            own = {key: value for key, value in settings.items() if key in known} if isinstance(settings, Mapping) else {}
+            if own:
+                rules[pattern] = own
+        return rules
+
+    def _add(self, config: Config, name: str) -> None:
+        session = self._session
+        context = PluginContext(
+            name=name,
+            root=self._folder / "root",
+            state_directory=self._folder / "state",
+            run_directory=self._folder / "run",
+            interval=config.interval,
+            declarations=Declarations(
+                {(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls}
+            ),
+            guest_settings=config.guest_settings(name),
+            serves=False,
+        )
+        configured = config.plugins[name]
+        try:
+            plugin: Any = configured.loaded.plugin_class(configured.settings, context)
+            if hasattr(plugin, "mom_setup"):
+                plugin.mom_setup(**({"context": context} if "context" in inspect.signature(plugin.mom_setup).parameters else {}))
+            texts = plugin.mom_policy_texts() if hasattr(plugin, "mom_policy_texts") else None
+        except Exception as error:  # noqa: BLE001  # whatever a plugin raises concerns that plugin
+            self.left_out[name] = f"it cannot be set up here: {error}"
+            return
+        takes = frozenset(inspect.signature(plugin.mom_evaluate).parameters)
+        teardown = plugin.mom_teardown if hasattr(plugin, "mom_teardown") else _nothing
+        self._evaluators.append(_Evaluator(name, plugin.mom_evaluate, takes, texts, teardown))
+
+    def _install(self, policies: Mapping[str, str]) -> None:
+        for evaluator in self._evaluators:
+            if evaluator.texts is not None:
+                try:
+                    evaluator.texts.change(policies, who=WHO, replace_all=True)
+                except PolicyRefused as error:
+                    raise MomError(f"these policies cannot be replayed: {error}", hint="`mom policy check` says what is wrong") from error
+                return
+        if self._own_policies is not None:
+            raise MomError("no evaluator of this recording takes policies", hint="leave --policy out")
+
+    def _teardown(self) -> None:
+        for evaluator in self._evaluators:
+            with suppress(Exception):  # it is over
+                evaluator.teardown()
+
+
+def _nothing() -> None:
+    """There is no teardown."""
+
+
+def scope_of(decision: Decision) -> str:
+    """For a person: the host, or a guest's name."""
+    return "host" if decision.entity.scope is Scope.HOST else str(decision.entity)
