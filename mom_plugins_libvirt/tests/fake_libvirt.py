@@ -50,6 +50,7 @@ class FakeGuest:
         self.tuned: list[tuple[object, ...]] = []
         """What was set, in that order."""
         self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
+        self.job: dict[str, object] = {"type": 0}
         self.hangs: threading.Event | None = None
         """Calls on this guest wait for it."""
 
@@ -87,6 +88,9 @@ class FakeDomain:
 
     def XMLDesc(self, flags: int = 0) -> str:
         return self._there("XMLDesc").xml
+
+    def jobStats(self, flags: int = 0) -> dict[str, object]:
+        return self._there("jobStats").job
 
     def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
         assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE

@@ -34,3 +34,95 @@ def test_no_text_raises(text: str) -> None:
 
 def test_what_is_no_xml_is_unknown() -> None:
     assert described("<domain>") is None
+
+
+LOCKED = "the guest's memory is locked: the host cannot take it"
+
+
+@pytest.mark.parametrize(
+    ("inside", "devices", "reason"),
+    [
+        ("", "", ""),
+        ("<memoryBacking><locked/></memoryBacking>", "", LOCKED),
+        ("<memoryBacking><hugepages/></memoryBacking>", "", "huge pages"),
+        ("<memoryBacking><hugepages><page size='2048' unit='KiB' nodeset='0'/></hugepages></memoryBacking>", "", "huge pages"),
+        ("<memoryBacking><source type='memfd'/><access mode='shared'/><allocation mode='immediate'/></memoryBacking>", "", ""),
+        ("<launchSecurity type='sev'/>", "", "confidential (sev)"),
+        ("<launchSecurity type='tdx'/>", "", "confidential (tdx)"),
+        ("<launchSecurity type='s390-pv'/>", "", "confidential (s390-pv)"),
+        ("", "<hostdev mode='subsystem' type='pci' managed='yes'/>", "a host device (pci) pins"),
+        ("", "<hostdev mode='subsystem' type='mdev' model='vfio-pci'/>", "a host device (mdev) pins"),
+        ("", "<hostdev mode='subsystem' type='mdev' model='vfio-ap'/>", ""),
+        ("", "<hostdev mode='subsystem' type='usb'/><hostdev mode='subsystem' type='scsi'/>", ""),
+        ("", "<interface type='hostdev'/>", "a network interface (hostdev) pins"),
+        ("", "<interface type='vdpa'/>", "a network interface (vdpa) pins"),
+        ("", "<interface type='bridge'/><disk type='file'/>", ""),
+        ("", "<disk type='nvme'/>", "a disk (nvme) pins"),
+        ("<metadata><memoryBacking><locked/></memoryBacking></metadata>", "", ""),
+    ],
+)
+def test_memory_that_cannot_be_reclaimed_is_told_with_the_reason(inside: str, devices: str, reason: str) -> None:
+    found = described(f"<domain>{inside}<devices><memballoon model='virtio'/>{devices}</devices></domain>")
+    assert found is not None
+    assert (reason in found.pinned) if reason else not found.pinned
+
+
+def test_virtio_mem_counts_by_what_it_has_plugged_in() -> None:
+    device = "<memory model='virtio-mem'><target><size unit='MiB'>256</size><requested/><current unit='KiB'>{}</current></target></memory>"
+    dimm = "<memory model='dimm'><target><size unit='KiB'>1024</size></target></memory>"
+    found = described(f"<domain><devices>{device.format(65536)}{dimm}{device.format(0)}</devices></domain>")
+    assert found is not None
+    assert (found.resizable_kib, found.plugged_kib, found.unplugged_kib) == (512 << 10, 64 << 10, 448 << 10)
+
+
+@pytest.mark.parametrize("number", ["", "-1", "x", "1e3", "9" * 30, "²", "99999999999999999999", " "])
+def test_sizes_that_are_none_count_nothing(number: str) -> None:
+    device = f"<memory model='virtio-mem'><target><size>{number}</size><current unit='furlong'>7</current></target></memory>"
+    found = described(f"<domain><devices>{device}<memory model='virtio-mem'/></devices></domain>")
+    assert found is not None
+    assert (found.resizable_kib, found.plugged_kib) == (0, 0)
+
+
+def test_entities_are_refused() -> None:
+    bombs = "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 10))
+    bomb = f"<!DOCTYPE domain [<!ENTITY a0 'ha'>{bombs}]><domain><metadata>&a9;</metadata><devices/></domain>"
+    assert described(bomb) is None
+    assert described("<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain><devices/></domain>") is None
+
+
+def test_a_document_type_that_is_only_talked_about_is_harmless() -> None:
+    talk = "<metadata><![CDATA[<!DOCTYPE domain [<!ENTITY a 'b'>]>]]><!-- <!DOCTYPE x> --></metadata>"
+    assert described(f"<domain>{talk}<devices><memballoon model='virtio'/></devices></domain>") == Description("virtio", 0)
+
+
+def test_large_metadata_is_read_over_and_what_libvirt_cannot_send_is_refused() -> None:
+    deep = "<a>" * 50_000 + "</a>" * 50_000
+    balloon = "<devices><memballoon model='virtio'/></devices>"
+    assert described(f"<domain><metadata>{deep}{'x' * (1 << 20)}</metadata>{balloon}</domain>") == Description("virtio", 0)
+    assert described(f"<domain><metadata>{'x' * (9 << 20)}</metadata>{balloon}</domain>") is None
+
+
+def _element(tag: str, attributes: dict[str, str], text: str) -> str:
+    written = "".join(f" {name}='{value}'" for name, value in attributes.items())
+    return f"<{tag}{written}>{text}</{tag}>"
+
+
+_ELEMENTS = st.recursive(
+    st.tuples(
+        st.sampled_from(
+            ["memballoon", "stats", "memory", "target", "size", "current", "hostdev", "memoryBacking", "launchSecurity", "disk"]
+        ),
+        st.dictionaries(st.sampled_from(["model", "type", "period", "unit"]), st.sampled_from(["", "none", "virtio-mem", "7", "pci"])),
+        st.sampled_from(["", "7", "-1", "x", "9" * 25]),
+    ).map(lambda e: _element(*e)),
+    lambda inner: st.lists(inner, max_size=3).map(lambda parts: f"<devices>{''.join(parts)}</devices>"),
+    max_leaves=12,
+)
+
+
+@given(st.lists(_ELEMENTS, max_size=4))
+def test_no_domain_raises_or_gives_nonsense(parts: list[str]) -> None:
+    found = described(f"<domain>{''.join(parts)}</domain>")
+    assert found is not None
+    assert 0 <= found.plugged_kib <= found.resizable_kib
+    assert found.stats_period >= 0

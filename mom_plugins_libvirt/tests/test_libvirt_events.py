@@ -283,7 +283,8 @@ def _all_known(hypervisor: LibvirtHypervisor) -> tuple[list[Guest], dict[str, di
     guests = hypervisor.guests()
     fields = hypervisor.fields(guests)
     for values in fields.values():
-        values.pop("cpu_usage", None)
+        for name in ("cpu_usage", "balloon_rate"):  # these need two looks
+            values.pop(name, None)
     return sorted(guests, key=lambda guest: guest.id), fields
 
 

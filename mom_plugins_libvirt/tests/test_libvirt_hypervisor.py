@@ -9,7 +9,7 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
 
-import mom_plugins_libvirt.hypervisor as module
+import mom_plugins_libvirt.states as module
 from mom_core import (
     BalloonControl,
     Entity,
@@ -156,12 +156,117 @@ def test_a_driver_that_never_answers_blocks_the_balloon_after_a_while(
     clock.now += 61
     found = listed(hypervisor, guest)
     assert found.blocked == {BALLOON: "the guest's balloon driver has never answered"}
-    assert hypervisor.silent() == [guest.uuid]
+    assert hypervisor.silent() == {guest.uuid: "the guest's balloon driver has never answered"}
     guest.statistics = {"balloon.last-update": int(clock.wall())}
     assert listed(hypervisor, guest).blocked == {}
+    assert hypervisor.silent() == {}
+
+
+def test_a_driver_that_stops_answering_blocks_the_balloon_after_a_while(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    assert listed(hypervisor, guest).blocked == {}
+    clock.now += 29
+    assert listed(hypervisor, guest).blocked == {}, "stale is not silent: what it said is unknown, no more"
+    assert "mem_usable" not in hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
+    clock.now += 2
+    assert listed(hypervisor, guest).blocked == {BALLOON: "the guest's balloon driver does not answer any more"}
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    assert listed(hypervisor, guest).blocked == {}
+
+
+def test_a_guest_that_was_paused_is_given_time_to_answer_again(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor.guests()
+    guest.state = 3
     clock.now += 3600
-    assert listed(hypervisor, guest).blocked == {}, "stale is not blocked: what it said is unknown, no more"
-    assert hypervisor.silent() == [guest.uuid]
+    assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
+    assert hypervisor.silent() == {}
+    guest.state = 1
+    assert listed(hypervisor, guest).blocked == {}
+    clock.now += 31
+    assert BALLOON in listed(hypervisor, guest).blocked
+
+
+@pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out"), (6, "being snapshotted")])
+def test_a_guest_is_left_alone_while_libvirt_works_on_it(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, operation: int, what: str
+) -> None:
+    guest = libvirtd.add("g")
+    assert listed(hypervisor, guest).blocked == {}
+    guest.job = {"type": 2, "operation": operation}
+    with pytest.raises(GuestBusy, match=what):
+        hypervisor.set_balloon(entity(guest), 1 << 19)
+    assert libvirtd.calls["setMemoryFlags"] == 0, "libvirt would make it wait for the end of that"
+    assert listed(hypervisor, guest).blocked == {"*": f"the guest is {what}"}
+    guest.job = {"type": 0}
+    assert listed(hypervisor, guest).blocked == {}
+    hypervisor.set_balloon(entity(guest), 1 << 19)
+    assert guest.current == 1 << 19
+
+
+def test_a_guest_can_be_changed_while_it_is_backed_up(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    guest.job = {"type": 2, "operation": 9}
+    assert listed(hypervisor, guest).blocked == {}
+    hypervisor.set_balloon(entity(guest), 1 << 19)
+    assert guest.current == 1 << 19
+
+
+def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor
+) -> None:
+    guest = libvirtd.add("g")
+    guest.more = "<memoryBacking><locked/></memoryBacking>"
+    found = listed(hypervisor, guest)
+    assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot take it"}
+    guest.current //= 2
+    found = listed(hypervisor, guest)
+    assert found.blocked == {}, "it was smaller already when its memory was pinned"
+    assert found.properties["pinned"] == "the guest's memory is locked: the host cannot take it"
+
+
+def test_a_guest_without_cpus_is_left_alone(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics["vcpu.current"] = 0
+    assert listed(hypervisor, guest).blocked == {"*": "none of the guest's CPUs is online"}
+
+
+def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor
+) -> None:
+    guest = libvirtd.add("g")
+    guest.maximum, guest.current = 448 << 10, 320 << 10  # 192 MiB, and 128 of 256 MiB of virtio-mem
+    guest.devices = _VIRTIO_MEM.format(128 << 10)
+    found = listed(hypervisor, guest)
+    assert hypervisor.fields([found])[guest.uuid]["balloon_max"] == 320 << 10
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(entity(guest), 321 << 10)
+    with pytest.raises(NotSupported, match="balloon cannot take"):
+        hypervisor.set_balloon(entity(guest), 128 << 10)
+    hypervisor.set_balloon(entity(guest), 278 << 10)
+    assert guest.current == 150 << 10, "libvirt is asked for the balloon's part only"
+    guest.devices, guest.current = _VIRTIO_MEM.format(64 << 10), 256 << 10
+    found = listed(hypervisor, guest)
+    assert hypervisor.fields([found])[guest.uuid]["balloon_max"] == 256 << 10, "a new size has the description read again"
+
+
+_VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
+
+
+def test_reports_that_cannot_be_true_are_named(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics |= {"balloon.last-update": int(clock.wall()), "balloon.unused": 900_001}
+    found = listed(hypervisor, guest)
+    assert hypervisor.impossible() == {guest.uuid: ("mem_unused",)}
+    fields = hypervisor.fields([found])[guest.uuid]
+    assert fields["stats_rejected"] == 1
+    assert not {"mem_usable", "mem_available", "mem_unused"} & fields.keys(), "nothing of it is believed"
 
 
 def test_with_statistics_off_a_silent_driver_proves_nothing(
@@ -261,11 +366,12 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
 ) -> None:
     guest = libvirtd.add("g")
     hypervisor.guests()
+    described = libvirtd.calls["jobStats"]
     guest.hangs = threading.Event()
     for _ in range(3):
         with pytest.raises(GuestBusy):
             hypervisor.set_balloon(entity(guest), 1000)
-    assert libvirtd.calls["setMemoryFlags"] == 1
+    assert libvirtd.calls["jobStats"] - described == 1
     assert listed(hypervisor, guest).blocked == {"*": "the guest has not answered libvirt's last call"}
     guest.hangs.set()
     guest.hangs = None
@@ -337,14 +443,13 @@ def test_faults_on_the_host_are_counted_between_samples(libvirtd: FakeLibvirtd, 
         return {name: value for name, value in fields.items() if "faults" in name}
 
     hypervisor = make_hypervisor()
-    assert listed(hypervisor, guest).properties["pid"] == 42
     assert sample(100, 5) == {}, "the first sample"
     assert sample(130, 5) == {"host_minor_faults": 30, "host_major_faults": 0}
-    assert sample(10, 0) == {}, "another process"
     (process / "stat").unlink()
     assert hypervisor.fields(hypervisor.guests())[guest.uuid].get("host_minor_faults") is None
-    remote = make_hypervisor("fake://elsewhere/system")
-    assert "pid" not in listed(remote, guest).properties
+    sample(0, 0)
+    assert listed(make_hypervisor(), guest).properties["pid"] == 42
+    assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
 
 
 def test_subscribers_hear_of_changes_until_they_do_not_want_to(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
@@ -383,6 +488,11 @@ def test_states_have_libvirts_numbers() -> None:
     states = {1: "RUNNING", 2: "BLOCKED", 3: "PAUSED", 4: "SHUTDOWN", 5: "SHUTOFF", 6: "CRASHED", 7: "PMSUSPENDED", 0: "NOSTATE"}
     assert all(getattr(libvirt, f"VIR_DOMAIN_{name}") == number for number, name in states.items())
     assert states.keys() == module._STATES.keys()
-    reasons = {2: "MIGRATION", 3: "SAVE", 4: "DUMP", 5: "IOERROR", 11: "STARTING_UP"}
-    assert all(getattr(libvirt, f"VIR_DOMAIN_PAUSED_{name}") == number for number, name in reasons.items())
-    assert reasons.keys() == module._PAUSED_REASONS.keys()
+    paused = {2: "MIGRATION", 3: "SAVE", 4: "DUMP", 5: "IOERROR", 6: "WATCHDOG", 7: "FROM_SNAPSHOT", 8: "SHUTTING_DOWN", 9: "SNAPSHOT",
+              10: "CRASHED", 11: "STARTING_UP", 12: "POSTCOPY"}  # fmt: skip
+    assert all(getattr(libvirt, f"VIR_DOMAIN_PAUSED_{name}") == number for number, name in paused.items())
+    assert module._PAUSED.keys() - paused.keys() == {13, 14}, "of libvirt 8.5 and 9.2"
+    assert libvirt.VIR_DOMAIN_RUNNING_POSTCOPY == 10
+    jobs = {1: "START", 2: "SAVE", 3: "RESTORE", 4: "MIGRATION_IN", 5: "MIGRATION_OUT", 6: "SNAPSHOT", 7: "SNAPSHOT_REVERT", 8: "DUMP"}
+    assert all(getattr(libvirt, f"VIR_DOMAIN_JOB_OPERATION_{name}") == number for number, name in jobs.items())
+    assert module._JOBS.keys() == jobs.keys()

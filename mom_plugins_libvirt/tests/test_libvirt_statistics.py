@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ ALL_ONES = (1 << 64) - 1
 def test_a_whole_record_gives_all_fields_but_the_rates() -> None:
     fields, _ = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     assert fields == {
-        "balloon_cur": 262_144, "balloon_max": 262_144, "rss": 264_004, "vcpu_count": 1, "stats_age": 1.0,
+        "balloon_cur": 262_144, "balloon_max": 262_144, "rss": 264_004, "vcpu_count": 1, "stats_age": 1.0, "stats_rejected": 0,
         "mem_available": 223_632, "mem_unused": 134_408, "mem_usable": 137_584, "mem_disk_caches": 2_968,
     }  # fmt: skip
 
@@ -109,14 +110,75 @@ def test_statistics_from_the_future_are_not_believed_at_first_sight() -> None:
     assert fields["stats_age"] == 0.0, "its seconds may be rounded"
 
 
-def test_what_is_impossible_is_unknown() -> None:
-    nonsense = {"unused": ALL_ONES, "usable": -1, "disk_caches": 223_633, "rss": True, "swap_in": "7"}
-    record = {**RECORDED, **{f"balloon.{key}": value for key, value in nonsense.items()}}
+def test_what_is_not_known_is_no_lie() -> None:
+    record = {**RECORDED, "balloon.usable": ALL_ONES, "balloon.swap_in": ALL_ONES, "balloon.rss": True}
     fields, reading = convert(record, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    assert not {"mem_unused", "mem_usable", "mem_disk_caches", "rss"} & fields.keys()
+    assert not {"mem_usable", "rss"} & fields.keys()
+    assert fields["mem_unused"] == 134_408
     assert "swap_in" not in reading.counters
-    fields, _ = convert({**RECORDED, "balloon.available": 262_145}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    assert "mem_available" not in fields, "more than the guest can have at all"
+    assert fields["stats_rejected"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "field"),
+    [
+        ({"balloon.unused": 223_633}, "mem_unused"),
+        ({"balloon.usable": 223_633}, "mem_usable"),
+        ({"balloon.disk_caches": 223_633}, "mem_disk_caches"),
+        ({"balloon.available": 262_145}, "mem_available"),
+        ({"balloon.usable": -1}, "mem_usable"),
+        ({"balloon.usable": ALL_ONES - 1}, "mem_usable"),
+        ({"balloon.usable": "7"}, "mem_usable"),
+        ({"balloon.usable": True}, "mem_usable"),
+    ],
+)
+def test_a_guest_that_says_what_cannot_be_is_not_believed_at_all(lie: dict[str, object], field: str) -> None:
+    fields, reading = convert({**RECORDED, **lie}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert reading.impossible == (field,)
+    assert not {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
+    assert fields["stats_rejected"] == 1
+    assert fields["balloon_cur"] == 262_144, "libvirt says this, not the guest"
+    fields, _ = convert({**RECORDED, **lie}, reading, wall=WALL + 1, monotonic=51.0, stale_after=10.0)
+    assert fields["stats_rejected"] == 1, "the same report counts once"
+    later = {**RECORDED, "balloon.last-update": 1_795_163_160}
+    fields, _ = convert(later, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert fields["mem_usable"] == 137_584
+    assert fields["stats_rejected"] == 1
+
+
+def test_a_counter_that_leaps_is_a_lie() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    leaps = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 1 << 61}
+    fields, reading = convert(leaps, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert reading.impossible == ("swap_in",)
+    assert not {"swap_in", "swap_out", "mem_usable"} & fields.keys()
+
+
+def test_memory_that_was_just_unplugged_makes_nobody_a_liar() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, reading = convert({**RECORDED, "balloon.maximum": 200_000}, reading, wall=WALL + 1, monotonic=51.0, stale_after=10.0)
+    assert fields["mem_available"] == 223_632
+    newer = {**RECORDED, "balloon.maximum": 200_000, "balloon.last-update": 1_795_163_160}
+    _, reading = convert(newer, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert reading.impossible == ("mem_available",)
+
+
+def test_a_balloon_that_moves_has_a_rate() -> None:
+    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, reading = convert({**RECORDED, "balloon.current": 252_144}, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert fields["balloon_rate"] == -2000.0
+    fields, reading = convert({**RECORDED, "balloon.current": 252_144}, reading, wall=WALL + 5, monotonic=55.01, stale_after=10.0)
+    assert fields["balloon_rate"] == -2000.0, "an instant later nothing is known that is new"
+    fields, _ = convert({**RECORDED, "balloon.current": 252_144}, reading, wall=WALL + 10, monotonic=60.0, stale_after=10.0)
+    assert fields["balloon_rate"] == 0.0
+
+
+def test_what_virtio_mem_has_not_plugged_in_is_not_the_guests() -> None:
+    fields, _ = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0, unplugged_kib=100)
+    assert fields["balloon_max"] == 262_144, "never less than the guest has"
+    smaller = {**RECORDED, "balloon.current": 200_000}
+    fields, _ = convert(smaller, None, wall=WALL, monotonic=50.0, stale_after=10.0, unplugged_kib=10_000)
+    assert fields["balloon_max"] == 252_144
 
 
 def test_a_guest_of_4_tib_is_a_guest_like_any_other() -> None:
@@ -156,8 +218,9 @@ def test_no_record_raises_or_gives_nonsense(looks: list[tuple[dict[str, object],
     for record, wall, monotonic in looks:
         fields, reading = convert(record, reading, wall=wall, monotonic=monotonic, stale_after=stale_after)
         assert fields.keys() <= declared
-        for value in fields.values():
+        for name, value in fields.items():
             assert isinstance(value, int | float)
             assert not isinstance(value, bool)
             assert math.isfinite(value)
-            assert 0 <= value < 1 << 63
+            assert abs(value) < 1 << 63
+            assert value >= 0 or name == "balloon_rate"

@@ -26,6 +26,9 @@ _MODULES = (
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci",
     "drivers/virtio/virtio_balloon",
+    "drivers/virtio/virtio_mem",
+    "drivers/misc/pvpanic/pvpanic",
+    "drivers/misc/pvpanic/pvpanic-mmio",
 )
 """In the order in which they must be inserted."""
 
@@ -39,6 +42,7 @@ for module in MODULES; do insmod /lib/$module.ko; done
 echo "GUEST up"
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
+[ -n "$(asked panic)" ] && exit
 while :; do sleep 3600; done
 """
 
@@ -49,7 +53,7 @@ class CannotBuild(Exception):
 
 @dataclass(frozen=True)
 class GuestImage:
-    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB)."""
+    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`."""
 
     kernel: Path
     initrd: Path

@@ -31,6 +31,7 @@ remember_owner = 0
 stdio_handler = "file"
 cgroup_controllers = []
 namespaces = []
+clear_emulator_capabilities = 0
 """
 
 _ENTER = """set -e

@@ -31,7 +31,7 @@ _XML = """<domain type='qemu'>
 <cmdline>console=ttyS0 quiet {arguments}</cmdline></os><features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='file'><source path={log}/><target port='0'/></serial>
-{balloon}</devices></domain>"""
+{balloon}{devices}</devices></domain>"""
 
 
 def eventually(what: str, look: Callable[[], T], seconds: float = 30.0, every: float = 0.2) -> T:
@@ -125,7 +125,10 @@ class Lab:
         balloon: str = "virtio",
         workload: tuple[int, int, int, int] | None = None,
         memory: str = "",
+        devices: str = "",
+        arguments: str = "",
         paused: bool = False,
+        persistent: bool = False,
     ) -> RealGuest:
         """Start a guest.
 
@@ -134,9 +137,13 @@ class Lab:
         :param balloon: the balloon device's model, or `none`
         :param workload: MiB of cold, warm, common and former memory
         :param memory: XML instead of `mib`
+        :param devices: XML of more devices
+        :param arguments: more for the guest's kernel command line
+        :param persistent: libvirt knows the guest while it does not run, too
         """
         log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
-        arguments = "" if workload is None else "momtest.workload=" + ",".join(str(part) for part in workload)
+        if workload is not None:
+            arguments += " momtest.workload=" + ",".join(str(part) for part in workload)
         stats = f"<stats period='{period}'/>" if period and balloon != "none" else ""
         xml = _XML.format(
             name=escape(PREFIX + name),
@@ -147,9 +154,14 @@ class Lab:
             arguments=arguments,
             log=quoteattr(str(log)),
             balloon=f"<memballoon model='{balloon}'>{stats}</memballoon>",
+            devices=devices,
         )
         flags = self._libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        return RealGuest(self, self.connection.createXML(xml, flags), log)
+        if not persistent:
+            return RealGuest(self, self.connection.createXML(xml, flags), log)
+        domain = self.connection.defineXML(xml)
+        domain.createWithFlags(flags)
+        return RealGuest(self, domain, log)
 
     def destroy_all(self) -> None:
         """End all guests of the tests on this libvirtd."""
@@ -161,6 +173,8 @@ class Lab:
         for domain in ours:
             with suppress(self._libvirt.libvirtError):  # as above
                 domain.destroy()
+            with suppress(self._libvirt.libvirtError):  # it was transient
+                domain.undefineFlags(self._libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
 def _processes() -> dict[str, int]:

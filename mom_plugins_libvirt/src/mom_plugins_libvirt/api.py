@@ -31,6 +31,10 @@ class Domain(Protocol):
         """The guest's description."""
         ...
 
+    def jobStats(self, flags: int = 0) -> Mapping[str, object]:
+        """The long job that is under way with the guest: `type` 0 for none, and `operation`."""
+        ...
+
     def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
         """Ask the balloon for this size in KiB."""
         ...

@@ -53,7 +53,7 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     elif off:
         cure = "set stats_period for the plugin libvirt, or virsh dommemstat GUEST --period 2 --live"
         yield Finding(Severity.WARNING, "guest statistics", f"off for {_count(off)}: {_names(off)}", cure)
-    silent = set(hypervisor.silent())
+    silent = set(hypervisor.without_statistics())
     waiting = [guest for guest in guests if guest.id in silent]
     if waiting:
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"

@@ -1,43 +1,141 @@
-"""What only a guest's description tells: its balloon device, how often libvirt reads the guest's statistics, agent channels, limits."""
+"""What only a guest's description tells: its balloon device, its statistics period, what ties its memory to the host; agents, limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, tuning_of
 
+_LONGEST_XML = 8 << 20
+"""Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""
+
+_KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
+"""Units of sizes in KiB. What runs is described in KiB."""
+
+_LARGEST_KIB = 1 << 50
+"""An exbibyte. What says more is no size of a guest's memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
+    """What one guest's XML says.
 
+    `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
+    `pinned` says why the host cannot use what the balloon takes, empty where it can.
+    `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now.
     `channels` are those to agents, by name, with the paths of their sockets.
     """
 
     balloon: str
     stats_period: int
+    pinned: str = ""
+    resizable_kib: int = 0
+    plugged_kib: int = 0
     channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
     tuning: Tuning = UNTUNED
+
+    @property
+    def unplugged_kib(self) -> int:
+        """KiB that libvirt counts into the guest's maximum, and that no balloon can give it."""
+        return self.resizable_kib - self.plugged_kib
 
 
 def described(xml: str) -> Description | None:
     """What this domain XML says; None if it cannot be understood."""
-    try:
-        domain = ElementTree.fromstring(xml)  # noqa: S314  # libvirtd wrote it, whom mom trusts with everything
-    except ElementTree.ParseError:
+    domain = parsed(xml)
+    if domain is None:
         return None
-    devices = domain.find("devices")
-    channels, tuning = channels_of(devices), tuning_of(domain)
-    balloon = None if devices is None else devices.find("memballoon")
-    if balloon is None:
-        return Description("", 0, channels, tuning)
-    model = balloon.get("model", "")
-    stats = balloon.find("stats")
-    return Description("" if model == "none" else model, _seconds(stats.get("period") if stats is not None else None), channels, tuning)
+    balloon = domain.find("devices/memballoon")
+    model, stats = ("", None) if balloon is None else (balloon.get("model", ""), balloon.find("stats"))
+    size, plugged = _virtio_mem(domain)
+    return Description(
+        "" if model == "none" else model,
+        _seconds(stats.get("period") if stats is not None else None),
+        why_pinned(domain),
+        size,
+        plugged,
+        channels_of(domain.find("devices")),
+        tuning_of(domain),
+    )
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Refuses what libvirt never writes: a document type, without which there are no entities that could grow without bounds."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Called by the parser where a document type is declared."""
+        raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
+
+
+def parsed(xml: str) -> ElementTree.Element | None:
+    """The domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
+    if len(xml) > _LONGEST_XML:
+        return None
+    try:
+        root = ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Builder()))  # noqa: S314  # the builder refuses entities
+    except (ElementTree.ParseError, ValueError):  # ValueError: a lone surrogate, which is no text
+        return None
+    return root if root.tag == "domain" else None
+
+
+def why_pinned(domain: ElementTree.Element) -> str:
+    """Why the host gains nothing from this guest's balloon; empty where it does.
+
+    A balloon gives memory back by discarding it, which QEMU does not do, or the kernel refuses, as long as something relies on all of
+    the guest's memory being where it is.
+    """
+    security = domain.find("launchSecurity")
+    if security is not None:
+        return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot take its memory"
+    backing = domain.find("memoryBacking")
+    if backing is not None and backing.find("locked") is not None:
+        return "the guest's memory is locked: the host cannot take it"
+    if backing is not None and backing.find("hugepages") is not None:
+        return "the guest's memory is in huge pages: nothing else can use them"
+    device = next(_pinning_devices(domain.find("devices")), "")
+    return f"{device} pins the guest's memory: the host cannot take it" if device else ""
+
+
+def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
+    """Devices that reach the guest's memory by themselves: through VFIO or vDPA. QEMU discards nothing while there is one."""
+    for device in () if devices is None else devices:
+        kind = device.get("type")
+        if device.tag == "hostdev":
+            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only what is in use, and QEMU lets the balloon work with them.
+            if kind == "pci" or (kind == "mdev" and device.get("model", "vfio-pci") == "vfio-pci"):
+                yield f"a host device ({kind})"
+        elif device.tag == "interface" and kind in {"hostdev", "vdpa"}:
+            yield f"a network interface ({kind})"
+        elif device.tag == "disk" and kind in {"nvme", "vhostvdpa"}:
+            yield f"a disk ({kind})"
+
+
+def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:
+    """KiB that the virtio-mem devices could give the guest, and that they give it now."""
+    size = plugged = 0
+    for device in domain.iterfind("devices/memory[@model='virtio-mem']/target"):
+        whole = _kib(device.find("size"))
+        size += whole
+        plugged += min(_kib(device.find("current")), whole)
+    return size, plugged
+
+
+def _kib(element: ElementTree.Element | None) -> int:
+    if element is None:
+        return 0
+    kib = _natural(element.text) * _KIB.get(element.get("unit", "KiB"), 0)
+    return int(kib) if kib <= _LARGEST_KIB else 0
 
 
 def _seconds(text: str | None) -> int:
-    return int(text) if text and len(text) < 12 and text.isascii() and text.isdigit() else 0
+    seconds = _natural(text)
+    return seconds if seconds < 1 << 31 else 0
+
+
+def _natural(text: str | None) -> int:
+    """The number in this text; 0 where there is none."""
+    text = (text or "").strip()
+    return int(text) if len(text) < 20 and text.isascii() and text.isdigit() else 0

@@ -19,8 +19,9 @@ from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection, GuestRecord, is_local
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.qemu_process import Faults, faults_of, pid_of
-from mom_plugins_libvirt.statistics import Reading, convert
+from mom_plugins_libvirt.host_side import HostSide
+from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
+from mom_plugins_libvirt.statistics import Reading, convert, possible_maximum
 from mom_plugins_libvirt.tuning import TunableGuests
 
 T = TypeVar("T")
@@ -32,19 +33,17 @@ _STALE_SECONDS = 10.0
 _DRIVER_GRACE_SECONDS = 60.0
 """How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
 
+_DRIVER_SILENT_SECONDS = 30.0
+_DRIVER_SILENT_STALE = 3
+"""How long, and how many times the age from which on they are stale, statistics may not come before the driver counts as silent: a
+guest that is short of CPU misses several."""
+
 _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
 """A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
 
-# Numbers of virDomainState and virDomainPausedReason, which are part of libvirt's stable interface.
-_NO_STATE, _RUNNING, _IDLE, _PAUSED, _SHUTTING_DOWN, _SHUT_OFF, _CRASHED, _SUSPENDED = range(8)
-_STATES = {
-    _NO_STATE: "unknown", _RUNNING: "running", _IDLE: "idle", _PAUSED: "paused", _SHUTTING_DOWN: "shutting down", _SHUT_OFF: "shut off",
-    _CRASHED: "crashed", _SUSPENDED: "suspended",
-}  # fmt: skip
-_PAUSED_REASONS = {2: "being migrated", 3: "being saved", 4: "being dumped", 5: "after an I/O error", 11: "starting up"}
 
 _SILENT = "the guest has not answered libvirt's last call"
 
@@ -62,10 +61,11 @@ class _Known:
     number: int
     """Another one each time the guest is started."""
     since: float
-    """Monotonic seconds since when statistics could have come."""
-    pid: int | None = None
+    """Monotonic seconds since when statistics could have come: since it runs, and they are on."""
     state: int = 0
     reason: int = 0
+    job: str = ""
+    """What libvirt is doing with the guest that allows no change; empty for nothing."""
     description: Description | None = None
     describe: bool = True
     """Whether the description must be read (again); may be set by whoever changes or suspects something."""
@@ -74,7 +74,6 @@ class _Known:
     reading: Reading | None = None
     fresh: bool = False
     fields: dict[str, Value] = field(default_factory=dict)
-    faults: Faults | None = None
     late: Call[object] | None = None
     """A call that did not come back in time, until it has come back."""
     cpu_tune: CpuTune | None = None
@@ -84,11 +83,12 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files and of /proc."""
+    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups."""
 
     stale_after: float | None = None
     pid_folder: Path = Path("/run/libvirt/qemu")
     proc: Path = Path("/proc")
+    cgroups: Path = Path("/sys/fs/cgroup")
 
 
 class LibvirtHypervisor(TunableGuests):
@@ -118,9 +118,11 @@ class LibvirtHypervisor(TunableGuests):
         self._agents = AgentCommands(connection, log)
         self._events = EventBook(monotonic)
         connection.on_event = self._events.heard
+        local = is_local(self.uri)
+        self._host_side = HostSide(settings.pid_folder, settings.proc, settings.cgroups, monotonic) if local else None
         self._boot = ""
         """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
-        if is_local(self.uri):
+        if local:
             with suppress(OSError):
                 self._boot = f"@{(settings.proc / 'sys/kernel/random/boot_id').read_text().strip()}"
 
@@ -161,17 +163,32 @@ class LibvirtHypervisor(TunableGuests):
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
         with self._lock:
             found = {guest.id: known for guest in guests if (known := self._known.get(guest.id)) is not None}
-            return {uuid: {**known.fields, **_period(known), **self._faults(known)} for uuid, known in found.items()}
+            seen = {} if self._host_side is None else self._host_side.fields(found)
+            return {uuid: {**known.fields, **_period(known), **seen.get(uuid, {})} for uuid, known in found.items()}
 
     def descriptions(self) -> Mapping[str, Description]:
         """What is known of the guests' balloon devices and statistics periods, by guest id, as of the last call of `guests`."""
         with self._lock:
             return {uuid: known.description for uuid, known in self._known.items() if known.description is not None}
 
-    def silent(self) -> Sequence[str]:
+    def without_statistics(self) -> Sequence[str]:
         """The ids of the guests that have a balloon device and a statistics period, and give no statistics, or not any more."""
         with self._lock:
             return [uuid for uuid, known in self._known.items() if _reports(known) and not known.fresh]
+
+    def silent(self) -> Mapping[str, str]:
+        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        with self._lock:
+            return {uuid: why for uuid, known in self._known.items() if (why := self._silence(known))}
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        with self._lock:
+            return {
+                uuid: known.reading.impossible
+                for uuid, known in self._known.items()
+                if known.fresh and known.reading is not None and known.reading.impossible
+            }
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._wall(), self._monotonic()
@@ -183,20 +200,30 @@ class LibvirtHypervisor(TunableGuests):
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.number != number:
-                    known = _Known(uuid, name, number, monotonic, self._pid(name, uuid))
+                    known = _Known(uuid, name, number, monotonic)
                 known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
+            if self._host_side is not None:
+                self._host_side.follow((known.uuid, known.name, known.number) for known in self._known.values())
 
     def _update(self, known: _Known, record: Record, wall: float, monotonic: float) -> None:
+        state, before, size = known.state, known.reading, known.fields.get("balloon_cur")
         known.state, known.reason = _whole(record, "state.state"), _whole(record, "state.reason")
-        maximum = known.fields.get("balloon_max")
+        if state == PAUSED != known.state:
+            known.since = monotonic
         stale_after = self._stale_after(known.description)
-        known.fields, known.reading = convert(record, known.reading, wall=wall, monotonic=monotonic, stale_after=stale_after)
+        unplugged = known.description.unplugged_kib if known.description else 0
+        known.fields, known.reading = convert(
+            record, before, wall=wall, monotonic=monotonic, stale_after=stale_after, unplugged_kib=unplugged
+        )
         age = known.reading.age(monotonic)
         fresh = age is not None and age <= stale_after
-        # Statistics that begin or cease to come, and a new maximum, are signs that somebody has changed the guest.
-        known.describe |= fresh != known.fresh or known.fields.get("balloon_max", maximum) != maximum
+        # Statistics that begin or cease to come, and a new maximum, are signs that somebody has changed the guest; so is, where memory
+        # can be plugged in by the block, a new size. Jobs end.
+        known.describe |= fresh != known.fresh or (before is not None and known.reading.maximum != before.maximum) or bool(known.job)
+        if known.description is not None and known.description.resizable_kib:
+            known.describe |= known.fields.get("balloon_cur") != size
         known.fresh = fresh
         if known.late is not None and known.late.done:
             known.late = None
@@ -227,14 +254,25 @@ class LibvirtHypervisor(TunableGuests):
                 self._learn(known, description)
 
     def _read_description(self, known: _Known) -> Description | None:
+        def read(domain: Domain) -> str:
+            known.job = self._job(domain)
+            return domain.XMLDesc(0)
+
         with self._lock:
             known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            return described(self._ask(known, f"reading the description of {printable(known.name)}", lambda domain: domain.XMLDesc(0)))
+            return described(self._ask(known, f"reading the description of {printable(known.name)}", read))
         except HypervisorError:
             with self._lock:
                 known.describe = True
             raise
+
+    def _job(self, domain: Domain) -> str:
+        """What libvirt is doing with the guest that allows no change now."""
+        try:
+            return job_name(domain.jobStats())
+        except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
+            return ""
 
     def _learn(self, known: _Known, description: Description | None) -> None:
         """The lock is held."""
@@ -244,12 +282,17 @@ class LibvirtHypervisor(TunableGuests):
         known.description = description
         known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.uuid.encode()) % 100 / 100)
         known.cpu_tune = known.pins = None
+        if description is not None and known.reading is not None and known.reading.maximum is not None:
+            size = known.fields.get("balloon_cur")
+            known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, size)
 
     def _listed(self, known: _Known) -> Guest:
         uuid, name = known.uuid, known.name
-        properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": _STATES.get(known.state, "unknown")}
-        if known.pid is not None:
-            properties["pid"] = known.pid
+        properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": state_name(known.state)}
+        if self._host_side is not None:
+            properties |= self._host_side.properties(uuid)
+        if known.description is not None and known.description.pinned:
+            properties["pinned"] = known.description.pinned
         return Guest(
             uuid,
             name,
@@ -266,30 +309,28 @@ class LibvirtHypervisor(TunableGuests):
             return dict.fromkeys((BALLOON_CONTROL, PERIOD_CONTROL), "the guest's description has not been read yet")
         if not known.description.balloon:
             return dict.fromkeys((BALLOON_CONTROL, PERIOD_CONTROL), "the guest has no balloon device")
-        if _waits_for_driver(known) and self._monotonic() - known.since > _DRIVER_GRACE_SECONDS:
-            return {BALLOON_CONTROL: "the guest's balloon driver has never answered"}
-        return {}
+        if known.description.pinned and not _is_smaller(known):
+            return {BALLOON_CONTROL: known.description.pinned}
+        silence = self._silence(known)
+        return {BALLOON_CONTROL: silence} if silence else {}
+
+    def _silence(self, known: _Known) -> str:
+        """How the guest's statistics have failed to come for long; empty when they come, or need not."""
+        reading, now = known.reading, self._monotonic()
+        if reading is None or known.fresh or not _reports(known) or why_left_alone(known.state, known.reason):
+            return ""
+        age = reading.age(now)
+        if age is None:
+            return "the guest's balloon driver has never answered" if now - known.since > _DRIVER_GRACE_SECONDS else ""
+        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * self._stale_after(known.description))
+        return "the guest's balloon driver does not answer any more" if min(age, now - known.since) > patience else ""
 
     def _nothing_can_be_done(self, known: _Known) -> str:
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
         if known.late is not None:
             return _SILENT
-        if known.state in {_NO_STATE, _RUNNING, _IDLE}:
-            return ""
-        why = _PAUSED_REASONS.get(known.reason, "") if known.state == _PAUSED else ""
-        return f"the guest is {_STATES.get(known.state, 'in an unknown state')}" + (f", {why}" if why else "")
-
-    def _pid(self, name: str, uuid: str) -> int | None:
-        return pid_of(self._settings.pid_folder, self._settings.proc, name, uuid) if is_local(self.uri) else None
-
-    def _faults(self, known: _Known) -> dict[str, Value]:
-        """Faults since the last sample; the lock is held."""
-        now = None if known.pid is None else faults_of(self._settings.proc, known.pid)
-        before, known.faults = known.faults, now
-        if now is None or before is None or now.minor < before.minor or now.major < before.major:
-            return {}
-        return {"host_minor_faults": now.minor - before.minor, "host_major_faults": now.major - before.major}
+        return why_left_alone(known.state, known.reason) or (f"the guest is {known.job}" if known.job else _without_cpus(known))
 
     # --- what can be changed -----------------------------------------------------------------------------------------------------
 
@@ -305,10 +346,14 @@ class LibvirtHypervisor(TunableGuests):
             raise NotSupported(f"{target_kib!r} KiB is no size for {guest}")
         if isinstance(maximum, int) and target_kib > maximum:
             raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
+        # What virtio-mem has plugged in is part of the guest's size, and out of the balloon's reach: libvirt leaves it out here.
+        plugged = known.description.plugged_kib if known.description else 0
+        if target_kib <= plugged:
+            raise NotSupported(f"{target_kib} KiB is not more than the {plugged} KiB of {guest} that its balloon cannot take")
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         size = known.fields.get("balloon_cur")
         self._events.resizing(known.uuid, size if isinstance(size, int) else None, target_kib)
-        self._ask(known, f"setting the balloon of {guest}", lambda domain: domain.setMemoryFlags(target_kib, live))
+        self._change(known, f"setting the balloon of {guest}", lambda domain: domain.setMemoryFlags(target_kib - plugged, live))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What these guests have now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
@@ -334,7 +379,7 @@ class LibvirtHypervisor(TunableGuests):
         known = self._ready(guest)
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
-        self._ask(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
+        self._change(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
 
     def _describe_now(self, known: _Known) -> None:
         description = self._read_description(known)
@@ -360,6 +405,17 @@ class LibvirtHypervisor(TunableGuests):
         """Somebody may ask for guests by what an earlier process knew of them."""
         if not self._opened:
             self.guests()
+
+    def _change(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
+        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest."""
+
+        def unless_busy(domain: Domain) -> T:
+            known.job = self._job(domain)
+            if known.job:
+                raise GuestBusy(f"{doing}: the guest is {known.job}")
+            return function(domain)
+
+        return self._ask(known, doing, unless_busy)
 
     def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
         def late(call: Call[object]) -> None:
@@ -400,8 +456,14 @@ def _reports(known: _Known) -> bool:
     return known.description is not None and bool(known.description.balloon) and known.description.stats_period > 0
 
 
-def _waits_for_driver(known: _Known) -> bool:
-    return _reports(known) and known.reading is not None and not known.reading.updated
+def _is_smaller(known: _Known) -> bool:
+    """Whether there is something to be given back to the guest."""
+    size, maximum = known.fields.get("balloon_cur"), known.fields.get("balloon_max")
+    return isinstance(size, int) and isinstance(maximum, int) and size < maximum
+
+
+def _without_cpus(known: _Known) -> str:
+    return "none of the guest's CPUs is online" if known.fields.get("vcpu_count") == 0 else ""
 
 
 def _period(known: _Known) -> dict[str, Value]:

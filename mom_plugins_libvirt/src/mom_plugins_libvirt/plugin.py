@@ -23,7 +23,9 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
+    Problem,
     Scope,
+    Severity,
     Snapshot,
     Source,
     Status,
@@ -33,12 +35,11 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
+from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS, PERIOD
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import ConnectionSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-
-PERIOD = "balloon_stats_period"
 
 _LONGEST_PERIOD_SECONDS = 3600
 
@@ -101,38 +102,8 @@ class LibvirtPlugin:
 
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
-        """What is known of each guest."""
-        return (
-            _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
-            _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
-            _field("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
-            _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
-            _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
-            _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
-            _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
-            _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
-            _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
-            _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
-            _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
-            _field("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
-            _field(PERIOD, Unit.SECONDS, "how often libvirt has the guest report; 0: never", "the domain XML"),
-            _field("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
-            _field("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
-            FieldSpec(
-                "host_minor_faults",
-                Unit.COUNT,
-                Scope.GUEST,
-                "the QEMU process's page faults without I/O since the last sample",
-                "/proc/PID/stat",
-            ),
-            FieldSpec(
-                "host_major_faults",
-                Unit.COUNT,
-                Scope.GUEST,
-                "the QEMU process's page faults with I/O since the last sample",
-                "/proc/PID/stat",
-            ),
-        )
+        """What is known of each guest, and of all of them together."""
+        return GUEST_FIELDS + HOST_FIELDS
 
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
@@ -150,7 +121,8 @@ class LibvirtPlugin:
         from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
 
         root = self._context.root
-        sampling = SamplingSettings(self._settings.stale_after, root / self._settings.pid_directory.lstrip("/"), root / "proc")
+        pids = root / self._settings.pid_directory.lstrip("/")
+        sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup")
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
         self._close = connection.close
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
@@ -183,14 +155,39 @@ class LibvirtPlugin:
         return {} if own is None else own.fields(guests)
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Statistics are switched on for guests that have none: without them nobody knows what a guest needs."""
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests there are that cannot be relied on."""
+        own = self._own(hypervisor)
+        return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Statistics are switched on for guests that have none: without them nobody knows what a guest needs.
+
+        Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.
+        """
+        yield from self._unreliable(snapshot)
         period = int(self._settings.stats_period)
         if not period:
             return
         off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
         for guest in islice(off, _SWITCHED_PER_CYCLE):
             yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name))
+
+    def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
+        if self._hypervisor is None:
+            return
+        source = Source(self._context.name)
+        for uuid, silence in self._hypervisor.silent().items():
+            guest = snapshot.guests.get(uuid)
+            if guest is not None:
+                hint = "look whether it hangs; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
+                yield Problem(source, silence, guest.entity, Severity.WARNING, hint)
+        for uuid, names in self._hypervisor.impossible().items():
+            guest = snapshot.guests.get(uuid)
+            if guest is not None:
+                message = f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
+                yield Problem(source, message, guest.entity, Severity.WARNING, "its balloon driver is broken, or lies")
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 
@@ -280,10 +277,6 @@ def _put_back(own: LibvirtHypervisor, entry: LedgerEntry, decision: Decision) ->
 
 def _not_applied(decision: Decision, before: Value, error: HypervisorError) -> Outcome:
     return Outcome(decision, before, None, Status.GONE if isinstance(error, GuestGone) else Status.FAILED, str(error))
-
-
-def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
-    return FieldSpec(name, unit, Scope.GUEST, description, f"libvirt {source}")
 
 
 def _nothing() -> None:

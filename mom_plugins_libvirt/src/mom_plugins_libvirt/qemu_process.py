@@ -1,7 +1,8 @@
-"""A guest's QEMU process as the host sees it: its process id from libvirt's pid file, its page faults from /proc."""
+"""A guest's QEMU process as the kernel shows it in /proc: found through libvirt's pid file, and never taken for another one."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -9,13 +10,28 @@ from xml.sax.saxutils import escape
 _PID_FILE_BYTES = 32
 _STAT_BYTES = 4096
 _COMMAND_BYTES = 256 << 10
+_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-class Faults(NamedTuple):
-    """Page faults of a process since it was started: `minor` ones needed no I/O, `major` ones did."""
+class ProcessTimes(NamedTuple):
+    """What /proc/PID/stat counts since the process was started.
 
-    minor: int
-    major: int
+    `minor_faults` needed no I/O, `major_faults` did; `cpu_seconds` of all threads. `started` is in clock ticks since the host was booted:
+    two processes that had one number, one after the other, differ in it.
+    """
+
+    started: int
+    minor_faults: int
+    major_faults: int
+    cpu_seconds: float
+
+
+class Merged(NamedTuple):
+    """KiB of a process that KSM has merged with other pages, and KiB that it saved after its own costs (may be negative; None: unknown)."""
+
+    kib: int
+    profit_kib: int | None
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
@@ -35,32 +51,63 @@ def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
 def _pid_in(folder: Path, name: str) -> int | None:
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         return None
-    try:
-        with (folder / f"{name}.pid").open("rb") as file:
-            text = file.read(_PID_FILE_BYTES).strip()
-    except (OSError, ValueError):  # ValueError: a name that no file system can hold
-        return None
+    text = read(f"{folder}/{name}.pid", _PID_FILE_BYTES).strip()
     return int(text) or None if text.isdigit() and len(text) < 10 else None
 
 
 def _was_started_for(proc: Path, pid: int, uuid: str) -> bool:
-    try:
-        with (proc / str(pid) / "cmdline").open("rb") as file:
-            arguments = file.read(_COMMAND_BYTES).split(b"\0")
-    except OSError:
-        return False
+    arguments = read(f"{proc}/{pid}/cmdline", _COMMAND_BYTES).split(b"\0")
     return b"-uuid" in arguments and uuid.encode() in arguments
 
 
-def faults_of(proc: Path, pid: int) -> Faults | None:
-    """What the kernel counted for this process; None when it is gone or cannot be read."""
+def times_of(process: str) -> ProcessTimes | None:
+    """What the kernel counted for this process; None when it has ended or cannot be read.
+
+    :param process: its folder in /proc
+    """
+    # The second field is the program's name in brackets, which may hold anything; after it come state (3) … minflt (10) … majflt (12)
+    # … utime (14) stime (15) … starttime (22).
+    fields = read(f"{process}/stat", _STAT_BYTES).rpartition(b")")[2].split(None, 20)
+    if len(fields) < 20 or fields[0] in {b"Z", b"X"}:
+        return None
     try:
-        with (proc / str(pid) / "stat").open("rb") as file:
-            text = file.read(_STAT_BYTES)
-    except OSError:
+        cpu_seconds = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+        return ProcessTimes(int(fields[19]), int(fields[7]), int(fields[9]), cpu_seconds)
+    except ValueError:
         return None
-    # The second field is the program's name in brackets, which may hold anything; after it come state (3) … minflt (10) … majflt (12).
-    fields = text.rpartition(b")")[2].split()
-    if len(fields) < 10 or not (fields[7].isdigit() and fields[9].isdigit()):
+
+
+def swapped_kib(process: str) -> int | None:
+    """KiB of this process in the host's swap; None when it cannot be read."""
+    _, found, after = read(f"{process}/status", _STAT_BYTES).partition(b"\nVmSwap:")
+    word = after.split(None, 1)[:1]
+    return int(word[0]) if found and word and word[0].isdigit() else None
+
+
+def merged(process: str) -> Merged | None:
+    """What KSM has merged of this process; None where the kernel does not tell (before 6.1), or not this user."""
+    counts = {}
+    for line in read(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
+        name, _, number = line.partition(b" ")
+        counts[name] = number
+    pages = counts.get(b"ksm_merging_pages")
+    if pages is None:  # before 6.5
+        pages = read(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
+    profit = counts.get(b"ksm_process_profit", b"")
+    if not pages.isdigit():
         return None
-    return Faults(int(fields[7]), int(fields[9]))
+    return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
+
+
+def read(path: str, most: int) -> bytes:
+    """The beginning of a small file, in three system calls; empty when it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError):  # ValueError: a name that no file system can hold
+        return b""
+    try:
+        return os.read(file, most)
+    except OSError:  # the process has ended since
+        return b""
+    finally:
+        os.close(file)

@@ -1,61 +1,85 @@
 """From one record of libvirt's bulk statistics to fields: what is plausible, how old it is, and how fast the counters grow.
 
-Pure: numbers in, numbers out. Nothing that a guest reports makes it raise, or gives a negative number.
+Pure: numbers in, numbers out. Nothing that a guest reports makes it raise, or gives a number that cannot be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mom_core import Value
 
 _LARGEST = 1 << 62
-"""Above this a number is no size and no count: the balloon driver reports what it does not know as all ones."""
+"""Above this a number is no size and no count."""
 
-_MEMORY = {"mem_available": "available", "mem_unused": "unused", "mem_usable": "usable", "mem_disk_caches": "disk_caches"}
-"""Fields in KiB, by their names in the `balloon` group."""
+_ALL_ONES = (1 << 64) - 1
+"""What the balloon driver reports for what it does not know. It is no lie."""
 
-_COUNTERS = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "major_fault", "minor_fault": "minor_fault"}
+_MEMORY = (
+    ("mem_available", "balloon.available"),
+    ("mem_unused", "balloon.unused"),
+    ("mem_usable", "balloon.usable"),
+    ("mem_disk_caches", "balloon.disk_caches"),
+)
+"""Fields in KiB, and their names in libvirt's records. The first is all that the guest's kernel has: none of the others can be more."""
+
+_COUNTERS = (
+    ("swap_in", "balloon.swap_in"),
+    ("swap_out", "balloon.swap_out"),
+    ("major_fault", "balloon.major_fault"),
+    ("minor_fault", "balloon.minor_fault"),
+)
 """Counters since the guest's boot (KiB, faults), whose growth per second is the field."""
+
+_FASTEST = 1 << 30
+"""Growth per second: 1 TiB of swap, or a billion faults. No machine does that."""
 
 _CLOCK_SLACK_SECONDS = 2.0
 """`last-update` counts whole seconds, and may be rounded up."""
 
-_CPU_SECONDS = 0.5
-"""CPU time may be counted in steps of 10 ms; over less than this, its growth says nothing."""
+_PACE_SECONDS = 0.5
+"""CPU time may be counted in steps of 10 ms, and balloons move in bursts; over less than this, their growth says nothing."""
 
 _NEVER_FRESH = 1e9
 """An age in seconds that nobody takes for fresh: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
+_NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class CpuReading:
-    """CPU time in nanoseconds at a monotonic time, and what the guest used before that in percent of one CPU, if that is known."""
+class Pace(NamedTuple):
+    """CPU time (ns) and size (KiB) at a monotonic time, None: unknown; and how fast they grew until then.
+
+    `usage` is in percent of one CPU, `rate` in KiB/s, negative while the guest shrinks.
+    """
 
     looked: float
-    time_ns: int
+    cpu_ns: int | None
+    size: int | None
     usage: float | None = None
+    rate: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one look at a guest leaves behind for the next.
 
     `looked` is when that was, in monotonic seconds. `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first
-    seen, in monotonic seconds, and `age_then` how old it was at that moment. `counters` and `rates` are of that time, too.
+    seen, in monotonic seconds, and `age_then` how old it was at that moment. `counters` and `rates` are of that time, too, and so is
+    `impossible`: the fields that could not be true. `rejected` counts those since the guest was first seen. `maximum` is in KiB.
     """
 
     looked: float
     updated: int = 0
     seen: float = 0.0
     age_then: float = 0.0
-    counters: Mapping[str, int] = field(default_factory=lambda: _NONE)
-    rates: Mapping[str, float] = field(default_factory=dict)
-    cpu: CpuReading | None = None
+    counters: Mapping[str, int] = _NONE
+    rates: Mapping[str, float] = _NO_RATES
+    pace: Pace | None = None
+    maximum: int | None = None
+    impossible: tuple[str, ...] = ()
+    rejected: int = 0
 
     def age(self, monotonic: float) -> float | None:
         """Seconds since the guest's own statistics were made; None if there were never any."""
@@ -63,44 +87,77 @@ class Reading:
 
 
 def convert(
-    record: Mapping[str, object], previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
+    record: Mapping[str, object],
+    previous: Reading | None,
+    *,
+    wall: float,
+    monotonic: float,
+    stale_after: float,
+    unplugged_kib: int = 0,
 ) -> tuple[dict[str, Value], Reading]:
     """The fields in one record, and what to hand in as `previous` next time.
+
+    One figure that cannot be true (more free memory than memory, a counter that leaps) makes all unknown that the guest said with it.
 
     :param record: as `getAllDomainStats` gives it, whole or partial
     :param previous: of the same guest since it was started; None at the first look
     :param wall: now, in seconds since the epoch; needed for the first look only, so that a clock that jumps later does no harm
     :param monotonic: now, on a clock that never jumps
     :param stale_after: the age in seconds from which on what the guest itself reported is left out
+    :param unplugged_kib: what libvirt counts into the maximum, though the guest cannot have it by its balloon: virtio-mem's free part
     """
-    reading = _next_reading(record, previous, wall, monotonic)
     fields: dict[str, Value] = {}
-    _put(fields, "balloon_cur", _number(record, "balloon.current"))
-    maximum = _number(record, "balloon.maximum")
-    _put(fields, "balloon_max", maximum)
-    _put(fields, "rss", _number(record, "balloon.rss"))
-    _put(fields, "vcpu_count", _number(record, "vcpu.current"))
-    _put(fields, "cpu_usage", reading.cpu.usage if reading.cpu else None)
+    size = _number(record, "balloon.current") or None  # no guest has no memory at all
+    if size is not None:
+        fields["balloon_cur"] = size
+    maximum = _number(record, "balloon.maximum") or None
+    if maximum is not None:
+        fields["balloon_max"] = possible_maximum(maximum, unplugged_kib, size)
+    rss = _number(record, "balloon.rss")
+    if rss is not None:
+        fields["rss"] = rss
+    count = _number(record, "vcpu.current")
+    if count is not None:
+        fields["vcpu_count"] = count
+    pace = _next_pace(_number(record, "cpu.time"), size, previous.pace if previous else None, monotonic)
+    if pace.usage is not None:
+        fields["cpu_usage"] = pace.usage
+    if pace.rate is not None:
+        fields["balloon_rate"] = pace.rate
+    updated = _number(record, "balloon.last-update") or 0
+    memory, lies = _memory(record, maximum, previous) if updated else ({}, ())
+    reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(pace=pace, maximum=maximum)
     age = reading.age(monotonic)
-    _put(fields, "stats_age", None if age is None else round(age, 3))
-    if age is not None and age <= stale_after and _number(record, "balloon.last-update"):
-        fields.update(_memory(record, maximum))
-        fields.update(reading.rates)
+    if age is not None:
+        fields["stats_age"] = round(age, 3)
+        fields["stats_rejected"] = reading.rejected
+        if updated and age <= stale_after and not reading.impossible:
+            fields.update(memory)
+            fields.update(reading.rates)
     return fields, reading
 
 
-def _next_reading(record: Mapping[str, object], previous: Reading | None, wall: float, monotonic: float) -> Reading:
-    cpu = _next_cpu_reading(_number(record, "cpu.time"), previous.cpu if previous else None, monotonic)
-    updated = _number(record, "balloon.last-update") or 0
-    if not updated and previous is not None and previous.updated:  # a partial record: the guest was busy
-        return Reading(monotonic, previous.updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu)
+def possible_maximum(maximum: int, unplugged_kib: int, size: Value) -> int:
+    """The guest's size in KiB with an empty balloon, never less than what it has."""
+    return max(maximum - unplugged_kib, size if isinstance(size, int) else 1)
+
+
+def _next_reading(
+    record: Mapping[str, object], previous: Reading | None, updated: int, lies: tuple[str, ...], wall: float, monotonic: float
+) -> Reading:
+    """Without pace and maximum."""
+    if previous is not None and previous.updated and updated in {0, previous.updated}:  # nothing new; 0: the guest was busy
+        return previous._replace(looked=monotonic)
     if not updated:
-        return Reading(monotonic, cpu=cpu)
-    if previous is not None and previous.updated == updated:
-        return Reading(monotonic, updated, previous.seen, previous.age_then, previous.counters, previous.rates, cpu)
-    counters = {name: count for name, key in _COUNTERS.items() if (count := _number(record, f"balloon.{key}")) is not None}
-    rates = {} if previous is None else _rates(previous.counters, counters, updated - previous.updated)
-    return Reading(monotonic, updated, monotonic, _age_at_first_sight(updated, previous, wall, monotonic), counters, rates, cpu)
+        return Reading(monotonic)
+    counters = {name: count for name, key in _COUNTERS if (count := _number(record, key)) is not None}
+    rates: Mapping[str, float] = _NO_RATES
+    if previous is not None:
+        rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
+        lies += leaps
+    age_then = _age_at_first_sight(updated, previous, wall, monotonic)
+    rejected = len(lies) + (previous.rejected if previous else 0)
+    return Reading(monotonic, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected)
 
 
 def _age_at_first_sight(updated: int, previous: Reading | None, wall: float, monotonic: float) -> float:
@@ -115,36 +172,50 @@ def _age_at_first_sight(updated: int, previous: Reading | None, wall: float, mon
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 
-def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> dict[str, float]:
-    """Growth per second; unknown where a counter went back, as it does when the guest reboots, and when the clock did."""
+def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Growth per second, and what leapt; unknown where a counter went back, as it does when the guest reboots, and when the clock did."""
     if seconds <= 0:
-        return {}
-    return {name: (after[name] - before[name]) / seconds for name in after if name in before and after[name] >= before[name]}
+        return {}, ()
+    rates = {name: (count - before[name]) / seconds for name, count in after.items() if name in before and count >= before[name]}
+    leaps = tuple(name for name, rate in rates.items() if rate > _FASTEST)
+    return rates, leaps
 
 
-def _memory(record: Mapping[str, object], maximum: int | None) -> dict[str, Value]:
-    """What the guest says about its memory, without what cannot be: more than it has."""
-    known = {name: number for name, key in _MEMORY.items() if (number := _number(record, f"balloon.{key}")) is not None}
-    limit = min(_LARGEST if maximum is None else maximum, known.get("mem_available", _LARGEST))
-    return {name: number for name, number in known.items() if number <= limit}
+def _memory(record: Mapping[str, object], maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """What the guest says about its memory, and which of it cannot be: no number, or more than the guest has.
+
+    While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
+    """
+    limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
+    known: dict[str, Value] = {}
+    lies: tuple[str, ...] = ()
+    for name, key in _MEMORY:
+        value = record.get(key)
+        if value is None or value == _ALL_ONES:
+            continue
+        if type(value) is int and 0 <= value <= limit:
+            known[name] = value
+            if name == "mem_available":
+                limit = value
+        else:
+            lies += (name,)
+    return known, lies
 
 
-def _next_cpu_reading(time_ns: int | None, previous: CpuReading | None, monotonic: float) -> CpuReading | None:
-    if time_ns is None:
-        return None
-    if previous is None or time_ns < previous.time_ns:
-        return CpuReading(monotonic, time_ns)
+def _next_pace(cpu_ns: int | None, size: int | None, previous: Pace | None, monotonic: float) -> Pace:
+    if previous is None:
+        return Pace(monotonic, cpu_ns, size)
     seconds = monotonic - previous.looked
-    if seconds < _CPU_SECONDS:
+    if seconds < _PACE_SECONDS:
         return previous
-    return CpuReading(monotonic, time_ns, round((time_ns - previous.time_ns) / seconds / 1e7, 2))
+    usage = rate = None
+    if cpu_ns is not None and previous.cpu_ns is not None and cpu_ns >= previous.cpu_ns:
+        usage = round((cpu_ns - previous.cpu_ns) / seconds / 1e7, 2)
+    if size is not None and previous.size is not None:
+        rate = round((size - previous.size) / seconds, 1) if size != previous.size else 0.0
+    return Pace(monotonic, cpu_ns, size, usage, rate)
 
 
 def _number(record: Mapping[str, object], key: str) -> int | None:
     value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST else None
-
-
-def _put(fields: dict[str, Value], name: str, value: float | None) -> None:
-    if value is not None:
-        fields[name] = value
+    return value if type(value) is int and 0 <= value < _LARGEST else None  # the exact type: a bool is no number here

@@ -1,0 +1,108 @@
+"""A guest's own control group: where it is in each hierarchy, the pressure in it and the CPU time of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mom_plugins_libvirt.qemu_process import read
+
+_CGROUP_BYTES = 16 << 10
+_FILE_BYTES = 4096
+
+UNIFIED = ""
+"""The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+
+
+class CpuCounters(NamedTuple):
+    """Seconds of CPU time, and seconds for which a quota held the group back (None: nobody counts them)."""
+
+    used: float
+    throttled: float | None
+
+
+def cgroups_of(process: str) -> dict[str, str]:
+    """The path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
+
+    Where libvirt has groups for the emulator and each vCPU, this is the one above them.
+    """
+    found: dict[str, str] = {}
+    for line in read(f"{process}/cgroup", _CGROUP_BYTES).decode(errors="surrogateescape").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon or not path.startswith("/") or controllers.startswith("name="):
+            continue
+        for controller in controllers.split(","):
+            found[controller] = _whole_guest(path)
+    return found
+
+
+def _whole_guest(path: str) -> str:
+    return path.removesuffix("/emulator").removesuffix("/libvirt")
+
+
+class Cgroups:
+    """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._unified = str(root if (root / "cgroup.controllers").exists() else root / "unified")
+
+    def folder(self, controller: str, path: str) -> str:
+        """The folder of a group."""
+        return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
+
+    def own(self, pid: int, groups: Mapping[str, str]) -> dict[str, str]:
+        """Those of these groups that belong to this guest alone, so that what is read from them is its own, and what is set in them, too.
+
+        libvirt may be told to make none; QEMU is then in a group with others.
+        """
+        return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid)}
+
+    def _is_own(self, controller: str, path: str, pid: int) -> bool:
+        name = path.rpartition("/")[2]
+        if not name or ".." in path.split("/"):  # above the root of this namespace: it cannot be reached
+            return False
+        if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
+            return True
+        return read(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split() == [str(pid).encode()]
+
+    def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
+        """Percent of the last ten seconds for which tasks of this group waited, by `RESOURCE_some` and `RESOURCE_full`."""
+        if UNIFIED not in own:
+            return {}
+        folder = self.folder(UNIFIED, own[UNIFIED])
+        found = {}
+        for resource in ("memory", "cpu", "io"):
+            for line in read(f"{folder}/{resource}.pressure", _FILE_BYTES).splitlines():
+                kind, _, rest = line.partition(b" avg10=")
+                percent = _percent(rest.partition(b" ")[0])
+                if kind in {b"some", b"full"} and percent is not None:
+                    found[f"{resource}_{kind.decode()}"] = percent
+        return found
+
+    def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
+        """The CPU time of this group; None where nobody counts it."""
+        if UNIFIED in own:
+            counts = dict(line.split(b" ", 1) for line in _lines(f"{self.folder(UNIFIED, own[UNIFIED])}/cpu.stat"))
+            used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
+            if used is not None:
+                return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
+        if "cpuacct" in own:
+            used = _whole(read(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
+            return None if used is None else CpuCounters(used / 1e9, None)
+        return None
+
+
+def _lines(path: str) -> list[bytes]:
+    return [line for line in read(path, _FILE_BYTES).splitlines() if b" " in line]
+
+
+def _whole(text: bytes | None) -> int | None:
+    return int(text) if text and text.isdigit() and len(text) < 20 else None
+
+
+def _percent(text: bytes) -> float | None:
+    whole, _, fraction = text.partition(b".")
+    return float(text) if whole.isdigit() and len(text) < 8 and (fraction.isdigit() or not fraction) else None

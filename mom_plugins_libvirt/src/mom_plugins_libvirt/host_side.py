@@ -1,0 +1,167 @@
+"""What the host sees of its guests: their processes, and what the kernel counts for these and for their control groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from mom_core import Value
+from mom_plugins_libvirt.guest_cgroup import Cgroups, CpuCounters, cgroups_of
+from mom_plugins_libvirt.qemu_process import ProcessTimes, merged, pid_of, swapped_kib, times_of
+
+_IN_TURN = 100
+"""How many guests are looked at closely in one sample. It takes 60 us for each, of which ten thousand would be half a second."""
+
+_FIRST_SEARCH_SECONDS = 1.0
+_LAST_SEARCH_SECONDS = 60.0
+"""How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes the file late."""
+
+_SHORTEST_SECONDS = 0.5
+"""The kernel counts CPU time in steps of 10 ms; over less than this, its growth says nothing."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """A guest's process, and what was seen of it last. `times_at` and `cpu_at` are monotonic seconds."""
+
+    number: int
+    name: str
+    pid: int = 0
+    started: int = 0
+    search_at: float = 0.0
+    search_after: float = _FIRST_SEARCH_SECONDS
+    cgroups: Mapping[str, str] = field(default_factory=dict)
+    times: ProcessTimes | None = None
+    pace: tuple[float, float] | None = None
+    """When CPU time was last compared, and what it was then."""
+    usage: float | None = None
+    group_cpu: tuple[float, CpuCounters] | None = None
+    closely: dict[str, Value] = field(default_factory=dict)
+    """What the last close look found."""
+
+
+class HostSide:
+    """The processes of the guests on this host. Not to be used by two threads at a time.
+
+    Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
+    there are more than 100 guests they get one in turn, and until then what the last one found stands.
+    """
+
+    def __init__(self, pid_folder: Path, proc: Path, cgroups: Path, monotonic: Callable[[], float]) -> None:
+        self._pid_folder = pid_folder
+        self._proc = proc
+        self._cgroups = Cgroups(cgroups)
+        self._monotonic = monotonic
+        self._processes: dict[str, _Process] = {}
+        self._turn = 0
+
+    def follow(self, guests: Iterable[tuple[str, str, int]]) -> None:
+        """These are the guests now: UUID, name, and a number that is another one after each start."""
+        now = self._monotonic()
+        before, self._processes = self._processes, {}
+        for uuid, name, number in guests:
+            process = before.get(uuid)
+            if process is None or process.number != number:
+                process = _Process(number, name)
+            if not process.pid and now >= process.search_at:
+                self._search(process, uuid, now)
+            self._processes[uuid] = process
+
+    def _search(self, process: _Process, uuid: str, now: float) -> None:
+        pid = pid_of(self._pid_folder, self._proc, process.name, uuid)
+        times = None if pid is None else times_of(f"{self._proc}/{pid}")
+        if pid is None or times is None:
+            process.search_at = now + process.search_after
+            process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
+            return
+        process.pid, process.started = pid, times.started
+        process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
+        process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"))
+
+    def properties(self, uuid: str) -> dict[str, Value]:
+        """`pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
+        process = self._processes.get(uuid)
+        if process is None or not process.pid:
+            return {}
+        return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
+
+    def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
+        now = self._monotonic()
+        found = {}
+        close = self._whose_turn()
+        for uuid in uuids:
+            process = self._processes.get(uuid)
+            if process is not None and process.pid:
+                found[uuid] = self._fields_of(process, uuid in close, now)
+        return found
+
+    def _whose_turn(self) -> set[str]:
+        count = len(self._processes)
+        if count <= _IN_TURN:
+            return set(self._processes)
+        first = self._turn % count
+        self._turn = first + _IN_TURN
+        return {*islice(self._processes, first, self._turn), *islice(self._processes, max(0, self._turn - count))}
+
+    def _fields_of(self, process: _Process, close: bool, now: float) -> dict[str, Value]:
+        folder = f"{self._proc}/{process.pid}"
+        times, before = times_of(folder), process.times
+        if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
+            process.pid, process.times, process.closely = 0, None, {}
+            process.pace = process.usage = process.group_cpu = None
+            return {}
+        if close or not process.closely:
+            process.closely = self._looked_closely(process, folder, now)
+        fields = dict(process.closely)
+        process.times = times
+        if before is not None:
+            fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
+            fields["host_major_faults"] = max(0, times.major_faults - before.major_faults)
+        self._compare_cpu(process, times.cpu_seconds, now)
+        if process.usage is not None:
+            fields["host_cpu_usage"] = process.usage
+        return fields
+
+    def _compare_cpu(self, process: _Process, cpu_seconds: float, now: float) -> None:
+        if process.pace is None:
+            process.pace = now, cpu_seconds
+        elif now - process.pace[0] >= _SHORTEST_SECONDS:
+            process.usage = round(max(0.0, cpu_seconds - process.pace[1]) / (now - process.pace[0]) * 100, 2)
+            process.pace = now, cpu_seconds
+
+    def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
+        fields: dict[str, Value] = {}
+        swapped = swapped_kib(folder)
+        if swapped is not None:
+            fields["host_swap"] = swapped
+        shared = merged(folder)
+        if shared is not None:
+            fields["host_ksm_merged"] = shared.kib
+            if shared.profit_kib is not None:
+                fields["host_ksm_profit"] = shared.profit_kib
+        process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # somebody may have moved it
+        for name, percent in self._cgroups.pressure(process.cgroups).items():
+            fields[f"host_psi_{name}_avg10"] = percent
+        self._compare_group_cpu(process, fields, now)
+        return fields
+
+    def _compare_group_cpu(self, process: _Process, fields: dict[str, Value], now: float) -> None:
+        counters, before = self._cgroups.cpu(process.cgroups), process.group_cpu
+        if counters is None:
+            process.group_cpu = None
+        elif before is None:
+            process.group_cpu = now, counters
+        elif now - before[0] < _SHORTEST_SECONDS:
+            for name in ("host_cgroup_cpu_usage", "host_cgroup_throttled"):
+                if name in process.closely:
+                    fields[name] = process.closely[name]
+        else:
+            seconds, earlier = now - before[0], before[1]
+            process.group_cpu = now, counters
+            if counters.used >= earlier.used:
+                fields["host_cgroup_cpu_usage"] = round((counters.used - earlier.used) / seconds * 100, 2)
+            if counters.throttled is not None and earlier.throttled is not None and counters.throttled >= earlier.throttled:
+                fields["host_cgroup_throttled"] = round((counters.throttled - earlier.throttled) / seconds * 100, 2)

@@ -1,0 +1,49 @@
+"""What libvirt's numbers for a guest's state mean, and in which of them a guest is to be left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Numbers of virDomainState, virDomainPausedReason, virDomainRunningReason and virDomainJobType, which are part of libvirt's stable
+# interface.
+NO_STATE, RUNNING, IDLE, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(8)
+
+_STATES = {
+    NO_STATE: "unknown", RUNNING: "running", IDLE: "idle", PAUSED: "paused", SHUTTING_DOWN: "shutting down", SHUT_OFF: "shut off",
+    CRASHED: "crashed", SUSPENDED: "suspended",
+}  # fmt: skip
+
+_PAUSED = {
+    2: "being migrated", 3: "being saved", 4: "being dumped", 5: "after an I/O error", 6: "by its watchdog", 7: "restored from a snapshot",
+    8: "shutting down", 9: "being snapshotted", 10: "its kernel has crashed", 11: "starting up", 12: "being migrated (post-copy)",
+    13: "its migration (post-copy) has failed", 14: "after a libvirt call failed",
+}  # fmt: skip
+
+_RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
+"""Reasons why a guest runs in which its memory is partly on another host: what is taken from it there would be lost."""
+
+_JOBS = {
+    1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: "being migrated out", 6: "being snapshotted",
+    7: "being reverted to a snapshot", 8: "being dumped",
+}  # fmt: skip
+"""virDomainJobOperation, without those (backups) during which libvirt lets a guest be changed."""
+
+
+def state_name(state: int) -> str:
+    """What people call this state."""
+    return _STATES.get(state, "unknown")
+
+
+def why_left_alone(state: int, reason: int) -> str:
+    """Why nothing may be changed on a guest in this state; empty when it may."""
+    if state in {NO_STATE, RUNNING, IDLE}:
+        why = _RUNNING.get(reason, "") if state == RUNNING else ""
+        return f"the guest is {why}" if why else ""
+    why = _PAUSED.get(reason, "") if state == PAUSED else ""
+    return f"the guest is {_STATES.get(state, 'in an unknown state')}" + (f", {why}" if why else "")
+
+
+def job_name(statistics: Mapping[str, object]) -> str:
+    """What libvirt is doing with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
+    operation = statistics.get("operation")
+    return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

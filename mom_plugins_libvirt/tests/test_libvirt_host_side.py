@@ -1,0 +1,222 @@
+"""What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fake_libvirt import HandClock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_plugins_libvirt.guest_cgroup import Cgroups, CpuCounters, cgroups_of
+from mom_plugins_libvirt.host_side import HostSide
+
+SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
+PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
+
+
+@dataclass
+class HostFiles:
+    """A host's files, and what the plugin makes of them."""
+
+    root: Path
+    clock: HandClock
+
+    def __post_init__(self) -> None:
+        (self.root / "pids").mkdir()
+        (self.root / "cgroup").mkdir()
+        (self.root / "cgroup/cgroup.controllers").write_text("cpu memory\n")
+        self.side = HostSide(self.root / "pids", self.root / "proc", self.root / "cgroup", self.clock)
+
+    def process(self, pid: int, name: str = "web", *, started: int = 99, group: str = f"0::{SCOPE}/libvirt/emulator") -> Path:
+        folder = self.root / "proc" / str(pid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cmdline").write_bytes(b"\0".join([b"qemu", b"-uuid", f"uuid-of-{name}".encode(), b""]))
+        (folder / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
+        (folder / "ksm_stat").write_text("ksm_merging_pages 256\nksm_process_profit 1048576\n")
+        (folder / "cgroup").write_text(f"{group}\n")
+        (self.root / "pids" / f"{name}.pid").write_text(str(pid))
+        self.count(pid, started=started)
+        return folder
+
+    def count(self, pid: int, *, minor: int = 0, major: int = 0, ticks: int = 0, started: int = 99) -> None:
+        text = f"{pid} (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 {ticks} 0 0 0 20 0 5 0 {started} 1 2\n"
+        (self.root / "proc" / str(pid) / "stat").write_text(text)
+
+    def group(self, path: str = SCOPE, *, used_us: int = 0, throttled_us: int | None = None, procs: str = "") -> None:
+        folder = self.root / "cgroup" / path.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        for resource in ("memory", "cpu", "io"):
+            (folder / f"{resource}.pressure").write_text(PRESSURE)
+        throttled = "" if throttled_us is None else f"nr_throttled 3\nthrottled_usec {throttled_us}\n"
+        (folder / "cpu.stat").write_text(f"usage_usec {used_us}\nuser_usec 1\n{throttled}")
+        (folder / "cgroup.procs").write_text(procs)
+
+    def follow(self, *names: str, number: int = 1) -> None:
+        self.side.follow((f"uuid-of-{name}", name, number) for name in names)
+
+    def fields(self, name: str = "web") -> dict[str, object]:
+        return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
+
+
+@pytest.fixture
+def host(tmp_path: Path, clock: HandClock) -> HostFiles:
+    return HostFiles(tmp_path, clock)
+
+
+def test_a_guests_process_and_group_are_read(host: HostFiles) -> None:
+    host.process(4711)
+    host.group(used_us=1_000_000, throttled_us=0)
+    host.follow("web")
+    assert host.side.properties("uuid-of-web") == {"pid": 4711, "cgroups": {"": SCOPE}}
+    first = host.fields()
+    assert first == {
+        "host_swap": 2048, "host_ksm_merged": 1024, "host_ksm_profit": 1024,
+        "host_psi_memory_some_avg10": 12.34, "host_psi_memory_full_avg10": 5.0, "host_psi_cpu_some_avg10": 12.34,
+        "host_psi_cpu_full_avg10": 5.0, "host_psi_io_some_avg10": 12.34, "host_psi_io_full_avg10": 5.0,
+    }  # fmt: skip
+    host.clock.now += 5
+    host.count(4711, minor=30, major=2, ticks=250)
+    host.group(used_us=4_000_000, throttled_us=500_000)
+    assert host.fields() == first | {
+        "host_minor_faults": 30, "host_major_faults": 2, "host_cpu_usage": 50.0,
+        "host_cgroup_cpu_usage": 60.0, "host_cgroup_throttled": 10.0,
+    }  # fmt: skip
+
+
+def test_rates_are_not_taken_over_an_instant(host: HostFiles) -> None:
+    host.process(4711)
+    host.group()
+    host.follow("web")
+    host.fields()
+    host.clock.now += 5
+    host.count(4711, ticks=100)
+    host.group(used_us=1_000_000)
+    before = host.fields()
+    host.clock.now += 0.01
+    host.count(4711, ticks=101)
+    host.group(used_us=1_010_000)
+    after = host.fields()
+    for name in ("host_cpu_usage", "host_cgroup_cpu_usage"):
+        assert after[name] == before[name] == 20.0
+
+
+def test_a_number_that_another_process_has_now_is_not_the_guests(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    assert host.fields()
+    host.clock.now += 5
+    host.count(4711, minor=999_999, started=100)
+    assert host.fields() == {}
+    (host.root / "proc/4711/cmdline").write_bytes(b"bash\0")
+    host.follow("web")
+    assert host.side.properties("uuid-of-web") == {}
+    assert host.fields() == {}
+
+
+def test_a_process_that_has_ended_has_no_fields(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    (host.root / "proc/4711/stat").unlink()
+    assert host.fields() == {}
+    assert host.side.properties("uuid-of-web") == {}
+
+
+def test_a_guest_that_was_started_anew_has_another_process(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    host.process(4712)
+    host.follow("web", number=2)
+    assert host.side.properties("uuid-of-web")["pid"] == 4712
+    assert "host_minor_faults" not in host.fields(), "nothing to compare with yet"
+
+
+def test_a_pid_file_that_comes_late_is_found_and_one_that_never_comes_is_not_looked_for_all_the_time(host: HostFiles) -> None:
+    host.follow("web")
+    assert host.side.properties("uuid-of-web") == {}
+    host.process(4711)
+    host.follow("web")
+    assert host.side.properties("uuid-of-web") == {}, "not yet"
+    host.clock.now += 1
+    host.follow("web")
+    assert host.side.properties("uuid-of-web")["pid"] == 4711
+
+
+@pytest.mark.parametrize(
+    ("group", "own"),
+    [
+        ("0::/machine/qemu-1-web.libvirt-qemu", {"": "/machine/qemu-1-web.libvirt-qemu"}),
+        ("0::/machine/qemu-1-web.libvirt-qemu/libvirt/emulator", {"": "/machine/qemu-1-web.libvirt-qemu"}),
+        ("4:cpu,cpuacct:/machine/qemu-1-web.libvirt-qemu/emulator\n1:name=systemd:/x\n0::/", {
+            "cpu": "/machine/qemu-1-web.libvirt-qemu", "cpuacct": "/machine/qemu-1-web.libvirt-qemu",
+        }),
+        ("0::/system.slice/libvirtd.service", {}),
+        ("0::/", {}),
+        ("0::/../../machine/qemu-1-web.libvirt-qemu", {}),
+        ("0::/alone", {"": "/alone"}),
+        ("0::/crowd", {}),
+        ("rubbish", {}),
+    ],
+)  # fmt: skip
+def test_only_groups_that_are_the_guests_own_count(host: HostFiles, group: str, own: dict[str, str]) -> None:
+    host.group("/alone", procs="4711\n")
+    host.group("/crowd", procs="4711\n4712\n")
+    host.process(4711, group=group)
+    host.follow("web")
+    assert host.side.properties("uuid-of-web") == ({"pid": 4711, "cgroups": own} if own else {"pid": 4711})
+    if not own:
+        assert not any("psi" in name or "cgroup" in name for name in host.fields())
+
+
+def test_a_guest_that_is_moved_to_another_group_is_followed(host: HostFiles) -> None:
+    host.process(4711, group="0::/")
+    host.group("/alone", procs="4711\n")
+    host.follow("web")
+    assert "cgroups" not in host.side.properties("uuid-of-web")
+    (host.root / "proc/4711/cgroup").write_text("0::/alone\n")
+    assert host.fields()["host_psi_memory_some_avg10"] == 12.34
+    assert host.side.properties("uuid-of-web")["cgroups"] == {"": "/alone"}
+
+
+def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> None:
+    for folder in ("unified/a", "cpuacct/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "unified/a/memory.pressure").write_text(PRESSURE)
+    (tmp_path / "cpuacct/a/cpuacct.usage").write_text("3000000000\n")
+    groups = Cgroups(tmp_path)
+    own = {"": "/a", "cpuacct": "/a"}
+    assert groups.pressure(own) == {"memory_some": 12.34, "memory_full": 5.0}
+    assert groups.cpu(own) == CpuCounters(3.0, None)
+    assert groups.cpu({"memory": "/a"}) is None
+
+
+def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostFiles) -> None:
+    names = [f"g{number}" for number in range(250)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/")
+    host.follow(*names)
+    uuids = [f"uuid-of-{name}" for name in names]
+    assert all("host_swap" in fields for fields in host.side.fields(uuids).values()), "the first look is close for all"
+    for number in range(250):
+        (host.root / "proc" / str(1000 + number) / "status").write_text("Name:\tqemu\nVmSwap:\t     1 kB\n")
+    seen = []
+    for _ in range(3):
+        host.clock.now += 5
+        fields = host.side.fields(uuids)
+        assert all("host_minor_faults" in of_one for of_one in fields.values())
+        seen.append(sum(of_one["host_swap"] == 1 for of_one in fields.values()))
+    assert seen[0] == 100
+    assert seen[-1] == 250
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=50).map(lambda text: f"0::/{text}".encode(errors="surrogatepass"))))
+def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
+    for name in ("cgroup", "cpu.stat", "memory.pressure", "cpuacct.usage"):
+        (tmp_path / name).write_bytes(content)
+    groups = Cgroups(tmp_path)
+    own = groups.own(1, cgroups_of(str(tmp_path)))
+    groups.pressure(own | {"": ""})
+    groups.cpu(own | {"": ""})
