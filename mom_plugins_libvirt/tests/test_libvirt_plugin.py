@@ -134,7 +134,7 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: Callabl
         guest("all", 0, **{"*": "no"}),
     ]
     snapshot = Snapshot(guests={found.id: found for found in guests})
-    decisions = list(make_plugin().mom_evaluate(snapshot))
+    decisions = [item for item in make_plugin().mom_evaluate(snapshot) if isinstance(item, Decision)]
     assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [
         ("off", PERIOD, 2, "libvirt")
     ]
