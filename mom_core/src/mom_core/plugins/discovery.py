@@ -37,7 +37,11 @@ _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """The folder of an installed distribution: its name, with `_` for `-`, and its version."""
 
 KNOWN_DISTRIBUTIONS: Final[Mapping[str, str]] = {
-    name: f"mom-plugins-{name}" for name in ("host", "libvirt", "balloon", "ksm", "policy", "sim")
+    **{
+        name: f"mom-plugins-{name}"
+        for name in ("host", "libvirt", "vdsm", "guestagent", "balloon", "ksm", "qos", "cgroup", "numa", "policy", "sim")
+    },
+    "xmlrpc": "mom-plugins-vdsm",
 }
 """mom's own plugins by name, with the distribution that brings each: what can be recommended without being installed."""
 

@@ -1,0 +1,342 @@
+"""The HTTP side of the RPC server: many clients at once, each within its time and its sizes, so that none can hold up another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from mom_core import MomError, printable
+from mom_plugins_vdsm.rpc_listening import Listener, OccupiedByOurselvesError, peer_of
+
+LONGEST_HEAD: Final = 16 << 10
+"""Bytes of request line and headers; vdsm's have some 300."""
+
+IDLE_SECONDS: Final = 60.0
+"""How long a connection is kept for a next request."""
+
+DRAIN_SECONDS: Final = 1.0
+"""How long what a refused client still sends is read and dropped, so that it gets to read why."""
+
+_AGAIN_SECONDS: Final = 0.05
+_PIECE: Final = 64 << 10
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may use.
+
+    `patience` is the seconds that a request may take to arrive, and an answer to be taken; `body` the bytes of a request; `clients` how
+    many may be connected at once.
+    """
+
+    patience: float = 5.0
+    body: int = 4 << 20
+    clients: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks: process and user at a unix socket, and how people call that."""
+
+    process: int
+    user: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    version: str
+    body: bytes
+    keep: bool
+
+
+class _RefusedError(Exception):
+    """A request that is answered with an HTTP error, after which the connection ends."""
+
+    def __init__(self, status: HTTPStatus, reason: str = "") -> None:
+        super().__init__(reason or status.phrase)
+        self.status = status
+
+
+Answering = Callable[[bytes, Peer], bytes]
+"""Turns a request's body into the answer's; never raises."""
+
+
+class RpcServer:
+    """Serves in a thread of its own, from `start` to `close`.
+
+    :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
+    :param answer: called in one of a few threads
+    :param slow: whether a body asks for what may take its time; those wait for each other, and nobody for them
+    :param paths: the HTTP paths that are served
+    """
+
+    def __init__(
+        self,
+        open_listener: Callable[[], Listener],
+        answer: Answering,
+        slow: Callable[[bytes], bool],
+        paths: frozenset[str],
+        limits: Limits,
+        log: logging.Logger,
+    ) -> None:
+        self._open_listener = open_listener
+        self._answer = answer
+        self._slow = slow
+        self._paths = paths
+        self._limits = limits
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._waiting: dict[Stream, float] = {}
+        """Connections on which no complete request has arrived, by when that began."""
+        self._clients: dict[Stream, asyncio.Task[None]] = {}
+        self._quick = ThreadPoolExecutor(2, "mom-rpc-read")
+        self._patient = ThreadPoolExecutor(1, "mom-rpc-change")
+
+    def start(self, name: str) -> None:
+        """Listen and serve. Raises `MomError` if it cannot be listened there."""
+        listener: Listener | None = None
+        with contextlib.suppress(OccupiedByOurselvesError):
+            listener = self._open_listener()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listener, ready)), name=f"mom-{name}-rpc", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def close(self) -> None:
+        """Stop listening, end all connections and all threads."""
+        loop, ending, thread = self._loop, self._ending, self._thread
+        if loop is not None and ending is not None and thread is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(ending.set)
+            thread.join()
+            self._thread = None
+        for pool in (self._quick, self._patient):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    # --- in the loop's thread ------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, listener: Listener | None, ready: threading.Event) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        ready.set()
+        if listener is None:
+            listener = await self._when_free(self._ending)
+            if listener is None:
+                return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(listener.sock, self._accept, listener.sock)
+        try:
+            await self._ending.wait()
+        finally:
+            loop.remove_reader(listener.sock)
+            listener.close()
+            clients = list(self._clients.values())
+            for task in clients:
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+
+    async def _when_free(self, ending: asyncio.Event) -> Listener | None:
+        while not ending.is_set():
+            try:
+                return self._open_listener()
+            except OccupiedByOurselvesError:
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except MomError as error:
+                self._log.error("%s", error)
+                return None
+        return None
+
+    def _accept(self, sock: socket.socket) -> None:
+        """Take in who waits. Sockets are used directly: there is no moment in which a client belongs to nobody."""
+        loop = asyncio.get_running_loop()
+        try:
+            client, _ = sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._log.warning("a client could not be accepted: %s", error.strerror)
+            loop.remove_reader(sock)  # out of file descriptors: they may come back
+            loop.call_later(_AGAIN_SECONDS, lambda: sock.fileno() >= 0 and loop.add_reader(sock, self._accept, sock))
+            return
+        client.setblocking(False)
+        stream = Stream(client)
+        task = asyncio.create_task(self._client(stream))
+        self._clients[stream] = task
+
+        def gone(_: asyncio.Task[None]) -> None:
+            self._clients.pop(stream, None)
+            self._waiting.pop(stream, None)
+            client.close()
+
+        task.add_done_callback(gone)
+        self._waiting[stream] = time.monotonic()
+        self._make_room()
+
+    async def _client(self, stream: Stream) -> None:
+        peer = _peer(stream.sock)
+        try:
+            while await self._one(stream, peer):
+                pass
+        except (OSError, EOFError):
+            pass  # it went away, or was silent for too long
+        except Exception:  # noqa: BLE001  # one client's request must not end the server, whatever is wrong with it
+            self._log.exception("a request of %s failed", peer.name)
+
+    def _make_room(self) -> None:
+        """With too many clients, the one goes that has been silent for longest."""
+        if len(self._clients) > self._limits.clients and self._waiting:
+            longest = min(self._waiting, key=self._waiting.__getitem__)
+            self._waiting.pop(longest)
+            self._clients.pop(longest).cancel()
+
+    async def _one(self, stream: Stream, peer: Peer) -> bool:
+        """Serve one request; whether the connection is kept for another one."""
+        self._waiting[stream] = time.monotonic()
+        try:
+            request = await self._read(stream)
+        except _RefusedError as refused:
+            await self._refuse(stream, refused)
+            return False
+        finally:
+            self._waiting.pop(stream, None)
+        pool = self._patient if self._slow(request.body) else self._quick
+        answer = await asyncio.get_running_loop().run_in_executor(pool, self._answer, request.body, peer)
+        connection = "keep-alive" if request.keep else "close"
+        head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {len(answer)}\r\nConnection: {connection}\r\n\r\n"
+        async with asyncio.timeout(self._limits.patience):
+            await stream.send(head.encode("ascii") + answer)
+        return request.keep
+
+    async def _read(self, stream: Stream) -> _Request:
+        """The next request. `EOFError` or `TimeoutError` when the client went away or asked for nothing more."""
+        async with asyncio.timeout(IDLE_SECONDS):
+            await stream.fill(1)
+        try:
+            async with asyncio.timeout(self._limits.patience):
+                version, method, path, headers = _parse_head(await stream.head())
+                length = self._checked(version, method, path, headers)
+                if headers.get("expect", "").lower() == "100-continue":
+                    await stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await stream.fill(length)
+                body = stream.take(length)
+        except TimeoutError:
+            raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT) from None
+        wish = headers.get("connection", "").lower()
+        keep = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
+        return _Request(version, body, keep)
+
+    def _checked(self, version: str, method: str, path: str, headers: Mapping[str, str]) -> int:
+        """The length of the body, if this is a request that can be answered."""
+        if version not in {"HTTP/1.0", "HTTP/1.1"}:
+            raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        if method != "POST":
+            raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is an XML-RPC server: POST a method call")
+        if path not in self._paths:
+            raise _RefusedError(HTTPStatus.NOT_FOUND, f"the path is {' or '.join(sorted(self._paths))}")
+        if "origin" in headers:
+            # A web page in somebody's browser must not set policies on a port of the loopback.
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "requests of web pages are not answered")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a compressed request is not read")
+        length = headers.get("content-length", "")
+        if "transfer-encoding" in headers or not length:
+            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED)
+        if not (length.isascii() and length.isdigit()):
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+        if len(length) > 15 or int(length) > self._limits.body:
+            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._limits.body:,} bytes")
+        return int(length)
+
+    async def _refuse(self, stream: Stream, refused: _RefusedError) -> None:
+        text = f"{refused}\n".encode()
+        status = refused.status
+        allow = "Allow: POST\r\n" if status == HTTPStatus.NOT_IMPLEMENTED else ""
+        head = f"HTTP/1.1 {status} {status.phrase}\r\n{allow}Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await stream.send(f"{head}Connection: close\r\n\r\n".encode("ascii") + text)
+                await stream.drop_the_rest()
+
+
+class Stream:
+    """A client's socket, with what has been read of it and not been used yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._read = bytearray()
+
+    async def fill(self, size: int) -> None:
+        """Read until so many bytes are there. `EOFError` when the client ends before that."""
+        loop = asyncio.get_running_loop()
+        while len(self._read) < size:
+            part = await loop.sock_recv(self.sock, _PIECE)
+            if not part:
+                raise EOFError
+            self._read += part
+
+    def take(self, size: int) -> bytes:
+        """The next bytes, which are there."""
+        taken = bytes(self._read[:size])
+        del self._read[:size]
+        return taken
+
+    async def head(self) -> bytes:
+        """Everything up to the empty line that ends the headers."""
+        searched = 0
+        while (end := self._read.find(_END_OF_HEAD, max(0, searched - len(_END_OF_HEAD)))) < 0:
+            searched = len(self._read)
+            if searched > LONGEST_HEAD:
+                raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            await self.fill(searched + 1)
+        return self.take(end + len(_END_OF_HEAD))
+
+    async def send(self, content: bytes) -> None:
+        """Send all of it."""
+        await asyncio.get_running_loop().sock_sendall(self.sock, content)
+
+    async def drop_the_rest(self) -> None:
+        """Send nothing more, and read without use what the client still sends, so that it gets to read the answer."""
+        self.sock.shutdown(socket.SHUT_WR)
+        while await asyncio.get_running_loop().sock_recv(self.sock, _PIECE):
+            pass
+
+
+def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
+    """Version, method, path and headers, by lower-case name."""
+    try:
+        first, *lines = head.decode("latin-1").strip("\r\n").split("\r\n")
+        method, path, version = first.split(" ")
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon or name != name.strip() or not name:
+                raise ValueError(line)
+            if name.lower() in headers and name.lower() == "content-length":
+                raise ValueError(line)
+            headers[name.lower()] = value.strip()
+    except ValueError:
+        raise _RefusedError(HTTPStatus.BAD_REQUEST) from None
+    return version, method, path, headers
+
+
+def _peer(client: socket.socket) -> Peer:
+    try:
+        process, user = peer_of(client)
+        if process:
+            return Peer(process, user, f"process {process} of user {user}")
+        host, port, *_ = client.getpeername()
+        return Peer(0, -1, f"{printable(str(host))} port {port}")
+    except OSError:
+        return Peer(0, -1, "a client that is gone")

@@ -1,0 +1,241 @@
+"""MOM's RPC verbs: what each is called with, does and returns, as MOM's clients know it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from mom_core import FieldSpec, MomError, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
+from mom_plugins_vdsm.rpc_codec import RefusedRequestError, plain, read_call, write_answer, write_fault
+from mom_plugins_vdsm.rpc_server import Peer
+
+MAIN_POLICY: Final = "50_main_"
+"""The name under which MOM stores a policy that comes without one."""
+
+NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
+"""Host fields without which vdsm's own answers to its engine fail: they are 0 as long as nothing is known."""
+
+GUEST_FIELDS: Final = (
+    "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
+    "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
+)  # fmt: skip
+"""MOM's guest fields: a client may look for each, so that those of which nothing is known are nil rather than absent."""
+
+LEVELS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("5", "debug"), logging.DEBUG),
+    **dict.fromkeys(("4", "info"), logging.INFO),
+    **dict.fromkeys(("3", "warn"), logging.WARNING),
+    **dict.fromkeys(("2", "error"), logging.ERROR),
+    **dict.fromkeys(("1", "critical"), logging.CRITICAL),
+}
+
+CHANGES: Final = (b"setPolicy", b"setNamedPolicy", b"resetPolicies")
+
+
+class Verb(NamedTuple):
+    """One verb: what does it, how many parameters it takes, and what `system.methodHelp` says."""
+
+    call: Callable[..., object]
+    parameters: int
+    help: str
+
+
+class Verbs:
+    """Answers calls, from any thread.
+
+    :param policies: the evaluator's policies, as they are at the moment of the call; None when there are none
+    :param fields: what the plugins declare, as it is at the moment of the call
+    :param nil: whether nil may be sent: on a unix socket, not on TCP
+    """
+
+    def __init__(
+        self,
+        policies: Callable[[], PolicyTexts | None],
+        fields: Callable[[], Mapping[tuple[Scope, str], FieldSpec]],
+        where: str,
+        log: logging.Logger,
+        *,
+        nil: bool,
+    ) -> None:
+        self._policies = policies
+        self._fields = fields
+        self._where = where
+        self._log = log
+        self._nil = nil
+        self._report: Report | None = None
+        self._statistics: tuple[Report | None, bytes] | None = None
+        self._marshalling = threading.Lock()
+        self._verbs: Mapping[str, Verb] = {
+            "ping": Verb(lambda peer: True, 0, "True: mom is there."),
+            "getStatistics": Verb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
+            "getActiveGuests": Verb(lambda peer: self._guests(), 0, "The names of the guests that mom manages."),
+            "getPolicy": Verb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
+            "getNamedPolicies": Verb(lambda peer: self._named(), 0, "All policies by name."),
+            "setPolicy": Verb(self._set_policy, 1, "Replace all policies by this one. False: it is wrong, and nothing has changed."),
+            "setNamedPolicy": Verb(self._set_named, 2, "Set the policy of a name; nil as text removes it. False: as for setPolicy."),
+            "resetPolicies": Verb(self._reset, 0, "Go back to the policies in the files. False: they are wrong, and nothing has changed."),
+            "setVerbosity": Verb(self._set_verbosity, 1, "How much mom logs: critical, error, warn, info, debug, or 1 to 5."),
+            "system.listMethods": Verb(lambda peer: sorted(self._verbs), 0, "The names of all methods."),
+            "system.methodHelp": Verb(lambda peer, name: self._verb(name).help, 1, "What a method does."),
+            "system.methodSignature": Verb(lambda peer, name: "signatures not supported", 1, "Not supported."),
+        }
+
+    def note(self, report: Report) -> None:
+        """From now on, this is the newest report."""
+        self._report = report
+
+    def is_slow(self, body: bytes) -> bool:
+        """Whether a request is one for a change of policies, which may take its time."""
+        return any(name in body for name in CHANGES)
+
+    def answer(self, body: bytes, peer: Peer) -> bytes:
+        """The answer to a call, or a fault. Never raises, and `getStatistics` never faults."""
+        try:
+            method, params = read_call(body)
+        except RefusedRequestError as error:
+            self._log.warning("%s: a call of %s is refused: %s", self._where, peer.name, error)
+            return _fault(error)
+        except Exception as error:  # noqa: BLE001  # expat and xmlrpc raise a dozen kinds for what is not XML or not a call
+            return _fault(error)
+        if method == "getStatistics" and not params:
+            return self._statistics_answer()
+        try:
+            return write_answer(self._called(method, params, peer), nil=self._nil)
+        except MomError as error:
+            self._log.warning("%s: %s by %s: %s", self._where, printable(method), peer.name, error)
+            return _fault(error)
+        except (TypeError, ValueError, _UnsupportedError) as error:
+            return _fault(error)
+        except Exception as error:  # noqa: BLE001  # a mistake here must not take the connection with it: the client learns that it failed
+            self._log.exception("%s: %s by %s failed", self._where, printable(method), peer.name)
+            return _fault(error)
+
+    def _called(self, method: str, params: Sequence[object], peer: Peer) -> object:
+        verb = self._verb(method)
+        if len(params) != verb.parameters:
+            raise TypeError(f"{method} takes {verb.parameters} parameters, and {len(params)} are given")
+        return verb.call(peer, *params)
+
+    def _verb(self, name: object) -> Verb:
+        verb = self._verbs.get(name) if isinstance(name, str) else None
+        if verb is None:
+            raise _UnsupportedError(f'method "{name}" is not supported')
+        return verb
+
+    # --- statistics -----------------------------------------------------------------------------------------------------------------
+
+    def _statistics_answer(self) -> bytes:
+        """The answer is written once for each report: vdsm asks every few seconds, and several of its threads may at once."""
+        with self._marshalling:
+            report = self._report
+            if self._statistics is None or self._statistics[0] is not report:
+                try:
+                    written = write_answer(self._newest(), nil=self._nil)
+                except Exception:  # noqa: BLE001  # vdsm takes a fault here for a broken host
+                    self._log.exception("%s: the statistics cannot be told", self._where)
+                    written = write_answer({"host": dict.fromkeys(NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
+                self._statistics = (report, written)
+            return self._statistics[1]
+
+    def _newest(self) -> dict[str, object]:
+        report = self._report
+        snapshot = report.snapshot if report is not None else None
+        host: dict[str, object] = dict(snapshot.host.fields) if snapshot is not None else {}
+        for name in NEEDED_BY_VDSM:
+            host[name] = _whole(host.get(name))
+        declared = [name for name in GUEST_FIELDS if (Scope.GUEST, name) in self._fields()]
+        unknown = dict.fromkeys(declared)
+        guests: dict[str, object] = {}
+        for guest in snapshot.guests.values() if snapshot is not None else ():
+            guests[guest.name] = {**unknown, **{name: _told(name, value) for name, value in guest.fields.items()}}
+        return {"host": host, "guests": guests}
+
+    def _guests(self) -> list[str]:
+        return [guest.name for guest in self._report.snapshot.guests.values()] if self._report is not None else []
+
+    # --- policies -------------------------------------------------------------------------------------------------------------------
+
+    def _texts(self) -> PolicyTexts:
+        policies = self._policies()
+        if policies is None:
+            raise MomError("no plugin evaluates policies", hint="enable the plugin policy")
+        return policies
+
+    def _named(self) -> dict[str, str]:
+        return {name: policy.text for name, policy in self._texts().state().texts.items()}
+
+    def _joined(self) -> str:
+        return "\n".join(self._named().values()) or "0"
+
+    def _set_policy(self, peer: Peer, text: object) -> bool:
+        return self._changed(peer, "setPolicy", {MAIN_POLICY: text}, replace_all=True)
+
+    def _set_named(self, peer: Peer, name: object, text: object) -> bool:
+        if not isinstance(name, str):
+            raise TypeError("a policy's name is a text")
+        return self._changed(peer, "setNamedPolicy", {name: text})
+
+    def _changed(self, peer: Peer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
+        texts: dict[str, str | None] = {}
+        for name, text in changes.items():
+            if not (isinstance(text, str) or (text is None and not replace_all)):
+                self._log.warning("%s: %s by %s is refused: the policy is no text", self._where, method, peer.name)
+                return False
+            texts[name] = text
+        return self._try(peer, method, lambda who: self._texts().change(texts, who=who, replace_all=replace_all))
+
+    def _reset(self, peer: Peer) -> bool:
+        return self._try(peer, "resetPolicies", lambda who: self._texts().reset(who=who))
+
+    def _try(self, peer: Peer, method: str, change: Callable[[str], object]) -> bool:
+        try:
+            change(f"{peer.name} through {self._where}")
+        except PolicyRefused as refused:
+            for problem in refused.problems[:10]:
+                said = printable(str(problem), 400)
+                self._log.error("%s: %s by %s is refused, and nothing changes: %s", self._where, method, peer.name, said)
+            return False
+        return True
+
+    # --- the daemon -----------------------------------------------------------------------------------------------------------------
+
+    def _set_verbosity(self, peer: Peer, level: object) -> bool:
+        wanted = LEVELS.get(str(level).strip().lower())
+        if wanted is None:
+            raise ValueError(f"{printable(str(level))} is no level: critical, error, warn, info, debug, or 1 to 5")
+        logging.getLogger("mom").setLevel(wanted)
+        self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer.name, logging.getLevelName(wanted))
+        return True
+
+
+class _UnsupportedError(Exception):
+    """A method that does not exist."""
+
+
+def _fault(error: Exception) -> bytes:
+    kind = Exception if isinstance(error, _UnsupportedError) else type(error)
+    return write_fault(f"{kind}:{printable(str(error), 1000)}")
+
+
+def _whole(value: object) -> int:
+    """A number for vdsm, which takes 0 for what is not known."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return round(value)
+
+
+def _told(name: str, value: Value) -> object:
+    """A field as MOM told it: the limits of a disk were objects with an attribute `vals`."""
+    if name != "io_tune" or not isinstance(value, Sequence) or isinstance(value, str):
+        return value
+    told: list[object] = []
+    for disk in value:
+        if isinstance(disk, Mapping):
+            limits = {part: {"vals": disk.get(part) or {}} for part in ("guaranteed", "maximum", "current")}
+            told.append({"name": disk.get("name"), "path": disk.get("path"), **limits})
+        else:
+            told.append(plain(disk, nil=True))
+    return told

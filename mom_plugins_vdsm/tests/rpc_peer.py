@@ -1,0 +1,85 @@
+"""A mom that serves RPC in this process, on a simulated set of plugins, and clients that speak to it as vdsm does."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy, Transport
+
+from mom_core import Declarations, FieldSpec, PluginContext, Report, Scope, Snapshot, Unit
+from mom_core.testing import snapshot
+from mom_plugins_policy import PolicyPlugin
+from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+
+VDSM_SECONDS = 2.0
+"""After so long without an answer, vdsm takes mom for dead."""
+
+
+class UnixTransport(Transport):
+    """As vdsm's: a connection for each call, over a unix socket, with two seconds for each operation."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        self.close()
+        connection = http.client.HTTPConnection("2F72756E", timeout=VDSM_SECONDS)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(VDSM_SECONDS)
+        connection.sock.connect(self._path)
+        self._connection = ("", connection)  # what close() of the base class closes
+        return connection
+
+
+@contextmanager
+def client(path: Path) -> Iterator[Any]:
+    """What vdsm calls."""
+    with ServerProxy("http://2F72756E/RPC2", transport=UnixTransport(str(path)), allow_none=True) as proxy:
+        yield proxy
+
+
+GUEST_FIELDS = ("balloon_cur", "balloon_max", "io_tune", "vcpu_count", "my_own")
+
+
+class Serving:
+    """The plugins xmlrpc and policy, set up as the engine does, without an engine."""
+
+    def __init__(self, path: Path, *, policies: Mapping[str, str] | None = None, evaluator: bool = True, **settings: object) -> None:
+        folder = path / "policy.d"
+        folder.mkdir(exist_ok=True)
+        for name, text in (policies or {}).items():
+            (folder / f"{name}.policy").write_text(text)
+        self.socket = path / "mom.sock"
+        fields = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, name) for name in GUEST_FIELDS}
+        declarations = Declarations(fields=fields)
+        self.woken: list[str] = []
+        own = PluginContext(name="policy", state_directory=path / "state", declarations=declarations, wake=self.woken.append)
+        self.evaluator = PolicyPlugin(PolicyPlugin.Settings(directory=folder), own)
+        self.evaluator.mom_setup()
+        self.context = PluginContext(name="xmlrpc", declarations=declarations)
+        self.context.policies = self.evaluator.mom_policy_texts() if evaluator else None
+        self.plugin = XmlRpcPlugin(XmlRpcPlugin.Settings.model_validate({"listen": str(self.socket), **settings}), self.context)
+
+    def __enter__(self) -> Serving:
+        self.plugin.mom_setup()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.plugin.mom_teardown()
+
+    def report(self, host: Mapping[str, Any], guests: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.plugin.mom_report(report(snapshot(host=host, guests=guests or {})))
+
+
+def report(taken: Snapshot) -> Report:
+    return Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,340 @@
+"""The RPC server under what clients may do to it: silence, slowness, size, rubbish, too many; and where it listens, or refuses to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from rpc_peer import Serving, client, threads
+
+from mom_core import MomError
+from mom_plugins_vdsm.rpc_codec import read_call
+from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+
+PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    with Serving(tmp_path, patience="300ms") as serving:
+        yield serving
+
+
+def connected(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(5)
+    sock.connect(str(path))
+    return sock
+
+
+def post(body: bytes, *, path: str = "/RPC2", version: str = "HTTP/1.1", more: str = "") -> bytes:
+    head = f"POST {path} {version}\r\nHost: 2F72756E\r\nContent-Type: text/xml\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def answer(path: Path, sent: bytes, *, end: bool = False) -> bytes:
+    """All that the server says until it closes."""
+    with connected(path) as sock:
+        sock.sendall(sent)
+        if end:
+            sock.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := sock.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def status(answered: bytes) -> int:
+    return int(answered.split(b" ", 2)[1])
+
+
+CLOSE = "Connection: close\r\n"
+
+
+# --- one client ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/RPC2"])
+def test_a_call_as_vdsm_sends_it_is_answered(serving: Serving, path: str) -> None:
+    assert b"<boolean>1</boolean>" in answer(serving.socket, post(PING, path=path, more=CLOSE))
+    assert answer(serving.socket, post(PING, path=path, version="HTTP/1.0")).startswith(b"HTTP/1.0 200 ")
+
+
+def test_a_request_may_arrive_in_any_pieces_and_several_on_one_connection(serving: Serving) -> None:
+    with connected(serving.socket) as sock:
+        for byte in post(PING) + post(PING, more=CLOSE):
+            sock.sendall(bytes([byte]))
+        received = b""
+        while part := sock.recv(65536):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_client_that_waits_for_100_continue_gets_it(serving: Serving) -> None:
+    with connected(serving.socket) as sock:
+        head, _, body = post(PING, more=CLOSE + "Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+        sock.sendall(head + b"\r\n\r\n")
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"GET /RPC2 HTTP/1.1\r\n\r\n", 501),
+        (post(PING, path="/other"), 404),
+        (post(PING, version="HTTP/3.0"), 505),
+        (b"POST /RPC2 HTTP/1.1\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 100_000, 413),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde", 415),
+        (post(PING, more="Origin: http://evil.example\r\n"), 403),
+        (b"rubbish\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400),
+        (b"POST /RPC2 HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"POST /RPC2 HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
+    ],
+)
+def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Serving, sent: bytes, expected: int) -> None:
+    assert status(answer(serving.socket, sent, end=True)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not xml",
+        PING[:-5],
+        b"<methodCall></methodCall>",
+        b"<params/>",
+        b"<methodCall><methodName>ping</methodName><params><param><value><int>x</int></value></param></params></methodCall>",
+        b"<methodCall><methodName>ping</methodName><params><param><value><int>" + b"9" * 100_000 + b"</int></value></param></params>",
+        b"<methodResponse><fault><value><struct></struct></value></fault></methodResponse>",
+        b'<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx">]><methodCall><methodName>&x;</methodName></methodCall>',
+        b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><methodCall><methodName>ping</methodName></methodCall>',
+        b"<methodCall><methodName>setPolicy</methodName><params><param>" + b"<value><array><data>" * 100_000,
+        b"<methodCall><methodName>ping</methodName><params>" + b"<param><value>1</value></param>" * 100_000 + b"</params></methodCall>",
+        b"\xff\xfe\x00",
+    ],
+)
+def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> None:
+    said = answer(serving.socket, post(body, more=CLOSE))
+    assert status(said) == 200
+    assert b"<name>faultCode</name>\n<value><int>1</int>" in said
+
+
+def test_entities_are_refused_before_they_are_expanded(serving: Serving) -> None:
+    lines = ['<!ENTITY a0 "ha">'] + [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 30)]
+    body = f"<!DOCTYPE x [{''.join(lines)}]><methodCall><methodName>&a29;</methodName></methodCall>".encode()
+    assert b"document types and entities are not accepted" in answer(serving.socket, post(body, more=CLOSE))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300) | st.text("<>/methodCalNvu param&;!'\"=?xint").map(str.encode))
+def test_no_body_does_more_than_raise(body: bytes) -> None:
+    try:
+        method, params = read_call(body)
+    except Exception:  # noqa: BLE001  # whatever it is: it becomes a fault
+        return
+    assert isinstance(method, str)
+    assert isinstance(params, tuple)
+
+
+# --- clients that harm others ------------------------------------------------------------------------------------------------------------
+
+
+def test_silent_and_slow_clients_hold_up_nobody(serving: Serving) -> None:
+    held = [connected(serving.socket) for _ in range(20)]
+    for sock in held[10:]:
+        sock.sendall(post(PING)[:50])
+    began = time.monotonic()
+    with client(serving.socket) as mom:
+        assert mom.ping() is True
+    assert time.monotonic() - began < 2
+    for sock in held[10:]:
+        assert sock.recv(100).startswith(b"HTTP/1.1 408")  # the half requests are ended
+    for sock in held:
+        sock.close()
+
+
+def test_a_client_that_does_not_take_its_answer_holds_up_nobody(serving: Serving) -> None:
+    serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
+    lazy = [connected(serving.socket) for _ in range(4)]
+    body = PING.replace(b"ping", b"getStatistics")
+    for sock in lazy:
+        sock.sendall(post(body) * 3)
+    with client(serving.socket) as mom:
+        assert mom.ping() is True
+    for sock in lazy:
+        sock.close()
+
+
+def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:
+    with Serving(tmp_path, clients=3) as serving:
+        held = [connected(serving.socket) for _ in range(3)]
+        time.sleep(0.05)
+        with client(serving.socket) as mom:
+            assert mom.ping() is True
+        assert held[0].recv(1) == b""
+        held[1].sendall(post(PING))
+        assert held[1].recv(100).startswith(b"HTTP/1.1 200 OK")
+        for sock in held:
+            sock.close()
+
+
+def test_a_slow_change_holds_up_no_question(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    policies = serving.context.policies
+    assert policies is not None
+    change = policies.change
+
+    def slowly(*args: object, **kwargs: object) -> object:
+        go_on.wait(10)
+        return change(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(policies, "change", slowly)
+    answers: list[object] = []
+
+    def set_policy() -> None:
+        with client(serving.socket) as mom:
+            answers.append(mom.setPolicy("1"))
+
+    changing = [threading.Thread(target=set_policy) for _ in range(4)]
+    for thread in changing:
+        thread.start()
+    with client(serving.socket) as mom:
+        for _ in range(5):
+            assert mom.ping() is True
+            assert mom.getStatistics()["guests"] == {}
+    go_on.set()
+    for thread in changing:
+        thread.join(10)
+    assert answers == [True] * 4
+
+
+# --- where it listens --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Path) -> None:
+    before = threads()
+    with Serving(tmp_path) as serving:
+        found = serving.socket.stat()
+        assert stat.S_ISSOCK(found.st_mode)
+        assert stat.S_IMODE(found.st_mode) == 0o600
+    assert not serving.socket.exists()
+    assert threads() == before
+    with Serving(tmp_path, mode="0660") as serving:
+        assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o660
+
+
+def test_a_socket_that_nobody_serves_any_more_is_replaced(tmp_path: Path) -> None:
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(tmp_path / "mom.sock"))
+    stale.close()
+    with Serving(tmp_path) as serving, client(serving.socket) as mom:
+        assert mom.ping() is True
+
+
+def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path: Path) -> None:
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            live = socket.socket(socket.AF_UNIX)
+            live.bind(str(tmp_path / "mom.sock"))
+            live.listen()
+            os.write(tell, b"x")
+            time.sleep(30)
+        finally:
+            os._exit(0)
+    try:
+        os.read(ready, 1)
+        with pytest.raises(MomError, match=rf"process {child} serves .*mom\.sock already \(stop that one first"):
+            Serving(tmp_path).plugin.mom_setup()
+        assert (tmp_path / "mom.sock").is_socket()
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(tell)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_socket_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mom.sock"
+    {"file": path.touch, "folder": path.mkdir, "link": lambda: path.symlink_to("/etc/passwd")}[kind]()
+    with pytest.raises(MomError, match=r"is there already and is no socket"):
+        Serving(tmp_path).plugin.mom_setup()
+    assert path.is_symlink() or path.exists()
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(make the folder {tmp_path}/nope first"):
+        Serving(tmp_path, listen=str(tmp_path / "nope/s")).plugin.mom_setup()
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        ("/" + "x" * 107, "at most 107 bytes, and this has 108"),
+        ("", "write a path"),
+        ("-1", "write a path"),
+        ("0", "a port is a number"),
+        ("99999", "a port is a number"),
+        ("some where:1", "write a path"),
+    ],
+)
+def test_an_address_that_cannot_be_is_a_configuration_error(listen: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        XmlRpcPlugin.Settings(listen=listen)
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path, free_port: int) -> None:
+    with (
+        Serving(tmp_path, listen=str(free_port)),
+        pytest.raises(MomError, match=f"cannot listen on 127.0.0.1:{free_port}: Address already"),
+    ):
+        Serving(tmp_path, listen=f"127.0.0.1:{free_port}").plugin.mom_setup()
+
+
+def test_who_only_takes_a_look_listens_on_nothing(tmp_path: Path) -> None:
+    it = Serving(tmp_path)
+    it.context.serves = False
+    with it:
+        assert not it.socket.exists()
+
+
+def test_a_reload_with_other_settings_takes_the_socket_over_from_ourselves(tmp_path: Path) -> None:
+    old = Serving(tmp_path)
+    old.plugin.mom_setup()
+    with Serving(tmp_path, clients=5) as new:
+        old.plugin.mom_teardown()
+        until = time.monotonic() + 5
+        while not new.socket.exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(0.05)
+        with client(new.socket) as mom:
+            assert mom.ping() is True
+    assert not new.socket.exists()
+
+
+def test_a_reload_that_is_taken_back_leaves_the_old_server_as_it_was(tmp_path: Path) -> None:
+    with Serving(tmp_path) as old:
+        with Serving(tmp_path, clients=5):
+            pass
+        with client(old.socket) as mom:
+            assert mom.ping() is True

@@ -1,0 +1,254 @@
+"""Every verb of MOM's RPC server, called as vdsm and MOM's clients call them, through a real socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import pytest
+from click.testing import CliRunner
+from rpc_peer import Serving, client
+
+from mom_plugins_vdsm.rpc_client import rpc_client
+
+FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    with Serving(tmp_path, policies=FIRST) as serving:
+        yield serving
+
+
+def test_ping_is_true(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        assert mom.ping() is True
+
+
+def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving) -> None:
+    needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
+    with client(serving.socket) as mom:
+        assert mom.getStatistics() == {"host": needed, "guests": {}}
+        serving.report({"ksm_run": 1, "ksm_pages_sharing": None, "ksmd_cpu_usage": 12.6, "mem_free": 5})
+        host = mom.getStatistics()["host"]
+    assert host == {**needed, "ksm_run": 1, "ksmd_cpu_usage": 13, "mem_free": 5}
+    assert all(type(host[name]) is int for name in needed)
+
+
+def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Serving) -> None:
+    disk = {"name": "vda", "path": "/d", "current": {"total_bytes_sec": 1 << 33}, "maximum": {"total_bytes_sec": 5}, "guaranteed": None}
+    serving.report({}, {"vm1": {"balloon_cur": 1 << 31, "my_own": 1.5, "io_tune": [disk]}, "vm 2 <é>": {"my_own": float("nan")}})
+    with client(serving.socket) as mom:
+        guests = mom.getStatistics()["guests"]
+        assert mom.getActiveGuests() == ["vm 2 <é>", "vm1"]
+    assert guests["vm1"] == {
+        "balloon_cur": 1 << 31,
+        "balloon_max": None,
+        "vcpu_count": None,
+        "my_own": 1.5,
+        "io_tune": [
+            {
+                "name": "vda",
+                "path": "/d",
+                "guaranteed": {"vals": {}},
+                "maximum": {"vals": {"total_bytes_sec": 5}},
+                "current": {"vals": {"total_bytes_sec": 1 << 33}},
+            }
+        ],
+    }
+    assert guests["vm 2 <é>"]["my_own"] is None
+
+
+def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving) -> None:
+    serving.report({"huge": 1 << 70, "tuple": (1, "a\x00b\r\n")}, {"bad\x01name": {"balloon_cur": 1}})
+    with client(serving.socket) as mom:
+        found = mom.getStatistics()
+    assert found["guests"]["bad\ufffdname"]["balloon_cur"] == 1
+    assert found["host"]["huge"] == float(1 << 70)
+    assert found["host"]["tuple"] == [1, "a\ufffdb\r\n"]
+
+
+def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    serving.report({"loop": (endless := [])})
+    endless.append(endless)
+    with client(serving.socket) as mom:
+        assert mom.getStatistics()["host"]["ksm_run"] == 0
+    assert "the statistics cannot be told" in caplog.text
+
+
+def test_policies_are_read_by_name_and_joined(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        assert mom.getNamedPolicies() == FIRST
+        assert mom.getPolicy() == "\n".join(FIRST.values())
+
+
+def test_vdsms_parameters_are_set_and_in_force_at_the_next_evaluation(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        assert mom.setNamedPolicy("01-parameters", "(set x True)\n(set True 1)") is True
+        assert mom.getNamedPolicies()["01-parameters"] == "(set x True)\n(set True 1)"
+    assert serving.woken == ["the policies have changed"]
+
+
+@pytest.mark.parametrize("text", ["(set x", '"open', "1 @ 2", 5, ["(+ 1 2)"], {"a": 1}])
+def test_a_wrong_policy_is_false_and_the_old_ones_stay(serving: Serving, text: object, caplog: pytest.LogCaptureFixture) -> None:
+    with client(serving.socket) as mom:
+        assert mom.setNamedPolicy("01-parameters", text) is False
+        assert mom.setPolicy(text) is False
+        assert mom.getNamedPolicies() == FIRST
+    assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
+
+
+def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        assert mom.setPolicy("(+ 1 2)") is True
+        assert mom.getNamedPolicies() == {"50_main_": "(+ 1 2)"}
+        assert mom.resetPolicies() is True
+        assert mom.getNamedPolicies() == FIRST
+        (serving.socket.parent / "policy.d/99-bad.policy").write_text("(")
+        assert mom.resetPolicies() is False
+
+
+def test_nil_removes_a_policy_and_without_any_the_text_is_0(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        for name in FIRST:
+            assert mom.setNamedPolicy(name, None) is True
+        assert mom.setNamedPolicy("never there", None) is True
+        assert mom.getPolicy() == "0"
+        assert mom.getNamedPolicies() == {}
+
+
+def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mom")
+    with client(serving.socket) as mom:
+        mom.setNamedPolicy("01-parameters", "(set x 2)")
+    who = f"process {os.getpid()} of user {os.getuid()} through {serving.socket}"
+    assert f"policies changed by {who}: set 01-parameters" in caplog.text
+    assert serving.context.policies is not None
+    assert serving.context.policies.history()[-1].who == who
+
+
+@pytest.mark.parametrize(("level", "name"), [("debug", "DEBUG"), ("1", "CRITICAL"), (5, "DEBUG"), ("WARN", "WARNING"), ("info", "INFO")])
+def test_verbosity_changes_what_mom_logs(serving: Serving, level: object, name: str) -> None:
+    logger = logging.getLogger("mom")
+    before = logger.level
+    try:
+        with client(serving.socket) as mom:
+            assert mom.setVerbosity(level) is True
+        assert logging.getLevelName(logger.level) == name
+    finally:
+        logger.setLevel(before)
+
+
+def test_a_wrong_level_is_a_fault(serving: Serving) -> None:
+    with client(serving.socket) as mom, pytest.raises(Fault, match="loud is no level"):
+        mom.setVerbosity("loud")
+
+
+def test_introspection_knows_all_methods(serving: Serving) -> None:
+    with client(serving.socket) as mom:
+        methods = mom.system.listMethods()
+        assert {"ping", "getStatistics", "setNamedPolicy", "system.methodHelp"} <= set(methods)
+        assert all(mom.system.methodHelp(method) for method in methods)
+        assert mom.system.methodSignature("ping") == "signatures not supported"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda mom: mom.nothing(), "<class 'Exception'>:method \"nothing\" is not supported"),
+        (lambda mom: mom.system.multicall([]), 'method "system.multicall" is not supported'),
+        (lambda mom: mom.ping(1), "<class 'TypeError'>:ping takes 0 parameters, and 1 are given"),
+        (lambda mom: mom.getStatistics(1), "takes 0 parameters"),
+        (lambda mom: mom.setNamedPolicy("a"), "takes 2 parameters"),
+        (lambda mom: mom.setNamedPolicy(5, "1"), "name is a text"),
+        (lambda mom: mom.system.methodHelp("nothing"), "is not supported"),
+    ],
+)
+def test_a_call_that_cannot_be_is_fault_1(serving: Serving, call: Any, message: str) -> None:
+    with client(serving.socket) as mom, pytest.raises(Fault) as caught:
+        call(mom)
+    assert caught.value.faultCode == 1
+    assert message in caught.value.faultString
+
+
+def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_path: Path) -> None:
+    with Serving(tmp_path, evaluator=False) as serving, client(serving.socket) as mom:
+        with pytest.raises(Fault, match="no plugin evaluates policies"):
+            mom.setPolicy("1")
+        assert mom.getStatistics()["guests"] == {}
+
+
+def test_vdsms_threads_call_at_once(serving: Serving) -> None:
+    serving.report({"ksm_run": 1}, {f"vm{n}": {"balloon_cur": n} for n in range(50)})
+    failures: list[BaseException] = []
+
+    def calls(number: int) -> None:
+        try:
+            with client(serving.socket) as mom:
+                for _ in range(10):
+                    assert mom.ping() is True
+                    assert len(mom.getStatistics()["guests"]) == 50
+                    assert mom.setNamedPolicy("01-parameters", f"(set x {number})") is True
+        except BaseException as error:  # noqa: BLE001  # told by the assertion below, in the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=calls, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+
+
+def test_on_a_port_of_the_loopback_nil_is_left_out(tmp_path: Path, free_port: int) -> None:
+    with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
+        serving.report({"unknown": None}, {"vm1": {"balloon_cur": 1}})
+        with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
+            assert mom.ping() is True
+            found: Any = mom.getStatistics()
+            assert found["guests"] == {"vm1": {"balloon_cur": 1}}
+            assert "unknown" not in found["host"]
+            assert mom.setPolicy("(") is False
+
+
+# --- mom-rpcclient --------------------------------------------------------------------------------------------------------------------
+
+
+def told(serving: Serving, *arguments: str, given: str = "") -> tuple[int, str]:
+    result = CliRunner().invoke(rpc_client, ["-p", str(serving.socket), *arguments], input=given)
+    return result.exit_code, result.output
+
+
+def test_the_client_has_all_verbs(serving: Serving, tmp_path: Path) -> None:
+    policy = tmp_path / "p"
+    policy.write_text("(set x 3)")
+    serving.report({"ksm_run": 1}, {"vm1": {}})
+    assert told(serving, "ping") == (0, "true\n")
+    code, text = told(serving, "getStatistics")
+    assert (code, json.loads(text)["host"]["ksm_run"]) == (0, 1)
+    assert told(serving, "get-active-guests") == (0, '[\n  "vm1"\n]\n')
+    assert told(serving, "setNamedPolicy", "01-parameters", str(policy)) == (0, "true\n")
+    assert "(set x 3)" in told(serving, "getPolicy")[1]
+    assert told(serving, "setNamedPolicy", "01-parameters") == (0, "true\n")
+    assert told(serving, "setPolicy", "-", given="(+ 1 1)") == (0, "true\n")
+    assert json.loads(told(serving, "getNamedPolicies")[1]) == {"50_main_": "(+ 1 1)"}
+    assert told(serving, "resetPolicies") == (0, "true\n")
+    assert told(serving, "setVerbosity", "error")[0] == 0
+    logging.getLogger("mom").setLevel(logging.NOTSET)
+
+
+def test_the_client_says_no_with_exit_code_1_and_misuse_with_2(serving: Serving, tmp_path: Path) -> None:
+    assert told(serving, "setPolicy", "-", given="(") == (1, "false\n")
+    assert told(serving, "setVerbosity", "loud")[0] == 1
+    assert told(serving, "nothing")[0] == 2
+    assert told(serving, "setPolicy")[0] == 2
+    assert told(serving, "setPolicy", str(tmp_path / "nope"))[0] == 2
+    result = CliRunner().invoke(rpc_client, ["-p", str(tmp_path / "nobody"), "ping"])
+    assert (result.exit_code, result.output) == (1, f"Error: {tmp_path / 'nobody'}: No such file or directory\n")
+    assert CliRunner().invoke(rpc_client, ["-p", "not a port", "ping"]).exit_code == 2
