@@ -23,7 +23,22 @@ from mom_core.plugins.registry import check_plugins
 SUGGEST_SECONDS: Final = 10.0
 """How long a plugin may look at the host."""
 
-_ORDER: Final = ("host", "libvirt", "vdsm", "guestagent", "sim", "balloon", "ksm", "qos", "cgroup", "numa", "sla", "policy", "http", "xmlrpc")
+_ORDER: Final = (
+    "host",
+    "libvirt",
+    "vdsm",
+    "guestagent",
+    "sim",
+    "balloon",
+    "ksm",
+    "qos",
+    "cgroup",
+    "numa",
+    "sla",
+    "policy",
+    "http",
+    "xmlrpc",
+)
 """The way of the data, which is the order of precedence that makes sense; plugins of others come behind."""
 
 _USUAL: Final[Mapping[str, str]] = {
