@@ -6,7 +6,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_plugins_sim.recording.columns import ABSENT, Corrupt, Reader, Writer
@@ -39,6 +39,7 @@ def _back(values, base):
     return source.column(len(values), base)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_column_comes_back_with_its_types_and_bits(data):
     size = data.draw(st.integers(0, 12))
@@ -63,6 +64,7 @@ def test_values_that_hardly_move_take_a_byte_each():
     assert len(out.joined()) < 1100
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 5))
 def test_bytes_that_nobody_wrote_are_refused(content, count):
     try:

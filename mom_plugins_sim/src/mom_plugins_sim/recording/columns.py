@@ -39,6 +39,9 @@ PRESENT, NONE, MISSING = range(3)
 SCALES = (1, 100, 1000)
 """What floats are multiplied by to become whole: rates that are whole, percents as the kernel gives them, seconds to the millisecond."""
 
+EXACT = 1 << 53
+"""Below this a float holds every whole number."""
+
 _WIDEST = 8  # bytes of a number
 
 
@@ -128,6 +131,8 @@ def _whole(values: Sequence[int], base: Sequence[Cell] | None) -> bytes | None:
     if base is not None:
         values = [v - b if b.__class__ is int else v for v, b in zip(values, base, strict=True)]
     low = min(values)
+    if abs(low) >> 64:
+        return None
     out = Writer()
     out.signed(low)
     try:
@@ -163,10 +168,8 @@ def _from_planes(content: bytes, count: int) -> array[int]:
 
 def _floats(values: Sequence[float], base: Sequence[Cell] | None) -> tuple[int, bytes]:
     for scale in SCALES:
-        try:
-            scaled = [round(v * scale) for v in values]
-        except (OverflowError, ValueError):  # infinite, or no number
-            break
+        limit = EXACT / scale
+        scaled = [round(v * scale) if -limit < v < limit else 0 for v in values]  # larger, infinite and no numbers stand apart
         odd = [i for i, (s, v) in enumerate(zip(scaled, values, strict=True)) if s / scale != v or not (s or str(v) == "0.0")]
         if len(odd) * 4 > len(values):
             continue
@@ -195,7 +198,7 @@ def _swapped(values: Sequence[float], chosen: Sequence[int]) -> bytes:
 
 def _scaled(base: Sequence[Cell], scale: int) -> list[Cell]:
     """What both writer and reader subtract: 0 for what was no float, or not a finite one."""
-    limit = (1 << 53) / scale
+    limit = EXACT / scale
     return [round(b * scale) if b.__class__ is float and -limit < b < limit else 0 for b in base]
 
 
