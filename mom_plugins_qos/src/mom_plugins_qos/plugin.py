@@ -1,18 +1,139 @@
-"""The plugin."""
+"""The plugin: reads the limits of guests, decides on those that the operator set, reviews everybody's decisions, sets and puts back."""
 
 from __future__ import annotations
 
-from mom_core import PluginContext, PluginSettings
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+
+from mom_core import (
+    ControlSpec,
+    CpuTune,
+    CpuTuneControl,
+    Decision,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    IoTuneControl,
+    LedgerEntry,
+    NetTuneControl,
+    Outcome,
+    PluginContext,
+    Problem,
+    Revision,
+    Snapshot,
+    Source,
+    Value,
+    hookimpl,
+)
+from mom_plugins_qos import control
+from mom_plugins_qos.control import CONTROLS
+from mom_plugins_qos.fields import FIELDS, cpu_fields, disk_fields, interface_fields
+from mom_plugins_qos.findings import findings
+from mom_plugins_qos.limits import Enforcement
+from mom_plugins_qos.reviewing import reviewed
+from mom_plugins_qos.settings import QosGuestSettings, QosSettings
+
+_NOTHING_SET = QosGuestSettings()
 
 
 class QosPlugin:
-    """CPU, disk and network limits of guests."""
+    """Limits of guests: CPU time and shares, disks, network."""
 
     contract = "1.1"
+    Settings = QosSettings
+    GuestSettings = QosGuestSettings
 
-    class Settings(PluginSettings):
-        """Nothing yet."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
+    def __init__(self, settings: QosSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
+        self._enforcement = Enforcement(context.name)
+        self._set_for: Mapping[str, QosGuestSettings] = {}
+        self._lists: dict[str, tuple[object, object, QosGuestSettings, Mapping[str, Value]]] = {}
+        """By guest id: disks, interfaces and settings, and the fields that were made of them. They change rarely."""
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """The limits that stand, and those that were agreed."""
+        return FIELDS
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """Everything that can be limited."""
+        return CONTROLS
+
+    @hookimpl
+    def mom_policies(self) -> Mapping[str, str]:
+        """Policies that hold guests to what was agreed for them; off, unless the settings say otherwise."""
+        switches = {"60_cpu_limits": ("cpu_limits", self._settings.cpu_limits), "61_io_limits": ("io_limits", self._settings.io_limits)}
+        folder = files("mom_plugins_qos")
+        return {
+            name: f"(defvar {switch} {int(on)})  # as the settings of the plugin say\n"
+            + folder.joinpath(f"{switch}.policy").read_text("utf-8")
+            for name, (switch, on) in switches.items()
+        }
+
+    # --- collect -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """The limits of all guests."""
+        entities = [guest.entity for guest in guests]
+        cpu = hypervisor.cpu_tunes(entities) if isinstance(hypervisor, CpuTuneControl) else {}
+        disks = hypervisor.io_tunes(entities) if isinstance(hypervisor, IoTuneControl) else {}
+        interfaces = hypervisor.net_tunes(entities) if isinstance(hypervisor, NetTuneControl) else {}
+        fields: dict[str, Mapping[str, Value]] = {}
+        settings_of = self._context.guest_settings
+        set_for: dict[str, QosGuestSettings] = {}
+        before, self._lists = self._lists, {}
+        for guest in guests:
+            found = settings_of(guest)
+            settings = found if isinstance(found, QosGuestSettings) else _NOTHING_SET
+            if settings.model_fields_set:
+                set_for[guest.id] = settings
+            tunes = disks.get(guest.id), interfaces.get(guest.id)
+            cached = before.get(guest.id)
+            if cached is None or cached[0] is not tunes[0] or cached[1] is not tunes[1] or cached[2] is not settings:
+                lists: dict[str, Value] = {} if tunes[0] is None else disk_fields(tunes[0], settings)
+                lists.update({} if tunes[1] is None else interface_fields(tunes[1]))
+                cached = (*tunes, settings, lists)
+            self._lists[guest.id] = cached
+            fields[guest.id] = {**cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings), **cached[3]}
+        self._set_for = set_for
+        return fields
+
+    # --- evaluate ----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """What the YAML file sets for single guests."""
+        return self._enforcement.decide(snapshot, self._set_for)
+
+    @hookimpl
+    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """Refuse what no hypervisor takes, with the bounds, and complete lists, whoever decided."""
+        return reviewed(snapshot, decisions)
+
+    # --- control -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+        """Set limits, each read back."""
+        return control.apply(hypervisor, decisions)
+
+    @hookimpl
+    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+        """Put limits back, where they are still what mom made them."""
+        return control.restore(hypervisor, entries, Source(self._context.name))
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """What can be limited on this host."""
+        return findings(hypervisor)
+
+
+_NOT_KNOWN = CpuTune()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mom_core import FieldSpec, Scope, Unit, Value
 from mom_plugins_sim.guest import PAGE, SUPERVISION
 from mom_plugins_sim.host import WINDOWS
-from mom_plugins_sim.world import SimulatedGuest, World
+from mom_plugins_sim.world import VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"
 
@@ -47,6 +47,7 @@ _GUEST = (
     ("minor_fault", Unit.PER_SECOND, "page faults that did not wait"),
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics"),
     ("balloon_stats_period", Unit.SECONDS, "time between two statistics"),
+    ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest"),
     ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
     ("host_minor_faults", Unit.COUNT, "page faults of the guest's process that did not wait, since the last sample"),
     ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
@@ -119,6 +120,7 @@ def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[st
     fields["balloon_max"] = int(memory.maximum)
     if not statistics.silent:
         fields["balloon_stats_period"] = statistics.period
+    fields["vcpu_count"] = VCPUS
     fields["rss"] = int(memory.touched * resident) + SUPERVISION
     fields["sim_need"] = int(memory.need)
     fields["sim_squeezed"] = int(memory.squeezed)

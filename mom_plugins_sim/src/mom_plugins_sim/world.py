@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mom_core import Entity, Guest, Scope
+from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, SUPERVISION, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
@@ -23,6 +23,14 @@ LONGEST_JUMP = 600.0
 
 GUEST_GRAIN_KIB = 64 * MIB
 """Guests are sold in multiples of this."""
+
+DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+
+UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
+UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
+
+VCPUS = 2
+"""What every guest has."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
 """How large guests are, relative to each other."""
@@ -57,6 +65,9 @@ class SimulatedGuest:
     statistics: Statistics
     rigid: bool = False
     seen_faults: tuple[float, float] = (0.0, 0.0)
+    cpu: CpuTune = UNLIMITED_CPU
+    disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
+    """These limits are kept, and limit nothing: nobody simulates CPU time or I/O."""
 
     @property
     def entity(self) -> Entity:

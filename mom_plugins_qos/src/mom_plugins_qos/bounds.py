@@ -1,0 +1,62 @@
+"""What libvirt and QEMU accept as limits, and why a value is not among that. Pure."""
+
+from __future__ import annotations
+
+from mom_core import Value
+
+# libvirt's VIR_CGROUP_CPU_QUOTA_MIN/MAX and VIR_CGROUP_CPU_PERIOD_MIN/MAX, QEMU's THROTTLE_VALUE_MAX, and an unsigned int of libvirt's
+# interface parameters. For shares the bounds of cgroups v1 and v2 together: the hypervisor knows which of them the host has.
+QUOTA_US = (1000, (1 << 44) - 1)
+PERIOD_US = (1000, 1_000_000)
+SHARES = (1, 262_144)
+MOST_DISK_LIMIT = 10**15
+MOST_BANDWIDTH_KIB = (1 << 32) - 1
+
+NO_QUOTA = -1
+
+DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+DIRECTIONS = ("inbound", "outbound")
+BANDWIDTH = ("average", "peak", "burst", "floor")
+
+QUOTA, PERIOD, CPU_SHARES = "vcpu_quota", "vcpu_period", "cpu_shares"
+
+_CPU = {QUOTA: (*QUOTA_US, " µs, or -1 for no limit"), PERIOD: (*PERIOD_US, " µs"), CPU_SHARES: (*SHARES, "")}
+
+
+def whole(value: Value) -> int | None:
+    """The whole number that a value is; None when it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) else None
+
+
+def cpu_complaint(control: str, value: Value) -> str:
+    """Why a value cannot be set on one of the CPU controls, with the bounds; empty when it can."""
+    number = whole(value)
+    least, most, more = _CPU[control]
+    if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
+        return ""
+    return f"{control} cannot be {value!r:.40}: the hypervisor takes {least} to {most}{more}"
+
+
+def disk_complaint(disk: str, limits: dict[str, int]) -> str:
+    """Why these six limits cannot stand together on a disk; empty when they can."""
+    for key, limit in limits.items():
+        if not 0 <= limit <= MOST_DISK_LIMIT:
+            return f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit"
+    for kind in ("bytes", "iops"):
+        if limits[f"total_{kind}_sec"] and (limits[f"read_{kind}_sec"] or limits[f"write_{kind}_sec"]):
+            return f"{disk}: total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
+    return ""
+
+
+def bandwidth_complaint(interface: str, direction: str, limits: dict[str, int]) -> str:
+    """Why these limits cannot be set on one direction of a network interface; empty when they can."""
+    for key, limit in limits.items():
+        if not 1 <= limit <= MOST_BANDWIDTH_KIB:
+            return f"{direction} {key} of {interface} cannot be {limit}: the hypervisor takes 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
+    if limits and not {"average", "floor"} & limits.keys():
+        return f"{interface}: {direction} peak and burst need an average"
+    return ""

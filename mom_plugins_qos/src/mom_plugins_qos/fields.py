@@ -1,0 +1,78 @@
+"""The limits that stand, as fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mom_core import CpuTune, DiskTune, FieldSpec, NetTune, Scope, Unit, Value
+from mom_plugins_qos.bounds import CPU_SHARES, DISK_LIMITS, PERIOD, QUOTA
+from mom_plugins_qos.lists import present_disks, present_interfaces
+from mom_plugins_qos.settings import QosGuestSettings
+
+USER_LIMIT, DISKS, DISKS_NOW, INTERFACES = "vcpu_user_limit", "io_tune", "io_tune_current", "net_tune"
+HOST_CPUS, VCPUS = "cpu_count", "vcpu_count"
+
+
+def _spec(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
+FIELDS = (
+    _spec(QUOTA, Unit.MICROSECONDS, "CPU time that each vCPU may use in every period; -1: no limit", "the hypervisor's CPU limits"),
+    _spec(PERIOD, Unit.MICROSECONDS, "the period that the quota is for", "the hypervisor's CPU limits"),
+    _spec(CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short", "the hypervisor's CPU limits"),
+    _spec(
+        USER_LIMIT,
+        Unit.PERCENT,
+        "CPU time that was agreed for the guest, of all the host's CPUs; 100: nothing was agreed",
+        "guests: cpu_limit in the YAML file; else the guest's metadata, vcpuLimit of oVirt",
+    ),
+    _spec(
+        DISKS,
+        Unit.LIST,
+        "for each disk `name`, `path`, and its limits: `current`, and what was agreed, `maximum` and `guaranteed`",
+        "the hypervisor's I/O limits; io_limit and disk_limits in the YAML file; the guest's metadata, ioTune of oVirt",
+    ),
+    _spec(DISKS_NOW, Unit.LIST, "for each disk `name`, `path` and the limits that stand now; 0: none", "the hypervisor's I/O limits"),
+    _spec(
+        INTERFACES,
+        Unit.LIST,
+        "for each network interface `name`, `inbound` and `outbound`: `average` and `peak` in KiB/s, `burst` in KiB; empty: no limit",
+        "the hypervisor's bandwidth limits",
+    ),
+    # Declared by whoever knows them. Here too, so that the default policies may name them where nobody does.
+    _spec(VCPUS, Unit.COUNT, "virtual CPUs of the guest", "the hypervisor's plugin"),
+    FieldSpec(HOST_CPUS, Unit.COUNT, Scope.HOST, "CPUs that are online", "the plugin host"),
+)
+
+
+def cpu_fields(tune: CpuTune, settings: QosGuestSettings) -> dict[str, Value]:
+    """What limits a guest's CPU time."""
+    limit = tune.user_limit_percent if settings.cpu_limit is None else settings.cpu_limit
+    return {QUOTA: tune.quota_us, PERIOD: tune.period_us, CPU_SHARES: tune.shares, USER_LIMIT: limit}
+
+
+def disk_fields(tunes: Sequence[DiskTune], settings: QosGuestSettings) -> dict[str, Value]:
+    """The limits of a guest's disks, in both forms, of the same order."""
+    return {DISKS: [_disk(tune, settings.disk(tune.name)) for tune in tunes], DISKS_NOW: present_disks(tunes)}
+
+
+def _disk(tune: DiskTune, set_here: Mapping[str, int]) -> dict[str, Value]:
+    maximum = {**(tune.maximum or {}), **set_here}
+    return {
+        "name": tune.name,
+        "path": tune.path,
+        "guaranteed": _all_six(tune.guaranteed or {}),
+        "maximum": _all_six(maximum),
+        "current": _all_six(tune.current),
+    }
+
+
+def _all_six(limits: Mapping[str, int]) -> dict[str, Value]:
+    """Policies name all six: what is unknown is nil, and no error."""
+    return {key: limits.get(key) for key in DISK_LIMITS}
+
+
+def interface_fields(tunes: Sequence[NetTune]) -> dict[str, Value]:
+    """The limits of a guest's network interfaces."""
+    return {INTERFACES: present_interfaces(tunes)}

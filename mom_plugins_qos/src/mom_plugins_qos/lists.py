@@ -1,0 +1,100 @@
+"""Limits as lists, one mapping for each disk or network interface: how a field shows them, and what a decision makes of them. Pure.
+
+A list always names all disks or interfaces with all of their limits, so that what stands, what is decided and what the ledger keeps can
+be compared, and put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mom_core import DiskTune, NetTune, Value, printable
+from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, DISK_LIMITS, bandwidth_complaint, disk_complaint, whole
+
+Item = dict[str, Value]
+
+
+class ImpossibleError(ValueError):
+    """A decision that cannot be applied, and why."""
+
+
+def present_disks(tunes: Sequence[DiskTune]) -> list[Item]:
+    """What stands, as `io_tune_current` and `io_tune` decisions hold it."""
+    return [{"name": tune.name, "path": tune.path, **{key: tune.current.get(key) for key in DISK_LIMITS}} for tune in tunes]
+
+
+def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
+    """What stands, as `net_tune` holds it."""
+    return [{"name": tune.name, "inbound": dict(tune.inbound), "outbound": dict(tune.outbound)} for tune in tunes]
+
+
+def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
+    """What a decision comes to: all disks, with what it does not mention, or says nil for, as it stands.
+
+    :param value: a list of `{name, path, limits…}`; a disk is found by its name, or by its path where it has no name
+    :raises ImpossibleError: for what no disk has, and for limits that the hypervisor would not take
+    """
+    wanted = [dict(item) for item in present]
+    for given in _mappings(value):
+        disk = _found(given, wanted, ("name", "path"), "disk")
+        for key, limit in given.items():
+            if key in {"name", "path"} or limit is None:
+                continue
+            if key not in DISK_LIMITS:
+                raise ImpossibleError(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DISK_LIMITS)}")
+            disk[key] = _number(limit, key)
+        complaint = disk_complaint(printable(str(disk["name"])), {key: whole(disk[key]) or 0 for key in DISK_LIMITS})
+        if complaint:
+            raise ImpossibleError(complaint)
+    return wanted
+
+
+def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
+    """As `completed_disks`, for `{name, inbound, outbound}`: a direction that is given stands for itself, an empty one for no limit."""
+    wanted = [dict(item) for item in present]
+    for given in _mappings(value):
+        interface = _found(given, wanted, ("name",), "network interface")
+        for key, limits in given.items():
+            if key == "name" or limits is None:
+                continue
+            if key not in DIRECTIONS or not isinstance(limits, Mapping):
+                raise ImpossibleError(f"{printable(str(key))} is no direction of a network interface with its limits")
+            unknown = [name for name in limits if name not in BANDWIDTH or (name == "floor" and key == "outbound")]
+            if unknown:
+                raise ImpossibleError(f"{printable(str(unknown[0]))} is no limit of a network interface's {key} side")
+            numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
+            complaint = bandwidth_complaint(printable(str(interface["name"])), key, numbers)
+            if complaint:
+                raise ImpossibleError(complaint)
+            interface[key] = dict(numbers)
+    return wanted
+
+
+def named(items: Value) -> dict[str, Mapping[str, Value]]:
+    """The limits in a list by the names of their disks or interfaces. Without paths: another disc in a drive changes no limit."""
+    return {str(item["name"]): {key: value for key, value in item.items() if key != "path"} for item in _mappings(items) if "name" in item}
+
+
+def _mappings(value: Value) -> Sequence[Mapping[str, Value]]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return [item for item in value if isinstance(item, Mapping)]
+
+
+def _found(given: Mapping[str, Value], wanted: Sequence[Item], keys: Sequence[str], what: str) -> Item:
+    for key in keys:
+        if given.get(key):
+            there = [item for item in wanted if item.get(key) == given[key]]
+            if there:
+                return there[0]
+            break
+    shown = printable(str(given.get("name") or given.get("path") or "without a name"))
+    has = ", ".join(printable(str(item["name"])) for item in wanted)
+    raise ImpossibleError(f"there is no {what} {shown}" + (f"; there are {has}" if has else ""))
+
+
+def _number(value: Value, what: str) -> int:
+    number = int(value) if isinstance(value, float) and abs(value) < 1 << 62 else whole(value)
+    if number is None:
+        raise ImpossibleError(f"{printable(repr(value), 40)} is no number for {what}")
+    return number

@@ -1,0 +1,57 @@
+"""What everybody's decisions on limits come to: impossible ones are refused with the bounds, lists are completed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mom_core import Decision, Revision, Snapshot
+from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint, whole
+from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
+from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces
+
+_LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
+
+
+def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+    """The revisions of these decisions; those on other plugins' controls are left alone."""
+    pairs: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if decision.control in {QUOTA, PERIOD}:
+            pairs.setdefault(decision.entity.id, []).append(decision)
+        elif decision.control == CPU_SHARES:
+            complaint = cpu_complaint(CPU_SHARES, decision.value)
+            if complaint:
+                yield Revision(decision, None, complaint)
+        elif decision.control in _LISTS:
+            revision = _reviewed_list(snapshot, decision)
+            if revision is not None:
+                yield revision
+    for pair in pairs.values():
+        yield from _reviewed_pair(pair)
+
+
+def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
+    """A quota means nothing without its period: where one is impossible, the other is not set either."""
+    complaint = next((text for decision in pair if (text := cpu_complaint(decision.control, decision.value))), "")
+    for decision in pair:
+        if complaint:
+            yield Revision(decision, None, complaint)
+        elif decision.control == QUOTA and (whole(decision.value) or 0) < NO_QUOTA:
+            yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
+
+
+def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
+    field, complete = _LISTS[decision.control]
+    guest = snapshot.guests.get(decision.entity.id)
+    present = None if guest is None else guest.fields.get(field)
+    if not isinstance(present, list):
+        return None  # the core refuses to change what it could not put back
+    items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
+    try:
+        wanted = complete(decision.value, items)
+    except ImpossibleError as error:
+        return Revision(decision, None, str(error))
+    if wanted == decision.value:
+        return None
+    return Revision(decision, replace(decision, value=wanted), "completed with what stays as it is")

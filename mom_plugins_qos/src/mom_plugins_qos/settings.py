@@ -1,0 +1,141 @@
+"""What an operator writes about limits in YAML, for all guests and for single ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+
+import mom_core
+from mom_core import PluginSettings, Size, format_size
+from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES
+
+
+def parse_percent(text: object) -> float:
+    """The number in a text like `50%`."""
+    if not isinstance(text, str) or not text.strip().endswith("%"):
+        raise ValueError("must be a percentage, such as 50%")
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise ValueError(f"{text!r:.20} is no percentage; write it like 50%") from None
+
+
+def format_percent(percent: float) -> str:
+    """The text for a number: `50%`."""
+    return f"{percent:g}%"
+
+
+Percent = Annotated[
+    float,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *%$", "examples": ["50%"]}),
+]
+
+_PerSecond = Annotated[Size, Field(ge=0, le=MOST_DISK_LIMIT)]
+_Operations = Annotated[int, Field(ge=0, le=MOST_DISK_LIMIT)]
+_Bandwidth = Annotated[Size, Field(ge=1024, le=MOST_BANDWIDTH_KIB << 10)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DiskLimits(_Part):
+    """Limits of a disk; 0 is no limit. For bytes, and for operations, either a total or reads and writes apart."""
+
+    total_bytes_sec: _PerSecond | None = None
+    """What is read and written in a second, together."""
+    read_bytes_sec: _PerSecond | None = None
+    """What is read in a second."""
+    write_bytes_sec: _PerSecond | None = None
+    """What is written in a second."""
+    total_iops_sec: _Operations | None = None
+    """Reads and writes in a second, together."""
+    read_iops_sec: _Operations | None = None
+    """Reads in a second."""
+    write_iops_sec: _Operations | None = None
+    """Writes in a second."""
+
+    @model_validator(mode="after")
+    def _either_or(self) -> DiskLimits:
+        for kind in ("bytes", "iops"):
+            total, read, write = (getattr(self, f"{which}_{kind}_sec") for which in ("total", "read", "write"))
+            if total and (read or write):
+                raise ValueError(f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec")
+        return self
+
+    def limits(self) -> dict[str, int]:
+        """The limits by their names. Of a kind of which one is given, the others are 0."""
+        given = {key: value for key, value in self if value is not None}
+        for kind in ("bytes", "iops"):
+            names = [f"{which}_{kind}_sec" for which in ("total", "read", "write")]
+            if any(name in given for name in names):
+                given = {**dict.fromkeys(names, 0), **given}
+        return given
+
+
+class Bandwidth(_Part):
+    """Limits of one direction of a network interface."""
+
+    average: _Bandwidth
+    """What may pass in a second, in the long run."""
+    peak: _Bandwidth | None = None
+    """What may pass in a second while a burst lasts."""
+    burst: _Bandwidth | None = None
+    """What may pass at the peak's speed."""
+
+    @model_validator(mode="after")
+    def _in_kib(self) -> Bandwidth:
+        for key, size in self:
+            if size is not None and size % 1024:
+                raise ValueError(f"{key} is {format_size(size)}, and must be a multiple of 1KiB")
+        return self
+
+    def limits(self) -> dict[str, int]:
+        """The limits by their names, in KiB (a second)."""
+        return {key: size >> 10 for key, size in self if size is not None}
+
+
+class NetLimits(_Part):
+    """Limits of a network interface, as the guest sees it. A direction that is left out is not limited."""
+
+    inbound: Bandwidth | None = None
+    """What the guest receives."""
+    outbound: Bandwidth | None = None
+    """What the guest sends."""
+
+    def direction(self, name: str) -> dict[str, int]:
+        """The limits of `inbound` or `outbound`; empty: none."""
+        found = self.inbound if name == "inbound" else self.outbound
+        return {} if found is None else found.limits()
+
+
+class QosSettings(PluginSettings):
+    """Which of the default policies are on."""
+
+    cpu_limits: bool = False
+    """Hold guests to the CPU limits that were agreed for them (`vcpu_user_limit`), by the policy 60_cpu_limits."""
+    io_limits: bool = False
+    """Hold disks to the limits that were agreed for them (`maximum` in `io_tune`), by the policy 61_io_limits."""
+
+
+class QosGuestSettings(mom_core.GuestSettings):
+    """Limits of a guest. They come before what was agreed in the guest's metadata, and are applied without any policy."""
+
+    cpu_limit: Annotated[Percent, Field(gt=0, le=100)] | None = None
+    """CPU time that the guest may use of all the host's CPUs together, written like `25%`; `100%` is no limit."""
+    cpu_shares: Annotated[int, Field(ge=SHARES[0], le=SHARES[1])] | None = None
+    """The guest's weight when CPUs are short. 1024 is usual with cgroups v1, 100 with v2; there 10000 is the most."""
+    io_limit: DiskLimits | None = None
+    """Limits of each of the guest's disks."""
+    disk_limits: dict[str, DiskLimits] | None = None
+    """Limits of single disks by name, such as `vda`: instead of those in `io_limit`."""
+    net_limit: NetLimits | None = None
+    """Limits of each of the guest's network interfaces."""
+
+    def disk(self, name: str) -> dict[str, int]:
+        """The limits of one disk; empty: none are set here."""
+        found = (self.disk_limits or {}).get(name, self.io_limit)
+        return {} if found is None else found.limits()

@@ -1,0 +1,32 @@
+"""Fixtures: a hypervisor that keeps limits in memory, and the plugin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
+
+from qos_fake import FakeHypervisor  # only found from here on
+
+from mom_core import PluginContext
+from mom_plugins_qos import QosPlugin
+from mom_plugins_qos.settings import QosGuestSettings, QosSettings
+
+
+@pytest.fixture
+def hypervisor() -> FakeHypervisor:
+    return FakeHypervisor()
+
+
+@pytest.fixture
+def context() -> PluginContext:
+    nothing = QosGuestSettings()
+    return PluginContext(name="qos", guest_settings=lambda guest: nothing)
+
+
+@pytest.fixture
+def plugin(context: PluginContext) -> QosPlugin:
+    return QosPlugin(QosSettings(), context)

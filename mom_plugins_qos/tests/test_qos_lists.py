@@ -1,0 +1,65 @@
+"""Decisions on disks and interfaces, completed and checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mom_core import DiskTune, NetTune
+from mom_plugins_qos.bounds import DISK_LIMITS
+from mom_plugins_qos.lists import ImpossibleError, completed_disks, completed_interfaces, present_disks, present_interfaces
+
+NONE = dict.fromkeys(DISK_LIMITS, 0)
+DISKS = present_disks([DiskTune("vda", "/a", NONE), DiskTune("vdb", "/b", {**NONE, "read_bytes_sec": 7})])
+NETS = present_interfaces([NetTune("vnet0", {"average": 5, "floor": 1}, {})])
+
+
+def test_what_is_not_mentioned_or_nil_stays() -> None:
+    wanted = completed_disks([{"path": "/b", "write_bytes_sec": 9.8, "read_bytes_sec": None}], DISKS)
+    assert wanted == [DISKS[0], {**DISKS[1], "write_bytes_sec": 9}]
+    assert DISKS[1]["write_bytes_sec"] == 0, "what is shown is not changed"
+    assert completed_disks([], DISKS) == DISKS
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"name": "vdz", "total_bytes_sec": 1}, "there is no disk vdz; there are vda, vdb"),
+        ({"total_bytes_sec": 1}, "there is no disk without a name"),
+        ({"name": "vda", "speed": 1}, "speed is no limit of a disk"),
+        ({"name": "vda", "total_bytes_sec": "fast"}, "'fast' is no number"),
+        ({"name": "vda", "total_bytes_sec": True}, "True is no number"),
+        ({"name": "vda", "total_bytes_sec": -1}, "cannot be -1: the hypervisor takes 0 to 1000000000000000, 0 for no limit"),
+        ({"name": "vda", "total_iops_sec": 10**15 + 1}, "takes 0 to 1000000000000000"),
+        ({"name": "vda", "total_iops_sec": float("inf")}, "inf is no number"),
+        ({"name": "vdb", "total_bytes_sec": 1}, "total_bytes_sec cannot be limited together with read_bytes_sec"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(item: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImpossibleError, match=reason):
+        completed_disks([item], DISKS)
+
+
+def test_directions_are_replaced_as_a_whole() -> None:
+    assert completed_interfaces([{"name": "vnet0", "outbound": {"average": 3}}], NETS) == [
+        {"name": "vnet0", "inbound": {"average": 5, "floor": 1}, "outbound": {"average": 3}}
+    ]
+    assert completed_interfaces([{"name": "vnet0", "inbound": {}}], NETS)[0]["inbound"] == {}
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"name": "vnet9"}, "no network interface vnet9; there are vnet0"),
+        ({"name": "vnet0", "sideways": {}}, "sideways is no direction"),
+        ({"name": "vnet0", "inbound": 5}, "inbound is no direction of a network interface with its limits"),
+        ({"name": "vnet0", "inbound": {"speed": 5}}, "speed is no limit"),
+        ({"name": "vnet0", "outbound": {"floor": 5}}, "floor is no limit"),
+        ({"name": "vnet0", "inbound": {"average": 0}}, "cannot be 0: the hypervisor takes 1 to 4294967295 KiB/s"),
+        ({"name": "vnet0", "inbound": {"peak": 5}}, "need an average"),
+    ],
+)
+def test_impossible_bandwidths_are_refused(item: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImpossibleError, match=reason):
+        completed_interfaces([item], NETS)

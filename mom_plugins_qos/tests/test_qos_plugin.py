@@ -1,0 +1,335 @@
+"""The plugin on limits in memory: collecting, deciding, reviewing, setting, putting back, and its findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from qos_fake import FREE, NONE, FakeHypervisor
+
+from mom_core import (
+    CpuTune,
+    Decision,
+    DiskTune,
+    Entity,
+    Guest,
+    Host,
+    HypervisorError,
+    LedgerEntry,
+    NetTune,
+    NotSupported,
+    Outcome,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Status,
+)
+from mom_plugins_qos import QosPlugin
+from mom_plugins_qos.settings import QosGuestSettings
+
+QUOTA, PERIOD, SHARES, DISKS, NETS = "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune"
+
+
+def seen(plugin: QosPlugin, hypervisor: FakeHypervisor, *, cpus: int | None = 8, vcpus: int = 4) -> Snapshot:
+    listed = hypervisor.guests()
+    fields = plugin.mom_collect_guests(hypervisor, listed)
+    guests = {guest.id: replace(guest, fields={**fields[guest.id], "vcpu_count": vcpus}) for guest in listed}
+    return Snapshot(Host(fields={} if cpus is None else {"cpu_count": cpus}), guests)
+
+
+def want(guest: Entity, **values: Any) -> list[Decision]:
+    return [Decision(guest, control, value) for control, value in values.items()]
+
+
+def by_control(outcomes: Any) -> dict[str, Outcome]:
+    return {outcome.decision.control: outcome for outcome in outcomes}
+
+
+def entry(guest: Entity, control: str, before: Any, applied: Any, earlier: Any = None, incarnation: str = "1") -> LedgerEntry:
+    return LedgerEntry(guest, control, before, applied, "qos", 0.0, incarnation, earlier)
+
+
+def settings(context: PluginContext, **values: Any) -> None:
+    own = QosGuestSettings.model_validate(values)
+    context.guest_settings = lambda guest: own
+
+
+# --- what is collected -----------------------------------------------------------------------------------------------------------
+
+
+def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    hypervisor.add("a")
+    hypervisor.cpu["a"] = CpuTune(50_000, 100_000, 512, 30.0)
+    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_bytes_sec": 5}, {"total_bytes_sec": 9}, None),)
+    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 7}, {}),)
+    fields = seen(plugin, hypervisor).guests["a"].fields
+    assert {key: fields[key] for key in (QUOTA, PERIOD, SHARES, "vcpu_user_limit")} == {
+        QUOTA: 50_000, PERIOD: 100_000, SHARES: 512, "vcpu_user_limit": 30.0,
+    }  # fmt: skip
+    unknown = dict.fromkeys(NONE)
+    assert fields[DISKS] == [
+        {
+            "name": "vda",
+            "path": "/a",
+            "guaranteed": unknown,
+            "maximum": {**unknown, "total_bytes_sec": 9},
+            "current": {**NONE, "read_bytes_sec": 5},
+        }
+    ]
+    assert fields["io_tune_current"] == [{"name": "vda", "path": "/a", **NONE, "read_bytes_sec": 5}]
+    assert fields[NETS] == [{"name": "vnet0", "inbound": {"average": 7}, "outbound": {}}]
+
+
+def test_the_operators_limits_stand_before_those_of_the_metadata(
+    plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext
+) -> None:
+    hypervisor.add("a")
+    hypervisor.cpu["a"] = CpuTune(-1, 100_000, 1024, 30.0)
+    settings(context, cpu_limit="20%", disk_limits={"vdb": {"total_iops_sec": 4}})
+    fields: Any = seen(plugin, hypervisor).guests["a"].fields
+    assert fields["vcpu_user_limit"] == 20.0
+    assert [disk["maximum"]["total_iops_sec"] for disk in fields[DISKS]] == [None, 4]
+
+
+def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) -> None:
+    class Bare:
+        uri = "bare:///"
+
+        def guests(self) -> list[Guest]:
+            return []
+
+    fields = plugin.mom_collect_guests(Bare(), [Guest("a", "a")])
+    assert {key: value for key, value in fields["a"].items() if value is not None} == {}
+    decisions = want(Entity(Scope.GUEST, "a", "a"), vcpu_quota=5000, io_tune=[], net_tune=[])
+    assert {outcome.error for outcome in plugin.mom_control(Bare(), decisions)} == {
+        "bare:/// cannot limit CPU time", "bare:/// cannot limit disks", "bare:/// cannot limit network interfaces",
+    }  # fmt: skip
+
+
+def test_the_lists_of_a_guest_are_made_once_for_as_long_as_nothing_changes(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    hypervisor.add("a")
+    first = seen(plugin, hypervisor).guests["a"].fields
+    assert seen(plugin, hypervisor).guests["a"].fields[DISKS] is first[DISKS]
+    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 1}),)
+    assert seen(plugin, hypervisor).guests["a"].fields[DISKS] != first[DISKS]
+
+
+# --- what is decided -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(
+    plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext
+) -> None:
+    guest = hypervisor.add("a")
+    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
+    settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
+    decided = {one.control: one.value for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    limited = {**NONE, "total_iops_sec": 9}
+    assert decided == {
+        QUOTA: 50_000,
+        PERIOD: 100_000,
+        SHARES: 512,
+        DISKS: [{"name": "vda", "path": "/a", **limited}, {"name": "vdb", "path": "/b", **limited}],
+        NETS: [{"name": "vnet0", "inbound": {"floor": 3, "average": 1024}, "outbound": {}}],
+    }
+    outcomes = plugin.mom_control(hypervisor, [Decision(guest, control, value) for control, value in decided.items()])
+    assert {outcome.status for outcome in outcomes} == {Status.APPLIED}
+    again = {one.control: one.value for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    assert again == decided
+    settings(context)
+    lifted = [one for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    plugin.mom_control(hypervisor, lifted)
+    assert hypervisor.cpu["a"] == FREE
+    assert {disk.current["total_iops_sec"] for disk in hypervisor.disks["a"]} == {0}
+    assert hypervisor.nets["a"] == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
+    assert list(plugin.mom_evaluate(seen(plugin, hypervisor))) == []
+
+
+def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext) -> None:
+    for name in ("a", "b"):
+        hypervisor.add(name)
+    settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
+    problems = [one for one in plugin.mom_evaluate(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Problem)]
+    assert [problem.message for problem in problems] == [
+        "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown",
+        "disk_limits name vdz, and none of these guests has such a disk",
+    ]
+    settings(context, cpu_shares=2)
+    hypervisor.blocked = {SHARES: "no CPU controller"}
+    assert [one.message if isinstance(one, Problem) else one for one in plugin.mom_evaluate(seen(plugin, hypervisor))] == [
+        "cpu_shares is set for guests in the YAML file, and cannot be applied: no CPU controller"
+    ]
+    hypervisor.blocked = {"*": "the guest is paused"}
+    assert list(plugin.mom_evaluate(seen(plugin, hypervisor))) == []
+
+
+# --- what is reviewed ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({QUOTA: 999}, "vcpu_quota cannot be 999: the hypervisor takes 1000 to 17592186044415 µs, or -1 for no limit"),
+        ({QUOTA: 5000, PERIOD: 1_000_001}, "vcpu_period cannot be 1000001: the hypervisor takes 1000 to 1000000 µs"),
+        ({SHARES: 0}, "cpu_shares cannot be 0: the hypervisor takes 1 to 262144"),
+        ({DISKS: [{"name": "vdz"}]}, "there is no disk vdz; there are vda, vdb"),
+        ({NETS: [{"name": "vnet0", "inbound": {"average": 0}}]}, "inbound average of vnet0 cannot be 0"),
+    ],
+)
+def test_impossible_decisions_are_dropped_with_the_bounds(
+    plugin: QosPlugin, hypervisor: FakeHypervisor, wanted: dict[str, Any], reason: str
+) -> None:
+    guest = hypervisor.add("a")
+    revisions = list(plugin.mom_review(seen(plugin, hypervisor), want(guest, **wanted)))
+    assert [revision.after for revision in revisions] == [None] * len(wanted)
+    assert all(revision.reason.startswith(reason) for revision in revisions)
+
+
+def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    snapshot = seen(plugin, hypervisor)
+    (revision,) = plugin.mom_review(snapshot, want(guest, io_tune=[{"name": "vdb", "path": "/b", "read_iops_sec": 3}]))
+    assert revision.after is not None
+    assert revision.after.value == [
+        {"name": "vda", "path": "/a", **NONE},
+        {"name": "vdb", "path": "/b", **NONE, "read_iops_sec": 3},
+    ]
+    assert list(plugin.mom_review(snapshot, [revision.after])) == []
+    (revision,) = plugin.mom_review(snapshot, want(guest, vcpu_quota=-500))
+    assert revision.after is not None
+    assert revision.after.value == -1
+
+
+# --- what is set -----------------------------------------------------------------------------------------------------------------
+
+
+def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    outcomes = by_control(plugin.mom_control(hypervisor, want(guest, vcpu_quota=50_000)))
+    assert hypervisor.commands == [("cpu", "a", 50_000, 100_000, None)]
+    assert (outcomes[QUOTA].status, outcomes[QUOTA].before, outcomes[QUOTA].after) == (Status.APPLIED, -1, 50_000)
+    outcomes = by_control(plugin.mom_control(hypervisor, want(guest, vcpu_quota=50_000, vcpu_period=100_000, cpu_shares=1024)))
+    assert {outcome.status for outcome in outcomes.values()} == {Status.UNCHANGED}
+    assert len(hypervisor.commands) == 1
+    plugin.mom_control(hypervisor, want(guest, cpu_shares=2))
+    assert hypervisor.commands[-1] == ("cpu", "a", None, None, 2)
+
+
+def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_others(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    hypervisor.errors["vda"] = HypervisorError("vda is on fire")
+    wanted = [{"name": "vda", "read_iops_sec": 3}, {"name": "vdb", "read_iops_sec": 4}]
+    (outcome,) = plugin.mom_control(hypervisor, want(guest, io_tune=wanted))
+    assert outcome.status is Status.FAILED
+    assert outcome.error == "vda is on fire"
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 4]
+    hypervisor.commands.clear()
+    hypervisor.errors.clear()
+    (outcome,) = plugin.mom_control(hypervisor, want(guest, io_tune=wanted))
+    assert outcome.status is Status.APPLIED
+    assert [command[0] for command in hypervisor.commands] == ["vda"]
+    (outcome,) = plugin.mom_control(hypervisor, want(guest, io_tune=wanted))
+    assert outcome.status is Status.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NotSupported("takes 2 to 262144"), Status.REFUSED), (HypervisorError("no answer"), Status.FAILED)]
+)
+def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
+    plugin: QosPlugin, hypervisor: FakeHypervisor, error: HypervisorError, status: Status
+) -> None:
+    guest = hypervisor.add("a")
+    for what in ("cpu", "vda", "vnet0"):
+        hypervisor.errors[what] = error
+    wanted = want(
+        guest, cpu_shares=1, io_tune=[{"name": "vda", "read_iops_sec": 3}], net_tune=[{"name": "vnet0", "inbound": {"average": 1}}]
+    )
+    outcomes = list(plugin.mom_control(hypervisor, wanted))
+    assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
+
+
+def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    nobody = Entity(Scope.GUEST, "x", "x")
+    outcomes = plugin.mom_control(hypervisor, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]))
+    assert {outcome.status for outcome in outcomes} == {Status.GONE}
+
+
+# --- what is put back ------------------------------------------------------------------------------------------------------------
+
+
+def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    ours, theirs = hypervisor.add("a"), hypervisor.add("b")
+    for name in ("a", "b"):
+        hypervisor.cpu[name] = CpuTune(50_000, 200_000, 1024, 100.0)
+    hypervisor.cpu["b"] = CpuTune(77_000, 200_000, 1024, 100.0)
+    entries = [
+        entry(guest, control, before, applied)
+        for guest in (ours, theirs)
+        for control, before, applied in ((QUOTA, -1, 50_000), (PERIOD, 100_000, 200_000), (SHARES, 1024, 512))
+    ]
+    outcomes = {(o.decision.entity.id, o.decision.control): o.status for o in plugin.mom_restore(hypervisor, entries)}
+    assert outcomes == {
+        ("a", QUOTA): Status.APPLIED,
+        ("a", PERIOD): Status.APPLIED,
+        ("a", SHARES): Status.UNCHANGED,
+        ("b", QUOTA): Status.LEFT_ALONE,
+        ("b", PERIOD): Status.APPLIED,
+        ("b", SHARES): Status.UNCHANGED,
+    }
+    assert hypervisor.cpu["a"] == FREE
+    assert hypervisor.cpu["b"].quota_us == 77_000
+
+
+def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    before = [{"name": name, "path": path, **NONE} for name, path in (("vda", "/a"), ("vdb", "/b"), ("vdd", "/gone"))]
+    applied = [{**item, "read_iops_sec": 3} for item in before]
+    changed = {**NONE, "read_iops_sec": 3}
+    hypervisor.disks["a"] = (DiskTune("vda", "/other.iso", changed), DiskTune("vdb", "/b", changed), DiskTune("vdc", "/new", changed))
+    (outcome,) = plugin.mom_restore(hypervisor, [entry(guest, DISKS, before, applied)])
+    assert outcome.status is Status.APPLIED
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 0, 3], "one plugged in since is not mom's"
+    (outcome,) = plugin.mom_restore(hypervisor, [entry(guest, DISKS, before, applied)])
+    assert outcome.status is Status.UNCHANGED
+    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 8}), DiskTune("vdb", "/b", changed))
+    (outcome,) = plugin.mom_restore(hypervisor, [entry(guest, DISKS, before, applied)])
+    assert (outcome.status, outcome.error) == (Status.LEFT_ALONE, "somebody else has changed vda")
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [8, 0]
+
+
+def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 5}, {}),)
+    before = [{"name": "vnet0", "inbound": {}, "outbound": {}}]
+    applied = [{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}]
+    (outcome,) = plugin.mom_restore(hypervisor, [entry(guest, NETS, before, [], applied)])
+    assert outcome.status is Status.APPLIED
+    assert hypervisor.nets["a"] == (NetTune("vnet0", {}, {}),)
+
+
+def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    guest = hypervisor.add("a")
+    hypervisor.cpu["a"] = CpuTune(50_000, 100_000, 1024, 100.0)
+    hypervisor.errors["cpu"] = NotSupported("not now")
+    (outcome,) = plugin.mom_restore(hypervisor, [entry(guest, QUOTA, -1, 50_000)])
+    assert (outcome.status, outcome.error) == (Status.FAILED, "not now")
+    nobody = Entity(Scope.GUEST, "x", "x")
+    gone = plugin.mom_restore(hypervisor, [entry(nobody, QUOTA, -1, 50_000), entry(guest, QUOTA, -1, 50_000, incarnation="0")])
+    assert {outcome.status for outcome in gone} == {Status.GONE}
+
+
+# --- findings --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_what_can_be_limited_and_why_not(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+    hypervisor.add("a")
+    assert {finding.severity for finding in plugin.mom_doctor(hypervisor)} == {Severity.OK}
+    hypervisor.cpu["a"] = CpuTune(user_limit_percent=100.0)
+    hypervisor.blocked = {QUOTA: "CPU time cannot be limited: no CPU controller"}
+    finding = next(one for one in plugin.mom_doctor(hypervisor) if one.severity is Severity.WARNING)
+    assert finding.message == "CPU time cannot be limited: no CPU controller (guests a)"
+    assert "cgroup_controllers" in finding.cure
+    assert [one.severity for one in plugin.mom_doctor(None)] == [Severity.WARNING]
