@@ -14,6 +14,7 @@ import pytest
 
 from mom_core import (
     AlreadyRunning,
+    Considered,
     ControlSpec,
     Decision,
     Engine,
@@ -34,8 +35,10 @@ from mom_core import (
     Status,
     Unit,
     Value,
+    differences,
     hookimpl,
 )
+from mom_core.status import describe
 from mom_core.testing import config_of
 
 
@@ -155,6 +158,28 @@ def test_a_cycle_collects_decides_and_applies(tmp_path: Path, machine: Machine) 
         assert machine.sizes == {"a": 50, "b": 200}
         assert not report.problems
         assert {plugin.state for plugin in report.plugins} == {PluginState.OK}
+
+
+def test_what_is_decided_on_trial_is_reported_and_nothing_else(tmp_path: Path, machine: Machine) -> None:
+    def decide(snapshot: Snapshot) -> list[object]:
+        return [*want(50, "a")(snapshot), Considered([*want(40)(snapshot)])]
+
+    with engine_with(tmp_path, machine, evaluator(decide)) as engine:
+        report = engine.cycle()
+        assert machine.sizes == {"a": 50, "b": 200}
+        assert [decision.value for decision in report.considered or ()] == [40, 40]
+        assert [(entity.name, decided, tried) for entity, _, decided, tried in differences(report)] == [("a", 50, 40), ("b", None, 40)]
+        trial = describe(engine, report)["trial"]
+        assert (trial["decisions"], trial["differing"], trial["differences"][0]["considered"]) == (2, 2, 40)
+        assert not report.problems
+
+
+def test_without_a_trial_nothing_is_said_of_one(tmp_path: Path, machine: Machine) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        report = engine.cycle()
+        assert report.considered is None
+        assert differences(report) == []
+        assert describe(engine, report)["trial"] is None
 
 
 def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> None:

@@ -110,7 +110,20 @@ def test_guests_that_come_go_and_change_come_back(tmp_path):
         outcomes = tuple(Outcome(d, None, [number], Status.FAILED, "broke") for d in decisions[2:])
         problems = (Problem(Source("p"), "bad", stranger, Severity.WARNING, "do"), Problem(Source("p"), "worse"))
         reports.append(
-            Report(number, 10.0 * number, "enforce", snapshot, decisions, changed + dropped, outcomes, problems, (), 0.1, woken_by="x")
+            Report(
+                number,
+                10.0 * number,
+                "enforce",
+                snapshot,
+                decisions,
+                changed + dropped,
+                outcomes,
+                problems,
+                (),
+                0.1,
+                woken_by="x",
+                considered=chosen.choice([None, (), decisions[1:3]]),
+            )
         )
     back, _ = read(written(tmp_path / "r", reports))
     assert back == reports

@@ -20,9 +20,9 @@ _WHERE = {
     "context": ("Declarations", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
-        "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome",
+        "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome",
         "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
-        "Suggestion", "Value", "printable",
+        "Suggestion", "Value", "differences", "printable",
     ),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
@@ -51,6 +51,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConfigProblem",
+    "Considered",
     "ControlSpec",
     "CpuPinControl",
     "CpuTune",
@@ -114,6 +115,7 @@ __all__ = [
     "Value",
     "__version__",
     "declarations_of",
+    "differences",
     "dotted",
     "format_duration",
     "format_kib",
@@ -171,6 +173,7 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import NodeTune as NodeTune
     from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
     from mom_core.model import HOST_ID as HOST_ID
+    from mom_core.model import Considered as Considered
     from mom_core.model import ControlSpec as ControlSpec
     from mom_core.model import Decision as Decision
     from mom_core.model import Entity as Entity
@@ -192,6 +195,7 @@ if TYPE_CHECKING:
     from mom_core.model import Status as Status
     from mom_core.model import Suggestion as Suggestion
     from mom_core.model import Value as Value
+    from mom_core.model import differences as differences
     from mom_core.model import printable as printable
     from mom_core.policies import PolicyChange as PolicyChange
     from mom_core.policies import PolicyState as PolicyState

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mom_core.context import PluginContext
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
+        Considered,
         ControlSpec,
         Decision,
         FieldSpec,
@@ -128,8 +129,8 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 
 
 @hookspec
-def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """What should be done, and what could not be decided and why.
+def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:  # type: ignore[empty-body]  # a specification has no body
+    """What should be done, what would be done on trial, and what could not be decided and why.
 
     :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
     """

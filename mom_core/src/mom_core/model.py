@@ -156,6 +156,13 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """What an evaluator would decide otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
+
+    decisions: Sequence[Decision]
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """What a reviewer made of a decision, and why. `after` is None when the decision was dropped."""
 
@@ -290,8 +297,9 @@ class Report:
     """All of one cycle. Recorder, metrics, `mom explain` and the API read only this.
 
     `decisions` are what the evaluators wanted, `revisions` what review did to them, `outcomes` what came of those that were
-    left. `duration` is the seconds that the cycle took, `lag` how late it began; `skipped` counts the
-    scheduled cycles that an overlong one left out since the start. `woken_by` is empty for a scheduled cycle.
+    left. `considered` is what would have been decided on trial, None without a trial. `duration` is the seconds that the cycle took,
+    `lag` how late it began; `skipped` counts the scheduled cycles that an overlong one left out since the start. `woken_by` is empty
+    for a scheduled cycle.
     """
 
     number: int
@@ -307,6 +315,20 @@ class Report:
     lag: float = 0.0
     skipped: int = 0
     woken_by: str = ""
+    considered: Sequence[Decision] | None = None
+
+
+def differences(report: Report) -> list[tuple[Entity, str, Value, Value]]:
+    """How what was considered differs from what was decided: entity, control, the value decided and the value considered (None: none)."""
+    if report.considered is None:
+        return []
+    decided = {(decision.entity, decision.control): decision.value for decision in report.decisions}
+    considered = {(decision.entity, decision.control): decision.value for decision in report.considered}
+    return [
+        (entity, control, decided.get((entity, control)), considered.get((entity, control)))
+        for entity, control in dict.fromkeys([*decided, *considered])
+        if decided.get((entity, control)) != considered.get((entity, control))
+    ]
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -15,7 +15,7 @@ from mom_core._version import __version__
 from mom_core.errors import MomError
 from mom_core.files import replace_file
 from mom_core.lock import holder
-from mom_core.model import Outcome, Report, Revision, Scope, Status
+from mom_core.model import Outcome, Report, Revision, Scope, Status, differences
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
@@ -115,9 +115,27 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
             "rows": [[g.id, g.name, dict(g.blocked), *map(g.fields.get, columns)] for g in snapshot.guests.values()],
         },
         "decisions": len(report.decisions),
+        "trial": None if report.considered is None else _trial(report),
         "revisions": [_revision(revision) for revision in report.revisions],
         "outcome_counts": counts,
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
+    }
+
+
+_SHOWN_DIFFERENCES = 100
+"""What a person looks at; how many there are is counted."""
+
+
+def _trial(report: Report) -> dict[str, Any]:
+    """How policies on trial differ from those in force."""
+    found = differences(report)
+    return {
+        "decisions": len(report.considered or ()),
+        "differing": len(found),
+        "differences": [
+            {"entity": entity.id, "name": entity.name, "control": control, "decided": decided, "considered": considered}
+            for entity, control, decided, considered in found[:_SHOWN_DIFFERENCES]
+        ],
     }
 
 

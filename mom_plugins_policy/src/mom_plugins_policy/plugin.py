@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
+    Considered,
     Decision,
     PluginContext,
     PluginSettings,
@@ -31,6 +32,7 @@ from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
+from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class PolicyPlugin:
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
         """Whether policies that were set while mom ran, such as by vdsm, are still in force after a restart."""
+        shadow: Path | None = None
+        """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
         limits: LimitSettings = LimitSettings()
         """What the policies may use up at most."""
 
@@ -101,6 +105,8 @@ class PolicyPlugin:
         kept_in = self._kept_in if settings.keep_changes else None
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
         self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes)
+
+        self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
 
     @classmethod
     def suggest(cls, root: Path) -> Suggestion | None:
@@ -116,6 +122,8 @@ class PolicyPlugin:
         self._policies.load()
         self._say_loaded()
         self._notes.load()
+        if self._shadow is not None:
+            self._shadow.load()
 
     @hookimpl
     def mom_policy_texts(self) -> PolicyTexts:
@@ -126,15 +134,18 @@ class PolicyPlugin:
     def mom_reload(self) -> Callable[[], None]:
         """Read and compile all policies again; they are in force, together, once everybody's reload has succeeded."""
         put_in_force = self._policies.prepare()
+        use_shadow = self._shadow.prepare() if self._shadow is not None else None
 
         def commit() -> None:
             put_in_force()
+            if use_shadow is not None:
+                use_shadow()
             self._say_loaded()
 
         return commit
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:
         """What the policies ask for, and what went wrong in them."""
         policy = self._policies.policy
         if policy is None:
@@ -142,9 +153,11 @@ class PolicyPlugin:
         self._notes.forget_gone(snapshot)
         result = policy.evaluate(snapshot, history, self._notes)
         self._notes.keep(result.notes, snapshot)
-        found: list[Decision | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
+        found: list[Decision | Considered | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
+        if self._shadow is not None:
+            found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found
 
     @staticmethod

@@ -95,7 +95,7 @@ def _show(status: RunningStatus) -> None:
         click.echo(
             f"  {problem['severity']}: {problem['source']}:{who} {printable(problem['message'], 300)}{hint}, {problem['cycles']} cycles"
         )
-    for text in _recent(content):
+    for text in [*_recent(content), *_trial(content)]:
         click.echo(text)
 
 
@@ -137,6 +137,24 @@ def _recent(content: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {who}: {what}: {printable(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
         lines.append(f"  … and {len(content['revisions']) - SHOWN} more revisions")
+    return lines
+
+
+def _trial(content: Mapping[str, Any]) -> list[str]:
+    """How policies on trial differ from those in force."""
+    trial = content.get("trial")
+    if trial is None:
+        return []
+    if not trial["differing"]:
+        return [f"on trial: the same decisions ({trial['decisions']})"]
+    lines = [f"on trial: {trial['differing']} decisions differ, of {trial['decisions']}"]
+    units = content["controls"]
+    for found in trial["differences"][:SHOWN]:
+        unit = units.get(found["control"], "")
+        decided, considered = ("nothing" if found[side] is None else _amount(found[side], unit) for side in ("decided", "considered"))
+        lines.append(f"  {printable(found['name'])}: {found['control']} {considered} instead of {decided}")
+    if trial["differing"] > SHOWN:
+        lines.append(f"  … and {trial['differing'] - SHOWN} more")
     return lines
 
 

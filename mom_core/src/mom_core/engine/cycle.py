@@ -14,7 +14,7 @@ from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import apply_revisions, review
 from mom_core.engine.schedule import Tick
 from mom_core.ledger import Ledger
-from mom_core.model import Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
+from mom_core.model import Considered, Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
 from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
@@ -45,8 +45,9 @@ class Cycle:
         revisions: list[Revision] = []
         outcomes: list[Outcome] = []
         wanted: Sequence[Decision] = ()
+        considered: list[Considered] = []
         if not self.stopping.is_set():
-            wanted, decisions, revisions = self._decide(snapshot, problems)
+            wanted, decisions, revisions = self._decide(snapshot, problems, considered)
         if self.stopping.is_set():
             pass
         elif self.enforce:
@@ -70,6 +71,7 @@ class Cycle:
             lag=tick.lag,
             skipped=skipped,
             woken_by=tick.woken_by,
+            considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
         )
         reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
         call_together(reporters, "mom_report")
@@ -81,15 +83,19 @@ class Cycle:
         if not unknown and not self.stopping.is_set():
             forget_gone(self.ledger, snapshot, self.missing)
 
-    def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
-        """What evaluators want, what reviewers leave of it, and what they changed."""
+    def _decide(
+        self, snapshot: Snapshot, problems: list[Problem], considered: list[Considered]
+    ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
+        """What evaluators want, what reviewers leave of it, and what they changed. What is only considered is added to that list."""
         plugins = self.plugins
         evaluators = plugins.having("mom_evaluate")
         works = [(plugin, plugin.work("mom_evaluate", snapshot=snapshot, history=tuple(self.history))) for plugin in evaluators]
         proposals: list[tuple[str, Sequence[object]]] = []
         for plugin, answer in ask(works, "mom_evaluate", problems):
             if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                proposals.append((plugin.name, list(answer)))
+                items = list(answer)
+                considered.extend(item for item in items if isinstance(item, Considered))
+                proposals.append((plugin.name, [item for item in items if not isinstance(item, Considered)]))
             elif answer is not None:
                 problems.append(Problem(Source(plugin.name), f"mom_evaluate must return decisions, not {type(answer).__name__}"))
         wanted = tuple(item for _, items in proposals for item in items if isinstance(item, Decision))

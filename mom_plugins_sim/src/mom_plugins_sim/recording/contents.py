@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, format_duration, format_size, printable
+from mom_core import Status, format_duration, format_kib, printable
 from mom_plugins_sim.recording.reader import Recording
 
 
@@ -71,7 +71,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(contents), indent=2))
         return
-    lines = [("files", f"{contents.files} in {contents.path}, {format_size(contents.bytes)}")]
+    lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
     if contents.begins is not None and contents.ends is not None:
         lines.append(("from", _moment(contents.begins)))
         lines.append(("to", f"{_moment(contents.ends)}, {format_duration(round(contents.ends - contents.begins))} later"))

@@ -153,6 +153,7 @@ def _write_done(report: Report, places: Mapping[str, int], texts: Writer, number
 
     for decision in report.decisions:
         decided(decision)
+    considered = [decided(decision) for decision in report.considered or ()]
     revisions = [
         (decided(revision.before), 0 if revision.after is None else 1 + decided(revision.after), words.add(revision.reason),
          words.add(revision.reviewer))
@@ -164,8 +165,10 @@ def _write_done(report: Report, places: Mapping[str, int], texts: Writer, number
     made = [(place(d.entity), words.add(d.control), words.add(d.reason), source) for d, source in zip(decisions, sources, strict=True)]
     texts.json(list(words.items))
     texts.json(list(strangers.items))
-    for number in (len(report.decisions), len(decisions), len(revisions), len(outcomes)):
+    for number in (len(report.decisions), len(decisions), len(revisions), len(outcomes), len(considered)):
         numbers.number(number)
+    numbers.number(report.considered is not None)
+    numbers.column(considered)
     for table, width in ((made, 4), (revisions, 4), (outcomes, 3)):
         for column in zip(*table, strict=True) if table else [()] * width:
             numbers.column(list(column))
@@ -212,13 +215,15 @@ def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes) -> tuple[
         monotonic,
         taken_number,
     )
-    decisions, revisions, outcomes = _read_done(texts, numbers, snapshot, complete)
+    decisions, revisions, outcomes, considered = _read_done(texts, numbers, snapshot, complete)
     problems = tuple(_read_problem(item) for item in _list(texts.json()))
     plugins = tuple(
         PluginReport(name, PluginState(state), durations, calls, failures, last_error, retry_in)
         for name, state, durations, calls, failures, last_error, retry_in in _list(texts.json())
     )
-    report = Report(number, time, mode, snapshot, decisions, revisions, outcomes, problems, plugins, duration, lag, skipped, woken_by)
+    report = Report(
+        number, time, mode, snapshot, decisions, revisions, outcomes, problems, plugins, duration, lag, skipped, woken_by, considered
+    )
     return report, Key(guests, columns, said[-_DICTIONARY:])
 
 
@@ -246,10 +251,12 @@ def _read_guests(texts: Reader, numbers: Reader, key: Key) -> tuple[list[Guest],
 
 def _read_done(
     texts: Reader, numbers: Reader, snapshot: Snapshot, guests: Sequence[Guest]
-) -> tuple[tuple[Decision, ...], tuple[Revision, ...], tuple[Outcome, ...]]:
+) -> tuple[tuple[Decision, ...], tuple[Revision, ...], tuple[Outcome, ...], tuple[Decision, ...] | None]:
     words: Any = texts.json()
     strangers = [Entity(Scope(scope), identity, name) for scope, identity, name in _list(texts.json())]
-    wanted, count, revised, done = (numbers.number() for _ in range(4))
+    wanted, count, revised, done, tried = (numbers.number() for _ in range(5))
+    on_trial = bool(numbers.number())
+    considered = _whole(numbers.column(tried))
     places, controls, reasons, sources = (_whole(numbers.column(count)) for _ in range(4))
     befores, afters, whys, reviewers = (_whole(numbers.column(revised)) for _ in range(4))
     decided, states, errors = (_whole(numbers.column(done)) for _ in range(3))
@@ -274,7 +281,7 @@ def _read_done(
         Outcome(decisions[decision], before, after, Status(words[state]), words[error])
         for decision, before, after, state, error in zip(decided, _values(found), left, states, errors, strict=True)
     )
-    return tuple(decisions[:wanted]), revisions, outcomes
+    return tuple(decisions[:wanted]), revisions, outcomes, tuple(decisions[i] for i in considered) if on_trial else None
 
 
 def _read_problem(item: Any) -> Problem:
