@@ -1,18 +1,218 @@
-"""The plugin."""
+"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
 
 from __future__ import annotations
 
-from mom_core import PluginContext, PluginSettings
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from mom_core import (
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    PluginContext,
+    PluginSettings,
+    Scope,
+    Size,
+    Suggestion,
+    Unit,
+    Value,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from mom_plugins_vdsm.connection import Connection, ConnectionSettings
+    from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
+    from mom_plugins_vdsm.vdsm_conf import VdsmConf
+
+_TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
+"""What is there where vdsm is installed."""
+
+_STATISTICS_PER_CYCLE = 0.5
+"""Statistics are kept for at most this ratio of a cycle: every cycle has new ones, and all calls within one cycle have the same."""
+
+_ANSWERS_OF_DEADLINE = 0.8
+"""The ratio of the plugin's deadline that waiting for an answer may take; mapping a thousand guests takes some hundredths of a second."""
 
 
 class VdsmPlugin:
-    """Guests under oVirt's vdsm."""
+    """Guests under oVirt's vdsm: who they are, what they use; balloons, CPU and I/O limits and KSM through vdsm's verbs."""
 
     contract = "1.1"
 
     class Settings(PluginSettings):
-        """Nothing yet."""
+        """Where vdsm is, and how patient to be with it. What is not set is taken from vdsm's own configuration."""
+
+        deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
+        """How long one call of this plugin may take before the cycle goes on without it."""
+        host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+        """Where vdsm listens. Unset: on this host, at the address that vdsm's configuration names."""
+        port: Annotated[int, Field(gt=0, le=65535)] | None = None
+        """The port. Unset: vdsm's `management_port`, usually 54321."""
+        tls: bool | None = None
+        """Whether to speak TLS. Unset: as vdsm's option `ssl` says, which is usually true."""
+        pki_directory: str = "/etc/pki/vdsm"
+        """Where the files of the next three settings are."""
+        key: str = "keys/vdsmkey.pem"
+        """mom's private key: vdsm's own. An absolute path, or one below `pki_directory`, as the next two."""
+        certificate: str = "certs/vdsmcert.pem"
+        """mom's certificate: vdsm's own."""
+        ca: str = "certs/cacert.pem"
+        """The certificate of the CA that signed both ends' certificates."""
+        answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
+        """How long to wait for an answer about all guests; at most 80 % of `deadline`."""
+        call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
+        """How long to wait for an answer about one guest."""
+        statistics_kept: Annotated[Duration, Field(ge=0, le=60)] = 5.0
+        """For how long an answer with all guests' statistics is used again; at most half a cycle."""
+        io_tune_kept: Annotated[Duration, Field(ge=0, le=86400)] = 300.0
+        """For how long an answer with all disks' limits is used again. vdsm asks libvirt about each disk for it."""
+        sample_interval: Annotated[Duration, Field(gt=0, le=3600)] | None = None
+        """How often vdsm itself looks at its guests. Unset: vdsm's `vm_sample_interval`, usually 15s."""
+        count_page_cache: bool = False
+        """Whether what a guest's page cache holds counts as usable (`mem_usable`). vdsm does not say how much of it is shared memory, which
+        a guest cannot give: with databases in the guests, leave this off."""
+        events: bool = True
+        """Have vdsm tell at once when guests start and stop."""
+        largest_answer: Annotated[Size, Field(ge=64 << 10, le=1 << 30)] = 64 << 20
+        """A larger answer is refused. vdsm needs a few KiB for each guest."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
+        self._conf: VdsmConf | None = None
+        self._connection: Connection | None = None
+        self._hypervisor: VdsmHypervisor | None = None
+
+    @classmethod
+    def suggest(cls, root: Path) -> Suggestion | None:
+        """Fits where vdsm is installed."""
+        trace = next((trace for trace in _TRACES if (root / trace).exists()), None)
+        return None if trace is None else Suggestion(f"vdsm is on this host (/{trace})")
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What vdsm says of each guest."""
+        return (
+            _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),
+            _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloonInfo.balloon_max"),
+            _field("balloon_min", Unit.KIB, "what the guest is guaranteed; 0: nothing", "balloonInfo.balloon_min"),
+            _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "memoryStats.mem_total"),
+            _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "memoryStats.mem_unused"),
+            _field("mem_free", Unit.KIB, "the same, and its page cache", "memoryStats.mem_free"),
+            _field(
+                "mem_usable", Unit.KIB, "memory that the guest can give without swapping, at least", "memoryStats.mem_unused, or mem_free"
+            ),
+            _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "memoryStats.mem_free - mem_unused"),
+            _field("mem_buffers", Unit.KIB, "memory that the guest uses as buffers; from old agents", "memoryStats.mem_buffers"),
+            _field("mem_cached", Unit.KIB, "memory that the guest uses as page cache; from old agents", "memoryStats.mem_cached"),
+            _field("swap_total", Unit.KIB, "the guest's swap; from old agents", "memoryStats.swap_total"),
+            _field("swap_usage", Unit.KIB, "how much of it is used; from old agents", "memoryStats.swap_usage"),
+            _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "memoryStats.swap_in"),
+            _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "memoryStats.swap_out"),
+            _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "memoryStats.majflt"),
+            _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "memoryStats.minflt"),
+            _field("stats_age", Unit.SECONDS, "age of what the guest itself reported, at most", "when it changed, and vm_sample_interval"),
+            _field("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpuCount"),
+        )
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Start the connection's thread. The first call that needs vdsm connects: it may be down when mom starts."""
+        # Loaded here, as commands that only list plugins must not wait for it.
+        from mom_plugins_vdsm.connection import Connection
+        from mom_plugins_vdsm.hypervisor import VdsmHypervisor
+        from mom_plugins_vdsm.incarnations import Incarnations
+        from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
+
+        context = self._context
+        self._conf = conf = read_vdsm_conf(context.root)
+        for problem in conf.problems:
+            context.log.warning("%s", problem)
+        incarnations = Incarnations(context.state_directory / "vdsm/guests.json", _boot_id(context.root), _since_boot, context.log)
+        connection = Connection(self._connection_settings(conf), context.log)
+        hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
+        hypervisor.subscribe(context.wake)
+        connection.start()
+        self._connection, self._hypervisor = connection, hypervisor
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Let the connection go."""
+        if self._connection is not None:
+            self._connection.close()
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor | None:
+        """vdsm."""
+        return self._hypervisor
+
+    def _connection_settings(self, conf: VdsmConf) -> ConnectionSettings:
+        from mom_plugins_vdsm.connection import ConnectionSettings
+        from mom_plugins_vdsm.tls import TlsFiles
+
+        settings = self._settings
+        files = None
+        if conf.tls if settings.tls is None else settings.tls:
+            folder = Path(settings.pki_directory)
+            key, certificate, ca = (
+                self._context.root / str(folder / name).lstrip("/") for name in (settings.key, settings.certificate, settings.ca)
+            )
+            files = TlsFiles(key, certificate, ca)
+        return ConnectionSettings(settings.host or conf.host, settings.port or conf.port, files, settings.largest_answer, settings.events)
+
+    def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
+        from mom_plugins_vdsm.hypervisor import HypervisorSettings
+
+        settings = self._settings
+        return HypervisorSettings(
+            min(settings.answer_timeout, _ANSWERS_OF_DEADLINE * settings.deadline),
+            settings.call_timeout,
+            min(settings.statistics_kept, _STATISTICS_PER_CYCLE * self._context.interval),
+            settings.io_tune_kept,
+            settings.sample_interval or conf.sample_interval,
+            settings.count_page_cache,
+        )
+
+    # --- collect -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What the bulk answer that listed the guests said about them."""
+        own = self._hypervisor
+        return {} if own is None or hypervisor is not own else own.fields(guests)
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether vdsm can be reached, and what the guests lack."""
+        from mom_plugins_vdsm.doctor import configured, examined
+
+        if self._conf is None or self._connection is None or self._hypervisor is None:
+            return []
+        return [*configured(self._conf), *examined(self._hypervisor, self._connection, self._settings.call_timeout)]
+
+
+def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, f"vdsm {source}")
+
+
+def _boot_id(root: Path) -> str:
+    try:
+        return (root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

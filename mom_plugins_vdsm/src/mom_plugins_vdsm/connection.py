@@ -1,0 +1,553 @@
+"""One connection to vdsm that lasts: opened when it is needed, given up when it does not answer, opened again with back-off.
+
+One thread does all that touches the socket, as OpenSSL wants it; callers hand it their requests and wait, each only so long. stomp.py
+would do the framing, but neither tells a wrong certificate from a vdsm that is away, nor bounds what a frame may hold, nor comes back
+by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mom_core import GuestBusy, HypervisorError, format_duration, printable
+from mom_plugins_vdsm.jsonrpc import QUEUE_FULL, Answer, AnswerError, Event, failure, parsed, request
+from mom_plugins_vdsm.stomp import Frame, FrameError, FrameReader
+from mom_plugins_vdsm.tls import Fingerprint, TlsFiles, client_context, not_let_in, refused_handshake
+
+_RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
+"""How long to wait after the first, second … attempt in a row that came to nothing. A vdsm that is started anew needs some ten seconds."""
+
+_OPEN_SECONDS = 10.0
+"""How long connecting may take, from the first packet to CONNECTED; vdsm itself allows ten seconds for a handshake."""
+
+_HEART_BEAT_MS = 24_000
+"""How often vdsm shall give a sign of life: what vdsm's own client asks for. mom promises none: vdsm drops who is a moment late."""
+
+_HEART_BEAT_GRACE_SECONDS = 6.0
+"""vdsm's own client gives up at 30 s."""
+
+_QUEUE_FULL_PAUSE_SECONDS = 0.2
+"""Until a request that found vdsm's queue full is tried again; doubled each time. vdsm answers hundreds of calls a second."""
+
+_MOST_LATE_CALLS = 40
+"""Of so many calls without an answer the connection is given up: half of the requests that vdsm lets wait."""
+
+_FAREWELL_SECONDS = 0.1
+"""How long vdsm may take to confirm the end of a connection; a plugin has 0.4 s to close all."""
+
+_PIECE = 64 << 10
+_RECORD = 16 << 10
+"""Bytes that are read and written at once; a TLS record holds 16 KiB."""
+
+REQUESTS = "jms.topic.vdsm_requests"
+EVENTS = "jms.queue.events"
+_ANSWERS_ID, _EVENTS_ID = "answers", "events"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Where vdsm is and with which files it is spoken to (None: without TLS); the bytes of one answer; whether to listen for events."""
+
+    host: str
+    port: int
+    tls: TlsFiles | None
+    largest_answer: int
+    events: bool = True
+
+    @property
+    def peer(self) -> str:
+        """How people name it."""
+        return f"vdsm at {self.host}:{self.port}"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request: waiting to be sent, sent, or `done`. Belongs to the connection's lock until it is done."""
+
+    id: str
+    frame: bytes
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: Answer | None = None
+    error: HypervisorError | None = None
+    answers_before: int | None = None
+    """How many answers the connection had seen when this was sent; None until then."""
+    late: bool = False
+
+    def finish(self, answer: Answer | None, error: HypervisorError | None) -> None:
+        """Hand over what came of it."""
+        self.answer, self.error = answer, error
+        self.done.set()
+
+
+class _Ended(Exception):  # an end is no error when mom itself wants it
+    """The connection is over; `error` is what its callers are told."""
+
+    def __init__(self, error: HypervisorError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Closing(Exception):  # the same
+    """mom itself ends."""
+
+
+class _Session:
+    """One open socket and what was read and is to be written on it. Used by the connection's thread only."""
+
+    def __init__(self, sock: socket.socket, settings: ConnectionSettings) -> None:
+        self.sock = sock
+        self.reader = FrameReader(settings.largest_answer)
+        self.out = bytearray()
+        self.destination = f"mom-{uuid.uuid4()}"
+        """Where vdsm sends answers. New for each connection: everybody who is subscribed to it gets them."""
+        self.welcomed = False
+        self.silence_limit: float | None = None
+        """Seconds without a byte after which vdsm is taken for dead; None when it promised no heart-beat."""
+        self.heard = time.monotonic()
+        self.answers = 0
+        self.given_up: HypervisorError | None = None
+
+    def send(self, frame: Frame) -> None:
+        """Have the frame written when the socket takes it."""
+        self.out += frame.encode()
+
+
+class Connection:
+    """A connection to one vdsm, for several threads."""
+
+    def __init__(self, settings: ConnectionSettings, log: logging.Logger) -> None:
+        self.settings = settings
+        self.opened = 0
+        """How often the connection was opened: a larger number means that events may have been missed."""
+        self.peer_certificate_ends: float | None = None
+        """When vdsm's certificate expires, in seconds since the epoch; None without TLS, and before the first connection."""
+        self.on_event: Callable[[Event], None] | None = None
+        """Told of vdsm's events, in the connection's thread, so it must not call vdsm. To be set before `start`."""
+        self._log = log
+        self._lock = threading.Lock()
+        self._waiting: deque[Call] = deque()
+        self._sent: dict[str, Call] = {}
+        self._session: _Session | None = None
+        self._refusal: HypervisorError | None = None
+        self._refused_files: Fingerprint | None = None
+        self._retry_at = 0.0
+        self._fruitless = 0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        for end in (self._wake_reader, self._wake_writer):
+            end.setblocking(False)
+
+    # --- for callers -------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread. It connects when there is something to ask."""
+        self._thread = threading.Thread(target=self._work, name="vdsm-connection", daemon=True)
+        self._thread.start()
+
+    def close(self, patience: float = 0.3) -> None:
+        """End the connection and the thread, and fail what waits; waits `patience` seconds at most."""
+        self._closing.set()
+        self._wake()
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive():  # only the resolver of names can hold it up; it ends by itself after that
+                return
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def call(
+        self,
+        method: str,
+        params: Mapping[str, object],
+        timeout: float,
+        doing: str,
+        late: Callable[[Call], None] | None = None,
+    ) -> object:
+        """The result of this verb. Takes `timeout` seconds at most, connecting included.
+
+        Raises `GuestBusy` when there is no answer in time (it may still take effect; `late` is given the call that is under way), and
+        another `HypervisorError` when vdsm refuses or cannot be reached.
+
+        :param doing: what is being done, for error messages
+        """
+        end = time.monotonic() + timeout
+        pause = _QUEUE_FULL_PAUSE_SECONDS
+        while True:
+            answer = self._asked(method, params, end, timeout, doing, late)
+            refusal = answer.refusal
+            if refusal is None:
+                return answer.result
+            if refusal.code != QUEUE_FULL or time.monotonic() + 2 * pause > end or self._closing.wait(pause):
+                raise failure(refusal, doing)
+            pause *= 2
+
+    def _asked(
+        self,
+        method: str,
+        params: Mapping[str, object],
+        end: float,
+        timeout: float,
+        doing: str,
+        late: Callable[[Call], None] | None,
+    ) -> Answer:
+        message = request(method, params)
+        call = Call(message.id, message.body)
+        with self._lock:
+            self._refuse_at_once(doing)
+            self._waiting.append(call)
+        self._wake()
+        if not call.done.wait(max(0.0, end - time.monotonic())) and self._overdue(call):
+            if late is not None and call.late:
+                late(call)
+            raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}")
+        call.done.wait()
+        if call.answer is None:
+            error = call.error or HypervisorError("the connection is closed")
+            raise type(error)(f"{doing}: {error.message}", hint=error.hint)
+        return call.answer
+
+    def _refuse_at_once(self, doing: str) -> None:
+        """Raise the last refusal while it is not yet time to try again. The lock is held."""
+        if self._closing.is_set() or self._thread is None:
+            raise HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
+        if self._session is not None or self._refusal is None or time.monotonic() >= self._retry_at:
+            return
+        tls = self.settings.tls
+        if tls is not None and self._refused_files != tls.fingerprint():
+            return  # somebody has renewed the certificates: no need to wait
+        raise type(self._refusal)(f"{doing}: {self._refusal.message}", hint=self._refusal.hint)
+
+    def _overdue(self, call: Call) -> bool:
+        """Note that nobody waits for this call any more; false if it is done after all."""
+        with self._lock:
+            if call.done.is_set():
+                return False
+            with suppress(ValueError):
+                self._waiting.remove(call)  # not sent, so it never will be
+                return True
+            call.late = call.id in self._sent
+            session = self._session
+            if session is not None and call.late:
+                # Other answers came: vdsm lives, and is stuck with this call only. None: perhaps nothing arrives here any more.
+                lost = session.answers == call.answers_before
+                if lost or sum(sent.late for sent in self._sent.values()) > _MOST_LATE_CALLS:
+                    session.given_up = HypervisorError(f"{self.settings.peer} does not answer")
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # full: it is awake already; closed: nobody is there
+            self._wake_writer.send(b"w")
+
+    # --- the thread --------------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while True:
+                self._wait_for(None, 0, None, until_asked=True)
+                self._one_connection()
+        except _Closing:
+            pass
+        finally:
+            self._fail_all(HypervisorError(f"the connection to {self.settings.peer} is closed"))
+
+    def _one_connection(self) -> None:
+        """Open a connection and serve it to its end."""
+        sock: socket.socket | None = None
+        tls = self.settings.tls
+        files = tls.fingerprint() if tls else None
+        try:
+            sock = self._opened_socket(time.monotonic() + _OPEN_SECONDS)
+            self._serve(_Session(sock, self.settings))
+        except _Ended as ended:
+            self._ended(ended.error, files)
+        except _Closing:
+            raise
+        except Exception as error:  # noqa: BLE001  # containment: without this thread nothing works any more, so it must go on
+            self._log.exception("the connection to %s is given up", self.settings.peer)
+            self._ended(HypervisorError(f"{type(error).__name__}: {error}"), files)
+        finally:
+            with self._lock:
+                self._session = None
+            if sock is not None:
+                sock.close()
+
+    def _ended(self, error: HypervisorError, files: Fingerprint | None) -> None:
+        with self._lock:
+            worked = self._session is not None and self._session.answers > 0
+            was_open = self._session is not None and self._session.welcomed
+            self._fruitless = 1 if worked else self._fruitless + 1
+            self._retry_at = time.monotonic() + _RETRY_SECONDS[min(self._fruitless, len(_RETRY_SECONDS)) - 1]
+            news = self._refusal is None or self._refusal.message != error.message
+            self._refusal, self._refused_files = error, files
+            self._session = None
+        if was_open:
+            self._log.warning("the connection to %s is lost: %s", self.settings.peer, error.message)
+        elif news:
+            self._log.warning("%s", error)
+        self._fail_all(error)
+
+    def _fail_all(self, error: HypervisorError) -> None:
+        with self._lock:
+            calls = [*self._waiting, *self._sent.values()]
+            self._waiting.clear()
+            self._sent.clear()
+        for call in calls:
+            call.finish(None, error)
+
+    def _wait_for(self, sock: socket.socket | None, events: int, until: float | None, *, until_asked: bool = False) -> bool:
+        """Wait until the socket is ready for `events`, somebody wakes the thread, or the time is up; whether the time is not up.
+
+        :param until_asked: wait until there is a call, with no socket
+        """
+        with selectors.PollSelector() as selector:
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            if sock is not None:
+                selector.register(sock, events)
+            while True:
+                if self._closing.is_set():
+                    raise _Closing
+                if until_asked and self._waiting:
+                    return True
+                ready = selector.select(None if until is None else max(0.0, until - time.monotonic()))
+                if any(key.fileobj is self._wake_reader for key, _ in ready):
+                    with suppress(BlockingIOError):
+                        self._wake_reader.recv(4096)
+                if self._closing.is_set():
+                    raise _Closing
+                if not until_asked:
+                    return bool(ready)
+
+    # --- opening -----------------------------------------------------------------------------------------------------------------
+
+    def _opened_socket(self, until: float) -> socket.socket:
+        settings = self.settings
+        try:
+            context = None if settings.tls is None else client_context(settings.tls)
+        except HypervisorError as error:
+            raise _Ended(error) from error
+        sock = self._connected_socket(until)
+        if context is None or settings.tls is None:
+            return sock
+        secure = context.wrap_socket(sock, do_handshake_on_connect=False)
+        try:
+            self._shake_hands(secure, settings.tls, until)
+        except BaseException:
+            secure.close()
+            raise
+        self.peer_certificate_ends = _end_of(secure)
+        return secure
+
+    def _connected_socket(self, until: float) -> socket.socket:
+        settings = self.settings
+        try:
+            addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise _Ended(HypervisorError(f"{settings.peer} cannot be reached: {error.strerror or error}")) from error
+        reason = "no address"
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                reason = self._connect(sock, address, until)
+            except BaseException:
+                sock.close()
+                raise
+            if not reason:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+            sock.close()
+        raise _Ended(HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint="is vdsm running? systemctl status vdsmd"))
+
+    def _connect(self, sock: socket.socket, address: object, until: float) -> str:
+        """Connect, and say why it failed; empty if it did not."""
+        sock.setblocking(False)
+        number = sock.connect_ex(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
+        while number in {errno.EINPROGRESS, errno.EALREADY}:
+            if not self._wait_for(sock, selectors.EVENT_WRITE, until):
+                return "no answer"
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not number:
+                try:
+                    sock.getpeername()
+                except OSError:  # woken for something else, and not connected yet
+                    number = errno.EALREADY
+        return os.strerror(number).lower() if number else ""
+
+    def _shake_hands(self, sock: ssl.SSLSocket, files: TlsFiles, until: float) -> None:
+        while True:
+            try:
+                sock.do_handshake()
+            except ssl.SSLWantReadError:
+                events = selectors.EVENT_READ
+            except ssl.SSLWantWriteError:
+                events = selectors.EVENT_WRITE
+            except OSError as error:
+                raise _Ended(refused_handshake(error, files, self.settings.peer)) from error
+            else:
+                return
+            if not self._wait_for(sock, events, until):
+                raise _Ended(HypervisorError(f"{self.settings.peer} does not answer the TLS handshake"))
+
+    # --- serving -----------------------------------------------------------------------------------------------------------------
+
+    def _serve(self, session: _Session) -> None:
+        """Exchange frames until the connection ends, which is raised."""
+        # vdsm takes exactly this version, and the command CONNECT only.
+        session.send(Frame("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"}))
+        session.send(Frame("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": _ANSWERS_ID}))
+        if self.settings.events:
+            session.send(Frame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": _EVENTS_ID}))
+        with self._lock:
+            self._session = session
+        open_until = time.monotonic() + _OPEN_SECONDS
+        try:
+            while True:
+                if session.welcomed:
+                    self._send_waiting(session)
+                self._write(session)
+                if not self._read(session):
+                    self._wait_on(session, open_until)
+                if session.given_up is not None:
+                    raise _Ended(session.given_up)
+        except _Closing:
+            self._say_farewell(session)
+            raise
+
+    def _wait_on(self, session: _Session, open_until: float) -> None:
+        until = open_until
+        if session.welcomed:
+            if session.silence_limit is None:
+                self._wait_for(session.sock, _events_of(session), None)
+                return
+            until = session.heard + session.silence_limit
+        self._wait_for(session.sock, _events_of(session), until)
+        if time.monotonic() >= until:
+            silence = "gives no sign of life" if session.welcomed else "has not answered CONNECT"
+            raise _Ended(HypervisorError(f"{self.settings.peer} {silence}"))
+
+    def _send_waiting(self, session: _Session) -> None:
+        with self._lock:
+            while self._waiting:
+                call = self._waiting.popleft()
+                call.answers_before = session.answers
+                self._sent[call.id] = call
+                headers = {
+                    "destination": REQUESTS,
+                    "content-type": "application/json",
+                    "reply-to": session.destination,
+                    "content-length": str(len(call.frame)),
+                }
+                session.send(Frame("SEND", headers, call.frame))
+
+    def _write(self, session: _Session) -> None:
+        try:
+            while session.out:
+                written = session.sock.send(bytes(session.out[:_RECORD]))
+                del session.out[:written]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            raise self._lost(session, error) from error
+
+    def _read(self, session: _Session) -> bool:
+        """Read one piece, if there is one."""
+        try:
+            piece = session.sock.recv(_PIECE)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise self._lost(session, error) from error
+        if not piece:
+            raise self._lost(session, None)
+        session.heard = time.monotonic()
+        try:
+            for frame in session.reader.feed(piece):
+                self._take(session, frame)
+        except (FrameError, AnswerError) as error:
+            raise _Ended(HypervisorError(f"{self.settings.peer} cannot be understood: {error}")) from error
+        if self._closing.is_set():
+            raise _Closing
+        return True
+
+    def _lost(self, session: _Session, error: OSError | None) -> _Ended:
+        """What it means that the connection broke, or was closed by vdsm (None)."""
+        settings, tls = self.settings, self.settings.tls
+        if session.welcomed:
+            return _Ended(HypervisorError(f"{settings.peer} has ended the connection" + (f": {error.strerror}" if error else "")))
+        if tls is None:
+            hint = "set tls: true for the plugin vdsm, if vdsm speaks TLS"
+            return _Ended(HypervisorError(f"{settings.peer} has closed the connection before it said anything", hint=hint))
+        if isinstance(error, ssl.SSLError):
+            return _Ended(refused_handshake(error, tls, settings.peer))
+        return _Ended(not_let_in(tls, settings.peer, "it has closed the connection without a reason"))
+
+    def _take(self, session: _Session, frame: Frame) -> None:
+        if frame.command == "MESSAGE":
+            self._take_message(session, frame)
+        elif frame.command == "CONNECTED":
+            self._welcome(session, frame)
+        elif frame.command == "ERROR":
+            text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
+            if not session.welcomed:
+                raise _Ended(HypervisorError(f"{self.settings.peer} refuses the connection: {text}"))
+            self._log.warning("%s: %s", self.settings.peer, text)  # about a frame, never about a request
+
+    def _welcome(self, session: _Session, frame: Frame) -> None:
+        if session.welcomed:
+            return
+        session.welcomed = True
+        promised = frame.headers.get("heart-beat", "0,0").partition(",")[0]
+        if promised.isascii() and promised.isdigit() and len(promised) < 10 and int(promised):
+            session.silence_limit = int(promised) / 1000 + _HEART_BEAT_GRACE_SECONDS
+        with self._lock:
+            self.opened += 1
+            self._refusal = None
+        self._log.info("connected to %s%s", self.settings.peer, "" if self.settings.tls else " without TLS")
+
+    def _take_message(self, session: _Session, frame: Frame) -> None:
+        message = parsed(frame.body)
+        if isinstance(message, Event):
+            if self.on_event is not None:
+                self.on_event(message)
+            return
+        with self._lock:
+            call = self._sent.pop(message.id, None)
+            if call is not None:
+                session.answers += 1
+        if call is not None:
+            call.finish(message, None)
+        # An answer that nobody waits for is somebody else's, or was given twice.
+
+    def _say_farewell(self, session: _Session) -> None:
+        """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""
+        until = time.monotonic() + _FAREWELL_SECONDS
+        session.send(Frame("DISCONNECT", {"receipt": "end"}))
+        with suppress(OSError, FrameError):
+            session.sock.settimeout(_FAREWELL_SECONDS)
+            session.sock.sendall(session.out)
+            while time.monotonic() < until:
+                piece = session.sock.recv(_PIECE)
+                if not piece or any(frame.command == "RECEIPT" for frame in session.reader.feed(piece)):
+                    return
+
+
+def _events_of(session: _Session) -> int:
+    return selectors.EVENT_READ | (selectors.EVENT_WRITE if session.out else 0)
+
+
+def _end_of(sock: ssl.SSLSocket) -> float | None:
+    ends = (sock.getpeercert() or {}).get("notAfter")
+    return ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None

@@ -1,0 +1,71 @@
+"""What `mom doctor` says about vdsm: how it is configured, whether it can be reached, and which guests mom can do little for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from mom_core import Finding, HypervisorError, Severity, printable
+from mom_plugins_vdsm.connection import Connection
+from mom_plugins_vdsm.hypervisor import VdsmHypervisor
+from mom_plugins_vdsm.statistics import UP, Vm
+from mom_plugins_vdsm.tls import own_certificate_problem
+from mom_plugins_vdsm.vdsm_conf import VdsmConf
+
+SUBJECT = "vdsm"
+
+_MOST_NAMES = 5
+"""So many guests are named; a host may have hundreds."""
+
+_EXPIRES_SOON_SECONDS = 30 * 86400.0
+"""oVirt renews hosts' certificates from the engine, by hand: a month is time enough to find a maintenance window."""
+
+
+def configured(conf: VdsmConf) -> Iterable[Finding]:
+    """Findings about vdsm's own configuration."""
+    for problem in conf.problems:
+        yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
+
+
+def examined(hypervisor: VdsmHypervisor, connection: Connection, ping_timeout: float) -> Iterable[Finding]:
+    """Findings about the connection, the certificates and the guests."""
+    settings = connection.settings
+    try:
+        connection.call("Host.ping2", {}, ping_timeout, "asking whether vdsm is there")
+        guests = hypervisor.guests()
+    except HypervisorError as error:
+        yield Finding(Severity.ERROR, SUBJECT, error.message, error.hint)
+    else:
+        way = "over TLS" if settings.tls else "without TLS"
+        yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {len(guests)} guest{'' if len(guests) == 1 else 's'} here")
+        yield from _about_guests(hypervisor.vms())
+    if settings.tls is not None:
+        problem = own_certificate_problem(settings.tls)
+        if problem:
+            yield Finding(Severity.ERROR, "certificate", problem, "renew it from the engine: Installation, Enroll Certificate")
+        yield from _about_the_end(connection.peer_certificate_ends)
+
+
+def _about_the_end(ends: float | None) -> Iterable[Finding]:
+    if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
+        day = datetime.fromtimestamp(ends, UTC).date().isoformat()
+        yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", "renew it from the engine before that")
+
+
+def _about_guests(vms: Sequence[Vm]) -> Iterable[Finding]:
+    up = [vm for vm in vms if vm.status == UP]
+    without = [vm for vm in up if vm.balloon is False]
+    if without:
+        cure = "switch the memory balloon device on for them in the engine, and start them anew"
+        yield Finding(Severity.WARNING, "balloon device", f"{_named(without)} without", cure)
+    silent = [vm for vm in up if vm.balloon and not vm.reports]
+    if silent:
+        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are starting"
+        yield Finding(Severity.WARNING, "guest statistics", f"{_named(silent)} without", cure)
+
+
+def _named(vms: Sequence[Vm]) -> str:
+    names = ", ".join(printable(vm.name) for vm in vms[:_MOST_NAMES])
+    more = f" and {len(vms) - _MOST_NAMES} more" if len(vms) > _MOST_NAMES else ""
+    return f"{len(vms)} guest{'' if len(vms) == 1 else 's'} ({names}{more})"

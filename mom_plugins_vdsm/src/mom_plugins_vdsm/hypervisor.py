@@ -1,0 +1,359 @@
+"""The hypervisor that vdsm gives: guests with their statistics from one bulk call, balloons, CPU and I/O limits, and KSM's knobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_plugins_vdsm.connection import Call, Connection
+from mom_plugins_vdsm.incarnations import Incarnations
+from mom_plugins_vdsm.jsonrpc import Event
+from mom_plugins_vdsm.statistics import Vm, read_vm
+from mom_plugins_vdsm.tuning import check_cpu_tune, disk_tunes, tunable
+
+ALL_CONTROLS = "*"
+BALLOON_CONTROL = "balloon_target"
+
+_SILENT = "vdsm has not answered the last call about the guest"
+
+_BULK_FOR_OTHERS_SECONDS = 4.0
+"""How long a controller may wait for a bulk answer: it has a deadline of its own, of 5 s unless the configuration says otherwise."""
+
+_STATUS_EVENT = "|virt|VM_status|"
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorSettings:
+    """In seconds: how long to wait for a bulk answer and for one about a guest; for how long statistics and disks' limits are kept; every
+    how many vdsm samples. And whether a guest's page cache counts as usable."""
+
+    answer_timeout: float = 10.0
+    call_timeout: float = 2.0
+    statistics_kept: float = 2.5
+    io_tune_kept: float = 300.0
+    sample_interval: float = 15.0
+    count_page_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Disks:
+    """All guests' disks as of a moment, in monotonic seconds."""
+
+    read: float
+    tunes: Mapping[str, Sequence[DiskTune]]
+
+
+@dataclass(slots=True)
+class _State:
+    """What was read last. Belongs to the hypervisor's lock; the mappings are replaced, never changed."""
+
+    vms: Mapping[str, Vm] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    read: float | None = None
+    changed: set[str] = field(default_factory=set)
+    """Guests that were changed since, so that what was read of them is no longer true."""
+    disks: _Disks | None = None
+    disks_changed: set[str] = field(default_factory=set)
+    late: dict[str, Call] = field(default_factory=dict)
+    """Calls about a guest that were given up and have not come back, by guest id."""
+
+
+class VdsmHypervisor:
+    """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `KsmWriter` and `GuestEvents`.
+
+    Safe to be used from several threads. Everything takes at most the time-out that the settings give it. A guest about which vdsm
+    does not answer is not asked about again while that call is open: each holds one of vdsm's eight workers.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: HypervisorSettings,
+        incarnations: Incarnations,
+        log: logging.Logger,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._incarnations = incarnations
+        self._log = log
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._sampling = threading.Lock()
+        self._reading_disks = threading.Lock()
+        self._state = _State()
+        self._subscribers: list[Callable[[str], None]] = []
+        self._malformed = 0
+        connection.on_event = self._event
+
+    @property
+    def uri(self) -> str:
+        """Where vdsm listens."""
+        settings = self._connection.settings
+        return f"vdsm://{settings.host}:{settings.port}"
+
+    # --- what there is -----------------------------------------------------------------------------------------------------------
+
+    def guests(self) -> Sequence[Guest]:
+        """The guests that run on this host now, by one bulk call, which also reads the statistics that `fields` then hands out.
+
+        Raises `HypervisorError` while vdsm cannot be reached, or does not know its guests yet.
+        """
+        vms = self._vms(self._settings.answer_timeout)
+        with self._lock:
+            marks = self._state.marks
+            self._forget_answered()
+            silent = set(self._state.late)
+        return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        now, interval = self._monotonic(), self._settings.sample_interval
+        with self._lock:
+            vms = self._state.vms
+        found: dict[str, dict[str, Value]] = {}
+        for guest in guests:
+            vm = vms.get(guest.id)
+            if vm is not None:
+                found[guest.id] = {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields)
+        return found
+
+    def vms(self) -> Sequence[Vm]:
+        """What is known of the guests that run here, as of the last call of `guests`."""
+        with self._lock:
+            return tuple(self._state.vms.values())
+
+    def _vms(self, timeout: float, wanted: Collection[str] | None = None) -> Mapping[str, Vm]:
+        """The guests that run here; read anew when it is time, or when one of those that are wanted (None: all) was changed."""
+        with self._sampling:
+            with self._lock:
+                state = self._state
+                changed = state.changed if wanted is None else state.changed.intersection(wanted)
+                if state.read is not None and not changed and self._monotonic() - state.read < self._settings.statistics_kept:
+                    return state.vms
+            return self._read_vms(timeout)
+
+    def _read_vms(self, timeout: float) -> Mapping[str, Vm]:
+        """Ask vdsm. The caller holds the lock that keeps two from doing this at once."""
+        with self._lock:
+            noted = set(self._state.changed)
+        answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
+        if not isinstance(answer, list):
+            raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
+        now, settings = self._monotonic(), self._settings
+        with self._lock:
+            before = self._state.vms
+        vms: dict[str, Vm] = {}
+        malformed = 0
+        for entry in answer:
+            vm = None
+            if isinstance(entry, dict):
+                identity = entry.get("vmId")
+                previous = before.get(identity) if isinstance(identity, str) else None
+                vm = read_vm(entry, previous, now, settings.sample_interval, count_page_cache=settings.count_page_cache)
+            if vm is None:
+                malformed += 1
+            elif vm.here:
+                vms[vm.id] = vm
+        if malformed > self._malformed:
+            self._log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
+        self._malformed = malformed
+        marks = self._incarnations.follow(vms.values())
+        with self._lock:
+            state = self._state
+            state.vms, state.marks, state.read = vms, marks, now
+            state.changed -= noted  # what was changed while vdsm answered may not be in the answer
+        return vms
+
+    def _forget_answered(self) -> None:
+        """The lock is held."""
+        self._state.late = {identity: call for identity, call in self._state.late.items() if not call.done.is_set()}
+
+    # --- balloons ----------------------------------------------------------------------------------------------------------------
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        """Ask the guest to go to that size; returns when vdsm has taken the request, not when the guest has followed.
+
+        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when there was no answer in time (it may
+        still take effect), and other kinds of `HypervisorError`.
+        """
+        vm = self._vm(guest)
+        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
+            raise NotSupported(f"{target_kib!r:.40} KiB is no size for {guest}")
+        maximum = vm.fields.get("balloon_max")
+        if isinstance(maximum, int) and target_kib > maximum:
+            raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
+        why_not = _why_no_balloon(vm)
+        if why_not:  # vdsm would call it a success, and do nothing
+            raise NotSupported(f"{guest}: {why_not}")
+        self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        """What these guests have now in KiB, as vdsm knows it, which samples every so many seconds. One bulk call at most."""
+        sizes = {}
+        for identity, vm in self._vms_of(guests).items():
+            size = vm.fields.get("balloon_cur")
+            if isinstance(size, int):
+                sizes[identity] = size
+        return sizes
+
+    # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
+
+    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
+        """What limits these guests now, from the same bulk answer as their statistics."""
+        return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        """Set what is given: the quota, then the period, as vdsm has a verb for each. Raises as `set_balloon` does."""
+        if shares is not None:
+            raise NotSupported("vdsm has no verb for CPU shares")
+        check_cpu_tune(quota_us, period_us)
+        self._vm(guest)
+        if quota_us is not None:
+            self._set(guest, "VM.setCpuTuneQuota", {"quota": quota_us}, "setting the CPU quota")
+        if period_us is not None:
+            self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
+
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """The limits of these guests' disks, from one bulk answer that is kept for a while."""
+        wanted = {guest.id for guest in guests}
+        with self._reading_disks:
+            with self._lock:
+                disks, changed = self._state.disks, wanted & self._state.disks_changed
+                here = wanted & self._state.vms.keys()
+            if (
+                disks is None
+                or self._monotonic() - disks.read >= self._settings.io_tune_kept
+                or changed
+                or here - disks.tunes.keys()  # they have come since
+            ):
+                disks = self._read_disks()
+        return {identity: disks.tunes[identity] for identity in wanted if disks.tunes.get(identity)}
+
+    def _read_disks(self) -> _Disks:
+        with self._lock:
+            noted = set(self._state.disks_changed)
+            running = [vm.id for vm in self._state.vms.values() if vm.sampled]
+        answer = self._bulk("Host.getAllVmIoTunePolicies", self._settings.answer_timeout, "reading the disks' limits")
+        if not isinstance(answer, dict):
+            raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
+        tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
+        disks = _Disks(self._monotonic(), {**dict.fromkeys(running, ()), **tunes})
+        with self._lock:
+            self._state.disks = disks
+            self._state.disks_changed -= noted
+        return disks
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set these limits on the disk with that name; the others stay. Raises as `set_balloon` does."""
+        self._vm(guest)
+        found = next((tune for tune in self.io_tunes([guest]).get(guest.id, ()) if tune.name == disk), None)
+        if found is None:
+            raise NotSupported(f"{guest} has no disk {printable(disk)} that vdsm can limit")
+        try:
+            self._set(guest, "VM.setIoTune", {"tunables": [tunable(found, limits)]}, f"setting the limits of disk {printable(disk)}")
+        finally:
+            with self._lock:
+                self._state.disks_changed.add(guest.id)
+
+    # --- KSM ---------------------------------------------------------------------------------------------------------------------
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Have vdsm's privileged helper write these knobs of this host, in the given order."""
+        self._connection.call("Host.setKsmTune", {"tuningParams": dict(knobs)}, self._settings.call_timeout, "setting KSM's knobs")
+
+    # --- asking ------------------------------------------------------------------------------------------------------------------
+
+    def _vms_of(self, guests: Sequence[Entity]) -> dict[str, Vm]:
+        wanted = {guest.id for guest in guests}
+        vms = self._vms(min(self._settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS), wanted)
+        return {identity: vms[identity] for identity in wanted if identity in vms}
+
+    def _vm(self, guest: Entity) -> Vm:
+        """What is known of the guest, without asking vdsm if anything is."""
+        with self._lock:
+            known, read = self._state.vms.get(guest.id), self._state.read
+        if known is None and read is None:  # somebody asks for guests by what an earlier process knew of them
+            known = self._vms_of([guest]).get(guest.id)
+        if known is None:
+            raise GuestGone(f"{guest} is not there any more")
+        return known
+
+    def _bulk(self, method: str, timeout: float, doing: str) -> object:
+        try:
+            return self._connection.call(method, {}, timeout, doing)
+        except GuestBusy as error:  # no guest's matter
+            raise HypervisorError(error.message, hint="if vdsm is well, set a longer answer_timeout for the plugin vdsm") from error
+
+    def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
+        with self._lock:
+            self._forget_answered()
+            if guest.id in self._state.late:
+                raise GuestBusy(f"{guest}: {_SILENT}")
+
+        def late(call: Call) -> None:
+            with self._lock:
+                self._state.late[guest.id] = call
+
+        try:
+            self._connection.call(method, {"vmID": guest.id, **params}, self._settings.call_timeout, f"{doing} of {guest}", late)
+        finally:
+            with self._lock:
+                self._state.changed.add(guest.id)
+
+    # --- what happens ------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback(what happened)` from the connection's thread when a guest's status changes; the result ends that."""
+        with self._lock:
+            self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock, suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def _event(self, event: Event) -> None:
+        if not event.method.startswith(_STATUS_EVENT):
+            return
+        identity = event.method.removeprefix(_STATUS_EVENT)
+        said = event.params.get(identity)
+        status = said.get("status") if isinstance(said, dict) else None
+        if not isinstance(status, str):
+            return
+        with self._lock:
+            known = self._state.vms.get(identity)
+            if known is not None and known.status == status:
+                return
+            self._state.changed.add(identity)
+            subscribers = tuple(self._subscribers)
+        name = printable(known.name if known else identity)
+        for subscriber in subscribers:
+            try:
+                subscriber(f"guest {name} is {printable(status, 40)!r}")
+            except Exception:  # noqa: BLE001  # containment: the connection must not end for it
+                self._log.exception("an event of a guest could not be used")
+
+
+def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:
+    properties: dict[str, Value] = {"name": vm.name, "uuid": vm.id, "state": vm.status}
+    if vm.pid is not None:
+        properties["pid"] = vm.pid
+    blocked: dict[str, str] = {}
+    if vm.blocked or silent:
+        blocked[ALL_CONTROLS] = vm.blocked or _SILENT
+    elif why_not := _why_no_balloon(vm):
+        blocked[BALLOON_CONTROL] = why_not
+    return Guest(vm.id, vm.name, properties=properties, blocked=blocked, incarnation=mark)
+
+
+def _why_no_balloon(vm: Vm) -> str:
+    if vm.balloon is False:
+        return "the guest has no balloon device"
+    return "" if vm.ballooning else "ballooning is switched off for the guest"

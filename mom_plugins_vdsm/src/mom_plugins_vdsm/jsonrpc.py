@@ -1,0 +1,113 @@
+"""JSON-RPC 2.0 as vdsm speaks it: requests, answers, events, and what vdsm's error codes mean to mom. Pure.
+
+Every request is built here, and so has an id: one without ends vdsm's request thread, and nobody gets an answer any more. Ids are
+UUIDs, as vdsm keeps one table of them for all its clients.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
+
+# vdsm's error codes, as far as mom tells them apart.
+NO_SUCH_VERB = -32601
+NO_SUCH_VM = 1
+MIGRATING = 51
+RECOVERING = 99
+QUEUE_FULL = 1100
+
+_KINDS: dict[int, type[HypervisorError]] = {
+    NO_SUCH_VERB: NotSupported,
+    NO_SUCH_VM: GuestGone,
+    MIGRATING: GuestBusy,
+    QUEUE_FULL: GuestBusy,
+}
+
+_RECOVERING_HINT = "wait: vdsm has been started and looks for its guests"
+
+
+class AnswerError(ValueError):
+    """What arrived is no JSON-RPC message."""
+
+
+class Request(NamedTuple):
+    """A request, and the id that its answer will have."""
+
+    id: str
+    body: bytes
+
+
+class Refusal(NamedTuple):
+    """vdsm's error: its code, and its text for people."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the request with that id: its result, or why there is none."""
+
+    id: str
+    result: object = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that vdsm tells everybody: method `|virt|VM_status|ID`, and what it says about it."""
+
+    method: str
+    params: Mapping[str, object]
+
+
+def request(method: str, params: Mapping[str, object]) -> Request:
+    """One request, to be sent in a frame of its own: of several in one, vdsm answers none."""
+    identity = str(uuid.uuid4())
+    message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
+    if params:
+        message["params"] = params
+    return Request(identity, json.dumps(message).encode())
+
+
+def parsed(body: bytes) -> Answer | Event:
+    """What a message says. Raises `AnswerError`."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of thousands of digits
+        raise AnswerError(f"vdsm sent what is no JSON: {printable(str(error))}") from error
+    if not isinstance(message, dict):
+        raise AnswerError(f"vdsm sent a {type(message).__name__} where an answer belongs")
+    method, params, identity = message.get("method"), message.get("params"), message.get("id")
+    if isinstance(method, str):
+        return Event(method, params if isinstance(params, dict) else {})
+    if not isinstance(identity, str):
+        identity = ""  # no request of mom's
+    if "error" in message and message["error"] is not None:
+        return Answer(identity, refusal=_refusal(message["error"]))
+    if "result" not in message:
+        return Answer(identity, refusal=Refusal(0, "the answer has neither a result nor an error"))
+    return Answer(identity, message["result"])
+
+
+def _refusal(error: object) -> Refusal:
+    if not isinstance(error, dict):
+        return Refusal(0, f"an error that is no object: {error!r:.100}")
+    code, message = error.get("code"), error.get("message")
+    number = code if isinstance(code, int) and not isinstance(code, bool) else 0
+    return Refusal(number, message if isinstance(message, str) else f"{message!r:.100}")
+
+
+def failure(refusal: Refusal, doing: str) -> HypervisorError:
+    """The error for what vdsm refused.
+
+    :param doing: what was being done
+    """
+    kind = _KINDS.get(refusal.code, HypervisorError)
+    said = f"{printable(refusal.message, 300)} (vdsm's code {refusal.code})"
+    return kind(f"{doing}: {said}", hint=_RECOVERING_HINT if refusal.code == RECOVERING else "")

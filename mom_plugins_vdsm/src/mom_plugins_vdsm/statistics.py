@@ -1,0 +1,242 @@
+"""From one entry of vdsm's bulk statistics to what mom knows of a guest: numbers that come as text, and unknown values as unknown. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mom_core import CpuTune, Value
+
+_LARGEST = 1 << 62
+"""Above this a number is no size and no count."""
+
+UP = "Up"
+PAUSED = "Paused"
+NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
+"""Statuses of guests that do not run on this host now: they ended, or have yet to begin."""
+
+_STATUS_WORDS = {
+    "Powering up": "is starting",
+    "Powering down": "is shutting down",
+    "RebootInProgress": "reboots",
+    PAUSED: "is paused",
+    "Migration Source": "is being migrated",
+    "Saving State": "is being saved",
+}
+"""What each status means, of those in which vdsm is to be left alone with the guest."""
+
+_MEMORY = {
+    "mem_available": "mem_total",
+    "mem_unused": "mem_unused",
+    "mem_free": "mem_free",
+    "mem_buffers": "mem_buffers",
+    "mem_cached": "mem_cached",
+    "swap_total": "swap_total",
+    "swap_usage": "swap_usage",
+}
+"""Sizes in KiB, by their names in `memoryStats`."""
+
+_RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
+"""Per second, averaged by vdsm."""
+
+NO_LIMIT = -1
+UNSET_PERIOD_US = 100_000
+"""What libvirt gives a guest whose period was never set; vdsm leaves out what was never set."""
+
+ALL_OF_THE_HOST_PERCENT = 100.0
+"""What a guest may have of the host's CPUs when nothing was agreed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A guest as vdsm described it last.
+
+    `sampled` says whether its domain runs and vdsm has looked at it twice: before that much is absent. `sample` are the numbers
+    that tell one of vdsm's samples from the next; `changed` and `age_then` say when they were first seen, in monotonic seconds, and how old
+    they may have been then. `read` is when this was read.
+    """
+
+    id: str
+    name: str
+    status: str
+    blocked: str
+    read: float
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    balloon: bool | None = None
+    ballooning: bool = True
+    sampled: bool = False
+    reports: bool = False
+    cpu: CpuTune = field(default_factory=CpuTune)
+    elapsed: float | None = None
+    pid: int | None = None
+    sample: object = None
+    changed: float = 0.0
+    age_then: float = 0.0
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on this host, in whatever state."""
+        return self.status not in NOT_HERE
+
+    def age(self, now: float, sample_interval: float) -> float:
+        """Seconds since vdsm took the sample, at most.
+
+        vdsm does not say. A sample that was not there at the last look is no older than that look, and none is older than vdsm's
+        interval when it is read: numbers that stay the same were sampled again.
+        """
+        known = self.age_then + (self.read - self.changed)
+        return round(min(known, sample_interval) + (now - self.read), 3)
+
+
+def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
+    """What this entry says; None if it names no guest.
+
+    :param entry: as in the answer to Host.getAllVmStats
+    :param previous: the same guest at the last look
+    :param now: when it was read, in monotonic seconds
+    :param sample_interval: every how many seconds vdsm samples
+    :param count_page_cache: whether the guest could also give the memory that its page cache holds
+    """
+    identity, status = entry.get("vmId"), entry.get("status")
+    if not isinstance(identity, str) or not identity or not isinstance(status, str):
+        return None
+    name = entry.get("vmName")
+    if not isinstance(name, str) or not name:
+        name = previous.name if previous else identity
+    fields: dict[str, Value] = {}
+    vcpus = number(entry.get("vcpuCount"))
+    if vcpus:
+        fields["vcpu_count"] = vcpus
+    balloon = entry.get("balloonInfo")
+    if isinstance(balloon, Mapping):
+        _put_balloon(fields, balloon)
+    stats = entry.get("memoryStats")
+    reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0
+    if isinstance(stats, Mapping) and reports:
+        _put_memory(fields, stats, count_page_cache=count_page_cache)
+    sample = (stats, fields.get("balloon_cur"), entry.get("cpuUser"), entry.get("cpuSys"))
+    changed, age_then = _first_seen(sample, previous, now, sample_interval)
+    return Vm(
+        id=identity,
+        name=name,
+        status=status,
+        blocked=_why_blocked(status, entry),
+        read=now,
+        fields=fields,
+        balloon=isinstance(balloon, Mapping) if vcpus else None,
+        ballooning=not (isinstance(balloon, Mapping) and balloon.get("ballooning_enabled") is False),
+        sampled=bool(vcpus),
+        reports=reports,
+        cpu=_cpu(entry, sampled=bool(vcpus)),
+        elapsed=_rate(entry.get("elapsedTime")),
+        pid=number(entry.get("pid")) or None,
+        sample=sample,
+        changed=changed,
+        age_then=age_then,
+    )
+
+
+def _put_balloon(fields: dict[str, Value], balloon: Mapping[str, object]) -> None:
+    current, maximum = number(balloon.get("balloon_cur")), number(balloon.get("balloon_max"))
+    minimum = number(balloon.get("balloon_min"))
+    if current:  # 0: libvirt did not say
+        fields["balloon_cur"] = current
+    if maximum:
+        fields["balloon_max"] = maximum
+    if minimum is not None:  # 0: nothing was guaranteed
+        fields["balloon_min"] = minimum
+
+
+def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_page_cache: bool) -> None:
+    known = {name: size for name, key in _MEMORY.items() if (size := number(stats.get(key))) is not None}
+    total = known.get("mem_available")
+    if not total:  # a guest without memory does not run
+        known.pop("mem_available", None)
+        total = _LARGEST
+    for name in ("mem_unused", "mem_free", "mem_buffers", "mem_cached"):
+        if known.get(name, 0) > total:
+            del known[name]
+    unused, free = known.get("mem_unused"), known.get("mem_free")
+    if unused is not None and free is not None and free >= unused:
+        fields["mem_disk_caches"] = free - unused
+    usable = free if count_page_cache and free is not None else unused
+    if usable is not None:
+        fields["mem_usable"] = usable
+    fields.update(known)
+    for name, key in _RATES.items():
+        rate = _rate(stats.get(key))
+        if rate is not None:
+            fields[name] = rate
+    if "minor_fault" not in fields:
+        _put_minor_faults(fields, stats)
+
+
+def _put_minor_faults(fields: dict[str, Value], stats: Mapping[str, object]) -> None:
+    """An old agent gives all faults and the major ones only."""
+    every, major = _rate(stats.get("pageflt")), _rate(stats.get("majflt"))
+    if every is not None and major is not None and every >= major:
+        fields["minor_fault"] = every - major
+
+
+def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval: float) -> tuple[float, float]:
+    """When this sample was first seen, and how old it may have been then."""
+    if previous is None:
+        return now, sample_interval
+    if previous.sample == sample:
+        return previous.changed, previous.age_then
+    return now, min(sample_interval, now - previous.read)
+
+
+def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
+    limit = number(entry.get("vcpuUserLimit"))
+    if not sampled:
+        return CpuTune(user_limit_percent=None if limit is None else float(limit))
+    quota, period = number(entry.get("vcpuQuota"), negative=True), number(entry.get("vcpuPeriod"))
+    return CpuTune(
+        quota_us=quota if quota is not None and quota > 0 else NO_LIMIT if quota is not None or "vcpuQuota" not in entry else None,
+        period_us=period or (UNSET_PERIOD_US if period == 0 or "vcpuPeriod" not in entry else None),
+        user_limit_percent=ALL_OF_THE_HOST_PERCENT if limit is None and "vcpuUserLimit" not in entry else limit,
+    )
+
+
+def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
+    """Why nothing can be set on this guest now; empty when all can."""
+    if status == UP:
+        return ""
+    if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration, in which the memory follows
+        return "the guest is being migrated"
+    why = f"the guest {_STATUS_WORDS.get(status, f'is {status!r:.40}, says vdsm')}"
+    code = entry.get("pauseCode")
+    return f"{why} ({code:.20})" if status == PAUSED and isinstance(code, str) and code.isalnum() and code != "NOERR" else why
+
+
+def number(value: object, *, negative: bool = False) -> int | None:
+    """The whole number that vdsm means, which may come as text; None when it means none.
+
+    :param negative: whether one below 0 makes sense here
+    """
+    if isinstance(value, str):
+        digits = value.removeprefix("-") if negative else value
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+            return None
+        whole = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        whole = value
+    elif isinstance(value, float) and value.is_integer():
+        whole = int(value)
+    else:
+        return None
+    return whole if (negative or whole >= 0) and abs(whole) < _LARGEST else None
+
+
+def _rate(value: object) -> float | None:
+    """A number that may be fractional, and comes as text from old agents; None when it is none, or negative."""
+    if type(value) is float:
+        return value if math.isfinite(value) and 0 <= value < _LARGEST else None
+    if isinstance(value, str) and "." in value and len(value) < 30:
+        try:
+            return _rate(float(value))
+        except ValueError:
+            return None
+    return number(value)

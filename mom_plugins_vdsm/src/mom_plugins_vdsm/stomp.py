@@ -1,0 +1,163 @@
+"""STOMP 1.2 as vdsm speaks it: frames to bytes; and bytes, in whatever pieces they arrive, to frames. Pure.
+
+The format is that of https://stomp.github.io/stomp-specification-1.2.html. Only frames that a server sends are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+LARGEST_HEAD = 16 << 10
+"""Bytes of command and headers. vdsm's are some 200; without a limit a peer could fill memory with a header that never ends."""
+
+MOST_HEADERS = 64
+"""vdsm sends four."""
+
+SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+_ESCAPED = {"\\": "\\\\", ":": "\\c", "\n": "\\n", "\r": "\\r"}
+_UNESCAPED = {"\\": "\\", "c": ":", "n": "\n", "r": "\r"}
+_TO_ESCAPE = re.compile(r"[\\:\n\r]")
+
+
+class FrameError(ValueError):
+    """What arrived is no frame: the connection cannot be used any more, as nobody knows where the next frame begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame. Where a header is repeated, the first one counts."""
+
+    command: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def encode(self) -> bytes:
+        """The frame as it goes over the wire."""
+        lines = [self.command]
+        lines += [f"{_escaped(name)}:{_escaped(value)}" for name, value in self.headers.items()]
+        return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    command: str
+    headers: Mapping[str, str]
+    length: int | None
+    """Bytes of the body, where the frame says so; otherwise it goes to the next NUL."""
+
+
+class FrameReader:
+    """Cuts a stream into frames.
+
+    :param largest_body: bytes of a body from which on it is refused
+    """
+
+    def __init__(self, largest_body: int) -> None:
+        self._largest_body = largest_body
+        self._buffer = bytearray()
+        self._head: _Head | None = None
+        self._searched = 0
+        """So much of the buffer was searched for the end of what is being read, and is not searched again."""
+
+    def feed(self, piece: bytes) -> Iterator[Frame]:
+        """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
+        self._buffer += piece
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def _next(self) -> Frame | None:
+        if self._head is None:
+            self._head = self._next_head()
+        head = self._head
+        if head is None:
+            return None
+        body = self._next_body(head)
+        if body is None:
+            return None
+        self._head = None
+        return Frame(head.command, head.headers, body)
+
+    def _next_head(self) -> _Head | None:
+        buffer = self._buffer
+        if not self._searched:
+            beats = len(buffer) - len(buffer.lstrip(b"\r\n"))  # between frames, ends of lines are signs of life
+            del buffer[:beats]
+        # The end that is searched for may have begun in what was searched before.
+        found = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
+        start, end = found.span() if found else (len(buffer), 0)
+        if start > LARGEST_HEAD:
+            raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
+        if not found:
+            self._searched = len(buffer)
+            return None
+        text = bytes(buffer[:start])
+        del buffer[:end]
+        self._searched = 0
+        return _parsed_head(text, self._largest_body)
+
+    def _next_body(self, head: _Head) -> bytes | None:
+        buffer = self._buffer
+        length = head.length
+        if length is None:
+            length = buffer.find(b"\0", self._searched)
+            if length < 0:
+                self._searched = len(buffer)
+                if len(buffer) > self._largest_body:
+                    raise FrameError(f"the body of a {head.command} frame is longer than {self._largest_body} bytes")
+                return None
+        if len(buffer) <= length:
+            return None
+        if buffer[length]:
+            raise FrameError(f"the body of a {head.command} frame does not end where its content-length says")
+        with memoryview(buffer) as view:
+            body = bytes(view[:length])
+        del buffer[: length + 1]
+        self._searched = 0
+        return body
+
+
+def _parsed_head(head: bytes, largest_body: int) -> _Head:
+    try:
+        lines = head.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise FrameError("the head of a frame is not UTF-8") from error
+    command, *rest = (line.removesuffix("\r") for line in lines)
+    if command not in SERVER_COMMANDS:
+        raise FrameError(f"{command[:20]!r} is no frame that a server sends")
+    if len(rest) > MOST_HEADERS:
+        raise FrameError(f"a {command} frame has more than {MOST_HEADERS} headers")
+    headers: dict[str, str] = {}
+    for line in rest:
+        name, colon, value = line.partition(":")
+        if not colon or ":" in value:
+            raise FrameError(f"a {command} frame has the malformed header {line[:40]!r}")
+        headers.setdefault(_unescaped(name), _unescaped(value))
+    length = headers.get("content-length")
+    if length is None:
+        return _Head(command, headers, None)
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise FrameError(f"{length[:20]!r} is no content-length")
+    if int(length) > largest_body:
+        raise FrameError(f"the body of a {command} frame would be {int(length)} bytes, and {largest_body} are allowed")
+    return _Head(command, headers, int(length))
+
+
+def _escaped(text: str) -> str:
+    return _TO_ESCAPE.sub(lambda match: _ESCAPED[match[0]], text)
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+
+    def plain(match: re.Match[str]) -> str:
+        if match[1] not in _UNESCAPED:
+            raise FrameError(f"a header has the unknown escape {match[0]!r}")
+        return _UNESCAPED[match[1]]
+
+    return _ESCAPE.sub(plain, text)

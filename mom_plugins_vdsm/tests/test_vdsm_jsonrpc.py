@@ -1,0 +1,75 @@
+"""Requests always have an id, and answers of any shape have a meaning or are refused."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_plugins_vdsm.jsonrpc import Answer, AnswerError, Event, Refusal, failure, parsed, request
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "result", "error", "method", "code", "x"]), inner),
+    max_leaves=8,
+)
+
+
+def test_every_request_has_an_id_of_its_own_and_is_no_list() -> None:
+    requests = [request("Host.ping2", {}) for _ in range(100)]
+    assert len({message.id for message in requests}) == 100
+    for message in requests:
+        assert json.loads(message.body) == {"jsonrpc": "2.0", "method": "Host.ping2", "id": message.id}
+
+
+def test_parameters_go_by_name() -> None:
+    assert json.loads(request("VM.setBalloonTarget", {"vmID": "a", "target": 1}).body)["params"] == {"vmID": "a", "target": 1}
+
+
+@given(anything)
+def test_json_of_any_shape_is_an_answer_an_event_or_refused(value: object) -> None:
+    try:
+        message = parsed(json.dumps(value).encode())
+    except AnswerError:
+        assert not isinstance(value, dict)
+        return
+    assert isinstance(message, Answer | Event)
+    assert not isinstance(message, Answer) or isinstance(message.id, str)
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes_are_an_answer_or_refused(body: bytes) -> None:
+    with suppress(AnswerError):
+        parsed(body)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "x", "result": ' + b"9" * 5000 + b"}", b"\xff", b"", b'{"id"'])
+def test_what_no_parser_takes_is_refused(body: bytes) -> None:
+    with pytest.raises(AnswerError, match="no JSON"):
+        parsed(body)
+
+
+def test_a_result_of_null_is_a_result() -> None:
+    assert parsed(b'{"id": "x", "result": null}') == Answer("x", None)
+
+
+def test_an_answer_without_result_and_error_is_a_refusal() -> None:
+    message = parsed(b'{"id": "x"}')
+    assert isinstance(message, Answer)
+    assert message.refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(1, GuestGone), (51, GuestBusy), (1100, GuestBusy), (-32601, NotSupported), (53, HypervisorError), (0, HypervisorError)],
+)
+def test_error_codes_have_kinds(code: int, kind: type[HypervisorError]) -> None:
+    error = failure(Refusal(code, "why"), "setting the balloon")
+    assert type(error) is kind
+    assert error.message == f"setting the balloon: why (vdsm's code {code})"
+
+
+def test_a_recovering_vdsm_is_to_be_waited_for() -> None:
+    assert "wait" in failure(Refusal(99, "Recovering from crash or Initializing"), "reading the guests").hint

@@ -1,0 +1,67 @@
+"""The plugin's settings and declarations, and where it is suggested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mom_core import Guest, PluginContext
+from mom_plugins_vdsm import VdsmPlugin
+
+
+def plugin(root: Path, **settings: object) -> VdsmPlugin:
+    context = PluginContext("vdsm", root, root / "state", root / "run", interval=4.0)
+    return VdsmPlugin(VdsmPlugin.Settings.model_validate(settings), context)
+
+
+def test_it_is_suggested_where_vdsm_is(tmp_path: Path) -> None:
+    assert VdsmPlugin.suggest(tmp_path) is None
+    (tmp_path / "run/vdsm").mkdir(parents=True)
+    found = VdsmPlugin.suggest(tmp_path)
+    assert found is not None
+    assert "/run/vdsm" in found.reason
+
+
+def test_what_is_not_set_comes_from_vdsms_configuration(tmp_path: Path) -> None:
+    (tmp_path / "etc/vdsm").mkdir(parents=True)
+    (tmp_path / "etc/vdsm/vdsm.conf").write_text("[vars]\nssl = false\n[addresses]\nmanagement_port = 1234\n")
+    one = plugin(tmp_path)
+    one.mom_setup()
+    try:
+        hypervisor = one.mom_hypervisor()
+        assert hypervisor is not None
+        assert hypervisor.uri == "vdsm://localhost:1234"
+    finally:
+        one.mom_teardown()
+    other = plugin(tmp_path, port=4321, host="h")
+    other.mom_setup()
+    try:
+        hypervisor = other.mom_hypervisor()
+        assert hypervisor is not None
+        assert hypervisor.uri == "vdsm://h:4321"
+    finally:
+        other.mom_teardown()
+
+
+def test_it_collects_nothing_of_another_plugins_guests(tmp_path: Path) -> None:
+    class Other:
+        uri = "test:///"
+
+        def guests(self) -> tuple[Guest, ...]:
+            return ()
+
+    one = plugin(tmp_path)
+    assert one.mom_collect_guests(Other(), ()) == {}
+    assert list(one.mom_doctor()) == []
+    one.mom_teardown()
+
+
+def test_all_fields_that_it_reads_are_declared(tmp_path: Path) -> None:
+    from mom_plugins_vdsm.statistics import read_vm
+
+    memory = dict.fromkeys(("mem_total", "mem_unused", "mem_free", "mem_buffers", "mem_cached", "swap_total", "swap_usage", "swap_in",
+                            "swap_out", "majflt", "minflt"), "5")  # fmt: skip
+    balloon = dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min"), "5")
+    entry = {"vmId": "a", "status": "Up", "memUsage": "1", "vcpuCount": "1", "memoryStats": memory, "balloonInfo": balloon}
+    vm = read_vm(entry, None, 1.0, 15.0, count_page_cache=False)
+    assert vm is not None
+    assert {spec.name for spec in plugin(tmp_path).mom_fields()} == {*vm.fields, "stats_age"}

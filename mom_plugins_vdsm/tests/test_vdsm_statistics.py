@@ -1,0 +1,191 @@
+"""One entry of vdsm's statistics: text as numbers, unknown as unknown, and what every status means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_vdsm.statistics import Vm, number, read_vm
+
+FULL: dict[str, object] = {
+    "vmId": "a", "vmName": "full", "status": "Up", "memUsage": "42", "elapsedTime": "100",
+    "memoryStats": {"mem_total": "4039384", "mem_unused": "1900000", "mem_free": "2400000", "swap_in": 2, "swap_out": 4, "majflt": 2,
+                    "minflt": 200, "pageflt": 202},
+    "balloonInfo": {"balloon_max": "4194304", "balloon_min": "1048576", "balloon_cur": "4194304", "balloon_target": "4194304",
+                    "ballooning_enabled": True},
+    "vcpuCount": "2", "vcpuUserLimit": 50, "vcpuQuota": "50000", "vcpuPeriod": 100000,
+}  # fmt: skip
+
+junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)
+
+
+def vm(previous: Vm | None = None, now: float = 1000.0, *, cache: bool = False, without: tuple[str, ...] = (), **changed: object) -> Vm:
+    entry = {key: value for key, value in {**FULL, **changed}.items() if key not in without}
+    read = read_vm(entry, previous, now, 15.0, count_page_cache=cache)
+    assert read is not None
+    return read
+
+
+def stats(**changed: object) -> Mapping[str, object]:
+    memory = FULL["memoryStats"]
+    assert isinstance(memory, dict)
+    return {**memory, **changed}
+
+
+def test_all_fields_of_a_guest_that_reports_everything() -> None:
+    assert vm().fields == {
+        "balloon_cur": 4194304, "balloon_max": 4194304, "balloon_min": 1048576, "mem_available": 4039384, "mem_unused": 1900000,
+        "mem_free": 2400000, "mem_usable": 1900000, "mem_disk_caches": 500000, "swap_in": 2, "swap_out": 4, "major_fault": 2,
+        "minor_fault": 200, "vcpu_count": 2,
+    }  # fmt: skip
+
+
+def test_page_cache_counts_as_usable_only_if_the_operator_says_so() -> None:
+    assert vm(cache=True).fields["mem_usable"] == 2400000
+
+
+def test_an_old_agent_gives_text_and_no_minor_faults() -> None:
+    memory = {"mem_total": "400", "mem_unused": "100", "mem_buffers": "3", "swap_in": "2.5", "majflt": "2", "pageflt": "202"}
+    fields = vm(memoryStats=memory).fields
+    assert fields["minor_fault"] == 200
+    assert fields["swap_in"] == 2.5
+    assert fields["mem_buffers"] == 3
+    assert "mem_free" not in fields
+
+
+@pytest.mark.parametrize("usage", ["0", 0])
+def test_a_memory_usage_of_0_means_that_nothing_is_known(usage: object) -> None:
+    found = vm(memUsage=usage)
+    assert not found.reports
+    assert "mem_unused" not in found.fields
+    assert found.fields["balloon_cur"] == 4194304
+
+
+def test_a_balloon_of_0_is_unknown_and_a_guarantee_of_0_is_none() -> None:
+    fields = vm(balloonInfo={"balloon_cur": "0", "balloon_max": "4194304", "balloon_min": "0"}).fields
+    assert "balloon_cur" not in fields
+    assert fields["balloon_min"] == 0
+
+
+def test_more_than_the_guest_has_is_not_believed() -> None:
+    fields = vm(memoryStats=stats(mem_unused="9999999")).fields
+    assert not {"mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
+
+
+def test_a_guest_without_a_balloon_device_has_none_once_it_was_sampled() -> None:
+    assert vm(without=("balloonInfo",)).balloon is False
+    assert vm(without=("balloonInfo", "vcpuCount")).balloon is None
+    assert vm().balloon is True
+
+
+def test_ballooning_can_be_switched_off() -> None:
+    assert not vm(balloonInfo={"balloon_cur": "5", "ballooning_enabled": False}).ballooning
+    assert vm(balloonInfo={"balloon_cur": "5"}).ballooning
+
+
+@pytest.mark.parametrize(
+    ("changed", "without", "expected"),
+    [
+        ({}, (), (50000, 100000, 50)),
+        ({"vcpuQuota": "-1"}, (), (-1, 100000, 50)),
+        ({"vcpuQuota": "0", "vcpuPeriod": 0}, (), (-1, 100000, 50)),
+        ({"vcpuUserLimit": "30"}, (), (50000, 100000, 30)),
+        ({}, ("vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (-1, 100000, 100)),
+        ({"vcpuQuota": "much", "vcpuPeriod": None, "vcpuUserLimit": []}, (), (None, None, None)),
+        ({}, ("vcpuCount",), (None, None, 50)),
+    ],
+)
+def test_cpu_limits(changed: dict[str, object], without: tuple[str, ...], expected: tuple[object, ...]) -> None:
+    entry = {key: value for key, value in {**FULL, **changed}.items() if key not in without}
+    found = read_vm(entry, None, 1000.0, 15.0, count_page_cache=False)
+    assert found is not None
+    cpu = found.cpu
+    assert (cpu.quota_us, cpu.period_us, cpu.user_limit_percent) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("Up", ""),
+        ("Powering up", "the guest is starting"),
+        ("Powering down", "the guest is shutting down"),
+        ("RebootInProgress", "the guest reboots"),
+        ("Paused", "the guest is paused (EIO)"),
+        ("Migration Source", "the guest is being migrated"),
+        ("Saving State", "the guest is being saved"),
+        ("Levitating", "the guest is 'Levitating', says vdsm"),
+    ],
+)
+def test_a_guest_in_another_status_than_up_is_left_alone(status: str, reason: str) -> None:
+    found = vm(status=status, pauseCode="EIO")
+    assert found.here
+    assert found.blocked == reason
+
+
+@pytest.mark.parametrize("status", ["Down", "WaitForLaunch", "Migration Destination", "Restoring state"])
+def test_a_guest_that_does_not_run_here_is_not_here(status: str) -> None:
+    assert not vm(status=status).here
+
+
+def test_the_last_phase_of_a_migration_looks_like_a_pause() -> None:
+    entry = {"vmId": "a", "vmName": "n", "status": "Paused", "migrationProgress": 99}
+    found = read_vm(entry, None, 1.0, 15.0, count_page_cache=False)
+    assert found is not None
+    assert found.blocked == "the guest is being migrated"
+
+
+def test_a_name_that_is_missing_is_the_last_one_or_the_id() -> None:
+    assert vm(without=("vmName",)).name == "a"
+    assert vm(vm(), without=("vmName",)).name == "full"
+
+
+@pytest.mark.parametrize("entry", [{}, {"vmId": "a"}, {"status": "Up"}, {"vmId": 7, "status": "Up"}, {"vmId": "", "status": "Up"}])
+def test_an_entry_that_names_no_guest_is_none(entry: dict[str, object]) -> None:
+    assert read_vm(entry, None, 1.0, 15.0, count_page_cache=False) is None
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FULL)), junk | st.dictionaries(st.sampled_from(sorted(stats())), junk)))
+def test_no_entry_makes_it_fail_or_gives_what_is_no_number(changed: dict[str, object]) -> None:
+    entry = {**FULL, **changed, "vmId": "a", "status": "Up"}
+    found = read_vm(entry, vm(), 1010.0, 15.0, count_page_cache=True)
+    assert found is not None
+    for value in found.fields.values():
+        assert isinstance(value, int | float)
+        assert 0 <= value < 1 << 62
+
+
+# --- age -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_at_first_sight_statistics_are_as_old_as_vdsms_interval() -> None:
+    assert vm(now=1000.0).age(1001.0, 15.0) == 16.0
+
+
+def test_statistics_that_have_changed_are_no_older_than_the_last_look() -> None:
+    later = vm(vm(now=1000.0), 1004.0, memoryStats=stats(mem_unused="5"))
+    assert later.age(1004.5, 15.0) == 4.5
+
+
+def test_statistics_that_stay_the_same_grow_old_up_to_vdsms_interval() -> None:
+    changed = vm(vm(now=1000.0), 1004.0, memoryStats=stats(mem_unused="5"))
+    same = vm(changed, 1008.0, memoryStats=stats(mem_unused="5"))
+    assert same.age(1008.0, 15.0) == 8.0
+    much_later = vm(same, 1100.0, memoryStats=stats(mem_unused="5"))
+    assert much_later.age(1100.0, 15.0) == 15.0
+
+
+def test_a_target_that_mom_itself_has_set_is_no_new_sample() -> None:
+    balloon = {**FULL["balloonInfo"], "balloon_target": "77"}  # type: ignore[dict-item]  # it is a mapping
+    later = vm(vm(now=1000.0), 1004.0, balloonInfo=balloon)
+    assert later.changed == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("12", 12), (12, 12), (12.0, 12), ("x", None), ("", None), (True, None), (None, None), ("²", None), (-1, None),
+                            ("-1", None), ("9" * 30, None), (1 << 63, None), (float("nan"), None), ([], None)]
+)  # fmt: skip
+def test_a_number_is_what_is_one(value: object, expected: int | None) -> None:
+    assert number(value) == expected

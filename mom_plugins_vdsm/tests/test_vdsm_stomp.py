@@ -1,0 +1,113 @@
+"""Frames: whatever the pieces in which they arrive, and whatever is wrong with them."""
+
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_vdsm.stomp import LARGEST_HEAD, MOST_HEADERS, Frame, FrameError, FrameReader
+
+WELCOME = b"CONNECTED\nversion:1.2\nheart-beat:24000,0\n\n\0"
+ANSWER = b"MESSAGE\ndestination:q\ncontent-type:application/json\nsubscription:s\ncontent-length:2\n\n{}\0"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+frames = st.builds(
+    Frame,
+    st.sampled_from(["CONNECTED", "MESSAGE", "RECEIPT", "ERROR"]),
+    st.dictionaries(texts.filter(lambda name: name != "content-length"), texts, max_size=4),
+    st.binary(max_size=60),
+)
+
+
+def read(data: bytes, largest: int = 1000) -> list[Frame]:
+    return list(FrameReader(largest).feed(data))
+
+
+def with_length(frame: Frame) -> Frame:
+    return Frame(frame.command, {**frame.headers, "content-length": str(len(frame.body))}, frame.body)
+
+
+@given(st.lists(frames.map(with_length), max_size=5), st.lists(st.integers(0, 400), max_size=30))
+def test_any_frames_split_at_any_bytes_arrive_whole(sent: list[Frame], cuts: list[int]) -> None:
+    data = b"".join(frame.encode() + b"\n" for frame in sent)
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    reader = FrameReader(1000)
+    got = [frame for start, end in pairwise(places) for frame in reader.feed(data[start:end])]
+    assert got == sent
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_any_bytes_give_frames_or_the_one_error(data: bytes, piece: int) -> None:
+    reader = FrameReader(100)
+    with suppress(FrameError):
+        for start in range(0, len(data), piece):
+            list(reader.feed(data[start : start + piece]))
+
+
+@given(st.integers(0, len(ANSWER) - 1), st.integers(0, 255))
+def test_a_wrong_byte_anywhere_gives_at_most_one_frame_or_the_one_error(place: int, byte: int) -> None:
+    damaged = ANSWER[:place] + bytes([byte]) + ANSWER[place + 1 :]
+    with suppress(FrameError):
+        assert len(read(damaged)) <= 1
+
+
+def test_signs_of_life_between_frames_are_skipped() -> None:
+    assert [frame.command for frame in read(b"\n\n" + WELCOME + b"\n\r\n" + ANSWER + b"\n")] == ["CONNECTED", "MESSAGE"]
+
+
+def test_ends_of_lines_may_have_a_carriage_return() -> None:
+    assert read(b"CONNECTED\r\nversion:1.2\r\n\r\n\0")[0].headers == {"version": "1.2"}
+
+
+def test_a_body_without_a_length_ends_at_nul() -> None:
+    assert read(b"ERROR\n\nVersion unsupported\0")[0].body == b"Version unsupported"
+
+
+def test_a_body_with_a_length_may_hold_nul() -> None:
+    assert read(b"MESSAGE\ncontent-length:3\n\na\0b\0")[0].body == b"a\0b"
+
+
+def test_the_first_of_repeated_headers_counts() -> None:
+    assert read(b"CONNECTED\nversion:1.2\nversion:1.0\n\n\0")[0].headers["version"] == "1.2"
+
+
+def test_what_must_be_escaped_is() -> None:
+    frame = Frame("SEND", {"a:b": "c\\d\ne\rf"})
+    assert frame.encode() == b"SEND\na\\cb:c\\\\d\\ne\\rf\n\n\0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GARBAGE\n\n\0",
+        b"SEND\ndestination:q\n\n\0",
+        b"CONNECTED\nno colon\n\n\0",
+        b"CONNECTED\na:b:c\n\n\0",
+        b"CONNECTED\na:\\t\n\n\0",
+        b"CONNECTED\na:\xff\n\n\0",
+        b"MESSAGE\ncontent-length:-1\n\n\0",
+        b"MESSAGE\ncontent-length:x\n\n\0",
+        b"MESSAGE\ncontent-length:1\n\nab\0",
+        b"MESSAGE\ncontent-length:" + b"9" * 30 + b"\n\n\0",
+        b"CONNECTED\n" + b"a:b\n" * (MOST_HEADERS + 1) + b"\n\0",
+    ],
+)
+def test_what_is_no_frame_is_an_error(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        read(data)
+
+
+def test_frames_before_a_malformed_one_are_handed_out() -> None:
+    found = FrameReader(1000).feed(WELCOME + b"GARBAGE\n\n\0")
+    assert next(found).command == "CONNECTED"
+    with pytest.raises(FrameError):
+        next(found)
+
+
+@pytest.mark.parametrize("data", [b"MESSAGE\ncontent-length:1001\n\n", b"ERROR\n\n" + b"x" * 1001, b"MESSAGE\na:" + b"x" * LARGEST_HEAD])
+def test_what_is_too_large_is_refused_before_it_is_there(data: bytes) -> None:
+    reader = FrameReader(1000)
+    with pytest.raises(FrameError, match=r"bytes"):
+        list(reader.feed(data + b"x"))

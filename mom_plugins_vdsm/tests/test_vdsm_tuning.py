@@ -1,0 +1,93 @@
+"""Limits of disks and CPUs: pairing, merging, and what would be refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import DiskTune, NotSupported
+from mom_plugins_vdsm.tuning import IO_KEYS, check_cpu_tune, disk_tunes, tunable
+
+NOTHING = dict.fromkeys(IO_KEYS, 0)
+VDA = DiskTune("vda", "/path/vda", NOTHING)
+
+
+def current(name: str, path: str, **limits: object) -> dict[str, object]:
+    return {"name": name, "path": path, "ioTune": {**NOTHING, **limits}}
+
+
+def test_what_was_agreed_is_found_by_path_and_by_name_where_a_path_is_missing() -> None:
+    policy = [
+        {"path": "/b", "name": "vda", "maximum": {"total_bytes_sec": 5_000_000_000}},
+        {"name": "vdc", "maximum": {"total_bytes_sec": 3}, "guaranteed": {"total_iops_sec": 1}},
+        {"maximum": {"total_bytes_sec": 9}},
+    ]
+    first, second, third = disk_tunes(
+        {"policy": policy, "current_values": [current("vda", "/a"), current("vdb", "/b"), current("vdc", "")]}
+    )
+    assert first.maximum is None
+    assert second.maximum == {"total_bytes_sec": 5_000_000_000}
+    assert third.maximum == {"total_bytes_sec": 3}
+    assert third.guaranteed == {"total_iops_sec": 1}
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(
+    st.sampled_from(["policy", "current_values", "name", "path", "ioTune", "maximum", "total_bytes_sec"]), inner)))  # fmt: skip
+def test_no_answer_makes_it_fail(entry: object) -> None:
+    for tune in disk_tunes(entry):
+        assert tune.name
+
+
+def test_limits_may_come_as_text() -> None:
+    (tune,) = disk_tunes({"current_values": [current("vda", "/a", total_bytes_sec="7", read_bytes_sec="x")]})
+    assert tune.current["total_bytes_sec"] == 7
+    assert "read_bytes_sec" not in tune.current
+
+
+def test_all_six_limits_are_told_and_the_others_stay() -> None:
+    disk = DiskTune("vda", "/path/vda", {**NOTHING, "total_iops_sec": 9})
+    assert tunable(disk, {"total_bytes_sec": 5}) == {
+        "name": "vda",
+        "path": "/path/vda",
+        "ioTune": {**NOTHING, "total_iops_sec": 9, "total_bytes_sec": 5},
+    }
+
+
+def test_a_disk_without_a_path_is_named_and_one_without_a_name_has_its_path() -> None:
+    assert "path" not in tunable(DiskTune("vda", "", NOTHING), {})
+    assert "name" not in tunable(DiskTune("/p", "/p", NOTHING), {})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"bytes": 1},
+        {"total_bytes_sec": -1},
+        {"total_bytes_sec": True},
+        {"total_bytes_sec": 1.5},
+        {"total_bytes_sec": 1, "read_bytes_sec": 1},
+        {"total_iops_sec": 1, "write_iops_sec": 1},
+    ],
+)
+def test_what_vdsm_would_refuse_is_not_sent(limits: dict[str, int]) -> None:
+    with pytest.raises(NotSupported):
+        tunable(VDA, limits)
+
+
+def test_a_total_may_replace_its_parts() -> None:
+    disk = DiskTune("vda", "/p", {**NOTHING, "read_bytes_sec": 5})
+    with pytest.raises(NotSupported, match="exclude each other"):
+        tunable(disk, {"total_bytes_sec": 9})
+    assert tunable(disk, {"total_bytes_sec": 9, "read_bytes_sec": 0})["ioTune"] == {**NOTHING, "total_bytes_sec": 9}
+
+
+@pytest.mark.parametrize(("quota", "period"), [(999, None), (0, None), (None, 999), (None, 1_000_001), (True, None), (None, 1e5)])
+def test_impossible_cpu_limits_are_refused_with_the_bounds(quota: int | None, period: int | None) -> None:
+    with pytest.raises(NotSupported):
+        check_cpu_tune(quota, period)
+
+
+@pytest.mark.parametrize(("quota", "period"), [(-1, 100_000), (1000, 1000), (50_000, None), (None, None)])
+def test_possible_cpu_limits_are_not(quota: int | None, period: int | None) -> None:
+    check_cpu_tune(quota, period)

@@ -1,0 +1,397 @@
+"""vdsm's side of the wire in the test peer: STOMP over TCP or TLS with vdsm's own peculiarities, and JSON-RPC on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vdsm_host import VdsmHost, VerbError
+
+PEEKED = 11
+COMMANDS = (b"CONNECT", b"CONNECTED", b"DISCONNECT", b"ERROR", b"MESSAGE", b"RECEIPT", b"SEND", b"SUBSCRIBE", b"UNSUBSCRIBE")
+REQUEST_DESTINATIONS = ("jms.topic.vdsm_requests", "jms.topic.vdsm_irs_requests")
+WORKERS = 8
+MOST_WAITING = 80
+_UNESCAPED = {"\\\\": "\\", "\\c": ":", "\\n": "\n", "\\r": "\r"}
+
+
+class Drop(Exception):
+    """vdsm drops the connection."""
+
+
+@dataclass
+class Received:
+    """A frame from a client."""
+
+    command: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Parser:
+    """vdsm's parser: strict where the reference says that vdsm is."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._first = True
+
+    def feed(self, piece: bytes) -> list[Received]:
+        self._buffer += piece
+        found = []
+        while True:
+            if not self._first:
+                self._buffer = self._buffer.lstrip(b"\r\n")
+            match = re.search(rb"\r?\n\r?\n", self._buffer)
+            if match is None:
+                return found
+            command, *lines = self._buffer[: match.start()].decode().replace("\r\n", "\n").split("\n")
+            headers: dict[str, str] = {}
+            for line in lines:
+                name, colon, value = line.partition(":")
+                if not colon or ":" in value:
+                    raise Drop(f"header {line!r}")
+                headers.setdefault(_unescape(name), _unescape(value))
+            rest = self._buffer[match.end() :]
+            if "content-length" in headers:
+                length = int(headers["content-length"])
+                if len(rest) <= length:
+                    return found
+                if rest[length]:
+                    raise Drop("content-length")
+            else:
+                length = rest.find(b"\0")
+                if length < 0:
+                    return found
+            found.append(Received(command, headers, rest[:length]))
+            self._buffer = rest[length + 1 :]
+            self._first = False
+
+
+def _unescape(text: str) -> str:
+    def plain(match: re.Match[str]) -> str:
+        if match[0] not in _UNESCAPED:
+            raise Drop(f"escape {match[0]!r}")
+        return _UNESCAPED[match[0]]
+
+    return re.sub(r"\\.?", plain, text)
+
+
+def frame(command: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+    lines = [command]
+    for name, value in headers.items():
+        lines.append(f"{name}:{value.replace(chr(92), chr(92) * 2).replace(':', chr(92) + 'c')}")
+    return "\n".join(lines).encode() + b"\n\n" + body + b"\0"
+
+
+@dataclass
+class Faults:
+    """What the peer does wrong on purpose. By method: what happens to the next answers; and on the wire."""
+
+    answers: dict[str, list[dict[str, object]]] = field(default_factory=lambda: defaultdict(list))
+    piece: int = 0
+    """Send everything in pieces of so many bytes."""
+    hold: int = 0
+    """Hold back answers until there are so many, and send them in one piece."""
+    heart_beats: bool = True
+    mute_after_connect: bool = False
+    close_at_once: bool = False
+
+    def next(self, method: object) -> dict[str, object] | None:
+        waiting = self.answers.get(str(method))
+        return waiting.pop(0) if waiting else None
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, vdsm: Vdsm, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.vdsm = vdsm
+        self.reader = reader
+        self.writer = writer
+        self.parser = Parser()
+        self.subscriptions: dict[str, str] = {}
+        self.outgoing = 0.0
+        self.incoming = 0.0
+        self.sent_at = self.heard_at = asyncio.get_running_loop().time()
+
+    async def serve(self) -> None:
+        piece = await self._peek()
+        try:
+            while piece:
+                self.heard_at = asyncio.get_running_loop().time()
+                for received in self.parser.feed(piece):
+                    self.vdsm.frames.append(received.command)
+                    self.take(received)
+                await self.writer.drain()
+                limit = self.heard_at + self.incoming - asyncio.get_running_loop().time() if self.incoming else None
+                piece = await asyncio.wait_for(self.reader.read(65536), limit)
+        except (TimeoutError, Drop, ValueError, UnicodeDecodeError) as error:
+            self.vdsm.drops.append(str(error) or type(error).__name__)
+        except ConnectionError:
+            pass
+
+    async def _peek(self) -> bytes:
+        piece = b""
+        try:
+            async with asyncio.timeout(self.vdsm.peek_seconds):
+                while len(piece) < PEEKED:
+                    more = await self.reader.read(65536)
+                    if not more:
+                        return b""
+                    piece += more
+        except TimeoutError:
+            self.vdsm.drops.append("nothing to peek at")
+            return b""
+        if piece.startswith((b"GET /", b"PUT /")):
+            self.writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return b""
+        if not any(piece.startswith(command) for command in COMMANDS):
+            self.vdsm.drops.append(f"unknown protocol {piece[:PEEKED]!r}")
+            return b""
+        return piece
+
+    def take(self, received: Received) -> None:
+        headers = received.headers
+        match received.command:
+            case "CONNECT":
+                if headers.get("accept-version") != "1.2":
+                    self.error("Version unsupported")
+                    return
+                self._agree(headers.get("heart-beat", ""))
+            case "SUBSCRIBE":
+                identity, destination = headers.get("id"), headers.get("destination")
+                if not identity or not destination or identity in self.subscriptions:
+                    self.error("Missing destination or subscription id header" if not (identity and destination) else "Duplicate id")
+                    return
+                self.subscriptions[identity] = destination
+            case "UNSUBSCRIBE":
+                if "id" not in headers:
+                    self.error("Missing id header")
+                    return
+                self.subscriptions.pop(headers["id"], None)
+            case "SEND":
+                if "destination" not in headers:
+                    raise Drop("SEND without destination")
+                self._sent(headers["destination"], headers, received.body)
+            case "DISCONNECT":
+                if "receipt" not in headers:
+                    raise Drop("DISCONNECT without receipt")
+                self.write(frame("RECEIPT", {"receipt-id": headers["receipt"]}))
+            case _:
+                raise Drop(f"command {received.command}")
+
+    def _agree(self, asked: str) -> None:
+        try:
+            mine, yours = (int(number) for number in asked.split(","))
+        except ValueError:
+            mine = yours = 0
+        mine, yours = (number and max(number, 1000) for number in (mine, yours))
+        self.incoming, self.outgoing = mine / 1000, yours / 1000 if self.vdsm.faults.heart_beats else 0.0
+        self.write(frame("CONNECTED", {"version": "1.2", "heart-beat": f"{yours},{mine}"}))
+        if self.outgoing:
+            self.vdsm.keep(self._beat())
+
+    async def _beat(self) -> None:
+        while not self.writer.is_closing():
+            wait = self.sent_at + self.outgoing - asyncio.get_running_loop().time()
+            if wait <= 0:
+                self.write(b"\n")
+            else:
+                await asyncio.sleep(wait)
+
+    def _sent(self, destination: str, headers: Mapping[str, str], body: bytes) -> None:
+        if any(destination == request or destination.startswith(f"{request}.") for request in REQUEST_DESTINATIONS):
+            self.vdsm.requested(body, headers.get("reply-to"))
+            return
+        parts = destination.split(".")
+        wanted = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        if not self.vdsm.publish(wanted, destination, body):
+            self.error("Subscription not available")
+
+    def error(self, text: str) -> None:
+        self.write(frame("ERROR", {"content-length": str(len(text))}, text.encode()))
+
+    def write(self, data: bytes) -> None:
+        self.sent_at = asyncio.get_running_loop().time()
+        if self.writer.is_closing():
+            return
+        piece = self.vdsm.faults.piece
+        if not piece:
+            self.writer.write(data)
+            return
+        self.vdsm.keep(self._trickle(data, piece))
+
+    async def _trickle(self, data: bytes, piece: int) -> None:
+        async with self.vdsm.trickling:
+            for start in range(0, len(data), piece):
+                if self.writer.is_closing():
+                    return
+                self.writer.write(data[start : start + piece])
+                await asyncio.sleep(0)
+
+
+class Vdsm:
+    """The server: its clients, the table of requests that they share, the workers."""
+
+    def __init__(self, host: VdsmHost) -> None:
+        self.host = host
+        self.faults = Faults()
+        self.clients: set[Client] = set()
+        self.frames: list[str] = []
+        self.drops: list[str] = []
+        self.connections = 0
+        self.peek_seconds = 10.0
+        self.dead = False
+        """A notification has ended the request thread."""
+        self.trickling = asyncio.Lock()
+        self._reply_to: dict[object, str | None] = {}
+        self._running = 0
+        self._waiting = 0
+        self._workers = asyncio.Semaphore(WORKERS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: list[tuple[str, bytes]] = []
+
+    def keep(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[arg-type]  # a coroutine
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self.faults.close_at_once:
+            writer.close()
+            return
+        client = Client(self, reader, writer)
+        self.clients.add(client)
+        try:
+            await client.serve()
+        finally:
+            self.clients.discard(client)
+            writer.close()
+
+    def drop_all(self) -> None:
+        for client in list(self.clients):
+            client.writer.transport.abort()
+
+    def publish(self, destinations: set[str], destination: str, body: bytes) -> int:
+        """Send a message to everybody who is subscribed; how many that are."""
+        count = 0
+        for client in list(self.clients):
+            for identity, subscribed in client.subscriptions.items():
+                if subscribed in destinations:
+                    headers = {"destination": destination, "content-type": "application/json", "subscription": identity}
+                    client.write(frame("MESSAGE", headers | {"content-length": str(len(body))}, body))
+                    count += 1
+        return count
+
+    # --- JSON-RPC ----------------------------------------------------------------------------------------------------------------
+
+    def requested(self, body: bytes, reply_to: str | None) -> None:
+        if self.dead:
+            return
+        try:
+            message = json.loads(body)
+        except ValueError:
+            self._without_id(-32700, "Parse error")
+            return
+        if isinstance(message, list) and len(message) == 1:
+            message = message[0]
+        elif isinstance(message, list):
+            for each in message:  # executed, and never answered
+                self.keep(self._execute(each, None))
+            return
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or not isinstance(message.get("params", {}), dict | list):
+            self._without_id(-32600, "Invalid request")
+            return
+        if message.get("id") is None:
+            self.dead = True
+            return
+        self._reply_to[message["id"]] = reply_to
+        if self._waiting >= MOST_WAITING:
+            self._answer(message["id"], {"error": {"code": 1100, "message": "Not enough resources: the queue is full"}})
+            return
+        self.keep(self._execute(message, message["id"]))
+
+    def _without_id(self, code: int, text: str) -> None:
+        body = json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}).encode()
+        self.publish({"jms.topic.vdsm_responses"}, "jms.topic.vdsm_responses", body)
+
+    async def _execute(self, message: Mapping[str, object], identity: object) -> None:
+        self._waiting += 1
+        async with self._workers:
+            self._waiting -= 1
+            fault = self.faults.next(message.get("method")) if identity is not None else None
+            if fault is not None and "seconds" in fault:
+                await asyncio.sleep(float(str(fault["seconds"])))
+            try:
+                answer: dict[str, object] = {"result": self.host.call(message.get("method"), message.get("params", {}))}
+            except VerbError as error:
+                answer = {"error": {"code": error.code, "message": error.message}}
+            if identity is not None:
+                await self._wrongly(identity, answer, fault or {})
+
+    async def _wrongly(self, identity: object, answer: dict[str, object], fault: Mapping[str, object]) -> None:
+        match fault.get("how"):
+            case "never":
+                return
+            case "twice":
+                destination = self._reply_to.get(identity)
+                self._answer(identity, answer)
+                self._reply_to[identity] = destination
+            case "unknown id":
+                self._reply_to["nobody's"] = self._reply_to.get(identity)
+                self._answer("nobody's", answer)
+            case "error":
+                answer = {"error": {"code": fault["code"], "message": fault.get("message", "an error that was asked for")}}
+            case "result":
+                answer = {"result": fault["result"]}
+            case "body":
+                self._publish_to(self._reply_to.pop(identity, None), str(fault["body"]).replace("ID", str(identity)).encode())
+                return
+            case "wire":
+                for client in list(self.clients):
+                    client.write(str(fault["bytes"]).encode("latin-1"))
+                return
+            case "partial":
+                body = json.dumps({"jsonrpc": "2.0", "id": identity, **answer}).encode()
+                for client in list(self.clients):
+                    whole = frame("MESSAGE", {"destination": "x", "subscription": "answers", "content-length": str(len(body))}, body)
+                    client.write(whole[: len(whole) // 2])
+                    await client.writer.drain()
+                await asyncio.sleep(0.05)
+                self.drop_all()
+                return
+            case "drop":
+                self.drop_all()
+                return
+            case _:
+                pass
+        self._answer(identity, answer)
+
+    def _answer(self, identity: object, answer: Mapping[str, object]) -> None:
+        body = json.dumps({"jsonrpc": "2.0", "id": identity, **answer}).encode()
+        self._publish_to(self._reply_to.pop(identity, None), body)
+
+    def _publish_to(self, destination: str | None, body: bytes) -> None:
+        if destination is None:
+            return
+        self._held.append((destination, body))
+        if len(self._held) <= self.faults.hold:
+            return
+        held, self._held = self._held, []
+        if self.faults.hold:
+            for client in list(self.clients):
+                data = b""
+                for where, content in held:
+                    for identity, subscribed in client.subscriptions.items():
+                        if subscribed == where:
+                            headers = {"destination": where, "content-type": "application/json", "subscription": identity}
+                            data += frame("MESSAGE", headers | {"content-length": str(len(content))}, content)
+                client.write(data)
+            return
+        for where, content in held:
+            self.publish({where}, where, content)
