@@ -60,9 +60,14 @@ class FakeGuest:
         return XML.format(model=self.model, stats=stats, devices=self.devices, more=self.more)
 
     @property
+    def own_record(self) -> dict[str, object]:
+        """What libvirtd knows without asking the guest."""
+        return {"state.state": self.state, "state.reason": 0}
+
+    @property
     def record(self) -> dict[str, object]:
         sizes = {"balloon.current": self.current, "balloon.maximum": self.maximum}
-        return {"state.state": self.state, "state.reason": 0, **sizes, **self.statistics}
+        return {**self.own_record, **sizes, **self.statistics}
 
 
 class FakeDomain:
@@ -155,14 +160,15 @@ class FakeConnection:
         self._libvirtd = libvirtd
         self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
         self.broken = False
+        self.keepalive: tuple[int, int] | None = None
         self.closed = False
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
-        return self._answer("getAllDomainStats", flags, list(self._libvirtd.guests.values()))
+        return self._answer("getAllDomainStats", stats, flags, list(self._libvirtd.guests.values()))
 
     def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
         guests = self._libvirtd.guests
-        return self._answer("domainListGetStats", flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
+        return self._answer("domainListGetStats", stats, flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
 
     def lookupByUUIDString(self, uuidstr: str) -> Domain:
         self._libvirtd.count("lookupByUUIDString")
@@ -186,6 +192,10 @@ class FakeConnection:
         self.closed = True
         return 0
 
+    def setKeepAlive(self, interval: int, count: int) -> int:
+        self.keepalive = (interval, count)
+        return 0
+
     def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
         """What libvirt does when something happens to a guest's life."""
         self.tell_of(guest, FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, detail)
@@ -196,18 +206,17 @@ class FakeConnection:
             if kind == number:
                 callback(self, FakeDomain(self._libvirtd, guest), *details, opaque)
 
-    def _answer(self, call: str, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
+    def _answer(self, call: str, stats: int, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
         self._libvirtd.count(call)
         assert not self.closed
         if self.broken:
             raise FakeError("client socket is closed", 1)
         if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
             raise FakeError("unsupported flags", INVALID_ARGUMENT)
-        hang = self._libvirtd.next_bulk_hangs
-        if hang is not None:
-            self._libvirtd.next_bulk_hangs = None
-            hang.wait()
-        return [(FakeDomain(self._libvirtd, guest), guest.record) for guest in guests]
+        asks_guests = stats & (FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON | FakeLibvirtd.VIR_DOMAIN_STATS_VCPU)
+        if self._libvirtd.bulk_hangs and asks_guests:
+            self._libvirtd.bulk_hangs.pop(0).wait()
+        return [(FakeDomain(self._libvirtd, guest), guest.record if asks_guests else guest.own_record) for guest in guests]
 
 
 class FakeLibvirtd:
@@ -228,8 +237,11 @@ class FakeLibvirtd:
         self.refusal: FakeError | None = None
         """What opening a connection fails with."""
         self.open_hangs: threading.Event | None = None
-        self.next_bulk_hangs: threading.Event | None = None
+        self.bulk_hangs: list[threading.Event] = []
+        """The next bulk calls that ask guests wait for these, one each."""
         self.knows_nowait = True
+        self.version = 9_000_000
+        self.opened_uris: list[str] = []
 
     def add(self, name: str, uuid: str = "") -> FakeGuest:
         guest = FakeGuest(uuid or f"uuid-of-{name}", name)
@@ -239,8 +251,12 @@ class FakeLibvirtd:
     def count(self, call: str) -> None:
         self.calls[call] += 1
 
+    def getVersion(self) -> int:
+        return self.version
+
     def open(self, uri: str) -> FakeConnection:
         self.count("open")
+        self.opened_uris.append(uri)
         if self.open_hangs is not None:
             self.open_hangs.wait()
         if self.refusal is not None:

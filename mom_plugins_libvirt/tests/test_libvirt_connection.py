@@ -12,7 +12,7 @@ import pytest
 from fake_libvirt import FakeError, FakeLibvirtd, HandClock
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings, is_local
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 
@@ -102,7 +102,8 @@ def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connectio
     libvirtd.add("g")
     connection = make()
     connection.statistics(BALLOON)
-    hang = libvirtd.next_bulk_hangs = threading.Event()
+    hang = threading.Event()
+    libvirtd.bulk_hangs.append(hang)
     assert len(connection.statistics(BALLOON)) == 1
     assert len(libvirtd.connections) == 2
     assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
@@ -135,6 +136,121 @@ def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: F
     assert len(late) == 1
     assert "memballoon" in connection.call("asking", well.uuid, lambda domain: domain.XMLDesc())
     sick.hangs.set()
+
+
+def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    libvirtd.add("g")
+    connection = make()
+    hangs = [threading.Event(), threading.Event()]
+    libvirtd.bulk_hangs += hangs
+    began = time.monotonic()
+    (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    assert time.monotonic() - began < 2 * 0.2 + 0.1
+    assert "state.state" in found.record
+    assert "balloon.current" not in found.record
+    (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    assert "balloon.current" in found.record
+    for hang in hangs:
+        hang.set()
+
+
+def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    guests = [libvirtd.add(f"g{number}") for number in range(6)]
+    hang = threading.Event()
+    connection = make()
+    connection.statistics(BALLOON)
+    for guest in guests:
+        guest.hangs = hang
+    began = time.monotonic()
+    for guest in guests:
+        with pytest.raises(GuestBusy):
+            connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    assert time.monotonic() - began < 2 * 0.2 + 4 * 0.1 + 0.2
+    hang.set()
+
+
+def test_patience_returns(libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock) -> None:
+    connection = make(monotonic=clock)
+    assert connection._patience() == 0.2
+    connection._impatience += [clock.now, clock.now]
+    assert connection._patience() == 0.1, "not less"
+    clock.now += 5
+    assert connection._patience() == 0.2
+
+
+def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+    guests = [libvirtd.add(f"g{number}") for number in range(12)]
+    hang = threading.Event()
+    connection = make()
+    connection.statistics(BALLOON)
+    for guest in guests:
+        guest.hangs = hang
+    for guest in guests:
+        with pytest.raises(GuestBusy):
+            connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    assert libvirtd.calls["XMLDesc"] == 10
+    asked = libvirtd.calls["getAllDomainStats"]
+    found = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    assert len(found) == 12, "the guests are known"
+    assert "balloon.current" not in found[0].record, "and none of them is asked"
+    assert libvirtd.calls["getAllDomainStats"] == asked + 1
+    hang.set()
+    _until(lambda: not connection._too_many_open())
+    assert "memballoon" in connection.call("asking", guests[0].uuid, lambda domain: domain.XMLDesc())
+
+
+def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock
+) -> None:
+    connection = make(monotonic=clock)
+    hang = libvirtd.open_hangs = threading.Event()
+    for _ in range(240):  # four minutes
+        clock.now += 1
+        with pytest.raises(HypervisorError, match="does not answer"):
+            connection.statistics(BALLOON)
+    assert libvirtd.calls["open"] == 3, "as many as may hang at once"
+    hang.set()
+    _until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
+    assert connection.statistics(BALLOON) == []
+    _until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
+
+
+@pytest.mark.parametrize(("version", "kept_alive"), [(9_000_000, None), (10_002_999, None), (10_003_000, (5, 3)), (12_000_000, (5, 3))])
+def test_keepalive_is_asked_for_where_libvirt_survives_it(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, version: int, kept_alive: object
+) -> None:
+    libvirtd.version = version
+    connection = make()
+    connection.statistics(BALLOON)
+    assert libvirtd.connections[0].keepalive is None, "nobody turns the event loop"
+    with_loop = make()
+    monkeypatch.setattr(with_loop, "_loop", _NoLoop())
+    with_loop.statistics(BALLOON)
+    assert libvirtd.connections[1].keepalive == kept_alive
+
+
+class _NoLoop:
+    """Takes the place of a turning event loop."""
+
+    def stop(self, patience: float) -> None:
+        """Nothing turns."""
+
+
+def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
+    for uri in ("qemu+ssh://root@other/system", "qemu:///system"):
+        connection = Connection(ConnectionSettings(uri, call_timeout=1), LOG, libvirtd)
+        connection.statistics(BALLOON)
+        connection.close()
+    assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
+
+
+def test_another_host_that_refuses_has_its_own_cure(libvirtd: FakeLibvirtd) -> None:
+    libvirtd.refusal = FakeError("Cannot recv data: Permission denied (publickey)", SYSTEM_ERROR, errno.ECONNRESET)
+    connection = Connection(ConnectionSettings("qemu+ssh://root@other/system", call_timeout=1), LOG, libvirtd)
+    with pytest.raises(HypervisorError) as raised:
+        connection.statistics(BALLOON)
+    assert "ssh root@other true" in raised.value.hint
+    connection.close()
 
 
 def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
@@ -231,20 +347,6 @@ def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd,
     connection.close()
     hang.set()
     _until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)
-
-
-@pytest.mark.parametrize(
-    ("uri", "local"),
-    [
-        ("qemu:///system", True),
-        ("qemu+unix:///system?socket=/x", True),
-        ("qemu+ssh://root@other/system", False),
-        ("qemu://other/system", False),
-        ("//[", False),
-    ],
-)
-def test_only_this_hosts_guests_have_processes_here(uri: str, local: bool) -> None:
-    assert is_local(uri) is local
 
 
 def _until(look: Callable[[], bool]) -> None:

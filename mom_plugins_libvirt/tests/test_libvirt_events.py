@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import FakeLibvirtd, HandClock, MakeHypervisor
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -218,7 +218,7 @@ def test_what_changes_while_the_description_is_read_is_read_again(
     hypervisor = make_hypervisor()
     old = guest.xml
 
-    class Changing(type(guest)):  # type: ignore[misc]  # the class of this one guest
+    class Changing(FakeGuest):
         """Its period is changed by somebody as soon as its description was read."""
 
         @property
@@ -227,7 +227,7 @@ def test_what_changes_while_the_description_is_read_is_read_again(
                 self.period = 8
                 libvirtd.connections[0].tell_of(self, libvirtd.VIR_DOMAIN_EVENT_ID_TUNABLE, {})
                 return old
-            return str(super().xml)
+            return super().xml
 
     guest.__class__ = Changing
     hypervisor.guests()

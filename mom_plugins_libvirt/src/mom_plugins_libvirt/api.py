@@ -105,6 +105,10 @@ class LibvirtConnection(Protocol):
         """End that."""
         ...
 
+    def setKeepAlive(self, interval: int, count: int) -> int:
+        """Ask libvirtd every so many seconds whether it is there, and end the connection after so many that were not answered."""
+        ...
+
     def close(self) -> int:
         """Let the connection go."""
         ...

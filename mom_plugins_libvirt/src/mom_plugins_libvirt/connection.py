@@ -2,8 +2,8 @@
 
 A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
 libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
-So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and no keepalive is asked
-for: what does not come back in time is given up anyway.
+So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is asked for from
+10.3 on only: what does not come back in time is given up anyway.
 """
 
 from __future__ import annotations
@@ -14,21 +14,47 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
-from mom_core import GuestBusy, HypervisorError, format_duration
+from mom_core import GuestBusy, HypervisorError
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
 from mom_plugins_libvirt.calls import Call, Callers
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
+from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 15.0
 """Back-off between attempts to connect: doubled from the first to the last. The last is about what a restart of libvirtd takes."""
+
+_OPEN_SECONDS = 30.0
+"""How long to believe that an attempt to connect which hangs may still succeed; a host that went away is noticed by nobody else."""
+
+_MOST_OPENING = 3
+"""So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
+
+_FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
+"""By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
+
+_IMPATIENT_SECONDS = 5.0
+"""For so long a call that did not come back halves the patience with the next ones: however many guests hang, all of them together cost
+a cycle about two call timeouts."""
+
+_LEAST_PATIENCE_SECONDS = 0.1
+"""A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
+
+_MOST_OPEN_CALLS = 10
+"""So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as well."""
+
+_KEEPALIVE_FROM = 10_003_000
+"""The first libvirt, as its number, whose client survives it when its own keepalive interrupts a call (CVE-2024-4418)."""
+
+_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 5, 3
+"""A libvirtd that has said nothing for four times so many seconds is gone, and the calls that wait for it come back."""
 
 _CLOSE_SECONDS = 0.15
 """How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
@@ -50,14 +76,6 @@ class GuestRecord(NamedTuple):
     name: str
     number: int
     record: Record
-
-
-def is_local(uri: str) -> bool:
-    """Whether the guests behind this libvirt URI run on this host, so that their processes are in its /proc."""
-    try:
-        return not urlsplit(uri).netloc
-    except ValueError:
-        return False
 
 
 class _Live:
@@ -114,6 +132,11 @@ class Connection:
         self._loop: EventLoop | None = None
         self._live: _Live | None = None
         self._opening_since: float | None = None
+        self._opening = 0
+        self._impatience: list[float] = []
+        """When calls were given up lately."""
+        self._open_calls: list[Call[object]] = []
+        """Calls that were given up and have perhaps not come back."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
@@ -149,28 +172,28 @@ class Connection:
             self._loop.stop(_CLOSE_SECONDS)
         self._callers.close(_CLOSE_SECONDS / 3)
 
-    def statistics(self, groups: int, uuids: Sequence[str] | None = None) -> Sequence[GuestRecord]:
+    def statistics(self, groups: int, uuids: Sequence[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
         """The statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
 
         A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
-        the others' statistics, and what is known of that one without asking it. Takes two call timeouts at most.
+        the others' statistics, and what is known of that one without asking it. Should it hang as well, because several guests do,
+        the last asks for `fallback`, the groups that libvirtd knows without asking any guest. Takes two call timeouts at most, and for
+        single guests less after others hung.
         """
         doing = f"reading the guests from {self.settings.uri}"
-        timeout = self.settings.call_timeout
-        end = self._monotonic() + 2 * timeout
-
-        def bulk(live: _Live) -> Sequence[GuestRecord]:
-            return self._bulk(live, groups, uuids)
-
-        with suppress(GuestBusy):
-            return self._made(bulk, doing, self._monotonic() + timeout)
-        try:
-            return self._made(bulk, doing, end)
-        except GuestBusy as error:
-            raise HypervisorError(error.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from error
+        timeout, began = self.settings.call_timeout if uuids is None else self._patience(), self._monotonic()
+        attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
+        if fallback:
+            attempts = [*([] if self._too_many_open() else attempts), (fallback, _LAST_ATTEMPT)]
+        for wanted, end in attempts:
+            try:
+                return self._made(partial(self._bulk, groups=wanted, uuids=uuids), doing, began + end * timeout)
+            except GuestBusy as error:
+                busy = error
+        raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
 
     def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Call[object]], None] | None = None) -> T:
-        """What `function` returns, which makes one call on the guest's domain. Takes one call timeout at most.
+        """What `function` returns, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
         Raises another `HypervisorError` for each error of libvirt.
@@ -185,20 +208,42 @@ class Connection:
                     raise
                 raise translated(error, doing, running=self._runs(domain)) from error
 
-        return self._made(ask, doing, self._monotonic() + self.settings.call_timeout, late)
+        if self._too_many_open():
+            raise GuestBusy(f"{doing}: libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls")
+        return self._made(ask, doing, self._monotonic() + self._patience(), late)
 
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
     def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Call[object]], None] | None = None) -> T:
         """What `ask` returns, in a thread of its own, on a connection that it has to itself."""
         live = self._borrowed(doing, end)
+        patience = max(0.0, end - self._monotonic())
         call = self._callers.start(lambda: self._used(live, ask, doing))
-        if not call.wait(max(0.0, end - self._monotonic())):
+        if not call.wait(patience):
             self._give_up(live, f"{doing}: no answer")
+            self._left_behind(call)  # type: ignore[arg-type]  # a Call is only read from, so one of T serves as one of object
             if late is not None:
-                late(call)  # type: ignore[arg-type]  # a Call is only read from, so one of T serves as one of object
-            raise GuestBusy(f"{doing}: no answer within {format_duration(self.settings.call_timeout)}")
+                late(call)  # type: ignore[arg-type]  # as above
+            raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
         return call.result()
+
+    def _left_behind(self, call: Call[object]) -> None:
+        with self._changed:
+            self._impatience.append(self._monotonic())
+            self._open_calls.append(call)
+
+    def _too_many_open(self) -> bool:
+        with self._changed:
+            self._open_calls = [call for call in self._open_calls if not call.done]
+            return len(self._open_calls) >= _MOST_OPEN_CALLS
+
+    def _patience(self) -> float:
+        """How many seconds to wait for the next call on a guest."""
+        with self._changed:
+            now = self._monotonic()
+            self._impatience = [given_up for given_up in self._impatience if now - given_up < _IMPATIENT_SECONDS]
+            patience: float = self.settings.call_timeout / 2 ** len(self._impatience)
+            return max(patience, min(_LEAST_PATIENCE_SECONDS, self.settings.call_timeout))
 
     def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
         try:
@@ -271,17 +316,18 @@ class Connection:
     def _begin_to_open(self) -> None:
         """The lock is held. Raises the last refusal while it is not yet time to try again."""
         now = self._monotonic()
-        if self._opening_since is not None:
+        if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= _MOST_OPENING):
             if now - self._opening_since > self.settings.call_timeout:
                 raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer")
             return
         if self._refusal is not None and now < self._retry_at:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         self._opening_since = now
-        self._callers.start(self._open)
+        self._opening += 1
+        self._callers.start(partial(self._open, now))
 
-    def _open(self) -> None:
-        """In a thread of its own, as each of these calls may hang."""
+    def _open(self, since: float) -> None:
+        """In a thread of its own, as each of these calls may hang. `since` tells this attempt from later ones."""
         uri = self.settings.uri
         live: _Live | None = None
         refusal: HypervisorError | None = HypervisorError(f"{uri} cannot be reached")
@@ -289,27 +335,30 @@ class Connection:
             live = self._opened()
             refusal = None
         except self.module.libvirtError as error:
-            refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error)))
+            refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error), uri))
         finally:
             with self._changed:
-                self._opening_since = None
-                self._refusal = refusal
+                self._opening -= 1
+                if self._opening_since == since:
+                    self._opening_since = None
+                wanted = live is not None and not self._closed and self._live is None
                 if live is None:
+                    self._refusal = refusal
                     self._retry_at = self._monotonic() + self._retry_after
                     self._retry_after = min(self._retry_after * 2, _LAST_RETRY_SECONDS)
-                elif not self._closed:
+                elif wanted:
+                    self._refusal = None
                     self._retry_after = _FIRST_RETRY_SECONDS
                     self._live = live
                     self.opened += 1
                     self._log.info("connected to %s", uri)
-                unwanted = live is not None and self._closed
                 self._changed.notify_all()
-        if live is not None and unwanted:
+        if live is not None and not wanted:
             live.close()
 
     def _opened(self) -> _Live:
         module, settings = self.module, self.settings
-        connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(settings.uri)
+        connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(without_questions(settings.uri))
         callbacks = []
         if self.on_event is not None:
             for kind, constant in EVENT_KINDS.items():
@@ -317,6 +366,9 @@ class Connection:
                 if number is not None:
                     with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
                         callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
+        if self._loop is not None and module.getVersion() >= _KEEPALIVE_FROM:
+            with suppress(module.libvirtError):  # a driver within the library has nobody to ask
+                connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
         return _Live(connection, callbacks)
 
     def _give_up(self, live: _Live, why: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
+from mom_plugins_libvirt.uri import cure_for_transport
 
 # Numbers of virErrorNumber in libvirt/virterror.h, which are part of libvirt's stable interface. They stand here so that neither this
 # module nor its tests need the binding.
@@ -25,12 +26,14 @@ OPERATION_UNSUPPORTED = 84
 AGENT_UNRESPONSIVE = 86
 RESOURCE_BUSY = 87
 ACCESS_DENIED = 88
+AGENT_UNSYNCED = 97
 DEVICE_MISSING = 99
 
 _KINDS: dict[int, type[HypervisorError]] = {
     NO_DOMAIN: GuestGone,
     OPERATION_TIMEOUT: GuestBusy,
     AGENT_UNRESPONSIVE: GuestBusy,
+    AGENT_UNSYNCED: GuestBusy,
     RESOURCE_BUSY: GuestBusy,
     NO_SUPPORT: NotSupported,
     CONFIG_UNSUPPORTED: NotSupported,
@@ -76,8 +79,11 @@ def error_numbers(error: Exception) -> tuple[int, int]:
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
 
 
-def cure_for(code: int, system_error: int = 0) -> str:
+def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     """What an operator can do when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
+    elsewhere = cure_for_transport(uri)
+    if elsewhere:
+        return elsewhere
     kind = kind_of(code, system_error)
     if kind is PermissionDenied:
         return "run mom as root, or add its user to the group libvirt"

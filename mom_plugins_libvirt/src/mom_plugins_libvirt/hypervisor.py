@@ -16,13 +16,14 @@ from mom_core import CpuTune, Entity, Guest, GuestBusy, GuestGone, HypervisorErr
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
-from mom_plugins_libvirt.connection import Connection, GuestRecord, is_local
+from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.host_side import HostSide
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.statistics import Reading, convert, possible_maximum
 from mom_plugins_libvirt.tuning import TunableGuests
+from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
 
@@ -94,8 +95,8 @@ class SamplingSettings:
 class LibvirtHypervisor(TunableGuests):
     """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestEvents`, and what `TunableGuests` does.
 
-    Safe to be used from several threads. A call takes at most the connection's call timeout, or three times that where it has to connect
-    first and a guest hangs. A guest that does not answer is not asked again while the question to it is still open.
+    Safe to be used from several threads. A call takes at most two of the connection's call timeouts, and however many guests hang, all
+    calls of a cycle together not much more. A guest that does not answer is not asked again while the question to it is still open.
     """
 
     def __init__(
@@ -147,15 +148,11 @@ class LibvirtHypervisor(TunableGuests):
         """
         with self._sampling:
             module = self._connection.module
-            groups = (
-                module.VIR_DOMAIN_STATS_STATE
-                | module.VIR_DOMAIN_STATS_CPU_TOTAL
-                | module.VIR_DOMAIN_STATS_BALLOON
-                | module.VIR_DOMAIN_STATS_VCPU
-            )
-            records = self._connection.statistics(groups)
-            self._take(records)
-            self._describe()
+            end = self._monotonic() + self._connection.settings.call_timeout
+            asks_nobody = module.VIR_DOMAIN_STATS_STATE
+            asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON | module.VIR_DOMAIN_STATS_VCPU
+            self._take(self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody))
+            self._describe(end)
             with self._lock:
                 return tuple(self._listed(known) for known in self._known.values())
 
@@ -233,9 +230,9 @@ class LibvirtHypervisor(TunableGuests):
             return self._settings.stale_after
         return max(_STALE_SECONDS, _STALE_PERIODS * description.stats_period if description else 0.0)
 
-    def _describe(self) -> None:
-        """Read the descriptions that are missing or may have changed, as many as there is time for."""
-        end = self._monotonic() + _DESCRIBE_SECONDS
+    def _describe(self, end: float) -> None:
+        """Read the descriptions that are missing or may have changed, as many as there is time for until `end`, or before."""
+        end = min(end, self._monotonic() + _DESCRIBE_SECONDS)
         with self._lock:
             due = [known for known in self._known.values() if known.describe and known.late is None]
         for known in due:

@@ -36,6 +36,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS, PERIOD
+from mom_plugins_libvirt.uri import checked
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import ConnectionSettings
@@ -65,8 +66,8 @@ class LibvirtPlugin:
     class Settings(PluginSettings):
         """Where libvirt is, and how patient to be with it."""
 
-        uri: str = "qemu:///system"
-        """libvirt's URI."""
+        uri: Annotated[str, AfterValidator(checked)] = "qemu:///system"
+        """libvirt's URI; of another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
         readonly: bool = False
         """Connect read-only: mom can watch, and change nothing."""
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 2.0

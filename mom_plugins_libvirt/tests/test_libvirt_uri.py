@@ -1,0 +1,105 @@
+"""URIs: which make sense, what is said of those that do not, and whose guests run on this host."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questions
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "qemu:///system",
+        "qemu:///session",
+        "qemu+unix:///system?socket=/tmp/x/libvirt-sock",
+        "qemu://host.example/system",
+        "qemu+tls://host.example:16514/system?pkipath=/etc/pki/mom",
+        "qemu+ssh://root@host.example/system",
+        "qemu+ssh://user@[2001:db8::1]:2222/system?keyfile=/etc/mom/key",
+        "qemu+libssh2://host.example/system?known_hosts=/etc/mom/known_hosts",
+        "qemu+ext:///system?command=/usr/bin/tunnel",
+        "test:///default",
+    ],
+)
+def test_uris_of_all_transports_are_accepted(uri: str) -> None:
+    assert LibvirtPlugin.Settings(uri=uri).uri == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("", "no libvirt URI; write qemu:///system"),
+        ("qemu", "no libvirt URI"),
+        ("qemu:/system", "no libvirt URI"),
+        ("/run/libvirt/libvirt-sock", "no libvirt URI"),
+        ("qemu:///system\n", "no libvirt URI"),
+        ("qemu://my host/system", "no libvirt URI"),
+        ("qemu://[::1/system", "Invalid IPv6"),
+        ("qemu+tls://host:70000/system", "Port out of range"),
+        ("qemu+tls://host:0/system", "0 is no port"),
+        ("qmeu:///system", "qemu is one"),
+        ("http://host/system", "no driver of libvirt"),
+        ("qemu+shs://host/system", "ssh is one"),
+        ("qemu+unix://host/system", "qemu+ssh://"),
+        ("qemu://system", "a slash is missing: qemu:///system"),
+        ("qemu+unix://session", "unix stays on this host"),
+        ("qemu:///", "qemu has /system and /session"),
+        ("qemu+ssh://host", "qemu has /system and /session"),
+        ("qemu:///sytem", "leads nowhere"),
+        ("qemu+ssh://-oProxyCommand=reboot/system", "hyphen"),
+    ],
+)
+def test_nonsense_is_refused_with_what_could_be_meant(uri: str, said: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        LibvirtPlugin.Settings(uri=uri)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("qemu:///system", True),
+        ("qemu+unix:///system?socket=/x", True),
+        ("qemu+ext:///system?command=/x", False),
+        ("qemu+ssh://root@other/system", False),
+        ("qemu://other/system", False),
+        ("//[", False),
+    ],
+)
+def test_only_this_hosts_guests_have_processes_here(uri: str, local: bool) -> None:
+    assert is_local(uri) is local
+
+
+@pytest.mark.parametrize(
+    ("uri", "opened"),
+    [
+        ("qemu+ssh://other/system", "qemu+ssh://other/system?no_tty=1"),
+        ("qemu+ssh:///system", "qemu+ssh:///system?no_tty=1"),
+        ("qemu+ssh://other/system?keyfile=/k", "qemu+ssh://other/system?keyfile=/k&no_tty=1"),
+        ("qemu+ssh://other/system?no_tty=0", "qemu+ssh://other/system?no_tty=0"),
+        ("qemu+libssh://other/system", "qemu+libssh://other/system"),
+        ("qemu:///system", "qemu:///system"),
+        ("//[", "//["),
+    ],
+)
+def test_only_ssh_asks_questions(uri: str, opened: str) -> None:
+    assert without_questions(uri) == opened
+
+
+@pytest.mark.parametrize(
+    ("uri", "word"),
+    [
+        ("qemu:///system", ""),
+        ("qemu+ssh://root@other/system", "ssh root@other true"),
+        ("qemu://other/system", "certificate"),
+        ("qemu+tcp://other/system", "listens"),
+        ("//[", ""),
+    ],
+)
+def test_each_transport_has_its_own_cure(uri: str, word: str) -> None:
+    cure = cure_for_transport(uri)
+    assert word in cure
+    assert bool(cure) == bool(word)
