@@ -34,6 +34,7 @@ def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> di
         "stats_age": 1.0,
         "swap_in": 0,
         "major_fault": 0,
+        "balloon_obstacle": None,
     }
     return fields | more
 
@@ -93,6 +94,14 @@ class TestWhenTheHostLacksMemory:
     def test_a_guest_without_trustworthy_statistics_is_held(self, unknown: Fields) -> None:
         decided = targets(0, sick=a_guest(**unknown), well=a_guest())  # type: ignore[arg-type]  # names of guests or fields
         assert decided.keys() == {"well"}
+
+    def test_what_a_guest_does_not_give_is_not_counted_on(self) -> None:
+        lacking = TARGET - 300 * MIB
+        both = targets(lacking, a=a_guest(), b=a_guest())
+        assert both["a"] == both["b"] > 2 * GIB - 200 * MIB
+        alone = targets(lacking, a=a_guest(), b=a_guest(balloon_obstacle="the guest's memory is locked"))
+        assert alone.keys() == {"a"}
+        assert alone["a"] == pytest.approx(2 * GIB - 300 * MIB, abs=16 * MIB), "the other gives it all"
 
     def test_a_guest_without_rates_is_judged_by_what_is_known(self) -> None:
         assert targets(0, a=a_guest(swap_in=None, major_fault=None)).keys() == {"a"}

@@ -33,7 +33,7 @@ class Memory(NamedTuple):
     `usable` and `total` are what the guest's kernel could make available, and has in all, both when the statistics were taken;
     `overhead` is what it never counts: its own code, its page tables. `largest` is the largest size that the guest has had since then.
     `pending` is the size that was asked for and that the guest has not reached yet. `swapping` is in KiB/s, in or out, whichever is
-    more; `statistics_age` in seconds.
+    more; `statistics_age` in seconds. `obstacle` says why the guest is not to be shrunk whatever it reports; empty: nothing is in the way.
     """
 
     current: float
@@ -46,6 +46,7 @@ class Memory(NamedTuple):
     overhead: float | None = None
     largest: float | None = None
     pending: float | None = None
+    obstacle: str = ""
 
 
 class Verdict(NamedTuple):
@@ -78,6 +79,8 @@ def floor_kib(memory: Memory, limits: Limits) -> int | None:
 
 def why_not_shrink(memory: Memory, limits: Limits) -> str:
     """Why this guest must not be shrunk at all now; empty when it may be."""
+    if memory.obstacle:
+        return memory.obstacle
     if memory.usable is None:
         return "what the guest could spare is unknown"
     if memory.statistics_age is None:

@@ -26,11 +26,13 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
+    Problem,
     Revision,
     Scope,
     Severity,
     Size,
     Snapshot,
+    Source,
     Status,
     Suggestion,
     Unit,
@@ -39,12 +41,17 @@ from mom_core import (
     printable,
 )
 from mom_plugins_balloon.asking import ask
-from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, permitted
+from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
+from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
 
 CONTROL = "balloon_target"
+OBSTACLE = "balloon_obstacle"
+
+PINNED = "pinned"
+"""The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
 LEAST_STALE_SECONDS = 10.0
 STALE_CYCLES = 3
@@ -52,6 +59,8 @@ STALE_CYCLES = 3
 
 CLOCK_SLACK_SECONDS = 1.0
 """The time of a guest's statistics is known to the second."""
+
+_UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
 FINDINGS_SHOWN = 10
 """`mom doctor` names so many guests that cannot be resized, and counts the rest."""
@@ -102,6 +111,7 @@ class BalloonPlugin:
         self._dead_band = settings.dead_band / 1024
         self._sizes = RecentSizes()
         self._requests = Requests(self._dead_band)
+        self._cooperation = Cooperation(self._dead_band)
         self._snapshot = Snapshot()
         self._guarantees: dict[tuple[str, str], int | None] = {}
         self._guarantees_from: object = None
@@ -123,6 +133,7 @@ class BalloonPlugin:
         return (
             FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed", "guests: guarantee in the YAML file"),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
+            FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", "mom"),
         )
 
     @hookimpl
@@ -146,15 +157,23 @@ class BalloonPlugin:
         fields: dict[str, Mapping[str, Value]] = {}
         for guest, guarantee in zip(guests, self._guaranteed(guests), strict=True):
             target = targets.get(guest.id)
-            if guarantee is None and target is None:
+            obstacle = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") or self._obstacle(guest)
+            if guarantee is None and target is None and not obstacle:
                 continue
             known: dict[str, Value] = {}
             if guarantee is not None:
                 known["balloon_min"] = guarantee
             if target is not None:
                 known[CONTROL] = target
+            if obstacle:
+                known[OBSTACLE] = obstacle
             fields[guest.id] = known
         return fields
+
+    def _obstacle(self, guest: Guest) -> str:
+        """Why this guest is not to be shrunk, though it may be resized; empty when it is."""
+        pinned = guest.properties.get(PINNED)
+        return pinned if isinstance(pinned, str) and pinned else self._cooperation.why_aside(guest.id)
 
     def _guaranteed(self, guests: Sequence[Guest]) -> list[int | None]:
         """The guarantees in KiB. They change only with the configuration, so each guest is looked up once."""
@@ -170,6 +189,42 @@ class BalloonPlugin:
                 self._guarantees[key] = None if guarantee is None else math.ceil(guarantee / 1024)
             found.append(self._guarantees[key])
         return found
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+        """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use.
+
+        A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was. What is
+        decided follows from the snapshots alone.
+        """
+        self._requests.follow(snapshot.guests)
+        self._cooperation.watch(snapshot.guests, self._requests.all(), CONTROL, snapshot.monotonic)
+        limits = self._limits()
+        source = Source(self._context.name)
+        for guest in snapshot.guests.values():
+            if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
+                end = self._end_of_shrinking(guest, history, limits)
+                if end is not None:
+                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
+            aside = self._cooperation.why_aside(guest.id)
+            if aside:
+                yield Problem(source, f"the guest does not give memory: {aside}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
+
+    def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits) -> Verdict | None:
+        """The size that a guest is to be set to though nobody else decides anything, and why; None for nearly all."""
+        fields = guest.fields
+        target, size, maximum = (_number(fields.get(name)) for name in (CONTROL, "balloon_cur", "balloon_max"))
+        if target is None or size is None:
+            return None
+        pinned = guest.properties.get(PINNED)
+        if pinned and maximum is not None and target < maximum:
+            return Verdict(int(maximum), f"{pinned}; it gets back what was taken")
+        if size - target < self._dead_band:
+            return None
+        reason = why_not_shrink(_told(guest, size, str(fields.get(OBSTACLE) or "")), limits)
+        if not reason or has_arrived(guest.id, target, history, self._dead_band):
+            return None
+        return Verdict(math.ceil(size), f"{reason}; the shrink under way is stopped")
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
@@ -210,20 +265,14 @@ class BalloonPlugin:
         current = _number(fields.get("balloon_cur"))
         if current is None:
             return None
-        age = _number(fields.get("stats_age"))
-        total = _number(fields.get("mem_available"))
-        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
-        return Memory(
-            current,
-            _number(fields.get("balloon_max")),
-            _number(fields.get("balloon_min")),
-            _number(fields.get("mem_usable")),
-            age,
-            max(_number(fields.get("swap_in")) or 0.0, _number(fields.get("swap_out")) or 0.0),
-            total,
-            self._sizes.overhead(guest.id, total, moment),
-            self._sizes.largest_since(guest.id, moment),
-            self._requests.pending(guest.id),
+        told = _told(guest, current, self._obstacle(guest))
+        moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
+        return told._replace(
+            maximum=_number(fields.get("balloon_max")),
+            guarantee=_number(fields.get("balloon_min")),
+            overhead=self._sizes.overhead(guest.id, told.total, moment),
+            largest=self._sizes.largest_since(guest.id, moment),
+            pending=self._requests.pending(guest.id),
         )
 
     # --- control ---------------------------------------------------------------------------------------------------------------
@@ -317,6 +366,19 @@ class BalloonPlugin:
         able = len(guests) - len(blocked)
         findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
         return findings
+
+
+def _told(guest: Guest, current: float, obstacle: str) -> Memory:
+    """What the guest's present fields say of its memory."""
+    fields = guest.fields
+    return Memory(
+        current,
+        usable=_number(fields.get("mem_usable")),
+        statistics_age=_number(fields.get("stats_age")),
+        swapping=max(_number(fields.get("swap_in")) or 0.0, _number(fields.get("swap_out")) or 0.0),
+        total=_number(fields.get("mem_available")),
+        obstacle=obstacle,
+    )
 
 
 def _number(value: Value) -> float | None:

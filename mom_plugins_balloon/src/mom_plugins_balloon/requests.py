@@ -54,6 +54,10 @@ class Requests:
                 size = sizes[identity].fields.get("balloon_cur")
                 request.arrived = isinstance(size, int | float) and abs(size - request.target) < self._dead_band
 
+    def all(self) -> Mapping[str, Request]:
+        """The last request to each guest, by guest id."""
+        return self._requests
+
     def targets(self) -> dict[str, int]:
         """What was last asked of each guest, KiB by guest id."""
         return {identity: request.target for identity, request in self._requests.items()}

@@ -197,7 +197,8 @@ def _size(kib: float | None) -> str:
 
 
 def _remarks(row: Mapping[str, Any]) -> str:
-    remarks = [printable(reason) for reason in dict.fromkeys(row["blocked"].values())]
+    obstacle = row.get("balloon_obstacle")
+    remarks = [printable(reason, 160) for reason in dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])]
     last = row.get("last")
     if last and last["status"] not in {"unchanged", "observed"}:
         remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({printable(last['error'])})" if last["error"] else ""))

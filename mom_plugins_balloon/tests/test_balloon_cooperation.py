@@ -1,0 +1,224 @@
+"""Guests that do not give what is asked of them."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
+from mom_plugins_balloon.cooperation import FIRST_REST_SECONDS, PATIENCE_SECONDS, Cooperation
+from mom_plugins_balloon.requests import Requests
+
+MIB = 1024
+GIB = 1024 * MIB
+A = Entity(Scope.GUEST, "a", "name-a")
+
+
+class Loop:
+    """Cycles of five seconds with the plugin alone, on a hypervisor whose guests move as fast as a test says."""
+
+    def __init__(self, plugin, hypervisor, seen_by):
+        self.plugin, self.hypervisor, self.seen_by = plugin, hypervisor, seen_by
+        self.now = 0.0
+        self.changes = {}
+        self.problems = []
+        self.history = []
+
+    def cycle(self, wanted=None):
+        """One cycle in which somebody wants guest a to have so much; what came of the decisions, by control's value."""
+        self.now += 5
+        snapshot = self.seen_by(self.hypervisor, now=self.now)
+        listed = [replace(guest, **self.changes) if guest.id == "a" else guest for guest in snapshot.guests.values()]
+        collected = self.plugin.mom_collect_guests(listed)
+        guests = {g.id: replace(g, fields={**g.fields, **collected.get(g.id, {})}) for g in listed}
+        snapshot = Snapshot(guests=guests, monotonic=self.now)
+        items = list(self.plugin.mom_evaluate(snapshot, self.history))
+        self.history.append(snapshot)
+        self.problems = [item for item in items if isinstance(item, Problem)]
+        decisions = [item for item in items if isinstance(item, Decision)]
+        if wanted is not None and not decisions:
+            decisions = [Decision(A, "balloon_target", wanted)]
+        revisions = {revision.before: revision for revision in self.plugin.mom_review(snapshot, decisions)}
+        left = [revisions[d].after if d in revisions else d for d in decisions]
+        self.reasons = [revision.reason for revision in revisions.values()]
+        self.fields = guests["a"].fields
+        return list(self.plugin.mom_control(self.hypervisor, [d for d in left if d is not None]))
+
+
+@pytest.fixture
+def loop(plugin, hypervisor, seen_by):
+    return Loop(plugin, hypervisor, seen_by)
+
+
+def cycles(loop, count, wanted=None):
+    for _ in range(count):
+        loop.cycle(wanted)
+
+
+def test_a_guest_that_gives_nothing_is_set_aside_after_twenty_seconds_and_said(loop, hypervisor):
+    hypervisor.speed = 0
+    loop.cycle(GIB)
+    cycles(loop, 3, GIB)
+    assert loop.problems == []
+    assert "balloon_obstacle" not in loop.fields
+    loop.cycle(GIB)
+    (problem,) = loop.problems
+    assert problem.entity.id == "a"
+    assert "asked to go to 1.00 GiB" in problem.message
+    assert "stayed at 2.00 GiB for 20 s" in problem.message
+    assert hypervisor.commands == [("a", GIB), ("a", 2 * GIB)], "what was asked is taken back: it must not come true some day"
+    hypervisor.commands.clear()
+    loop.cycle(GIB)
+    assert "stayed at 2.00 GiB" in loop.fields["balloon_obstacle"]
+    assert hypervisor.commands == []
+    assert "stayed at 2.00 GiB" in loop.reasons[0]
+    assert loop.problems == [problem], "the same words: it is said once"
+
+
+def test_it_is_tried_again_and_set_aside_for_longer_each_time(loop, hypervisor):
+    hypervisor.speed = 0
+    tries = []
+    for _ in range(400):
+        before = len(hypervisor.commands)
+        loop.cycle(GIB)
+        if ("a", GIB) in hypervisor.commands[before:]:
+            tries.append(loop.now)
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert gaps[:4] == [80.0, 140.0, 260.0, 500.0]
+
+
+def test_a_guest_that_gives_after_all_is_counted_on_again(loop, hypervisor):
+    hypervisor.speed = 0
+    cycles(loop, 6, GIB)
+    hypervisor.speed = GIB
+    cycles(loop, 12)
+    loop.cycle(GIB)
+    loop.cycle()
+    assert hypervisor.sizes["a"] == GIB
+    loop.cycle()
+    assert "balloon_obstacle" not in loop.fields
+    assert loop.problems == []
+
+
+def test_a_guest_that_is_slow_is_no_guest_that_gives_nothing(loop, hypervisor):
+    hypervisor.speed = 10 * MIB
+    cycles(loop, 20, GIB)
+    assert loop.problems == []
+    assert hypervisor.sizes["a"] < 2 * GIB
+
+
+def test_a_guest_that_gives_a_part_is_not_set_aside_for_longer(loop, hypervisor):
+    for _ in range(3):
+        hypervisor.speed = 20 * MIB
+        cycles(loop, 2, hypervisor.sizes["a"] - 200 * MIB)
+        hypervisor.speed = 0
+        cycles(loop, 5)
+        (problem,) = loop.problems
+        assert "set aside for 1m" in problem.message
+        cycles(loop, 12)
+        assert loop.problems == []
+
+
+def test_while_it_is_set_aside_it_may_grow(loop, hypervisor):
+    loop.cycle(GIB)
+    loop.cycle()
+    hypervisor.speed = 0
+    cycles(loop, 6, GIB - 200 * MIB)
+    assert loop.problems
+    hypervisor.speed = GIB
+    (outcome,) = loop.cycle(2 * GIB)
+    assert outcome.status is Status.APPLIED
+    assert hypervisor.sizes["a"] == 2 * GIB
+
+
+def test_a_guest_that_cannot_answer_now_is_not_blamed(loop, hypervisor):
+    hypervisor.speed = 0
+    cycles(loop, 2, GIB)
+    loop.changes = {"blocked": {"*": "the guest is paused"}}
+    cycles(loop, 20)
+    assert loop.fields["balloon_obstacle"] == "the guest is paused"
+    assert loop.problems == []
+    loop.changes = {}
+    loop.cycle()
+    assert loop.problems == []
+
+
+def test_a_guest_that_was_started_anew_has_a_clean_slate(loop, hypervisor):
+    hypervisor.speed = 0
+    cycles(loop, 6, GIB)
+    assert loop.problems
+    loop.changes = {"incarnation": "another"}
+    loop.cycle()
+    loop.cycle()
+    assert loop.problems == []
+    assert "balloon_obstacle" not in loop.fields
+
+
+STALE = {"balloon_target": GIB, "stats_age": 40.0}
+
+
+def stops(plugin, snapshot, *history):
+    return [(decision.value, decision.reason) for decision in plugin.mom_evaluate(snapshot, history)]
+
+
+def test_a_shrink_under_way_is_stopped_when_statistics_cease_though_nobody_decides_anything(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = 2 * GIB - 50
+    ((size, reason),) = stops(plugin, seen_by(hypervisor, now=10, a=STALE))
+    assert size == 2 * GIB - 50
+    assert "40 s old; the shrink under way is stopped" in reason
+    assert stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"stats_age": 1.0})) == []
+    assert stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"balloon_target": 2 * GIB})) == [], "it grows"
+    ((size, reason),) = stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"stats_age": 1.0, "swap_out": 900}))
+    assert "it lacks memory" in reason
+
+
+def test_a_guest_that_arrived_and_was_resized_by_somebody_else_is_not_stopped(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = GIB
+    there = seen_by(hypervisor, now=5, a={"balloon_target": GIB})
+    hypervisor.sizes["a"] = 2 * GIB
+    assert stops(plugin, seen_by(hypervisor, now=10, a=STALE), there) == []
+    before = seen_by(hypervisor, now=0, a={"balloon_target": GIB + 100 * MIB})
+    assert len(stops(plugin, seen_by(hypervisor, now=10, a=STALE), there, before)) == 1, "asked anew since"
+
+
+def test_a_guest_whose_memory_was_pinned_while_it_was_small_gets_it_back(loop, hypervisor):
+    loop.cycle(GIB)
+    loop.cycle()
+    loop.changes = {"properties": {"pinned": "a host device (pci) pins the guest's memory: the host cannot take it"}}
+    (outcome,) = loop.cycle()
+    assert (outcome.decision.value, outcome.status) == (2 * GIB, Status.APPLIED)
+    assert "it gets back what was taken" in outcome.decision.reason
+    assert loop.fields["balloon_obstacle"].startswith("a host device")
+    loop.cycle()
+    assert loop.cycle() == [], "once"
+    assert loop.cycle(GIB) == []
+    assert "pins the guest's memory" in loop.reasons[0]
+
+
+def test_a_pinned_guest_that_mom_has_not_touched_stays_as_it_is(loop, hypervisor):
+    hypervisor.sizes["a"] = GIB
+    loop.changes = {"properties": {"pinned": "locked"}}
+    assert loop.cycle() == []
+
+
+@given(st.lists(st.tuples(st.floats(0, 60), st.integers(-64 * MIB, 2 * MIB)), max_size=60), st.integers(100 * MIB, 2 * GIB))
+def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, target):
+    requests, cooperation = Requests(8 * MIB), Cooperation(8 * MIB)
+    size, now, moved = 2 * GIB, 0.0, 0.0
+    requests.sent("a", target, size, now, "")
+    lowest = size
+    for seconds, move in moves:
+        now += seconds
+        size = max(target, size + move)
+        if size <= lowest - MIB:
+            lowest, moved = size, now
+        guests = {"a": Guest("a", "a", {"balloon_cur": size})}
+        requests.follow(guests)
+        aside = cooperation.why_aside("a")
+        cooperation.watch(guests, requests.all(), "balloon_target", now)
+        if cooperation.why_aside("a") and not aside:
+            assert now - moved >= PATIENCE_SECONDS
+            assert size > target
+            lowest, moved = size, now + FIRST_REST_SECONDS
