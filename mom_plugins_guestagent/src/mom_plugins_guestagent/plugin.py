@@ -1,18 +1,247 @@
-"""The plugin."""
+"""The plugin: settings, declarations, and the hooks that hand out what the collector knows."""
 
 from __future__ import annotations
 
-from mom_core import PluginContext, PluginSettings
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
+
+import mom_core
+from mom_core import (
+    AgentAccess,
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Report,
+    Severity,
+    Snapshot,
+    Source,
+    Value,
+    hookimpl,
+)
+from mom_plugins_guestagent.addresses import parse_address
+from mom_plugins_guestagent.fields import FIELDS
+
+if TYPE_CHECKING:
+    import click
+
+    from mom_plugins_guestagent.collector import Collector, Target
+    from mom_plugins_guestagent.ways import Place
+
+LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
+
+_STALE_PERIODS = 3
+
+_STOP_SECONDS = 0.3
+"""How long hanging up may take: a plugin has 0.4 s to end."""
+
+_MOST_PROBLEMS = 20
+"""So many guests are named as not to be believed in one cycle."""
+
+_DOCTOR_STEP_SECONDS = 0.05
+
+
+def _addresses(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _networks(texts: list[str]) -> list[str]:
+    for text in texts:
+        ip_network(text)
+    return texts
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+_Path = Annotated[str, AfterValidator(_absolute)]
 
 
 class GuestAgentPlugin:
-    """Figures from inside the guests."""
+    """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
 
     contract = "1.1"
 
     class Settings(PluginSettings):
-        """Nothing yet."""
+        """Whom to ask, how often, and how patiently."""
+
+        period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
+        """How often each guest is asked, in the background. A guest that does not answer is asked less often, every 2m at least."""
+        stale_after: Annotated[Duration, Field(gt=0)] | None = None
+        """From which age on figures count as unknown. Unset: three periods and one timeout."""
+        timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
+        """How long one guest may take to answer everything."""
+        facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
+        """How often to read what changes rarely: versions, file systems, what the agent can."""
+        guestd: bool = True
+        """Ask mom-guestd, where a guest has its channel or a `guestd_address`."""
+        qemu_agent: bool = True
+        """Ask qemu-guest-agent, where a guest has a channel for it."""
+        allow_exec: bool = False
+        """Where an agent may not read files but may run programs, have it run `cat` on them (guest-exec)."""
+        guestd_channel: str = "org.mom.guestd.0"
+        """The name of mom-guestd's channel in the guest's description."""
+        agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
+        """Names of channels on which a qemu-guest-agent listens that is mom's alone: its socket is used, not libvirt."""
+        networks: Annotated[list[str], AfterValidator(_networks)] = Field(default_factory=list)
+        """Where a guest may be asked over TCP at an address that it reports itself, such as `192.168.122.0/24`. Empty: nowhere."""
+
+    class GuestSettings(mom_core.GuestSettings):
+        """Where to ask single guests, and whether."""
+
+        ask_agent: bool = True
+        """Whether to ask this guest at all."""
+        guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
+        """The numeric address, with or without a port, at which the guest's mom-guestd listens: `10.0.0.7`, `[fd00::7]:2187`."""
+        guestd_socket: _Path | None = None
+        """The unix socket of the guest's mom-guestd channel, where the hypervisor cannot tell."""
+        agent_socket: _Path | None = None
+        """The unix socket of a qemu-guest-agent that nobody else uses, where the hypervisor cannot tell."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
+        self._collector: Collector | None = None
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What agents can tell."""
+        return FIELDS
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Start the thread that asks. Nobody is asked before the first cycle has said who there is."""
+        from mom_plugins_guestagent.collector import Asking, Collector
+        from mom_plugins_guestagent.ways import Limits
+
+        settings = self._settings
+        stale_after = settings.stale_after or _STALE_PERIODS * settings.period + settings.timeout
+        asking = Asking(
+            settings.period,
+            stale_after,
+            settings.facts_period,
+            Limits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
+            tuple(ip_network(text) for text in settings.networks) if settings.guestd else (),
+        )
+        self._collector = Collector(asking, self._context.log)
+        self._collector.start()
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Hang up everywhere."""
+        if self._collector is not None:
+            self._collector.stop(_STOP_SECONDS)
+
+    # --- collect, evaluate, report -----------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What is fresh of what these guests have said. Waits for no guest."""
+        if self._collector is None:
+            return {}
+        self._collector.follow(self._targets(hypervisor, guests))
+        return self._collector.fields([guest.id for guest in guests])
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Decides nothing, but says whose figures were not believed, for as long as that is so."""
+        if self._collector is None:
+            return
+        states = self._collector.states()
+        unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
+        for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
+            message = f"what the guest's agent says is not believed: {states[guest.id].complaint}"
+            yield Problem(
+                Source(self._context.name), message, guest.entity, Severity.WARNING, "look at the agent, or at who answers for it"
+            )
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """Remember how much memory the guests can have, as the hypervisor says: who claims more is not believed."""
+        if self._collector is not None:
+            maxima = {guest.id: guest.fields.get("balloon_max") for guest in report.snapshot.guests.values()}
+            self._collector.bound({identity: size for identity, size in maxima.items() if isinstance(size, int)})
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """Which guests have no channel, and whose agents do not answer. Asks each once."""
+        from mom_plugins_guestagent.findings import NO_ACCESS, examined
+
+        if self._collector is None or hypervisor is None:
+            return []
+        try:
+            guests = hypervisor.guests()
+        except HypervisorError:  # said by whoever brings the hypervisor
+            return []
+        targets = self._targets(hypervisor, guests)
+        if guests and not targets and not isinstance(hypervisor, AgentAccess):
+            return [NO_ACCESS]
+        self._collector.follow(targets)
+        end = time.monotonic() + min(self._settings.timeout + 1, 0.8 * self._settings.deadline)
+        asked = {target.guest.id for target in targets}
+        while time.monotonic() < end and not asked <= {each for each, state in self._collector.states().items() if state.rounds}:
+            time.sleep(_DOCTOR_STEP_SECONDS)
+        return list(examined([guest for guest in guests if self._guest_settings(guest).ask_agent], targets, self._collector.states()))
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom guestd-script`."""
+        from mom_plugins_guestagent.script import guestd_script
+
+        return [guestd_script]
+
+    # --- where to ask ------------------------------------------------------------------------------------------------------------
+
+    def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[Target]:
+        """The guests that can be asked, and where."""
+        from mom_plugins_guestagent.collector import Target
+
+        channels: Mapping[str, Mapping[str, str]] = {}
+        if isinstance(hypervisor, AgentAccess):
+            channels = hypervisor.agent_channels([guest.entity for guest in guests])
+            if self._collector is not None:
+                self._collector.pass_on = hypervisor.agent_command
+        targets = (Target(guest.entity, guest.incarnation, self._places(guest, channels.get(guest.id, {}))) for guest in guests)
+        return [target for target in targets if target.places]
+
+    def _guest_settings(self, guest: Guest) -> GuestSettings:
+        found = self._context.guest_settings(guest)
+        return found if isinstance(found, GuestAgentPlugin.GuestSettings) else GuestAgentPlugin.GuestSettings()
+
+    def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[Place, ...]:
+        """In the order of preference: what answers in one step first, and what costs the hypervisor something last."""
+        from mom_plugins_guestagent.ways import Kind, Place
+
+        settings, mine = self._settings, self._guest_settings(guest)
+        places = []
+        if settings.guestd and mine.ask_agent:
+            if path := mine.guestd_socket or channels.get(settings.guestd_channel):
+                places.append(Place(Kind.GUESTD_CHANNEL, path))
+            if mine.guestd_address:
+                places.append(Place(Kind.GUESTD_TCP, parse_address(mine.guestd_address)))
+        if settings.qemu_agent and mine.ask_agent:
+            paths = [mine.agent_socket] if mine.agent_socket else [channels.get(name) for name in settings.agent_channels]
+            places += [Place(Kind.AGENT_SOCKET, path) for path in paths if path]
+            if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
+                places.append(Place(Kind.AGENT_HYPERVISOR))
+        return tuple(places)

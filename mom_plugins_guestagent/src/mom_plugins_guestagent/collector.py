@@ -1,0 +1,332 @@
+"""Asks all guests in the background, each in its own time, so that nobody ever waits for a guest.
+
+One thread runs an asyncio loop; it belongs to the collector, which ends and joins it. A guest that does not answer costs a place among
+those that are asked at once, until its time is up; from then on it shares a few places with others of its kind, and is asked less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from zlib import crc32
+
+from mom_core import Entity, Value
+from mom_plugins_guestagent.callers import Callers
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
+from mom_plugins_guestagent.figures import Sample, fields_of, judge
+from mom_plugins_guestagent.guestd import PORT
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentWay, GuestdWay, Kind, Limits, PassOn, Place, Way
+
+_SOCKETS_AT_ONCE = 256
+_DOUBTFUL_SOCKETS_AT_ONCE = 64
+"""So many guests are asked over sockets at once: those that answered last time, and apart from them those that did not. A process has
+1,024 descriptors unless it is told otherwise."""
+
+_CALLS_AT_ONCE = 4
+_DOUBTFUL_CALLS_AT_ONCE = 2
+"""The same through the hypervisor: each holds a thread here and one of libvirtd's twenty."""
+
+_LONGEST_WAIT_SECONDS = 120.0
+"""A way that did not lead to an answer is tried again after twice the time each time, up to this: an agent may be installed meanwhile."""
+
+_SPREAD = 0.1
+"""A guest's period is longer or shorter by up to this share, always by the same, so that not all are asked at the same moment."""
+
+_MOST_REPORTED_ADDRESSES = 2
+"""So many of the addresses that a guest reports are tried, of those that the operator allows."""
+
+_FACTS_PERIODS = 3
+"""Facts that could not be read again for so many periods are unknown."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How to ask: all in seconds. `networks` hold the addresses at which a guest that reports them may be asked over TCP."""
+
+    period: float = 10.0
+    stale_after: float = 35.0
+    facts_period: float = 300.0
+    limits: Limits = field(default_factory=Limits)
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A guest to be asked, and where, in the order of preference. Another `incarnation`, and all that was known is forgotten."""
+
+    guest: Entity
+    incarnation: str
+    places: tuple[Place, ...]
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A way, and how it went so far."""
+
+    place: Place
+    way: Way
+    failures: int = 0
+    not_before: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of one guest. Replaced, never changed, so that it can be read from any thread.
+
+    `by` is the way on which the last sample came, `facts_at` when the facts were read (seconds); `untrusted` counts the visits after which
+    something was not believed, `complaint` says what it was at the last one; `disabled` are commands that the agent lacks; `silence` says
+    why there is no answer.
+    """
+
+    sample: Sample | None = None
+    by: Kind | None = None
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    facts_at: float | None = None
+    rounds: int = 0
+    failures: int = 0
+    untrusted: int = 0
+    complaint: str = ""
+    disabled: tuple[str, ...] = ()
+    silence: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Followed:
+    """A guest that is being asked. Belongs to the loop's thread, apart from `state`, which anybody may read.
+
+    `trials` are the ways that its target names, `reported` those to addresses that the guest itself has named.
+    """
+
+    target: Target
+    trials: list[_Trial]
+    reported: list[_Trial] = field(default_factory=list)
+    state: State = field(default_factory=State)
+    task: asyncio.Task[None] | None = None
+    surprised: bool = False
+    """Whether something has gone wrong that is none of the failures that are expected: said once."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one round has found so far."""
+
+    sample: Sample | None = None
+    by: Kind | None = None
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    answered: bool = False
+
+
+class Collector:
+    """Follows guests from `start` to `stop`."""
+
+    def __init__(self, asking: Asking, log: logging.Logger, pass_on: PassOn | None = None) -> None:
+        self._asking = asking
+        self._log = log
+        self.pass_on = pass_on
+        """How commands reach agents behind the hypervisor. To be set before a guest with such a place is followed."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
+        self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
+        self._guests: dict[str, _Followed] = {}
+        self._targets: dict[str, Target] = {}
+        self._maxima: Mapping[str, int] = {}
+        self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, patience: float) -> None:
+        """Hang up everywhere and end the thread; waits for it, and for calls to the hypervisor, `patience` seconds at most."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(patience / 2)
+        else:
+            self._loop.close()
+        self._callers.close(patience / 2)
+
+    # --- from other threads ------------------------------------------------------------------------------------------------------
+
+    def follow(self, targets: Sequence[Target]) -> None:
+        """Ask these guests from now on, and no others."""
+        wanted = {target.guest.id: target for target in targets}
+        if wanted != self._targets and not self._stopped:
+            self._targets = wanted
+            self._loop.call_soon_threadsafe(self._follow, wanted)
+
+    def bound(self, maxima: Mapping[str, int]) -> None:
+        """How much memory the guests can have at most, in KiB by guest id: who claims more is not believed."""
+        self._maxima = maxima
+
+    def states(self) -> Mapping[str, State]:
+        """What is known of each guest that is followed, by guest id."""
+        return {identity: followed.state for identity, followed in self._guests.items()}
+
+    def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
+        """What is fresh, by guest id."""
+        now = time.monotonic()
+        guests = self._guests
+        return {identity: _fields(guests[identity].state, now, self._asking) for identity in identities if identity in guests}
+
+    # --- the loop ----------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        for behind, places in ((False, (_SOCKETS_AT_ONCE, _DOUBTFUL_SOCKETS_AT_ONCE)), (True, (_CALLS_AT_ONCE, _DOUBTFUL_CALLS_AT_ONCE))):
+            self._lanes[behind, True], self._lanes[behind, False] = map(asyncio.Semaphore, places)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.close()
+
+    def _follow(self, wanted: Mapping[str, Target]) -> None:
+        guests = {}
+        for identity, target in wanted.items():
+            before = self._guests.get(identity)
+            if before is not None and before.target.incarnation == target.incarnation:
+                if before.target.places != target.places:
+                    before.target = target
+                    before.trials = self._trials(target, before.trials)
+                guests[identity] = before
+            else:
+                followed = _Followed(target, self._trials(target, []))
+                followed.task = self._loop.create_task(self._keep_asking(followed))
+                guests[identity] = followed
+        for identity, followed in self._guests.items():
+            if guests.get(identity) is not followed and followed.task is not None:
+                followed.task.cancel()
+        self._guests = guests
+
+    def _trials(self, target: Target, before: Sequence[_Trial]) -> list[_Trial]:
+        known = {trial.place: trial for trial in before}
+        return [known.get(place) or _Trial(place, self._way(target.guest, place)) for place in target.places]
+
+    def _way(self, guest: Entity, place: Place) -> Way:
+        if place.kind in OF_AGENTS:
+            return AgentWay(place, self._asking.limits, guest, self._callers.call, self.pass_on)
+        return GuestdWay(place, self._asking.limits)
+
+    async def _keep_asking(self, followed: _Followed) -> None:
+        share = crc32(followed.target.guest.id.encode()) / (1 << 32)
+        period = self._asking.period * (1 + _SPREAD * (2 * share - 1))
+        while True:
+            began = self._loop.time()
+            try:
+                await self._round(followed)
+            except Exception:  # noqa: BLE001  # containment: what one guest can make go wrong must not end its being asked
+                self._log.log(logging.DEBUG if followed.surprised else logging.ERROR, "asking %s", followed.target.guest, exc_info=True)
+                followed.surprised = True
+            # The next period, or when the first way may be tried again.
+            tries = [trial.not_before for trial in (*followed.trials, *followed.reported)]
+            await asyncio.sleep(max(began + period, min(tries, default=0.0)) - self._loop.time())
+
+    async def _round(self, followed: _Followed) -> None:
+        """Ask on one way after the other until there are figures; for facts, where they are due, on the ways of agents too."""
+        state = followed.state
+        facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
+        found = _Found()
+        for trial in followed.trials:
+            await self._try(followed, trial, found, facts_due)
+        self._find_reported(followed)
+        for trial in followed.reported:
+            await self._try(followed, trial, found, facts_due)
+        followed.state = self._next(followed, found, facts_due)
+
+    async def _try(self, followed: _Followed, trial: _Trial, found: _Found, facts_due: bool) -> None:
+        """Ask on this way, if there is something to ask for and it is time to try it."""
+        wanted = found.sample is None or (facts_due and trial.place.kind in OF_AGENTS)
+        if not wanted or self._loop.time() < trial.not_before:
+            return
+        try:
+            # Who did not answer last time waits for a place among its own kind.
+            async with self._lanes[trial.place.kind is Kind.AGENT_HYPERVISOR, not trial.failures]:
+                said = await trial.way.visit(figures=found.sample is None, facts=facts_due)
+        except (TimeoutError, NoAnswer, Misbehaves) as error:
+            trial.failures += 1
+            wait = min(_LONGEST_WAIT_SECONDS, self._asking.period * 2 ** min(trial.failures, 10))
+            trial.not_before = self._loop.time() + wait
+            trial.why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            if isinstance(error, Misbehaves):
+                found.complaints.append(error.message)
+            return
+        trial.failures, trial.not_before, trial.why = 0, 0.0, ""
+        found.answered = True
+        found.facts = {**(said.facts or {}), **found.facts}
+        if said.figures and found.sample is None:
+            maximum = self._maxima.get(followed.target.guest.id)
+            judged = judge(said.figures, time.monotonic(), followed.state.sample, maximum)
+            found.complaints.extend(judged.lies)
+            found.sample, found.by = judged.sample, trial.place.kind
+
+    def _next(self, followed: _Followed, found: _Found, facts_due: bool) -> State:
+        state = followed.state
+        learnt = facts_due and found.answered
+        trials = (*followed.trials, *followed.reported)
+        silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in trials if trial.why)
+        return State(
+            sample=found.sample or state.sample,
+            by=found.by or state.by,
+            facts=found.facts if learnt else state.facts,
+            facts_at=self._loop.time() if learnt else state.facts_at,
+            rounds=state.rounds + 1,
+            failures=state.failures + (not found.answered),
+            untrusted=state.untrusted + bool(found.complaints),
+            complaint="; ".join(found.complaints),
+            disabled=tuple(name for trial in trials if isinstance(trial.way, AgentWay) for name in trial.way.visits.disabled),
+            silence=silence if found.sample is None else "",
+        )
+
+    def _find_reported(self, followed: _Followed) -> None:
+        """Ways over TCP to addresses that the guest reports through its agent, where the operator allows them."""
+        known = {trial.place: trial for trial in followed.reported}
+        ways = [trial.way for trial in followed.trials]
+        reported = [address for way in ways if isinstance(way, AgentWay) for address in way.visits.addresses]
+        places = [Place(Kind.GUESTD_TCP, (address, PORT)) for address in _allowed(reported, self._asking.networks)]
+        new = [place for place in places if place not in followed.target.places]
+        followed.reported = [known.get(place) or _Trial(place, self._way(followed.target.guest, place)) for place in new]
+
+
+def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
+    """The first few of these addresses that are in one of the networks. Loopback, which would be this host, never is."""
+    found: list[str] = []
+    for text in reported:
+        with suppress(ValueError):
+            address = ip_address(text)
+            if not address.is_loopback and any(address in network for network in networks) and str(address) not in found:
+                found.append(str(address))
+    return found[:_MOST_REPORTED_ADDRESSES]
+
+
+def _fields(state: State, now: float, asking: Asking) -> dict[str, Value]:
+    fields: dict[str, Value] = {}
+    if state.sample is not None:
+        age = now - state.sample.monotonic
+        fields["guest_agent_age"] = round(age, 3)
+        if age <= asking.stale_after:
+            fields.update(fields_of(state.sample))
+            fields["guest_agent"] = str(state.by)
+    if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * asking.facts_period:
+        fields.update(state.facts)
+    if state.rounds:
+        fields["guest_agent_failures"] = state.failures
+        fields["guest_agent_untrusted"] = state.untrusted
+    return fields

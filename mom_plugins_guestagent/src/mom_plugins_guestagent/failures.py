@@ -1,0 +1,17 @@
+"""Why a guest gave no figures. Each kind has its consequence: see `collector`."""
+
+from __future__ import annotations
+
+from mom_core import MomError
+
+
+class NoAnswer(MomError):
+    """Nobody is there, or nobody answered in time: the way is tried again later, at growing intervals."""
+
+
+class Refused(MomError):
+    """The agent answered that it will not, or cannot: this command is disabled, that file does not exist."""
+
+
+class Misbehaves(MomError):
+    """What came was no answer to what was asked, or too much of it. It is believed nothing, and reported."""

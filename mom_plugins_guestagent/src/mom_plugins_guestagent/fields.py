@@ -1,0 +1,78 @@
+"""The fields that agents give, under the names that libvirt's plugin uses where they are the same things."""
+
+from __future__ import annotations
+
+from mom_core import FieldSpec, Scope, Unit
+
+_MEMINFO, _VMSTAT, _PSI = "the guest's /proc/meminfo", "the guest's /proc/vmstat", "the guest's /proc/pressure/memory"
+
+
+def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
+_KINDS = {"some": "at least one of the guest's tasks", "full": "all of the guest's tasks that were not idle"}
+
+FIELDS = (
+    _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
+    _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", f"{_MEMINFO} MemFree"),
+    _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping", f"{_MEMINFO} MemAvailable"),
+    _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", f"{_MEMINFO} Buffers + Cached + SwapCached"),
+    _field(
+        "mem_free",
+        Unit.KIB,
+        "memory of the guest that is unused or holds buffers and cache (MOM's name; mem_usable is better)",
+        f"{_MEMINFO} MemFree + Buffers + Cached",
+    ),
+    _field("swap_total", Unit.KIB, "swap space that is switched on in the guest", f"{_MEMINFO} SwapTotal"),
+    _field("swap_usage", Unit.KIB, "swap space that is in use in the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
+    _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", f"{_VMSTAT} pswpin"),
+    _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", f"{_VMSTAT} pswpout"),
+    _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", f"{_VMSTAT} pgmajfault"),
+    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", f"{_VMSTAT} pgfault - pgmajfault"),
+    _field(
+        "guest_oom_kills", Unit.COUNT, "how often the guest's kernel killed for lack of memory since it was booted", f"{_VMSTAT} oom_kill"
+    ),
+    *(
+        _field(
+            f"guest_psi_memory_{kind}_avg{seconds}",
+            Unit.PERCENT,
+            f"time that {who} waited for memory, average of {seconds} s",
+            f"{_PSI} {kind} avg{seconds}",
+        )
+        for kind, who in _KINDS.items()
+        for seconds in (10, 60, 300)
+    ),
+    *(
+        _field(
+            f"guest_psi_memory_{kind}_total",
+            Unit.MICROSECONDS,
+            f"time that {who} waited for memory, since the guest was booted",
+            f"{_PSI} {kind} total",
+        )
+        for kind, who in _KINDS.items()
+    ),
+    *(
+        _field(
+            f"guest_load_{minutes}",
+            Unit.RATIO,
+            f"the guest's tasks that run or wait to, average of {minutes} min, not divided by CPUs",
+            "the guest's /proc/loadavg, or guest-get-load",
+        )
+        for minutes in (1, 5, 15)
+    ),
+    _field("guest_vcpus_online", Unit.COUNT, "virtual CPUs that the guest uses", "guest-get-vcpus; mom-guestd's props"),
+    _field("guest_os", Unit.TEXT, "the guest's operating system, by its own account", "guest-get-osinfo; mom-guestd's props"),
+    _field("guest_kernel", Unit.TEXT, "the guest's kernel release, by its own account", "guest-get-osinfo; mom-guestd's props"),
+    _field(
+        "guest_filesystems",
+        Unit.LIST,
+        "the guest's mounted file systems: mountpoint, device, type, total_bytes and used_bytes; 64 at most",
+        "guest-get-fsinfo",
+    ),
+    _field("guest_agent", Unit.TEXT, "how the last figures came: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
+    _field("guest_agent_version", Unit.TEXT, "version of the agent in the guest", "guest-info; mom-guestd's props"),
+    _field("guest_agent_age", Unit.SECONDS, "age of what the guest's agent said last", "mom"),
+    _field("guest_agent_failures", Unit.COUNT, "rounds in which no agent in the guest answered, since the guest was started", "mom"),
+    _field("guest_agent_untrusted", Unit.COUNT, "answers of the guest's agent that were not believed, or only in part", "mom"),
+)

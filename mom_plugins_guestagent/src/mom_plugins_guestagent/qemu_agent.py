@@ -1,0 +1,316 @@
+"""Asks qemu-guest-agent for what /proc says inside the guest, and for what kind of guest it is.
+
+Two ways lead to an agent: a socket of one's own (`RawAgent`), and the hypervisor (`AgentBehindHypervisor`). What is asked, and what is made
+of the answers, is the same for both. The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NoReturn, Protocol, TypeAlias
+
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, Refused
+from mom_plugins_guestagent.guestd import FILES, figures
+from mom_plugins_guestagent.wire import Wire
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
+
+MOST_ANSWER_BYTES = 1 << 20
+"""Of one answer. The largest real ones are the file systems of a guest full of containers: a few hundred KiB."""
+
+_MOST_BYTES = 4 << 20
+"""Of all answers of one visit."""
+
+_SENTINEL = b"\xff"
+"""Where the stream begins anew: no text has this byte."""
+
+_MOST_STALE_LINES = 1000
+"""What a channel may still hold when it is taken over."""
+
+_READ_BYTES = 16 << 10
+"""/proc/vmstat, the longest of the files, has some 6 KiB."""
+
+_EXEC_LOOKS = 20
+_EXEC_SECONDS = 0.05
+"""How often, and how long after each other, to look whether a program in the guest has ended: a second, for reading four files."""
+
+_MOST_LIST = 64
+_LONGEST_TEXT = 120
+_MOST_COMMANDS = 1000
+_LARGEST = 1 << 62
+
+FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
+EXEC_COMMANDS = ("guest-exec", "guest-exec-status")
+FACT_COMMANDS = ("guest-get-osinfo", "guest-get-fsinfo", "guest-get-vcpus")
+NETWORK_COMMAND = "guest-network-get-interfaces"
+LOAD_COMMAND = "guest-get-load"
+
+
+class Agent(Protocol):
+    """A qemu-guest-agent that can be asked."""
+
+    async def ask(self, *commands: Command) -> list[Json | Refused]:
+        """The answer to each command. Raises `NoAnswer` and `Misbehaves`."""
+        ...
+
+
+class RawAgent:
+    """An agent at the other end of a socket that is ours alone for this visit."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    @staticmethod
+    def wire(path: str) -> Wire:
+        """A wire with the limits that answers of agents need."""
+        return Wire(path, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES)
+
+    async def synchronise(self) -> None:
+        """Leave behind whatever the channel still holds: half a command of ours, answers to what somebody else has asked."""
+        number = secrets.randbits(40)
+        # The sentinel makes the agent forget half a command that came before.
+        await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
+        for _ in range(_MOST_STALE_LINES):
+            _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
+            with suppress(Refused, Misbehaves):  # not for us
+                if sentinel and _returned(answer) == number:
+                    return
+        raise Misbehaves("it does not synchronise")
+
+    async def ask(self, *commands: Command) -> list[Json | Refused]:
+        """All commands at once; the agent answers one after the other."""
+        if self._wire.pending:
+            raise Misbehaves("it answers what nobody has asked")
+        await self._wire.send("".join(map(_text, commands)).encode())
+        return [_answer(await self._wire.line()) for _ in commands]
+
+
+class AgentBehindHypervisor:
+    """An agent to which the hypervisor passes commands.
+
+    :param call: makes a blocking call in a thread of its own
+    :param pass_on: `AgentAccess.agent_command`
+    :param seconds: how long to wait for each answer
+    :param end: when no further command is begun, on the clock of the running loop
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Callable[[], str]], asyncio.Future[str]],
+        pass_on: Callable[[Entity, str, float], str],
+        guest: Entity,
+        seconds: float,
+        end: float,
+    ) -> None:
+        self._call = call
+        self._pass_on = pass_on
+        self._guest = guest
+        self._seconds = seconds
+        self._end = end
+
+    async def ask(self, *commands: Command) -> list[Json | Refused]:
+        """One command after the other, each a call to the hypervisor."""
+        return [await self._ask(command) for command in commands]
+
+    async def _ask(self, command: Command) -> Json | Refused:
+        if asyncio.get_running_loop().time() >= self._end:
+            raise NoAnswer("it takes too long")
+        try:
+            answer = await self._call(lambda: self._pass_on(self._guest, _text(command).rstrip("\n"), self._seconds))
+        except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
+            raise NoAnswer(str(error)) from error
+        except HypervisorError as error:  # the agent refused, or the hypervisor is away: then nothing else succeeds either
+            return Refused(str(error))
+        if len(answer) > MOST_ANSWER_BYTES:
+            raise Misbehaves("it sends more than any answer can be")
+        return _answer(answer.encode())
+
+
+def _text(command: Command) -> str:
+    name, arguments = command
+    return json.dumps({"execute": name, **({"arguments": arguments} if arguments else {})}) + "\n"
+
+
+def _answer(line: bytes) -> Json | Refused:
+    try:
+        return _returned(line)
+    except Refused as refused:
+        return refused
+
+
+def _returned(line: bytes) -> Json:
+    """What an answer returns. Raises `Refused` when it is an error, and `Misbehaves` when it is no answer."""
+    try:
+        answer = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise Misbehaves("its answer is no JSON") from error
+    if isinstance(answer, dict) and "return" in answer:
+        value: Json = answer["return"]
+        return value
+    if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+        raise Refused(printable(str(answer["error"].get("desc", "an error without a description")), _LONGEST_TEXT))
+    raise Misbehaves("its answer is neither a result nor an error")
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------------------
+
+
+class AgentVisits:
+    """What is remembered of one guest's agent from one visit to the next: what it can, and what is not there."""
+
+    def __init__(self, *, allow_exec: bool, addresses: bool) -> None:
+        self._allow_exec = allow_exec
+        self._addresses = addresses
+        self._able: frozenset[str] | None = None
+        self._version = ""
+        self._missing: set[str] = set()
+        self.disabled: tuple[str, ...] = ()
+        """Commands for reading figures that the agent has not, or has disabled, where that leaves no way to read them."""
+        self.addresses: tuple[str, ...] = ()
+        """What the guest says its addresses are."""
+
+    async def facts(self, agent: Agent) -> dict[str, Value]:
+        """What changes rarely, and what the agent can. Raises `NoAnswer` and `Misbehaves`."""
+        (info,) = await agent.ask(("guest-info", {}))
+        if isinstance(info, Refused):
+            raise NoAnswer(f"the agent does not say what it can: {info.message}")
+        self._learn(info)
+        asked = [name for name in FACT_COMMANDS if self._can(name)]
+        if self._addresses and self._can(NETWORK_COMMAND):
+            asked.append(NETWORK_COMMAND)
+        answers = dict(zip(asked, await agent.ask(*((name, {}) for name in asked)), strict=True)) if asked else {}
+        self.addresses = _addresses(answers.get(NETWORK_COMMAND))
+        found: dict[str, Value] = {"guest_agent_version": self._version or None}
+        found.update(_system(answers.get("guest-get-osinfo")))
+        found["guest_filesystems"] = _file_systems(answers.get("guest-get-fsinfo"))
+        found["guest_vcpus_online"] = _online(answers.get("guest-get-vcpus"))
+        return {name: value for name, value in found.items() if value is not None}
+
+    async def figures(self, agent: Agent) -> Mapping[str, object]:
+        """How memory is now; empty when the agent must not read files. Raises `NoAnswer` and `Misbehaves`."""
+        if self._can(*FILE_COMMANDS):
+            text = await self._files(agent)
+        elif self._allow_exec and self._can(*EXEC_COMMANDS):
+            text = await _printed(agent, tuple(f"/proc/{name}" for name in FILES))
+        else:
+            text = ""
+        found: dict[str, object] = dict(figures(text))
+        if "load_1" not in found and self._can(LOAD_COMMAND):
+            (load,) = await agent.ask((LOAD_COMMAND, {}))
+            if isinstance(load, Mapping):
+                found.update({f"load_{minutes}": load.get(f"load{minutes}m") for minutes in (1, 5, 15)})
+        return found
+
+    def _can(self, *names: str) -> bool:
+        return self._able is None or all(name in self._able for name in names)
+
+    def _learn(self, info: Json) -> None:
+        commands = info.get("supported_commands") if isinstance(info, Mapping) else None
+        if not isinstance(info, Mapping) or not isinstance(commands, Sequence) or isinstance(commands, str):
+            raise Misbehaves("it does not say what it can")
+        named = ((one.get("name"), one.get("enabled")) for one in commands[:_MOST_COMMANDS] if isinstance(one, Mapping))
+        self._able = frozenset(name for name, enabled in named if isinstance(name, str) and enabled is True)
+        self._version = _short(info.get("version"))
+        self._missing.clear()
+        wanted = FILE_COMMANDS + (EXEC_COMMANDS if self._allow_exec else ())
+        readable = self._can(*FILE_COMMANDS) or (self._allow_exec and self._can(*EXEC_COMMANDS))
+        self.disabled = () if readable else tuple(name for name in wanted if name not in self._able)
+
+    async def _files(self, agent: Agent) -> str:
+        """The files one after the other; what cannot be opened is not tried again before the next facts."""
+        names = [name for name in FILES if name not in self._missing]
+        handles = await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names))
+        opened = {name: handle for name, handle in zip(names, handles, strict=True) if type(handle) is int}
+        if opened:
+            self._missing.update(set(names) - set(opened))
+        reading: list[Command] = []
+        for handle in opened.values():
+            reading.append(("guest-file-read", {"handle": handle, "count": _READ_BYTES}))
+            reading.append(("guest-file-close", {"handle": handle}))
+        answers = await agent.ask(*reading) if reading else []
+        return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
+
+
+async def _printed(agent: Agent, paths: Sequence[str]) -> str:
+    """What `cat` prints in the guest: nothing of it comes from a shell."""
+    (started,) = await agent.ask(("guest-exec", {"path": "/bin/cat", "arg": list(paths), "capture-output": True}))
+    pid = started.get("pid") if isinstance(started, Mapping) else None
+    if type(pid) is not int:
+        return ""
+    for _ in range(_EXEC_LOOKS):
+        (status,) = await agent.ask(("guest-exec-status", {"pid": pid}))
+        if not isinstance(status, Mapping):
+            return ""
+        if status.get("exited") is True:
+            return _decoded(status.get("out-data"))
+        await asyncio.sleep(_EXEC_SECONDS)
+    return ""
+
+
+# --- what is made of the answers: whatever a guest says, these do not raise, and what they give is bounded -------------------------
+
+
+def _decoded(encoded: Json) -> str:
+    if not isinstance(encoded, str) or len(encoded) > 8 * _READ_BYTES:
+        return ""
+    try:
+        return base64.b64decode(encoded, validate=True).decode("ascii", "replace")
+    except (ValueError, binascii.Error):
+        return ""
+
+
+def _short(text: Json) -> str:
+    return printable(text, _LONGEST_TEXT) if isinstance(text, str) else ""
+
+
+def _list(value: Json | Refused) -> Sequence[Json]:
+    return value[:_MOST_LIST] if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _system(value: Json | Refused | None) -> dict[str, Value]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {"guest_os": _short(value.get("pretty-name")) or None, "guest_kernel": _short(value.get("kernel-release")) or None}
+
+
+def _file_systems(value: Json | Refused | None) -> Value:
+    """Mounted file systems; sizes in bytes, where the agent knows them."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    found = []
+    for one in _list(value):
+        if isinstance(one, Mapping) and (mountpoint := _short(one.get("mountpoint"))):
+            system: dict[str, Value] = {"mountpoint": mountpoint, "device": _short(one.get("name")), "type": _short(one.get("type"))}
+            total, used = one.get("total-bytes"), one.get("used-bytes")
+            if type(total) is int and type(used) is int and 0 <= used <= total < _LARGEST:
+                system.update(total_bytes=total, used_bytes=used)
+            found.append(system)
+    return tuple(found)
+
+
+def _online(value: Json | Refused | None) -> int | None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    return sum(1 for one in value if isinstance(one, Mapping) and one.get("online") is True)
+
+
+def _addresses(value: Json | Refused | None) -> tuple[str, ...]:
+    found = []
+    for interface in _list(value if value is not None else ()):
+        for one in _list(interface.get("ip-addresses")) if isinstance(interface, Mapping) else ():
+            address = one.get("ip-address") if isinstance(one, Mapping) else None
+            if isinstance(address, str) and len(address) < _LONGEST_TEXT:
+                found.append(address)
+    return tuple(found[:_MOST_LIST])

@@ -1,0 +1,111 @@
+"""A socket to somebody who may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import TracebackType
+from typing import Self
+
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
+
+_CHUNK_BYTES = 16 << 10
+
+_LEAST_BYTES_EACH = 64
+_SPARE_READS = 256
+"""Who sends an answer in crumbs makes this process wake for each one: answers come in pieces of 64 bytes on average, or so few."""
+
+
+class Wire:
+    """A stream of lines to and from a guest, used as `async with`.
+
+    :param address: the path of a unix socket, or a numeric (address, port) pair
+    :param most_line: bytes of the longest line that is accepted
+    :param most_bytes: bytes that are accepted altogether
+    """
+
+    def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int) -> None:
+        self._address = address
+        self._most_line = most_line
+        self._left = most_bytes
+        self._reads_left = most_bytes // _LEAST_BYTES_EACH + _SPARE_READS
+        self._came = bytearray()
+        self._looked = 0
+        self._socket: socket.socket | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises `NoAnswer`."""
+        local = isinstance(self._address, str)
+        family = socket.AF_UNIX if local else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            await asyncio.get_running_loop().sock_connect(self._socket, self._address)
+        except BaseException as error:
+            self._close()
+            if isinstance(error, OSError | ValueError):
+                raise NoAnswer(f"{self._address}: {error}") from error
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Hang up."""
+        self._close()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it. Raises `NoAnswer`."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._there(), data)
+        except OSError as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+
+    async def line(self) -> bytes:
+        """The next line, without its end. Raises `NoAnswer` at the end of the stream, and `Misbehaves` when it is too much."""
+        while True:
+            found = self._taken()
+            if found is not None:
+                return found
+            if not await self._more():
+                raise NoAnswer(f"{self._address}: the connection was closed")
+
+    @property
+    def pending(self) -> bool:
+        """Whether something has come that nobody has asked for yet."""
+        return bool(self._came)
+
+    def _taken(self) -> bytes | None:
+        end = self._came.find(b"\n", self._looked)
+        if end < 0:
+            self._looked = len(self._came)
+            if self._looked > self._most_line:
+                raise Misbehaves("it sends a line without end")
+            return None
+        line = bytes(self._came[:end])
+        del self._came[: end + 1]
+        self._looked = 0
+        if len(line) > self._most_line:
+            raise Misbehaves("it sends a line without end")
+        return line
+
+    async def _more(self) -> bool:
+        """Whether more has come; False at the end of the stream."""
+        self._reads_left -= 1
+        if self._left <= 0 or self._reads_left <= 0:
+            raise Misbehaves("it sends more than any answer can be")
+        await asyncio.sleep(0)  # where there always is more, this loop would have no turn otherwise, and no time limit
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._there(), min(_CHUNK_BYTES, self._left))
+        except OSError as error:
+            raise NoAnswer(f"{self._address}: {error}") from error
+        self._left -= len(data)
+        self._came += data
+        return bool(data)
+
+    def _there(self) -> socket.socket:
+        if self._socket is None:
+            raise NoAnswer(f"{self._address}: the connection was closed")
+        return self._socket
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,232 @@
+"""Servers on real sockets that speak as agents in guests do, and as no honest agent would: in a thread of their own, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mom_plugins_guestagent.guestd import Conversation, Guest
+
+MEMINFO = """MemTotal:        1000000 kB
+MemFree:          300000 kB
+MemAvailable:     600000 kB
+Buffers:           50000 kB
+Cached:           250000 kB
+SwapCached:         1000 kB
+SwapTotal:        200000 kB
+SwapFree:         150000 kB
+HugePages_Total:       0
+"""
+VMSTAT = "nr_free_pages 75010\npgfault 5000\npgmajfault 100\npswpin 10\npswpout 20\noom_kill 1\n"
+PRESSURE = "some avg10=1.50 avg60=0.70 avg300=0.10 total=123456\nfull avg10=0.50 avg60=0.20 avg300=0.00 total=3456\n"
+LOADAVG = "0.50 0.40 0.30 1/123 4567\n"
+
+FILES = {"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT, "/proc/pressure/memory": PRESSURE, "/proc/loadavg": LOADAVG}
+
+Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def proc(root: Path, files: Mapping[str, str] = FILES) -> Path:
+    """A folder with these files below it."""
+    for path, text in files.items():
+        file = root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+class QemuAgent:
+    """qemu-guest-agent as far as mom uses it; a test changes its attributes."""
+
+    def __init__(self, files: Mapping[str, str] | None = None) -> None:
+        self.files = dict(FILES if files is None else files)
+        self.disabled: set[str] = set()
+        self.answers: dict[str, Any] = {
+            "guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"},
+            "guest-get-fsinfo": [{"name": "vda1", "mountpoint": "/", "type": "ext4", "total-bytes": 1000, "used-bytes": 400, "disk": []}],
+            "guest-get-vcpus": [{"logical-id": 0, "online": True}, {"logical-id": 1, "online": False}],
+            "guest-network-get-interfaces": [{"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}]}],
+        }
+        self.asked: list[str] = []
+        self.visits = 0
+        self.open: dict[int, str] = {}
+        self.piece = 1 << 20
+        """Bytes that are sent at once."""
+        self.stale = b""
+        """What is sent before anything was asked."""
+
+    async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits += 1
+        writer.write(self.stale)
+        while line := await reader.readline():
+            answer = self.answer(line)
+            for start in range(0, len(answer), self.piece):
+                writer.write(answer[start : start + self.piece])
+                await writer.drain()
+                if self.piece < len(answer):
+                    await asyncio.sleep(0.0005)
+
+    def answer(self, line: bytes) -> bytes:
+        before = b""
+        if b"\xff" in line:
+            line = line[line.rindex(b"\xff") + 1 :]
+            before = b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n'
+        try:
+            command = json.loads(line)
+        except ValueError:
+            return before + b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n'
+        name, arguments = command["execute"], command.get("arguments", {})
+        self.asked.append(name)
+        try:
+            if name in self.disabled:
+                raise KeyError(f"The command {name} has been disabled for this instance")
+            returned = json.dumps({"return": self.run(name, arguments)}) + "\n"
+        except KeyError as error:
+            returned = json.dumps({"error": {"class": "GenericError", "desc": str(error)}}) + "\n"
+        return before + (b"\xff" if name == "guest-sync-delimited" else b"") + returned.encode()
+
+    def run(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        if name == "guest-sync-delimited":
+            return arguments["id"]
+        if name == "guest-info":
+            known = [
+                "guest-info", "guest-file-open", "guest-file-read", "guest-file-close", "guest-exec", "guest-exec-status", *self.answers
+            ]  # fmt: skip
+            return {"version": "7.2.1", "supported_commands": [{"name": each, "enabled": each not in self.disabled} for each in known]}
+        if name == "guest-file-open":
+            if arguments["path"] not in self.files:
+                raise KeyError("failed to open file")
+            handle = 1000 + len(self.asked)
+            self.open[handle] = self.files[arguments["path"]]
+            return handle
+        if name == "guest-file-read":
+            text = self.open[arguments["handle"]][: arguments["count"]].encode()
+            return {"count": len(text), "buf-b64": base64.b64encode(text).decode(), "eof": True}
+        if name == "guest-file-close":
+            del self.open[arguments["handle"]]
+            return {}
+        if name == "guest-exec":
+            assert arguments["path"] == "/bin/cat"
+            return {"pid": 17}
+        if name == "guest-exec-status":
+            text = "".join(self.files[path] for path in self.files).encode()
+            return {"exited": True, "exitcode": 0, "out-data": base64.b64encode(text).decode()}
+        return self.answers[name]
+
+
+class Guestd:
+    """The real mom-guestd's conversation, over a folder of files."""
+
+    def __init__(self, root: Path) -> None:
+        self.guest = Guest(str(root), 4)
+        self.visits = 0
+
+    async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits += 1
+        conversation = Conversation(self.guest)
+        while data := await reader.read(4096):
+            conversation.receive(data)
+            writer.write(conversation.waiting)
+            conversation.sent(len(conversation.waiting))
+
+
+class Servers:
+    """Listens for as many guests as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="agent-servers")
+        self._servers: list[asyncio.Server] = []
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        async def end() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for server in self._servers:
+                server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def unix(self, speak: Speak) -> str:
+        """The path of a socket at which `speak` answers."""
+        path = str(self._folder / f"agent{len(self._servers)}")
+        self._servers.append(self._wait(asyncio.start_unix_server(_contained(speak), path)))
+        return path
+
+    def tcp(self, speak: Speak) -> tuple[str, int]:
+        """The address and port at which `speak` answers."""
+        server: asyncio.Server = self._wait(asyncio.start_server(_contained(speak), "127.0.0.1"))
+        self._servers.append(server)
+        address, port = server.sockets[0].getsockname()
+        return address, port
+
+    def _wait(self, made: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(made, self._loop).result(10)
+
+
+def _contained(speak: Speak) -> Speak:
+    async def contained(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await speak(reader, writer)
+        writer.close()
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await writer.wait_closed()
+
+    return contained
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes everything and says nothing."""
+    while await reader.read(4096):
+        pass
+
+
+def saying(data: bytes) -> Speak:
+    """Says this, whatever it is asked."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(data)
+        await writer.drain()
+        await silent(reader, writer)
+
+    return speak
+
+
+def without_end(data: bytes) -> Speak:
+    """Says this again and again, for ever."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(data)
+            await writer.drain()
+
+    return speak
+
+
+def dripping(data: bytes) -> Speak:
+    """Says this in single bytes, for ever."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            for byte in data:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    return speak

@@ -1,0 +1,21 @@
+"""Fixtures: servers that answer as agents do, well or badly, and a plugin that asks them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the servers
+
+from agent_servers import Servers  # only found from here on
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(tmp_path)
+    made.start()
+    yield made
+    made.stop()

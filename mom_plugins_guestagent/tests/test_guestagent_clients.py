@@ -1,0 +1,406 @@
+"""Asking agents over real sockets: those that answer well, in pieces or slowly, and those that mean harm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from agent_servers import (
+    LOADAVG,
+    MEMINFO,
+    PRESSURE,
+    VMSTAT,
+    Guestd,
+    QemuAgent,
+    Servers,
+    Speak,
+    dripping,
+    proc,
+    saying,
+    silent,
+    without_end,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
+from mom_plugins_guestagent.addresses import parse_address
+from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, Refused
+from mom_plugins_guestagent.figures import judge
+from mom_plugins_guestagent.guestd import figures
+from mom_plugins_guestagent.guestd_client import GuestdClient
+from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, _answer, _file_systems, _system
+from mom_plugins_guestagent.ways import AgentWay, GuestdWay, Kind, Limits, Place, Said
+
+T = TypeVar("T")
+
+GUEST = Entity(Scope.GUEST, "uuid", "guest")
+ALL = figures(MEMINFO + VMSTAT + PRESSURE + LOADAVG)
+
+
+def run(made: Awaitable[T], seconds: float = 20.0) -> T:
+    async def limited() -> T:
+        async with asyncio.timeout(seconds):
+            return await made
+
+    return asyncio.run(limited())
+
+
+def agent_way(path: str, seconds: float = 5.0, *, allow_exec: bool = False, addresses: bool = False) -> AgentWay:
+    return AgentWay(Place(Kind.AGENT_SOCKET, path), Limits(seconds, allow_exec, addresses), GUEST, lambda function: asyncio.Future())
+
+
+def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True) -> Said:
+    return run(way.visit(figures=figures, facts=facts))
+
+
+# --- qemu-guest-agent over its socket ----------------------------------------------------------------------------------------------
+
+
+def test_an_agents_figures_and_facts_are_read(servers: Servers) -> None:
+    agent = QemuAgent()
+    said = visit(agent_way(servers.unix(agent.speak)))
+    assert said.figures == ALL
+    assert said.facts == {
+        "guest_agent_version": "7.2.1",
+        "guest_os": "Debian GNU/Linux 12",
+        "guest_kernel": "6.1.0",
+        "guest_filesystems": ({"mountpoint": "/", "device": "vda1", "type": "ext4", "total_bytes": 1000, "used_bytes": 400},),
+        "guest_vcpus_online": 1,
+    }
+    assert agent.open == {}, "no file is left open in the guest"
+
+
+def test_only_what_is_wanted_is_asked(servers: Servers) -> None:
+    agent = QemuAgent()
+    way = agent_way(servers.unix(agent.speak))
+    visit(way)
+    agent.asked.clear()
+    assert visit(way, facts=False) == Said(ALL, None)
+    assert set(agent.asked) == {"guest-sync-delimited", "guest-file-open", "guest-file-read", "guest-file-close"}
+    agent.asked.clear()
+    assert visit(way, figures=False).figures is None
+    assert "guest-file-open" not in agent.asked
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_answers_may_come_in_pieces(servers: Servers, piece: int) -> None:
+    agent = QemuAgent({"/proc/meminfo": MEMINFO})
+    agent.piece = piece
+    assert visit(agent_way(servers.unix(agent.speak)), facts=False).figures == figures(MEMINFO)
+
+
+def test_a_large_answer_is_read_whole(servers: Servers) -> None:
+    agent = QemuAgent()
+    agent.answers["guest-get-fsinfo"] *= 3000
+    agent.piece = 5000
+    facts = visit(agent_way(servers.unix(agent.speak)), figures=False).facts
+    assert facts is not None
+    systems = facts["guest_filesystems"]
+    assert isinstance(systems, tuple)
+    assert len(systems) == 64
+
+
+@pytest.mark.parametrize("stale", [b'{"return": 5}\n{"ret', b'\xff{"return": 17}\n', b"x" * 100_000, b"\xff" * 1000, b"\n\n\n"])
+def test_what_a_channel_still_holds_is_left_behind(servers: Servers, stale: bytes) -> None:
+    agent = QemuAgent()
+    agent.stale = stale
+    assert visit(agent_way(servers.unix(agent.speak))).figures == ALL
+
+
+def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(servers: Servers) -> None:
+    agent = QemuAgent({"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT})
+    way = agent_way(servers.unix(agent.speak))
+    assert visit(way).figures == figures(MEMINFO + VMSTAT)
+    assert agent.asked.count("guest-file-open") == 4
+    visit(way, facts=False)
+    assert agent.asked.count("guest-file-open") == 6
+    visit(way)
+    assert agent.asked.count("guest-file-open") == 10, "when the facts are read again, everything is tried again"
+
+
+def test_disabled_commands_are_tolerated_and_remembered(servers: Servers) -> None:
+    agent = QemuAgent()
+    agent.disabled = {"guest-file-open", "guest-get-fsinfo"}
+    agent.answers["guest-get-load"] = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
+    way = agent_way(servers.unix(agent.speak))
+    said = visit(way)
+    assert said.figures == {"load_1": 0.25, "load_5": 0.5, "load_15": 0.75}
+    assert said.facts is not None
+    assert said.facts["guest_os"] == "Debian GNU/Linux 12"
+    assert way.visits.disabled == ("guest-file-open",)
+    visit(way, facts=False)
+    assert not {"guest-file-open", "guest-exec", "guest-get-fsinfo"} & set(agent.asked)
+
+
+def test_programs_run_in_the_guest_only_if_that_is_allowed(servers: Servers) -> None:
+    agent = QemuAgent()
+    agent.disabled = {"guest-file-read"}
+    path = servers.unix(agent.speak)
+    assert visit(agent_way(path)).figures is None
+    assert "guest-exec" not in agent.asked
+    assert visit(agent_way(path, allow_exec=True)).figures == ALL
+    agent.disabled.clear()
+    agent.asked.clear()
+    assert visit(agent_way(path, allow_exec=True)).figures == ALL
+    assert "guest-exec" not in agent.asked, "reading files is preferred"
+
+
+def test_addresses_are_asked_for_only_where_they_are_of_use(servers: Servers) -> None:
+    agent = QemuAgent()
+    agent.answers["guest-network-get-interfaces"] = [{"ip-addresses": [{"ip-address": "192.0.2.7"}, {"ip-address": 5}]}, {}, 7]
+    path = servers.unix(agent.speak)
+    visit(agent_way(path))
+    assert "guest-network-get-interfaces" not in agent.asked
+    way = agent_way(path, addresses=True)
+    visit(way)
+    assert way.visits.addresses == ("192.0.2.7",)
+
+
+async def hanging_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Ends at once."""
+
+
+HOSTILE: dict[str, Speak] = {
+    "says nothing": silent,
+    "talks without end": without_end(b"x" * 65536),
+    "sends lines without end": without_end(b'{"return": {}}\n' * 100),
+    "sends sentinels without end": without_end(b"\xff"),
+    "answers what was not asked": without_end(b'\xff{"return": 5}\n'),
+    "drips": dripping(b'\xff{"return": 5}\n'),
+    "sends bytes that are no text": saying(bytes(range(256)) * 10),
+    "opens brackets": saying(b'\xff{"return": ' + b"[" * 100_000 + b"\n"),
+    "sends a number of a megabyte": saying(b'\xff{"return": ' + b"9" * 1_000_000 + b"}\n"),
+    "hangs up": hanging_up,
+}
+
+
+@pytest.mark.parametrize("way", ["agent", "guestd", "guestd over TCP"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: str, way: str) -> None:
+    speak = HOSTILE[name]
+    asked: AgentWay | GuestdWay
+    if way == "agent":
+        asked = agent_way(servers.unix(speak), 0.4)
+    elif way == "guestd":
+        asked = GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(0.4))
+    else:
+        asked = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(0.8))
+    tracemalloc.start()
+    try:
+        with pytest.raises((NoAnswer, Misbehaves, TimeoutError)):
+            visit(asked)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+class Hostile(QemuAgent):
+    """Synchronises as it should, and answers one command with whatever a test wants."""
+
+    def __init__(self, command: str, answer: bytes) -> None:
+        super().__init__()
+        self._command = command
+        self._answer = answer
+
+    def answer(self, line: bytes) -> bytes:
+        honest = super().answer(line)
+        return self._answer if f'"{self._command}"'.encode() in line else honest
+
+
+@pytest.mark.parametrize("command", ["guest-info", "guest-get-osinfo", "guest-get-fsinfo", "guest-file-open", "guest-file-read"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\n", b"{}\n", b"[]\n", b'{"return": NaN}\n', b'{"return": null}\n', b'{"return": [[], 5, {"mountpoint": {}}]}\n',
+        b'{"return": {"buf-b64": "%%%"}}\n', b'{"return": {"buf-b64": 7, "supported_commands": "x"}}\n', b'{"error": 5}\n',
+        b'{"error": {"desc": {"a": "\\u0000"}}}\n', b'{"return": {}}\n{"return": {}}\n', b'{"return": 1e999}\n', b"\xff\xff\n",
+        b'{"return": {"supported_commands": [{"name": [], "enabled": true}, null], "version": 5}}\n',
+    ],
+)  # fmt: skip
+def test_nonsense_in_any_answer_is_contained(servers: Servers, command: str, answer: bytes) -> None:
+    way = agent_way(servers.unix(Hostile(command, answer).speak), 2.0)
+    try:
+        said = visit(way)
+    except (NoAnswer, Misbehaves, TimeoutError):
+        return
+    judge(said.figures or {}, 1.0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["name", "mountpoint", "type", "total-bytes", "online"])
+    | st.text(max_size=5), inner, max_size=5),
+)  # fmt: skip
+
+
+@given(st.one_of(st.binary(max_size=500), json_values.map(lambda value: json.dumps({"return": value}).encode())))
+def test_any_line_is_an_answer_a_refusal_or_nonsense(line: bytes) -> None:
+    try:
+        value = _answer(line)
+    except Misbehaves:
+        return
+    assert value is None or isinstance(value, Refused | bool | int | float | str | list | dict)
+
+
+@given(json_values)
+def test_whatever_an_agent_says_of_its_file_systems_is_bounded(value: Any) -> None:
+    found = _file_systems(value)
+    assert found is None or (isinstance(found, tuple) and len(found) <= 64)
+    for system in found or ():
+        assert isinstance(system, dict)
+        assert all(len(text) <= 120 and text.isprintable() for text in system.values() if isinstance(text, str))
+    assert all(text is None or isinstance(text, str) for text in _system(value).values())
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_any_bytes_before_the_answer_are_passed_over(servers: Servers, stale: list[bytes]) -> None:
+    agent = QemuAgent({"/proc/meminfo": MEMINFO})
+    agent.stale = b"\n".join(stale)
+    assert visit(agent_way(servers.unix(agent.speak)), facts=False).figures == figures(MEMINFO)
+
+
+# --- through the hypervisor --------------------------------------------------------------------------------------------------------
+
+
+def behind(answer: Callable[[str], str], end: float = 1e12) -> AgentBehindHypervisor:
+    def call(function: Callable[[], str]) -> asyncio.Future[str]:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001  # as the threads do
+            future.set_exception(error)
+        return future
+
+    return AgentBehindHypervisor(call, lambda guest, command, seconds: answer(command), GUEST, 1.0, end)
+
+
+def test_through_the_hypervisor_the_same_is_asked_and_answered() -> None:
+    agent = QemuAgent()
+    visits = AgentVisits(allow_exec=False, addresses=False)
+
+    async def both() -> tuple[Any, Any]:
+        through = behind(lambda command: agent.answer(command.encode()).decode())
+        return await visits.facts(through), await visits.figures(through)
+
+    facts, found = run(both())
+    assert found == ALL
+    assert facts["guest_agent_version"] == "7.2.1"
+    assert agent.open == {}
+
+
+@pytest.mark.parametrize("error", [GuestBusy("busy"), NotSupported("no agent"), HypervisorError("away")])
+def test_an_agent_that_is_not_there_gives_no_answer(error: HypervisorError) -> None:
+    def fail(command: str) -> str:
+        raise error
+
+    with pytest.raises(NoAnswer):
+        run(AgentVisits(allow_exec=False, addresses=False).facts(behind(fail)))
+
+
+def test_a_refused_file_leaves_the_others_through_the_hypervisor_too() -> None:
+    agent = QemuAgent()
+
+    def answer(command: str) -> str:
+        if "pressure" in command:
+            raise HypervisorError("unable to execute QEMU agent command 'guest-file-open'")
+        return agent.answer(command.encode()).decode()
+
+    assert run(AgentVisits(allow_exec=False, addresses=False).figures(behind(answer))) == figures(MEMINFO + VMSTAT + LOADAVG)
+
+
+def test_nothing_is_begun_after_the_time_is_up() -> None:
+    with pytest.raises(NoAnswer):
+        run(behind(lambda command: "{}", end=0.0).ask(("guest-ping", {})))
+
+
+# --- mom-guestd --------------------------------------------------------------------------------------------------------------------
+
+
+def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
+    daemon = Guestd(proc(tmp_path / "root"))
+    for place in (Place(Kind.GUESTD_CHANNEL, servers.unix(daemon.speak)), Place(Kind.GUESTD_TCP, servers.tcp(daemon.speak))):
+        said = visit(GuestdWay(place, Limits(5)))
+        assert said.figures is not None
+        assert judge(said.figures, 1.0) == judge(ALL, 1.0)
+        assert said.facts is not None
+        assert said.facts["guest_agent_version"] == "0.1.0"
+        assert visit(GuestdWay(place, Limits(5)), facts=False).facts is None
+    assert daemon.visits == 4
+
+
+def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:
+    daemon = Guestd(proc(tmp_path / "root"))
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")
+        await daemon.speak(reader, writer)
+
+    said = visit(GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(5)))
+    assert said.figures is not None
+    assert said.figures["mem_available"] == "1000000"
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("knows", ["silence", "an error", "the end"])
+def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool, knows: str) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readline()).strip() or (await reader.readline()).strip()
+        if line == b"stats":
+            writer.write(b"mem_available:1000\nmem_unused:300\nswap_in:1\n")
+            await asyncio.sleep(0.01)
+            writer.write(b"swap_out:2\nmajor_fault:3\nminor_fault:4\n")
+        elif knows == "an error":
+            writer.write(b"what?\n")
+        elif knows == "the end":
+            return
+        if not closes:
+            await silent(reader, writer)
+
+    way = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(1.0))
+    for facts in (True, False, False):
+        said = visit(way, facts=facts)
+        assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"
+
+
+def test_a_list_of_names_without_end_is_no_answer(servers: Servers) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        token = (await reader.readline()).split()[1]
+        writer.write(b"begin:" + token + b"\n" + b"a:1\n" * 300 + b"end:" + token + b"\n")
+        await silent(reader, writer)
+
+    with pytest.raises(Misbehaves):
+        run(GuestdClient(servers.unix(speak), 5).read(facts=False))
+
+
+def test_nobody_at_all_is_no_answer(tmp_path: Path) -> None:
+    for address in (str(tmp_path / "nothing"), "x" * 200, "a\0b", ("127.0.0.1", 1)):
+        with pytest.raises(NoAnswer):
+            run(GuestdClient(address, 2).read(facts=False))
+    with pytest.raises(NoAnswer):
+        visit(agent_way(str(tmp_path / "nothing")))
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_addresses_are_numeric_with_or_without_a_port() -> None:
+    assert parse_address("10.0.0.7") == ("10.0.0.7", 2187)
+    assert parse_address("10.0.0.7:") == ("10.0.0.7", 2187)
+    assert parse_address("10.0.0.7:99") == ("10.0.0.7", 99)
+    assert parse_address("fe80::7") == ("fe80::7", 2187)
+    assert parse_address("[fe80::7]") == ("fe80::7", 2187)
+    assert parse_address("[fe80::7]:99") == ("fe80::7", 99)
+
+
+@pytest.mark.parametrize("text", ["", "guest", "10.0.0", "10.0.0.7:0x1", "10.0.0.7:70000", "[::1", "[::1]x", "[::1]99", "::1:x"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address|port"):
+        parse_address(text)

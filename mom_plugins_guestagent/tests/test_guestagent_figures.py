@@ -1,0 +1,149 @@
+"""What is made of what a guest says: figures from files, and what is believed."""
+
+from __future__ import annotations
+
+import math
+
+from agent_servers import FILES, LOADAVG, MEMINFO, PRESSURE, VMSTAT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_guestagent.fields import FIELDS
+from mom_plugins_guestagent.figures import (
+    COUNT_RATES,
+    LOADS,
+    OOM_KILLS,
+    PRESSURE_SHARES,
+    PRESSURE_TOTALS,
+    SIZE_RATES,
+    SIZES,
+    fields_of,
+    judge,
+)
+from mom_plugins_guestagent.guestd import figures
+
+HONEST = figures("\n".join(FILES.values()))
+NAMES = (*SIZES, *SIZE_RATES, *COUNT_RATES, OOM_KILLS, *PRESSURE_SHARES, *PRESSURE_TOTALS, *LOADS)
+
+
+def test_files_are_read_as_the_kernel_writes_them() -> None:
+    assert figures("\n".join(FILES.values())) == {
+        "mem_available": 1000000,
+        "mem_unused": 300000,
+        "mem_usable": 600000,
+        "mem_free": 600000,
+        "mem_disk_caches": 301000,
+        "swap_total": 200000,
+        "swap_usage": 50000,
+        "swap_in": 40,
+        "swap_out": 80,
+        "major_fault": 100,
+        "minor_fault": 4900,
+        "oom_kills": 1,
+        "psi_memory_some_avg10": 1.5,
+        "psi_memory_some_avg60": 0.7,
+        "psi_memory_some_avg300": 0.1,
+        "psi_memory_some_total": 123456,
+        "psi_memory_full_avg10": 0.5,
+        "psi_memory_full_avg60": 0.2,
+        "psi_memory_full_avg300": 0.0,
+        "psi_memory_full_total": 3456,
+        "load_1": 0.5,
+        "load_5": 0.4,
+        "load_15": 0.3,
+    }
+
+
+def test_the_page_size_is_worked_out_where_nobody_says_it() -> None:
+    assert figures("MemFree: 300000 kB\n" + "nr_free_pages 4700\npswpin 10\n")["swap_in"] == 640
+    assert "swap_in" not in figures("pswpin 10\n")
+    assert figures("pswpin 10\n", page_kib=16)["swap_in"] == 160
+
+
+def test_what_a_kernel_does_not_have_is_absent() -> None:
+    old = figures(MEMINFO.replace("MemAvailable:     600000 kB\n", ""))
+    assert "mem_usable" not in old
+    assert "psi_memory_some_avg10" not in old
+    assert old["mem_unused"] == 300000
+    assert figures("") == {}
+    assert set(figures(PRESSURE + LOADAVG + VMSTAT)) == set(HONEST) - set(SIZES) - set(SIZE_RATES)
+
+
+def test_an_honest_guest_is_believed_and_every_field_is_declared() -> None:
+    first = judge(HONEST, 100.0, maximum_kib=1 << 20)
+    assert first.lies == ()
+    later = judge({**HONEST, "swap_in": 140, "major_fault": 120, "minor_fault": 6900}, 110.0, first.sample, 1 << 20)
+    fields = fields_of(later.sample)
+    assert (fields["swap_in"], fields["swap_out"], fields["major_fault"], fields["minor_fault"]) == (10, 0, 2, 200)
+    assert fields["mem_available"] == 1000000
+    assert fields["guest_psi_memory_some_avg10"] == 1.5
+    assert fields["guest_load_1"] == 0.5
+    assert fields["guest_oom_kills"] == 1
+    assert fields.keys() <= {spec.name for spec in FIELDS}
+
+
+def test_texts_are_as_good_as_numbers() -> None:
+    assert judge({name: str(number) for name, number in HONEST.items()}, 1.0) == judge(HONEST, 1.0)
+
+
+def test_counts_that_went_back_give_no_rates() -> None:
+    first = judge(HONEST, 100.0).sample
+    rebooted = judge({**HONEST, "major_fault": 1}, 110.0, first)
+    assert rebooted.lies == ()
+    assert not {"swap_in", "major_fault", "minor_fault"} & fields_of(rebooted.sample).keys()
+    assert fields_of(judge(HONEST, 120.0, rebooted.sample).sample)["major_fault"] == 9.9
+
+
+def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept() -> None:
+    for lie in (
+        {"mem_unused": 1000001},
+        {"mem_usable": 2000000},
+        {"mem_free": 200000},
+        {"mem_available": 0},
+        {"mem_available": 1 << 60},
+        {"mem_available": -5},
+        {"mem_available": "1" * 40},
+        {"mem_available": math.nan},
+        {"mem_available": "NaN"},
+        {"mem_available": True},
+        {"mem_available": [1]},
+    ):
+        judged = judge({**HONEST, **lie}, 1.0)
+        assert judged.lies, lie
+        fields = fields_of(judged.sample)
+        assert not set(SIZES[:5]) & fields.keys(), lie
+        assert fields["swap_total"] == 200000
+    assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("it says that it has more memory than it can have",)
+    assert judge({**HONEST, "swap_usage": 200001}, 1.0).lies
+    assert judge({**HONEST, "psi_memory_some_avg10": 100.01}, 1.0).lies
+    assert judge({**HONEST, "load_5": 1e9}, 1.0).lies
+    first = judge(HONEST, 100.0).sample
+    assert judge({**HONEST, "swap_in": 1 << 55}, 101.0, first).lies
+
+
+numbers = st.one_of(
+    st.integers(), st.floats(), st.text(max_size=50), st.none(), st.booleans(), st.integers(0, 1 << 21), st.integers(10**39, 10**41),
+    st.integers(0, 1 << 63).map(str), st.floats(0, 200).map(lambda number: f"{number:.2f}"), st.lists(st.integers()),
+)  # fmt: skip
+sayings = st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=30)), numbers)
+
+
+@given(sayings, sayings, st.floats(0, 1e6), st.one_of(st.none(), st.integers(0, 1 << 40)))
+def test_whatever_a_guest_says_fields_are_possible(first: dict[str, object], second: dict[str, object], seconds: float, most: int) -> None:
+    before = judge(first, 100.0, None, most)
+    judged = judge(second, 100.0 + seconds, before.sample, most)
+    fields = fields_of(judged.sample)
+    assert fields.keys() <= {spec.name for spec in FIELDS}
+    numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
+    assert numbers.keys() == fields.keys()
+    assert all(math.isfinite(number) and 0 <= number < 1 << 63 for number in numbers.values())
+    for name in numbers.keys() & set(SIZES[:5]):
+        assert numbers[name] <= numbers["mem_available"] <= (1 << 50 if most is None else most)
+    assert all(lie.isprintable() and len(lie) < 100 for lie in judged.lies)
+    assert len(set(judged.lies)) <= len(NAMES) + 8
+
+
+@given(st.text(max_size=2000))
+def test_any_text_can_stand_in_the_files(text: str) -> None:
+    judge(figures(text), 1.0)
+    judge(figures(MEMINFO + text + VMSTAT), 1.0)

@@ -1,0 +1,364 @@
+"""The plugin: whom it asks, what it hands out, and that nobody ever waits for a guest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, Servers, proc, silent, without_end
+from click.testing import CliRunner
+from pydantic import ValidationError
+
+from mom_core import (
+    AgentAccess,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestSettings,
+    Host,
+    NotSupported,
+    PluginContext,
+    PluginReport,
+    Report,
+    Severity,
+    Snapshot,
+    Value,
+)
+from mom_plugins_guestagent import GuestAgentPlugin, guestd
+from mom_plugins_guestagent.collector import Asking, Collector, Target, _allowed
+from mom_plugins_guestagent.ways import Kind, Limits, Place
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T | None], seconds: float = 10.0) -> T:
+    end = time.monotonic() + seconds
+    while not (value := look()):
+        assert time.monotonic() < end, "it never becomes so"
+        time.sleep(0.01)
+    return value
+
+
+def guest(name: str, incarnation: str = "1") -> Guest:
+    return Guest(f"uuid-of-{name}", name, incarnation=incarnation)
+
+
+class Hypervisor:
+    """Guests with channels, and an agent behind some of them."""
+
+    uri = "fake:///system"
+
+    def __init__(self) -> None:
+        self.channels: dict[str, dict[str, str]] = {}
+        self.agents: dict[str, QemuAgent] = {}
+        self.hangs: threading.Event | None = None
+        self.threads: set[str] = set()
+
+    def guests(self) -> Sequence[Guest]:
+        return [Guest(identity, identity.removeprefix("uuid-of-")) for identity in self.channels]
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        return {each.id: self.channels[each.id] for each in guests if each.id in self.channels}
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        self.threads.add(threading.current_thread().name)
+        if self.hangs is not None and guest.id not in self.agents:
+            self.hangs.wait(timeout_seconds)
+            raise GuestBusy("no answer")
+        if guest.id not in self.agents:
+            raise NotSupported("no agent")
+        return self.agents[guest.id].answer(command.encode()).decode()
+
+
+Make = Callable[..., GuestAgentPlugin]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[GuestAgentPlugin] = []
+
+    def plugin(per_guest: Mapping[str, Mapping[str, object]] | None = None, **settings: object) -> GuestAgentPlugin:
+        def guest_settings(guest: Guest) -> GuestSettings:
+            return GuestAgentPlugin.GuestSettings.model_validate((per_guest or {}).get(guest.name, {}))
+
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "500ms", **settings})
+        made.append(GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings)))
+        made[-1].mom_setup()
+        return made[-1]
+
+    yield plugin
+    for each in made:
+        each.mom_teardown()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("guestagent")]
+
+
+@pytest.fixture
+def hypervisor() -> Hypervisor:
+    made = Hypervisor()
+    assert isinstance(made, AgentAccess)
+    return made
+
+
+def fields_of(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest) -> Mapping[str, Value]:
+    """What is known of the first guest now."""
+    return plugin.mom_collect_guests(hypervisor, guests).get(guests[0].id, {})
+
+
+def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest, name: str = "mem_available") -> Mapping[str, Value]:
+    """The first guest's fields, as soon as they hold `name`."""
+
+    def known() -> Mapping[str, Value] | None:
+        found = fields_of(plugin, hypervisor, *guests)
+        return found if found.get(name) is not None else None
+
+    return eventually(known)
+
+
+def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
+    daemon, agent = Guestd(proc(tmp_path / "root")), QemuAgent()
+    tcp = servers.tcp(daemon.speak)
+    hypervisor.channels = {
+        "uuid-of-channel": {"org.mom.guestd.0": servers.unix(daemon.speak), "org.qemu.guest_agent.0": ""},
+        "uuid-of-raw": {"org.qemu.guest_agent.1": servers.unix(agent.speak)},
+        "uuid-of-libvirt": {"org.qemu.guest_agent.0": ""},
+    }
+    hypervisor.agents["uuid-of-libvirt"] = QemuAgent()
+    plugin = make({"tcp": {"guestd_address": f"{tcp[0]}:{tcp[1]}"}})
+    for name, by in (("channel", "guestd-channel"), ("raw", "agent-socket"), ("libvirt", "agent-hypervisor"), ("tcp", "guestd-tcp")):
+        fields = fields_once_known(plugin, hypervisor, guest(name))
+        assert fields["guest_agent"] == by
+        assert (fields["mem_available"], fields["mem_unused"], fields["swap_usage"]) == (1000000, 300000, 50000)
+        assert fields["guest_psi_memory_some_avg10"] == 1.5
+        assert "swap_in" not in fields, "a rate needs two samples"
+        rates = fields_once_known(plugin, hypervisor, guest(name), name="swap_in")
+        assert rates["major_fault"] == 0
+        assert rates.keys() <= {spec.name for spec in plugin.mom_fields()}
+    assert all(name.startswith("guestagent-call") for name in hypervisor.threads)
+
+
+def test_nobody_waits_for_guests(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    hypervisor.hangs = threading.Event()
+    path = servers.unix(silent)
+    for number in range(50):
+        hypervisor.channels[f"uuid-of-hung{number}"] = {"org.mom.guestd.0": path, "org.qemu.guest_agent.0": ""}
+    hypervisor.channels["uuid-of-well"] = {"org.mom.guestd.0": servers.unix(without_end(b"x")), "org.qemu.guest_agent.0": ""}
+    hypervisor.agents["uuid-of-well"] = QemuAgent()
+    plugin = make()
+    guests = [guest("well"), *(guest(f"hung{number}") for number in range(50))]
+    assert fields_once_known(plugin, hypervisor, *guests)["guest_agent"] == "agent-hypervisor"
+    hung = plugin._collector.states()["uuid-of-hung0"] if plugin._collector else None
+    assert hung is None or hung.sample is None, "it still hangs"
+    hypervisor.hangs.set()
+
+
+def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent()
+    path = servers.unix(agent.speak)
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": path}
+    plugin = make(stale_after="1100ms")
+    fields_once_known(plugin, hypervisor, guest("a"))
+    agent.disabled = {"guest-sync-delimited"}
+    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a")))
+    fields = fields_of(plugin, hypervisor, guest("a"))
+    age = fields["guest_agent_age"]
+    assert isinstance(age, float)
+    assert age > 1.1
+    assert "guest_agent" not in fields
+    assert fields["guest_os"] == "Debian GNU/Linux 12"
+    eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
+
+
+def test_a_guest_that_was_started_anew_is_a_new_one(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent()
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+    plugin = make()
+    fields_once_known(plugin, hypervisor, guest("a"))
+    agent.disabled = {"guest-sync-delimited"}
+    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")), 3)
+
+
+def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent()
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+    plugin = make()
+    fields_once_known(plugin, hypervisor, guest("a"))
+    assert plugin.mom_collect_guests(hypervisor, []) == {}
+    assert eventually(lambda: plugin.mom_collect_guests(hypervisor, []) == {} and agent.visits)
+    visits = agent.visits
+    time.sleep(1.3)
+    assert agent.visits == visits
+
+
+def test_guests_are_left_alone_where_the_operator_says_so(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent()
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak), "org.mom.guestd.0": servers.unix(agent.speak)}
+    for plugin in (make({"a": {"ask_agent": False}}), make(guestd=False, qemu_agent=False)):
+        assert plugin.mom_collect_guests(hypervisor, [guest("a")]) == {}
+    assert agent.visits == 0
+
+
+def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, servers: Servers, tmp_path: Path) -> None:
+    class Plain:
+        uri = "plain:"
+
+        def guests(self) -> Sequence[Guest]:
+            return []
+
+    daemon = Guestd(proc(tmp_path / "root"))
+    plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
+    both = [guest("a"), guest("b")]
+    eventually(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
+
+
+def test_reported_addresses_are_used_only_inside_the_networks_of_the_operator(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent({})
+    agent.disabled = {"guest-file-open"}
+    agent.answers["guest-network-get-interfaces"] = [{"ip-addresses": [{"ip-address": "192.0.2.7"}, {"ip-address": "127.0.0.1"}]}]
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+    plugin = make(networks=["192.0.2.0/24", "127.0.0.0/8"])
+    fields_once_known(plugin, hypervisor, guest("a"), name="guest_os")
+    assert plugin._collector is not None
+    (followed,) = plugin._collector._guests.values()
+    assert [trial.place for trial in followed.reported] == [Place(Kind.GUESTD_TCP, ("192.0.2.7", 2187))], "loopback would be this host"
+    assert _allowed(["192.0.2.7", "x", "10.0.0.1", "192.0.2.7", "192.0.2.8", "192.0.2.9"], plugin._collector._asking.networks) == [
+        "192.0.2.7", "192.0.2.8"
+    ]  # fmt: skip
+    assert _allowed(["192.0.2.7"], ()) == []
+
+
+# --- lies ----------------------------------------------------------------------------------------------------------------------------
+
+
+def report_of(*guests: Guest) -> Report:
+    snapshot = Snapshot(Host(), {each.id: each for each in guests})
+    plugins: Sequence[PluginReport] = ()
+    return Report(1, 0.0, "observe", snapshot, (), (), (), (), plugins, 0.0)
+
+
+def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    agent = QemuAgent({**FILES, "/proc/meminfo": MEMINFO.replace("300000", "9300000")})
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+    plugin = make()
+    fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
+    assert not {"mem_available", "mem_unused", "mem_free"} & fields.keys()
+    assert fields["swap_total"] == 200000
+    (problem,) = plugin.mom_evaluate(Snapshot(Host(), {"uuid-of-a": guest("a")}))
+    assert problem.entity == guest("a").entity
+    assert problem.severity is Severity.WARNING
+    assert "mem_unused is more than all its memory" in problem.message
+    eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") == 2)
+    agent.files["/proc/meminfo"] = MEMINFO
+    fields_once_known(plugin, hypervisor, guest("a"))
+    assert list(plugin.mom_evaluate(Snapshot(Host(), {"uuid-of-a": guest("a")}))) == []
+
+
+def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(QemuAgent().speak)}
+    plugin = make()
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 500_000}), guest("b")))
+    fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
+    assert "mem_available" not in fields
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 1 << 20})))
+    fields_once_known(plugin, hypervisor, guest("a"))
+
+
+# --- the collector by itself -----------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    agent = QemuAgent()
+    agent.disabled = {"guest-sync-delimited"}
+    path = servers.unix(agent.speak)
+    collector = Collector(Asking(0.05, 1.0, 10.0, Limits(0.05)), PluginContext().log)
+    collector.start()
+    target = Target(guest("a").entity, "1", (Place(Kind.AGENT_SOCKET, path),))
+    collector.follow([target])
+    time.sleep(1.2)
+    assert 2 <= agent.visits <= 5, "after 0.15, 0.4, 0.85 s and so on, not every 0.05 s"
+    agent.disabled.clear()
+    eventually(lambda: "mem_available" in collector.fields([target.guest.id]).get(target.guest.id, {}))
+    collector.stop(1.0)
+    assert caplog.records == []
+
+
+def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
+    release = threading.Event()
+
+    def hang(guest: Entity, command: str, seconds: float) -> str:
+        release.wait(5)
+        raise GuestBusy("late")
+
+    collector = Collector(Asking(), PluginContext().log, hang)
+    collector.start()
+    places = (Place(Kind.GUESTD_CHANNEL, servers.unix(silent)), Place(Kind.AGENT_HYPERVISOR))
+    collector.follow([Target(guest(str(number)).entity, "1", places[number % 2 :]) for number in range(20)])
+    time.sleep(0.1)
+    began = time.monotonic()
+    collector.stop(0.3)
+    assert time.monotonic() - began < 0.4
+    release.set()
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("guestagent")])
+
+
+def test_one_that_was_never_started_ends_too() -> None:
+    Collector(Asking(), PluginContext().log).stop(0.1)
+    plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(), PluginContext())
+    assert plugin.mom_collect_guests(Hypervisor(), []) == {}
+    assert list(plugin.mom_doctor(None)) == []
+    plugin.mom_teardown()
+
+
+# --- what operators see ------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
+    forbidding, lying = QemuAgent(), QemuAgent({**FILES, "/proc/meminfo": MEMINFO.replace("300000", "9300000")})
+    forbidding.disabled = {"guest-file-open"}
+    hypervisor.channels = {
+        "uuid-of-well": {"org.mom.guestd.0": servers.unix(Guestd(proc(tmp_path / "root")).speak)},
+        "uuid-of-bare": {},
+        "uuid-of-hung": {"org.qemu.guest_agent.1": servers.unix(silent)},
+        "uuid-of-careful": {"org.qemu.guest_agent.1": servers.unix(forbidding.speak)},
+        "uuid-of-liar": {"org.qemu.guest_agent.1": servers.unix(lying.speak)},
+        "uuid-of-private": {},
+    }
+    plugin = make({"private": {"ask_agent": False}})
+    found = [(finding.severity, finding.message) for finding in plugin.mom_doctor(hypervisor)]
+    assert found == [
+        (Severity.WARNING, "1 guest without a channel or address: bare"),
+        (Severity.OK, "2 guests gave figures: 1 by agent-socket, 1 by guestd-channel"),
+        (Severity.WARNING, "1 guest whose agent may not run guest-file-open: careful"),
+        (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
+        (Severity.WARNING, "1 guest not believed: liar (mem_unused is more than all its memory)"),
+    ]
+
+
+def test_the_script_and_its_unit_can_be_had() -> None:
+    (command,) = GuestAgentPlugin.mom_commands()
+    assert CliRunner().invoke(command, []).output == Path(guestd.__file__).read_text()
+    unit = CliRunner().invoke(command, ["--unit"]).output
+    assert "ExecStart=/usr/local/sbin/mom-guestd --no-tcp\n" in unit
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"networks": ["10.0.0.1/8"]}, "host bits"),
+        ({"networks": ["everywhere"]}, "does not appear"),
+        ({"period": "100ms"}, "greater"),
+        ({"timeout": "0s"}, "greater"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], what: str) -> None:
+    with pytest.raises(ValidationError, match=what):
+        GuestAgentPlugin.Settings.model_validate(settings)
+
+
+@pytest.mark.parametrize("settings", [{"guestd_address": "db1.example"}, {"agent_socket": "run/x"}, {"guestd_address": "10.0.0.1:0"}])
+def test_places_that_are_none_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        GuestAgentPlugin.GuestSettings.model_validate(settings)

@@ -1,0 +1,299 @@
+"""mom-guestd: what it answers, over TCP and over a device, and what its clients cannot make it do."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import ipaddress
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from agent_servers import proc
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mom_plugins_guestagent
+from mom_plugins_guestagent import guestd
+from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, MOST_WAITING_BYTES, Conversation, Daemon, Guest, find_port
+
+STATS = "mem_available:1000000\nmem_unused:300000\nswap_in:40\nswap_out:80\nmajor_fault:100\nminor_fault:4900\n"
+
+Serve = Callable[..., Daemon]
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(str(proc(tmp_path)), 4)
+
+
+@pytest.fixture
+def serve(guest: Guest) -> Iterator[Serve]:
+    stopping = threading.Event()
+    threads = []
+
+    def begin(**settings: object) -> Daemon:
+        daemon = Daemon(guest, **{"addresses": (("127.0.0.1", 0),), **settings})  # type: ignore[arg-type]  # as a test says it
+
+        def run() -> None:
+            while not stopping.is_set():
+                daemon.turn(0.02)
+            daemon.close()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return daemon
+
+    yield begin
+    stopping.set()
+    for thread in threads:
+        thread.join()
+
+
+def client_of(daemon: Daemon) -> socket.socket:
+    return socket.create_connection(daemon.listeners[0].getsockname(), timeout=10)
+
+
+def answer(client: socket.socket, request: bytes, end: bytes) -> bytes:
+    client.sendall(request)
+    return received(client, end)
+
+
+def received(client: socket.socket, end: bytes) -> bytes:
+    got = b""
+    while not got.endswith(end):
+        data = client.recv(65536)
+        if not data:
+            break
+        got += data
+    return got
+
+
+# --- what is answered --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_question_is_answered_as_moms_daemon_does(guest: Guest) -> None:
+    assert guest.answer("stats") == STATS
+
+
+def test_properties_are_of_the_same_form(guest: Guest) -> None:
+    lines = guest.answer("props").splitlines()
+    assert all(re.fullmatch(r"[a-z]+:[ -~]{1,120}", line) for line in lines)
+    assert {"guestd:" + guestd.VERSION, f"vcpus:{os.cpu_count()}"} <= set(lines)
+
+
+def test_an_answer_to_a_token_says_all_and_where_it_begins_and_ends(guest: Guest) -> None:
+    lines = guest.answer("stats 1aB").splitlines()
+    assert (lines[0], lines[-1]) == ("begin:1aB", "end:1aB")
+    assert {"mem_usable:600000", "swap_usage:50000", "psi_memory_some_avg10:1.5", "load_1:0.5", "oom_kills:1"} <= set(lines)
+    assert guest.answer("props x").startswith("begin:x\nguestd:")
+
+
+@pytest.mark.parametrize("request_", ["stat", "stats!", "stats 1 2", "stats " + "1" * 33, "stats é", "STATS", "quit"])
+def test_what_is_no_question_is_said_to_be_none(guest: Guest, request_: str) -> None:
+    assert guest.answer(request_) == "error:unknown request\n"
+    assert guest.answer("  ") == ""
+
+
+def test_files_are_not_read_more_often_than_makes_sense(guest: Guest, tmp_path: Path) -> None:
+    guest.answer("stats")
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
+    assert guest.answer("stats") == STATS
+
+
+def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> None:
+    assert Guest(str(tmp_path)).answer("stats") == ""
+    assert Guest(str(tmp_path)).answer("stats a") == "begin:a\nend:a\n"
+
+
+# --- a conversation ----------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=2000), max_size=20), st.data())
+def test_nothing_that_is_said_makes_a_conversation_grow_or_break(pieces: list[bytes], data: st.DataObject) -> None:
+    conversation = Conversation(Guest("/nowhere", 4))
+    for piece in pieces:
+        if conversation.listens:
+            conversation.receive(piece)
+        assert len(conversation.waiting) < MOST_WAITING_BYTES + 4096
+        conversation.sent(data.draw(st.integers(0, len(conversation.waiting))))
+    conversation.sent(len(conversation.waiting))
+    conversation.receive(b"\nstats z\n")
+    assert conversation.waiting.endswith(b"begin:z\nend:z\n")
+
+
+@given(st.integers(1, 60))
+def test_requests_may_come_in_pieces(size: int) -> None:
+    conversation = Conversation(Guest("/nowhere", 4))
+    text = b"stats a\r\nstats b\n\nprops\nstats c\n"
+    for start in range(0, len(text), size):
+        conversation.receive(text[start : start + size])
+    assert re.findall(rb"end:(.)", conversation.waiting) == [b"a", b"b", b"c"]
+
+
+def test_a_line_that_is_too_long_is_passed_over_to_its_end(guest: Guest) -> None:
+    conversation = Conversation(guest)
+    for _ in range(1000):
+        conversation.receive(b"x" * MOST_LINE_BYTES)
+    conversation.receive(b"stats a\nstats b\n")
+    assert conversation.waiting.startswith(b"error:the line is too long\nbegin:b\n")
+
+
+def test_who_asks_and_does_not_read_is_not_listened_to(guest: Guest) -> None:
+    conversation = Conversation(guest)
+    while conversation.listens:
+        conversation.receive(b"stats a\n" * 100)
+    assert len(conversation.waiting) < MOST_WAITING_BYTES + 1024
+    conversation.sent(len(conversation.waiting))
+    assert conversation.waiting, "what was asked before is answered now"
+
+
+# --- TCP ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_may_ask_again_and_again(serve: Serve) -> None:
+    with client_of(serve()) as client:
+        assert answer(client, b"stats\n", b"4900\n").decode() == STATS
+        assert answer(client, b"stats\r\n", b"4900\n").decode() == STATS
+        assert answer(client, b"stats 7\n", b"end:7\n").startswith(b"begin:7\n")
+
+
+def test_a_client_that_has_said_its_last_gets_its_answer_and_the_end(serve: Serve) -> None:
+    with client_of(serve()) as client:
+        client.sendall(b"stats\n")
+        client.shutdown(socket.SHUT_WR)
+        assert received(client, b"never").decode() == STATS
+
+
+def test_there_are_not_more_clients_than_there_may_be(serve: Serve) -> None:
+    daemon = serve()
+    clients = [client_of(daemon) for _ in range(MOST_CLIENTS)]
+    for client in clients:
+        answer(client, b"stats a\n", b"end:a\n")
+    with client_of(daemon) as one_more, suppress(ConnectionError):
+        assert one_more.recv(100) == b""
+    clients.pop().close()
+    for _ in range(200):
+        with client_of(daemon) as next_one, suppress(ConnectionError):
+            if answer(next_one, b"stats a\n", b"end:a\n"):
+                break
+    else:
+        pytest.fail("the place of a client that left stays taken")
+    for client in clients:
+        client.close()
+
+
+def test_only_those_are_answered_who_may_ask(serve: Serve) -> None:
+    refusing = serve(allowed=(ipaddress.ip_network("192.0.2.0/24"),))
+    with client_of(refusing) as client, suppress(ConnectionError):
+        client.sendall(b"stats\n")
+        assert client.recv(100) == b""
+    answering = serve(allowed=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
+    with client_of(answering) as client:
+        assert answer(client, b"stats\n", b"4900\n").decode() == STATS
+
+
+def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guestd, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(guestd, "STALL_SECONDS", 0.1)
+    daemon = serve()
+    with client_of(daemon) as client:
+        assert client.recv(100) == b""
+    with client_of(daemon) as client, suppress(ConnectionError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        for _ in range(100_000):
+            client.sendall(b"stats a\n" * 500)
+        pytest.fail("a client that never reads is served for ever")
+
+
+# --- the channel -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_is_served_without_a_network(serve: Serve) -> None:
+    host, device = os.openpty()
+    tty.setraw(device)
+    serve(addresses=(), channel=os.ttyname(device))
+    try:
+        os.write(host, b"half a qu")
+        os.write(host, b"\nstats abc\n")
+        got = b""
+        while not got.endswith(b"end:abc\n"):
+            got += os.read(host, 65536)
+        assert b"begin:abc\nmem_available:1000000\n" in got
+    finally:
+        os.close(host)
+        os.close(device)
+
+
+def test_a_device_that_goes_away_does_not_end_the_daemon(serve: Serve) -> None:
+    host, device = os.openpty()
+    daemon = serve(channel=os.ttyname(device))
+    os.close(host)
+    os.close(device)
+    with client_of(daemon) as client:
+        assert answer(client, b"stats\n", b"4900\n").decode() == STATS
+
+
+def test_the_channels_device_is_found_by_its_name(tmp_path: Path) -> None:
+    assert find_port("/dev/somewhere", str(tmp_path)) == "/dev/somewhere"
+    assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/virtio-ports/org.mom.guestd.0")
+    for port, name in (("vport1p1", "org.qemu.guest_agent.0"), ("vport1p2", "org.mom.guestd.0")):
+        folder = tmp_path / "sys/class/virtio-ports" / port
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(name + "\n")
+    assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/vport1p2")
+
+
+# --- the file ----------------------------------------------------------------------------------------------------------------------
+
+FILE = Path(guestd.__file__)
+
+
+def test_it_is_one_file_for_old_and_new_pythons() -> None:
+    tree = ast.parse(FILE.read_text(), feature_version=(3, 7))
+    plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = plain | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported - {"__future__"} <= sys.stdlib_module_names
+    assert mom_plugins_guestagent.__version__ == guestd.VERSION
+
+
+def test_it_runs_by_itself_without_anything_installed(tmp_path: Path) -> None:
+    copy = tmp_path / "mom-guestd"
+    copy.write_text(FILE.read_text())
+    command = [sys.executable, "-I", "-S", str(copy)]
+    root = str(proc(tmp_path / "root"))
+    done = subprocess.run([*command, "--root", root, "--once", "stats"], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == STATS
+    for wrong in (["--no-channel", "--no-tcp"], ["--listen", "localhost"], ["--allow", "10.0.0.1/8"]):
+        assert subprocess.run([*command, *wrong], capture_output=True, check=False, timeout=30).returncode == 2
+
+
+def test_it_says_when_its_port_is_taken_and_ends_when_it_is_told_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-I", "-S", str(FILE), "--no-channel", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 1
+        assert os.strerror(errno.EADDRINUSE) in done.stderr
+    daemon = subprocess.Popen(command)
+    for _ in range(1000):
+        with suppress(ConnectionError), socket.create_connection(("127.0.0.1", int(port)), 10) as client:
+            assert received_all(client).startswith("mem_available:")
+            break
+        threading.Event().wait(0.02)
+    daemon.terminate()
+    assert daemon.wait(10) == 0
+
+
+def received_all(client: socket.socket) -> str:
+    client.sendall(b"stats\n")
+    client.shutdown(socket.SHUT_WR)
+    return received(client, b"never").decode()
