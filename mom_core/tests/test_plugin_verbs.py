@@ -98,6 +98,8 @@ def test_the_list_for_programs(mom, shelf, tmp_path):
         "version": "1.0",
         "target": "shelf_acme:Plugin",
         "installed": True,
+        "folder": None,
+        "summary": "A test.",
         "enabled": True,
     }
     assert rows["gone"]["installed"] is False
@@ -160,3 +162,26 @@ def test_a_plugin_that_is_not_installed_or_broken_is_exit_code_2(mom, shelf):
     code, out, err = mom("plugin", "info", "broken")
     assert (code, out) == (2, "")
     assert "ValueError: odd" in err
+
+
+def test_what_is_installed_and_not_enabled_is_told_with_what_it_is_for(mom, shelf, tmp_path):
+    shelf.add_plugin("acme")
+    shelf.add_plugin("other")
+    file = tmp_path / "mom.yaml"
+    file.write_text("plugins: {acme: {}, gone: {}}")
+    code, out, err = mom("plugin", "list", "--available", "-c", file)
+    assert (code, err) == (0, "")
+    assert "acme" not in listed(out)
+    assert "gone" not in listed(out)
+    assert listed(out)["other"] == ["acme-other", "1.0", "A", "test."]
+    rows = json.loads(mom("plugin", "list", "--available", "--json", "-c", file)[1])
+    assert all(row["enabled"] is False for row in rows)
+    assert "other" in {row["name"] for row in rows}
+
+
+def test_the_info_says_from_where_a_plugin_was_imported_and_for_which_contract(mom, shelf):
+    shelf.add_plugin("acme")
+    out = mom("plugin", "info", "acme")[1]
+    assert f"from {shelf.folder / 'shelf_acme.py'}, for contract 1.0" in out
+    assert json.loads(mom("plugin", "info", "acme", "--json")[1])["folder"] == str(shelf.folder / "shelf_acme.py")
+    assert json.loads(mom("plugin", "info", "acme", "--json")[1])["running"] is None

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.plugin_check import check_command
+from mom_core.cli.plugin_new import new_command
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, AvailablePlugin, available_plugins, load_plugins
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 @click.group("plugin")
 def plugin_command() -> None:
-    """List the installed plugins, or look at one."""
+    """List the installed plugins, look at one, check one, begin a new one."""
+
+
+plugin_command.add_command(check_command)
+plugin_command.add_command(new_command)
 
 
 # --- list ----------------------------------------------------------------------------------------------------------------------
@@ -33,30 +39,42 @@ def plugin_command() -> None:
 
 @plugin_command.command("list")
 @config_option
+@click.option("--available", "only_available", is_flag=True, help="Only those that are installed and not enabled, with what they are for.")
 @json_option
-def list_command(config_path: str | None, as_json: bool) -> None:
+def list_command(config_path: str | None, only_available: bool, as_json: bool) -> None:
     """List the installed plugins, and which of them the configuration enables. Imports none of them."""
-    available = available_plugins()
     path = Path(config_path or DEFAULT_CONFIG)
-    enabled, trouble = _enabled(path)
+    enabled, folders, trouble = _enabled(path)
+    available = available_plugins(folders)
+    if only_available:
+        available = {name: plugins for name, plugins in available.items() if name not in (enabled or ())}
+        enabled = [name for name in enabled or () if name in available] if enabled is not None else None
     if as_json:
         click.echo(json.dumps(_as_json(available, enabled), indent=2))
+    elif only_available:
+        _show_available(available)
     else:
         _show_list(available, enabled)
     if trouble and (config_path is not None or not as_json):
         click.echo(f"mom: which plugins are enabled is not known: {trouble}", err=True)
 
 
-def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
-    """The plugins that a configuration names, in its order; None, and why, when that cannot be read. Nothing else is looked at."""
+def _enabled(path: Path) -> tuple[Sequence[str] | None, Sequence[Path], str]:
+    """The plugins that a configuration names, in its order, and the folders of its plugin-path; None, and why, when it cannot be read."""
     from mom_core.config.document import read_document
 
     try:
         document = read_document(path)
     except ConfigError as error:
-        return None, str(error.problems[0])
-    section = document.value.get("plugins") if isinstance(document.value, Mapping) else None
-    return (list(section), "") if isinstance(section, Mapping) else (None, f"{path} has no section `plugins`")
+        return None, (), str(error.problems[0])
+    top = document.value if isinstance(document.value, Mapping) else {}
+    section, named = top.get("plugins"), top.get("plugin-path")
+    folders = (
+        [Path(folder) for folder in named if isinstance(folder, str)] if isinstance(named, Sequence) and not isinstance(named, str) else []
+    )
+    if not isinstance(section, Mapping):
+        return None, folders, f"{path} has no section `plugins`"
+    return list(section), folders, ""
 
 
 def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None) -> list[dict[str, object]]:
@@ -64,12 +82,32 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
     for name, plugins in available.items():
         on = None if enabled is None else name in enabled
         rows += [
-            {"name": name, "distribution": p.distribution, "version": p.version, "target": p.target, "installed": True, "enabled": on}
+            {
+                "name": name,
+                "distribution": p.distribution,
+                "version": p.version,
+                "target": p.target,
+                "installed": p.folder is None,
+                "folder": None if p.folder is None else str(p.folder),
+                "summary": _distribution(p.distribution)[0],
+                "enabled": on,
+            }
             for p in plugins
         ]
     for name in enabled or ():
         if name not in available:
-            rows.append({"name": name, "distribution": None, "version": None, "target": None, "installed": False, "enabled": True})
+            rows.append(
+                {
+                    "name": name,
+                    "distribution": None,
+                    "version": None,
+                    "target": None,
+                    "installed": False,
+                    "folder": None,
+                    "summary": "",
+                    "enabled": True,
+                }
+            )
     return rows
 
 
@@ -82,7 +120,10 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         state = "?" if enabled is None else f"yes, number {enabled.index(name) + 1}" if name in enabled else "no"
         if len(plugins) > 1:
             state += ", but provided twice"
-        rows += [(printable(name), plugin.distribution, plugin.version, state) for plugin in plugins]
+        rows += [
+            (printable(name), plugin.distribution, plugin.version, f"{state}, in {p}" if (p := plugin.folder) else state)
+            for plugin in plugins
+        ]
     for name in enabled or ():
         if name not in available:
             rows.append((printable(name), "not installed", "", "yes"))
@@ -93,6 +134,22 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
     absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy") if name not in available]
     if rows and absent:
         click.echo(f"of the usual set, not installed: pip install {' '.join(KNOWN_DISTRIBUTIONS[name] for name in absent)}")
+
+
+def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
+    from mom_core.cli.tables import print_table
+    from mom_core.model import printable
+
+    rows = [
+        (printable(name), f"{p.distribution} {p.version}", _distribution(p.distribution)[0])
+        for name, plugins in available.items()
+        for p in plugins
+    ]
+    if rows:
+        print_table(("plugin", "distribution", "what it is"), rows)
+        click.echo("To enable one, add `NAME: {}` below `plugins:`; `mom plugin info NAME` shows what it can be told.")
+    else:
+        click.echo("All installed plugins are enabled.")
 
 
 # --- info ----------------------------------------------------------------------------------------------------------------------
@@ -110,14 +167,20 @@ class _Declared:
 
 @plugin_command.command("info")
 @click.argument("name")
+@config_option
 @json_option
-def info_command(name: str, as_json: bool) -> None:
-    """Show one installed plugin: where it comes from, its settings, the hooks that it implements, and what it declares."""
-    loaded, errors = load_plugins([name])
+def info_command(name: str, config_path: str | None, as_json: bool) -> None:
+    """Show one installed plugin: where it comes from, its settings, the hooks that it implements, what it declares, and how it fares.
+
+    How it fares is what the mom says that runs with this configuration, if one runs.
+    """
+    _, folders, _ = _enabled(Path(config_path or DEFAULT_CONFIG))
+    loaded, errors = load_plugins([name], folders)
     if errors:
         raise errors[0]
     plugin = loaded[name]
     declared = _declared(plugin)
+    running = _running(name, config_path)
     settings = _settings_of(plugin.settings_class)
     guest_settings = _settings_of(plugin.guest_settings_class) if plugin.guest_settings_class else []
     summary, page = _distribution(plugin.distribution)
@@ -126,6 +189,8 @@ def info_command(name: str, as_json: bool) -> None:
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
+            "folder": str(_place(plugin)),
+            "running": running,
             "class": f"{plugin.plugin_class.__module__}:{plugin.plugin_class.__qualname__}",
             "contract": plugin.plugin_class.contract,  # type: ignore[attr-defined]  # discovery has seen it
             "summary": summary,
@@ -148,6 +213,7 @@ def info_command(name: str, as_json: bool) -> None:
         click.echo(json.dumps(content, indent=2))
         return
     click.echo(f"{plugin.name}: {summary}\n{plugin.distribution} {plugin.version}" + (f", {page}" if page else ""))
+    click.echo(f"from {_place(plugin)}, for contract {plugin.plugin_class.contract}")  # type: ignore[attr-defined]  # as above
     click.echo(f"hooks: {', '.join(_hooks(plugin)) or 'none'}")
     if declared.policies:
         click.echo(f"default policies: {', '.join(declared.policies)}")
@@ -156,6 +222,46 @@ def info_command(name: str, as_json: bool) -> None:
     _show_settings(f"settings, below plugins: {plugin.name}:", settings)
     _show_settings("settings for guests, below guests: PATTERN:", guest_settings)
     _show_declared(declared)
+    _show_running(running)
+
+
+def _place(plugin: LoadedPlugin) -> Path:
+    """The folder or file from which its code was imported."""
+    import sys
+
+    module = sys.modules.get(plugin.plugin_class.__module__.partition(".")[0])
+    file = Path(getattr(module, "__file__", None) or "")
+    return file.parent if file.name == "__init__.py" else file
+
+
+def _running(name: str, config_path: str | None) -> Mapping[str, object] | None:
+    """What the running mom says of a plugin; None when none runs, or it does not use it, or its status cannot be read."""
+    from mom_core.config.document import read_document
+    from mom_core.config.schema import CoreSettings
+    from mom_core.errors import MomError
+    from mom_core.status import read_status
+
+    try:
+        value = read_document(Path(config_path or DEFAULT_CONFIG)).value
+        named = value.get("run_directory") if isinstance(value, Mapping) else None
+        status = read_status(Path(named) if isinstance(named, str) else CoreSettings().run_directory)
+    except (MomError, OSError):
+        return None
+    plugins: Sequence[Mapping[str, object]] = status.content["plugins"] if status else ()
+    return next((plugin for plugin in plugins if plugin["name"] == name), None)
+
+
+def _show_running(running: Mapping[str, object] | None) -> None:
+    if running is None:
+        return
+    click.echo(
+        f"\nrunning: {running['state']}, {running['calls']} calls, {running['failures']} failed"
+        + (f", last: {running['last_error']}" if running["last_error"] else "")
+    )
+    durations = running["durations"]
+    if isinstance(durations, Mapping) and durations:
+        times = ", ".join(f"{hook} {float(seconds) * 1e3:.1f} ms" for hook, seconds in durations.items())
+        click.echo(f"in the last cycle: {times}")
 
 
 def _declared(plugin: LoadedPlugin) -> _Declared:

@@ -23,7 +23,7 @@ from mom_core.errors import DeadlineExceeded, MomError, PluginError
 from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.contract import parse_contract, parse_version
-from mom_core.plugins.projects import GROUP, projects_in
+from mom_core.plugins.projects import GROUP, Project, projects_in
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
@@ -117,6 +117,20 @@ def load_plugins(names: Sequence[str], folders: Sequence[Path] = ()) -> tuple[di
         else:
             loaded[name] = result
     return loaded, [errors[name] for name in names if name in errors]
+
+
+def load_project(project: Project, name: str) -> LoadedPlugin:
+    """A plugin of a project that is being worked on, whether or not it is installed too: the project's own files come first.
+
+    :raises PluginError: as `load_plugins` gives it
+    """
+    point = next(point for point in project.entries if point.name == name)
+    available = AvailablePlugin(name, project.name, project.version or "in a folder", point.value, project.imports)
+    sys.path.insert(0, str(project.imports))
+    result = _load({name: (available, point)})[name]
+    if isinstance(result, PluginError):
+        raise result
+    return result
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -134,6 +134,8 @@ def alive(
     """
     stand_in = hypervisor or subject.fresh_hypervisor()
     wanted: list[Decision] = []
+    if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
+        mode = "observe"  # its guests may be real ones
     config = configured(subject, wanted, stand_in, root or subject.new_host(), folder or subject.new_folder("life"), mode, settings)
     engine = Engine(config)
     engine.open()
