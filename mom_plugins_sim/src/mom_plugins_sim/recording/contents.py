@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from mom_core import Status, format_duration, format_kib, printable
 from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_sim.recording.times import shown
 
 
 @dataclass(slots=True)
@@ -73,8 +73,8 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
         return
     lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
     if contents.begins is not None and contents.ends is not None:
-        lines.append(("from", _moment(contents.begins)))
-        lines.append(("to", f"{_moment(contents.ends)}, {format_duration(round(contents.ends - contents.begins))} later"))
+        lines.append(("from", shown(contents.begins) + " UTC"))
+        lines.append(("to", f"{shown(contents.ends)} UTC, {format_duration(round(contents.ends - contents.begins))} later"))
     each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
     lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
@@ -87,7 +87,3 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
     for name, text in lines:
         click.echo(f"{name:<9} {text}")
-
-
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -105,11 +105,12 @@ class RecordPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """`mom record` and `mom replay`."""
+        """`mom record`, `mom replay` and `mom plot`."""
+        from mom_plugins_sim.plot.command import plot
         from mom_plugins_sim.recording.command import record
         from mom_plugins_sim.replay.command import replay
 
-        return [record, replay]
+        return [record, replay, plot]
 
     def _session(self, report: Report, policies: Mapping[str, str]) -> Session:
         declared = self._context.declarations

@@ -186,3 +186,10 @@ def _session(frame: Frame, name: str) -> Session | None:
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def nothing_in(recording: Recording) -> MomError:
+    """The error for a recording that was read and gave no cycle."""
+    if recording.damage.cycles:
+        return MomError(f"nothing of {recording.path} can be read: {recording.damage.cycles} cycles are damaged")
+    return MomError(f"{recording.path} has no cycle in that time", hint="`mom record show` says from when to when it reaches")

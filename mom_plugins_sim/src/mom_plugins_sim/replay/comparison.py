@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, MomError, Snapshot, Value, parse_duration
-from mom_plugins_sim.recording.reader import Recorded, Recording, Session
+from mom_core import Decision, Snapshot, Value, parse_duration
+from mom_plugins_sim.recording.reader import Recorded, Recording, Session, nothing_in
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.evaluation import Evaluators, scope_of
 from mom_plugins_sim.replay.verdicts import Verdict
@@ -78,7 +78,7 @@ def compare(
         _replay_run(run, policies, since, result)
     result.lost = recording.damage.cycles
     if not result.evaluated:
-        raise MomError("the recording has no cycle in that time", hint="`mom record show` says from when to when it reaches")
+        raise nothing_in(recording)
     return result
 
 

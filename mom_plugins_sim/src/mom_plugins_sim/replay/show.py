@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ import click
 
 from mom_core import MomError, printable
 from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_sim.recording.times import moment_of, shown
 from mom_plugins_sim.replay.command import FAILURES
 from mom_plugins_sim.replay.comparison import Comparison, Difference, compare
 from mom_plugins_sim.replay.verdicts import Complaint, Verdict
@@ -39,7 +39,7 @@ def perform(
     logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
     recording = Recording(path)
     texts = _texts(recording, policies, keep_others=keep_others) if policies else None
-    result = compare(recording, texts, _time(since, "--from", float("-inf")), _time(until, "--to", float("inf")))
+    result = compare(recording, texts, moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf")))
     found = [failure for failure in failures if _occurs(failure, result)]
     if as_json:
         click.echo(json.dumps({**_as_json(result), "failed": found}, indent=2, default=str))
@@ -66,16 +66,6 @@ def _occurs(failure: str, result: Comparison) -> bool:
     return bool(result.now.of(Complaint(failure)))
 
 
-def _time(text: str | None, option: str, default: float) -> float:
-    if text is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like 2026-11-20T08:00") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
 def _texts(recording: Recording, paths: Sequence[Path], *, keep_others: bool) -> dict[str, str]:
     """The policies to evaluate: those of the recording's last session, with these in place of and beside them."""
     texts: dict[str, str] = {}
@@ -99,7 +89,7 @@ def _texts(recording: Recording, paths: Sequence[Path], *, keep_others: bool) ->
 
 def _lines(result: Comparison, *, other: bool) -> list[str]:
     lines = []
-    span = f", {_moment(result.begins)} to {_moment(result.ends)}" if result.begins is not None and result.ends is not None else ""
+    span = f", {shown(result.begins)} to {shown(result.ends)}" if result.begins is not None and result.ends is not None else ""
     lines.append(f"{result.compared} cycles compared{span}")
     if result.warming:
         lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
@@ -146,7 +136,7 @@ def _verdict_lines(title: str, verdict: Verdict) -> list[str]:
         times = f", {sum(case.count for case in cases)} times" if cases else ""
         lines.append(f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}")
         lines.extend(
-            f"    {case.entity} {case.control}: {case.count} times since {_moment(case.first)}, {case.example}" for case in cases[:SHOWN]
+            f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
         )
     return lines
 
@@ -154,11 +144,7 @@ def _verdict_lines(title: str, verdict: Verdict) -> list[str]:
 def _difference(difference: Difference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
-    return f"{_moment(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
-
-
-def _moment(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{shown(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
 
 
 # --- for a program -------------------------------------------------------------------------------------------------------------

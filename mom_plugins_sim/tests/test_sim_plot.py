@@ -1,0 +1,115 @@
+"""Pictures of a recording: one look, and a person sees what happened."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from test_sim_recording import simulated
+
+from mom_core.testing import snapshot
+from mom_plugins_sim.plot.command import plot
+from mom_plugins_sim.plot.series import NOTED, POINTS, HostSeries, _guest_point, _Thinner, story_of
+from mom_plugins_sim.recording.reader import Recording
+
+EVER = (float("-inf"), float("inf"))
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    simulated(folder, 40, guests=30, record={"reserve": "0"})
+    return folder / "state" / "recording"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(plot, [str(argument) for argument in arguments])
+
+
+def test_a_story_adds_up(recording: Path) -> None:
+    story = story_of(Recording(recording), (), 24, *EVER)
+    assert len(story.guests) == 24
+    assert story.left_out == 6
+    assert story.cycles == len(story.host.times) == 40
+    host = story.host
+    for used, guests, free, total in zip(host.itself, host.guests, host.free, host.total, strict=True):
+        assert used + guests + free == pytest.approx(total)
+    assert 0 < len(story.noted) <= NOTED
+    changes = [abs(mark.after - mark.before) for guest in story.guests for mark in guest.marks]
+    assert max(changes) in [abs(mark.after - mark.before) for mark in story.noted]
+    assert all("50_balloon" in mark.reason for mark in story.noted)
+
+
+def test_what_is_unknown_is_a_gap_and_no_zero() -> None:
+    guests = snapshot(guests={"a": {"balloon_cur": 10, "balloon_max": None}, "b": {"balloon_cur": 10, "mem_usable": 4}}).guests
+    assert [str(value) for value in _guest_point(5.0, guests["a"])] == ["5.0", "10.0", "nan", "nan", "nan"]
+    assert _guest_point(5.0, guests["b"])[2] == 6
+    assert all(math.isnan(value) for value in _guest_point(5.0, None)[1:])
+
+
+def test_guests_can_be_chosen_by_name(recording: Path) -> None:
+    story = story_of(Recording(recording), ["web-*"], 24, *EVER)
+    assert story.guests
+    assert all(guest.name.startswith("web-") for guest in story.guests)
+    assert "no guest is named cat-*" in str(run(recording, "--guest", "cat-*").exception)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")])
+def test_pictures_of_all_kinds(recording: Path, tmp_path: Path, suffix: str, start: bytes) -> None:
+    path = tmp_path / f"mom.{suffix}"
+    shown = run(recording, "-o", path)
+    assert shown.exit_code == 0, shown.output
+    content = path.read_bytes()
+    assert content.startswith(start)
+    if suffix != "png":
+        for text in (b"taken back by balloons", b"sold to guests", b"web-", b"50_balloon"):
+            assert text in content
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_another_suffix_is_refused_and_nothing_is_left(recording: Path, tmp_path: Path) -> None:
+    shown = run(recording, "-o", tmp_path / "mom.gif")
+    assert shown.exit_code == 2
+    assert "must end in .png, .svg, .html" in shown.output
+    assert run(recording, "-o", tmp_path / "away" / "mom.png").exit_code != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_it_says_what_to_install(recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "mom-plugins-sim[plot]" in str(getattr(run(recording, "-o", tmp_path / "x.png").exception, "hint", ""))
+
+
+def test_moms_plot_files_have_a_line_for_each_cycle(recording: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        shown = run(recording, "--momplot", tmp_path)
+        assert shown.output.strip() == str(tmp_path / f"momplot-00{number}")
+    files = list((tmp_path / "momplot-001").iterdir())
+    assert len(files) == 31
+    head, *rows = (tmp_path / "momplot-001" / "host").read_text().splitlines()
+    columns = head.split("\t")
+    assert columns[0] == "# time"
+    assert "mem_available" in columns
+    assert len(rows) == 40
+    assert all(len(row.split("\t")) == len(columns) for row in rows)
+
+
+def test_long_lines_are_thinned_evenly() -> None:
+    series = HostSeries()
+    thinner = _Thinner(series.lines())
+    for number in range(10 * POINTS):
+        thinner.add([float(number)] * len(series.lines()))
+    assert POINTS <= len(series.times) <= 2 * POINTS
+    steps = {after - before for before, after in zip(series.times, series.times[1:], strict=False)}
+    assert len(steps) == 1
