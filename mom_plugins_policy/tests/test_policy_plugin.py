@@ -106,6 +106,13 @@ def test_defaults_can_be_switched_off(tmp_path: Path) -> None:
     assert found(it) == ({}, [])
 
 
+def test_a_control_that_is_to_be_ignored_is_set_without_effect(tmp_path: Path) -> None:
+    directory = folder(tmp_path, {"10.policy": '(Host.Control "knob" 3) (Host.Control "share" 0.5)'})
+    it = plugin(tmp_path, directory=directory, ignore=["knob"])
+    it.mom_setup()
+    assert found(it) == ({("host", "share"): 0.5}, [])
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------------------------
 
 

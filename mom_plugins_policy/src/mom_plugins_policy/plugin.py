@@ -93,6 +93,8 @@ class PolicyPlugin:
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
         """Whether policies that were set while mom ran, such as by vdsm, are still in force after a restart."""
+        ignore: list[str] = Field(default_factory=list)
+        """Controls that policies may set without effect, by name: how to switch a part of policies off that nobody wants to edit."""
         shadow: Path | None = None
         """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
         limits: LimitSettings = LimitSettings()
@@ -153,7 +155,9 @@ class PolicyPlugin:
         self._notes.forget_gone(snapshot)
         result = policy.evaluate(snapshot, history, self._notes)
         self._notes.keep(result.notes, snapshot)
-        found: list[Decision | Considered | Problem] = [*result.decisions, *(_problem(fault, result) for fault in result.errors)]
+        ignored = self._settings.ignore
+        decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
+        found: list[Decision | Considered | Problem] = [*decisions, *(_problem(fault, result) for fault in result.errors)]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         if self._shadow is not None:

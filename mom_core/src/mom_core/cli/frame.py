@@ -203,13 +203,16 @@ def mom() -> None:
     """
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (this process's own when none is given), tell whatever goes wrong, and return the exit code."""
+def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:
+    """Run a command line (this process's own when none is given), tell whatever goes wrong, and return the exit code.
+
+    :param command: instead of `mom`
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a guest's name must not end a command where the terminal cannot show it
     try:
-        code = _run(arguments)
+        code = _run(arguments, command or mom)
         if sys.stdout is not None:
             sys.stdout.flush()
     except (BrokenPipeError, _NoReaderError):
@@ -222,10 +225,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
     code = 0
     try:
-        result = mom.main(args=None if arguments is None else list(arguments), prog_name="mom", standalone_mode=False)
+        result = command.main(args=None if arguments is None else list(arguments), prog_name=command.name, standalone_mode=False)
         # click returns the exit code when a command ended its context, and else what the command returned.
         code = result if isinstance(result, int) and not isinstance(result, bool) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):

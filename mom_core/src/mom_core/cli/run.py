@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import click
@@ -37,7 +38,17 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
         logging.getLogger("mom").setLevel((log_level or config.log_level).upper())
         return config
 
-    _start_logging()
+    start_logging(logging.StreamHandler())
+    manage(load)
+    leave()
+
+
+def manage(load: Callable[[], Config], opened: Callable[[], None] | None = None) -> None:
+    """Run an engine until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
+
+    :param load: gives the configuration, now and for each SIGHUP
+    :param opened: called when everything is set up, before the first cycle
+    """
     config = load()
     status = StatusFile(config.run_directory)
     engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report))
@@ -57,6 +68,8 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
     try:
         engine.open()
         spare_the_garbage_collector()
+        if opened is not None:
+            opened()
         engine.run()
     except MomError:
         if not stopped.is_set():
@@ -66,7 +79,6 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
         if engine.started_at:
             status.remove()
     LOG.info("ended")
-    _leave()
 
 
 def spare_the_garbage_collector() -> None:
@@ -80,10 +92,10 @@ def spare_the_garbage_collector() -> None:
     gc.set_threshold(20_000, 10, 50)
 
 
-def _start_logging() -> None:
-    """To standard error; without the time where the journal adds its own."""
-    handler = logging.StreamHandler()
-    stamp = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
+def start_logging(handler: logging.Handler) -> None:
+    """Log there; on standard error without the time where the journal adds its own."""
+    journal = os.environ.get("JOURNAL_STREAM") and not isinstance(handler, logging.FileHandler)
+    stamp = "" if journal else "%(asctime)s "
     handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
 
@@ -99,7 +111,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report) -> None:
     LOG.log(level, "cycle %d: %d guests, %s, %.0f ms", report.number, guests, counts or "nothing to do", report.duration * 1e3)
 
 
-def _leave() -> None:
+def leave() -> None:
     """End the process even when a plugin left a thread behind that would keep it alive."""
     lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]

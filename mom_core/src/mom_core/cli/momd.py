@@ -1,0 +1,203 @@
+"""`momd`: the old daemon's command line. Its flags and its INI file become a configuration of mom's, and mom runs with that."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core.cli.config_verbs import read_old
+from mom_core.cli.frame import run
+from mom_core.cli.run import leave, manage, start_logging
+from mom_core.config import Config, load_config
+from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
+from mom_core.errors import MomError
+from mom_core.files import replace_file
+
+LOG = logging.getLogger("mom")
+
+DEFAULT_FILE: Final = Path("/etc/momd.conf")
+DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
+
+VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
+VDSM_RUN: Final = Path("/run/vdsm/mom")
+"""Where user vdsm may write, who runs the daemon beside vdsm."""
+
+
+@click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {DEFAULT_FILE}, where there is one]"
+)
+@click.option("-r", "--rules-file", metavar="FILE", help="The policy; instead of `policy` and `policy-dir` in the configuration.")
+@click.option("-P", "--policy-dir", metavar="DIR", help="The folder of *.policy; instead of `policy-dir` and `policy`.")
+@click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, without effect: mom writes no plot files.")
+@click.option("-l", "--log", metavar="FILE", help="Where to log; stdio is standard error.")
+@click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
+@click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
+@click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {DEFAULT_PID_FILE}]")
+def momd(
+    config_file: Path | None,
+    rules_file: str | None,
+    policy_dir: str | None,
+    plot_dir: str | None,
+    log: str | None,
+    verbosity: str | None,
+    daemonize: bool,
+    pid_file: Path | None,
+) -> None:
+    """Manage this host as MOM's old daemon did, with its configuration. `mom config import` turns that into one for `mom run`.
+
+    SIGTERM ends it, and puts everything back; SIGHUP reads the configuration and the policies again.
+    """
+    overrides = _overrides(rules_file, policy_dir, plot_dir, log, verbosity)
+
+    path = config_file or DEFAULT_FILE
+
+    def read() -> Momd:
+        text = "" if config_file is None and not path.exists() else read_old(path)
+        return import_momd(text, str(path), overrides)
+
+    def load() -> Config:
+        return dataclasses.replace(_config(read()), file=str(path))
+
+    first = read()
+    _config(first)  # what is wrong is said here, before anything goes to the background
+    handler = _handler(first.log)
+    if daemonize:
+        if not first.log.file:
+            click.echo("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", err=True)
+        with _in_background() as ready:
+            _run(load, first, logging.NullHandler() if not first.log.file else handler, pid_file or DEFAULT_PID_FILE, ready)
+    else:
+        _run(load, first, handler, pid_file, None)
+    leave()
+
+
+def _overrides(
+    rules: str | None, folder: str | None, plots: str | None, log: str | None, verbosity: str | None
+) -> dict[tuple[str, str], str]:
+    """The command line as options of the file; what it says about policies takes the place of all that the file says about them."""
+    said: dict[tuple[str, str], str] = {}
+    if rules is not None or folder is not None:
+        said["main", "policy"] = str(Path(rules).absolute()) if rules else ""
+        said["main", "policy-dir"] = str(Path(folder).absolute()) if folder else ""
+    if plots is not None:
+        said["main", "plot-dir"] = plots
+    if log is not None:
+        said["logging", "log"] = log if log.lower() == "stdio" else str(Path(log).absolute())
+    if verbosity is not None:
+        said["logging", "verbosity"] = verbosity
+    return said
+
+
+def _config(momd: Momd) -> Config:
+    """mom's configuration, with files where this process may have them."""
+    settings = momd.imported.settings()
+    for name, variable, beside_vdsm in (
+        ("state_directory", "STATE_DIRECTORY", VDSM_STATE),
+        ("run_directory", "RUNTIME_DIRECTORY", VDSM_RUN),
+    ):
+        given = os.environ.get(variable, "").partition(":")[0]  # systemd makes these folders for a unit, and says so
+        if given:
+            settings[name] = given
+        elif VDSM in momd.imported.plugins:
+            settings[name] = str(beside_vdsm)
+    config = load_config(settings)
+    logging.getLogger("mom").setLevel(config.log_level.upper())
+    return config
+
+
+def _handler(target: LogTarget) -> logging.Handler:
+    if not target.file:
+        return logging.StreamHandler()
+    try:
+        return RotatingFileHandler(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
+    except OSError as error:
+        raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
+
+
+def _run(load: Callable[[], Config], momd: Momd, handler: logging.Handler, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
+    start_logging(handler)
+    for note in momd.imported.notes:
+        LOG.info("not taken over from the old configuration: %s", note)
+
+    def opened() -> None:
+        if pid_file is not None:
+            _write_pid(pid_file)
+        if ready is not None:
+            ready()
+
+    try:
+        manage(load, opened)
+    finally:
+        if pid_file is not None and _pid_in(pid_file) == os.getpid():
+            pid_file.unlink(missing_ok=True)
+
+
+def _write_pid(path: Path) -> None:
+    """The engine's lock keeps a second daemon away; a file of one that was killed is replaced."""
+    try:
+        replace_file(path, f"{os.getpid()}\n", durable=False, mode=0o644)
+    except OSError as error:
+        raise MomError(f"cannot write {path}: {error.strerror}", hint="--pid-file names another file") from error
+
+
+def _pid_in(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+@contextmanager
+def _in_background() -> Iterator[Callable[[], None]]:
+    """Go on in a process of its own, without a terminal. The one that was started waits until that is ready, and ends with its verdict.
+
+    What goes wrong before it is ready is told by the one that was started, with exit code 1.
+    """
+    hear, tell = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(tell)
+        with os.fdopen(hear, "rb") as pipe:
+            verdict = pipe.read()
+        if verdict != b"ready":
+            click.echo(f"momd: {verdict.decode(errors='replace') or 'it ended before it was ready; its log says why'}", err=True)
+        os._exit(0 if verdict == b"ready" else 1)
+    os.close(hear)
+    os.setsid()
+    if os.fork():
+        os._exit(0)  # so that the daemon leads no session, and never gets a terminal
+    os.chdir("/")
+    os.umask(0o022)
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123  # a descriptor is wanted, not a path's content
+        for stream in (0, 1, 2):
+            os.dup2(nothing.fileno(), stream)
+    open_end = [tell]
+
+    def ready() -> None:
+        if open_end:
+            os.write(open_end[0], b"ready")
+            os.close(open_end.pop())
+
+    try:
+        yield ready
+    except BaseException as error:
+        if open_end:
+            os.write(open_end[0], str(error).encode()[:4000])
+        LOG.critical("momd ends: %s", error)
+        raise
+
+
+def main() -> int:
+    """The script's entry."""
+    return run(None, momd)

@@ -1,0 +1,114 @@
+"""ksmtuned.conf: its variables as values of mom's default KSM policy, which follows the same rule."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mom_core.config.importing.imported import Imported
+from mom_core.errors import ConfigError, ConfigProblem
+from mom_core.model import printable
+
+POLICY: Final = "30_ksmtuned"
+"""Sorts before 40_ksm, the default policy whose values it sets."""
+
+DEFAULTS: Final = {
+    "KSM_MONITOR_INTERVAL": 60,
+    "KSM_SLEEP_MSEC": 10,
+    "KSM_NPAGES_BOOST": 300,
+    "KSM_NPAGES_DECAY": -50,
+    "KSM_NPAGES_MIN": 64,
+    "KSM_NPAGES_MAX": 1250,
+    "KSM_THRES_COEF": 20,
+    "KSM_THRES_CONST": 2048,
+}
+"""ksmtuned's own: seconds, ms, pages, percent of all memory, MiB."""
+
+_BOUNDS: Final = {
+    "KSM_MONITOR_INTERVAL": (1, 3600),
+    "KSM_SLEEP_MSEC": (1, 100_000),
+    "KSM_NPAGES_BOOST": (1, 1_000_000),
+    "KSM_NPAGES_DECAY": (-1_000_000, -1),
+    "KSM_NPAGES_MIN": (1, 1_000_000),
+    "KSM_NPAGES_MAX": (1, 1_000_000),
+    "KSM_THRES_COEF": (0, 100),
+    "KSM_THRES_CONST": (0, 1 << 30),
+}
+_ELSEWHERE: Final = {
+    "LOGFILE": "mom writes to standard error, which systemd keeps in its journal",
+    "DEBUG": "set log_level: debug instead",
+}
+_ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=(?:\"([^\"]*)\"|'([^']*)'|([^\s#;]*))\s*(?:[#;].*)?")
+
+
+def import_ksmtuned(text: str, file: str) -> Imported:
+    """Turn ksmtuned's configuration into mom's. Raises `ConfigError` with everything that is wrong."""
+    imported = Imported(
+        f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned before mom starts: both set the same knobs."
+    )
+    values, problems = _values(text, file, imported)
+    if values["KSM_NPAGES_MIN"] > values["KSM_NPAGES_MAX"]:
+        problems.append(ConfigProblem(file, 0, 0, "KSM_NPAGES_MIN is larger than KSM_NPAGES_MAX"))
+    if problems:
+        raise ConfigError(sorted(problems))
+    seconds = values["KSM_MONITOR_INTERVAL"]
+    imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is changed by the steps below")
+    imported.plugin("host", "what memory is available")
+    imported.plugin("ksm", "what ksmtuned did")
+    imported.plugin("policy", f"the default policy 40_ksm, with the values in {POLICY}.policy").set("directory", "/etc/mom/policy.d")
+    imported.policies[POLICY] = _policy(values, file)
+    imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
+    imported.notes.append("besides, mom keeps ksmd below a share of the host's CPU time: ksm_cpu_share and ksm_cpu_ceiling of 40_ksm")
+    return imported
+
+
+def _values(text: str, file: str, imported: Imported) -> tuple[dict[str, int], list[ConfigProblem]]:
+    values = dict(DEFAULTS)
+    problems: list[ConfigProblem] = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(line)
+        if match is None:
+            imported.notes.append(f"line {number}: {printable(line.strip(), 60)} is no assignment")
+            continue
+        name, value = match[1], next((group for group in match.groups()[1:] if group is not None), "")
+        if name in _ELSEWHERE:
+            imported.notes.append(f"{name}={printable(value, 80)}: {_ELSEWHERE[name]}")
+        elif name not in DEFAULTS:
+            imported.notes.append(f"line {number}: ksmtuned has no {name}")
+        else:
+            lowest, highest = _BOUNDS[name]
+            if not re.fullmatch(r"-?[0-9]{1,12}", value) or not lowest <= int(value) <= highest:
+                what = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {lowest} to {highest}"
+                problems.append(ConfigProblem(file, number, 1, what))
+            else:
+                values[name] = int(value)
+    return values, problems
+
+
+def _policy(values: dict[str, int], file: str) -> str:
+    most = values["KSM_NPAGES_MAX"]
+    share = values["KSM_THRES_COEF"] / 100
+    return f"""# Values of {printable(file, 200)} for the default policy 40_ksm.
+
+# Memory is short below the larger of a share and an amount:
+# KSM_THRES_COEF={values["KSM_THRES_COEF"]}, KSM_THRES_CONST={values["KSM_THRES_CONST"]}.
+(defvar ksm_start_share {share:g})        # of all memory
+(defvar ksm_start_large_share {share:g})  # also on large hosts
+(defvar ksm_start_least (/ {values["KSM_THRES_CONST"]} 1024))  # GiB
+(defvar ksm_start_least_share 1)        # also on tiny hosts
+
+# Pages that are looked at before each pause.
+(defvar ksm_pages_least {values["KSM_NPAGES_MIN"]})  # KSM_NPAGES_MIN
+(defvar ksm_pages_most {most})  # KSM_NPAGES_MAX
+(defvar ksm_pass_time 1)  # s: no other limit
+(defvar ksm_step_up (/ {values["KSM_NPAGES_BOOST"]} {most}))  # KSM_NPAGES_BOOST
+(defvar ksm_step_down (/ {-values["KSM_NPAGES_DECAY"]} {most}))  # KSM_NPAGES_DECAY
+
+# The pause: KSM_SLEEP_MSEC={values["KSM_SLEEP_MSEC"]} is for a host of 16 GiB; larger ones pause less, but 10 ms at least.
+(defvar ksm_sleep_short
+    (if (valid Host.mem_available)
+        (max 10 (/ (* {values["KSM_SLEEP_MSEC"]} 16777216) Host.mem_available))
+        {values["KSM_SLEEP_MSEC"]}))
+"""
