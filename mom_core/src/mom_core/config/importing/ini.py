@@ -58,7 +58,10 @@ def read_ini(text: str, file: str) -> Ini:
         what = f"the option {printable(error.option)} of {printable(error.section)} is there twice"
         raise _error(file, error.lineno, what, "remove one of them") from None
     except configparser.ParsingError as error:
-        wrong = [(int(line), f"this is no option: {printable(str(shown).strip(chr(39)).removesuffix(_LINE_BREAK), 60)}") for line, shown in error.errors]
+        wrong = [
+            (int(line), f"this is no option: {printable(str(shown).strip(chr(39)).removesuffix(_LINE_BREAK), 60)}")
+            for line, shown in error.errors
+        ]
         hint = "write `name: value` or `name = value`"
         raise ConfigError([ConfigProblem(file, line, 1, message, hint) for line, message in wrong]) from None
     except (configparser.Error, AttributeError) as error:  # an indented line before any option trips the parser itself
