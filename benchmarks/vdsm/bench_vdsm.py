@@ -74,8 +74,8 @@ class Setting:
     """A peer with guests, and a hypervisor that talks to it."""
 
     def __init__(self, folder: Path, guests: int) -> None:
-        from conftest import Vdsm
         from vdsm_pki import make_ca, write_pki
+        from vdsm_process import Vdsm
 
         from mom_plugins_vdsm.connection import Connection, ConnectionSettings
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vdsm_host import Disk, Machine, VdsmHost
+from vdsm_manager import Manager
 from vdsm_wire import Vdsm
 
 
@@ -24,9 +25,9 @@ class Peer:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.host = VdsmHost(options.ksm)
+        self.host = VdsmHost(options.ksm, Manager(str(options.mom)) if options.mom else None)
         self.host.sample_every = options.sample_every
-        self.vdsm = Vdsm(self.host)
+        self.vdsm = Vdsm(self.host, self.context())
         self.port: int = options.port
         self.server: asyncio.Server | None = None
 
@@ -43,9 +44,7 @@ class Peer:
         return context
 
     async def listen(self) -> None:
-        context = self.context()
-        limits: dict[str, Any] = {"ssl_handshake_timeout": 10.0} if context else {}
-        self.server = await asyncio.start_server(self.vdsm.accept, "127.0.0.1", self.port, ssl=context, **limits)
+        self.server = await asyncio.start_server(self.vdsm.accept, "127.0.0.1", self.port)
         self.port = self.server.sockets[0].getsockname()[1]
 
     async def stop_listening(self) -> None:
@@ -69,6 +68,9 @@ class Peer:
     def do_change(self, identity: str, **values: object) -> None:
         for name, value in values.items():
             setattr(self.host.machines[identity], name, value)
+
+    def do_age(self, identity: str, seconds: float) -> None:
+        self.host.machines[identity].started -= seconds
 
     def do_start_anew(self, identity: str) -> None:
         self.host.machines[identity].started = time.monotonic()
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--pki", type=Path, help="the folder with keys and certificates; without it there is no TLS")
     parser.add_argument("--tls12", action="store_true", help="no newer TLS than 1.2")
     parser.add_argument("--ksm", type=Path, help="the folder that stands for /sys/kernel/mm/ksm")
+    parser.add_argument("--mom", type=Path, help="the socket on which vdsm asks mom")
     parser.add_argument("--sample-every", type=float, default=15.0, help="seconds between two looks at the guests")
     asyncio.run(Peer(parser.parse_args()).run())
 

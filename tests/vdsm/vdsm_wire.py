@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 
 from vdsm_host import VdsmHost, VerbError
+from vdsm_stream import Stream
 
 PEEKED = 11
 COMMANDS = (b"CONNECT", b"CONNECTED", b"DISCONNECT", b"ERROR", b"MESSAGE", b"RECEIPT", b"SEND", b"SUBSCRIBE", b"UNSUBSCRIBE")
@@ -41,7 +43,7 @@ class Parser:
 
     def feed(self, piece: bytes) -> list[Received]:
         self._buffer += piece
-        found = []
+        found: list[Received] = []
         while True:
             if not self._first:
                 self._buffer = self._buffer.lstrip(b"\r\n")
@@ -97,8 +99,6 @@ class Faults:
     hold: int = 0
     """Hold back answers until there are so many, and send them in one piece."""
     heart_beats: bool = True
-    mute_after_connect: bool = False
-    close_at_once: bool = False
 
     def next(self, method: object) -> dict[str, object] | None:
         waiting = self.answers.get(str(method))
@@ -108,10 +108,9 @@ class Faults:
 class Client:
     """One connection."""
 
-    def __init__(self, vdsm: Vdsm, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, vdsm: Vdsm, stream: Stream) -> None:
         self.vdsm = vdsm
-        self.reader = reader
-        self.writer = writer
+        self.stream = stream
         self.parser = Parser()
         self.subscriptions: dict[str, str] = {}
         self.outgoing = 0.0
@@ -126,9 +125,9 @@ class Client:
                 for received in self.parser.feed(piece):
                     self.vdsm.frames.append(received.command)
                     self.take(received)
-                await self.writer.drain()
+                await self.stream.drain()
                 limit = self.heard_at + self.incoming - asyncio.get_running_loop().time() if self.incoming else None
-                piece = await asyncio.wait_for(self.reader.read(65536), limit)
+                piece = await asyncio.wait_for(self.stream.read(), limit)
         except (TimeoutError, Drop, ValueError, UnicodeDecodeError) as error:
             self.vdsm.drops.append(str(error) or type(error).__name__)
         except ConnectionError:
@@ -139,7 +138,7 @@ class Client:
         try:
             async with asyncio.timeout(self.vdsm.peek_seconds):
                 while len(piece) < PEEKED:
-                    more = await self.reader.read(65536)
+                    more = await self.stream.read()
                     if not more:
                         return b""
                     piece += more
@@ -147,7 +146,7 @@ class Client:
             self.vdsm.drops.append("nothing to peek at")
             return b""
         if piece.startswith((b"GET /", b"PUT /")):
-            self.writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            self.stream.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return b""
         if not any(piece.startswith(command) for command in COMMANDS):
             self.vdsm.drops.append(f"unknown protocol {piece[:PEEKED]!r}")
@@ -196,7 +195,7 @@ class Client:
             self.vdsm.keep(self._beat())
 
     async def _beat(self) -> None:
-        while not self.writer.is_closing():
+        while not self.stream.is_closing():
             wait = self.sent_at + self.outgoing - asyncio.get_running_loop().time()
             if wait <= 0:
                 self.write(b"\n")
@@ -217,28 +216,29 @@ class Client:
 
     def write(self, data: bytes) -> None:
         self.sent_at = asyncio.get_running_loop().time()
-        if self.writer.is_closing():
+        if self.stream.is_closing():
             return
         piece = self.vdsm.faults.piece
         if not piece:
-            self.writer.write(data)
+            self.stream.write(data)
             return
         self.vdsm.keep(self._trickle(data, piece))
 
     async def _trickle(self, data: bytes, piece: int) -> None:
         async with self.vdsm.trickling:
             for start in range(0, len(data), piece):
-                if self.writer.is_closing():
+                if self.stream.is_closing():
                     return
-                self.writer.write(data[start : start + piece])
+                self.stream.write(data[start : start + piece])
                 await asyncio.sleep(0)
 
 
 class Vdsm:
     """The server: its clients, the table of requests that they share, the workers."""
 
-    def __init__(self, host: VdsmHost) -> None:
+    def __init__(self, host: VdsmHost, context: ssl.SSLContext | None) -> None:
         self.host = host
+        self.context = context
         self.faults = Faults()
         self.clients: set[Client] = set()
         self.frames: list[str] = []
@@ -255,27 +255,29 @@ class Vdsm:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[tuple[str, bytes]] = []
 
-    def keep(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]  # a coroutine
+    def keep(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self.faults.close_at_once:
-            writer.close()
-            return
-        client = Client(self, reader, writer)
-        self.clients.add(client)
+        stream = Stream(reader, writer)
+        client = Client(self, stream)
         try:
+            if self.context is not None:
+                await stream.start_tls(self.context)
+            self.clients.add(client)
             await client.serve()
+        except (OSError, TimeoutError) as error:  # also of TLS
+            self.drops.append(str(error) or type(error).__name__)
         finally:
             self.clients.discard(client)
-            writer.close()
+            stream.close()
 
     def drop_all(self) -> None:
         for client in list(self.clients):
-            client.writer.transport.abort()
+            client.stream.abort()
 
     def publish(self, destinations: set[str], destination: str, body: bytes) -> int:
         """Send a message to everybody who is subscribed; how many that are."""
@@ -314,25 +316,29 @@ class Vdsm:
         if self._waiting >= MOST_WAITING:
             self._answer(message["id"], {"error": {"code": 1100, "message": "Not enough resources: the queue is full"}})
             return
-        self.keep(self._execute(message, message["id"]))
+        self._waiting += 1
+        self.keep(self._execute(message, message["id"], queued=True))
 
     def _without_id(self, code: int, text: str) -> None:
         body = json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": text}}).encode()
         self.publish({"jms.topic.vdsm_responses"}, "jms.topic.vdsm_responses", body)
 
-    async def _execute(self, message: Mapping[str, object], identity: object) -> None:
-        self._waiting += 1
+    async def _execute(self, message: Mapping[str, object], identity: object, *, queued: bool = False) -> None:
         async with self._workers:
-            self._waiting -= 1
+            self._waiting -= queued
             fault = self.faults.next(message.get("method")) if identity is not None else None
             if fault is not None and "seconds" in fault:
                 await asyncio.sleep(float(str(fault["seconds"])))
             try:
-                answer: dict[str, object] = {"result": self.host.call(message.get("method"), message.get("params", {}))}
+                answer: dict[str, object] = {"result": await self._called(message.get("method"), message.get("params", {}))}
             except VerbError as error:
                 answer = {"error": {"code": error.code, "message": error.message}}
             if identity is not None:
                 await self._wrongly(identity, answer, fault or {})
+
+    async def _called(self, method: object, params: object) -> object:
+        # What asks mom may take seconds, and must hold up one worker only.
+        return await asyncio.to_thread(self.host.call, method, params) if method in self.host.slow else self.host.call(method, params)
 
     async def _wrongly(self, identity: object, answer: dict[str, object], fault: Mapping[str, object]) -> None:
         match fault.get("how"):
@@ -361,7 +367,7 @@ class Vdsm:
                 for client in list(self.clients):
                     whole = frame("MESSAGE", {"destination": "x", "subscription": "answers", "content-length": str(len(body))}, body)
                     client.write(whole[: len(whole) // 2])
-                    await client.writer.drain()
+                    await client.stream.drain()
                 await asyncio.sleep(0.05)
                 self.drop_all()
                 return

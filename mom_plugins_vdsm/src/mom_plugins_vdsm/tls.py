@@ -121,6 +121,8 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
     if "ALERT" in reason:
         return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
+    if own_certificate_problem(files):  # it has hung up without a reason, and that is one
+        return not_let_in(files, peer, "")
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
         return _no_tls(peer)
     return HypervisorError(f"no TLS connection with {peer}: {_said(error)}", hint=_no_tls(peer).hint)

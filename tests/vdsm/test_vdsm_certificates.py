@@ -1,0 +1,172 @@
+"""Certificates: what is wrong with them is said, and in which file it stands; new ones are used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from vdsm_pki import Ca, make_ca, write_pki
+from vdsm_process import Vdsm, wait_for
+
+from mom_core import HypervisorError, PermissionDenied
+from mom_plugins_vdsm.connection import Connection
+from mom_plugins_vdsm.tls import TlsFiles, own_certificate_problem
+
+Start = Callable[..., Vdsm]
+Connect = Callable[..., Connection]
+
+
+def failure(connection: Connection) -> HypervisorError:
+    with pytest.raises(HypervisorError) as caught:
+        connection.call("Host.ping2", {}, 5.0, "pinging")
+    return caught.value
+
+
+def files(pki: Path) -> TlsFiles:
+    return TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
+
+
+def test_the_name_in_the_certificate_does_not_matter(start_vdsm: Start, connect: Connect, pki: Path) -> None:
+    assert connect(start_vdsm("--pki", pki), pki).call("Host.ping2", {}, 5.0, "pinging") is True
+
+
+def test_a_peer_of_another_ca_is_not_trusted(start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path) -> None:
+    other = write_pki(tmp_path / "other", make_ca("somebody else's CA"))
+    error = failure(connect(start_vdsm("--pki", other), pki))
+    assert "the certificate of vdsm at 127.0.0.1" in error.message
+    assert f"is not signed by the CA in {pki / 'certs/cacert.pem'}" in error.message
+
+
+def test_a_peer_whose_certificate_has_expired_is_not_trusted(
+    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca
+) -> None:
+    other = write_pki(tmp_path / "other", ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
+    error = failure(connect(start_vdsm("--pki", other), pki))
+    assert "the certificate of vdsm" in error.message
+    assert "has expired" in error.message
+
+
+@pytest.mark.parametrize("tls12", [False, True])
+@pytest.mark.parametrize(
+    ("begins", "ends", "own_ca", "said"),
+    [(-9, -2, True, "has expired"), (2, 9, True, "is not valid yet"), (-1, 9, False, "is not signed by the CA in")],
+)
+def test_a_certificate_that_vdsm_refuses_is_named_with_the_reason(
+    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca, begins: int, ends: int, own_ca: bool, said: str, tls12: bool
+) -> None:
+    signer = ca if own_ca else make_ca("somebody else's CA")
+    mine = write_pki(tmp_path / "mine", signer, begins=timedelta(days=begins), ends=timedelta(days=ends))
+    (mine / "certs/cacert.pem").write_bytes((pki / "certs/cacert.pem").read_bytes())
+    error = failure(connect(start_vdsm("--pki", pki, *(["--tls12"] if tls12 else [])), mine))
+    assert isinstance(error, PermissionDenied)
+    certificate = mine / "certs/vdsmcert.pem"
+    assert f"does not accept the certificate {certificate}" in error.message
+    assert f"{certificate} {said}" in error.message
+
+
+def test_tls_with_a_vdsm_without_it_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path) -> None:
+    error = failure(connect(start_vdsm(), pki))
+    assert "tls: false" in error.hint
+
+
+def test_no_tls_with_a_vdsm_that_has_it_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path) -> None:
+    error = failure(connect(start_vdsm("--pki", pki)))
+    assert "tls: true" in error.hint
+
+
+@pytest.mark.parametrize("name", ["keys/vdsmkey.pem", "certs/vdsmcert.pem", "certs/cacert.pem"])
+@pytest.mark.parametrize("content", [None, "", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"])
+def test_a_file_that_is_not_there_or_holds_something_else_is_named(
+    start_vdsm: Start, connect: Connect, pki: Path, name: str, content: str | None
+) -> None:
+    (pki / name).unlink()
+    if content is not None:
+        (pki / name).write_text(content)
+    vdsm = Vdsm()
+    try:
+        assert str(pki / name) in failure(connect(vdsm, pki)).message
+    finally:
+        vdsm.end()
+
+
+def test_a_key_that_cannot_be_read_is_named_with_who_could(
+    connect: Connect, vdsm: Vdsm, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = pki / "keys/vdsmkey.pem"
+    if os.geteuid():
+        key.chmod(0)
+    else:
+        # root reads everything, so the refusal has to be made.
+        opened = Path.open
+
+        def refuse(path: Path, *arguments: object, **more: object) -> object:
+            if path == key:
+                raise PermissionError(13, "Permission denied")
+            return opened(path, *arguments, **more)  # type: ignore[call-overload]  # handed through
+
+        monkeypatch.setattr(Path, "open", refuse)
+    error = failure(connect(vdsm, pki))
+    assert isinstance(error, PermissionDenied)
+    assert f"{key} cannot be read: Permission denied" in error.message
+    assert "user vdsm" in error.hint
+
+
+def test_a_key_of_another_certificate_is_said(connect: Connect, vdsm: Vdsm, pki: Path, tmp_path: Path, ca: Ca) -> None:
+    other = write_pki(tmp_path / "other", ca)
+    (pki / "keys/vdsmkey.pem").write_bytes((other / "keys/vdsmkey.pem").read_bytes())
+    assert "does not belong to the certificate" in failure(connect(vdsm, pki)).message
+
+
+def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect: Connect, vdsm: Vdsm, pki: Path) -> None:
+    from cryptography.hazmat.primitives import serialization as s
+
+    path = pki / "keys/vdsmkey.pem"
+    key = s.load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret")))
+    assert "it is encrypted" in failure(connect(vdsm, pki)).message
+
+
+def test_renewed_files_are_used_at_once_even_when_it_is_too_early_to_try_again(
+    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca
+) -> None:
+    mine = write_pki(tmp_path / "mine", ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
+    vdsm = start_vdsm("--pki", pki)
+    connection = connect(vdsm, mine)
+    for _ in range(3):  # by now, five seconds would have to pass
+        failure(connection)
+        with connection._lock:
+            connection._retry_at = time.monotonic() + 5.0
+    write_pki(mine, ca)
+    assert connection.call("Host.ping2", {}, 5.0, "pinging") is True
+
+
+def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, connect: Connect, pki: Path, ca: Ca) -> None:
+    vdsm = start_vdsm("--pki", pki)
+    connection = connect(vdsm, pki)
+    connection.call("Host.ping2", {}, 5.0, "pinging")
+    write_pki(pki, ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
+    assert connection.call("Host.ping2", {}, 5.0, "pinging") is True
+    vdsm.do("drop")
+    wait_for(lambda: connection._session is None)
+    with connection._lock:
+        connection._retry_at = 0.0
+    assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message
+
+
+def test_a_refusal_is_logged_once(start_vdsm: Start, connect: Connect, pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    connection = connect(start_vdsm(), pki)
+    for _ in range(3):
+        failure(connection)
+        with connection._lock:
+            connection._retry_at = 0.0
+    assert len(caplog.records) == 1
+
+
+def test_a_good_certificate_has_no_problem(pki: Path) -> None:
+    assert own_certificate_problem(files(pki)) == ""

@@ -1,0 +1,324 @@
+"""The connection against a vdsm that does wrong what can be done wrong: every call ends, in time and with a reason."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from vdsm_process import Vdsm, wait_for
+
+from mom_core import GuestBusy, HypervisorError
+from mom_plugins_vdsm import connection as connection_module
+from mom_plugins_vdsm.connection import Call, Connection
+
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1, 0.2, 0.3))
+
+
+def ping(connection: Connection, timeout: float = 3.0) -> object:
+    return connection.call("Host.ping2", {}, timeout, "pinging")
+
+
+def refused(connection: Connection, timeout: float = 3.0) -> HypervisorError:
+    with pytest.raises(HypervisorError) as caught:
+        ping(connection, timeout)
+    return caught.value
+
+
+# --- the protocol ----------------------------------------------------------------------------------------------------------------
+
+
+def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm: Vdsm, connect: Connect) -> None:
+    one, other = connect(vdsm), connect(vdsm, events=True)
+    assert ping(one) is True
+    assert ping(other) is True
+    wire = vdsm.wire()
+    assert wire["frames"][:3] == ["CONNECT", "SUBSCRIBE", "SEND"]
+    destinations = {name for names in wire["subscriptions"] for name in names}
+    assert len(destinations) == 3
+    assert "jms.queue.events" in destinations
+    began = time.monotonic()
+    one.close()
+    assert time.monotonic() - began < 0.3
+    wait_for(lambda: vdsm.wire()["clients"] == 1)
+    assert vdsm.wire()["frames"][-1] == "DISCONNECT"
+    assert vdsm.wire()["drops"] == []
+
+
+def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    threads = [threading.Thread(target=ping, args=(one,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(vdsm.calls("Host.ping2")) == 20
+    assert vdsm.wire()["frames"].count("SEND") == 20
+    assert not vdsm.wire()["dead"]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_answers_in_pieces_are_put_together(vdsm: Vdsm, connect: Connect, piece: int) -> None:
+    vdsm.add(*({"id": f"guest-{number}", "name": "ö" * 10} for number in range(5)))
+    vdsm.do("faults", piece=piece)
+    found = connect(vdsm).call("Host.getAllVmStats", {}, 5.0, "reading")
+    assert isinstance(found, list)
+    assert len(found) == 5
+
+
+def test_answers_that_come_together_are_told_apart(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.do("faults", hold=3)
+    done: list[object] = []
+    threads = [threading.Thread(target=lambda: done.append(ping(one))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [True] * 4
+
+
+def test_answers_in_another_order_find_their_callers(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", seconds=0.3)
+    done: list[str] = []
+
+    def ping_slowly() -> None:
+        ping(one)
+        done.append("slow")
+
+    slow = threading.Thread(target=ping_slowly)
+    slow.start()
+    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
+    one.call("Host.getVMList", {}, 3.0, "listing")
+    done.append("quick")
+    slow.join()
+    assert done == ["quick", "slow"]
+
+
+def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", how="twice")
+    vdsm.fault("Host.ping2", how="unknown id")
+    assert ping(one) is True
+    assert ping(one) is True
+    assert ping(one) is True
+    assert vdsm.wire()["connections"] == 1
+
+
+def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.do("error", text="oops")
+    assert ping(one) is True
+    assert "oops" in caplog.text
+    assert vdsm.wire()["connections"] == 1
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GARBAGE\n\n\0",
+        "MESSAGE\ncontent-length:5\n\nabc\0\0\0",
+        "MESSAGE\na:\\t\n\n\0",
+        "MESSAGE\n\nno json\0",
+        "MESSAGE\n\n[]\0",
+        "x" * 20000,
+    ],
+)
+def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_one_is_good(vdsm: Vdsm, connect: Connect, text: str) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", how="wire", bytes=text)
+    began = time.monotonic()
+    assert "cannot be understood" in refused(one, 5.0).message
+    assert time.monotonic() - began < 2
+    wait_for(lambda: time.monotonic() > began + 0.5)
+    assert ping(one) is True
+
+
+def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, connect: Connect) -> None:
+    vdsm.add(*({"id": str(number), "name": "x" * 1000} for number in range(100)))
+    one = connect(vdsm, largest=64 << 10)
+    with pytest.raises(HypervisorError, match=r"and 65536 are allowed"):
+        one.call("Host.getAllVmStats", {}, 5.0, "reading")
+
+
+@pytest.mark.parametrize(
+    "body", ['{"id": "ID"}', '{"id": "ID", "error": 7}', '{"id": "ID", "error": {}}', '{"id": "ID", "error": {"code": "x"}}']
+)
+def test_an_answer_of_the_wrong_shape_is_an_error_of_this_call(vdsm: Vdsm, connect: Connect, body: str) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", how="body", body=body)
+    refused(one)
+    assert ping(one) is True
+    assert vdsm.wire()["connections"] == 1
+
+
+@pytest.mark.parametrize("how", ["drop", "partial"])
+def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, connect: Connect, how: str) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.fault("Host.ping2", how=how)
+    began = time.monotonic()
+    assert "has ended the connection" in refused(one, 10.0).message
+    assert time.monotonic() - began < 2
+
+
+def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.fault("Host.ping2", how="never")
+    began = time.monotonic()
+    assert isinstance(refused(one, 0.3), GuestBusy)
+    assert 0.25 < time.monotonic() - began < 1.5
+    wait_for(lambda: vdsm.wire()["clients"] == 0)
+    wait_for(lambda: time.monotonic() > began + 0.8)
+    assert ping(one) is True
+    assert vdsm.wire()["connections"] == 2
+
+
+def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.getVMList", seconds=1.0)
+    late: list[Call] = []
+
+    def list_guests() -> None:
+        with pytest.raises(GuestBusy):
+            one.call("Host.getVMList", {}, 0.4, "listing", late.append)
+
+    thread = threading.Thread(target=list_guests)
+    thread.start()
+    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
+    assert ping(one) is True
+    thread.join()
+    assert ping(one) is True
+    assert vdsm.wire()["connections"] == 1
+    wait_for(late[0].done.is_set)
+
+
+def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(start_vdsm: Callable[..., Vdsm], connect: Connect) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        class Nobody:
+            port = silent.getsockname()[1]
+
+        one = connect(Nobody())
+        refused(one, 0.2)
+        with one._lock:
+            assert not one._waiting
+
+
+def test_a_full_queue_is_tried_again_within_the_time(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", 2, how="error", code=1100)
+    assert ping(one) is True
+    vdsm.fault("Host.ping2", 20, how="error", code=1100)
+    began = time.monotonic()
+    assert isinstance(refused(one, 1.0), GuestBusy)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_HEART_BEAT_MS", 1000)
+    monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 0.3)
+    one = connect(vdsm)
+    ping(one)
+    time.sleep(2)  # two heart-beats
+    assert vdsm.wire()["clients"] == 1
+    vdsm.do("drop")
+    wait_for(lambda: vdsm.wire()["clients"] == 0)
+    time.sleep(0.2)
+    vdsm.do("faults", heart_beats=False)
+    ping(one)
+    wait_for(lambda: vdsm.wire()["clients"] == 0, 3)
+
+
+def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.do("stop")
+    wait_for(lambda: "cannot be reached" in refused(one).message)
+    began = time.monotonic()
+    refused(one)
+    assert time.monotonic() - began < 0.1, "while it is too early to try again, nobody waits"
+    vdsm.do("start")
+
+    def works() -> bool:
+        try:
+            return ping(one) is True
+        except HypervisorError:
+            return False
+
+    wait_for(works)
+    assert one.opened == 2
+
+
+def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
+    class Nobody:
+        port = 1
+
+    one = connect(Nobody())
+    waits = []
+    for _ in range(5):
+        refused(one)
+        with one._lock:
+            waits.append(round(one._retry_at - time.monotonic(), 1))
+            one._retry_at = 0.0
+    assert waits == [0.1, 0.2, 0.3, 0.3, 0.3]
+
+
+def test_a_version_that_is_refused_is_said(connect: Connect, vdsm: Vdsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(connection_module.Frame):
+        def __init__(self, command: str, headers: dict[str, str], body: bytes = b"") -> None:
+            changed = {**headers, "accept-version": "1.1"} if command == "CONNECT" else headers
+            super().__init__(command, changed, body)
+
+    monkeypatch.setattr(connection_module, "Frame", Old)
+    assert "Version unsupported" in refused(connect(vdsm)).message
+
+
+def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    vdsm.fault("Host.ping2", how="never")
+    errors: list[HypervisorError] = []
+    thread = threading.Thread(target=lambda: errors.append(refused(one, 30.0)))
+    thread.start()
+    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
+    one.close()
+    thread.join(1)
+    assert "closed" in errors[0].message
+    assert not any(other.name == "vdsm-connection" and other.is_alive() for other in threading.enumerate())
+    assert "closed" in refused(one).message
+
+
+def test_a_connection_that_was_never_used_closes_too(connect: Connect, vdsm: Vdsm) -> None:
+    connect(vdsm).close()
+    assert vdsm.wire()["connections"] == 0
+
+
+@pytest.mark.parametrize("tls12", [False, True])
+def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, pki: Path, tls12: bool) -> None:
+    vdsm = start_vdsm("--pki", pki, *(["--tls12"] if tls12 else []))
+    vdsm.add(*({"id": str(number), "name": "x" * 3000} for number in range(100)))
+    one = connect(vdsm, pki)
+    found = one.call("Host.getAllVmStats", {}, 5.0, "reading")
+    assert isinstance(found, list)
+    assert len(found) == 100
+    assert one.peer_certificate_ends is not None
+    vdsm.do("faults", piece=1000)
+    assert ping(one) is True
+    one.close()
+    wait_for(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")

@@ -1,0 +1,290 @@
+"""The hypervisor on a vdsm: what guests there are, what stands, what can be set, and what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vdsm_process import Vdsm, wait_for
+
+from mom_core import (
+    BalloonControl,
+    CpuTuneControl,
+    Entity,
+    GuestBusy,
+    GuestEvents,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    IoTuneControl,
+    KsmControl,
+    KsmWriter,
+    NotSupported,
+    Scope,
+)
+from mom_plugins_vdsm import connection as connection_module
+from mom_plugins_vdsm.hypervisor import VdsmHypervisor
+
+A = {"id": "a", "name": "one", "disks": [{"name": "vda", "path": "/p/vda", "maximum": {"total_bytes_sec": 5 << 32}}]}
+ONE = Entity(Scope.GUEST, "a", "one")
+BULK = ("Host.getAllVmStats", "Host.getAllVmIoTunePolicies")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1,))
+
+
+def test_it_can_what_controllers_ask_for(hypervisor: VdsmHypervisor) -> None:
+    for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter, GuestEvents):
+        assert isinstance(hypervisor, capability)
+    assert not isinstance(hypervisor, KsmControl), "the knobs are read from the kernel"
+
+
+def test_guests_in_every_state(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(
+        {"id": "up", "name": "up"},
+        {"id": "down", "name": "down", "status": "Down"},
+        {"id": "launch", "name": "launch", "status": "WaitForLaunch"},
+        {"id": "coming", "name": "coming", "status": "Migration Destination"},
+        {"id": "going", "name": "going", "status": "Migration Source"},
+        {"id": "post", "name": "post", "post_copy": True},
+        {"id": "paused", "name": "paused", "status": "Paused", "pause_code": "EIO"},
+        {"id": "bare", "name": "bare", "device": False},
+        {"id": "off", "name": "off", "enabled": False},
+        {"id": "new", "name": "new", "samples": 1},
+    )
+    blocked = {guest.id: guest.blocked for guest in hypervisor.guests()}
+    assert blocked == {
+        "up": {},
+        "going": {"*": "the guest is being migrated"},
+        "post": {"*": "the guest is being migrated"},
+        "paused": {"*": "the guest is paused (EIO)"},
+        "bare": {"balloon_target": "the guest has no balloon device"},
+        "off": {"balloon_target": "ballooning is switched off for the guest"},
+        "new": {},
+    }
+    fields = hypervisor.fields(hypervisor.guests())
+    assert fields["new"] == fields["paused"] == {}
+    assert fields["bare"] == {"vcpu_count": 2}
+    assert fields["up"]["mem_unused"] == 2 << 20
+
+
+def test_all_statistics_come_in_one_call_and_are_used_for_the_whole_cycle(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A, {**A, "id": "b"})
+    guests = hypervisor.guests()
+    entities = [guest.entity for guest in guests]
+    hypervisor.fields(guests)
+    assert hypervisor.balloon_sizes(entities) == {"a": 4 << 20, "b": 4 << 20}
+    assert hypervisor.cpu_tunes(entities)["a"].quota_us == -1
+    assert len(hypervisor.io_tunes(entities)) == 2
+    hypervisor.io_tunes(entities)
+    assert [method for method, _ in vdsm.calls()] == list(BULK)
+
+
+def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    hypervisor.guests()
+    hypervisor.set_balloon(ONE, 3_000_000)
+    vdsm.do("sample")
+    assert hypervisor.balloon_sizes([ONE]) == {"a": 3_000_000}
+    assert vdsm.calls("VM.setBalloonTarget") == [("VM.setBalloonTarget", {"vmID": "a", "target": 3_000_000})]
+
+
+@pytest.mark.parametrize("target", [0, -1, True, 5 << 20])
+def test_an_impossible_size_is_not_sent(vdsm: Vdsm, hypervisor: VdsmHypervisor, target: int) -> None:
+    vdsm.add(A)
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(ONE, target)
+    assert vdsm.calls("VM.setBalloonTarget") == []
+
+
+def test_a_success_that_would_change_nothing_is_not_asked_for(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add({**A, "device": False})
+    with pytest.raises(NotSupported, match="no balloon device"):
+        hypervisor.set_balloon(ONE, 5000)
+
+
+def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    hypervisor.guests()
+    vdsm.change("a", status="Down")
+    with pytest.raises(HypervisorError, match="code 53"):
+        hypervisor.set_balloon(ONE, 5000)
+    vdsm.do("remove", identity="a")
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(ONE, 5000)
+    assert hypervisor.balloon_sizes([ONE]) == {}
+    assert hypervisor.guests() == ()
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(ONE, 5000)
+
+
+def test_quota_then_period(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    hypervisor.set_cpu_tune(ONE, quota_us=50_000, period_us=200_000)
+    assert [method for method, _ in vdsm.calls("VM.setCpuTuneQuota", "VM.setCpuTunePeriod")] == [
+        "VM.setCpuTuneQuota",
+        "VM.setCpuTunePeriod",
+    ]
+    found = hypervisor.cpu_tunes([ONE])["a"]
+    assert (found.quota_us, found.period_us) == (50_000, 200_000)
+    with pytest.raises(NotSupported, match="shares"):
+        hypervisor.set_cpu_tune(ONE, shares=5)
+    with pytest.raises(NotSupported, match=r"1000 to 1000000"):
+        hypervisor.set_cpu_tune(ONE, quota_us=1000, period_us=1_100_000)
+    assert vdsm.calls("VM.setCpuTuneQuota") == []
+
+
+def test_disks_limits_are_set_kept_and_read_anew_after_a_change(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    hypervisor.guests()
+    (disk,) = hypervisor.io_tunes([ONE])["a"]
+    assert disk.maximum == {"total_bytes_sec": 5 << 32}
+    hypervisor.set_io_tune(ONE, "vda", {"total_bytes_sec": 5 << 32})
+    (disk,) = hypervisor.io_tunes([ONE])["a"]
+    assert disk.current["total_bytes_sec"] == 5 << 32
+    hypervisor.io_tunes([ONE])
+    assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 2
+    with pytest.raises(NotSupported, match="no disk vdz"):
+        hypervisor.set_io_tune(ONE, "vdz", {})
+
+
+def test_disks_of_a_guest_that_has_come_since_are_read(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A, {"id": "bare", "name": "bare", "disks": []})
+    entities = [guest.entity for guest in hypervisor.guests()]
+    hypervisor.io_tunes(entities)
+    hypervisor.io_tunes(entities)
+    assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 1, "a guest without disks is no reason"
+    vdsm.add({**A, "id": "b", "name": "two"})
+    vdsm.do("event", identity="b", status="Up")
+    wait_for(lambda: len(hypervisor.guests()) == 3)
+    entities = [guest.entity for guest in hypervisor.guests()]
+    assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
+
+
+def test_ksm_is_written_by_vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path, connect: Callable[..., object]) -> None:
+    import logging
+    import time
+
+    from mom_plugins_vdsm.hypervisor import HypervisorSettings
+    from mom_plugins_vdsm.incarnations import Incarnations
+
+    vdsm = start_vdsm("--ksm", tmp_path)
+    log = logging.getLogger("test")
+    connection = connect(vdsm)
+    assert isinstance(connection, connection_module.Connection)
+    own = VdsmHypervisor(connection, HypervisorSettings(), Incarnations(tmp_path / "g", "", time.monotonic, log), log)
+    own.ksm_write({"pages_to_scan": 200, "run": 1})
+    assert (tmp_path / "pages_to_scan").read_text() == "200\n"
+    with pytest.raises(HypervisorError, match="code 71"):
+        own.ksm_write({"run": 3})
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", [None, {}, "text", 7])
+def test_a_list_of_guests_that_is_none_is_an_error_and_not_an_empty_list(vdsm: Vdsm, hypervisor: VdsmHypervisor, result: object) -> None:
+    vdsm.fault("Host.getAllVmStats", how="result", result=result)
+    with pytest.raises(HypervisorError, match="list of guests"):
+        hypervisor.guests()
+
+
+def test_entries_that_make_no_sense_are_left_out(vdsm: Vdsm, hypervisor: VdsmHypervisor, caplog: pytest.LogCaptureFixture) -> None:
+    good = {"vmId": "a", "vmName": "n", "status": "Up", "balloonInfo": {"balloon_cur": "x"}}
+    vdsm.fault("Host.getAllVmStats", how="result", result=[7, {"vmId": 5}, good, None])
+    assert [guest.id for guest in hypervisor.guests()] == ["a"]
+    assert "3 entries" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [{"how": "error", "code": 99}, {"how": "error", "code": -32603}, {"how": "drop"}, {"how": "never"}])
+def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
+    vdsm: Vdsm, hypervisor: VdsmHypervisor, fault: dict[str, Any]
+) -> None:
+    vdsm.add(A)
+    vdsm.fault("Host.getAllVmStats", **fault)
+    with pytest.raises(HypervisorError) as caught:
+        hypervisor.guests()
+    assert not isinstance(caught.value, GuestBusy | GuestGone)
+
+    def answers() -> bool:
+        try:
+            return len(hypervisor.guests()) == 1
+        except HypervisorError:
+            return False
+
+    wait_for(answers)
+
+
+def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A, {**A, "id": "b", "name": "two"})
+    hypervisor.guests()
+    vdsm.fault("VM.setBalloonTarget", seconds=1.5)
+    errors: list[HypervisorError] = []
+
+    def hang() -> None:
+        with pytest.raises(GuestBusy) as caught:
+            hypervisor.set_balloon(ONE, 3_000_000)
+        errors.append(caught.value)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    wait_for(lambda: vdsm.wire()["frames"].count("SEND") == 2)
+    hypervisor.set_balloon(Entity(Scope.GUEST, "b", "two"), 3_000_000)  # the others go on
+    thread.join()
+    assert errors
+    blocked = {guest.id: guest.blocked for guest in hypervisor.guests()}
+    assert blocked["b"] == {}
+    assert "has not answered" in blocked["a"]["*"]
+    with pytest.raises(GuestBusy):
+        hypervisor.set_balloon(ONE, 3_000_000)
+    wait_for(lambda: not hypervisor.guests()[0].blocked)
+    assert len(vdsm.calls("VM.setBalloonTarget")) == 2
+    assert vdsm.wire()["connections"] == 1
+
+
+# --- events and identity ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    heard: list[str] = []
+    end = hypervisor.subscribe(heard.append)
+    hypervisor.guests()
+    vdsm.do("event", identity="a", status="Up")  # nothing new
+    vdsm.add({"id": "b", "name": "two"})
+    vdsm.do("event", identity="b", status="Up")
+    wait_for(lambda: heard == ["guest b is 'Up'"])
+    assert len(hypervisor.guests()) == 2
+    vdsm.do("event", identity="a", status="Down")
+    wait_for(lambda: heard[1:] == ["guest one is 'Down'"])
+    end()
+    vdsm.do("event", identity="a", status="Down")
+    hypervisor.guests()
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize(
+    "event", ['{"method": "|virt|VM_status|a"}', '{"method": "|virt|VM_status|a", "params": {"a": 7}}', '{"method": "x"}']
+)
+def test_events_of_another_shape_harm_nobody(vdsm: Vdsm, hypervisor: VdsmHypervisor, event: str) -> None:
+    hypervisor.guests()
+    vdsm.do("send", text=f"MESSAGE\nsubscription:events\n\n{event}\0")
+    assert hypervisor.guests() == ()
+    assert vdsm.wire()["connections"] == 1
+
+
+def test_a_guest_that_was_started_anew_is_another_incarnation(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.add(A)
+    vdsm.do("age", identity="a", seconds=100)
+    (first,) = hypervisor.guests()
+    hypervisor._state.read = None
+    (same,) = hypervisor.guests()
+    vdsm.do("start_anew", identity="a")
+    hypervisor._state.read = None
+    (other,) = hypervisor.guests()
+    assert first.incarnation == same.incarnation != other.incarnation

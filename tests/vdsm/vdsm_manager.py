@@ -1,0 +1,84 @@
+"""vdsm as the one that asks mom: over XML-RPC on a unix socket, with vdsm's own impatience. Part of the test peer."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Mapping
+from contextlib import suppress
+
+TIMEOUT_SECONDS = 2.0
+SILENCE_SECONDS = 5.0
+"""After a call that failed, vdsm makes none for so long."""
+
+KSM_KEYS = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
+NAME = "01-parameters"
+
+
+class Unavailable(Exception):
+    """mom cannot be reached, or vdsm is still sulking."""
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("2F72756E")
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(TIMEOUT_SECONDS)
+        connection.sock.connect(self._path)
+        return connection
+
+
+class Manager:
+    """What vdsm calls of mom, and what it keeps for it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._parameters: dict[str, object] = {}
+        self._silent_until = 0.0
+
+    def statistics(self) -> dict[str, object]:
+        """What Host.getStats says of mom. A fault, or a key that is missing, is not caught: the whole answer fails."""
+        try:
+            if not self._call("ping"):
+                return {"momStatus": "inactive"}
+            found = self._call("getStatistics")
+        except Unavailable:
+            return {"momStatus": "inactive"}
+        host = found["host"]  # type: ignore[index]  # as vdsm does it
+        run, across, scan, sharing, cpu = (host[key] for key in KSM_KEYS)
+        return {
+            "momStatus": "active", "ksmState": bool(run), "ksmMergeAcrossNodes": bool(across), "ksmPages": scan,
+            "memShared": sharing * 4096 >> 20, "ksmCpu": cpu,
+        }  # fmt: skip
+
+    def set_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Host.setMOMPolicyParameters: all that were ever set go each time. Success even if mom is not there."""
+        self._parameters.update(parameters)
+        text = "\n".join(f"(set {name} {value!r})" for name, value in self._parameters.items())
+        self._set("setNamedPolicy", NAME, text)
+
+    def set_policy(self, text: str) -> None:
+        """Host.setMOMPolicy; the result is ignored."""
+        self._set("setPolicy", text)
+
+    def _set(self, method: str, *arguments: str) -> None:
+        with suppress(Unavailable):
+            self._call(method, *arguments)
+
+    def _call(self, method: str, *arguments: str) -> object:
+        if time.monotonic() < self._silent_until:
+            raise Unavailable
+        proxy = xmlrpc.client.ServerProxy("http://2F72756E/RPC2", transport=_Transport(self._path), allow_none=True)
+        try:
+            return getattr(proxy, method)(*arguments)
+        except (OSError, http.client.HTTPException) as error:
+            self._silent_until = time.monotonic() + SILENCE_SECONDS
+            raise Unavailable from error
+        finally:
+            proxy("close")()
