@@ -43,6 +43,8 @@ echo "GUEST up"
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
 [ -n "$(asked panic)" ] && exit
+after=$(asked unload)
+[ -n "$after" ] && sleep "$after" && rmmod virtio_balloon && echo "GUEST driver gone"
 while :; do sleep 3600; done
 """
 
@@ -53,7 +55,8 @@ class CannotBuild(Exception):
 
 @dataclass(frozen=True)
 class GuestImage:
-    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`."""
+    """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
+    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that)."""
 
     kernel: Path
     initrd: Path

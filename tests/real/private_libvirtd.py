@@ -36,8 +36,9 @@ clear_emulator_capabilities = 0
 
 _ENTER = """set -e
 # What is mounted here stays here. Where / is no mount (a plain chroot), that cannot be said for all of it: see _unmount_what_got_out.
-mount --make-rprivate / 2>&- || ! grep -q '^[0-9]* [0-9]* [^ ]* [^ ]* / ' /proc/self/mountinfo
+private=; mount --make-rprivate / 2>&- && private=1 || ! grep -q '^[0-9]* [0-9]* [^ ]* [^ ]* / ' /proc/self/mountinfo
 mount --bind "$1/run" /run
+[ -z "$private" ] || { mkdir -p /run/hugepages && mount -t hugetlbfs hugetlbfs /run/hugepages; } || echo "no huge pages for guests"
 for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
     mount --bind "$1/${pair%%:*}" "${pair#*:}"
 done
@@ -56,7 +57,7 @@ class CannotStart(Exception):
 class PrivateLibvirtd:
     """Started by `start`; `stop` ends it and everything that it runs."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, host_uuid: str = "") -> None:
         if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
             raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
         _clear_up_after_others()
@@ -71,7 +72,8 @@ class PrivateLibvirtd:
         kept = cache / "libvirt"
         kept.mkdir(parents=True, exist_ok=True)
         (self.folder / "cache").symlink_to(kept)
-        (self.folder / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF)
+        host = f'host_uuid = "{host_uuid}"\n' if host_uuid else ""  # libvirt migrates to another host only
+        (self.folder / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF + host)
         (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
 
     @property

@@ -1,0 +1,351 @@
+"""Guests of every kind on a real libvirtd: what mom sees of each, what it leaves alone and why, and that this is true."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from guest_image import cache_folder
+from private_libvirtd import PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually
+
+from mom_core import Engine, Guest, GuestBusy, NotSupported, PluginContext, Problem, Snapshot, Status, Value, load_config
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+pytestmark = pytest.mark.real
+
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+MIB = 1024
+BALLOON = "balloon_target"
+ONE_CELL = "<maxMemory slots='4' unit='MiB'>1024</maxMemory><memory unit='MiB'>192</memory><cpu><numa>{}</numa></cpu>".format(
+    "<cell id='0' cpus='0' memory='192' unit='MiB'/>"
+)
+
+
+@dataclass
+class Mom:
+    """The plugin, set up as the engine does it."""
+
+    plugin: LibvirtPlugin
+    hypervisor: LibvirtHypervisor
+
+    def guest(self, real: RealGuest) -> Guest | None:
+        return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
+
+    def blocked(self, real: RealGuest) -> Mapping[str, str]:
+        found = self.guest(real)
+        assert found is not None
+        return found.blocked
+
+    def fields(self, real: RealGuest) -> Mapping[str, Value]:
+        """Of a new sample."""
+        return self.plugin.mom_collect_guests(self.hypervisor, self.hypervisor.guests()).get(real.uuid, {})
+
+    def size(self, real: RealGuest) -> int:
+        size = self.fields(real)["balloon_cur"]
+        assert isinstance(size, int)
+        return size
+
+    def problems(self) -> list[str]:
+        snapshot = Snapshot(guests={guest.id: guest for guest in self.hypervisor.guests()})
+        return [item.message for item in self.plugin.mom_evaluate(snapshot) if isinstance(item, Problem)]
+
+
+@contextmanager
+def on(libvirtd: PrivateLibvirtd, **more: object) -> Iterator[Mom]:
+    settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), **more}
+    plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), PluginContext(name="libvirt"))
+    plugin.mom_setup()
+    hypervisor = plugin.mom_hypervisor()
+    assert isinstance(hypervisor, LibvirtHypervisor)
+    yield Mom(plugin, hypervisor)
+    plugin.mom_teardown()
+
+
+@pytest.fixture
+def mom(libvirtd: PrivateLibvirtd) -> Iterator[Mom]:
+    with on(libvirtd) as found:
+        yield found
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Something that libvirt takes long for, on a connection of its own; what it raises when it is aborted does not matter."""
+
+    def run() -> None:
+        with suppress(libvirt.libvirtError):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield thread
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def rss_kib(guest: RealGuest) -> int:
+    return int(Path(f"/proc/{guest.pid}/status").read_text().partition("VmRSS:")[2].split()[0])
+
+
+def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(mom: Mom, lab: Lab) -> None:
+    limits = "<memory unit='MiB'>192</memory><memtune><hard_limit unit='KiB'>8192</hard_limit></memtune>"
+    workload = (10, 10, 0, 60)
+    plain = lab.start("plain", workload=workload)
+    try:
+        locked = lab.start("locked", memory=f"{limits}<memoryBacking><locked/></memoryBacking>", workload=workload)
+    except libvirt.libvirtError as error:
+        pytest.skip(f"memory cannot be locked here: {error}")
+    for guest in (plain, locked):
+        guest.wait_until_it_works()
+    assert mom.blocked(plain) == {}
+    reason = "the guest's memory is locked: the host cannot take it"
+    assert mom.blocked(locked)[BALLOON] == reason
+    before = {guest: rss_kib(guest) for guest in (plain, locked)}
+    for guest in (plain, locked):
+        mom.hypervisor.set_balloon(guest.entity, 130 * MIB)
+    for guest in (plain, locked):
+        eventually(f"{guest.name} has shrunk", lambda guest=guest: mom.size(guest) < 140 * MIB)  # type: ignore[misc]  # mypy infers no type for a default
+    eventually("the host has it", lambda: rss_kib(plain) < before[plain] - 30 * MIB)
+    assert rss_kib(locked) > before[locked] - 5 * MIB
+    assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"
+    found = mom.guest(locked)
+    assert found is not None
+    assert found.properties["pinned"] == reason
+
+
+def test_huge_pages_are_left_alone(mom: Mom, lab: Lab) -> None:
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    before = pool.read_text()
+    try:
+        pool.write_text(f"{int(before) + 72}")
+        if int(pool.read_text()) < int(before) + 72:
+            pytest.skip("no huge pages can be had here")
+        memory = "<memory unit='MiB'>128</memory><memoryBacking><hugepages/></memoryBacking>"
+        try:
+            guest = lab.start("huge", memory=memory, paused=True)
+        except libvirt.libvirtError as error:
+            pytest.skip(f"huge pages cannot be used here: {error}")
+        guest.domain.resume()
+        assert mom.blocked(guest)[BALLOON] == "the guest's memory is in huge pages: nothing else can use them"
+        guest.destroy()
+    except OSError as error:
+        pytest.skip(f"no huge pages can be had here: {error}")
+    finally:
+        with suppress(OSError):
+            pool.write_text(before)
+
+
+def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_alone(mom: Mom, lab: Lab) -> None:
+    target = "<size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block><requested unit='MiB'>128</requested>"
+    guest = lab.start(
+        "virtiomem",
+        memory=ONE_CELL,
+        devices=f"<memory model='virtio-mem'><target>{target}</target></memory>",
+        arguments="memhp_default_state=online",
+    )
+    guest.wait_until_up()
+    eventually("memory is plugged in", lambda: mom.size(guest) == 320 * MIB)
+    eventually("the maximum follows", lambda: mom.fields(guest)["balloon_max"] == 320 * MIB, 10)
+    mom.hypervisor.set_balloon(guest.entity, 280 * MIB)
+    eventually("the guest is smaller", lambda: mom.size(guest) == 280 * MIB)
+    with pytest.raises(NotSupported):
+        mom.hypervisor.set_balloon(guest.entity, 100 * MIB)
+    mom.hypervisor.set_balloon(guest.entity, 320 * MIB)
+    eventually("the guest is as large as before", lambda: mom.size(guest) == 320 * MIB)
+    xml = guest.domain.XMLDesc()
+    device = xml[xml.index("<memory model='virtio-mem'") :].partition("</memory>")[0] + "</memory>"
+    less = device.replace(f"<requested unit='KiB'>{128 * MIB}", f"<requested unit='KiB'>{64 * MIB}")
+    guest.domain.updateDeviceFlags(less, LIVE)
+    eventually("memory is unplugged", lambda: mom.size(guest) == 256 * MIB)
+    eventually("the maximum follows", lambda: mom.fields(guest)["balloon_max"] == 256 * MIB, 10)
+
+
+def test_a_guest_with_several_numa_cells_is_one_guest(mom: Mom, lab: Lab) -> None:
+    cells = "<cell id='0' cpus='0' memory='96' unit='MiB'/><cell id='1' memory='96' unit='MiB'/>"
+    guest = lab.start("cells", memory=f"<memory unit='MiB'>192</memory><cpu><numa>{cells}</numa></cpu>")
+    guest.wait_until_up()
+    assert mom.fields(guest)["balloon_max"] == 192 * MIB
+    mom.hypervisor.set_balloon(guest.entity, 140 * MIB)
+    eventually("the guest is smaller", lambda: mom.size(guest) == 140 * MIB)
+
+
+def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_with_the_size_it_had(mom: Mom, lab: Lab) -> None:
+    guest = lab.start("saved", persistent=True)
+    guest.wait_until_up()
+    before = mom.guest(guest)
+    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+    eventually("the guest is smaller", lambda: mom.size(guest) == 150 * MIB)
+    guest.domain.managedSave(0)
+    assert mom.guest(guest) is None
+    guest.domain.create()
+    after = eventually("it runs", lambda: mom.guest(guest))
+    assert before is not None
+    assert after is not None
+    assert before.incarnation != after.incarnation
+    assert eventually("its size", lambda: mom.fields(guest).get("balloon_cur")) == 150 * MIB
+    eventually("nothing is in the way", lambda: mom.blocked(guest) == {})
+    mom.hypervisor.set_balloon(guest.entity, 192 * MIB)
+    eventually("the guest has everything", lambda: mom.size(guest) == 192 * MIB)
+
+
+def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: Mom, lab: Lab) -> None:
+    guest = lab.start("snapshot", persistent=True)
+    guest.wait_until_up()
+    assert mom.blocked(guest) == {}
+    guest.domain.migrateSetMaxSpeed(1)
+    memory = f"<domainsnapshot><memory snapshot='external' file='{lab.libvirtd.folder}/memory'/></domainsnapshot>"
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE
+    with meanwhile(lambda: guest.domain.snapshotCreateXML(memory, flags)):
+        eventually("it is under way", lambda: guest.domain.jobInfo()[0], 10, 0.05)
+        began = time.monotonic()
+        with pytest.raises(GuestBusy, match="being snapshotted"):
+            mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+        assert time.monotonic() - began < 1.5
+        assert mom.blocked(guest) == {"*": "the guest is being snapshotted"}
+        assert "balloon_cur" in mom.fields(guest)
+        guest.domain.abortJob()
+    eventually("it is over", lambda: mom.blocked(guest) == {})
+    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+
+
+def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_arrives(mom: Mom, lab: Lab) -> None:
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b11")
+    try:
+        other.start()
+        guest = lab.start("migrates")
+        guest.wait_until_up()
+        assert mom.blocked(guest) == {}
+        guest.domain.migrateSetMaxSpeed(2)
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
+        flags = libvirt.VIR_MIGRATE_LIVE
+        with on(other) as there:
+            with meanwhile(lambda: guest.domain.migrate3(libvirt.open(other.uri), parameters, flags)):
+                eventually("mom knows", lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, 10)
+                began = time.monotonic()
+                with pytest.raises(GuestBusy):
+                    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+                assert time.monotonic() - began < 1.5
+                assert there.blocked(guest)["*"] == "the guest is paused, being migrated"
+                guest.domain.migrateSetMaxSpeed(10_000)
+            assert mom.guest(guest) is None
+            eventually("it is managed there", lambda: there.blocked(guest) == {})
+            there.hypervisor.set_balloon(guest.entity, 150 * MIB)
+            eventually("the guest is smaller", lambda: there.size(guest) == 150 * MIB)
+    finally:
+        other.stop()
+
+
+def test_a_guest_whose_kernel_crashes_is_left_alone(mom: Mom, lab: Lab) -> None:
+    memory = "<memory unit='MiB'>192</memory><on_crash>preserve</on_crash>"
+    guest = lab.start("crash", memory=memory, devices="<panic model='isa'/>", arguments="momtest.panic=1")
+    eventually("it has crashed", lambda: mom.blocked(guest) == {"*": "the guest is crashed"}, 60)
+    assert mom.fields(guest)["balloon_cur"] == 192 * MIB
+
+
+def test_drivers_that_never_come_and_that_go_are_noticed(libvirtd: PrivateLibvirtd, lab: Lab) -> None:
+    with on(libvirtd, stale_after="3s") as mom:
+        goes = lab.start("goes", arguments="momtest.unload=8")
+        eventually("statistics come", lambda: "mem_usable" in mom.fields(goes), 60)
+        assert mom.problems() == []
+        eventually("the driver is gone", lambda: "driver gone" in goes.printed, 60)
+        reason = "the guest's balloon driver does not answer any more"
+        eventually("statistics are unknown", lambda: "mem_usable" not in mom.fields(goes), 10)
+        eventually("it is blocked", lambda: mom.blocked(goes) == {BALLOON: reason}, 60, 1)
+        assert mom.problems() == [reason]
+        assert mom.plugin.mom_collect_host(mom.hypervisor)["guests_silent"] == 1
+        goes.domain.suspend()
+        assert mom.blocked(goes) == {"*": "the guest is paused"}
+        assert mom.problems() == [], "a guest that is paused cannot answer"
+
+
+def test_what_the_host_sees_of_a_guest(mom: Mom, lab: Lab) -> None:
+    guest = lab.start("seen", workload=(10, 20, 0, 0))
+    guest.wait_until_it_works()
+    listed = mom.guest(guest)
+    assert listed is not None
+    assert listed.properties["pid"] == guest.pid
+    assert "cgroups" not in listed.properties, "this libvirtd makes none: QEMU is in a group with others"
+    mom.fields(guest)
+    time.sleep(1)
+    fields = mom.fields(guest)
+    usage = fields["host_cpu_usage"]
+    assert isinstance(usage, float)
+    assert 0 < usage < 400
+    assert fields["host_swap"] == 0 or not Path("/proc/swaps").read_text().endswith("Priority\n")
+    if Path(f"/proc/{guest.pid}/ksm_stat").exists():
+        assert isinstance(fields["host_ksm_merged"], int)
+    assert not any("psi" in name or "cgroup" in name for name in fields)
+
+
+def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: Mom, lab: Lab) -> None:
+    root = Path("/sys/fs/cgroup")
+    root = root if (root / "cgroup.controllers").exists() else root / "unified"
+    group = root / f"momtest-{time.monotonic_ns()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    try:
+        guest = lab.start("grouped", workload=(10, 20, 0, 0))
+        guest.wait_until_it_works()
+        (group / "cgroup.procs").write_text(str(guest.pid))
+        eventually("CPU time", lambda: "host_cgroup_cpu_usage" in mom.fields(guest), 10, 1)
+        fields = mom.fields(guest)
+        assert fields["host_cgroup_cpu_usage"] != 0
+        if (group / "memory.pressure").exists():
+            assert {"host_psi_memory_some_avg10", "host_psi_cpu_some_avg10", "host_psi_io_full_avg10"} <= fields.keys()
+        found = mom.guest(guest)
+        assert found is not None
+        assert found.properties["cgroups"] == {"": f"/{group.name}"}
+    finally:
+        lab.destroy_all()
+        eventually("the group is empty", lambda: not (group / "cgroup.procs").read_text().strip(), 10)
+        group.rmdir()
+
+
+def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
+    guest = lab.start("stubborn", workload=(20, 20, 0, 0))
+    guest.wait_until_it_works()
+    policies = tmp_path / "policy.d"
+    policies.mkdir()
+    (policies / "50_balloon.policy").write_text(
+        '(with Guests g (if (valid g.mem_usable) (g.Control "balloon_target" (- g.balloon_cur g.mem_usable)) 0))'
+    )
+    config = load_config(
+        {
+            "interval": "2s",
+            "state_directory": str(tmp_path / "state"),
+            "run_directory": str(tmp_path / "run"),
+            "plugins": {
+                "libvirt": {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)},
+                "balloon": {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"},
+                "policy": {"directory": str(policies)},
+            },
+        }
+    )
+    with Engine(config) as engine:
+
+        def aside() -> list[str]:
+            report = engine.cycle()
+            return [problem.message for problem in report.problems if "does not give memory" in problem.message]
+
+        (message,) = eventually("it is set aside", aside, 60, 2)
+        assert "has stayed at" in message
+        report = engine.cycle()
+        assert "has stayed at" in str(report.snapshot.guests[guest.uuid].fields["balloon_obstacle"])
+        assert all(outcome.status is not Status.APPLIED for outcome in report.outcomes)
+
+
+def test_a_guest_without_libvirts_balloon_says_so(mom: Mom, lab: Lab) -> None:
+    none = lab.start("none", balloon="none", paused=True)
+    none.domain.resume()
+    assert mom.blocked(none)[BALLOON] == "the guest has no balloon device"
+    with pytest.raises(NotSupported):
+        mom.hypervisor.set_balloon(none.entity, 100 * MIB)
