@@ -161,6 +161,7 @@ class FakeConnection:
         self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
         self.broken = False
         self.keepalive: tuple[int, int] | None = None
+        self.close_callback: Callable[[object, int, object], None] | None = None
         self.closed = False
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
@@ -189,8 +190,25 @@ class FakeConnection:
 
     def close(self) -> int:
         assert not self.callbacks, "libvirt keeps a connection open while a callback is registered"
+        assert self.close_callback is None, "as above"
         self.closed = True
         return 0
+
+    def registerCloseCallback(self, cb: Callable[[object, int, object], None], opaque: object) -> int:
+        self.close_callback = cb
+        return 0
+
+    def unregisterCloseCallback(self) -> int:
+        if self.close_callback is None:
+            raise FakeError("no callback registered", INVALID_ARGUMENT)
+        self.close_callback = None
+        return 0
+
+    def lose(self) -> None:
+        """libvirtd ends it."""
+        self.broken = True
+        if self.close_callback is not None:
+            self.close_callback(self, 1, None)
 
     def setKeepAlive(self, interval: int, count: int) -> int:
         self.keepalive = (interval, count)

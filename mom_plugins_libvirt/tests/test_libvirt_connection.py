@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fake_libvirt import FakeError, FakeLibvirtd, HandClock
 
+import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
@@ -56,7 +57,7 @@ def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(
         assert "start libvirt" in raised.value.hint
         if libvirtd.calls["open"] > before:
             attempts.append(second)
-    assert attempts == [0, 1, 3, 7, 15, 30, 45]
+    assert attempts == [0, 1, 2, 3, 5, 9, 17, 32, 47]
     libvirtd.refusal = None
     clock.now += 15
     assert connection.statistics(BALLOON) == []
@@ -217,14 +218,12 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(
 
 @pytest.mark.parametrize(("version", "kept_alive"), [(9_000_000, None), (10_002_999, None), (10_003_000, (5, 3)), (12_000_000, (5, 3))])
 def test_keepalive_is_asked_for_where_libvirt_survives_it(
-    libvirtd: FakeLibvirtd, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch, version: int, kept_alive: object
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], with_loop: Connection, version: int, kept_alive: object
 ) -> None:
     libvirtd.version = version
     connection = make()
     connection.statistics(BALLOON)
     assert libvirtd.connections[0].keepalive is None, "nobody turns the event loop"
-    with_loop = make()
-    monkeypatch.setattr(with_loop, "_loop", _NoLoop())
     with_loop.statistics(BALLOON)
     assert libvirtd.connections[1].keepalive == kept_alive
 
@@ -234,6 +233,68 @@ class _NoLoop:
 
     def stop(self, patience: float) -> None:
         """Nothing turns."""
+
+
+@pytest.fixture
+def with_loop(make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch) -> Connection:
+    """A connection that was started."""
+    connection = make()
+    monkeypatch.setattr(connection, "_loop", _NoLoop())
+    return connection
+
+
+def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
+    returns: list[str] = []
+    with_loop.on_return = lambda: returns.append("returned")
+    with_loop.on_event = lambda event: None
+    with_loop.statistics(BALLOON)
+    libvirtd.connections[0].lose()
+    _until(lambda: with_loop.opened == 2)
+    assert libvirtd.connections[1].callbacks, "events are heard"
+    _until(lambda: libvirtd.connections[0].closed)
+    assert returns == [], "nothing was amiss"
+
+
+def test_a_libvirtd_that_was_away_is_said_to_be_back(
+    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
+    with_loop._retry_after = 0.05
+    back = threading.Event()
+    with_loop.on_return = back.set
+    with_loop.statistics(BALLOON)
+    assert not back.is_set(), "it was never away"
+    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    libvirtd.connections[0].lose()
+    _until(lambda: libvirtd.calls["open"] >= 4)
+    with pytest.raises(HypervisorError):
+        with_loop.statistics(BALLOON)
+    libvirtd.refusal = None
+    assert back.wait(5)
+    assert with_loop.statistics(BALLOON) == []
+
+
+def test_a_libvirtd_that_was_never_there_is_noticed_when_it_comes(
+    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
+    with_loop._retry_after = 0.05
+    back = threading.Event()
+    with_loop.on_return = back.set
+    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    with pytest.raises(HypervisorError):
+        with_loop.statistics(BALLOON)
+    libvirtd.refusal = None
+    assert back.wait(5)
+
+
+def test_nothing_comes_back_after_the_end(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
+    with_loop.statistics(BALLOON)
+    callback = libvirtd.connections[0].close_callback
+    assert callback is not None
+    with_loop.close()
+    callback(libvirtd.connections[0], 1, None)
+    assert libvirtd.calls["open"] == 1
 
 
 def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:

@@ -177,10 +177,44 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     eventually("libvirt is back", lambda: guest_if_reachable(hypervisor, guest))
     libvirtd.kill()
     libvirtd.start()
-    with suppress(HypervisorError):  # the connection is found to be lost by the first call, or before
-        hypervisor.set_balloon(guest.entity, 160 << 10)
-    hypervisor.set_balloon(guest.entity, 160 << 10)
-    assert hypervisor.balloon_sizes([guest.entity])
+
+    def resized() -> bool:
+        try:
+            hypervisor.set_balloon(guest.entity, 160 << 10)
+        except HypervisorError:  # the connection is found to be lost, and opened again
+            return False
+        return True
+
+    eventually("calls go through the new connection", resized, 5)
+
+
+def test_a_libvirtd_that_was_restarted_is_used_again_at_once(make: MakeHypervisor, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
+    """Without a call of mom's: guests that start now must be heard of."""
+    hypervisor = make()
+    heard: list[str] = []
+    hypervisor.subscribe(heard.append)
+    hypervisor.guests()
+    libvirtd.kill()
+    libvirtd.start()
+    eventually("it is connected again", lambda: hypervisor._connection.opened == 2, 20)
+    guest = lab.start("anew")
+    eventually("its start is heard of", lambda: f"guest {guest.name} started" in heard, 5)
+
+
+def test_a_libvirtd_that_was_away_for_long_is_said_to_be_back(make: MakeHypervisor, libvirtd: PrivateLibvirtd) -> None:
+    hypervisor = make()
+    heard: list[str] = []
+    hypervisor.subscribe(heard.append)
+    hypervisor.guests()
+    libvirtd.kill()
+    try:
+        time.sleep(2)
+        with bounded(0.3), pytest.raises(HypervisorError, match="cannot be reached"):
+            hypervisor.guests()
+    finally:
+        libvirtd.start()
+    eventually("it is back", lambda: any("can be reached again" in what for what in heard), 20)
+    hypervisor.guests()
 
 
 def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeHypervisor, lab: Lab, libvirtd: PrivateLibvirtd) -> None:

@@ -105,6 +105,14 @@ class LibvirtConnection(Protocol):
         """End that."""
         ...
 
+    def registerCloseCallback(self, cb: Callable[[object, int, object], None], opaque: object) -> int:
+        """Have `cb(connection, reason, opaque)` called when the connection has ended."""
+        ...
+
+    def unregisterCloseCallback(self) -> int:
+        """End that."""
+        ...
+
     def setKeepAlive(self, interval: int, count: int) -> int:
         """Ask libvirtd every so many seconds whether it is there, and end the connection after so many that were not answered."""
         ...

@@ -1,5 +1,7 @@
 """One connection to libvirtd that lasts: opened when it is needed, left behind when a call on it hangs, opened again with back-off.
 
+Once it is started it comes back by itself after a loss, without waiting for the next call: events are only heard while it stands.
+
 A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
 libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
 So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is asked for from
@@ -27,9 +29,9 @@ from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")
 
-_FIRST_RETRY_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 15.0
-"""Back-off between attempts to connect: doubled from the first to the last. The last is about what a restart of libvirtd takes."""
+"""Back-off between attempts to connect: doubled from the first to the last. A restart of libvirtd takes one to some tens of seconds."""
 
 _OPEN_SECONDS = 30.0
 """How long to believe that an attempt to connect which hangs may still succeed; a host that went away is noticed by nobody else."""
@@ -102,6 +104,8 @@ class _Live:
             with suppress(Exception):  # it is given up, whatever it says
                 self.connection.domainEventDeregisterAny(callback)
         self.domains = {}
+        with suppress(Exception):  # as above; there is none where nobody wanted to hear of it
+            self.connection.unregisterCloseCallback()
         with suppress(Exception):  # as above
             self.connection.close()
 
@@ -124,6 +128,8 @@ class Connection:
         """How often the connection was opened: a larger number means that events may have been missed."""
         self.on_event: Callable[[GuestEvent], None] | None = None
         """Told of guests' events, in libvirt's thread, so it must not call libvirt. To be set before the connection is first used."""
+        self.on_return: Callable[[], None] | None = None
+        """Called when libvirtd can be reached after it could not; as `on_event`."""
         self._log = log
         self._module = module
         self._monotonic = monotonic
@@ -133,6 +139,7 @@ class Connection:
         self._live: _Live | None = None
         self._opening_since: float | None = None
         self._opening = 0
+        self._coming_back = False
         self._impatience: list[float] = []
         """When calls were given up lately."""
         self._open_calls: list[Call[object]] = []
@@ -153,7 +160,7 @@ class Connection:
         return self._module
 
     def start(self) -> None:
-        """Start the event loop, for events. Connects nowhere yet."""
+        """Start the event loop, for events. Connects nowhere yet, but comes back by itself from now on."""
         self._loop = EventLoop(self.module)
         self._loop.start()
 
@@ -320,16 +327,36 @@ class Connection:
             if now - self._opening_since > self.settings.call_timeout:
                 raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer")
             return
-        if self._refusal is not None and now < self._retry_at:
+        if self._pause() > 0 and self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         self._opening_since = now
         self._opening += 1
         self._callers.start(partial(self._open, now))
 
+    def _pause(self) -> float:
+        """For how many seconds no attempt to connect is made, after one was refused. The lock is held."""
+        return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
+
+    def _return(self) -> None:
+        """Connect again without being asked, as often as it takes. The lock is held."""
+        if self._loop is None or self._closed or self._coming_back:
+            return
+        self._coming_back = True
+        self._callers.start(self._come_back)
+
+    def _come_back(self) -> None:
+        with self._changed:
+            while self._live is None and not self._closed:
+                with suppress(HypervisorError):  # it is not yet time, or an attempt hangs
+                    self._begin_to_open()
+                self._changed.wait(max(_FIRST_RETRY_SECONDS, self._pause()) if self._opening_since is None else _FIRST_RETRY_SECONDS)
+            self._coming_back = False
+
     def _open(self, since: float) -> None:
         """In a thread of its own, as each of these calls may hang. `since` tells this attempt from later ones."""
         uri = self.settings.uri
         live: _Live | None = None
+        returned = False
         refusal: HypervisorError | None = HypervisorError(f"{uri} cannot be reached")
         try:
             live = self._opened()
@@ -346,7 +373,9 @@ class Connection:
                     self._refusal = refusal
                     self._retry_at = self._monotonic() + self._retry_after
                     self._retry_after = min(self._retry_after * 2, _LAST_RETRY_SECONDS)
+                    self._return()
                 elif wanted:
+                    returned = self._refusal is not None or self._monotonic() - since > self.settings.call_timeout
                     self._refusal = None
                     self._retry_after = _FIRST_RETRY_SECONDS
                     self._live = live
@@ -355,6 +384,8 @@ class Connection:
                 self._changed.notify_all()
         if live is not None and not wanted:
             live.close()
+        if returned and self.on_return is not None:
+            self.on_return()
 
     def _opened(self) -> _Live:
         module, settings = self.module, self.settings
@@ -366,9 +397,11 @@ class Connection:
                 if number is not None:
                     with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
                         callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
-        if self._loop is not None and module.getVersion() >= _KEEPALIVE_FROM:
-            with suppress(module.libvirtError):  # a driver within the library has nobody to ask
-                connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
+        if self._loop is not None:
+            with suppress(module.libvirtError):  # a driver within the library has nobody to lose
+                connection.registerCloseCallback(self._lost, None)
+                if module.getVersion() >= _KEEPALIVE_FROM:
+                    connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
         return _Live(connection, callbacks)
 
     def _give_up(self, live: _Live, why: str) -> None:
@@ -383,9 +416,18 @@ class Connection:
         live.given_up = True
         if self._live is live:
             self._live = None
+            self._return()
             self._log.warning("the connection to %s is given up: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
             self._callers.start(live.close)
+
+    def _lost(self, connection: object, reason: int, opaque: object) -> None:
+        """libvirt's callback for a connection that has ended; in libvirt's thread, so it calls nothing of it."""
+        with self._changed:
+            live = self._live
+            if live is not None and live.connection is connection:
+                self._forget(live, "libvirtd has ended it")
+                self._changed.notify_all()
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
         """libvirt's event callback: what the event's kind brings with it, then what was given at registration."""

@@ -115,15 +115,24 @@ class EventBook:
 
         return unsubscribe
 
+    def returned(self, uri: str) -> None:
+        """libvirtd can be reached again; what happened meanwhile is read by the cycle that this asks for."""
+        self._tell(f"{printable(uri)} can be reached again")
+
     def heard(self, event: GuestEvent) -> None:
         """Take note of an event, in libvirt's thread; wakes the subscribers if it is worth a cycle."""
         with self._lock:
             if event.kind != BALLOON:  # a new size comes with every bulk call
                 self._changed.add(event.uuid)
             what = self._worth_a_cycle(event)
-            subscribers = tuple(self._subscribers) if what else ()
+        if what:
+            self._tell(f"guest {printable(event.name)} {what}")
+
+    def _tell(self, what: str) -> None:
+        with self._lock:
+            subscribers = tuple(self._subscribers)
         for subscriber in subscribers:
-            subscriber(f"guest {printable(event.name)} {what}")
+            subscriber(what)
 
     def changed(self, active: Collection[str]) -> set[str]:
         """The ids of the guests of which something must be read again, once; `active` are all that there are now."""

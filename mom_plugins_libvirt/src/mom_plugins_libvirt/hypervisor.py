@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,6 +120,7 @@ class LibvirtHypervisor(TunableGuests):
         self._agents = AgentCommands(connection, log)
         self._events = EventBook(monotonic)
         connection.on_event = self._events.heard
+        connection.on_return = partial(self._events.returned, self.uri)
         local = is_local(self.uri)
         self._host_side = HostSide(settings.pid_folder, settings.proc, settings.cgroups, monotonic) if local else None
         self._boot = ""
