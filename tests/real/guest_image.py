@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ mount -t devtmpfs dev /dev
 asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
 for module in MODULES; do insmod /lib/$module.ko; done
 echo "GUEST up"
+[ -x /extra ] && /extra
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
 [ -n "$(asked panic)" ] && exit
@@ -91,7 +93,7 @@ def _build_into(cache: Path, made: Path) -> None:
         out = work / "guest"
         out.mkdir()
         shutil.copy(next((work / "kernel" / "boot").glob("vmlinuz-*")), out / "vmlinuz")
-        _pack_initrd(work, out / "initrd.gz")
+        _pack_initrd(cache, work, out / "initrd.gz")
         out.rename(made)
 
 
@@ -103,19 +105,34 @@ def _kernel_package(cache: Path) -> Path:
     names = [word for word in depends if word.startswith("linux-image-") and word != _META_PACKAGE]
     if not names:
         raise CannotBuild(f"apt knows no {_META_PACKAGE}: apt-get update")
+    return downloaded(cache, names[0])
+
+
+def downloaded(cache: Path, name: str) -> Path:
+    """This Debian package's file, from the cache if it is there."""
+    kept = sorted(cache.glob(f"{name}_*.deb"))
+    if kept:
+        return kept[-1]
     with tempfile.TemporaryDirectory(dir=cache, prefix="downloading-") as folder:
-        _run("apt-get", "-o", "APT::Sandbox::User=root", "download", names[0], cwd=Path(folder))
+        _run("apt-get", "-o", "APT::Sandbox::User=root", "download", name, cwd=Path(folder))
         package = next(Path(folder).glob("*.deb"))
         return package.rename(cache / package.name)
 
 
-def _pack_initrd(work: Path, initrd: Path) -> None:
+def kernel_modules(cache: Path, work: Path, names: Sequence[str]) -> list[Path]:
+    """These modules of the guest's kernel, unpacked below `work`."""
+    if not (work / "kernel").exists():
+        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(work / "kernel"))
+    folder = next((work / "kernel" / "lib" / "modules").iterdir()) / "kernel"
+    return [folder / f"{name}.ko" for name in names]
+
+
+def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
     tree = work / "initrd"
     for folder in ("bin", "lib", "proc", "sys", "dev", "tmp"):
         (tree / folder).mkdir(parents=True)
-    modules = next((work / "kernel" / "lib" / "modules").iterdir()) / "kernel"
-    for module in _MODULES:
-        shutil.copy(modules / f"{module}.ko", tree / "lib")
+    for module in kernel_modules(cache, work, _MODULES):
+        shutil.copy(module, tree / "lib")
     busybox = shutil.which("busybox") or ""
     if b"/lib64/ld-linux" in Path(busybox).read_bytes():
         raise CannotBuild("busybox needs shared libraries: apt-get install busybox-static")
@@ -124,11 +141,16 @@ def _pack_initrd(work: Path, initrd: Path) -> None:
     init = tree / "init"
     init.write_text(_INIT.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
     init.chmod(init.stat().st_mode | stat.S_IXUSR)
+    initrd.write_bytes(packed(tree))
+
+
+def packed(tree: Path) -> bytes:
+    """This folder as an initramfs archive."""
     names = "\n".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
     archive = subprocess.run(
         ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
     ).stdout
-    initrd.write_bytes(subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout)
+    return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:

@@ -1,0 +1,107 @@
+"""The tiny guest with agents in it: Debian's qemu-guest-agent, this host's Python, and mom-guestd, packed behind the guest's own initramfs.
+
+The kernel unpacks initramfs archives one after the other, so the guest of `guest_image` stays what it is, and starts `/extra` of this one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from guest_image import CannotBuild, GuestImage, build, cache_folder, downloaded, kernel_modules, packed
+
+from mom_plugins_guestagent import guestd
+
+PYTHON = Path("/usr/bin/python3")
+
+_MODULES = ("drivers/char/virtio_console",)
+
+_LIBRARY = ("encodings", "collections", "importlib", "re", "urllib")
+"""Packages of Python's library that mom-guestd needs, besides the modules that are no packages."""
+
+_EXTRA = """#!/bin/busybox sh
+for module in MODULES; do insmod /lib/$module.ko; done
+asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
+[ -n "$(asked noagents)" ] && exit
+block=
+[ -n "$(asked block)" ] && block="-b guest-file-open"
+for port in /sys/class/virtio-ports/*; do
+    device=/dev/${port##*/}
+    case $(cat $port/name) in
+        org.qemu.guest_agent.*) qemu-ga -m virtio-serial -p $device -t /tmp -f /tmp/${port##*/}.pid $block & ;;
+        org.mom.guestd.0) python3 -I -S /bin/mom-guestd --no-tcp & ;;
+    esac
+done
+"""
+
+_RELEASE = 'PRETTY_NAME="mom test guest"\nNAME="mom test guest"\nID=momtest\n'
+
+
+def build_with_agents(cache: Path | None = None) -> GuestImage:
+    """The guest, from the cache if it is there. Raises `CannotBuild` with what to install.
+
+    Its kernel's command line takes `momtest.block=1`: the agents may not open files, and `momtest.noagents=1`: none is started.
+    """
+    plain = build(cache)
+    folder = cache or cache_folder()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        recipe = hashlib.sha256(Path(__file__).read_bytes() + Path(guestd.__file__).read_bytes()).hexdigest()[:12]
+        initrd = plain.initrd.with_name(f"initrd-agents-{recipe}.gz")
+        if not initrd.exists():
+            with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as name:
+                work = Path(name)
+                _fill(folder, work, work / "tree")
+                whole = work / "initrd"
+                whole.write_bytes(plain.initrd.read_bytes() + packed(work / "tree"))
+                whole.rename(initrd)
+    return GuestImage(plain.kernel, initrd)
+
+
+def _fill(cache: Path, work: Path, tree: Path) -> None:
+    for path in ("bin", "lib", "etc", "usr"):
+        (tree / path).mkdir(parents=True)
+    for module in kernel_modules(cache, work, _MODULES):
+        shutil.copy(module, tree / "lib")
+    subprocess.run(["dpkg-deb", "-x", downloaded(cache, "qemu-guest-agent"), work / "agent"], check=True)
+    if not PYTHON.exists():
+        raise CannotBuild(f"{PYTHON} is missing: apt-get install python3")
+    for program, name in ((work / "agent/usr/sbin/qemu-ga", "qemu-ga"), (PYTHON, "python3")):
+        shutil.copy(program, tree / "bin" / name)
+        for library in _libraries(program):
+            target = tree / str(library).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
+    asked = [str(PYTHON), "-I", "-S", "-c", "import os; print(os.path.dirname(os.__file__))"]
+    library = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
+    target = tree / str(library).lstrip("/")
+    target.mkdir(parents=True)
+    for module in library.glob("*.py"):
+        shutil.copy(module, target)
+    for package in _LIBRARY:
+        if (library / package).is_dir():
+            shutil.copytree(library / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (target / "lib-dynload").mkdir(exist_ok=True)
+    _script(tree / "bin/mom-guestd", Path(guestd.__file__).read_text())
+    _script(tree / "extra", _EXTRA.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
+    (tree / "etc/os-release").write_text(_RELEASE)
+
+
+def _libraries(program: Path) -> list[Path]:
+    """The shared libraries that a program needs, and the loader that finds them."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    missing = re.findall(r"(\S+) => not found", listed)
+    if missing:
+        raise CannotBuild(f"{program.name} needs {', '.join(missing)}, which come with qemu-system-x86 and libvirt")
+    return [Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)

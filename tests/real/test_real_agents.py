@@ -1,0 +1,283 @@
+"""Agents in real guests: Debian's qemu-guest-agent through libvirt and over a socket, and mom-guestd over its channel and over TCP."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from agent_image import build_with_agents
+from guest_image import CannotBuild
+from private_libvirtd import PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually, not_here
+
+from mom_core import AgentAccess, Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, NotSupported, PluginContext, Value
+from mom_plugins_guestagent import GuestAgentPlugin, guestd
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+pytestmark = pytest.mark.real
+
+LIBVIRTS, OURS, GUESTD = "org.qemu.guest_agent.0", "org.qemu.guest_agent.1", "org.mom.guestd.0"
+BALLOON = ("mem_available", "mem_unused", "mem_usable", "mem_disk_caches")
+
+MIB = 320
+
+
+@dataclass
+class Mom:
+    """Both plugins, set up as the engine does it."""
+
+    libvirt: LibvirtPlugin
+    agents: GuestAgentPlugin
+
+    @property
+    def hypervisor(self) -> LibvirtHypervisor:
+        found = self.libvirt.mom_hypervisor()
+        assert isinstance(found, LibvirtHypervisor)
+        assert isinstance(found, AgentAccess)
+        return found
+
+    def fields(self, real: RealGuest) -> dict[str, Value]:
+        """What is known of a guest through its agents now."""
+        guests = self.hypervisor.guests()
+        return dict(self.agents.mom_collect_guests(self.hypervisor, guests).get(real.uuid, {}))
+
+    def once_known(self, real: RealGuest, name: str, seconds: float = 30.0) -> dict[str, Value]:
+        """The same, as soon as it holds a field."""
+        eventually(f"{real.name} tells {name}", lambda: name in self.fields(real), seconds)
+        return self.fields(real)
+
+    def doctor(self) -> list[Finding]:
+        return list(self.agents.mom_doctor(self.hypervisor))
+
+
+MakeMom = Callable[..., Mom]
+
+
+@pytest.fixture
+def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[MakeMom]:
+    made: list[Mom] = []
+
+    def make(per_guest: dict[str, object] | None = None, **settings: object) -> Mom:
+        where = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}
+
+        def guest_settings(guest: Guest) -> GuestSettings:
+            return GuestAgentPlugin.GuestSettings.model_validate(per_guest or {})
+
+        libvirt = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(where), PluginContext(name="libvirt"))
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
+        agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings))
+        libvirt.mom_setup()
+        agents.mom_setup()
+        made.append(Mom(libvirt, agents))
+        return made[-1]
+
+    yield make
+    for mom in made:
+        mom.agents.mom_teardown()
+        mom.libvirt.mom_teardown()
+
+
+class AgentsLab:
+    """Starts guests with channels, and the agents that belong to these in them."""
+
+    def __init__(self, libvirtd: PrivateLibvirtd) -> None:
+        self._libvirtd = libvirtd
+        self.lab = Lab(libvirtd, build_with_agents())
+
+    def socket(self, name: str, channel: str) -> Path:
+        return self._libvirtd.folder / f"{name}-{channel}"
+
+    def start(self, name: str, *channels: str, arguments: str = "") -> RealGuest:
+        devices = "".join(
+            f"<channel type='unix'>{self._source(name, channel)}<target type='virtio' name='{channel}'/></channel>" for channel in channels
+        )
+        return self.lab.start(name, mib=MIB, devices=devices, arguments=arguments)
+
+    def _source(self, name: str, channel: str) -> str:
+        # libvirt's own default is in a folder that only the private libvirtd sees.
+        return "" if channel == LIBVIRTS else f"<source mode='bind' path='{self.socket(name, channel)}'/>"
+
+
+@pytest.fixture(scope="module")
+def laboratory(libvirtd: PrivateLibvirtd) -> Iterator[AgentsLab]:
+    try:
+        made = AgentsLab(libvirtd)
+    except CannotBuild as error:
+        not_here(f"there is no guest with agents: {error}")
+    yield made
+    made.lab.destroy_all()
+
+
+@pytest.fixture(scope="module")
+def guest(laboratory: AgentsLab) -> RealGuest:
+    """A guest with an agent on every way."""
+    made = laboratory.start("agents", LIBVIRTS, OURS, GUESTD)
+    made.wait_until_up()
+    return made
+
+
+def number(fields: dict[str, Value], name: str) -> float:
+    value = fields[name]
+    assert isinstance(value, int | float)
+    return value
+
+
+WAYS: dict[str, dict[str, object]] = {
+    "guestd-channel": {"qemu_agent": False},
+    "agent-socket": {"guestd": False},
+    "agent-hypervisor": {"guestd": False, "agent_channels": []},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_what_the_balloon_driver_says_and_more(make_mom: MakeMom, guest: RealGuest, way: str) -> None:
+    mom = make_mom(**WAYS[way])
+    fields = mom.once_known(guest, "major_fault")
+    assert fields["guest_agent"] == way
+    assert fields["guest_agent_untrusted"] == 0
+    assert 200 << 10 < number(fields, "mem_available") < MIB << 10
+    assert 0 < number(fields, "mem_unused") <= number(fields, "mem_free") < number(fields, "mem_available")
+    assert fields["swap_total"] == fields["swap_usage"] == fields["swap_in"] == fields["swap_out"] == 0
+    assert number(fields, "minor_fault") >= 0
+    assert 0 <= number(fields, "guest_psi_memory_some_avg10") <= 100
+    assert number(fields, "guest_load_1") >= 0
+    assert fields["guest_oom_kills"] == 0
+    assert fields["guest_os"] == "mom test guest"
+    assert str(fields["guest_kernel"]).endswith("-cloud-amd64")
+    assert fields["guest_vcpus_online"] == 1
+    assert number(fields, "guest_agent_age") < 5
+
+    def balloon() -> dict[str, Value]:
+        return mom.libvirt.mom_collect_guests(mom.hypervisor, mom.hypervisor.guests())[guest.uuid]  # type: ignore[return-value]  # a dict
+
+    eventually("the balloon driver's figures", lambda: "mem_usable" in balloon())
+    theirs = balloon()
+    for name in BALLOON:
+        assert number(fields, name) == pytest.approx(number(theirs, name), abs=16 << 10), name
+    assert fields["mem_available"] == theirs["mem_available"]
+
+
+def test_the_first_way_that_answers_is_taken_and_facts_come_from_the_agent_too(make_mom: MakeMom, guest: RealGuest) -> None:
+    fields = make_mom().once_known(guest, "guest_filesystems")
+    assert fields["guest_agent"] == "guestd-channel"
+    assert fields["guest_filesystems"] == (), "it has nothing but its initramfs"
+
+
+def test_a_host_that_hangs_up_in_the_middle_confuses_nobody(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+    for beginning in (b"stats", b"stats abc\nstats", b"\xff\x00" * 500, b"props 1\n" * 100):
+        talk(laboratory.socket("agents", GUESTD), beginning)
+    for beginning in (b'{"execute": "guest-', b'{"execute": "guest-info"}\n' * 3, b"[" * 500):
+        talk(laboratory.socket("agents", OURS), beginning)
+    assert make_mom(**WAYS["guestd-channel"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+    assert make_mom(**WAYS["agent-socket"]).once_known(guest, "mem_available")["guest_agent_untrusted"] == 0
+
+
+def talk(path: Path, text: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        client.sendall(text)
+        time.sleep(0.1)
+
+
+def test_libvirt_passes_commands_on_and_tells_errors_apart(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+    hypervisor = make_mom().hypervisor
+    bare, dead = laboratory.start("bare"), laboratory.start("dead", LIBVIRTS, arguments="momtest.noagents=1")
+    listed = {one.id: one.entity for one in hypervisor.guests()}
+    channels = hypervisor.agent_channels(list(listed.values()))
+    assert channels[guest.uuid] == {
+        LIBVIRTS: "",
+        OURS: str(laboratory.socket("agents", OURS)),
+        GUESTD: str(laboratory.socket("agents", GUESTD)),
+    }
+    assert bare.uuid not in channels
+    assert hypervisor.agent_command(guest.entity, '{"execute":"guest-ping"}', 2) == '{"return":{}}'
+    with pytest.raises(HypervisorError, match="guest-nonsense") as refused:
+        hypervisor.agent_command(guest.entity, '{"execute":"guest-nonsense"}', 2)
+    assert type(refused.value) is HypervisorError
+    with pytest.raises(NotSupported):
+        hypervisor.agent_command(bare.entity, '{"execute":"guest-ping"}', 2)
+    with pytest.raises(GuestBusy):
+        hypervisor.agent_command(dead.entity, '{"execute":"guest-ping"}', 1)
+    dead.destroy()
+    with pytest.raises(GuestGone):
+        hypervisor.agent_command(dead.entity, '{"execute":"guest-ping"}', 1)
+    bare.destroy()
+
+
+def test_a_guest_that_stands_still_delays_no_other(make_mom: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+    still = laboratory.start("still", LIBVIRTS, OURS, GUESTD)
+    still.wait_until_up()
+    mom = make_mom(timeout="1s")
+    mom.once_known(still, "mem_available")
+    still.domain.suspend()
+    eventually("it is noticed", lambda: number(mom.fields(still), "guest_agent_failures") > 0, 20)
+    began = time.monotonic()
+    ages = []
+    while time.monotonic() - began < 5:
+        ages.append(number(mom.fields(guest), "guest_agent_age"))
+        time.sleep(0.2)
+    assert max(ages) < 3, "it is asked every second, all the same"
+    eventually("it is unknown", lambda: "mem_available" not in mom.fields(still), 20)
+    still.domain.resume()
+    mom.once_known(still, "mem_available", 30)
+    still.destroy()
+
+
+def test_disabled_commands_leave_what_there_is_and_the_next_way(make_mom: MakeMom, laboratory: AgentsLab) -> None:
+    careful = laboratory.start("careful", LIBVIRTS, OURS, arguments="momtest.block=1")
+    careful.wait_until_up()
+    mom = make_mom()
+    fields = mom.once_known(careful, "guest_os")
+    assert "mem_available" not in fields
+    found = [finding.message for finding in mom.doctor()]
+    assert any("may not run guest-file-open" in message and "careful" in message for message in found), found
+    for channels in ([], [OURS]):
+        running = make_mom(allow_exec=True, agent_channels=channels)
+        assert number(running.once_known(careful, "mem_available"), "mem_available") > 200 << 10
+    careful.destroy()
+
+
+def test_a_guest_that_is_started_again_is_known_again(make_mom: MakeMom, laboratory: AgentsLab) -> None:
+    mom = make_mom()
+    for _ in range(2):
+        again = laboratory.start("again", GUESTD)
+        mom.once_known(again, "mem_available", 60)
+        again.destroy()
+        eventually("it is gone", lambda guest=again: not mom.fields(guest), 10)  # type: ignore[misc]  # a lambda's default has no type
+
+
+def test_guestd_is_asked_over_tcp(make_mom: MakeMom, guest: RealGuest, tmp_path: Path) -> None:
+    """The daemon runs on this host here: the tests' guests have no network."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    copy = tmp_path / "mom-guestd"
+    shutil.copy(guestd.__file__, copy)
+    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--no-channel", "--port", str(port)])
+    try:
+        mom = make_mom({"guestd_address": f"127.0.0.1:{port}"}, qemu_agent=False, guestd_channel="none")
+        fields = mom.once_known(guest, "major_fault")
+        assert fields["guest_agent"] == "guestd-tcp"
+        total = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))
+        assert fields["mem_available"] == total
+    finally:
+        daemon.terminate()
+        daemon.wait(10)
+
+
+def test_nothing_of_it_is_left_running(make_mom: MakeMom, guest: RealGuest) -> None:
+    mom = make_mom()
+    mom.once_known(guest, "mem_available")
+    mom.agents.mom_teardown()
+    mom.libvirt.mom_teardown()
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("guestagent")]
+    assert left == []
