@@ -28,7 +28,7 @@ FIELDS = (
         "ksm_shareable",
         Unit.KIB,
         Scope.HOST,
-        "memory that was offered for merging, as far as ksmd has come: merged, unique and fast changing pages together",
+        "memory that was offered for merging, as far as ksmd has come (0: it never looked): merged, unique, fast changing pages together",
         "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size",
     ),
     FieldSpec(
@@ -58,8 +58,8 @@ def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
 def shareable_kib(files: Mapping[str, Value], page_size: int) -> int | None:
     """Memory in KiB that ksmd keeps the books on: every page that it has looked at is in one of the four counters.
 
-    None when a counter is unknown. Also when they are all 0 while ksmd does not run, or has not been through all memory yet: then
-    nobody has looked, which does not mean that there is nothing.
+    None when a counter is unknown. 0 also before ksmd has ever looked, as in MOM: policies written for it add this up on a host where KSM
+    does not run yet, and would decide nothing at all if it were unknown.
     """
     pages = 0
     for file in _MANAGED:
@@ -67,8 +67,6 @@ def shareable_kib(files: Mapping[str, Value], page_size: int) -> int | None:
         if not is_count(value):
             return None
         pages += value
-    if pages == 0 and not (files.get("run") == 1 and files.get("full_scans")):
-        return None
     return pages * page_size // 1024
 
 

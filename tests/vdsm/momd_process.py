@@ -1,0 +1,98 @@
+"""The old daemon's command as vdsm's unit starts it, beside a vdsm, and vdsm's own way of asking it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy, Transport
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "tests/momd/vdsm_mom.conf"
+POLICIES = ROOT / "examples/policies/vdsm"
+BIN = Path(sys.executable).parent
+
+VDSM_SECONDS = 2.0
+"""After so long without an answer, vdsm takes mom for dead."""
+
+
+class _Transport(Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        self.close()
+        connection = http.client.HTTPConnection("2F72756E", timeout=VDSM_SECONDS)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(VDSM_SECONDS)
+        self._connection = ("", connection)
+        connection.sock.connect(str(self._path))
+        return connection
+
+
+@contextmanager
+def asked(path: Path) -> Iterator[Any]:
+    """mom as vdsm calls it: a connection for each call, two seconds for each operation, nil allowed."""
+    with ServerProxy("http://2F72756E/RPC2", transport=_Transport(path), allow_none=True) as proxy:
+        yield proxy
+
+
+class Momd:
+    """`momd -c mom.conf` with vdsm's shipped configuration, of which only places and intervals are others."""
+
+    def __init__(self, folder: Path, port: int, pki: Path, changes: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.socket = folder / "mom-vdsm.sock"
+        self.log = folder / "mom.log"
+        self.policies = folder / "mom.d"
+        if not self.policies.exists():
+            shutil.copytree(POLICIES, self.policies)
+        text = SHIPPED.read_text()
+        told = {
+            ": 15\n": ": 1\n",
+            "port=54321": f"port={port}",
+            "/etc/pki/vdsm": str(pki),
+            "/run/vdsm/mom-vdsm.sock": str(self.socket),
+            "/etc/vdsm/mom.d": str(self.policies),
+            "/var/log/vdsm/mom.log": str(self.log),
+            **(changes or {}),
+        }
+        for old, new in told.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        self.config = folder / "mom.conf"
+        self.config.write_text(text)
+        self.environment = {**os.environ, "STATE_DIRECTORY": str(folder / "state"), "RUNTIME_DIRECTORY": str(folder / "run")}
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *options: str) -> None:
+        command = [str(BIN / "momd"), "-c", str(self.config), *options]
+        self.process = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        self.wait_for(self.socket.exists)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self.process = None
+        return code
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 20.0) -> None:
+        until = time.monotonic() + seconds
+        while not what():
+            if self.process is not None:
+                assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
+            assert time.monotonic() < until, self.log.read_text() if self.log.exists() else "it did not happen"
+            time.sleep(0.05)

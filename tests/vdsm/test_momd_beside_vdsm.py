@@ -1,0 +1,135 @@
+"""The whole daemon under vdsm: started as vdsm's unit does, with vdsm's configuration and policies, over TLS, asked and told by vdsm."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from momd_process import Momd, asked
+
+if TYPE_CHECKING:
+    from conftest import Vdsm
+
+KEYS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+FULL = "11111111-0000-4000-8000-000000000001"
+BARE = "11111111-0000-4000-8000-000000000002"
+MACHINES: tuple[dict[str, Any], ...] = (
+    {
+        "id": FULL,
+        "name": "full",
+        "actual": 2 << 20,
+        "seen": 2 << 20,
+        "target": 2 << 20,
+        "unused": 1 << 20,
+        "user_limit": "50",
+        "disks": [{"name": "vda", "path": "/d", "maximum": {**dict.fromkeys(KEYS, 0), "total_bytes_sec": 1 << 33}}],
+    },
+    {"id": BARE, "name": "bare", "device": False},
+)
+
+
+@pytest.fixture
+def vdsm(start_vdsm: Callable[..., Vdsm], pki: Path) -> Vdsm:
+    started = start_vdsm("--pki", pki, "--sample-every", 1)
+    started.add(*MACHINES)
+    return started
+
+
+@pytest.fixture
+def momd(tmp_path: Path, vdsm: Vdsm, pki: Path) -> Iterator[Momd]:
+    it = Momd(tmp_path, vdsm.port, pki)
+    it.start()
+    yield it
+    if it.process is not None:
+        it.process.kill()
+        it.stop()
+
+
+def machine(vdsm: Vdsm, identity: str) -> dict[str, Any]:
+    found: Any = vdsm.do("machines")
+    entry: dict[str, Any] = found[identity]
+    return entry
+
+
+def test_balloons_cpu_and_disks_are_set_through_vdsm_and_put_back(momd: Momd, vdsm: Vdsm) -> None:
+    momd.wait_for(lambda: machine(vdsm, FULL)["target"] > 2 << 20)
+    momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 1 << 33)
+    momd.wait_for(lambda: machine(vdsm, FULL)["quota"] is not None and machine(vdsm, FULL)["quota"] > 0)
+    assert machine(vdsm, FULL)["period"] == 100_000
+    assert machine(vdsm, BARE)["target"] == 4 << 20
+    assert momd.stop() == 0
+    assert machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0
+    assert machine(vdsm, FULL)["quota"] <= 0
+    assert not momd.socket.exists()
+
+
+def test_vdsm_gets_what_its_host_statistics_need_at_any_moment(momd: Momd) -> None:
+    needed = {"ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage"}
+    with asked(momd.socket) as mom:
+        for _ in range(20):
+            assert mom.ping() is True
+            host = mom.getStatistics()["host"]
+            assert all(isinstance(host[name], int) for name in needed)
+        momd.wait_for(lambda: sorted(mom.getActiveGuests()) == ["bare", "full"])
+        guests = mom.getStatistics()["guests"]
+    assert guests["full"]["balloon_max"] == 4 << 20
+    assert guests["bare"]["balloon_cur"] is None
+    assert guests["full"]["io_tune"][0]["maximum"]["vals"]["total_bytes_sec"] == 1 << 33
+
+
+def test_what_vdsm_sets_while_mom_runs_decides_from_then_on_and_outlives_a_restart(momd: Momd, vdsm: Vdsm) -> None:
+    momd.wait_for(lambda: machine(vdsm, FULL)["quota"] is not None)
+    with asked(momd.socket) as mom:
+        assert mom.setNamedPolicy("01-parameters", "(set cpuTuneEnabled False)\n(set ioTuneEnabled False)") is True
+        momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0)
+        assert mom.setNamedPolicy("01-parameters", "(set broken") is False
+        assert mom.getNamedPolicies()["01-parameters"].startswith("(set cpuTuneEnabled False)")
+    assert momd.stop() == 0
+    momd.start()
+    with asked(momd.socket) as mom:
+        assert mom.getNamedPolicies()["01-parameters"].startswith("(set cpuTuneEnabled False)")
+        assert mom.setPolicy("(+ 1 1)") is True
+        assert mom.getPolicy() == "(+ 1 1)"
+        assert mom.resetPolicies() is True
+        assert mom.getNamedPolicies()["01-parameters"].startswith("#")
+    assert "is refused, and nothing changes: 01-parameters:1:1: syntax" in momd.log.read_text()
+
+
+def test_a_vdsm_that_restarts_costs_cycles_and_not_the_daemon(momd: Momd, vdsm: Vdsm) -> None:
+    with asked(momd.socket) as mom:
+        momd.wait_for(lambda: len(mom.getActiveGuests()) == 2)
+        vdsm.do("stop")
+        momd.wait_for(lambda: mom.getActiveGuests() == [])
+        assert mom.ping() is True
+        vdsm.do("start")
+        momd.wait_for(lambda: len(mom.getActiveGuests()) == 2)
+
+
+def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
+    (momd.policies / "09-more.policy").write_text("(defvar more 1)")
+    assert momd.process is not None
+    with asked(momd.socket) as mom:
+        momd.process.send_signal(signal.SIGHUP)
+        momd.wait_for(lambda: "09-more" in mom.getNamedPolicies())
+        (momd.policies / "09-more.policy").write_text("(")
+        momd.process.send_signal(signal.SIGHUP)
+        momd.wait_for(lambda: "the new configuration is refused" in momd.log.read_text())
+        assert mom.getNamedPolicies()["09-more"] == "(defvar more 1)"
+
+
+def test_without_vdsm_it_waits_and_answers(tmp_path: Path, start_vdsm: Callable[..., Vdsm], pki: Path) -> None:
+    vdsm = start_vdsm("--pki", pki, "--sample-every", 1)
+    vdsm.add(*MACHINES)
+    vdsm.do("stop")
+    it = Momd(tmp_path, vdsm.port, pki)
+    it.start()
+    try:
+        with asked(it.socket) as mom:
+            assert mom.getStatistics()["guests"] == {}
+            vdsm.do("start")
+            it.wait_for(lambda: len(mom.getActiveGuests()) == 2, 40)
+    finally:
+        assert it.stop() == 0
