@@ -24,7 +24,7 @@ LOW = 4 * GIB
 class TestAvailableMemory:
     def test_falling_below_the_level_is_told_once(self) -> None:
         gauge = AvailableGauge()
-        gauge.saw(int(1.05 * LOW) + 1, LOW)
+        gauge.saw(int(1.01 * LOW) + 1, LOW)
         assert gauge.why(LOW, LOW) == ""
         assert gauge.why(LOW - 1, LOW) == "4.00 GiB available, less than 4.00 GiB"
         assert gauge.why(LOW - GIB, LOW) == "", "a cycle was asked for and has not come yet"

@@ -84,7 +84,7 @@ def entry(plugin: LibvirtPlugin, guest: FakeGuest, before: object, applied: obje
 
 def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
     settings = LibvirtPlugin.Settings()
-    assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 2.0, False)
+    assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 1.0, False)
     assert LibvirtPlugin.Settings.model_validate({"stats_period": "0s"}).stats_period == 0
     for wrong in (
         {"stats_period": "500ms"},
@@ -136,7 +136,7 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: Callabl
     snapshot = Snapshot(guests={found.id: found for found in guests})
     decisions = [item for item in make_plugin().mom_evaluate(snapshot) if isinstance(item, Decision)]
     assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [
-        ("off", PERIOD, 2, "libvirt")
+        ("off", PERIOD, 1, "libvirt")
     ]
     assert list(make_plugin(stats_period="0s").mom_evaluate(snapshot)) == []
     many = Snapshot(guests={str(number): guest(str(number), 0) for number in range(500)})

@@ -42,6 +42,8 @@ asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline;
 for module in MODULES; do insmod /lib/$module.ko; done
 echo "GUEST up"
 [ -x /extra ] && /extra
+burst=$(asked burst | tr , ' ')
+[ -n "$burst" ] && burst $burst &
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
 [ -n "$(asked panic)" ] && exit
@@ -51,6 +53,10 @@ while :; do sleep 3600; done
 """
 
 
+_PROGRAMS = ("workload", "burst")
+"""C programs beside this file, which each guest has."""
+
+
 class CannotBuild(Exception):
     """What is missing on this machine for a guest."""
 
@@ -58,7 +64,7 @@ class CannotBuild(Exception):
 @dataclass(frozen=True)
 class GuestImage:
     """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
-    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that)."""
+    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that) and `momtest.burst=` with what burst.c takes."""
 
     kernel: Path
     initrd: Path
@@ -76,7 +82,7 @@ def build(cache: Path | None = None) -> GuestImage:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs share one cache
-        recipe = hashlib.sha256(b"".join(path.read_bytes() for path in (Path(__file__), _HERE / "workload.c"))).hexdigest()[:12]
+        recipe = hashlib.sha256(b"".join(path.read_bytes() for path in (Path(__file__), *_sources()))).hexdigest()[:12]
         made = folder / f"guest-{recipe}"
         if not made.exists():
             _build_into(folder, made)
@@ -137,7 +143,8 @@ def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
     if b"/lib64/ld-linux" in Path(busybox).read_bytes():
         raise CannotBuild("busybox needs shared libraries: apt-get install busybox-static")
     shutil.copy(busybox, tree / "bin" / "busybox")
-    _run("gcc", "-O2", "-Wall", "-static", "-o", str(tree / "bin" / "workload"), str(_HERE / "workload.c"))
+    for source in _sources():
+        _run("gcc", "-O2", "-Wall", "-static", "-o", str(tree / "bin" / source.stem), str(source))
     init = tree / "init"
     init.write_text(_INIT.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
     init.chmod(init.stat().st_mode | stat.S_IXUSR)
@@ -151,6 +158,10 @@ def packed(tree: Path) -> bytes:
         ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
     ).stdout
     return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout
+
+
+def _sources() -> list[Path]:
+    return [_HERE / f"{program}.c" for program in _PROGRAMS]
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:

@@ -132,6 +132,7 @@ class BalloonPlugin:
         """The guarantee and the last request; sizes and statistics are the hypervisor plugin's."""
         return (
             FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed", "guests: guarantee in the YAML file"),
+            FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
             FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", "mom"),
         )
@@ -144,8 +145,10 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
-        """The default law."""
-        return {"50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")}
+        """The default law, and what hands it the forecasts that a hypervisor plugin may have."""
+        folder = files("mom_plugins_balloon")
+        names = {"40_forecast": "forecast.policy", "50_balloon": "balloon.policy"}
+        return {name: folder.joinpath(file).read_text(encoding="utf-8") for name, file in names.items()}
 
     # --- collect and review ----------------------------------------------------------------------------------------------------
 

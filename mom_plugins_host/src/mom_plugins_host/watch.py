@@ -26,9 +26,9 @@ LOW_MOST_KIB = 32 << 20
 """Without a setting, the host is low when less than this share is available, or these 32 GiB if that is less: the default balloon policy
 has guests give from there on."""
 
-REARM_SHARE = 0.05
-"""So much above the level a cycle must have seen the host again before falling below it is news once more: available memory goes up and
-down by a few percent all the time."""
+REARM_SHARE = 0.01
+"""So much above the level a cycle must have seen the host again before falling below it is news once more: what is available goes up and
+down by tens of MiB all the time."""
 
 FALL_SHARE = 0.05
 FALL_KIB = 64 << 10

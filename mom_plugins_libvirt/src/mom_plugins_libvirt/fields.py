@@ -32,6 +32,13 @@ GUEST_FIELDS = (
     _libvirt("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
     _libvirt("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
     _libvirt("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+    _libvirt(
+        "mem_usable_soon",
+        Unit.KIB,
+        "what will be usable when mom can act on the guest's next statistics, if it goes on as between its last two; known only of guests"
+        " that are watched, while they use up memory",
+        "balloon.usable, twice",
+    ),
     _libvirt("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
     _libvirt("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
     _libvirt("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),

@@ -24,6 +24,7 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
+    Report,
     Scope,
     Severity,
     Snapshot,
@@ -41,6 +42,7 @@ from mom_plugins_libvirt.uri import checked
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import ConnectionSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+    from mom_plugins_libvirt.watch import GuestWatch
 
 _LONGEST_PERIOD_SECONDS = 3600
 
@@ -70,10 +72,12 @@ class LibvirtPlugin:
         """libvirt's URI; of another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
         readonly: bool = False
         """Connect read-only: mom can watch, and change nothing."""
-        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 2.0
+        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
         """How often the statistics of guests are read for which libvirt reads none; put back at the end. `0s` leaves such guests alone."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
+        watch: Annotated[Duration, Field(ge=0, le=10)] = 0.25
+        """How often to look at guests from which memory was taken: one that comes short wakes mom for a cycle at once. `0s`: never."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """How long to wait for one answer of libvirtd. A guest's QEMU that hangs costs this once. Less than half of `deadline`."""
         pid_directory: str = "/run/libvirt/qemu"
@@ -90,6 +94,7 @@ class LibvirtPlugin:
         self._context = context
         self._hypervisor: LibvirtHypervisor | None = None
         self._close: Callable[[], None] = _nothing
+        self._watch: GuestWatch | None = None
 
     @classmethod
     def suggest(cls, root: Path) -> Suggestion | None:
@@ -131,16 +136,29 @@ class LibvirtPlugin:
         hypervisor.subscribe(self._context.wake)
         connection.start()
         self._hypervisor = hypervisor
+        if self._settings.watch:
+            self._watch = self._started_watch()
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Let the connection go."""
+        """Watch no longer, and let the connections go."""
+        if self._watch is not None:
+            self._watch.stop()
         self._close()
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
         """libvirt."""
         return self._hypervisor
+
+    def _started_watch(self) -> GuestWatch:
+        from mom_plugins_libvirt.connection import Connection
+        from mom_plugins_libvirt.watch import GuestWatch
+
+        log = self._context.log.getChild("watch")
+        watch = GuestWatch(Connection(self._connection_settings(readonly=True), log), self._settings.watch, self._context.wake, log)
+        watch.start()
+        return watch
 
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_plugins_libvirt.connection import ConnectionSettings
@@ -153,7 +171,14 @@ class LibvirtPlugin:
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What the bulk call that listed the guests said about them."""
         own = self._own(hypervisor)
-        return {} if own is None else own.fields(guests)
+        if own is None:
+            return {}
+        fields = own.fields(guests)
+        for uuid, soon in (self._watch.forecasts() if self._watch is not None else {}).items():
+            usable = fields.get(uuid, {}).get("mem_usable")
+            if isinstance(usable, int):
+                fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle may know newer statistics
+        return fields
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
@@ -220,6 +245,12 @@ class LibvirtPlugin:
             else:
                 outcomes.append(_put_back(own, entry, decision))
         return outcomes
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """What the cycle saw of the guests, and asked of them, is what the watch compares with."""
+        if self._watch is not None:
+            self._watch.follow(report)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

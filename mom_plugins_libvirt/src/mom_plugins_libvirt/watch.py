@@ -1,0 +1,320 @@
+"""Sees between two cycles that a guest comes short of memory, and wakes the engine.
+
+libvirt has no event for that, so it is asked, a few times a second, and only about guests that mom could help: those from which memory
+was taken. While nothing is taken from anybody, nobody is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from mom_core import Guest, HypervisorError, Report, Status, Value, format_kib, printable
+from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.statistics import Reading, convert
+
+BALLOON_CONTROL = "balloon_target"
+
+RUNS_OUT_SHARE = 0.125
+RUNS_OUT_KIB = 40 << 10
+"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: where the default balloon policy has it grow."""
+
+USED_UP_SHARE = 0.25
+USED_UP_KIB = 16 << 10
+"""What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
+comfort to running out, that is five cycles."""
+
+SWAP_IN_KIB = 1024
+MAJOR_FAULTS = 200
+"""KiB/s and 1/s: with more, a guest suffers from having too little memory, for the default balloon policy too."""
+
+TAKEN_KIB = 8 << 10
+"""With less taken from it, a guest is not watched: nothing worth a command could be given back."""
+
+LARGEST_SHARE = 0.05
+"""libvirtd is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time between
+two calls."""
+
+ACTING_SECONDS = 0.5
+"""From a guest's statistics to the command that follows from them: one look, and one cycle. A guest that fills its memory goes on in the
+meantime, and until the next statistics come."""
+
+_SOON_SECONDS = 2.5
+"""How long a forecast is good for: two statistics at the shortest period, and a bit."""
+
+_FAILURE_SECONDS = 5.0
+"""How long to wait after a call that failed. The next cycle meets the same trouble, and tells of it."""
+
+_STALE_SECONDS = 10.0
+"""Older statistics are no news."""
+
+_JOIN_SECONDS = 0.1
+"""A plugin has 0.4 s to end, and a thread that waits for libvirtd does not end before it."""
+
+
+class Memory(NamedTuple):
+    """What is known of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
+
+    size: float
+    usable: float
+    swap_in: float | None = None
+    major_fault: float | None = None
+    soon: float | None = None
+    """What will be usable soon, if that is known."""
+
+
+def why_wake(before: Memory, now: Memory) -> str:
+    """Why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
+    if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
+        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
+    if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
+        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
+    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # what a balloon took was not used up
+    if used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable):
+        return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
+    if (now.swap_in or 0.0) > SWAP_IN_KIB >= (before.swap_in or 0.0):
+        return f"it reads {format_kib(now.swap_in or 0.0)} a second from its swap"
+    if (now.major_fault or 0.0) > MAJOR_FAULTS >= (before.major_fault or 0.0):
+        return f"{now.major_fault:.0f} page faults a second wait for its disk"
+    return ""
+
+
+def _runs_out(usable: float, memory: Memory) -> bool:
+    return usable < RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
+
+
+class Statistics(NamedTuple):
+    """What a guest said at one time, and its size when that was first seen. KiB; `updated` in seconds, `total` is None where unknown.
+
+    `steady` says that the size had not changed for so long that these statistics were made at this size for certain.
+    """
+
+    updated: int
+    usable: float
+    total: float | None
+    size: float
+    steady: bool
+
+
+def usable_soon(before: Statistics, now: Statistics) -> float:
+    """What will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
+
+    What a moving balloon takes and gives must not count. The kernel's total, of the same moment, follows the balloon; where it does not
+    (a balloon that deflates on its own when memory runs out is not taken off the total), only a balloon at rest tells anything.
+    """
+    seconds = now.updated - before.updated
+    if seconds <= 0:
+        return now.usable
+    if now.total is not None and before.total is not None and now.total <= now.size and before.total <= before.size:
+        used_up = (now.total - now.usable) - (before.total - before.usable)
+    elif now.steady and before.steady and now.size == before.size:
+        used_up = before.usable - now.usable
+    else:
+        return now.usable
+    return max(0.0, now.usable - max(0.0, used_up) * (seconds + ACTING_SECONDS) / seconds)
+
+
+class _Watched:
+    """One guest that is watched. Belongs to the lock of the watch, except `reading`, which belongs to its thread."""
+
+    def __init__(self, name: str, incarnation: str) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.seen: Memory | None = None
+        """What the last cycle saw."""
+        self.expected: Memory | None = None
+        """What the guest has when it has done what that cycle asked of it."""
+        self.asked = False
+        """Whether a cycle was asked for since the last one."""
+        self.reading: Reading | None = None
+        self.statistics: Statistics | None = None
+        self.unsteady = 1
+        """New statistics that are still to be seen before the guest's size counts as steady."""
+        self.soon: tuple[float, int] | None = None
+        """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
+
+    def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> Memory | None:
+        """Take note of new statistics; what is known of the guest, with what will be usable soon."""
+        memory, before = _memory(fields), self.statistics
+        self.statistics = self.soon = None
+        if memory is None:
+            return None
+        total = _number(fields.get("mem_available"))
+        self.statistics = Statistics(updated, memory.usable, total, memory.size, steady=not self.unsteady)
+        self.unsteady = max(0, self.unsteady - 1)
+        soon = memory.usable if before is None else usable_soon(before, self.statistics)
+        if soon < memory.usable:
+            self.soon = (now, int(soon))
+        return memory._replace(soon=soon)
+
+    def moved(self, size: float | None) -> None:
+        """Take note of the guest's size."""
+        if self.statistics is not None and size != self.statistics.size:
+            self.unsteady = 1  # what is seen at first may have been made before the balloon moved
+
+
+class GuestWatch:
+    """A thread that asks libvirt about guests from `start` to `stop`, and calls `wake(why)` when one comes short of memory.
+
+    :param connection: one of its own, as a connection serves one call at a time, and none after one that hangs
+    :param every: seconds between two looks
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        every: float,
+        wake: Callable[[str], None],
+        log: logging.Logger,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._every = every
+        self._wake = wake
+        self._log = log
+        self._wall = wall
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._watched: dict[str, _Watched] = {}
+        self._handles: tuple[int, frozenset[str]] = (0, frozenset())
+        self._stopping = threading.Event()
+        self._some = threading.Event()
+        """Set while there is anybody to be watched."""
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread. It connects when there is somebody to be watched."""
+        self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and the connection. A thread that is stuck in a call is left behind."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        self._some.set()
+        thread.join(_JOIN_SECONDS)
+        self._connection.close()
+
+    def follow(self, report: Report) -> None:
+        """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
+        asked = {o.decision.entity.id: o.decision.value for o in report.outcomes if _asked_for_a_size(o.status, o.decision.control)}
+        with self._lock:
+            before, self._watched = self._watched, {}
+            for guest in report.snapshot.guests.values():
+                seen = _memory(guest.fields)
+                if seen is None or not _can_be_helped(guest, seen, asked.get(guest.id)):
+                    continue
+                known = before.get(guest.id)
+                if known is None or known.incarnation != guest.incarnation:
+                    known = _Watched(guest.name, guest.incarnation)
+                known.seen, known.expected, known.asked = seen, _expected(seen, asked.get(guest.id)), False
+                self._watched[guest.id] = known
+            if self._watched:
+                self._some.set()
+            elif not self._stopping.is_set():
+                self._some.clear()
+
+    def forecasts(self) -> dict[str, int]:
+        """What will be usable soon in KiB, by guest id, where that is known and less than what is usable."""
+        now = self._monotonic()
+        with self._lock:
+            made = {uuid: guest.soon for uuid, guest in self._watched.items()}
+        return {uuid: soon[1] for uuid, soon in made.items() if soon is not None and now - soon[0] <= _SOON_SECONDS}
+
+    def look(self) -> float:
+        """Look once, and wake the engine if need be; seconds until the next look."""
+        with self._lock:
+            watched = dict(self._watched)
+        if not watched:
+            return self._every
+        began = self._monotonic()
+        try:
+            records = self._ask(watched)
+        except HypervisorError as error:
+            self._log.debug("guests are not watched: %s", error)
+            return max(self._every, _FAILURE_SECONDS)
+        wall, now = self._wall(), self._monotonic()
+        reasons = []
+        for uuid, record in records.items():
+            guest = watched[uuid]
+            before = guest.reading
+            fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
+            guest.moved(_number(fields.get("balloon_cur")))
+            if before is not None and guest.reading.updated == before.updated:
+                continue
+            why = self._judged(guest, guest.forecast(fields, guest.reading.updated, now))
+            if why:
+                reasons.append(f"guest {printable(guest.name)} is short of memory: {why}")
+        if reasons:
+            self._wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
+        return max(self._every, (now - began) / LARGEST_SHARE)
+
+    def _judged(self, guest: _Watched, now: Memory | None) -> str:
+        """Why a cycle is needed for this guest now, if none was asked for yet."""
+        with self._lock:
+            if now is None or guest.asked or guest.seen is None or guest.expected is None:
+                return ""
+            if now.usable == guest.seen.usable:  # the very statistics that the cycle went by
+                return ""
+            why = why_wake(guest.expected, now)
+            guest.asked = bool(why)
+            return why
+
+    def _ask(self, watched: Mapping[str, _Watched]) -> dict[str, Mapping[str, object]]:
+        """The balloon statistics of these guests, by guest id."""
+        groups = self._connection.module.VIR_DOMAIN_STATS_BALLOON
+        opened, handles = self._handles
+        if opened == self._connection.opened and handles >= watched.keys():
+            found = self._connection.statistics(groups, list(watched))
+        else:  # a call about all guests is what the handles for the others come from
+            found = self._connection.statistics(groups)
+            self._handles = (self._connection.opened, frozenset(record.uuid for record in found))
+        return {uuid: record for uuid, _, _, record in found if uuid in watched}
+
+    def _run(self) -> None:
+        pause = self._every
+        while True:
+            self._some.wait()
+            if self._stopping.wait(pause):
+                return
+            try:
+                pause = self.look()
+            except Exception:  # noqa: BLE001  # containment: a guest's strange answer must not end the watch for all
+                self._log.exception("looking at the guests failed")
+                pause = _FAILURE_SECONDS
+
+
+def _asked_for_a_size(status: Status, control: str) -> bool:
+    return status is Status.APPLIED and control == BALLOON_CONTROL
+
+
+def _expected(seen: Memory, asked: Value) -> Memory:
+    """What the guest has when it has followed: then it is not short any more, and may be so again."""
+    target = _number(asked)
+    return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
+
+
+def _can_be_helped(guest: Guest, seen: Memory, asked: Value) -> bool:
+    """Whether there is anything that the guest could get back."""
+    maximum = _number(guest.fields.get("balloon_max"))
+    if maximum is None or {"*", BALLOON_CONTROL} & guest.blocked.keys():
+        return False
+    size = min(seen.size, _number(asked) or seen.size)
+    return maximum - size >= TAKEN_KIB
+
+
+def _memory(fields: Mapping[str, Value]) -> Memory | None:
+    size, usable = _number(fields.get("balloon_cur")), _number(fields.get("mem_usable"))
+    if size is None or usable is None:
+        return None
+    return Memory(size, usable, _number(fields.get("swap_in")), _number(fields.get("major_fault")))
+
+
+def _number(value: Value) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

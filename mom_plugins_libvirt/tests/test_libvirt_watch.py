@@ -1,0 +1,309 @@
+"""The watch for guests that come short of memory: what wakes mom, on plain numbers and on a libvirtd in memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from fake_libvirt import FakeError, FakeGuest, FakeLibvirtd, HandClock
+
+from mom_core import Decision, Guest, Outcome, Report, Snapshot, Status, Value
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.watch import GuestWatch, Memory, Statistics, usable_soon, why_wake
+
+MIB = 1024
+GIB = 1024 * MIB
+
+
+class TestWhatIsNews:
+    def test_a_guest_that_begins_to_run_out(self) -> None:
+        before, now = Memory(600 * MIB, 115 * MIB), Memory(600 * MIB, 95 * MIB)
+        assert why_wake(before, now) == "95 MiB usable of 600 MiB"
+        assert why_wake(now, now._replace(usable=94 * MIB)) == "", "the last cycle knew"
+
+    def test_a_guest_that_uses_up_a_quarter_of_what_it_had(self) -> None:
+        before = Memory(2 * GIB, 800 * MIB)
+        assert why_wake(before, before._replace(usable=601 * MIB)) == ""
+        assert why_wake(before, before._replace(usable=600 * MIB)) == "200 MiB used up since the last cycle, 600 MiB usable"
+
+    def test_little_is_no_news_however_little_there_was(self) -> None:
+        before = Memory(2 * GIB, 30 * MIB)
+        assert why_wake(before, before._replace(usable=15 * MIB)) == ""
+        assert why_wake(before, before._replace(usable=14 * MIB))
+
+    def test_what_the_balloon_takes_is_not_used_up(self) -> None:
+        before = Memory(2 * GIB, 1200 * MIB)
+        assert why_wake(before, Memory(2 * GIB - 600 * MIB, 600 * MIB)) == ""
+
+    def test_a_guest_that_begins_to_swap_or_to_wait_for_its_disk(self) -> None:
+        well = Memory(2 * GIB, 800 * MIB, 0.0, 0.0)
+        swaps, waits = well._replace(swap_in=2048.0), well._replace(major_fault=300.0)
+        assert why_wake(well, swaps) == "it reads 2,048 KiB a second from its swap"
+        assert why_wake(well, waits) == "300 page faults a second wait for its disk"
+        assert why_wake(swaps, swaps) == why_wake(waits, waits) == ""
+        assert why_wake(well, well._replace(swap_in=None, major_fault=None)) == ""
+
+
+def said(updated: int, usable: float, total: float | None, size: float = 600 * MIB, steady: bool = True) -> Statistics:
+    return Statistics(updated, usable, total, size, steady)
+
+
+class TestForecasts:
+    def test_a_guest_goes_on_as_it_did_until_mom_can_act_again(self) -> None:
+        total = 560 * MIB
+        assert usable_soon(said(1, 300 * MIB, total), said(2, 240 * MIB, total)) == 150 * MIB, "60 MiB/s for one second and a half"
+        assert usable_soon(said(1, 300 * MIB, total), said(6, 240 * MIB, total)) == 174 * MIB, "12 MiB/s for five and a half"
+        assert usable_soon(said(1, 300 * MIB, total), said(2, 100 * MIB, total)) == 0
+
+    def test_a_guest_that_frees_memory_may_use_it_again(self) -> None:
+        assert usable_soon(said(1, 240 * MIB, 560 * MIB), said(2, 300 * MIB, 560 * MIB)) == 300 * MIB
+
+    @pytest.mark.parametrize("seconds", [0, -5])
+    def test_a_clock_that_stands_or_goes_back_tells_nothing(self, seconds: int) -> None:
+        assert usable_soon(said(10, 300 * MIB, 560 * MIB), said(10 + seconds, 240 * MIB, 560 * MIB)) == 240 * MIB
+
+    def test_what_the_balloon_takes_is_not_used_up(self) -> None:
+        before, now = said(1, 300 * MIB, 560 * MIB), said(2, 180 * MIB, 460 * MIB, size=500 * MIB, steady=False)
+        assert usable_soon(before, now) == 150 * MIB, "120 MiB less, of which the guest used 20"
+
+    def test_a_balloon_that_is_not_taken_off_the_total_tells_only_at_rest(self) -> None:
+        total = 2 * GIB
+        moving = said(2, 200 * MIB, total, size=500 * MIB, steady=False)
+        assert usable_soon(said(1, 300 * MIB, total), moving) == 200 * MIB
+        assert usable_soon(said(1, 300 * MIB, total), said(2, 240 * MIB, total)) == 150 * MIB
+        assert usable_soon(said(1, 300 * MIB, None), said(2, 240 * MIB, None)) == 150 * MIB
+
+
+class Lab:
+    """A watch on a libvirtd in memory, looked through by hand."""
+
+    def __init__(self, libvirtd: FakeLibvirtd, clock: HandClock) -> None:
+        self.libvirtd = libvirtd
+        self.clock = clock
+        self.woken: list[str] = []
+        self.called = threading.Event()
+        log = logging.getLogger("test")
+        self.connection = Connection(ConnectionSettings("fake:///system", readonly=True, call_timeout=0.3), log, libvirtd)
+        self.watch = GuestWatch(self.connection, 0.01, self._wake, log, clock.wall, clock)
+
+    def _wake(self, why: str) -> None:
+        self.woken.append(why)
+        self.called.set()
+
+    def guest(self, name: str, *, size: int, maximum: int, usable: int) -> FakeGuest:
+        guest = self.libvirtd.add(name)
+        guest.current, guest.maximum = size, maximum
+        self.reports(guest, usable)
+        return guest
+
+    def reports(self, guest: FakeGuest, usable: int, **more: int) -> None:
+        """The guest has new statistics."""
+        last = guest.statistics.get("balloon.last-update", 0)
+        assert isinstance(last, int)
+        counters = {f"balloon.{name}": value for name, value in more.items()}
+        guest.statistics = {"balloon.last-update": last + 1, "balloon.available": guest.maximum, "balloon.usable": usable, **counters}
+
+    def cycle(self, *asked: tuple[FakeGuest, int], **blocked: str) -> None:
+        """What the engine tells after a cycle that saw the guests as they are now, and asked these for sizes."""
+        guests = {}
+        for guest in self.libvirtd.guests.values():
+            fields: dict[str, Value] = {"balloon_cur": guest.current, "balloon_max": guest.maximum}
+            usable = guest.statistics.get("balloon.usable")
+            if isinstance(usable, int):
+                fields["mem_usable"] = usable
+            why = {"balloon_target": blocked[guest.name]} if guest.name in blocked else {}
+            guests[guest.uuid] = Guest(guest.uuid, guest.name, fields, blocked=why, incarnation=str(guest.number))
+        outcomes = [
+            Outcome(Decision(guests[guest.uuid].entity, "balloon_target", size), guest.current, None, Status.APPLIED)
+            for guest, size in asked
+        ]
+        self.watch.follow(Report(1, 0.0, "enforce", Snapshot(guests=guests), [], [], outcomes, [], [], 0.0))
+
+
+@pytest.fixture
+def lab(libvirtd: FakeLibvirtd, clock: HandClock) -> Iterator[Lab]:
+    made = Lab(libvirtd, clock)
+    yield made
+    made.watch.stop()
+    made.connection.close()
+
+
+def test_a_guest_that_runs_out_wakes_mom_once_for_each_cycle(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.cycle()
+    lab.watch.look()
+    assert lab.woken == []
+    for usable in (90, 60, 30):
+        lab.reports(guest, usable * MIB)
+        lab.watch.look()
+        lab.watch.look()
+    assert lab.woken == ["guest db-1 is short of memory: 90 MiB usable of 600 MiB"], "one cycle is asked for, and has not come yet"
+    lab.cycle()
+    lab.reports(guest, 29 * MIB)
+    lab.watch.look()
+    assert len(lab.woken) == 1, "that cycle knew"
+
+
+def test_a_guest_that_was_given_memory_and_is_short_again_wakes_mom_again(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=50 * MIB)
+    lab.cycle((guest, 800 * MIB))
+    lab.watch.look()
+    guest.current = 700 * MIB
+    lab.reports(guest, 145 * MIB)
+    lab.watch.look()
+    assert lab.woken == [], "it is on its way there"
+    guest.current = 800 * MIB
+    lab.reports(guest, 60 * MIB)
+    lab.watch.look()
+    assert lab.woken == ["guest db-1 is short of memory: 60 MiB usable of 800 MiB"]
+
+
+def test_a_guest_that_will_have_run_out_wakes_mom_before_it_has(lab: Lab, clock: HandClock) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
+    lab.cycle()
+    for usable in (300, 299, 298):
+        lab.reports(guest, usable * MIB)
+        lab.watch.look()
+    assert lab.watch.forecasts() == {guest.uuid: int((298 - 1.5) * MIB)}
+    lab.reports(guest, 190 * MIB)
+    lab.watch.look()
+    assert lab.woken == ["guest db-1 is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]
+    assert lab.watch.forecasts() == {guest.uuid: 28 * MIB}
+    clock.now += 3
+    assert lab.watch.forecasts() == {}, "no new statistics have come for too long"
+
+
+def test_a_size_that_changes_makes_no_forecast_of_a_guest_whose_total_stays(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
+    lab.cycle()
+    for _ in range(3):
+        lab.reports(guest, 300 * MIB)
+        lab.watch.look()
+    guest.current = 500 * MIB
+    lab.watch.look()
+    lab.reports(guest, 200 * MIB)
+    lab.watch.look()
+    lab.reports(guest, 199 * MIB)
+    lab.watch.look()
+    assert lab.watch.forecasts() == {}
+    lab.reports(guest, 198 * MIB)
+    lab.watch.look()
+    assert lab.watch.forecasts() == {guest.uuid: int(196.5 * MIB)}
+
+
+def test_only_guests_from_which_something_was_taken_are_asked_about(lab: Lab) -> None:
+    whole = lab.guest("whole", size=GIB, maximum=GIB, usable=500 * MIB)
+    lab.guest("blocked", size=GIB // 2, maximum=GIB, usable=200 * MIB)
+    lab.cycle(blocked="it has no balloon")
+    lab.watch.look()
+    assert not lab.libvirtd.calls, "nobody is to be watched, so nobody is asked, and no connection opened"
+    lab.cycle((whole, 700 * MIB), blocked="it has no balloon")
+    lab.watch.look()
+    lab.reports(whole, 20 * MIB)
+    lab.watch.look()
+    lab.watch.look()
+    assert lab.libvirtd.calls == {"open": 1, "getAllDomainStats": 1, "domainListGetStats": 2}
+    assert len(lab.woken) == 1
+
+
+def test_statistics_that_are_not_new_and_not_known_wake_nobody(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.cycle()
+    lab.watch.look()
+    for record in ({}, {"balloon.last-update": 0}, {"balloon.last-update": 1002, "balloon.usable": (1 << 64) - 1}):
+        guest.statistics = dict(record)
+        lab.watch.look()
+    assert lab.woken == []
+
+
+def test_growing_counters_are_taken_for_swapping(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.reports(guest, 200 * MIB, swap_in=0, major_fault=0)
+    lab.cycle()
+    lab.watch.look()
+    lab.reports(guest, 199 * MIB, swap_in=5000, major_fault=10)
+    lab.watch.look()
+    assert lab.woken == ["guest db-1 is short of memory: it reads 5,000 KiB a second from its swap"]
+
+
+def test_several_guests_are_one_wake_up(lab: Lab) -> None:
+    guests = [lab.guest(name, size=600 * MIB, maximum=GIB, usable=200 * MIB) for name in ("a\n", "b", "c")]
+    lab.cycle()
+    lab.watch.look()
+    for guest in guests:
+        lab.reports(guest, 20 * MIB)
+    lab.watch.look()
+    assert lab.woken == ["guest a\\n is short of memory: 20 MiB usable of 600 MiB (and 2 more)"]
+
+
+def test_a_guest_that_was_started_anew_is_not_compared_with_what_it_was(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.reports(guest, 200 * MIB, swap_in=0)
+    lab.cycle()
+    lab.watch.look()
+    guest.number = 2
+    lab.reports(guest, 200 * MIB, swap_in=90_000)
+    lab.cycle()
+    lab.watch.look()
+    assert lab.woken == []
+
+
+def test_a_slow_libvirtd_is_asked_less_often(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.cycle()
+    assert lab.watch.look() == 0.01
+    ask = lab.connection.statistics
+
+    def slowly(*arguments: object) -> object:
+        lab.clock.now += 0.5
+        return ask(*arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(lab.connection, "statistics", slowly)
+    assert lab.watch.look() == pytest.approx(10.0)
+
+
+def test_a_libvirtd_that_fails_is_left_in_peace_for_a_while(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.cycle()
+    lab.watch.look()
+    lab.libvirtd.connections[0].broken = True
+    lab.libvirtd.refusal = FakeError("no", 38)
+    assert lab.watch.look() == 5.0
+    lab.libvirtd.refusal = None
+    end = time.monotonic() + 10
+    while lab.watch.look() != 0.01:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    lab.reports(guest, 20 * MIB)
+    lab.watch.look()
+    assert len(lab.woken) == 1, "it is connected again"
+
+
+def test_the_thread_looks_by_itself_and_ends_in_time(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    lab.watch.start()
+    lab.cycle()
+    lab.reports(guest, 20 * MIB)
+    assert lab.called.wait(5)
+    began = time.monotonic()
+    lab.watch.stop()
+    assert time.monotonic() - began < 0.3
+    assert not any(thread.name == "guest-watch" for thread in threading.enumerate())
+
+
+def test_a_libvirtd_that_hangs_does_not_hold_up_the_end(lab: Lab) -> None:
+    lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=200 * MIB)
+    release = threading.Event()
+    lab.libvirtd.bulk_hangs.append(release)
+    lab.watch.start()
+    lab.cycle()
+    end = time.monotonic() + 5
+    while not lab.libvirtd.calls["getAllDomainStats"] and time.monotonic() < end:
+        time.sleep(0.01)
+    began = time.monotonic()
+    lab.watch.stop()
+    assert time.monotonic() - began < 0.35
+    release.set()
