@@ -95,7 +95,8 @@ def test_ballooning_can_be_switched_off() -> None:
         ({"vcpuUserLimit": "30"}, (), (50000, 100000, 30)),
         ({}, ("vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (-1, 100000, 100)),
         ({"vcpuQuota": "much", "vcpuPeriod": None, "vcpuUserLimit": []}, (), (None, None, None)),
-        ({}, ("vcpuCount",), (None, None, 50)),
+        ({}, ("vcpuCount",), (50000, 100000, 50)),
+        ({}, ("vcpuCount", "vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (None, None, None)),
     ],
 )
 def test_cpu_limits(changed: dict[str, object], without: tuple[str, ...], expected: tuple[object, ...]) -> None:

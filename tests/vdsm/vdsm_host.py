@@ -91,6 +91,12 @@ class Machine:
             "elapsedTime": str(int(time.monotonic() - self.started)), "guestIPs": "", "clientIp": "", "displayInfo": [], "cpuUser": "1.20",
             "cpuSys": "0.40", "memUsage": "0", "username": "None", "session": "Unknown", "timeOffset": "0", "hash": "-77", "guestFQDN": "",
         }  # fmt: skip
+        if self.user_limit is not None:
+            entry["vcpuUserLimit"] = self.user_limit
+        if self.quota is not None:
+            entry["vcpuQuota"] = str(self.quota)
+        if self.period is not None:
+            entry["vcpuPeriod"] = self.period
         if self.status == "Paused":
             entry["pauseCode"] = self.pause_code
         if self.status == "Migration Source":
@@ -101,12 +107,6 @@ class Machine:
 
     def _sampled(self) -> dict[str, object]:
         entry: dict[str, object] = {"vcpuCount": str(self.vcpus)}
-        if self.user_limit is not None:
-            entry["vcpuUserLimit"] = self.user_limit
-        if self.quota is not None:
-            entry["vcpuQuota"] = str(self.quota)
-        if self.period is not None:
-            entry["vcpuPeriod"] = self.period
         if self.device:
             entry["balloonInfo"] = {
                 "balloon_max": str(self.memory), "balloon_min": str(self.guaranteed), "balloon_cur": str(self.seen),

@@ -44,7 +44,7 @@ NO_LIMIT = -1
 UNSET_PERIOD_US = 100_000
 """What libvirt gives a guest whose period was never set; vdsm leaves out what was never set."""
 
-ALL_OF_THE_HOST_PERCENT = 100.0
+ALL_OF_THE_HOST_PERCENT = 100
 """What a guest may have of the host's CPUs when nothing was agreed."""
 
 
@@ -189,15 +189,18 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
+    """What limits the guest's CPU time. vdsm leaves out what was never set: no limit, where the guest is known to run."""
     limit = number(entry.get("vcpuUserLimit"))
-    if not sampled:
-        return CpuTune(user_limit_percent=None if limit is None else float(limit))
     quota, period = number(entry.get("vcpuQuota"), negative=True), number(entry.get("vcpuPeriod"))
-    return CpuTune(
-        quota_us=quota if quota is not None and quota > 0 else NO_LIMIT if quota is not None or "vcpuQuota" not in entry else None,
-        period_us=period or (UNSET_PERIOD_US if period == 0 or "vcpuPeriod" not in entry else None),
-        user_limit_percent=ALL_OF_THE_HOST_PERCENT if limit is None and "vcpuUserLimit" not in entry else limit,
-    )
+    if quota is not None and quota <= 0:
+        quota = NO_LIMIT
+    if sampled and "vcpuQuota" not in entry:
+        quota = NO_LIMIT
+    if period == 0 or (sampled and "vcpuPeriod" not in entry):
+        period = UNSET_PERIOD_US
+    if sampled and "vcpuUserLimit" not in entry:
+        limit = ALL_OF_THE_HOST_PERCENT
+    return CpuTune(quota, period, user_limit_percent=limit)
 
 
 def _why_blocked(status: str, entry: Mapping[str, object]) -> str:

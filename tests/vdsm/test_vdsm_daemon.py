@@ -1,0 +1,246 @@
+"""`mom run` under vdsm as its users run it: a process, TLS, vdsm's configuration, certificates and kind of policies, and its socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vdsm_pki import Ca, write_pki
+from vdsm_process import Vdsm, wait_for
+
+POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
+MOM = Path(sys.executable).with_name("mom")
+GIB = 1 << 20  # in KiB
+
+MEMINFO = """MemTotal: 16777216 kB
+MemFree: 1677721 kB
+MemAvailable: 1677721 kB
+Buffers: 0 kB
+Cached: 0 kB
+AnonPages: 14000000 kB
+Shmem: 0 kB
+SwapTotal: 0 kB
+SwapFree: 0 kB
+"""
+
+KSM = {"run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0,
+       "pages_unshared": 1000, "pages_volatile": 0, "full_scans": 1}  # fmt: skip
+
+ONE = {"id": "11111111-0000-4000-8000-000000000001", "name": "one", "user_limit": "50",
+       "disks": [{"name": "vda", "path": "/rhev/vda", "maximum": {"total_bytes_sec": 104857600, "total_iops_sec": 5 << 32}}]}  # fmt: skip
+TWO = {"id": "11111111-0000-4000-8000-000000000002", "name": "two", "guaranteed": 4 * GIB}
+
+
+class Daemon:
+    """A host of files with a vdsm, and mom on it."""
+
+    def __init__(self, folder: Path, ca: Ca) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.socket = folder / "mom.sock"
+        self.config = folder / "mom.yaml"
+        self.log = folder / "mom.log"
+        self.ksm = self.root / "sys/kernel/mm/ksm"
+        self.ksm.mkdir(parents=True)
+        for name, value in KSM.items():
+            (self.ksm / name).write_text(f"{value}\n")
+        (self.root / "proc/pressure").mkdir(parents=True)
+        (self.root / "proc/meminfo").write_text(MEMINFO)
+        (self.root / "sys/devices/system/cpu").mkdir(parents=True)
+        (self.root / "sys/devices/system/cpu/online").write_text("0-3\n")
+        pki = write_pki(self.root / "etc/pki/vdsm", ca)
+        options = ["--pki", pki, "--ksm", self.ksm, "--mom", self.socket, "--sample-every", "0.1"]
+        self.vdsm = Vdsm(*map(str, options))
+        self.vdsm.add(ONE, TWO)
+        shutil.copytree(POLICIES, folder / "mom.d", ignore=shutil.ignore_patterns("tests"))
+        (self.root / "etc/vdsm").mkdir()
+        (self.root / "etc/vdsm/vdsm.conf").write_text(f"[vars]\nvm_sample_interval = 1\n[addresses]\nmanagement_port = {self.vdsm.port}\n")
+        self.config.write_text(
+            f"""interval: 250ms
+root: {self.root}
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  vdsm: {{}}
+  balloon: {{}}
+  ksm: {{}}
+  qos: {{}}
+  policy: {{directory: {folder}/mom.d, defaults: false}}
+  xmlrpc: {{listen: {self.socket}}}
+"""
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([MOM, "run", "-c", self.config], stderr=log, stdout=log)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+    def mom(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(MOM), *arguments, "-c", str(self.config)]
+        environment = {**os.environ, "COLUMNS": "200"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environment)
+
+    def machine(self, which: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.vdsm.do("machines")[which["id"]]
+        return found
+
+    def wait(self, what: Callable[[], object], seconds: float = 15.0) -> None:
+        try:
+            wait_for(what, seconds)
+        except AssertionError:
+            raise AssertionError(self.log.read_text()) from None
+
+    def parameters(self, **parameters: object) -> None:
+        """What the engine does when somebody changes a cluster's settings."""
+        self.vdsm.do("call", method="Host.setMOMPolicyParameters", params={"key_value_store": parameters})
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self.vdsm.end()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, ca: Ca) -> Iterator[Daemon]:
+    one = Daemon(tmp_path, ca)
+    yield one
+    one.end()
+
+
+def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
+    daemon.start()
+    vdsm = daemon.vdsm
+
+    # CPU and disks as agreed, KSM because the host is short of memory; balloons are off until vdsm says otherwise.
+    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
+    daemon.wait(lambda: daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 104857600)
+    assert daemon.machine(ONE)["disks"]["vda"]["total_iops_sec"] == 5 << 32
+    daemon.wait(lambda: (daemon.ksm / "run").read_text() == "1\n")
+    assert daemon.machine(ONE)["target"] == daemon.machine(TWO)["target"] == 4 * GIB
+    assert daemon.machine(TWO)["quota"] is None, "what has no limit is not touched"
+    called = {method for method, _ in vdsm.calls()}
+    assert {"VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune"} <= called
+
+    # The engine switches balloons on.
+    daemon.parameters(balloonEnabled=True)
+    daemon.wait(lambda: daemon.machine(ONE)["seen"] < 3.5 * GIB)
+    assert daemon.machine(TWO)["target"] == 4 * GIB, "its guarantee is all that it has"
+    targets = [params for _, params in vdsm.calls("VM.setBalloonTarget")]
+    assert targets
+    assert all(isinstance(told["target"], int) and told["vmID"] == ONE["id"] for told in targets)
+
+    # What vdsm tells its engine of mom.
+    daemon.parameters(ksmEnabled=False)
+    daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
+    daemon.wait(lambda: vdsm.do("call", method="Host.getStats", params={})["ksmState"] is False)
+    stats = vdsm.do("call", method="Host.getStats", params={})
+    assert stats["momStatus"] == "active"
+    assert stats["ksmPages"] == int((daemon.ksm / "pages_to_scan").read_text())
+
+    # A clean stop puts everything back.
+    assert daemon.stop() == 0
+    one = daemon.machine(ONE)
+    assert (one["target"], one["quota"], one["disks"]["vda"]["total_bytes_sec"]) == (4 * GIB, -1, 0)
+    assert (daemon.ksm / "pages_to_scan").read_text() == "100\n"
+    wire = vdsm.wire()
+    assert wire["connections"] == 1
+    assert wire["drops"] == []
+    assert not wire["dead"]
+
+
+def test_guests_that_come_go_and_are_gone_between_list_and_verb(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
+    three = {**ONE, "id": "11111111-0000-4000-8000-000000000003", "name": "three"}
+    daemon.vdsm.add(three)
+    daemon.vdsm.do("event", identity=three["id"], status="Up")
+    daemon.wait(lambda: daemon.machine(three)["quota"] == 100_000)
+    daemon.vdsm.change(str(ONE["id"]), status="Paused")
+    daemon.vdsm.fault("VM.setBalloonTarget", 3, how="error", code=1)
+    daemon.wait(lambda: "the guest is paused" in daemon.mom("guests", "--json").stdout)
+    daemon.parameters(balloonEnabled=True)
+    daemon.wait(lambda: daemon.machine(three)["seen"] < 4 * GIB)
+    assert daemon.machine(ONE)["target"] == 4 * GIB, "it is paused"
+    daemon.vdsm.do("remove", identity=three["id"])
+
+    def listed() -> list[str]:
+        answer = daemon.mom("guests", "--json")
+        return [guest["name"] for guest in json.loads(answer.stdout)] if answer.returncode == 0 else []
+
+    daemon.wait(lambda: listed() == ["one", "two"])
+    assert daemon.stop() == 0
+    assert daemon.machine(ONE)["quota"] == -1
+
+
+def test_a_vdsm_that_restarts_while_mom_runs(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(socket_is_there(daemon))
+    daemon.parameters(balloonEnabled=True)
+    daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
+    daemon.vdsm.do("stop")
+    daemon.wait(lambda: "cannot be reached" in daemon.log.read_text())
+    daemon.vdsm.do("recovering", value=True)
+    daemon.vdsm.do("start")
+    daemon.wait(lambda: "vdsm's code 99" in daemon.log.read_text())
+    time.sleep(1)  # several cycles, in which the guests are unknown and by no means gone
+    seen = daemon.machine(ONE)["target"]
+    daemon.vdsm.calls()
+    daemon.vdsm.do("recovering", value=False)
+    daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
+    assert daemon.stop() == 0
+    assert daemon.machine(ONE)["target"] == 4 * GIB
+
+
+def test_mom_may_start_before_vdsm(daemon: Daemon) -> None:
+    daemon.vdsm.do("stop")
+    daemon.start()
+    daemon.wait(lambda: "cannot be reached" in daemon.log.read_text())
+    daemon.vdsm.do("start")
+    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
+    assert daemon.stop() == 0
+
+
+def test_after_mom_was_killed_restore_puts_back_through_vdsm(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
+    assert daemon.process is not None
+    daemon.process.kill()
+    daemon.process.wait(10)
+    done = daemon.mom("restore")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert daemon.machine(ONE)["quota"] == -1
+    assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
+
+
+def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca: Ca) -> None:
+    said = daemon.mom("doctor")
+    assert f"vdsm at localhost:{daemon.vdsm.port} answers over TLS; 2 guests here" in said.stdout, said.stdout
+    write_pki(daemon.root / "etc/pki/vdsm", ca, begins=timedelta(days=-9), ends=timedelta(days=-1))
+    said = daemon.mom("doctor")
+    assert said.returncode == 1
+    assert "vdsmcert.pem has expired" in said.stdout
+    command = [MOM, "config", "init", "--root", daemon.root, "-o", tmp_path / "new.yaml"]
+    drafted = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert drafted.returncode == 0, drafted.stderr
+    assert "\n  vdsm:" in (tmp_path / "new.yaml").read_text()
+
+
+def socket_is_there(daemon: Daemon) -> Callable[[], bool]:
+    return daemon.socket.exists
