@@ -125,7 +125,7 @@ def _handler(target: LogTarget) -> logging.Handler:
 
 
 def _run(load: Callable[[], Config], momd: Momd, handler: logging.Handler, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
-    start_logging(handler)
+    hide = start_logging(handler)
     for note in momd.imported.notes:
         LOG.info("not taken over from the old configuration: %s", note)
 
@@ -136,7 +136,7 @@ def _run(load: Callable[[], Config], momd: Momd, handler: logging.Handler, pid_f
             ready()
 
     try:
-        manage(load, opened)
+        manage(load, hide, opened)
     finally:
         if pid_file is not None and _pid_in(pid_file) == os.getpid():
             pid_file.unlink(missing_ok=True)

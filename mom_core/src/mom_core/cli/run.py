@@ -19,6 +19,8 @@ from mom_core.config import Config, load_config
 from mom_core.engine import Engine
 from mom_core.errors import MomError
 from mom_core.model import Report, Status
+from mom_core.plugins.process_state import ProcessState
+from mom_core.plugins.secrets import Hiding, HidingFormatter
 from mom_core.status import StatusFile
 
 LOG = logging.getLogger("mom")
@@ -38,20 +40,26 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
         logging.getLogger("mom").setLevel((log_level or config.log_level).upper())
         return config
 
-    start_logging(logging.StreamHandler())
-    manage(load)
+    manage(load, start_logging(logging.StreamHandler()))
     leave()
 
 
-def manage(load: Callable[[], Config], opened: Callable[[], None] | None = None) -> None:
+def manage(load: Callable[[], Config], hide: Hiding, opened: Callable[[], None] | None = None) -> None:
     """Run an engine until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
 
     :param load: gives the configuration, now and for each SIGHUP
+    :param hide: learns the secrets of each configuration, before anything else is done with it
     :param opened: called when everything is set up, before the first cycle
     """
-    config = load()
-    status = StatusFile(config.run_directory)
-    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report))
+
+    def learn() -> Config:
+        config = load()
+        hide.learn(plugin.settings for plugin in config.plugins.values())
+        return config
+
+    config = learn()
+    status = StatusFile(config.run_directory, hide)
+    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report, process))
     stopped = threading.Event()
 
     def on_stop(number: int, frame: FrameType | None) -> None:
@@ -59,12 +67,13 @@ def manage(load: Callable[[], Config], opened: Callable[[], None] | None = None)
         engine.stop()
 
     def on_reload(number: int, frame: FrameType | None) -> None:
-        engine.request_reload(load)
+        engine.request_reload(learn)
 
     signal.signal(signal.SIGTERM, on_stop)
     signal.signal(signal.SIGINT, on_stop)
     signal.signal(signal.SIGHUP, on_reload)
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
+    process = ProcessState.now()
     try:
         engine.open()
         spare_the_garbage_collector()
@@ -92,16 +101,20 @@ def spare_the_garbage_collector() -> None:
     gc.set_threshold(20_000, 10, 50)
 
 
-def start_logging(handler: logging.Handler) -> None:
-    """Log there; on standard error without the time where the journal adds its own."""
+def start_logging(handler: logging.Handler) -> Hiding:
+    """Log there, without the secrets that the result learns; on standard error without the time where the journal adds its own."""
     journal = os.environ.get("JOURNAL_STREAM") and not isinstance(handler, logging.FileHandler)
     stamp = "" if journal else "%(asctime)s "
-    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(name)s: %(message)s"))
+    hide = Hiding()
+    handler.setFormatter(HidingFormatter(f"{stamp}%(levelname)s %(name)s: %(message)s", hide))
     logging.getLogger().addHandler(handler)
+    return hide
 
 
-def _after_cycle(engine: Engine, status: StatusFile, report: Report) -> None:
+def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState) -> None:
     status.write(engine, report)
+    for change in process.put_back():
+        LOG.warning("a plugin has changed %s: it is as before again; `mom plugin check` says which plugin does that", change)
     done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
     level = logging.INFO if any(outcome.status is not Status.OBSERVED for outcome in done) else logging.DEBUG
     if not LOG.isEnabledFor(level):

@@ -101,7 +101,7 @@ def _trusted(document: Document, folders: Sequence[Path]) -> tuple[Path, ...]:
         try:
             reason = distrust(folder)
             if reason:
-                document.complain(path, f"not used: {reason}", "`chown` it and `chmod go-w` it: whoever writes there decides what mom runs")
+                document.complain(path, f"not used: {reason}", "whoever can write there decides what mom runs: `chown` and `chmod go-w`")
                 continue
             projects_in(folder)
         except MomError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from mom_core.errors import DeadlineExceeded
+from mom_core.errors import DeadlineExceeded, HypervisorError
 from mom_core.model import PluginReport, PluginState, printable
 
 LOG = logging.getLogger("mom.plugins")
@@ -64,10 +64,14 @@ class Lane:
     :param plugin: its name in YAML
     :param deadline: seconds that a call may take unless the caller says otherwise
     :param stopping: set when everything is to end: nobody waits for this plugin any longer than it takes to notice
+    :param hide: masks the plugin's secrets in a text
     """
 
-    def __init__(self, plugin: str, deadline: float, stopping: threading.Event | None = None) -> None:
+    def __init__(
+        self, plugin: str, deadline: float, stopping: threading.Event | None = None, hide: Callable[[str], str] | None = None
+    ) -> None:
         self.plugin = plugin
+        self._hide = hide
         self.deadline = deadline
         self._stopping = stopping or threading.Event()
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
@@ -129,8 +133,9 @@ class Lane:
         self._durations[call.hook] = self._durations.get(call.hook, 0.0) + call.seconds
         self._current = None
         if call.error is not None:
-            self._failed(call.hook, describe(call.error))
-            return Answer(None, call.error)
+            error = self._without_secrets(call.error)
+            self._failed(call.hook, describe(error))
+            return Answer(None, error)
         self._health.pop(call.hook, None)
         return Answer(call.result, None)
 
@@ -178,6 +183,16 @@ class Lane:
         else:
             state = PluginState.OK
         return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
+
+    def _without_secrets(self, error: BaseException) -> BaseException:
+        """The error; where a secret of the plugin stands in it, another one that says the same without it."""
+        text = str(error)
+        hidden = text if self._hide is None else self._hide(text)
+        if hidden == text:
+            return error
+        if isinstance(error, HypervisorError):
+            return HypervisorError(hidden)
+        return RuntimeError(f"{type(error).__name__}: {hidden}")
 
     def _reap(self) -> None:
         """Take note of an abandoned call that has come back since."""

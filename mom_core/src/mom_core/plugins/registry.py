@@ -20,6 +20,7 @@ from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
 from mom_core.plugins.invoker import Lane, describe
+from mom_core.plugins.secrets import Hiding
 from mom_core.policies import PolicyTexts
 from mom_core.units import Unit
 
@@ -307,7 +308,8 @@ def _new(configured: ConfiguredPlugin, config: Config, wake: Callable[[str], Non
         guest_settings=config.guest_settings(configured.name),
         wake=wake,
     )
-    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping))
+    hide = Hiding([configured.settings])
+    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide))
 
 
 def _guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> None:

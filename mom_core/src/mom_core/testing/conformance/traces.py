@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from mom_core.model import Finding
 from mom_core.plugins.process_state import ProcessState
+from mom_core.plugins.secrets import secrets_in
 from mom_core.status import describe
 from mom_core.testing.conformance.subject import Subject, alive
 
@@ -121,23 +122,6 @@ def secrets(subject: Subject) -> Iterator[Finding]:
 
 def _planted(model: type[BaseModel]) -> dict[str, object]:
     return {name: SECRET for name, field in model.model_fields.items() if field.annotation in (SecretStr, SecretBytes, SecretStr | None)}
-
-
-def secrets_in(value: object) -> Iterator[str]:
-    """All secrets in settings, wherever they are nested."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, SecretBytes):
-        yield value.get_secret_value().decode(errors="replace")
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from secrets_in(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from secrets_in(inner)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
-            yield from secrets_in(inner)
 
 
 class _Kept(logging.Handler):

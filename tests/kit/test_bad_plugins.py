@@ -1,0 +1,211 @@
+"""What a plugin can do to the daemon, and what it cannot: real processes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Daemon
+
+HEAD = """
+import locale, os, signal, threading, time
+from pydantic import SecretStr
+from mom_core import ControlSpec, Decision, FieldSpec, HypervisorError, Outcome, PluginSettings, Scope, Status, Unit, hookimpl
+
+class Base:
+    contract = "1.0"
+    def __init__(self, settings, context):
+        self.settings, self.context = settings, context
+"""
+
+KNOB = (
+    HEAD
+    + """
+class Plugin(Base):
+    def path(self):
+        return self.context.root / "proc/knob"
+    @hookimpl
+    def mom_fields(self):
+        return [FieldSpec("knob", Unit.COUNT, Scope.HOST, "A knob")]
+    @hookimpl
+    def mom_controls(self):
+        return [ControlSpec("knob", Unit.COUNT, Scope.HOST, "A knob", "knob", 0, 100)]
+    @hookimpl
+    def mom_collect_host(self):
+        return {"knob": int(self.path().read_text())}
+    @hookimpl
+    def mom_evaluate(self, snapshot):
+        return [Decision(snapshot.host.entity, "knob", 10)]
+    @hookimpl
+    def mom_control(self, decisions):
+        return [self.put(d) for d in decisions]
+    @hookimpl
+    def mom_restore(self, entries):
+        return [self.put(Decision(e.entity, e.control, e.before)) for e in entries]
+    def put(self, decision):
+        before = int(self.path().read_text())
+        self.path().write_text(f"{decision.value}\\n")
+        return Outcome(decision, before, decision.value, Status.APPLIED)
+"""
+)
+
+
+def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed_is_put_back(daemon: Daemon) -> None:
+    daemon.install("knob", KNOB)
+    daemon.install(
+        "ends", HEAD + "class Plugin(Base):\n    @hookimpl\n    def mom_report(self, report):\n        report.number > 3 and os._exit(9)\n"
+    )
+    daemon.configure("knob: {}", "ends: {}")
+    assert daemon.start().wait(20) == 9
+    assert (daemon.root / "proc/knob").read_text() == "10\n"
+    daemon.configure("knob: {}")
+    restored = daemon.mom("restore")
+    assert restored.returncode == 0, restored.stderr
+    assert (daemon.root / "proc/knob").read_text() == "60\n"
+
+
+def test_what_a_plugin_changes_in_the_process_is_as_before_after_the_cycle(daemon: Daemon) -> None:
+    body = """
+class Plugin(Base):
+    @hookimpl
+    def mom_setup(self):
+        self.first = os.getcwd(), os.environ.get("KIT"), locale.setlocale(locale.LC_ALL)
+    @hookimpl
+    def mom_fields(self):
+        return [FieldSpec("kept", Unit.COUNT, Scope.HOST, "Whether everything was as before")]
+    @hookimpl
+    def mom_collect_host(self):
+        same = (os.getcwd(), os.environ.get("KIT"), locale.setlocale(locale.LC_ALL)) == self.first
+        os.chdir("/usr")
+        os.environ["KIT"] = "1"
+        os.umask(0)
+        locale.setlocale(locale.LC_ALL, "C.UTF-8" if self.first[2] != "C.UTF-8" else "C")
+        return {"kept": int(same)}
+"""
+    daemon.install("moves", HEAD + body)
+    daemon.configure("moves: {}")
+    process = daemon.start()
+    daemon.wait_for(lambda: daemon.status().get("cycle", {}).get("number", 0) > 3)
+    assert daemon.status()["host"]["fields"]["kept"] == 1
+    for what in ("the working directory", "the environment (KIT)", "the locale", "the umask"):
+        assert f"a plugin has changed {what}" in daemon.logged()
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+def test_a_signal_handler_cannot_be_taken_from_mom(daemon: Daemon) -> None:
+    body = "class Plugin(Base):\n    @hookimpl\n    def mom_collect_host(self):\n        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    daemon.install("deaf", HEAD + body)
+    daemon.configure("deaf: {}")
+    process = daemon.start()
+    daemon.wait_for(lambda: daemon.state_of("deaf") in {"failing", "set-aside"})
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(daemon: Daemon) -> None:
+    body = """
+class Plugin(Base):
+    @hookimpl
+    def mom_setup(self):
+        threading.Thread(target=time.sleep, args=(3600,), name="stray", daemon=False).start()
+"""
+    daemon.install("strays", HEAD + body)
+    daemon.configure("strays: {}")
+    process = daemon.start()
+    daemon.wait_for(lambda: daemon.state_of("strays") == "ok")
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(10) == 0
+    assert time.monotonic() - began < 5
+    assert "left behind: stray" in daemon.logged()
+
+
+SECRET = 'open"sesame'  # noqa: S105  # nobody's
+
+
+@pytest.mark.parametrize("raised", ["ValueError", "HypervisorError"])
+def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(daemon: Daemon, raised: str) -> None:
+    body = f"""
+class Plugin(Base):
+    class Settings(PluginSettings):
+        token: SecretStr
+        '''What opens the door.'''
+    @hookimpl
+    def mom_collect_host(self):
+        secret = self.settings.token.get_secret_value()
+        self.context.log.warning("logging in with %s", secret)
+        try:
+            raise {raised}("refused: " + secret)
+        except {raised}:
+            self.context.log.exception("it failed")
+            raise
+"""
+    daemon.install("talks", HEAD + body)
+    daemon.configure(f"talks: {{token: '{SECRET}'}}")
+    process = daemon.start()
+    daemon.wait_for(lambda: daemon.state_of("talks") in {"failing", "set-aside"})
+    said = [
+        (daemon.directory / "run_directory/status.json").read_text(),
+        *(daemon.mom(*verb).stdout for verb in (("config", "show"), ("config", "show", "--json"), ("status",), ("status", "--json"))),
+        daemon.mom("plugin", "info", "talks").stdout,
+        daemon.mom("doctor").stdout,
+    ]
+    process.terminate()
+    process.wait(10)
+    log = daemon.logged()
+    assert "logging in with **********" in log
+    assert "refused: **********" in log
+    assert "refused: **********" in said[0]
+    for text in (log, *said):
+        assert "sesame" not in text
+
+
+def test_a_secret_of_a_wrong_type_or_a_key_that_does_not_exist_is_not_quoted(daemon: Daemon) -> None:
+    daemon.install(
+        "talks",
+        HEAD + "class Plugin(Base):\n    class Settings(PluginSettings):\n        token: SecretStr\n        '''Opens the door.'''\n",
+    )
+    for line in ("talks: {token: [sesame]}", "talks: {token: {sesame: 1}}", "talks: {token: sesame, tokne: sesame}"):
+        daemon.configure(line)
+        refused = daemon.mom("config", "check")
+        assert refused.returncode == 2
+        assert "sesame" not in refused.stderr + refused.stdout
+
+
+CLASH = (
+    HEAD
+    + "class Plugin(Base):\n    @hookimpl\n    def mom_fields(self):\n        return [FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')]\n"
+)
+
+
+def test_plugins_that_clash_are_an_error_that_names_both(daemon: Daemon) -> None:
+    daemon.install("one", CLASH.format(unit="KIB"))
+    daemon.install("two", CLASH.format(unit="PAGES"))
+    daemon.configure("one: {}", "two: {}")
+    assert "declares the field clash in pages, another plugin in KiB" in daemon.mom("config", "check").stderr
+    daemon.install("one", KNOB)
+    daemon.install("two", KNOB)
+    said = daemon.mom("config", "check").stderr
+    assert "the control knob is declared by the plugins one and two" in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("FieldSpec('x', 'furlongs', Scope.HOST, 'x')", "Unit and a Scope"),
+        ("FieldSpec(7, Unit.KIB, Scope.HOST, 'x')", "name that is an identifier"),
+        ("FieldSpec('x', Unit.KIB, Scope.HOST, None)", "texts as description"),
+        ("'x'", "must return FieldSpec objects, not str"),
+    ],
+)
+def test_declarations_that_make_no_sense_keep_mom_from_starting_with_a_reason(daemon: Daemon, spec: str, message: str) -> None:
+    daemon.install("odd", HEAD + f"class Plugin(Base):\n    @hookimpl\n    def mom_fields(self):\n        return [{spec}]\n")
+    daemon.configure("odd: {}")
+    refused = daemon.mom("config", "check")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert "plugin odd of kit-odd 1.0" in refused.stderr
