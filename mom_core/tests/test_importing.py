@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core.cli.config_verbs import config_command
+from mom_core.cli.frame import mom
 from mom_core.config.importing.imported import Imported
 from mom_core.config.importing.ksmtuned import import_ksmtuned
 from mom_core.config.importing.momd import import_momd
@@ -252,7 +252,9 @@ def test_wrong_lines_of_all_files_are_told() -> None:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(config_command, ["import", *arguments])
+    result = CliRunner().invoke(
+        mom, ["config", "import", *arguments]
+    )  # through `mom`, as click keeps what a command was first called under
     if result.exception is not None and isinstance(result.exception, MomError):
         return 2, str(result.exception)
     return result.exit_code, result.output
