@@ -188,7 +188,7 @@ def test_nonsense_in_declarations_is_found(changes: dict[str, object], message: 
 
 
 @pytest.mark.parametrize("name", [5, None, "", "two words", "class"])
-def test_a_field_with_an_impossible_name_is_found(name: object) -> None:
+def test_a_field_with_an_impossible_name_is_found(name) -> None:
     class Named(Knob):
         @hookimpl
         def mom_fields(self):
@@ -379,6 +379,8 @@ def test_a_secret_that_is_shown_is_found() -> None:
         class Settings(PluginSettings):
             token: SecretStr = SecretStr("")
             """What opens the door."""
+
+        settings: Settings
 
         @hookimpl
         def mom_collect_host(self):
