@@ -307,6 +307,16 @@ def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
     assert mom("config", "check", "-c", file)[0] == 0
 
 
+def test_init_takes_one_hypervisor_of_several(mom, acme, file):
+    hypervisor = "@hookimpl\ndef mom_hypervisor(self): ...\n"
+    acme(name="libvirt", body=hypervisor)
+    acme(name="vdsm", body=hypervisor)
+    code, out, _ = mom("config", "init", "-o", file)
+    assert code == 0
+    assert "without libvirt: vdsm knows the guests of this host" in out
+    assert list(load_config(file).plugins) == ["vdsm"]
+
+
 def test_init_without_anything_that_fits_says_what_to_install(mom, acme, file):
     acme("return None")
     code, _, err = mom("config", "init", "-o", file)

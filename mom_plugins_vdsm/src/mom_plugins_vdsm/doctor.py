@@ -32,7 +32,7 @@ def examined(hypervisor: VdsmHypervisor, connection: Connection, ping_timeout: f
     """Findings about the connection, the certificates and the guests."""
     settings = connection.settings
     try:
-        connection.call("Host.ping2", {}, ping_timeout, "asking whether vdsm is there")
+        connection.call("Host.ping2", {}, ping_timeout, "ping")
         guests = hypervisor.guests()
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, error.message, error.hint)

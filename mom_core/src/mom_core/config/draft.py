@@ -25,8 +25,8 @@ SUGGEST_SECONDS: Final = 10.0
 
 _ORDER: Final = (
     "host",
-    "libvirt",
     "vdsm",
+    "libvirt",
     "guestagent",
     "sim",
     "balloon",
@@ -77,6 +77,7 @@ class _Found:
 def draft_config(root: Path) -> Draft:
     """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that."""
     found = _ask(root)
+    _keep_one_hypervisor(found)
     _drop_what_does_not_go_together(found, root)
     missing = [name for name in _USUAL if name not in available_plugins()]
     enabled = {name: suggestion.reason for name, suggestion in found.suggestions.items()}
@@ -137,6 +138,15 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     except Exception as problem:
         raise error(f"suggests settings that it refuses: {describe(problem)}") from problem
     return made.value
+
+
+def _keep_one_hypervisor(found: _Found) -> None:
+    """Of several that fit, the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone."""
+    names = sorted(found.suggestions, key=_rank)
+    hypervisors = [name for name in names if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]
+    for name in hypervisors[1:]:
+        del found.suggestions[name]
+        found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
 
 
 def _drop_what_does_not_go_together(found: _Found, root: Path) -> None:
