@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,6 +136,22 @@ def test_disabled_commands_are_tolerated_and_remembered(servers: Servers) -> Non
     assert way.visits.disabled == ("guest-file-open",)
     visit(way, facts=False)
     assert not {"guest-file-open", "guest-exec", "guest-get-fsinfo"} & set(agent.asked)
+
+
+def test_files_that_a_visit_left_open_are_closed_by_the_next(servers: Servers) -> None:
+    class Slow(QemuAgent):
+        def run(self, name: str, arguments: Mapping[str, Any]) -> Any:
+            if name == "guest-file-read" and self.visits == 1:
+                raise ConnectionError
+            return super().run(name, arguments)
+
+    agent = Slow()
+    way = agent_way(servers.unix(agent.speak))
+    with pytest.raises(NoAnswer):
+        visit(way)
+    assert len(agent.open) == 4
+    assert visit(way).figures == ALL
+    assert agent.open == {}
 
 
 def test_programs_run_in_the_guest_only_if_that_is_allowed(servers: Servers) -> None:
@@ -400,7 +416,9 @@ def test_addresses_are_numeric_with_or_without_a_port() -> None:
     assert parse_address("[fe80::7]:99") == ("fe80::7", 99)
 
 
-@pytest.mark.parametrize("text", ["", "guest", "10.0.0", "10.0.0.7:0x1", "10.0.0.7:70000", "[::1", "[::1]x", "[::1]99", "::1:x"])
+@pytest.mark.parametrize(
+    "text", ["", "guest", "10.0.0", "10.0.0.7:0x1", "10.0.0.7:70000", "[::1", "[::1]x", "fe80::1%eth0", "[::1]99", "::1:x"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|port"):
         parse_address(text)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -162,8 +166,12 @@ def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: H
     plugin = make(stale_after="1100ms")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.disabled = {"guest-sync-delimited"}
-    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a")))
-    fields = fields_of(plugin, hypervisor, guest("a"))
+
+    def stale() -> Mapping[str, Value] | None:
+        found = fields_of(plugin, hypervisor, guest("a"))
+        return found if found and "mem_available" not in found else None
+
+    fields = eventually(stale)
     age = fields["guest_agent_age"]
     assert isinstance(age, float)
     assert age > 1.1
@@ -228,6 +236,8 @@ def test_reported_addresses_are_used_only_inside_the_networks_of_the_operator(ma
         "192.0.2.7", "192.0.2.8"
     ]  # fmt: skip
     assert _allowed(["192.0.2.7"], ()) == []
+    everywhere = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    assert _allowed([str(everywhere[0].network_address), "::", "::1", "224.0.0.1", "fe80::1%eth0", "127.1.2.3"], everywhere) == []
 
 
 # --- lies ----------------------------------------------------------------------------------------------------------------------------
@@ -249,7 +259,7 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Ma
     (problem,) = plugin.mom_evaluate(Snapshot(Host(), {"uuid-of-a": guest("a")}))
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
-    assert "mem_unused is more than all its memory" in problem.message
+    assert "mem_unused is more than all its memory" in problem.hint
     eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") == 2)
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
@@ -342,6 +352,30 @@ def test_the_script_and_its_unit_can_be_had() -> None:
     assert CliRunner().invoke(command, []).output == Path(guestd.__file__).read_text()
     unit = CliRunner().invoke(command, ["--unit"]).output
     assert "ExecStart=/usr/local/sbin/mom-guestd --no-tcp\n" in unit
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    (command,) = GuestAgentPlugin.mom_commands()
+    unit = CliRunner().invoke(command, ["--unit"]).output.replace("/usr/local/sbin/mom-guestd", "/bin/true")
+    (tmp_path / "mom-guestd.service").write_text(unit)
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "mom-guestd.service"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_an_agent_may_not_do_is_said_once(
+    make: Make, hypervisor: Hypervisor, servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    agent = QemuAgent()
+    agent.disabled = {"guest-file-open"}
+    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+    plugin = make()
+    fields_once_known(plugin, hypervisor, guest("a"), name="guest_os")
+    eventually(lambda: agent.visits >= 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the agent of a may not run guest-file-open: how its memory is stays unknown"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ def parse_address(text: str) -> tuple[str, int]:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     try:
+        if "%" in host:
+            raise ValueError("an interface's name would have to be looked up")
         address = str(ip_address(host))
     except ValueError:
         raise ValueError(f"{text!r:.60} is no numeric address; write it like 10.0.0.7 or 10.0.0.7:{PORT}") from None

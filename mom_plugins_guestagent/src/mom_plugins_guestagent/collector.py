@@ -281,6 +281,9 @@ class Collector:
         state = followed.state
         learnt = facts_due and found.answered
         trials = (*followed.trials, *followed.reported)
+        disabled = tuple(name for trial in trials if isinstance(trial.way, AgentWay) for name in trial.way.visits.disabled)
+        if disabled and not state.disabled and found.sample is None:
+            self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in trials if trial.why)
         return State(
             sample=found.sample or state.sample,
@@ -291,7 +294,7 @@ class Collector:
             failures=state.failures + (not found.answered),
             untrusted=state.untrusted + bool(found.complaints),
             complaint="; ".join(found.complaints),
-            disabled=tuple(name for trial in trials if isinstance(trial.way, AgentWay) for name in trial.way.visits.disabled),
+            disabled=disabled,
             silence=silence if found.sample is None else "",
         )
 
@@ -306,12 +309,14 @@ class Collector:
 
 
 def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
-    """The first few of these addresses that are in one of the networks. Loopback, which would be this host, never is."""
+    """The first few of these addresses that are in one of the networks, and neither mean this host nor need looking up."""
     found: list[str] = []
     for text in reported:
         with suppress(ValueError):
             address = ip_address(text)
-            if not address.is_loopback and any(address in network for network in networks) and str(address) not in found:
+            if "%" in text or address.is_loopback or address.is_unspecified or address.is_multicast:
+                continue
+            if any(address in network for network in networks) and str(address) not in found:
                 found.append(str(address))
     return found[:_MOST_REPORTED_ADDRESSES]
 

@@ -167,10 +167,10 @@ class GuestAgentPlugin:
         states = self._collector.states()
         unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
         for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
-            message = f"what the guest's agent says is not believed: {states[guest.id].complaint}"
-            yield Problem(
-                Source(self._context.name), message, guest.entity, Severity.WARNING, "look at the agent, or at who answers for it"
-            )
+            # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
+            hint = f"{states[guest.id].complaint}: look at the agent, or at who answers for it"
+            message = "what the guest's agent says is not believed, or not all of it"
+            yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

@@ -176,6 +176,8 @@ class AgentVisits:
         self._able: frozenset[str] | None = None
         self._version = ""
         self._missing: set[str] = set()
+        self._open: list[int] = []
+        """Files in the guest that a visit left open, as it was cut off."""
         self.disabled: tuple[str, ...] = ()
         """Commands for reading figures that the agent has not, or has disabled, where that leaves no way to read them."""
         self.addresses: tuple[str, ...] = ()
@@ -230,16 +232,21 @@ class AgentVisits:
 
     async def _files(self, agent: Agent) -> str:
         """The files one after the other; what cannot be opened is not tried again before the next facts."""
+        if self._open:
+            await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
+            self._open = []
         names = [name for name in FILES if name not in self._missing]
         handles = await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names))
         opened = {name: handle for name, handle in zip(names, handles, strict=True) if type(handle) is int}
         if opened:
             self._missing.update(set(names) - set(opened))
+        self._open = list(opened.values())
         reading: list[Command] = []
         for handle in opened.values():
             reading.append(("guest-file-read", {"handle": handle, "count": _READ_BYTES}))
             reading.append(("guest-file-close", {"handle": handle}))
         answers = await agent.ask(*reading) if reading else []
+        self._open = []
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
 
 
