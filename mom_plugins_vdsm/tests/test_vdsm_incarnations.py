@@ -89,6 +89,11 @@ def test_a_file_that_cannot_be_written_is_said_and_harmless(host: Host, caplog: 
     assert len(caplog.records) == 1
 
 
+def test_who_only_takes_a_look_writes_nothing(host: Host) -> None:
+    Incarnations(host.path, host.boot, lambda: host.now, LOG, keep=False).follow([Vm("a", "a", "Up", "", 0.0, elapsed=1.0)])
+    assert not host.path.exists()
+
+
 def test_the_file_is_written_only_when_guests_come_or_go(host: Host) -> None:
     host.mark(100)
     host.path.unlink()

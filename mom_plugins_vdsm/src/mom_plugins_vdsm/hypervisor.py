@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
@@ -89,6 +89,7 @@ class VdsmHypervisor:
         self._state = _State()
         self._subscribers: list[Callable[[str], None]] = []
         self._malformed = 0
+        self._for_others = min(settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS)
         connection.on_event = self._event
 
     @property
@@ -130,7 +131,7 @@ class VdsmHypervisor:
 
     def _vms(self, timeout: float, wanted: Collection[str] | None = None) -> Mapping[str, Vm]:
         """The guests that run here; read anew when it is time, or when one of those that are wanted (None: all) was changed."""
-        with self._sampling:
+        with _turn(self._sampling, timeout):
             with self._lock:
                 state = self._state
                 changed = state.changed if wanted is None else state.changed.intersection(wanted)
@@ -222,7 +223,7 @@ class VdsmHypervisor:
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, from one bulk answer that is kept for a while."""
         wanted = {guest.id for guest in guests}
-        with self._reading_disks:
+        with _turn(self._reading_disks, self._for_others):
             with self._lock:
                 disks, changed = self._state.disks, wanted & self._state.disks_changed
                 here = wanted & self._state.vms.keys()
@@ -239,7 +240,7 @@ class VdsmHypervisor:
         with self._lock:
             noted = set(self._state.disks_changed)
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        answer = self._bulk("Host.getAllVmIoTunePolicies", self._settings.answer_timeout, "reading the disks' limits")
+        answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits")
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
@@ -271,7 +272,7 @@ class VdsmHypervisor:
 
     def _vms_of(self, guests: Sequence[Entity]) -> dict[str, Vm]:
         wanted = {guest.id for guest in guests}
-        vms = self._vms(min(self._settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS), wanted)
+        vms = self._vms(self._for_others, wanted)
         return {identity: vms[identity] for identity in wanted if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
@@ -339,6 +340,17 @@ class VdsmHypervisor:
                 subscriber(f"guest {name} is {printable(status, 40)!r}")
             except Exception:  # noqa: BLE001  # containment: the connection must not end for it
                 self._log.exception("an event of a guest could not be used")
+
+
+@contextmanager
+def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
+    """Hold the lock; raises `HypervisorError` when somebody else has it for so long."""
+    if not lock.acquire(timeout=timeout):
+        raise HypervisorError("vdsm has not answered an earlier question about all guests yet")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:

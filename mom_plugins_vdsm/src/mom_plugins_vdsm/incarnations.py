@@ -32,15 +32,17 @@ class Incarnations:
     """Gives every run of every guest a mark of its own.
 
     :param path: the file that is kept; its folder is made when it is first written
+    :param keep: whether to write it: a command that only takes a look must not
     :param boot: tells one run of the host from the next, in which no guest is the same
     :param since_boot: the clock that was 0 then
     """
 
-    def __init__(self, path: Path, boot: str, since_boot: Callable[[], float], log: logging.Logger) -> None:
+    def __init__(self, path: Path, boot: str, since_boot: Callable[[], float], log: logging.Logger, *, keep: bool = True) -> None:
         self._path = path
         self._boot = boot
         self._since_boot = since_boot
         self._log = log
+        self._keep = keep
         self._runs = _read(path, boot)
         self._written = True
 
@@ -59,7 +61,7 @@ class Incarnations:
             runs[vm.id] = run
         self._written = self._written and len(runs) == len(self._runs)
         self._runs = runs
-        if not self._written:
+        if self._keep and not self._written:
             self._write()
         return {identity: run.mark for identity, run in runs.items()}
 

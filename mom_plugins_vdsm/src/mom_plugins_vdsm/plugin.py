@@ -138,7 +138,8 @@ class VdsmPlugin:
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        incarnations = Incarnations(context.state_directory / "vdsm/guests.json", _boot_id(context.root), _since_boot, context.log)
+        kept = context.state_directory / "vdsm/guests.json"
+        incarnations = Incarnations(kept, _boot_id(context.root), _since_boot, context.log, keep=context.serves)
         connection = Connection(self._connection_settings(conf), context.log)
         hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
         hypervisor.subscribe(context.wake)
