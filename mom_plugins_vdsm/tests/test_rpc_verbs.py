@@ -75,7 +75,8 @@ def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Servin
 
 
 def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    serving.report({"loop": (endless := [])})
+    endless: list[object] = []
+    serving.report({"loop": endless})
     endless.append(endless)
     with client(serving.socket) as mom:
         assert mom.getStatistics()["host"]["ksm_run"] == 0

@@ -15,14 +15,14 @@ FOLDER = Path(__file__).parents[2] / "examples/policies/vdsm"
 TEXTS = {path.name.removesuffix(".policy"): path.read_text() for path in FOLDER.glob("*.policy")}
 
 KEYS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
-DISK = {
+DISK: dict[str, Any] = {
     "name": "vda",
     "path": "/d",
     "maximum": dict(zip(KEYS, (1 << 33, 0, 0, 500, 0, 0), strict=True)),
     "guaranteed": None,
     "current": dict.fromkeys(KEYS, 7),
 }
-HOST = {
+HOST: dict[str, Any] = {
     "mem_available": 10 << 20,
     "mem_free": 1 << 20,
     "cpu_count": 1,
@@ -32,7 +32,7 @@ HOST = {
     "ksm_merge_across_nodes": 1,
     "ksm_pages_to_scan": 100,
 }
-GUEST = {
+GUEST: dict[str, Any] = {
     "balloon_cur": 2 << 20,
     "balloon_max": 4 << 20,
     "balloon_min": 0,

@@ -1,5 +1,6 @@
 """The units in packaging/, and the script that sets everything up."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_core.cli import frame
+from mom_plugins_vdsm.rpc_plugin import VDSM_SOCKET
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "packaging").glob("*.service"))
@@ -23,10 +25,42 @@ def unit(path: Path) -> RawConfigParser:
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
-    program, verb, *options = unit(path)["Service"]["ExecStart"].split()
+    program, *options = unit(path)["Service"]["ExecStart"].split()
+    if path.name == "mom-vdsm.service":
+        assert (program, options) == ("/opt/mom/bin/momd", ["-c", "/etc/vdsm/mom.conf"])
+        return
     assert program == "/opt/mom/bin/mom"
-    assert options == ["-c", "/etc/mom/mom.yaml"]
-    assert verb in frame.VERBS
+    assert options[0] in frame.VERBS
+    assert options[1:] == ["-c", "/etc/mom/mom.yaml"]
+
+
+def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
+    """vdsm knows the unit by name, user, group and order, and looks for the socket in one place."""
+    found = unit(ROOT / "packaging/mom-vdsm.service")
+    assert found["Unit"]["Requires"] == found["Unit"]["After"] == "vdsmd.service"
+    assert {"momd.service", "ksmtuned.service", "mom.service"} == set(found["Unit"]["Conflicts"].split())
+    assert (found["Unit"]["StartLimitIntervalSec"], found["Unit"]["StartLimitBurst"]) == ("120", "10")
+    service = found["Service"]
+    assert (service["User"], service["Group"], service["Type"], service["Restart"]) == ("vdsm", "kvm", "simple", "always")
+    assert str(Path(VDSM_SOCKET).parent) in service["ReadWritePaths"]
+
+
+def test_the_folder_of_vdsms_socket_is_made() -> None:
+    lines = [line.split() for line in (ROOT / "packaging/mom-vdsm.tmpfiles.conf").read_text().splitlines() if not line.startswith("#")]
+    assert lines == [["d", str(Path(VDSM_SOCKET).parent), "0755", "vdsm", "kvm", "-"]]
+
+
+@pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles is not installed")
+def test_systemd_understands_the_folders(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("vdsm:x:36:36::/:/bin/false\n")
+    (tmp_path / "etc/group").write_text("kvm:x:36:\n")
+    command = ["systemd-tmpfiles", "--create", f"--root={tmp_path}", str(ROOT / "packaging/mom-vdsm.tmpfiles.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if os.getuid() == 0:
+        found = (tmp_path / "run/vdsm").stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (36, 36, 0o755)
 
 
 def test_the_service_falls_back_on_a_unit_that_exists() -> None:
@@ -37,7 +71,8 @@ def test_the_service_falls_back_on_a_unit_that_exists() -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     for path in UNITS:
-        (tmp_path / path.name).write_text(path.read_text().replace("/opt/mom/bin/mom", "/bin/true"))
+        (tmp_path / path.name).write_text(re.sub(r"/opt/mom/bin/momd?\b", "/bin/true", path.read_text()))
+    (tmp_path / "vdsmd.service").write_text("[Service]\nExecStart=/bin/true\n")
     done = subprocess.run(["systemd-analyze", "verify", *tmp_path.glob("*.service")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

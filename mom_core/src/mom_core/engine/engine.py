@@ -214,6 +214,11 @@ class Engine:
         self._schedule.wake("reload")
 
     @property
+    def is_running(self) -> bool:
+        """Whether cycles are run in the engine's own thread: from `start` until `stop`, or until it ended by itself."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def hypervisor(self) -> Hypervisor:
         """The hypervisor in use. Only while the engine is open."""
         return self._opened().plugins.hypervisor
