@@ -69,7 +69,7 @@ def test_all_ways_to_vdsm_are_one_plugin(name: str) -> None:
         "key": "k",
         "certificate": "c",
         "answer_timeout": "20s",
-        "deadline": "22s",
+        "deadline": "25s",
     }
     assert said["plugins"]["policy"] == {"defaults": False, "keep_changes": True}
 

@@ -75,6 +75,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """What the old daemon takes for options that are not given."""
 
+_ANSWER_SHARE: Final = 0.8
+"""The share of its deadline that the plugin vdsm waits for an answer at most."""
+
 _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
@@ -251,8 +254,7 @@ def _add_hypervisor(reader: _Reader, imported: Imported, hypervisor: str) -> Non
             reader.ini.complain(patience, f"request-timeout: {printable(patience.text, 40)} is no number of seconds up to 120")
         else:
             section.set("answer_timeout", _seconds(seconds), "request-timeout in [vdsm], which the old daemon never read")
-            if seconds >= 12:
-                section.set("deadline", _seconds(seconds + 2), "more than answer_timeout")
+            section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "so that so long can be waited")
 
 
 def _collectors(reader: _Reader, imported: Imported, hypervisor: str) -> None:
