@@ -1,0 +1,178 @@
+"""Memory pressure between two cycles, in real guests and on the real host, wakes mom; the kernel's own trigger tells of real stalls."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from ballast import available_mib
+from real_guests import Lab, eventually, not_here
+
+from mom_core import Engine, Report, Status, load_config
+from mom_plugins_host.trigger import NoTrigger, StallTrigger
+
+pytestmark = pytest.mark.real
+
+GUEST_MIB = 448
+SHRUNK_MIB = 320
+BALLAST_MIB = 1536
+LEAST_LEFT_MIB = 1024
+INTERVAL = 120.0
+"""Seconds; so long that no scheduled cycle but the first can have done anything."""
+
+_HERE = Path(__file__).parent
+
+StartMom = Callable[[float], list[Report]]
+
+
+@pytest.fixture
+def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
+    """Starts mom with a policy that wants so many MiB of the host to be available, and gives its reports as they come."""
+    engines: list[Engine] = []
+
+    def start(target_mib: float) -> list[Report]:
+        (tmp_path / "policy.d").mkdir()
+        (tmp_path / "policy.d" / "10_parameters.policy").write_text(f"(defvar host_free_target_kib {int(target_mib) << 10})")
+        reports: list[Report] = []
+        content = {
+            "interval": f"{INTERVAL:g}s",
+            "state_directory": str(tmp_path / "state"),
+            "run_directory": str(tmp_path / "run"),
+            "plugins": {
+                "host": {"watch_available": f"{int(target_mib)}MiB"},
+                "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
+                "balloon": {},
+                "policy": {"directory": str(tmp_path / "policy.d")},
+            },
+        }
+        engine = Engine(load_config(content), on_report=reports.append)
+        engines.append(engine)
+        engine.start()
+        eventually("the first cycle", lambda: reports)
+        return reports
+
+    yield start
+    for engine in engines:
+        engine.stop()
+
+
+def sizes_asked_for(report: Report) -> list[int]:
+    """In MiB."""
+    return [
+        int(o.decision.value) >> 10 for o in report.outcomes if o.status is Status.APPLIED and isinstance(o.decision.value, int | float)
+    ]
+
+
+def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) -> Report:
+    """The first report that is as wanted, within a minute: half of an interval."""
+    eventually(what, lambda: any(wanted(report) for report in reports), 60)
+    return next(report for report in reports if wanted(report))
+
+
+def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycle(lab: Lab, start_mom: StartMom) -> None:
+    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,12")
+    guest.wait_until_up()
+    guest.domain.setMemory(SHRUNK_MIB << 10)
+    eventually("it is smaller", lambda: guest.domain.memoryStats()["actual"] == SHRUNK_MIB << 10)
+    reports = start_mom(available_mib() / 1.1)  # enough, and no room to give anything back
+
+    report = first("it was asked to grow", reports, lambda report: any(size > SHRUNK_MIB for size in sizes_asked_for(report)))
+    assert report.woken_by.startswith(f"guest {guest.name} is short of memory: ")
+    eventually("it has grown", lambda: guest.domain.memoryStats()["actual"] > SHRUNK_MIB << 10)
+    assert "oom-kill" not in guest.printed
+
+
+def test_guests_that_need_no_more_wake_nobody(lab: Lab, start_mom: StartMom) -> None:
+    guest = lab.start("calm", mib=GUEST_MIB, workload=(20, 20, 0, 0))
+    guest.wait_until_it_works()
+    guest.domain.setMemory(SHRUNK_MIB << 10)
+    eventually("it is smaller", lambda: guest.domain.memoryStats()["actual"] == SHRUNK_MIB << 10)
+    reports = start_mom(available_mib() / 1.1)
+    time.sleep(8)
+    assert [report.woken_by for report in reports if report.woken_by.startswith("guest")] == []
+
+
+def test_a_host_that_comes_short_of_memory_has_guests_give_long_before_the_next_cycle(lab: Lab, start_mom: StartMom) -> None:
+    if available_mib() < BALLAST_MIB + 2 * LEAST_LEFT_MIB:
+        not_here(f"only {available_mib()} MiB are available, of which this test takes {BALLAST_MIB}")
+    guest = lab.start("idle", mib=GUEST_MIB)
+    guest.wait_until_up()
+    eventually("it tells what it could give", lambda: guest.domain.memoryStats().get("usable"))
+    reports = start_mom(available_mib() - BALLAST_MIB / 2)
+    assert sizes_asked_for(reports[0]) == [], "there is enough"
+    command = [sys.executable, str(_HERE / "ballast.py"), str(BALLAST_MIB), str(LEAST_LEFT_MIB)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ballast:
+        try:
+            report = first("it was asked to give", reports, lambda report: bool(sizes_asked_for(report)))
+        finally:
+            ballast.kill()
+    assert report.woken_by.startswith("host memory pressure: ")
+    assert max(sizes_asked_for(report)) < GUEST_MIB
+
+
+def test_the_kernels_trigger_tells_of_tasks_that_wait_for_memory() -> None:
+    """With the shortest window that this process may use: 2 s without CAP_SYS_RESOURCE, for which mom would rather poll itself."""
+    path = Path("/proc/pressure/memory")
+    trigger = None
+    for window in (1.0, 2.0):
+        with suppress(NoTrigger):
+            trigger = StallTrigger(path, 0.0002, window)
+            break
+    if trigger is None:
+        not_here("this kernel takes no pressure triggers")
+    poller = select.poll()
+    poller.register(trigger, StallTrigger.events)
+    try:
+        with a_task_that_waits_for_memory():
+            assert poller.poll(15_000) == [(trigger.fileno(), select.POLLPRI)]
+    finally:
+        trigger.close()
+
+
+_THRASH = """
+import os, sys
+path = sys.argv[1]
+with open(path, "wb") as file:
+    for _ in range(96):
+        file.write(os.urandom(1 << 20))
+    os.fsync(file.fileno())
+while True:
+    with open(path, "r+b", buffering=0) as file:
+        while block := file.read(1 << 20):
+            file.seek(-len(block), 1)
+            file.write(block)
+"""
+
+
+@contextmanager
+def a_task_that_waits_for_memory() -> Iterator[None]:
+    """In a control group of its own that may have 16 MiB, so that nobody else waits."""
+    base = Path("/sys/fs/cgroup/memory")
+    group, limit = base / f"momtest-{os.getpid()}", "memory.limit_in_bytes"
+    if not base.exists():
+        group, limit = Path("/sys/fs/cgroup") / group.name, "memory.max"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(16 << 20))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        not_here(f"memory cannot be limited here: {error}")
+    file = Path("/var/tmp") / group.name
+    join = f"import os; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    process = subprocess.Popen([sys.executable, "-c", join + _THRASH, str(file)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        file.unlink(missing_ok=True)
+        eventually("the group is empty", lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
