@@ -43,6 +43,18 @@ class TestReview:
         assert revision.after == wants("a", 664 * MIB)
         assert "needs 664 MiB" in revision.reason
 
+    def test_a_guest_gives_once_by_the_same_statistics_however_soon_the_next_cycle_comes(self, plugin, hypervisor, seen_by):
+        list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
+        plugin.mom_control(hypervisor, [wants("a", 1500 * MIB)])
+        assert hypervisor.sizes["a"] == 1500 * MIB
+        said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
+        (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
+        assert revision.after is None
+        assert revision.reason.startswith("the guest has given by these very statistics")
+        assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
+        fresh = {"stats_age": 0.3}
+        assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
+
     @pytest.mark.parametrize("rubbish", [math.nan, -1, "x", None, 1024])
     def test_rubbish_is_dropped(self, plugin, hypervisor, seen_by, rubbish):
         (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", rubbish)])

@@ -251,6 +251,9 @@ class BalloonPlugin:
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         verdict = permitted(decision.value, memory, limits)
+        said = _said(snapshot, guest)
+        if verdict.target is not None and verdict.target < memory.current and said is not None and self._requests.gave(guest.id, said):
+            return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         if not verdict.reason:
             return None
         after = None if verdict.target is None else replace(decision, value=verdict.target)
@@ -311,7 +314,7 @@ class BalloonPlugin:
             return Outcome(decision, before, before, Status.UNCHANGED, reason)
         status, error = ask(hypervisor, entity, target)
         if status is Status.APPLIED:
-            self._requests.sent(entity.id, target, size, now, guest.incarnation)
+            self._requests.sent(entity.id, target, size, now, guest.incarnation, _said(self._snapshot, guest))
             return _Asked(decision, before)
         if status is Status.GONE:
             self._requests.forget(entity.id)
@@ -382,6 +385,12 @@ def _told(guest: Guest, current: float, obstacle: str) -> Memory:
         total=_number(fields.get("mem_available")),
         obstacle=obstacle,
     )
+
+
+def _said(snapshot: Snapshot, guest: Guest) -> float | None:
+    """When the guest's statistics were made, in monotonic seconds."""
+    age = _number(guest.fields.get("stats_age"))
+    return None if age is None else snapshot.monotonic - age
 
 
 def _number(value: Value) -> float | None:

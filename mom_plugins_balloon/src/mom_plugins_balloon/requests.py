@@ -10,16 +10,23 @@ from mom_core import Guest
 PATIENCE_SECONDS = 30.0
 """After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
 
+SAME_STATISTICS_SECONDS = 0.5
+"""Statistics whose times are nearer than this are the same: they are made once a second at most, and their age is not known exactly."""
+
 
 @dataclass(slots=True)
 class Request:
-    """The last size that was asked of a guest: from which size, when (monotonic seconds), and whether it was seen to arrive."""
+    """The last size that was asked of a guest: from which size, when (monotonic seconds), and whether it was seen to arrive.
+
+    `said` is when the statistics were made that this went by (monotonic seconds), None: unknown.
+    """
 
     target: int
     began_at: float
     asked: float
     incarnation: str
     arrived: bool = False
+    said: float | None = None
 
 
 class Requests:
@@ -33,9 +40,16 @@ class Requests:
         """The last request to this guest, if there was one."""
         return self._requests.get(identity)
 
-    def sent(self, identity: str, target: int, size: float, now: float, incarnation: str) -> None:
-        """Note that `target` KiB was asked of a guest of `size` KiB."""
-        self._requests[identity] = Request(target, size, now, incarnation)
+    def sent(self, identity: str, target: int, size: float, now: float, incarnation: str, said: float | None = None) -> None:
+        """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
+        self._requests[identity] = Request(target, size, now, incarnation, said=said)
+
+    def gave(self, identity: str, said: float) -> bool:
+        """Whether the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
+        request = self._requests.get(identity)
+        if request is None or request.said is None or request.target >= request.began_at:
+            return False
+        return abs(said - request.said) < SAME_STATISTICS_SECONDS
 
     def forget(self, identity: str) -> None:
         """The guest is gone, or its size is no longer ours."""
