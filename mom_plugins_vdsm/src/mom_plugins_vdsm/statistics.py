@@ -40,6 +40,9 @@ _MEMORY = {
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
 """Per second, averaged by vdsm."""
 
+_LATEST_SAMPLE = 1.2
+"""Intervals after which vdsm has sampled again: it asks libvirt about all guests at once, which is late when a guest is."""
+
 NO_LIMIT = -1
 UNSET_PERIOD_US = 100_000
 """What libvirt gives a guest whose period was never set; vdsm leaves out what was never set."""
@@ -82,11 +85,11 @@ class Vm:
     def age(self, now: float, sample_interval: float) -> float:
         """Seconds since vdsm took the sample, at most.
 
-        vdsm does not say. A sample that was not there at the last look is no older than that look, and none is older than vdsm's
-        interval when it is read: numbers that stay the same were sampled again.
+        vdsm does not say. A sample that was not there at the last look is no older than that look, and none is much older than vdsm's
+        interval when it is read: numbers that stay the same for longer were sampled again.
         """
         known = self.age_then + (self.read - self.changed)
-        return round(min(known, sample_interval) + (now - self.read), 3)
+        return round(min(known, _LATEST_SAMPLE * sample_interval) + (now - self.read), 3)
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
