@@ -49,6 +49,8 @@ class FakeGuest:
         """None: there is no CPU controller."""
         self.tuned: list[tuple[object, ...]] = []
         """What was set, in that order."""
+        self.bad_average = -1
+        """Setting this fails half-way."""
         self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
         self.job: dict[str, object] = {"type": 0}
         self.hangs: threading.Event | None = None
@@ -126,7 +128,11 @@ class FakeDomain:
         return self._tuned(self._there("setBlockIoTune"), disk, dict(params))
 
     def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
-        return self._tuned(self._there("setInterfaceParameters"), device, dict(params))
+        guest = self._there("setInterfaceParameters")
+        self._tuned(guest, device, dict(params))
+        if params.get("inbound.average") == guest.bad_average:
+            raise FakeError("tc failed", 1)
+        return 0
 
     def vcpuPinInfo(self, flags: int = 0) -> Sequence[Sequence[bool]]:
         return list(self._there("vcpuPinInfo").pins)

@@ -14,6 +14,7 @@ from mom_core import (
     CpuTuneControl,
     Entity,
     GuestGone,
+    HypervisorError,
     IoTuneControl,
     NetTune,
     NetTuneControl,
@@ -140,6 +141,13 @@ def test_what_was_set_is_seen_at_once(hypervisor: LibvirtHypervisor, guest: Fake
 def test_an_empty_direction_takes_the_limit_away(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     hypervisor.set_net_tune(entity(guest), "vnet0", {}, {"average": 10, "burst": 4})
     assert guest.tuned == [("vnet0", {"inbound.average": 0, "outbound.average": 10, "outbound.burst": 4})]
+
+
+def test_a_bandwidth_that_cannot_be_set_whole_is_taken_back(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    guest.bad_average = 7
+    with pytest.raises(HypervisorError, match="tc failed"):
+        hypervisor.set_net_tune(entity(guest), "vnet0", {"average": 7}, {})
+    assert guest.tuned[-1] == ("vnet0", {"inbound.average": 100, "outbound.average": 0})
 
 
 def test_vcpus_are_pinned_and_memory_is_placed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +30,7 @@ security_driver = "none"
 dynamic_ownership = 0
 remember_owner = 0
 stdio_handler = "file"
-cgroup_controllers = []
+cgroup_controllers = [{controllers}]
 namespaces = []
 clear_emulator_capabilities = 0
 """
@@ -42,6 +43,8 @@ mount --bind "$1/run" /run
 for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
     mount --bind "$1/${pair%%:*}" "${pair#*:}"
 done
+# Where cgroups v1 are in use, libvirt takes the empty hierarchy of v2 beside them for the one that is meant.
+[ -z "$2" ] || ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
 exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
 """
 _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
@@ -55,9 +58,13 @@ class CannotStart(Exception):
 
 
 class PrivateLibvirtd:
-    """Started by `start`; `stop` ends it and everything that it runs."""
+    """Started by `start`; `stop` ends it and everything that it runs.
 
-    def __init__(self, cache: Path, host_uuid: str = "") -> None:
+    :param controllers: the cgroup controllers that it uses for its guests: none, as a rule
+    :param programs: a folder whose programs it finds before others of their names
+    """
+
+    def __init__(self, cache: Path, host_uuid: str = "", controllers: Sequence[str] = (), programs: Path | None = None) -> None:
         if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
             raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
         _clear_up_after_others()
@@ -74,7 +81,9 @@ class PrivateLibvirtd:
         (self.folder / "cache").symlink_to(kept)
         host = f'host_uuid = "{host_uuid}"\n' if host_uuid else ""  # libvirt migrates to another host only
         (self.folder / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF + host)
-        (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+        (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF.format(controllers=", ".join(f'"{name}"' for name in controllers)))
+        self._controllers = controllers
+        self._programs = programs
 
     @property
     def socket(self) -> Path:
@@ -103,11 +112,14 @@ class PrivateLibvirtd:
             for folder in _SYSTEM_FOLDERS:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             command = ["unshare", "--mount", "--net", "--propagation", "unchanged", "sh", "-c", _ENTER, "sh", str(self.folder)]
+            command += ["cgroups"] if self._controllers else [""]
             environment = dict(os.environ)
         else:
             command = ["libvirtd", "-f", str(self.folder / "etc" / "libvirtd.conf")]
             folders = {"RUNTIME_DIR": "run", "CONFIG_HOME": "config", "CACHE_HOME": "cache", "DATA_HOME": "lib"}
             environment = {**os.environ, **{f"XDG_{name}": str(self.folder / folder) for name, folder in folders.items()}}
+        if self._programs is not None:
+            environment["PATH"] = f"{self._programs}:{environment['PATH']}"
         self._process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
         end = time.monotonic() + _START_SECONDS
         while not self._answers():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from ballast import available_mib
+from mom_run import MomRun
 from real_guests import Lab, RealGuest, eventually, not_here
 
 pytestmark = pytest.mark.real
@@ -116,43 +115,8 @@ def period(guest: RealGuest) -> int:
     return int(xml.partition("<stats period='")[2].partition("'")[0] or 0)
 
 
-@dataclass
-class MomRun:
-    """`mom` as an operator uses it, with a configuration of the test's own."""
-
-    folder: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "mom.yaml"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "mom"), words[0], "-c", str(self.config), *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    def status(self) -> dict[str, Any]:
-        done = self.verb("status", "--json")
-        assert done.stdout, done.stderr
-        content: dict[str, Any] = json.loads(done.stdout)
-        return content
-
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
-        eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 20)
-
-    def stop(self) -> float:
-        """SIGTERM; how long it took to end."""
-        assert self.process is not None
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(10) == 0, self.log
-        return time.monotonic() - began
+class MomUnderPressure(MomRun):
+    """That, and memory that can be taken from its host."""
 
     @contextmanager
     def pressure(self) -> Iterator[None]:
@@ -168,7 +132,7 @@ class MomRun:
 
 
 @pytest.fixture
-def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomRun]:
+def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
     available = available_mib()
     if available < BALLAST_MIB + 2 * LEAST_LEFT_MIB:
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
@@ -176,15 +140,13 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomRun]:
     (tmp_path / "policy.d").mkdir()
     parameters = _PARAMETERS.format(target=target << 10, room=(available - BALLAST_MIB / 4) / target, start=target / 1024)
     (tmp_path / "policy.d" / "10_parameters.policy").write_text(parameters)
-    run = MomRun(tmp_path)
+    run = MomUnderPressure(tmp_path)
     run.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
     yield run
-    if run.process is not None and run.process.poll() is None:
-        run.process.kill()
-        run.process.wait()
+    run.kill()
 
 
-def test_mom_manages_a_host(mom: MomRun, squad: Squad, lab: Lab, own_ksm: dict[str, str]) -> None:
+def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_ksm: dict[str, str]) -> None:
     rss_before = {guest.name: _rss_mib(guest) for guest in squad.spare}
     mom.start()
     eventually("statistics are switched on where they were off", lambda: period(squad.without_statistics) == 1)
@@ -226,14 +188,12 @@ def test_mom_manages_a_host(mom: MomRun, squad: Squad, lab: Lab, own_ksm: dict[s
         assert eventually("it works on", _further_beats(guest)), guest.name
 
 
-def test_what_a_killed_mom_has_left_is_put_back(mom: MomRun, squad: Squad, own_ksm: dict[str, str]) -> None:
+def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Squad, own_ksm: dict[str, str]) -> None:
     mom.start()
     with mom.pressure():
         eventually("they are smaller", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare))
         eventually("KSM is on", lambda: knobs()["run"] == "1")
-        assert mom.process is not None
-        mom.process.kill()
-        mom.process.wait()
+        mom.kill()
         assert all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare)
 
         gone, resized = squad.idle
@@ -256,7 +216,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomRun, squad: Squad, own_k
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
 
 
-def _check_what_mom_says(mom: MomRun, squad: Squad) -> None:
+def _check_what_mom_says(mom: MomUnderPressure, squad: Squad) -> None:
     eventually("nothing is wrong", lambda: not mom.status()["problems"])
     status = mom.status()
     assert {plugin["name"] for plugin in status["plugins"] if plugin["state"] == "ok"} == {"host", "libvirt", "balloon", "ksm", "policy"}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mom_core import CpuTune, DiskTune, Entity, HypervisorError, NetTune, NodeTune, NotSupported, printable
+from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NodeTune, NotSupported, printable
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.tuning_xml import BANDWIDTH, DISK_LIMITS, UNTUNED, Tuning
 
@@ -192,14 +192,21 @@ class TunableGuests(ABC):
         tunes = {tune.name: tune for tune in tuning.interfaces}
         if interface not in tunes:
             raise NotSupported(f"{guest} has no network interface {printable(interface)}" + _has(tunes))
-        wanted: dict[str, int] = {}
-        for direction, limits in (("inbound", inbound), ("outbound", outbound)):
-            _check_bandwidth(direction, limits)
-            wanted.update({f"{direction}.{key}": limit for key, limit in limits.items()} or {f"{direction}.average": 0})
+        _check_bandwidth("inbound", inbound)
+        _check_bandwidth("outbound", outbound)
+        wanted, before = _parameters(inbound, outbound), _parameters(tunes[interface].inbound, tunes[interface].outbound)
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
-        self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
+        try:
+            self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
+        except (GuestGone, GuestBusy):
+            raise
+        except HypervisorError:
+            # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
+            with suppress(HypervisorError):
+                self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, before, live))
+            raise
         self._look_again(known)
 
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
@@ -267,6 +274,16 @@ def _check_bandwidth(direction: str, limits: Mapping[str, int]) -> None:
         _check(f"{direction} {key}", limit, 1, MOST_BANDWIDTH, " KiB/s (burst: KiB)")
     if limits and not {"average", "floor"} & limits.keys():
         raise NotSupported(f"{direction}: peak and burst need an average")
+
+
+def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
+    """The limits by libvirt's names; a direction without any is set to none."""
+    directions = (("inbound", inbound), ("outbound", outbound))
+    return {
+        name: limit
+        for direction, limits in directions
+        for name, limit in ({f"{direction}.{key}": limit for key, limit in limits.items()} or {f"{direction}.average": 0}).items()
+    }
 
 
 def _has(tunes: Mapping[str, object]) -> str:

@@ -1,0 +1,332 @@
+"""Limits on real guests: what mom sets is read back from libvirt, from the kernel's cgroups and traffic control, and from QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import libvirt_qemu  # type: ignore[import-untyped]  # as above
+import pytest
+from guest_image import CannotBuild, build, cache_folder
+from mom_run import MomRun
+from private_libvirtd import CannotStart, PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually, not_here
+
+from mom_core import HypervisorError, NetTune, NotSupported, PluginContext
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_plugins_libvirt.tuning import LEAST_PERIOD_US, LEAST_QUOTA_US, MOST_DISK_LIMIT, MOST_PERIOD_US, MOST_QUOTA_US, SHARES_V1
+
+pytestmark = pytest.mark.real
+
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+CPU, CPUSET = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpuset")
+TAP = "momtest0"
+MIB = 1 << 20
+
+_TC = """#!/bin/sh
+# Some kernels lack what libvirt adds to its rate limit: a queue that is fair to all connections, and a class for marked packets. Nothing
+# here depends on them, as everything is in the default class. The limit itself is the kernel's.
+/usr/sbin/tc "$@" && exit
+case "$*" in *" sfq "* | *" fw "*) exit 0 ;; esac
+exit 2
+"""
+
+_CONFIG = """
+interval: 1s
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
+  qos: {qos}
+  policy: {{}}
+guests: {guests}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_cgroups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateLibvirtd]:
+    """A libvirtd that puts its guests into cgroups of the real kernel."""
+    if os.geteuid() != 0 or not (CPU / "cpu.cfs_quota_us").exists():
+        not_here("cgroups v1 with the controller cpu, and root, are needed to limit CPU time here")
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "tc").write_text(_TC)
+    (programs / "tc").chmod(0o755)
+    machines = [controller / "machine" for controller in (CPU, CPUSET)]
+    before = [machine.exists() for machine in machines]
+    try:
+        own = PrivateLibvirtd(cache_folder(), controllers=("cpu", "cpuset"), programs=programs)
+        own.start()
+    except CannotStart as error:
+        not_here(f"there is no real hypervisor: {error}")
+    yield own
+    own.stop()
+    for machine, was in zip(machines, before, strict=True):
+        if not was:
+            with suppress(OSError):  # somebody else may have begun to use it
+                machine.rmdir()
+
+
+@pytest.fixture
+def limited(with_cgroups: PrivateLibvirtd) -> Iterator[Lab]:
+    """Starts guests whose CPU time can be limited."""
+    try:
+        lab = Lab(with_cgroups, build())
+    except CannotBuild as error:
+        not_here(f"there is no real hypervisor: {error}")
+    yield lab
+    lab.destroy_all()
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> str:
+    """A disk with a limit of its own, an empty drive, and a network interface with a tap on the host."""
+    image = tmp_path / "disk.img"
+    image.touch()
+    os.truncate(image, 16 * MIB)
+    return f"""<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{image}'/><target dev='vda' bus='virtio'/>
+      <iotune><read_iops_sec>700</read_iops_sec></iotune></disk>
+    <disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>
+    <interface type='ethernet'><target dev='{TAP}'/><model type='virtio'/></interface>"""
+
+
+@pytest.fixture
+def mom(tmp_path: Path) -> Iterator[MomRun]:
+    run = MomRun(tmp_path)
+    yield run
+    run.kill()
+
+
+def configure(mom: MomRun, lab: Lab, *, qos: Mapping[str, object] | None = None, guests: Mapping[str, object] | None = None) -> None:
+    text = _CONFIG.format(
+        folder=mom.folder, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder, qos=json.dumps(qos or {}), guests=json.dumps(guests or {})
+    )
+    mom.config.write_text(text)
+
+
+def group(guest: RealGuest, controller: Path = CPU) -> Path:
+    """The guest's cgroup."""
+    (found,) = controller.glob(f"machine/qemu-*-{guest.name.replace('/', '')}*")
+    return found
+
+
+def kernels_cpu(guest: RealGuest) -> tuple[int, int, int]:
+    """Quota, period and shares, as the kernel has them."""
+    folder = group(guest)
+    files = (folder / "vcpu0/cpu.cfs_quota_us", folder / "vcpu0/cpu.cfs_period_us", folder / "cpu.shares")
+    quota, period, shares = (int(file.read_text()) for file in files)
+    return quota, period, shares
+
+
+def libvirts_cpu(guest: RealGuest) -> tuple[int, int, int]:
+    found = guest.domain.schedulerParametersFlags(LIVE)
+    return found["vcpu_quota"], found["vcpu_period"], found["cpu_shares"]
+
+
+def qemus_disk(guest: RealGuest) -> dict[str, int]:
+    """The throttle of the guest's disk as QEMU has it: bytes and operations per second."""
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(guest.domain, '{"execute": "query-block"}', 0))["return"]
+    (inserted,) = (device["inserted"] for device in answer if "virtio" in device.get("qdev", ""))
+    return {key: inserted[key] for key in ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")}
+
+
+def kernels_rate(lab: Lab) -> str:
+    """The traffic control classes of the tap: what the guest may receive."""
+    command = ["nsenter", "-t", str(lab.libvirtd.pid), "-n", "tc", "class", "show", "dev", TAP]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+FREE = (-1, 100_000, 1024)
+DISK_BEFORE = {"bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 700, "iops_wr": 0}
+OURS = {
+    "cpu_limit": "25%",
+    "cpu_shares": 512,
+    "io_limit": {"total_bytes_sec": "8MiB", "total_iops_sec": 300},
+    "net_limit": {"inbound": {"average": "1000KiB"}},
+}
+DISK_LIMITED = {"bps": 8 * MIB, "bps_rd": 0, "bps_wr": 0, "iops": 300, "iops_rd": 0, "iops_wr": 0}
+
+
+def held(guest: RealGuest) -> bool:
+    """Whether the guest is held to `OURS`, as libvirt, the kernel and QEMU say. One vCPU may have a quarter of all CPUs."""
+    quota = min(100_000, (os.cpu_count() or 1) * 25_000)
+    wanted = (quota if quota < 100_000 else -1, 100_000, 512)
+    return libvirts_cpu(guest) == kernels_cpu(guest) == wanted and qemus_disk(guest) == DISK_LIMITED
+
+
+def free(guest: RealGuest) -> bool:
+    return libvirts_cpu(guest) == kernels_cpu(guest) == FREE and qemus_disk(guest) == DISK_BEFORE
+
+
+def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_back(mom: MomRun, limited: Lab, devices: str) -> None:
+    guest, other = limited.start("held", devices=devices), limited.start("other")
+    assert free(guest)
+    configure(mom, limited, guests={guest.name: OURS})
+    mom.start()
+    eventually("the guest is held", lambda: held(guest))
+    eventually("its network too", lambda: "rate 8Mbit" in kernels_rate(limited))
+    assert libvirts_cpu(other) == kernels_cpu(other) == FREE
+    assert [problem["message"] for problem in mom.status()["problems"]] == []
+    doctor = mom.verb("doctor").stdout
+    assert "the CPU time of 2 guests can be limited" in doctor
+
+    configure(mom, limited)
+    assert mom.process is not None
+    mom.process.send_signal(signal.SIGHUP)
+    eventually("what is no longer set is put back", lambda: free(guest) and "rate" not in kernels_rate(limited))
+    configure(mom, limited, guests={guest.name: OURS})
+    mom.process.send_signal(signal.SIGHUP)
+    eventually("and set again", lambda: held(guest))
+
+    assert mom.stop() < 2.0
+    assert free(guest)
+    assert "rate" not in kernels_rate(limited)
+
+
+def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, limited: Lab, devices: str) -> None:
+    guest, changed, gone = limited.start("held", devices=devices), limited.start("changed"), limited.start("gone")
+    configure(mom, limited, guests={"momtest-*": OURS})
+    mom.start()
+    eventually("the guests are held", lambda: held(guest) and all(libvirts_cpu(one)[2] == 512 for one in (changed, gone)))
+    mom.kill()
+    assert held(guest)
+    changed.domain.setSchedulerParametersFlags({"cpu_shares": 77}, LIVE)
+    gone.destroy()
+    done = mom.verb("restore")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert free(guest)
+    assert "rate" not in kernels_rate(limited)
+    assert libvirts_cpu(changed) == kernels_cpu(changed) == (-1, 100_000, 77), "somebody else's is left alone"
+    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+
+
+_AGREED = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0"><ovirt-tune:vcpuLimit>{limit}</ovirt-tune:vcpuLimit>
+  <ovirt-tune:ioTune><ovirt-tune:device name="vda"><ovirt-tune:maximum><ovirt-tune:write_bytes_sec>4000000</ovirt-tune:write_bytes_sec>
+  </ovirt-tune:maximum></ovirt-tune:device></ovirt-tune:ioTune></ovirt-tune:qos></metadata><memory unit='MiB'>192</memory>"""
+
+
+def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they_are_on(mom: MomRun, limited: Lab, devices: str) -> None:
+    cpus = os.cpu_count() or 1
+    guest = limited.start("agreed", memory=_AGREED.format(limit=30 / cpus), devices=devices)  # 30 % of one CPU
+    configure(mom, limited)
+    mom.start()
+    eventually("two cycles", lambda: mom.status()["cycle"]["number"] >= 2)
+    assert free(guest), "both policies are off unless they are switched on"
+    configure(mom, limited, qos={"cpu_limits": True, "io_limits": True})
+    assert mom.process is not None
+    mom.process.send_signal(signal.SIGHUP)
+    eventually("its CPU time is held", lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024))
+    eventually("and its disk, beside the limit that it had", lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000})
+    change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # as a management system does it while the guest runs
+    guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, change, "ovirt-tune", "http://ovirt.org/vm/tune/1.0", LIVE)
+    eventually("what is no longer agreed is put back", lambda: kernels_cpu(guest) == FREE)
+    assert mom.stop() < 2.0
+    assert free(guest)
+
+
+@pytest.fixture
+def make_hypervisor() -> Iterator[Any]:
+    made: list[LibvirtPlugin] = []
+
+    def make(libvirtd: PrivateLibvirtd) -> LibvirtHypervisor:
+        settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder)}
+        plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), PluginContext(name="libvirt"))
+        plugin.mom_setup()
+        made.append(plugin)
+        found = plugin.mom_hypervisor()
+        assert isinstance(found, LibvirtHypervisor)
+        return found
+
+    yield make
+    for plugin in made:
+        plugin.mom_teardown()
+
+
+def test_the_bounds_are_those_of_libvirt(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+    guest = limited.start("bounds", devices=devices)
+    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
+    hypervisor.guests()
+    names = {"vcpu_quota": "quota_us", "vcpu_period": "period_us", "cpu_shares": "shares"}
+    bounds = {"vcpu_quota": (LEAST_QUOTA_US, MOST_QUOTA_US), "vcpu_period": (LEAST_PERIOD_US, MOST_PERIOD_US), "cpu_shares": SHARES_V1}
+    for name, (least, most) in bounds.items():
+        for outside in (least - 1, most + 1):
+            with pytest.raises(libvirt.libvirtError, match="range"):
+                guest.domain.setSchedulerParametersFlags({name: outside}, LIVE)
+            with pytest.raises(NotSupported, match=f"libvirt takes {least} to {most}"):
+                hypervisor.set_cpu_tune(guest.entity, **{names[name]: outside})
+        for inside in (least, most):
+            hypervisor.set_cpu_tune(guest.entity, **{names[name]: inside})
+    with pytest.raises(libvirt.libvirtError, match="must be no more than"):
+        guest.domain.setBlockIoTune("vda", {"total_bytes_sec": MOST_DISK_LIMIT + 1}, LIVE)
+    hypervisor.set_io_tune(guest.entity, "vda", {"total_bytes_sec": MOST_DISK_LIMIT})
+    assert qemus_disk(guest) == {**DISK_BEFORE, "bps": MOST_DISK_LIMIT}
+    assert [disk.name for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]] == ["vda"], "an empty drive cannot be limited"
+
+
+def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+    guest = limited.start("burst", devices=devices)
+    guest.domain.setBlockIoTune("vda", {"read_iops_sec": 700, "read_iops_sec_max": 900}, LIVE)
+    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
+    with pytest.raises(NotSupported, match="read_iops_sec_max"):
+        hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 0})
+    hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 800, "total_bytes_sec": 5 * MIB})
+    assert guest.domain.blockIoTune("vda", LIVE)["read_iops_sec_max"] == 900, "the burst stays"
+
+
+def test_the_network_is_limited_in_both_directions_or_in_none(make_hypervisor: Any, limited: Lab, devices: str) -> None:
+    guest = limited.start("network", devices=devices)
+    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
+    hypervisor.set_net_tune(guest.entity, TAP, {"average": 500, "peak": 800, "burst": 64}, {})
+    assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 500, "peak": 800, "burst": 64}, {}),)
+    assert guest.domain.interfaceParameters(TAP, LIVE)["inbound.peak"] == 800
+    assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(limited)
+    before = hypervisor.net_tunes([guest.entity])[guest.uuid]
+    try:
+        hypervisor.set_net_tune(guest.entity, TAP, {"average": 250}, {"average": 300})
+    except HypervisorError:  # a kernel without policing cannot limit what the guest sends
+        assert hypervisor.net_tunes([guest.entity])[guest.uuid] == before
+        assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(limited), "nothing half-made is left behind"
+    else:
+        assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 250}, {"average": 300}),)
+        assert "rate 2Mbit" in kernels_rate(limited)
+    hypervisor.set_net_tune(guest.entity, TAP, {}, {})
+    assert kernels_rate(limited) == ""
+
+
+def test_vcpus_are_pinned_and_memory_is_bound_for_real(make_hypervisor: Any, limited: Lab) -> None:
+    guest = limited.start("pinned")
+    hypervisor: LibvirtHypervisor = make_hypervisor(limited.libvirtd)
+    every = frozenset(range(os.cpu_count() or 1))
+    assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [every]
+    hypervisor.set_cpu_pin(guest.entity, 0, {0})
+    assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0}]
+    assert (group(guest, CPUSET) / "vcpu0/cpuset.cpus").read_text().strip() == "0"
+    assert hypervisor.node_tunes([guest.entity])[guest.uuid].nodes == frozenset()
+    hypervisor.set_node_tune(guest.entity, {0})
+    assert hypervisor.node_tunes([guest.entity])[guest.uuid].nodes == {0}
+    assert (group(guest, CPUSET) / "vcpu0/cpuset.mems").read_text().strip() == "0"
+
+
+def test_without_a_cpu_controller_disks_are_limited_all_the_same_and_the_doctor_says_what_is_missing(
+    mom: MomRun, lab: Lab, devices: str
+) -> None:
+    guest = lab.start("without", devices=devices.partition("<interface")[0])
+    configure(mom, lab, guests={guest.name: {"cpu_limit": "10%", "io_limit": {"total_bytes_sec": "8MiB"}}})
+    mom.start()
+    eventually("the disk is held", lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps": 8 * MIB})
+    problem = eventually("and it says so", lambda: mom.status()["problems"])[0]["message"]
+    assert problem.startswith(("vcpu_quota is set for guests", "vcpu_period is set for guests"))
+    assert "CPU time cannot be limited" in problem
+    done = mom.verb("doctor").stdout
+    assert "CPU time cannot be limited" in done
+    assert "cgroup_controllers" in done
+    assert mom.stop() < 2.0
+    assert qemus_disk(guest) == DISK_BEFORE
