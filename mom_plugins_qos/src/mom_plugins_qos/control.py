@@ -122,11 +122,12 @@ def apply(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> list[Outcome
     """Set what was decided; an outcome for each decision."""
     outcomes: list[Outcome] = []
     cpu: dict[str, dict[str, Decision]] = {}
+    lists = {control: lists_of(hypervisor, control) for control in (DISKS, INTERFACES)}
     for decision in decisions:
         if decision.control in CPU_CONTROLS:
             cpu.setdefault(decision.entity.id, {})[decision.control] = decision
         else:
-            outcomes.append(_apply_list(hypervisor, decision))
+            outcomes.append(_apply_list(hypervisor.uri, lists[decision.control], decision))
     return outcomes + _apply_cpu(hypervisor, cpu)
 
 
@@ -196,16 +197,17 @@ def _set_cpu(hypervisor: CpuTuneControl, decisions: Mapping[str, Decision], now:
 # --- disks and network -----------------------------------------------------------------------------------------------------------
 
 
-def _apply_list(hypervisor: Hypervisor, decision: Decision) -> Outcome:
-    lists = lists_of(hypervisor, decision.control)
+def _apply_list(uri: str, lists: Lists | None, decision: Decision) -> Outcome:
     if lists is None:
-        return Outcome(decision, None, None, Status.REFUSED, f"{hypervisor.uri} cannot limit {_THINGS[decision.control]}")
+        return Outcome(decision, None, None, Status.REFUSED, f"{uri} cannot limit {_THINGS[decision.control]}")
     guest = decision.entity
     before: list[Item] | None = None
     try:
         before = lists.read(guest)
         if before is None:
             return Outcome(decision, None, None, Status.GONE, "the guest is not there any more")
+        if decision.value == before:
+            return Outcome(decision, before, before, Status.UNCHANGED)
         wanted = lists.complete(decision.value, before)
         errors = _set_differing(lists, guest, before, wanted)
         if errors is None:

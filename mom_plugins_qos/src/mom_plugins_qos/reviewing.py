@@ -47,6 +47,8 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
     present = None if guest is None else guest.fields.get(field)
     if not isinstance(present, list):
         return None  # the core refuses to change what it could not put back
+    if decision.value == present:  # as it is in most cycles
+        return None
     items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
     try:
         wanted = complete(decision.value, items)
