@@ -92,9 +92,9 @@ class TunableGuests(ABC):
         end = self._monotonic() + _READ_SECONDS
         found = {}
         for known, tuning in self._found(guests):
-            if known.cpu_tune is None and known.late is None and self._monotonic() < end:
-                known.cpu_tune = self._read_cpu_tune(known, tuning)
-            tune = known.cpu_tune
+            tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
+            if tune is None and known.late is None and self._monotonic() < end:
+                known.cpu_tune = tune = self._read_cpu_tune(known, tuning)
             found[known.uuid] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
         return found
 
@@ -216,25 +216,25 @@ class TunableGuests(ABC):
         end = self._monotonic() + _READ_SECONDS
         found = {}
         for known, _ in self._found(guests):
-            if known.pins is None and known.late is None and self._monotonic() < end:
-                self._read_pins(known)
-            if known.pins is not None:
-                found[known.uuid] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in known.pins]
+            pins = known.pins
+            if pins is None and known.late is None and self._monotonic() < end:
+                pins = self._read_pins(known)
+            if pins is not None:
+                found[known.uuid] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
         return found
 
-    def _read_pins(self, known: _Known) -> None:
+    def _read_pins(self, known: _Known) -> Sequence[Sequence[bool]] | None:
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         try:
-            known.pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
+            known.pins = pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
         except HypervisorError:  # this guest's matter only, as above
-            known.pins = None
+            return None
+        return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
         known = self._ready(guest)
-        if known.pins is None:
-            self._read_pins(known)
-        rows = known.pins or ()
+        rows = known.pins or self._read_pins(known) or ()
         if not 0 <= vcpu < len(rows):
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
         count = len(rows[vcpu])

@@ -67,7 +67,7 @@ class QosPlugin:
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
         """Policies that hold guests to what was agreed for them; off, unless the settings say otherwise."""
-        switches = {"60_cpu_limits": ("cpu_limits", self._settings.cpu_limits), "61_io_limits": ("io_limits", self._settings.io_limits)}
+        switches = {"60_cpu_limits": ("cpu_limits", self._settings.cpu_limits), "70_io_limits": ("io_limits", self._settings.io_limits)}
         folder = files("mom_plugins_qos")
         return {
             name: f"(defvar {switch} {int(on)})  # as the settings of the plugin say\n"

@@ -118,7 +118,7 @@ class QosSettings(PluginSettings):
     cpu_limits: bool = False
     """Hold guests to the CPU limits that were agreed for them (`vcpu_user_limit`), by the policy 60_cpu_limits."""
     io_limits: bool = False
-    """Hold disks to the limits that were agreed for them (`maximum` in `io_tune`), by the policy 61_io_limits."""
+    """Hold disks to the limits that were agreed for them (`maximum` in `io_tune`), by the policy 70_io_limits."""
 
 
 class QosGuestSettings(mom_core.GuestSettings):
