@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -164,7 +164,22 @@ def _amount(value: object, unit: str) -> str:
         return "unknown"
     if unit == Unit.KIB and isinstance(value, int | float):
         return format_kib(value)
+    if unit == Unit.LIST and isinstance(value, Sequence):
+        return printable("; ".join(_item(one) for one in value if isinstance(one, Mapping)), LIST_SHOWN) or "nothing"
     return printable(str(value)) if unit in {Unit.FLAG, Unit.COUNT, Unit.TEXT, ""} else f"{printable(str(value))} {unit}"
+
+
+LIST_SHOWN = 100
+"""Characters of a list, such as the limits of all disks of a guest; the rest is in --json."""
+
+
+def _item(item: Mapping[str, Any]) -> str:
+    """One item of a list: its name, and what is not zero or empty."""
+    said = [f"{key} {_item(value) if isinstance(value, Mapping) else value}" for key, value in item.items() if value and key not in _LABELS]
+    return " ".join(part for part in (str(item.get("name", "")), ", ".join(said)) if part)
+
+
+_LABELS = frozenset({"name", "path"})
 
 
 def _show_guests(rows: list[dict[str, Any]]) -> None:

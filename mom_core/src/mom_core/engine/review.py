@@ -22,8 +22,8 @@ def review(
     """The core's own review, the first of all.
 
     :param proposals: each evaluator's name with what it returned, in the YAML order: the first decision on a control wins
-    :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why, and the problems
-        that evaluators reported or that their answers are
+    :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why (unless it is the
+        same that somebody else has decided), and the problems that evaluators reported or that their answers are
     """
     kept: dict[tuple[str, str], tuple[str, Decision]] = {}
     revisions: list[Revision] = []
@@ -50,7 +50,7 @@ def review(
             elif winner[0] == plugin:
                 kept[key] = (plugin, decision)
                 revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
-            else:
+            elif winner[1].value != decision.value:  # where they agree, nobody has lost
                 revisions.append(Revision(decision, None, f"the plugin {winner[0]} comes before {plugin} and decided it too", REVIEWER))
     return [decision for _, decision in kept.values()], revisions, problems
 
