@@ -32,12 +32,12 @@ def test_what_is_not_set_comes_from_vdsms_configuration(tmp_path: Path) -> None:
         assert hypervisor.uri == "vdsm://localhost:1234"
     finally:
         one.mom_teardown()
-    other = plugin(tmp_path, port=4321, host="h")
+    other = plugin(tmp_path, port=4321, host="::1")
     other.mom_setup()
     try:
         hypervisor = other.mom_hypervisor()
         assert hypervisor is not None
-        assert hypervisor.uri == "vdsm://h:4321"
+        assert hypervisor.uri == "vdsm://[::1]:4321"
     finally:
         other.mom_teardown()
 

@@ -236,7 +236,7 @@ def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca
     said = daemon.mom("doctor")
     assert said.returncode == 1
     assert "vdsmcert.pem has expired" in said.stdout
-    command = [MOM, "config", "init", "--root", daemon.root, "-o", tmp_path / "new.yaml"]
+    command = [str(MOM), "config", "init", "--root", str(daemon.root), "-o", str(tmp_path / "new.yaml")]
     drafted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert drafted.returncode == 0, drafted.stderr
     assert "\n  vdsm:" in (tmp_path / "new.yaml").read_text()

@@ -98,6 +98,12 @@ def test_what_does_not_begin_with_a_known_command_is_closed(raw: Callable[[], Ra
     assert raw().send(beginning).closed()
 
 
+@pytest.mark.parametrize("beginning", [b"", b"CONNECT\nac"])
+def test_who_says_too_little_is_closed_after_a_while(raw: Callable[[], Raw], vdsm: Vdsm, beginning: bytes) -> None:
+    vdsm.do("peek_for", seconds=0.2)
+    assert raw().send(beginning).closed()
+
+
 @pytest.mark.parametrize("version", [b"1.1,1.2", b"1.2 ", b"1.1"])
 def test_any_other_version_is_an_error_and_the_connection_stays(raw: Callable[[], Raw], version: bytes) -> None:
     one = raw().send(b"CONNECT\naccept-version:", version, b"\n\n\0")

@@ -28,6 +28,7 @@ class _Transport(xmlrpc.client.Transport):
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("2F72756E")
+        self._connection = ("", connection)  # what close() closes
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(TIMEOUT_SECONDS)
         connection.sock.connect(self._path)

@@ -111,6 +111,9 @@ class Peer:
         for name, value in values.items():
             setattr(self.vdsm.faults, name, value)
 
+    def do_peek_for(self, seconds: float) -> None:
+        self.vdsm.peek_seconds = seconds
+
     def do_recovering(self, value: bool) -> None:
         self.host.recovering = value
 

@@ -67,9 +67,14 @@ class ConnectionSettings:
     events: bool = True
 
     @property
+    def address(self) -> str:
+        """Host and port as in a URI."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def peer(self) -> str:
         """How people name it."""
-        return f"vdsm at {self.host}:{self.port}"
+        return f"vdsm at {self.address}"
 
 
 @dataclass(slots=True, eq=False)

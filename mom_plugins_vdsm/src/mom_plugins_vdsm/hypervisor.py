@@ -95,8 +95,7 @@ class VdsmHypervisor:
     @property
     def uri(self) -> str:
         """Where vdsm listens."""
-        settings = self._connection.settings
-        return f"vdsm://{settings.host}:{settings.port}"
+        return f"vdsm://{self._connection.settings.address}"
 
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
