@@ -243,3 +243,12 @@ def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
         thread.join(30)
     texts = running.policies.state().texts
     assert [texts[f"2{number}"].text for number in range(4)] == [f"(defvar v{number} 4)" for number in range(4)]
+
+
+def test_what_the_checks_find_is_said_once_and_not_with_every_change(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    running.policies.change({"20": "(set level nowhere)"}, who="vdsm")
+    assert caplog.text.count("nowhere") == 1
+    running.policies.change({"30": "(defvar other 1)"}, who="vdsm")
+    assert caplog.text.count("nowhere") == 1
+    running.policies.change({"30": "(set other elsewhere)"}, who="vdsm")
+    assert caplog.text.count("elsewhere") == 1

@@ -105,6 +105,7 @@ class PolicyPlugin:
         self._context = context
         self._kept_in = context.state_directory / context.name / "changes.json"
         kept_in = self._kept_in if settings.keep_changes else None
+        self._remarked: frozenset[tuple[Source, str]] = frozenset()
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
         self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes)
 
@@ -213,6 +214,7 @@ class PolicyPlugin:
     def _say_loaded(self) -> None:
         policy = self._policies.policy
         if policy is not None:
+            self._remarked = frozenset()
             self._say(policy, self._policies.state())
 
     def _changed(self, policy: Policy, state: PolicyState) -> None:
@@ -220,7 +222,7 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Say once, when policies are loaded or changed, what the checks find in them."""
+        """Say what the checks find in the policies; after a change at run time, only what they did not find before."""
         from mom_plugins_policy.checks import check_policy
 
         log = self._context.log
@@ -229,6 +231,8 @@ class PolicyPlugin:
         except Exception:  # a mistake of the checks is no reason not to use policies that can be loaded
             log.exception("the policies could not be checked")
             return
+        known, self._remarked = self._remarked, frozenset((remark.source, remark.message) for remark in remarks)
+        remarks = [remark for remark in remarks if (remark.source, remark.message) not in known]
         for remark in remarks[:_REMARKS]:
             name, line, column = remark.source
             where = f"{where_from(name, state.texts.get(name))}:{line}:{column}"

@@ -1,0 +1,106 @@
+"""What the importers make is right for the plugins that are there, and decides what the other program decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mom_core import declarations_of, load_config
+from mom_core.config.importing.imported import Imported
+from mom_core.config.importing.ksmtuned import import_ksmtuned
+from mom_core.config.importing.momd import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
+from mom_core.config.importing.proxmox import import_proxmox
+from mom_core.plugins.registry import check_plugins
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy
+
+SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()
+
+EVERYTHING = f"""
+[main]
+controllers: Balloon, KSM, CpuTune, IoTune
+rpc-port: /run/rpc.sock
+policy: /etc/p
+[host]
+collectors: {", ".join(HOST_COLLECTORS)}
+[guest]
+collectors: {", ".join(GUEST_COLLECTORS)}
+"""
+
+
+def imports() -> dict[str, Imported]:
+    return {
+        "vdsm": import_momd(SHIPPED, "mom.conf").imported,
+        "empty": import_momd("", "mom.conf").imported,
+        "everything": import_momd(EVERYTHING, "mom.conf").imported,
+        "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
+        "ksmtuned": import_ksmtuned("KSM_NPAGES_MAX=2000\n", "ksmtuned.conf"),
+        "proxmox": import_proxmox({"/q/100.conf": "name: web\nmemory: 4096\nballoon: 1024\n"}),
+    }
+
+
+@pytest.mark.parametrize("name", imports())
+def test_the_yaml_is_right_for_the_installed_plugins(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mom.yaml"
+    path.write_text(imports()[name].yaml())
+    config = load_config(path)
+    assert check_plugins(config) == []
+
+
+@pytest.mark.parametrize("value", HYPERVISORS)
+def test_every_old_hypervisor_has_its_plugin(value: str) -> None:
+    imported = import_momd(f"[main]\nhypervisor-interface: {value}\n", "mom.conf").imported
+    assert HYPERVISORS[value] in load_config(imported.settings()).plugins
+
+
+def test_the_settings_for_vdsm_are_what_the_shipped_file_says() -> None:
+    config = load_config(yaml.safe_load(imports()["vdsm"].yaml()))
+    assert (config.interval, config.history, config.mode) == (15.0, 10, "enforce")
+    assert list(config.plugins) == ["host", "vdsm", "ksm", "balloon", "qos", "policy", "xmlrpc"]
+
+
+# --- ksmtuned ----------------------------------------------------------------------------------------------------------------------------
+
+GIB = 1 << 20
+
+
+def decided(text: str, *, total: float, available: float, run: int = 0, pages: int = 64, sleep: int = 20) -> dict[str, Any]:
+    """What the default KSM policy with ksmtuned's values asks for. Sizes in GiB."""
+    declared = declarations_of()
+    texts = {"40_ksm": declared.policies["40_ksm"], **import_ksmtuned(text, "ksmtuned.conf").policies}
+    host = {
+        "mem_available": round(total * GIB),
+        "mem_really_available": round(available * GIB),
+        "ksm_run": run,
+        "ksm_pages_to_scan": pages,
+        "ksm_sleep_millisecs": sleep,
+        "ksm_pages_sharing": 0,
+        "ksm_general_profit": 0,
+        "ksm_advisor_mode": "none",
+        "ksmd_cpu_usage": 0.0,
+        "ksm_full_scans": 0,
+        "cpu_count": 8,
+    }
+    result = Policy.compile(texts, declared).evaluate(snapshot(host=host))
+    assert result.errors == ()
+    return {decision.control: decision.value for decision in result.decisions}
+
+
+def test_ksmtuneds_thresholds_decide() -> None:
+    assert decided("", total=64, available=12.7)["ksm_run"] == 1  # below 20 % of 64 GiB
+    assert "ksm_run" not in decided("", total=64, available=12.9)
+    assert decided("KSM_THRES_COEF=10\n", total=8, available=1.9)["ksm_run"] == 1  # below 2048 MiB, which is more than 10 %
+    assert "ksm_run" not in decided("KSM_THRES_COEF=10\nKSM_THRES_CONST=512\n", total=8, available=1.9)
+    assert decided("KSM_THRES_COEF=25\n", total=1024, available=250)["ksm_run"] == 1  # also on a large host
+
+
+def test_ksmtuneds_steps_and_bounds_decide() -> None:
+    assert decided("", total=64, available=5, run=1)["ksm_pages_to_scan"] == 364
+    assert decided("", total=64, available=5, run=1, pages=1200)["ksm_pages_to_scan"] == 1250
+    assert decided("", total=64, available=15, run=1, pages=500)["ksm_pages_to_scan"] == 450
+    assert decided("KSM_NPAGES_MAX=2000\nKSM_NPAGES_BOOST=100\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 164
+    assert decided("", total=4, available=0.5, run=1)["ksm_sleep_millisecs"] == 40
+    assert decided("", total=64, available=5, run=1)["ksm_sleep_millisecs"] == 10
