@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
+from guest_image import cache_folder
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
 from mom_core import Engine, Guest, PluginContext, Report, Status, Value, load_config
 from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real
@@ -29,6 +32,11 @@ class Listener:
 
     hypervisor: LibvirtHypervisor
     woken: list[str] = field(default_factory=list)
+    events: list[GuestEvent] = field(default_factory=list)
+    """All of them, also those that wake nobody."""
+
+    def hears_of(self, kind: str, real: RealGuest, seconds: float = 10.0) -> None:
+        eventually(f"an event {kind}", lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events), seconds)
 
     def fields(self, real: RealGuest) -> dict[str, Value]:
         return self.hypervisor.fields(self.hypervisor.guests()).get(real.uuid, {})
@@ -42,6 +50,12 @@ class Listener:
 
 @pytest.fixture
 def listener(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
+    with listening(libvirtd) as listener:
+        yield listener
+
+
+@contextmanager
+def listening(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
     context = PluginContext(name="libvirt")
     settings = {"uri": libvirtd.uri, "pid_directory": str(libvirtd.pid_folder), "call_timeout": "2s"}
     plugin = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(settings), context)
@@ -50,8 +64,17 @@ def listener(libvirtd: PrivateLibvirtd) -> Iterator[Listener]:
     plugin.mom_setup()
     hypervisor = plugin.mom_hypervisor()
     assert isinstance(hypervisor, LibvirtHypervisor)
+    listener = Listener(hypervisor, woken)
+    passed_on = hypervisor._connection.on_event
+    assert passed_on is not None
+
+    def heard(event: GuestEvent) -> None:
+        listener.events.append(event)
+        passed_on(event)
+
+    hypervisor._connection.on_event = heard
     hypervisor.guests()
-    yield Listener(hypervisor, woken)
+    yield listener
     plugin.mom_teardown()
 
 
@@ -113,6 +136,46 @@ def test_metadata_that_somebody_changes_has_the_description_read_again_and_wakes
         guest.domain.setMetadata(element, f"<limit>{number}</limit>", "tune", "http://example.org/tune", live)
     eventually("the description was read again", lambda: read() >= 1, 5)
     assert listener.woken == []
+
+
+def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab: Lab, tmp_path: Path) -> None:
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    disk = f"<disk type='file'><driver name='qemu' type='raw'/><source file='{image}'/><target dev='vda' bus='virtio'/></disk>"
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    guest = lab.start("all-kinds", devices=disk + channel)
+    listener.hears_of("agent-lifecycle", guest)
+    guest.wait_until_up()
+    listener.woken.clear()
+    guest.domain.setBlockIoTune("vda", {"total_bytes_sec": 1 << 20}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    listener.hears_of("tunable", guest)
+    listener.hypervisor.guests()
+    (tune,) = listener.hypervisor.io_tunes([guest.entity])[guest.uuid]
+    assert tune.current["total_bytes_sec"] == 1 << 20, "the event had the description read again"
+    assert listener.woken == []
+
+
+def test_a_migration_is_heard_of_on_both_sides(listener: Listener, lab: Lab) -> None:
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b12")
+    try:
+        other.start()
+        with listening(other) as there:
+            guest = lab.start("moves")
+            guest.wait_until_up()
+            destination = libvirt.open(other.uri)
+            parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
+            moving = Thread(target=guest.domain.migrate3, args=(destination, parameters, libvirt.VIR_MIGRATE_LIVE))
+            moving.start()
+            listener.hears_of("migration-iteration", guest, 30)
+            listener.hears(f"guest {guest.name} stopped, migrated away", 30)
+            listener.hears_of("job-completed", guest)
+            there.hears(f"guest {guest.name} started, migrated here")
+            there.hears(f"guest {guest.name} resumed, after migration")
+            moving.join(30)
+            assert listener.guest(guest) is None
+            assert there.guest(guest) is not None
+    finally:
+        other.stop()
 
 
 def _descriptions_read(listener: Listener) -> Callable[[], int]:
