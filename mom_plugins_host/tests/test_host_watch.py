@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from mom_core import PluginContext
 from mom_core.testing import snapshot
@@ -288,3 +289,9 @@ class TestTheKernelsTrigger:
     def test_a_file_that_is_missing_is_no_trigger(self, tmp_path: Path) -> None:
         with pytest.raises(NoTrigger, match="this kernel has no pressure stall information"):
             StallTrigger(tmp_path / "memory", 0.05)
+
+
+def test_watching_all_the_time_is_refused() -> None:
+    assert HostPlugin.Settings.model_validate({"watch": "0s"}).watch == 0
+    with pytest.raises(ValidationError, match="must be at least"):
+        HostPlugin.Settings.model_validate({"watch": "1ms"})

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from fake_libvirt import FakeError, FakeGuest, FakeLibvirtd, HandClock
+from pydantic import ValidationError
 
 from mom_core import Decision, Guest, Outcome, Report, Snapshot, Status, Value
+from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.watch import GuestWatch, Memory, Statistics, usable_soon, why_wake
 
@@ -307,3 +309,9 @@ def test_a_libvirtd_that_hangs_does_not_hold_up_the_end(lab: Lab) -> None:
     lab.watch.stop()
     assert time.monotonic() - began < 0.35
     release.set()
+
+
+def test_watching_all_the_time_is_refused() -> None:
+    assert LibvirtPlugin.Settings.model_validate({"watch": "0s"}).watch == 0
+    with pytest.raises(ValidationError, match="must be at least"):
+        LibvirtPlugin.Settings.model_validate({"watch": "10ms"})

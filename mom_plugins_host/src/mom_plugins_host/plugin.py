@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mom_core import (
     Decision,
@@ -23,6 +23,7 @@ from mom_core import (
     Source,
     Suggestion,
     Value,
+    format_duration,
     hookimpl,
 )
 from mom_plugins_host import clock, load, memory, pressure, swap
@@ -33,6 +34,15 @@ from mom_plugins_host.watch import HostWatch, WatchSettings
 
 _MEMINFO = "proc/meminfo"
 
+_SHORTEST_WATCH_SECONDS = 0.01
+"""A look takes some 10 µs: more often than this would cost more than 0.1 % of a CPU, and tell no more."""
+
+
+def _not_too_often(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
+    return seconds
+
 
 class HostPlugin:
     """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
@@ -42,7 +52,7 @@ class HostPlugin:
     class Settings(PluginSettings):
         """How closely the host is watched between two cycles."""
 
-        watch: Annotated[Duration, Field(ge=0, le=10)] = 0.2
+        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
         """How often to look whether the host comes short of memory, which wakes mom for a cycle at once. `0s`: never."""
         watch_available: Size | None = None
         """Wake when less memory than this is available. Unset: a fifth of the host's memory, at most 32 GiB, where the default balloon

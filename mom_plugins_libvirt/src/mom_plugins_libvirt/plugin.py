@@ -49,6 +49,9 @@ _LONGEST_PERIOD_SECONDS = 3600
 _SWITCHED_PER_CYCLE = 50
 """How many guests' statistics are switched on in one cycle: it takes two or three calls each, and the cycle has other things to do."""
 
+_SHORTEST_WATCH_SECONDS = 0.05
+"""Guests have something new to tell once a second; looking more often than this only costs."""
+
 _NOT_OURS = "another plugin's hypervisor is in use"
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
@@ -57,6 +60,12 @@ _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 def _whole_seconds(seconds: float) -> float:
     if seconds != int(seconds):
         raise ValueError("libvirt counts whole seconds here")
+    return seconds
+
+
+def _not_too_often(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
     return seconds
 
 
@@ -76,7 +85,7 @@ class LibvirtPlugin:
         """How often the statistics of guests are read for which libvirt reads none; put back at the end. `0s` leaves such guests alone."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
-        watch: Annotated[Duration, Field(ge=0, le=10)] = 0.25
+        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
         """How often to look at guests from which memory was taken: one that comes short wakes mom for a cycle at once. `0s`: never."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """How long to wait for one answer of libvirtd. A guest's QEMU that hangs costs this once. Less than half of `deadline`."""
