@@ -5,13 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, MIB, new_guest, step
-from mom_plugins_sim.workload import Workload
+from mom_plugins_sim.workload import Bursty, Constant, Workload
 
 GIB = 1024 * MIB
 
 
 def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, **workload):
-    return new_guest(Workload(base, **workload), maximum, swap, cached)
+    bursts = [workload.pop(name, 0.0) for name in ("burst", "period", "duty", "phase")]
+    demand = Bursty(base, *bursts) if bursts[0] else Constant(base)
+    return new_guest(Workload(demand, **workload), maximum, swap, cached)
 
 
 def run(guest, seconds, start=0.0):
@@ -113,9 +115,38 @@ def test_growth_that_does_not_fit_is_counted_as_squeezed():
     guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9)
     guest.target = 400 * MIB
     run(guest, 1)
-    run(guest, 10, start=1)
+    run(guest, 4, start=1)
     assert guest.squeezed == pytest.approx(guest.wanted - guest.anon)
     assert guest.squeezed > 400 * MIB
+    assert 1 < guest.lost_seconds < 5
+
+
+def test_programs_that_get_no_memory_for_long_are_killed_and_start_again():
+    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.5)
+    guest.target = 400 * MIB
+    run(guest, 12)
+    assert guest.killed == 1
+    assert guest.anon == 0
+    run(guest, 18, start=12)
+    run(guest, 20, start=30)
+    assert guest.killed == 1
+    assert guest.anon == 100 * MIB
+    assert guest.lost_seconds > 30
+
+
+def test_programs_that_swap_instead_are_not_killed():
+    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB)
+    guest.target = 400 * MIB
+    run(guest, 50)
+    assert guest.killed == 0
+
+
+def test_a_balloon_that_is_stuck_does_not_move():
+    guest = a_guest()
+    guest.stuck = True
+    guest.target = 400 * MIB
+    run(guest, 5)
+    assert guest.size == GIB
 
 
 def test_reading_fills_the_cache_with_the_files_and_no_further():
@@ -135,7 +166,7 @@ def test_reading_fills_the_cache_with_the_files_and_no_further():
     dt=st.sampled_from([0.1, 1.0, 5.0]),
 )
 def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets, dt):
-    workload = Workload(base * maximum, burst * maximum, 40, 0.4, 0, files * maximum, 30 * MIB, files * maximum / 3)
+    workload = Workload(Bursty(base * maximum, burst * maximum, 40, 0.4), files * maximum, 30 * MIB, files * maximum / 3)
     guest = new_guest(workload, maximum, swap, 0.5)
     now = 0.0
     for target in targets:
@@ -150,7 +181,7 @@ def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets
             assert 0 <= guest.swapped <= guest.swap_total + grain
             assert guest.anon >= 0
             assert guest.cache >= -grain
-            assert guest.anon + guest.swapped <= max(guest.wanted, workload.base) + grain
+            assert guest.anon + guest.swapped <= max(guest.wanted, base * maximum) + grain
             assert guest.kernel + guest.anon + guest.cache - grain <= guest.touched <= guest.size + grain
             assert 0 <= guest.squeezed <= guest.wanted
             assert guest.usable <= guest.free + guest.cache + grain

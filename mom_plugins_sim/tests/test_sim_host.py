@@ -3,7 +3,7 @@
 import pytest
 
 from mom_plugins_sim.host import MIB, HostMemory
-from mom_plugins_sim.workload import HostLoad
+from mom_plugins_sim.workload import HostLoad, HostLoads
 
 GIB = 1024 * MIB
 
@@ -15,7 +15,7 @@ def a_host(**known):
         "base": 1.0 * GIB,
         "reserve": 256.0 * MIB,
         "cache": 2.0 * GIB,
-        "load": HostLoad(),
+        "load": HostLoads(),
     }
     return HostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
 
@@ -58,7 +58,7 @@ def test_when_swap_is_full_too_everybody_waits():
 
 
 def test_a_program_takes_its_memory_gradually_and_gives_it_back():
-    load = HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB)
+    load = HostLoads((HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB),))
     assert [load.wanted(t) for t in (0, 10, 12, 50, 109, 110, 500)] == [0, 0, 2 * GIB, 6 * GIB, 6 * GIB, 0, 0]
     host = run(a_host(load=load), 60, 20 * GIB)
     assert host.available == 5 * GIB - 256 * MIB

@@ -2,13 +2,13 @@
 
 from mom_plugins_sim.guest import MIB, new_guest, step
 from mom_plugins_sim.statistics import Statistics
-from mom_plugins_sim.workload import Workload
+from mom_plugins_sim.workload import Constant, Workload
 
 RATES = {"swap_in", "swap_out", "major_fault", "minor_fault"}
 
 
 def a_guest(swap=0.0):
-    return new_guest(Workload(600 * MIB, files=100 * MIB, read_rate=MIB), 1024 * MIB, swap, 1.0)
+    return new_guest(Workload(Constant(600 * MIB), files=100 * MIB, read_rate=MIB), 1024 * MIB, swap, 1.0)
 
 
 def test_nothing_is_known_before_the_first_time():

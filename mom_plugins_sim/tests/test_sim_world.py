@@ -9,7 +9,8 @@ from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import plan_of
-from mom_plugins_sim.world import LONGEST_JUMP, Plan, World
+from mom_plugins_sim.scene import Plan
+from mom_plugins_sim.world import LONGEST_JUMP, World
 
 GIB = 1 << 20
 PLAN = Plan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)
@@ -29,7 +30,7 @@ def clock():
 
 @pytest.fixture
 def hypervisor(clock):
-    return SimHypervisor(World(PLAN, clock()), clock)
+    return SimHypervisor(World(PLAN.scene(), clock()), clock)
 
 
 def what_is_seen(hypervisor):
@@ -44,16 +45,16 @@ def test_it_can_what_controllers_ask_for(hypervisor):
 
 
 def test_the_same_seed_gives_the_same_world_however_often_it_is_looked_at(clock):
-    often = SimHypervisor(World(PLAN, clock()), clock)
+    often = SimHypervisor(World(PLAN.scene(), clock()), clock)
     for _ in range(300):
         clock.now += 0.37
         often.balloon_sizes([])
-    once = SimHypervisor(World(PLAN, 1000.0), clock)
+    once = SimHypervisor(World(PLAN.scene(), 1000.0), clock)
     assert what_is_seen(once) == what_is_seen(often)
 
 
 def test_another_seed_gives_another_world(clock):
-    worlds = [World(Plan(guests=20, host_memory=32 * GIB, seed=seed)) for seed in (1, 2)]
+    worlds = [World(Plan(guests=20, host_memory=32 * GIB, seed=seed).scene()) for seed in (1, 2)]
     assert worlds[0].guests.keys() != worlds[1].guests.keys()
 
 
@@ -77,7 +78,7 @@ def test_after_a_long_sleep_only_the_last_minutes_are_made_up_for(hypervisor, cl
 
 
 def test_guests_are_sold_as_much_memory_as_planned():
-    sold = sum(guest.memory.maximum for guest in World(PLAN).guests.values())
+    sold = sum(guest.memory.maximum for guest in World(PLAN.scene()).guests.values())
     assert sold == pytest.approx(PLAN.sold * PLAN.host_memory, rel=0.05)
 
 
@@ -91,7 +92,7 @@ def test_a_balloon_follows_within_its_rate_and_can_be_read_back(hypervisor, cloc
 
 
 def test_what_cannot_be_is_refused(clock):
-    hypervisor = SimHypervisor(World(Plan(4, 8 * GIB, rigid=0.25), clock()), clock)
+    hypervisor = SimHypervisor(World(Plan(4, 8 * GIB, rigid=0.25).scene(), clock()), clock)
     rigid = [guest for guest in hypervisor.guests() if guest.blocked]
     assert len(rigid) == 1
     with pytest.raises(NotSupported):
@@ -106,7 +107,7 @@ def test_what_cannot_be_is_refused(clock):
 
 
 def test_guests_without_statistics_or_balloon_are_as_many_as_planned(clock):
-    hypervisor = SimHypervisor(World(Plan(40, 64 * GIB, silent=0.1, rigid=0.05), clock()), clock)
+    hypervisor = SimHypervisor(World(Plan(40, 64 * GIB, silent=0.1, rigid=0.05).scene(), clock()), clock)
     clock.now += 60
     fields = hypervisor.guest_fields(hypervisor.guests())
     without = [identity for identity, known in fields.items() if "mem_usable" not in known]
@@ -137,7 +138,7 @@ def test_everything_that_is_collected_is_declared_and_the_other_way_round(hyperv
 
 
 def test_an_overcommitted_host_that_nobody_manages_swaps(clock):
-    hypervisor = SimHypervisor(World(Plan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB), clock()), clock)
+    hypervisor = SimHypervisor(World(Plan(24, 32 * GIB, sold=1.8, host_swap=8 * GIB).scene(), clock()), clock)
     clock.now += 300
     assert hypervisor.host_fields()["swap_usage"] > GIB  # type: ignore[operator]  # numbers
 
@@ -159,7 +160,7 @@ def test_the_doctor_says_that_it_is_a_simulation():
 
 
 def test_a_host_without_guests_is_a_world_too(clock):
-    hypervisor = SimHypervisor(World(Plan(0, 8 * GIB), clock()), clock)
+    hypervisor = SimHypervisor(World(Plan(0, 8 * GIB).scene(), clock()), clock)
     clock.now += 10
     assert hypervisor.guests() == []
     assert hypervisor.host_fields()["mem_really_available"] > 6 * GIB  # type: ignore[operator]  # numbers

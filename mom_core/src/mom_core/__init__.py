@@ -35,7 +35,7 @@ _WHERE = {
         "PolicyRefused", "UnitError",
     ),
     "policies": ("PolicyChange", "PolicyState", "PolicyText", "PolicyTexts"),
-    "config": ("Config", "load_config"),
+    "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
@@ -126,11 +126,13 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "printable",
+    "read_settings",
 ]
 
 if TYPE_CHECKING:
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
+    from mom_core.config import read_settings as read_settings
     from mom_core.config.document import Document as Document
     from mom_core.config.document import dotted as dotted
     from mom_core.config.document import parse_document as parse_document

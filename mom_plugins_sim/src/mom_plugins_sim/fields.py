@@ -32,6 +32,8 @@ _HOST = (
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that everybody waited for memory"),
     *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that somebody waited for memory, of {window} s") for window in WINDOWS),
     *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that everybody waited for memory, of {window} s") for window in WINDOWS),
+    ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows"),
+    ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows"),
 )  # fmt: skip
 
 _GUEST = (
@@ -53,6 +55,8 @@ _GUEST = (
     ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
     ("sim_need", Unit.KIB, "the size below which the guest's programs do not fit: only a simulation knows"),
     ("sim_squeezed", Unit.KIB, "memory that the guest's programs want and cannot have: only a simulation knows"),
+    ("sim_lost", Unit.SECONDS, "work that the guest's programs could not do for want of memory, since the start: only a simulation knows"),
+    ("sim_killed", Unit.COUNT, "how often the guest's kernel has killed its programs for want of memory: only a simulation knows"),
 )  # fmt: skip
 
 FIELDS = (
@@ -92,6 +96,8 @@ class HostSampler:
         for window, percent in host.some.items():
             fields[f"psi_memory_some_avg{window}"] = round(percent, 2)
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
+        fields["sim_lost"] = round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)
+        fields["sim_killed"] = world.killed + sum(guest.memory.killed for guest in world.guests.values())
         self._add_swapping(fields, world)
         return fields
 
@@ -124,6 +130,8 @@ def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[st
     fields["rss"] = int(memory.touched * resident) + SUPERVISION
     fields["sim_need"] = int(memory.need)
     fields["sim_squeezed"] = int(memory.squeezed)
+    fields["sim_lost"] = round(memory.lost_seconds, 3)
+    fields["sim_killed"] = memory.killed
     minor, major = memory.minor_faults, memory.touched * (1 - resident) / PAGE
     seen_minor, seen_major = guest.seen_faults
     fields["host_minor_faults"] = int(minor - seen_minor)

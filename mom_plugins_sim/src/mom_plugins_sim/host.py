@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from mom_plugins_sim.workload import HostLoad
+from mom_plugins_sim.workload import HostLoads
 
 MIB = 1024
 
@@ -37,7 +37,7 @@ class HostMemory:
     base: float
     reserve: float
     cache: float
-    load: HostLoad
+    load: HostLoads
     other: float = 0.0
     guests: float = 0.0
     swapped: float = 0.0

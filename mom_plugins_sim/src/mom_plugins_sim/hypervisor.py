@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, NotSupported, Value
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, format_kib, printable
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.world import DISK_LIMITS, SimulatedGuest, World
+
+RUNS_OUT_SHARE = 0.125
+RUNS_OUT_KIB = 40 << 10
+"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: where the default balloon policy has it grow."""
+
+USED_UP_SHARE = 0.25
+USED_UP_KIB = 16 << 10
+"""What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least."""
+
+TAKEN_KIB = 8 << 10
+"""With less taken from it, a guest is not watched: nothing could be given back."""
 
 
 class SimHypervisor:
@@ -24,22 +36,51 @@ class SimHypervisor:
         self._clock = clock
         self._lock = threading.Lock()
         self._sampler = HostSampler()
+        self._seen: dict[str, float] = {}
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """With the world at this moment, which nobody else moves on. Raises `HypervisorError` while nothing answers."""
+        with self._lock:
+            self.world.advance_to(self._clock())
+            if self.world.away:
+                raise HypervisorError("the simulated hypervisor does not answer")
+            yield
+
+    def news(self) -> str:
+        """Why a cycle is needed before the next one is due: a guest comes short of memory. Empty when none is.
+
+        As a watch on a real hypervisor sees it: in what guests have sent, and only for those from which memory was taken.
+        """
+        with self._lock:
+            self.world.advance_to(self._clock())
+            if self.world.away:
+                return ""
+            for identity, guest in self.world.guests.items():
+                memory, told = guest.memory, guest.statistics.told
+                before = self._seen.get(identity)
+                usable = told.get("mem_usable") if told is not None else None
+                if before is None or not isinstance(usable, int | float) or memory.maximum - memory.size < TAKEN_KIB:
+                    continue
+                least = RUNS_OUT_SHARE * (memory.size - usable) + RUNS_OUT_KIB
+                if usable < least <= before or before - usable >= max(USED_UP_KIB, USED_UP_SHARE * before):
+                    self._seen[identity] = usable
+                    return f"guest {printable(guest.listed.name)}: {format_kib(usable)} usable of {format_kib(memory.size)}"
+        return ""
 
     @property
     def uri(self) -> str:
         """`sim:///` with the seed."""
-        return f"sim:///{self.world.plan.seed}"
+        return f"sim:///{self.world.scene.seed}"
 
     def guests(self) -> Sequence[Guest]:
         """The guests that are there now."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             return [guest.listed for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask for a size. Raises `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             there = self._there(guest)
             if there.rigid:
                 raise NotSupported("the guest has no balloon device")
@@ -49,14 +90,13 @@ class SimHypervisor:
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What the guests have now, KiB by guest id."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             there = self.world.guests
             return {guest.id: int(there[guest.id].memory.size) for guest in guests if guest.id in there}
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
         """What limits the guests' CPU time, by guest id."""
-        with self._lock:
+        with self._answering():
             there = self.world.guests
             return {guest.id: there[guest.id].cpu for guest in guests if guest.id in there}
 
@@ -65,20 +105,20 @@ class SimHypervisor:
         for what, value, least in (("quota", quota_us, 1000), ("period", period_us, 1000), ("shares", shares, 2)):
             if value is not None and value < least and not (what == "quota" and value < 0):
                 raise NotSupported(f"{value} is less than the least {what} of {least}")
-        with self._lock:
+        with self._answering():
             there = self._there(guest)
             given = {"quota_us": quota_us, "period_us": period_us, "shares": shares}
             there.cpu = replace(there.cpu, **{name: value for name, value in given.items() if value is not None})
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of the guests' disks, by guest id."""
-        with self._lock:
+        with self._answering():
             there = self.world.guests
             return {guest.id: there[guest.id].disks for guest in guests if guest.id in there}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Keep these limits. Raises `GuestGone`, and `NotSupported` for an unknown disk or limit."""
-        with self._lock:
+        with self._answering():
             there = self._there(guest)
             if disk not in {tune.name for tune in there.disks} or not limits.keys() <= set(DISK_LIMITS):
                 raise NotSupported(f"there is no disk {disk}, or no such limit")
@@ -92,28 +132,28 @@ class SimHypervisor:
 
     def ksm_read(self) -> Mapping[str, Value]:
         """KSM's files and the scanner's CPU time."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             return self.world.ksm.read()
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set KSM's knobs. Raises `NotSupported`."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             self.world.ksm.write(knobs)
 
     def host_fields(self) -> dict[str, Value]:
         """The host's fields now."""
-        with self._lock:
-            self.world.advance_to(self._clock())
+        with self._answering():
             return self._sampler.fields(self.world)
 
     def guest_fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of those of these guests that are there, by guest id."""
-        with self._lock:
+        with self._answering():
             world = self.world
-            world.advance_to(self._clock())
+            if world.broken:
+                raise RuntimeError("the simulated collector is broken")
             host = world.host
             resident = 1.0 - host.swapped / host.guests if host.guests > 0 else 1.0
             there = world.guests
-            return {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
+            found = {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
+            self._seen = {i: usable for i, fields in found.items() if isinstance(usable := fields.get("mem_usable"), int | float)}
+            return found

@@ -10,8 +10,9 @@ from pydantic import Field
 from mom_core import Duration, FieldSpec, Finding, Guest, Hypervisor, PluginContext, PluginSettings, Severity, Size, Value, hookimpl
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.scene import Plan, Scene
 from mom_plugins_sim.workload import HostLoad
-from mom_plugins_sim.world import Plan, World
+from mom_plugins_sim.world import World
 
 if TYPE_CHECKING:
     import click
@@ -23,7 +24,10 @@ class SimPlugin:
     contract = "1.1"
 
     class Settings(PluginSettings):
-        """What to simulate."""
+        """What to simulate: a mixture of the usual guests, or a scenario, which says all of it."""
+
+        scenario: str | None = None
+        """The name of a scenario that comes with mom, or the path of a YAML file; then only `seed` counts besides."""
 
         guests: Annotated[int, Field(ge=0, le=100_000)] = 24
         """How many guests there are."""
@@ -37,8 +41,8 @@ class SimPlugin:
         sold: Annotated[float, Field(gt=0, le=10)] = 1.5
         """The memory of all guests together, as a multiple of the host's."""
 
-        seed: int = 1
-        """The same seed gives the same host, guests and workloads."""
+        seed: int | None = None
+        """The same seed gives the same host, guests and workloads. Unset: the scenario's, or 1."""
 
         statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
         """How often guests send their statistics."""
@@ -71,7 +75,7 @@ class SimPlugin:
         """The simulated hypervisor; the simulation begins when it is first asked for."""
         if self._made is None:
             clock = self._context.monotonic
-            self._made = SimHypervisor(World(plan_of(self._settings), clock()), clock)
+            self._made = SimHypervisor(World(scene_of_settings(self._settings), clock()), clock)
         return self._made
 
     @hookimpl
@@ -97,16 +101,29 @@ class SimPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """That none of this is real."""
-        message = f"{self._settings.guests} simulated guests on a simulated host: nothing real is managed"
+        what = self._settings.scenario or f"{self._settings.guests} guests"
+        message = f"a simulated host with simulated guests ({what}): nothing real is managed"
         return [Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")]
 
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """`mom demo`."""
+        """`mom demo` and `mom simulate`."""
         from mom_plugins_sim.demo.command import demo
+        from mom_plugins_sim.simulate.command import simulate
 
-        return [demo]
+        return [demo, simulate]
+
+
+def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
+    """What these settings describe. Raises `MomError` for a scenario that cannot be used."""
+    if settings.scenario is None:
+        return plan_of(settings).scene()
+    from mom_plugins_sim.scenario.drawing import scene_of
+    from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+
+    path = find_scenario(settings.scenario)
+    return scene_of(read_scenario(path), path.parent, settings.seed)
 
 
 def plan_of(settings: SimPlugin.Settings) -> Plan:
@@ -114,7 +131,7 @@ def plan_of(settings: SimPlugin.Settings) -> Plan:
     return Plan(
         guests=settings.guests,
         host_memory=settings.host_memory // 1024,
-        seed=settings.seed,
+        seed=1 if settings.seed is None else settings.seed,
         sold=settings.sold,
         host_swap=settings.host_swap // 1024,
         statistics_period=settings.statistics_period,

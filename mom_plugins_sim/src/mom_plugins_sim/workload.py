@@ -2,36 +2,137 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 MIB = 1024  # KiB
+
+DAY = 86_400.0  # s
+
+
+class Demand(Protocol):
+    """The anonymous memory that programs want. Sizes in KiB, times in seconds since the beginning."""
+
+    @property
+    def base(self) -> float:
+        """What they want when they have just started."""
+        ...
+
+    def wanted(self, time: float) -> float:
+        """What they want at that moment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Always the same."""
+
+    base: float
+
+    def wanted(self, time: float) -> float:
+        """The base."""
+        return self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Bursty:
+    """`base` all the time, and `burst` more during the first `duty` (ratio) of every `period`, which it is `phase` into at the start."""
+
+    base: float
+    burst: float
+    period: float
+    duty: float
+    phase: float = 0.0
+
+    def wanted(self, time: float) -> float:
+        """Base, or base and burst."""
+        if (time + self.phase) % self.period < self.period * self.duty:
+            return self.base + self.burst
+        return self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Diurnal:
+    """A day's wave between `base` and `peak`, highest at `peak_time` seconds into the day: what servers of people who sleep do."""
+
+    base: float
+    peak: float
+    peak_time: float
+    period: float = DAY
+
+    def wanted(self, time: float) -> float:
+        """A cosine: half of the day above the mean."""
+        share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / self.period)
+        return self.base + (self.peak - self.base) * share
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """Grows from `base` by `rate` KiB/s to `limit`, where it is started anew."""
+
+    base: float
+    rate: float
+    limit: float
+    phase: float = 0.0
+
+    def wanted(self, time: float) -> float:
+        """A saw tooth."""
+        tooth = (self.limit - self.base) / self.rate
+        return self.base + self.rate * ((time + self.phase) % tooth)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`base`, and during jobs `job` more; each begins at one of `starts` (seconds, ascending) and `lasts`."""
+
+    base: float
+    job: float
+    starts: Sequence[float]
+    lasts: float
+
+    def wanted(self, time: float) -> float:
+        """Base, or base and job."""
+        last = bisect.bisect_right(self.starts, time) - 1
+        return self.base + self.job if last >= 0 and time - self.starts[last] < self.lasts else self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What was wanted at given times (seconds, ascending), and stays so until the next; after the last it begins anew."""
+
+    times: Sequence[float]
+    values: Sequence[float]
+
+    @property
+    def base(self) -> float:
+        """The first value."""
+        return self.values[0]
+
+    def wanted(self, time: float) -> float:
+        """The value at or before that time."""
+        length = self.times[-1] - self.times[0]
+        if length > 0:
+            time = self.times[0] + time % length if time > self.times[-1] else time
+        return self.values[max(0, bisect.bisect_right(self.times, time) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What one guest's programs want. Sizes in KiB, times in seconds.
+    """What one guest's programs do. Sizes in KiB, rates in KiB/s.
 
-    They hold `base` all the time, and `burst` more during the first `duty` (ratio) of every `period`, which they are `phase` into at
-    the start. They read files of `files` KiB together at `read_rate` KiB/s, which fills the page cache; `hot_cache` of them they read
-    again and again. `duplicate` is the ratio of the guest's memory whose content other guests have too.
+    `demand` is the anonymous memory that they want. They read files of `files` KiB together at `read_rate`, which fills the page cache;
+    `hot_cache` of them they read again and again. `duplicate` is the ratio of the guest's memory whose content other guests have too.
     """
 
-    base: float
-    burst: float = 0.0
-    period: float = 0.0
-    duty: float = 0.0
-    phase: float = 0.0
+    demand: Demand
     files: float = 0.0
     read_rate: float = 0.0
     hot_cache: float = 0.0
     duplicate: float = 0.0
-
-    def wanted(self, time: float) -> float:
-        """The anonymous memory in KiB that the programs want at that moment."""
-        if self.burst and (time + self.phase) % self.period < self.period * self.duty:
-            return self.base + self.burst
-        return self.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +169,10 @@ def draw_workload(random_source: random.Random, memory_kib: float) -> tuple[str,
     kind = random_source.choices(KINDS, [kind.weight for kind in KINDS])[0]
     uniform = random_source.uniform
     period = uniform(*kind.period)
+    base, burst = uniform(*kind.base) * memory_kib, uniform(*kind.burst) * memory_kib
+    phase = uniform(0.0, period)
     return kind.name, Workload(
-        base=uniform(*kind.base) * memory_kib,
-        burst=uniform(*kind.burst) * memory_kib,
-        period=period,
-        duty=kind.duty,
-        phase=uniform(0.0, period),
+        Bursty(base, burst, period, kind.duty, phase) if burst else Constant(base),
         files=uniform(*kind.files) * memory_kib,
         read_rate=uniform(*kind.read_rate),
         hot_cache=uniform(*kind.hot_cache) * memory_kib,
@@ -97,3 +196,16 @@ class HostLoad:
         if running <= 0 or running >= self.lasts:
             return 0.0
         return min(self.peak, running * self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class HostLoads:
+    """Several of them, and what was recorded of others: `trace` is KiB over time."""
+
+    loads: Sequence[HostLoad] = field(default_factory=tuple)
+    trace: Trace | None = None
+
+    def wanted(self, time: float) -> float:
+        """What they hold together."""
+        held = sum(load.wanted(time) for load in self.loads)
+        return held if self.trace is None else held + self.trace.wanted(time)

@@ -1,19 +1,17 @@
-"""A host with its guests, moved on together in steps of one second: the same from the same seed, however often it is looked at."""
+"""A host with its guests, moved on together in steps of one second: the same from the same scene, however often it is looked at."""
 
 from __future__ import annotations
 
-import random
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, SUPERVISION, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
 from mom_plugins_sim.ksm import Ksm
+from mom_plugins_sim.scene import FOREVER, Fault, FaultKind, GuestScene, Scene
 from mom_plugins_sim.statistics import Statistics
-from mom_plugins_sim.workload import HostLoad, draw_workload
 
 TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""
@@ -21,8 +19,9 @@ TICK = 1.0
 LONGEST_JUMP = 600.0
 """Seconds that are caught up at most when nobody has looked for long: ten minutes, after which a constant load has settled."""
 
-GUEST_GRAIN_KIB = 64 * MIB
-"""Guests are sold in multiples of this."""
+WAITING_SHARE = 0.5
+"""Of the time in which somebody waits for the host's memory, what each guest waits: on a host that swaps, Linux' "full" pressure, in which
+everybody waits, is about half of "some"."""
 
 DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
@@ -32,42 +31,27 @@ UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
 VCPUS = 2
 """What every guest has."""
 
-SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
-"""How large guests are, relative to each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What world to make: sizes in KiB, shares as ratios, times in seconds. The same plan gives the same world.
-
-    `sold` is the guests' memory together, as a multiple of the host's. `silent` and `rigid` are the shares of guests that send no
-    statistics, and that have no balloon device.
-    """
-
-    guests: int
-    host_memory: int
-    seed: int = 1
-    sold: float = 1.5
-    host_swap: int = 0
-    statistics_period: float = 5.0
-    silent: float = 0.0
-    rigid: float = 0.0
-    load: HostLoad = field(default_factory=HostLoad)
-
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """A guest as the hypervisor knows it, with its memory and what it tells."""
+    """A guest as the hypervisor knows it, with its memory and what it tells.
+
+    What is wrong with it now: it `hangs`, or it is `mute` and sends no statistics; one that is `refusing` never gives memory.
+    `cpu` and `disks` are kept, and limit nothing: nobody simulates CPU time or I/O.
+    """
 
     listed: Guest
     kind: str
     memory: GuestMemory
     statistics: Statistics
     rigid: bool = False
+    refusing: bool = False
+    departs: float = FOREVER
     seen_faults: tuple[float, float] = (0.0, 0.0)
+    hangs: bool = False
+    mute: bool = False
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
-    """These limits are kept, and limit nothing: nobody simulates CPU time or I/O."""
 
     @property
     def entity(self) -> Entity:
@@ -81,50 +65,35 @@ class World:
     :param now: the reading of the clock at which the simulation begins
     """
 
-    def __init__(self, plan: Plan, now: float = 0.0) -> None:
-        self.plan = plan
+    def __init__(self, scene: Scene, now: float = 0.0) -> None:
+        self.scene = scene
         self.time = 0.0
         """Seconds since the beginning."""
         self.guests: dict[str, SimulatedGuest] = {}
+        """Those that are there now."""
+        self.away = False
+        """Whether the hypervisor does not answer now."""
+        self.broken = False
+        """Whether collecting fails now."""
+        self.killed = 0
+        """Workloads that guests' own kernels have killed, in guests that have left."""
+        self.lost_seconds = 0.0
+        """Seconds of work lost by guests that have left."""
         self.ksm = Ksm()
         self._began = now
-        self._populate()
-        total = float(plan.host_memory)
+        self._coming = sorted((guest for guest in scene.guests), key=lambda guest: guest.arrives, reverse=True)
+        self._next_change = 0.0
+        total = float(scene.host_memory)
         self.host = HostMemory(
             total=total,
-            swap_total=float(plan.host_swap),
-            base=min(1024 * MIB + 0.01 * total, 0.2 * total),
+            swap_total=float(scene.host_swap),
+            base=min(1024 * MIB + 0.01 * total, 0.2 * total) if scene.base is None else scene.base,
             reserve=min(0.01 * total, 256.0 * MIB),
             cache=0.05 * total,
-            load=plan.load,
+            load=scene.load,
         )
+        self._change(0.0)
         self.host.guests = self._touched() - self.ksm.saved_kib
-
-    def _populate(self) -> None:
-        plan = self.plan
-        source = random.Random(plan.seed)  # noqa: S311  # a world that repeats itself is the purpose
-        shares = [source.choice(SIZES) for _ in range(plan.guests)]
-        unit = plan.host_memory * plan.sold / sum(shares) if shares else 0.0
-        numbers: dict[str, int] = {}
-        silent = _every(plan.silent, plan.guests)
-        rigid = _every(plan.rigid, plan.guests, offset=1)
-        for index, share in enumerate(shares):
-            maximum = max(1, round(share * unit / GUEST_GRAIN_KIB)) * GUEST_GRAIN_KIB
-            kind, workload = draw_workload(source, maximum)
-            numbers[kind] = numbers.get(kind, 0) + 1
-            name = f"{kind}-{numbers[kind]:02d}"
-            swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
-            memory = new_guest(workload, maximum, swap, cached=source.uniform(0.6, 1.0))
-            first = source.uniform(0.0, plan.statistics_period)
-            self._add(name, kind, memory, Statistics(plan.statistics_period, first, silent=index in silent), index in rigid, source)
-
-    def _add(self, name: str, kind: str, memory: GuestMemory, statistics: Statistics, rigid: bool, source: random.Random) -> None:
-        identity = str(uuid.UUID(int=source.getrandbits(128), version=4))
-        blocked = {"balloon_target": "the guest has no balloon device"} if rigid else {}
-        if rigid:
-            statistics.silent = True  # it is the balloon's driver that sends them
-        listed = Guest(identity, name, properties={"name": name, "uuid": identity}, blocked=blocked, incarnation="1")
-        self.guests[identity] = SimulatedGuest(listed, kind, memory, statistics, rigid)
 
     # --- time ------------------------------------------------------------------------------------------------------------------
 
@@ -139,20 +108,56 @@ class World:
     def step(self, dt: float) -> None:
         """Move everything on by `dt` seconds."""
         time = self.time
+        if time >= self._next_change:
+            self._change(time)
         step_guest = guest_model.step
         after = time + dt
+        waiting = dt * self.host.stall * WAITING_SHARE
         touched = mergeable = 0.0
         for guest in self.guests.values():
             memory = guest.memory
-            step_guest(memory, time, dt)
-            statistics = guest.statistics
-            if after >= statistics.due:
-                statistics.take(memory, after)
+            if not guest.hangs:
+                step_guest(memory, time, dt)
+                memory.lost_seconds += waiting
+                statistics = guest.statistics
+                if after >= statistics.due and not guest.mute:
+                    statistics.take(memory, after)
             touched += memory.touched
             mergeable += memory.touched * memory.workload.duplicate
         self.time = after
         self.ksm.step(mergeable, touched, dt)
         self.host.step(touched + SUPERVISION * len(self.guests) - self.ksm.saved_kib, time, dt)
+
+    def _change(self, time: float) -> None:
+        """Guests come and go, faults begin and end; nothing of this happens again before `_next_change`."""
+        while self._coming and self._coming[-1].arrives <= time:
+            self._add(self._coming.pop())
+        gone = [identity for identity, guest in self.guests.items() if guest.departs <= time]
+        for identity in gone:
+            left = self.guests.pop(identity).memory
+            self.killed += left.killed
+            self.lost_seconds += left.lost_seconds
+        on = [fault for fault in self.scene.faults if fault.is_on(time)]
+        kinds = {fault.kind for fault in on}
+        self.away, self.broken = FaultKind.HYPERVISOR_AWAY in kinds, FaultKind.PLUGIN_RAISES in kinds
+        for identity, guest in self.guests.items():
+            guest.hangs = _struck(on, FaultKind.GUEST_HANGS, identity)
+            guest.mute = _struck(on, FaultKind.STATISTICS_STOP, identity)
+            guest.memory.stuck = _struck(on, FaultKind.BALLOON_STUCK, identity) or guest.refusing
+        edges = [edge for fault in self.scene.faults for edge in (fault.begins, fault.begins + fault.lasts)]
+        edges.extend(guest.departs for guest in self.guests.values())
+        if self._coming:
+            edges.append(self._coming[-1].arrives)
+        self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
+
+    def _add(self, scene: GuestScene) -> None:
+        memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached)
+        # It is the balloon's driver that sends statistics.
+        statistics = Statistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
+        blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
+        properties = {"name": scene.name, "uuid": scene.identity}
+        listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
+        self.guests[scene.identity] = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
 
     # --- what can be done to it ----------------------------------------------------------------------------------------------------
 
@@ -162,14 +167,12 @@ class World:
         memory.target = min(float(target_kib), memory.maximum)
 
     def entities(self) -> Iterable[Entity]:
-        """All guests."""
+        """All guests that are there."""
         return [Entity(Scope.GUEST, guest.listed.id, guest.listed.name) for guest in self.guests.values()]
 
     def _touched(self) -> float:
         return sum(guest.memory.touched + SUPERVISION for guest in self.guests.values())
 
 
-def _every(share: float, count: int, offset: int = 0) -> frozenset[int]:
-    """The numbers below `count` that make up so large a share of them, evenly spread."""
-    chosen = round(share * count)
-    return frozenset((round((i + 0.5) * count / chosen) + offset) % count for i in range(chosen))
+def _struck(faults: list[Fault], kind: FaultKind, identity: str) -> bool:
+    return any(fault.kind is kind and identity in fault.guests for fault in faults)

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from mom_core.config.configuration import ConfiguredPlugin as ConfiguredPlugin
     from mom_core.config.configuration import GuestRule as GuestRule
     from mom_core.config.loading import load_config as load_config
+    from mom_core.config.loading import read_settings as read_settings
 
 _MODULE_OF = {
     "Config": "configuration",
     "ConfiguredPlugin": "configuration",
     "GuestRule": "configuration",
     "load_config": "loading",
+    "read_settings": "loading",
 }
 
-__all__ = ["Config", "ConfiguredPlugin", "GuestRule", "load_config"]
+__all__ = ["Config", "ConfiguredPlugin", "GuestRule", "load_config", "read_settings"]
 
 
 def __getattr__(name: str) -> object:

@@ -151,13 +151,24 @@ def _field(model: type[BaseModel], loc: tuple[int | str, ...]) -> FieldInfo | No
 
 def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The settings that there are in the (possibly inner) mapping at `loc`."""
+    of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
     for step in loc:
+        if of_container:
+            of_container = False
+            continue
         field = model.model_fields.get(str(step))
-        inner = next((kind for kind in _models(field.annotation) if kind), None) if field else None
-        if inner is None:
+        inner = next(iter(_models(field.annotation)), None) if field else None
+        if field is None or inner is None:
             return []
-        model = inner
+        model, of_container = inner, _is_container(field.annotation)
     return list(model.model_fields)
+
+
+def _is_container(annotation: object) -> bool:
+    origin = get_origin(annotation)
+    if origin in {Union, types.UnionType, Annotated}:
+        return any(_is_container(argument) for argument in get_args(annotation))
+    return origin is not None and origin is not Literal
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:

@@ -46,6 +46,23 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     return config
 
 
+def read_settings(source: Path, model: type[Model]) -> Model:
+    """Any other YAML file, as a pydantic model says: read within the same limits and with the same care as the configuration.
+
+    :raises ConfigError: with all that is wrong, each with its place in the file and a hint
+    """
+    document = read_document(source)
+    value = document.value
+    settings: Model | None = None
+    if isinstance(value, Mapping):
+        settings = _validated(document, (), model, value, str(source))
+    elif not document.problems:
+        document.complain((), "must be a mapping of settings")
+    if settings is None or document.problems:
+        raise ConfigError(sorted(set(document.problems)))
+    return settings
+
+
 def _checked(document: Document, file: str | None, causes: list[PluginError]) -> Config | None:
     top = document.value
     if top is None:

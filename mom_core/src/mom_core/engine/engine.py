@@ -182,10 +182,13 @@ class Engine:
 
     # --- work -----------------------------------------------------------------------------------------------------------------
 
-    def cycle(self) -> Report:
-        """Do one cycle now and give its report. Not while `run` or `start` is at work."""
+    def cycle(self, woken_by: str = "") -> Report:
+        """Do one cycle now and give its report. Not while `run` or `start` is at work.
+
+        :param woken_by: why it comes out of turn, for the report
+        """
         self.open()
-        return self._one(Tick(0.0, 0, ""))
+        return self._one(Tick(0.0, 0, woken_by))
 
     def wake(self, reason: str) -> None:
         """Ask for a cycle now, from any thread; the rate is limited."""

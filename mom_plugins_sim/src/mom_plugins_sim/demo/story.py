@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Clock, Config, Engine, Report, load_config
+from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin, plan_of
+from mom_plugins_sim.simulate.run import LOOK_SECONDS
 from mom_plugins_sim.world import World
 
 INTERVAL = 5.0
@@ -28,6 +30,7 @@ SETTINGS = SimPlugin.Settings.model_validate(
         "sold": 1.25,
         "silent": 0.04,
         "rigid": 0.04,
+        "statistics_period": "2s",
         "load": "9GiB",
         "load_after": "60s",
         "load_for": "270s",
@@ -87,9 +90,15 @@ def play(seed: int) -> Generator[Moment, None, None]:
         tempfile.TemporaryDirectory(prefix="mom-demo-") as folder,
         Engine(_configuration(settings, Path(folder)), Clock(clock, clock.wall)) as engine,
     ):
-        alone = World(plan_of(settings), clock())
+        alone = World(plan_of(settings).scene(), clock())
+        hypervisor = engine.hypervisor
+        assert isinstance(hypervisor, SimHypervisor)  # noqa: S101  # the configuration below says so
         for number in range(1, CYCLES + 1):
-            clock.now += INTERVAL
+            for _ in range(int(INTERVAL / LOOK_SECONDS) - 1):
+                clock.now += LOOK_SECONDS
+                if reason := hypervisor.news():
+                    engine.cycle(reason)
+            clock.now = number * INTERVAL
             report = engine.cycle()
             alone.advance_to(clock.now)
             yield Moment(number, clock.now, settings, report, _seen(alone))

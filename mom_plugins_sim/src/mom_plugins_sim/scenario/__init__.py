@@ -1,0 +1,1 @@
+"""Scenarios: hosts that do not exist, written in YAML, with guests that come and go and things that go wrong."""

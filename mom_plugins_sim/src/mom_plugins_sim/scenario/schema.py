@@ -1,0 +1,252 @@
+"""What a scenario can say. Everything in it is checked before anything is simulated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mom_core import Duration, Size
+from mom_plugins_sim.scene import FaultKind
+
+
+def _share(value: object) -> object:
+    """`35%`, or a number from 0 to 1."""
+    if isinstance(value, str) and value.endswith("%"):
+        try:
+            return float(value[:-1]) / 100
+        except ValueError:
+            raise ValueError("must be a percentage, such as 35%") from None
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+"""A part of the guest's memory: `35%`, or 0.35."""
+
+
+class Part(BaseModel):
+    """Frozen and strict: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ConstantDemand(Part):
+    """Programs that always hold the same."""
+
+    use: Share
+    """What they hold."""
+
+
+class BurstyDemand(Part):
+    """Programs that want more now and then, each guest at its own time."""
+
+    base: Share
+    """What they hold always."""
+    burst: Share
+    """What they want besides, in bursts."""
+    period: Annotated[Duration, Field(gt=0)]
+    """From one burst to the next."""
+    duty: Share
+    """The part of the period that a burst lasts."""
+
+
+class DiurnalDemand(Part):
+    """Programs that follow the day."""
+
+    low: Share
+    """What they hold at night."""
+    high: Share
+    """What they hold at the busiest time."""
+    peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
+    """When the busiest time is, since midnight; the simulation begins at midnight."""
+    spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
+    """By how much guests' busiest times differ at most, before and after."""
+
+
+class LeakDemand(Part):
+    """Programs that never give back, until they are started anew."""
+
+    base: Share
+    """What they hold when they have just started."""
+    hourly: Share
+    """How much more it is each hour."""
+    limit: Share = 0.9
+    """With how much they are started anew."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> LeakDemand:
+        if self.hourly <= 0 or self.limit <= self.base:
+            raise ValueError("hourly must be more than 0, and limit more than base")
+        return self
+
+
+class BatchDemand(Part):
+    """Jobs that come at random."""
+
+    base: Share
+    """What is held between jobs."""
+    job: Share
+    """What a job wants besides."""
+    every: Annotated[Duration, Field(gt=0)]
+    """From one job to the next, on average (times are drawn from an exponential distribution)."""
+    lasts: Annotated[Duration, Field(gt=0)]
+    """How long a job runs."""
+
+
+class TraceDemand(Part):
+    """What was measured somewhere."""
+
+    file: str
+    """A CSV file with the columns `seconds` and `kib`; beside the scenario, if it is no absolute path."""
+    shift: Annotated[Duration, Field(ge=0)] = 0.0
+    """By how much guests are apart at most, so that they do not all do the same at once."""
+
+
+class Demands(Part):
+    """One of these."""
+
+    constant: ConstantDemand | None = None
+    """Always the same."""
+    bursty: BurstyDemand | None = None
+    """Bursts at regular times."""
+    diurnal: DiurnalDemand | None = None
+    """A wave that follows the day."""
+    leak: LeakDemand | None = None
+    """Growth without end."""
+    batch: BatchDemand | None = None
+    """Jobs at random times."""
+    trace: TraceDemand | None = None
+    """What was measured."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Demands:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"name one kind of workload, not {len(given)}: constant, bursty, diurnal, leak, batch or trace")
+        return self
+
+
+class StatisticsPart(Part):
+    """What guests tell about themselves."""
+
+    period: Annotated[Duration, Field(gt=0)] = 2.0
+    """How often they send statistics."""
+    silent: Share = 0.0
+    """The part of the guests that send none."""
+
+
+class BalloonPart(Part):
+    """What guests do when memory is asked of them."""
+
+    none: Share = 0.0
+    """The part of the guests that have no balloon device."""
+    refuses: Share = 0.0
+    """The part of the guests that give nothing, whatever is asked."""
+
+
+class GroupPart(Part):
+    """Guests of a kind."""
+
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """How many."""
+    memory: Size | tuple[Size, Size]
+    """What each is sold, or the least and the most of it, from which each draws."""
+    swap: Share = 0.0
+    """Its own swap, as a part of its memory."""
+    workload: Demands
+    """What its programs want."""
+    files: Share = 0.2
+    """The files that they read, as a part of its memory."""
+    hot: Share = 0.05
+    """What they read again and again."""
+    reads: Size = 4 << 20
+    """How much they read in a second."""
+    duplicate: Share = 0.15
+    """How much of its memory has content that other guests have, too."""
+    statistics: StatisticsPart = StatisticsPart()
+    """What it tells."""
+    balloon: BalloonPart = BalloonPart()
+    """What it gives."""
+    arrives: Duration | tuple[Duration, Duration] = 0.0
+    """When it is started, or the first and the last time, from which each draws."""
+    stays: Annotated[Duration, Field(gt=0)] | None = None
+    """How long it is there; unset: to the end."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> GroupPart:
+        for name, value in (("memory", self.memory), ("arrives", self.arrives)):
+            if isinstance(value, tuple) and value[0] > value[1]:
+                raise ValueError(f"{name}: the first of the two must not be more than the second")
+        return self
+
+
+class LoadPart(Part):
+    """A program beside the guests."""
+
+    at: Annotated[Duration, Field(ge=0)]
+    """When it begins."""
+    lasts: Annotated[Duration, Field(gt=0)]
+    """How long it runs."""
+    memory: Size
+    """What it takes."""
+    growth: Annotated[Size, Field(gt=0)] = 150 << 20
+    """How much more in each second."""
+
+
+class HostPart(Part):
+    """The host."""
+
+    memory: Annotated[Size, Field(ge=1 << 30)]
+    """What it has."""
+    swap: Size = 0
+    """Its swap."""
+    load: tuple[LoadPart, ...] = ()
+    """Programs beside the guests."""
+
+
+class FaultPart(Part):
+    """Something that goes wrong."""
+
+    at: Annotated[Duration, Field(ge=0)]
+    """When it begins."""
+    lasts: Annotated[Duration, Field(gt=0)]
+    """How long it is so."""
+    what: Literal["guest-hangs", "statistics-stop", "balloon-stuck", "hypervisor-away", "plugin-raises"]
+    """What goes wrong."""
+    guests: str = "*"
+    """The guests that it concerns, by a pattern of their names, where it concerns guests."""
+
+    @property
+    def kind(self) -> FaultKind:
+        """The same as a kind."""
+        return FaultKind(self.what)
+
+
+class Scenario(Part):
+    """A whole scenario."""
+
+    title: str
+    """What it is called."""
+    about: str = ""
+    """What it shows."""
+    lasts: Annotated[Duration, Field(ge=10, le=365 * 86_400)]
+    """How long it is simulated."""
+    interval: Annotated[Duration, Field(ge=0.5, le=3600)] = 5.0
+    """mom's interval."""
+    seed: int = 1
+    """The same seed gives the same simulation."""
+    host: HostPart
+    """The host."""
+    guests: dict[str, GroupPart]
+    """Groups of guests, by name: guests are called web-001, web-002 and so on."""
+    faults: tuple[FaultPart, ...] = ()
+    """What goes wrong."""
+
+    @model_validator(mode="after")
+    def _guests_are_named(self) -> Scenario:
+        for name in self.guests:
+            if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 40:
+                raise ValueError(f"guests: {name!r:.50} is no name for a group: letters, digits, - and _, at most 40")
+        if sum(group.count for group in self.guests.values()) > 100_000:
+            raise ValueError("guests: more than 100,000 guests are no scenario")
+        return self

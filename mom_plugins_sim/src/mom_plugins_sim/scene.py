@@ -1,0 +1,145 @@
+"""What a simulation is made of, decided before it begins: the host, each guest with its programs, and what goes wrong when."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mom_plugins_sim.guest import MIB
+from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
+
+FOREVER = float("inf")
+
+GUEST_GRAIN_KIB = 64 * MIB
+"""Guests are sold in multiples of this."""
+
+SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
+"""How large guests are, relative to each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestScene:
+    """One guest: who it is, what it has (KiB), what its programs do, and when it is there (seconds since the beginning).
+
+    `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
+    never from a `silent` one. A `rigid` guest has no balloon device; a `refusing` one gives nothing, whatever it is asked for.
+    """
+
+    identity: str
+    name: str
+    kind: str
+    memory: float
+    workload: Workload
+    swap: float = 0.0
+    cached: float = 1.0
+    statistics_period: float = 5.0
+    statistics_first: float = 0.0
+    silent: bool = False
+    rigid: bool = False
+    refusing: bool = False
+    arrives: float = 0.0
+    departs: float = FOREVER
+
+
+class FaultKind(StrEnum):
+    """What can go wrong."""
+
+    GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stand still
+    STATISTICS_STOP = "statistics-stop"  #: these guests send no statistics
+    BALLOON_STUCK = "balloon-stuck"  #: these guests' balloons do not move
+    HYPERVISOR_AWAY = "hypervisor-away"  #: nothing answers
+    PLUGIN_RAISES = "plugin-raises"  #: collecting from the simulation fails
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong from `begins` on, for `lasts` seconds; with the guests of these ids, where it is a matter of guests."""
+
+    kind: FaultKind
+    begins: float
+    lasts: float
+    guests: frozenset[str] = frozenset()
+
+    def is_on(self, time: float) -> bool:
+        """Whether it is so at that moment."""
+        return self.begins <= time < self.begins + self.lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All of it. `host_memory` and `host_swap` in KiB; the same scene gives the same simulation."""
+
+    host_memory: float
+    guests: Sequence[GuestScene]
+    seed: int = 1
+    host_swap: float = 0.0
+    load: HostLoads = field(default_factory=HostLoads)
+    faults: Sequence[Fault] = ()
+    base: float | None = None
+    """What the host's own system holds, in KiB; None: what is usual for one of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A mixture of the usual kinds: sizes in KiB, shares as ratios, times in seconds. The same plan gives the same scene.
+
+    `sold` is the guests' memory together, as a multiple of the host's. `silent` and `rigid` are the shares of guests that send no
+    statistics, and that have no balloon device.
+    """
+
+    guests: int
+    host_memory: int
+    seed: int = 1
+    sold: float = 1.5
+    host_swap: int = 0
+    statistics_period: float = 5.0
+    silent: float = 0.0
+    rigid: float = 0.0
+    load: HostLoad = field(default_factory=HostLoad)
+
+    def scene(self) -> Scene:
+        """The mixture, drawn."""
+        source = random.Random(self.seed)  # noqa: S311  # a world that repeats itself is the purpose
+        shares = [source.choice(SIZES) for _ in range(self.guests)]
+        unit = self.host_memory * self.sold / sum(shares) if shares else 0.0
+        numbers: dict[str, int] = {}
+        silent = _every(self.silent, self.guests)
+        rigid = _every(self.rigid, self.guests, offset=1)
+        guests = []
+        for index, share in enumerate(shares):
+            maximum = max(1, round(share * unit / GUEST_GRAIN_KIB)) * GUEST_GRAIN_KIB
+            kind, workload = draw_workload(source, maximum)
+            numbers[kind] = numbers.get(kind, 0) + 1
+            swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
+            cached = source.uniform(0.6, 1.0)
+            first = source.uniform(0.0, self.statistics_period)
+            guests.append(
+                GuestScene(
+                    draw_identity(source),
+                    f"{kind}-{numbers[kind]:02d}",
+                    kind,
+                    maximum,
+                    workload,
+                    swap,
+                    cached,
+                    self.statistics_period,
+                    first,
+                    silent=index in silent,
+                    rigid=index in rigid,
+                )
+            )
+        return Scene(float(self.host_memory), guests, self.seed, float(self.host_swap), HostLoads((self.load,)))
+
+
+def draw_identity(source: random.Random) -> str:
+    """A guest's UUID."""
+    return str(uuid.UUID(int=source.getrandbits(128), version=4))
+
+
+def _every(share: float, count: int, offset: int = 0) -> frozenset[int]:
+    """The numbers below `count` that make up so large a share of them, evenly spread."""
+    chosen = round(share * count)
+    return frozenset((round((i + 0.5) * count / chosen) + offset) % count for i in range(chosen))

@@ -1,0 +1,1 @@
+"""`mom simulate`: a scenario under a policy, as fast as it can, and what came of it."""

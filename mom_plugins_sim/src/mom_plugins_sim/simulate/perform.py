@@ -1,0 +1,126 @@
+"""`mom simulate`: runs, shows how far it is, and tells what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mom_core import Report
+from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
+from mom_plugins_sim.scenario.schema import Scenario
+from mom_plugins_sim.simulate.command import DEFAULTS, NOTHING
+from mom_plugins_sim.simulate.run import MIDNIGHT, Setup, run_scenario
+from mom_plugins_sim.simulate.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for on the command line."""
+
+    policies: tuple[Path, ...] = ()
+    compare: tuple[str, str] | None = None
+    hours: float | None = None
+    seed: int | None = None
+    record: Path | None = None
+    plot: Path | None = None
+    as_json: bool = False
+
+
+def list_scenarios(*, as_json: bool) -> None:
+    """Those that come with mom."""
+    found = {name: read_scenario(path) for name, path in built_in().items()}
+    if as_json:
+        click.echo(
+            json.dumps([{"name": name, "title": one.title, "about": one.about, "seconds": one.lasts} for name, one in found.items()])
+        )
+        return
+    for name, one in found.items():
+        guests = sum(group.count for group in one.guests.values())
+        click.echo(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:g} h")
+        click.echo(f"{'':<16} {one.about.strip()}")
+
+
+def perform(name: str, wishes: Wishes) -> None:
+    """Run the scenario, once or twice, and say what came of it."""
+    path = find_scenario(name)
+    scenario = read_scenario(path)
+    lasts = scenario.lasts if wishes.hours is None else wishes.hours * 3600
+    logging.getLogger("mom").setLevel(logging.CRITICAL)  # what is worth knowing about a simulation is in its summary
+    setups = [_setup(one) for one in wishes.compare] if wishes.compare else [Setup("mom", wishes.policies)]
+    summaries = []
+    with ExitStack() as stack:
+        folder = wishes.record
+        if folder is None and wishes.plot is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-simulate-")))
+        for setup in setups:
+            record = folder if folder is None or len(setups) == 1 else folder / setup.name.replace("/", "_")
+            began = time.monotonic()
+            summary = Summary(setup.name)
+            for report in _progress(
+                run_scenario(scenario, path, setup, wishes.seed, lasts, record), lasts, setup.name, shown=not wishes.as_json
+            ):
+                summary.add(report)
+            summaries.append(summary)
+            if not wishes.as_json:
+                click.echo(f"{setup.name}: {lasts / 3600:g} hours simulated in {time.monotonic() - began:.1f} s", err=True)
+            if wishes.plot is not None and record is not None:
+                click.echo(_plot(record, wishes.plot, setup, alone=len(setups) == 1), err=wishes.as_json)
+    if wishes.as_json:
+        click.echo(json.dumps([summary.as_json() for summary in summaries], indent=2))
+    else:
+        _tell(scenario, summaries, lasts)
+        if wishes.record is not None:
+            click.echo(f"recorded in {wishes.record}")
+
+
+def _setup(text: str) -> Setup:
+    if text == NOTHING:
+        return Setup(NOTHING, acts=False)
+    if text == DEFAULTS:
+        return Setup(DEFAULTS)
+    return Setup(text, (Path(text),))
+
+
+def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
+        yield from reports
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(name, total=lasts)
+        for report in reports:
+            yield report
+            progress.update(task, completed=report.time - MIDNIGHT)
+
+
+def _tell(scenario: Scenario, summaries: list[Summary], lasts: float) -> None:
+    click.echo(f"{scenario.title}, {lasts / 3600:g} hours")
+    columns = [dict(summary.rows()) for summary in summaries]
+    labels = list(columns[0])
+    width = max(len(label) for label in labels)
+    widths = [max(len(summary.name), *(len(cell) for cell in column.values())) for summary, column in zip(summaries, columns, strict=True)]
+    if len(summaries) > 1:
+        heads = "  ".join(summary.name.rjust(w) for summary, w in zip(summaries, widths, strict=True))
+        click.echo(f"  {'':<{width}}  {heads}")
+    for label in labels:
+        cells = "  ".join(column[label].rjust(w) for column, w in zip(columns, widths, strict=True))
+        click.echo(f"  {label:<{width}}  {cells}")
+
+
+def _plot(record: Path, picture: Path, setup: Setup, *, alone: bool) -> str:
+    from mom_plugins_sim.plot.perform import picture_of
+
+    path = picture if alone else picture.with_name(f"{picture.stem}-{Path(setup.name).stem}{picture.suffix}")
+    picture_of(record, path)
+    return str(path)

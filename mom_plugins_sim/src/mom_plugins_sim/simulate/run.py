@@ -1,0 +1,108 @@
+"""Runs a scenario under a real engine: the same code that manages a real host, with a clock that is told what time it is."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mom_core import Clock, Engine, MomError, Report, Value, load_config
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.scenario.schema import Scenario
+
+MIDNIGHT: Final = 1_767_225_600.0
+"""Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether a guest needs a cycle out of turn: as often as guests send statistics at best."""
+
+CONTROLLERS: Final = ("balloon", "ksm")
+"""The plugins whose default policies are tried, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is tried: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
+
+    `plugins` are those that control, with their settings.
+    """
+
+    name: str
+    policies: Sequence[Path] = ()
+    acts: bool = True
+    plugins: Mapping[str, Mapping[str, Value]] | None = None
+
+
+def run_scenario(
+    scenario: Scenario, path: Path, setup: Setup, seed: int | None, lasts: float, record: Path | None = None
+) -> Generator[Report, None, None]:
+    """The reports of all cycles, as fast as they are asked for; the same for the same scenario, setup and seed.
+
+    :param path: the scenario's file
+    :param lasts: simulated seconds
+    :param record: a folder for a recording
+    Raises `MomError` when plugins are missing, or policies are wrong.
+    """
+    now = 0.0
+    with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder:
+        config = load_config(_configuration(scenario, path, setup, seed, record, Path(folder)))
+        with Engine(config, Clock(lambda: now, lambda: MIDNIGHT + now)) as engine:
+            hypervisor = engine.hypervisor
+            if not isinstance(hypervisor, SimHypervisor):
+                raise MomError("another plugin's hypervisor is used", hint="leave it out: a scenario has its own")
+            cycles = math.floor(lasts / scenario.interval)
+            for number in range(1, cycles + 1):
+                due = number * scenario.interval
+                while now + LOOK_SECONDS < due:
+                    now += LOOK_SECONDS
+                    reason = hypervisor.news()
+                    if reason:
+                        yield engine.cycle(reason)
+                now = due
+                yield engine.cycle()
+
+
+def _configuration(scenario: Scenario, path: Path, setup: Setup, seed: int | None, record: Path | None, folder: Path) -> dict[str, object]:
+    controllers = setup.plugins if setup.plugins is not None else {name: {} for name in CONTROLLERS}
+    policy: dict[str, object] = {}
+    if setup.policies:
+        policy["directory"] = str(_gathered(setup.policies, folder / "policy.d"))
+    plugins: dict[str, object] = {
+        "sim": {"scenario": str(path), **({} if seed is None else {"seed": seed})},
+        **controllers,
+        "policy": policy,
+    }
+    if record is not None:
+        plugins["record"] = {"path": str(record)}
+    return {
+        "interval": f"{scenario.interval:g}s",
+        "mode": "enforce" if setup.acts else "observe",
+        "state_directory": str(folder / "state"),
+        "run_directory": str(folder / "run"),
+        "plugins": plugins,
+    }
+
+
+def _gathered(paths: Sequence[Path], folder: Path) -> Path:
+    """One folder with all these policies, as the evaluator wants them."""
+    folder.mkdir()
+    for path in paths:
+        try:
+            files = sorted(path.glob("*.policy")) if path.is_dir() else [path]
+            for file in files:
+                name = file.name if file.name.endswith(".policy") else f"{file.name}.policy"
+                (folder / name).write_bytes(file.read_bytes())
+        except OSError as error:
+            raise MomError(f"cannot read {error.filename or path}: {error.strerror}") from error
+        if not files:
+            raise MomError(f"there is no *.policy in {path}")
+    return folder
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is one: the ledger is on disk after each change, and a simulation changes much."""
+    path = Path("/dev/shm")  # noqa: S108  # a folder of its own name is made in it
+    return str(path) if path.is_dir() else None

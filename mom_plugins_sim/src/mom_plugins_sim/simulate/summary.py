@@ -1,0 +1,147 @@
+"""What came of a simulation, from nothing but the reports: so that a recording can be summed up as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mom_core import ControlSpec, Guest, Report, Status, Value
+from mom_plugins_sim.replay.verdicts import Complaint, Verdict
+
+PAGE_KIB = 4
+
+NOTICEABLE_KIB = 16 * 1024
+"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
+
+PRESSED_PERCENT = 10.0
+"""Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Sums over a simulation: sizes in KiB, times in simulated seconds, shares as ratios."""
+
+    name: str
+    seconds: float = 0.0
+    cycles: int = 0
+    woken: int = 0
+    guest_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    killed: int = 0
+    reclaimed: float = 0.0
+    most_reclaimed: float = 0.0
+    merged: float = 0.0
+    least_available: float = float("inf")
+    available: float = 0.0
+    most_swapped: float = 0.0
+    pressed_seconds: float = 0.0
+    most_pressure: float = 0.0
+    decided: int = 0
+    applied: int = 0
+    failed: int = 0
+    problems: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    _last: float | None = None
+
+    def add(self, report: Report) -> None:
+        """Take in one cycle."""
+        snapshot = report.snapshot
+        elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
+        self._last = snapshot.monotonic
+        host = snapshot.host.fields
+        self.cycles += 1
+        self.woken += bool(report.woken_by)
+        self.seconds += elapsed
+        self.guest_seconds += elapsed * len(snapshot.guests)
+        self.lost_seconds = max(self.lost_seconds, _number(host, "sim_lost"))
+        self.killed = max(self.killed, int(_number(host, "sim_killed")))
+        taken = sum(_taken(guest) for guest in snapshot.guests.values())
+        self.reclaimed += taken * elapsed
+        self.most_reclaimed = max(self.most_reclaimed, taken)
+        self.merged += _number(host, "ksm_pages_sharing") * PAGE_KIB * elapsed
+        if host.get("mem_really_available") is not None:
+            available = _number(host, "mem_really_available")
+            self.least_available = min(self.least_available, available)
+            self.available += available * elapsed
+        self.most_swapped = max(self.most_swapped, _number(host, "swap_usage"))
+        pressure = _number(host, "psi_memory_some_avg10")
+        self.most_pressure = max(self.most_pressure, pressure)
+        self.pressed_seconds += elapsed * (pressure >= PRESSED_PERCENT)
+        self.decided += len(report.decisions)
+        for outcome in report.outcomes:
+            self.applied += outcome.status is Status.APPLIED
+            self.failed += outcome.status is Status.FAILED
+        self.problems += len(report.problems)
+        self.verdict.add(snapshot, report.decisions)
+
+    def use(self, controls: dict[str, ControlSpec]) -> None:
+        """What the controls' bounds are."""
+        self.verdict.controls.update(controls)
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that guests wanted to do and did."""
+        return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For a person: what, and how much."""
+        seconds = self.seconds or 1.0
+        swinging = self.verdict.of(Complaint.OSCILLATION)
+        return [
+            ("memory taken back, on average", gib(self.reclaimed / seconds)),
+            ("memory taken back, at most", gib(self.most_reclaimed)),
+            ("memory saved by KSM, on average", gib(self.merged / seconds)),
+            ("work done by guests", f"{100 * self.work_done:.2f} %"),
+            ("programs killed by guests' kernels", str(self.killed)),
+            ("host memory available, at least", gib(self.least_available) if self.seconds else "unknown"),
+            ("host memory available, on average", gib(self.available / seconds)),
+            ("in the host's swap, at most", gib(self.most_swapped)),
+            ("memory pressure on the host, at most", f"{self.most_pressure:.1f} %"),
+            ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
+            ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
+            ("changes that failed", str(self.failed)),
+            ("controls that swing to and fro", str(len(swinging))),
+            ("cycles, and of these out of turn", f"{self.cycles}, {self.woken}"),
+        ]
+
+    def as_json(self) -> dict[str, Value]:
+        """For a program, in the units of the attributes."""
+        seconds = self.seconds or 1.0
+        return {
+            "name": self.name,
+            "seconds": self.seconds,
+            "cycles": self.cycles,
+            "woken": self.woken,
+            "reclaimed_kib": self.reclaimed / seconds,
+            "most_reclaimed_kib": self.most_reclaimed,
+            "merged_kib": self.merged / seconds,
+            "work_done": self.work_done,
+            "lost_seconds": self.lost_seconds,
+            "killed": self.killed,
+            "least_available_kib": self.least_available if self.seconds else None,
+            "available_kib": self.available / seconds,
+            "most_swapped_kib": self.most_swapped,
+            "most_pressure_percent": self.most_pressure,
+            "pressed_seconds": self.pressed_seconds,
+            "decided": self.decided,
+            "applied": self.applied,
+            "failed": self.failed,
+            "problems": self.problems,
+            "swinging": len(self.verdict.of(Complaint.OSCILLATION)),
+            "below_need": len(self.verdict.of(Complaint.BELOW_NEED)),
+        }
+
+
+def gib(kib: float) -> str:
+    """KiB for a person."""
+    return f"{kib / (1 << 20):.2f} GiB"
+
+
+def _taken(guest: Guest) -> float:
+    size, most = guest.fields.get("balloon_cur"), guest.fields.get("balloon_max")
+    taken = most - size if isinstance(size, int | float) and isinstance(most, int | float) else 0.0
+    return taken if taken >= NOTICEABLE_KIB else 0.0
+
+
+def _number(fields: object, name: str) -> float:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,240 @@
+"""Scenarios: read with care, drawn by the seed, simulated by the real engine, and summed up."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mom_core import ConfigError, HypervisorError, MomError
+from mom_plugins_sim.guest import MIB
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_sim.scenario.drawing import scene_of
+from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
+from mom_plugins_sim.simulate.command import simulate
+from mom_plugins_sim.simulate.run import Setup, run_scenario
+from mom_plugins_sim.simulate.summary import Summary
+from mom_plugins_sim.workload import Batch, Diurnal, Leak, Trace
+from mom_plugins_sim.world import World
+
+GIB = 1024 * MIB
+
+SMALL = """
+title: Small
+lasts: 10m
+interval: 5s
+host: {memory: 8GiB, swap: 1GiB}
+guests:
+  a: {count: 6, memory: 2GiB, workload: {bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}}
+"""
+
+
+def write(tmp_path: Path, text: str = SMALL) -> Path:
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(simulate, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_scenario_that_comes_with_mom_can_be_drawn_and_is_overcommitted(name: str) -> None:
+    path = find_scenario(name)
+    scenario = read_scenario(path)
+    assert scenario.about
+    scene = scene_of(scenario, path.parent)
+    assert sum(guest.memory for guest in scene.guests) > scene.host_memory
+    assert scene_of(scenario, path.parent) == scene
+    assert scene_of(scenario, path.parent, seed=77) != scene
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lasts: 10m", "lasts: 10", "s.yaml:3:8: lasts: .*no unit"),
+        ("lasts: 10m", "", "lasts: is missing"),
+        ("count: 6", "cuont: 6", "guests.a.cuont: there is no such setting .did you mean 'count'"),
+        ("count: 6", "count: 0", "s.yaml:7:14: guests.a.count: must be at least 1"),
+        ("memory: 2GiB", "memory: [3GiB, 2GiB]", "the first of the two"),
+        ("base: 20%", "base: 120%", "base: must be at most 1"),
+        ("base: 20%", "base: many%", "must be a percentage"),
+        ("bursty: {", "leak: {base: 10%, hourly: 1%}, bursty: {", "name one kind of workload, not 2"),
+        ("title: Small", "title: Small\nfaults: [{at: 1m, lasts: 1m, what: fire}]", "what: "),
+        ("  a: {", "  'a b': {", "is no name for a group"),
+        (SMALL, "", "must be a mapping"),
+        (SMALL, "title: [", "s.yaml:"),
+    ],
+)
+def test_what_is_wrong_with_a_scenario_is_said_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_scenario(write(tmp_path, SMALL.replace(old, new)))
+
+
+def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL + 'faults: [{at: 1m, lasts: 1m, what: guest-hangs, guests: "b-*"}]\n')
+    with pytest.raises(MomError, match="there is none"):
+        scene_of(read_scenario(path), path.parent)
+
+
+def test_workloads_over_time() -> None:
+    day = Diurnal(100.0, 300.0, peak_time=3600.0 * 14)
+    assert day.wanted(3600.0 * 14) == 300
+    assert day.wanted(3600.0 * 2) == 100
+    leak = Leak(100.0, 1.0, 200.0)
+    assert [leak.wanted(time) for time in (0, 50, 99, 100)] == [100, 150, 199, 100]
+    batch = Batch(10.0, 5.0, [20.0, 50.0], 10.0)
+    assert [batch.wanted(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
+    trace = Trace([0.0, 10.0, 20.0], [1.0, 2.0, 3.0])
+    assert [trace.wanted(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
+
+
+def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("seconds,kib\n0,102400\n60,204800\n120,102400\n")
+    text = SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}")
+    path = write(tmp_path, text)
+    world = World(scene_of(read_scenario(path), tmp_path))
+    world.advance_to(70)
+    assert all(guest.memory.anon == 204800 for guest in world.guests.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a,b\n1,2\n", "no column"), ("seconds,kib\n1,x\n", "t.csv:2: no two numbers"),
+     ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must grow"),
+     ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "holds no numbers"), (None, "cannot read")],
+)  # fmt: skip
+def test_a_trace_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_text(content)
+    path = write(tmp_path, SMALL.replace("{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{trace: {file: t.csv}}"))
+    with pytest.raises(MomError, match=message):
+        scene_of(read_scenario(path), tmp_path)
+
+
+def test_guests_come_and_go(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("count: 6,", "count: 6, arrives: [1m, 2m], stays: 3m,"))
+    world = World(scene_of(read_scenario(path), tmp_path))
+    counts = []
+    for time in (30, 130, 240, 310):
+        world.advance_to(time)
+        counts.append(len(world.guests))
+    assert counts[0] == counts[3] == 0
+    assert counts[1] == 6
+    assert 0 < counts[2] <= 6
+
+
+def test_faults_begin_and_end(tmp_path: Path) -> None:
+    faults = """
+faults:
+  - {at: 10s, lasts: 20s, what: statistics-stop, guests: a-001}
+  - {at: 10s, lasts: 20s, what: balloon-stuck, guests: a-002}
+  - {at: 10s, lasts: 20s, what: guest-hangs, guests: a-003}
+  - {at: 40s, lasts: 10s, what: hypervisor-away}
+  - {at: 60s, lasts: 10s, what: plugin-raises}
+"""
+    path = write(tmp_path, SMALL + faults)
+    now = 0.0
+    hypervisor = SimHypervisor(World(scene_of(read_scenario(path), tmp_path)), lambda: now)
+
+    def named() -> dict[str, dict[str, object]]:
+        guests = hypervisor.guests()
+        fields = hypervisor.guest_fields(guests)
+        return {guest.name: dict(fields[guest.id]) for guest in guests}
+
+    now = 10.0
+    for guest in hypervisor.guests():
+        hypervisor.set_balloon(guest.entity, int(1.5 * GIB))
+    sizes = named()
+    assert sizes["a-002"]["balloon_cur"] == 2 * GIB
+    now = 25.0
+    fields = named()
+    assert fields["a-001"]["stats_age"] > 10  # type: ignore[operator]  # a number
+    assert fields["a-002"]["balloon_cur"] == sizes["a-002"]["balloon_cur"]
+    assert fields["a-003"]["balloon_cur"] == 2 * GIB
+    assert fields["a-004"]["balloon_cur"] == int(1.5 * GIB)
+    now = 35.0
+    fields = named()
+    assert {name: field["balloon_cur"] for name, field in fields.items()} == dict.fromkeys(fields, int(1.5 * GIB))
+    now = 45.0
+    with pytest.raises(HypervisorError):
+        hypervisor.guests()
+    now = 55.0
+    assert len(hypervisor.guests()) == 6
+    now = 65.0
+    with pytest.raises(RuntimeError):
+        hypervisor.guest_fields(hypervisor.guests())
+
+
+def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    scenario = read_scenario(path)
+    first, second, other = (
+        [report.snapshot.guests for report in run_scenario(scenario, path, Setup("x"), seed, 120.0)] for seed in (4, 4, 5)
+    )
+    assert first == second
+    assert first != other
+
+
+def test_a_guest_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
+    woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0) if report.woken_by]
+    assert woken
+    assert all("usable of" in reason for reason in woken)
+
+
+def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> None:
+    for name in ("boot-storm", "noisy-neighbour"):
+        path = find_scenario(name)
+        scenario = read_scenario(path)
+        summaries = {}
+        for setup in (Setup("nothing", acts=False), Setup("mom")):
+            summary = summaries[setup.name] = Summary(setup.name)
+            for report in run_scenario(scenario, path, setup, None, 600.0):
+                summary.add(report)
+        assert summaries["mom"].work_done > summaries["nothing"].work_done
+        assert summaries["mom"].most_swapped < summaries["nothing"].most_swapped
+        assert summaries["mom"].reclaimed > 0 == summaries["nothing"].reclaimed
+
+
+def test_everything_that_goes_wrong_is_survived() -> None:
+    path = find_scenario("everything")
+    reports = list(run_scenario(read_scenario(path), path, Setup("x"), None, 4000.0))
+    away = [report for report in reports if any("does not answer" in problem.message for problem in report.problems)]
+    assert away
+    assert reports[-1].snapshot.guests
+
+
+def test_the_command_compares_records_and_draws(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    shown = run(path, "--compare", "nothing", "defaults", "--record", tmp_path / "r", "--plot", tmp_path / "p.svg")
+    assert shown.exit_code == 0, shown.output
+    assert "work done by guests" in shown.output
+    rows = [line.split() for line in shown.output.splitlines()]
+    assert ["nothing", "defaults"] in rows
+    assert {file.name for file in tmp_path.glob("p*")} == {"p-nothing.svg", "p-defaults.svg"}
+    cycles = list(Recording(tmp_path / "r" / "defaults").cycles())
+    assert cycles[0].report.number == 1
+    assert json.loads(run(path, "--json", "--hours", 0.05).output)[0]["seconds"] > 100
+
+
+def test_own_policies_are_used(tmp_path: Path) -> None:
+    policy = tmp_path / "50_balloon.policy"
+    policy.write_text('(with Guests g (g.Control "balloon_target" (* 0.9 g.balloon_max)))')
+    shown = json.loads(run(write(tmp_path), "--policy", policy, "--json").output)[0]
+    assert shown["most_reclaimed_kib"] == pytest.approx(0.1 * 12 * GIB, rel=0.01)
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    assert "quiet-night" in run("--list").output
+    assert run().exit_code == 2
+    assert "there is no scenario rain" in str(run("rain").exception)
+    assert isinstance(run(tmp_path / "away.yaml").exception, ConfigError)
+    assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
+    names = [item["name"] for item in json.loads(run("--list", "--json").output)]
+    assert all(a < b for a, b in itertools.pairwise(names))
