@@ -35,7 +35,7 @@ def make_hypervisor(libvirtd: FakeLibvirtd, clock: HandClock, tmp_path: Path) ->
         log = logging.getLogger("mom.plugin.libvirt")
         connection = Connection(ConnectionSettings(uri, readonly, call_timeout=0.3), log, libvirtd)
         connections.append(connection)
-        sampling = SamplingSettings(stale_after, tmp_path / "pids", tmp_path / "proc")
+        sampling = SamplingSettings(stale_after, tmp_path / "pids", tmp_path / "proc", tmp_path / "sys/fs/cgroup")
         return LibvirtHypervisor(connection, sampling, log, clock.wall, clock)
 
     yield make

@@ -23,6 +23,7 @@ from mom_core import (
     HypervisorError,
     LedgerEntry,
     PluginContext,
+    Problem,
     Scope,
     Severity,
     Snapshot,
@@ -206,6 +207,34 @@ def test_the_doctor_gives_each_trouble_its_cure(make_plugin: Callable[..., Libvi
     assert "fine" not in text[Severity.WARNING]
     assert all(finding.cure for finding in findings if finding.severity is not Severity.OK)
     assert any("will switch them on" in finding.message for finding in make_plugin().mom_doctor())
+
+
+def test_the_doctor_says_whose_memory_cannot_be_had(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
+    for name in ("one", "two"):
+        libvirtd.add(name).more = "<memoryBacking><locked/></memoryBacking>"
+    libvirtd.add("three").devices = "<hostdev mode='subsystem' type='pci'/>"
+    found = [finding.message for finding in make_plugin().mom_doctor() if finding.subject == "pinned memory"]
+    assert found == [
+        "the guest's memory is locked: the host cannot take it: 2 guests: one, two",
+        "a host device (pci) pins the guest's memory: the host cannot take it: 1 guest: three",
+    ]
+
+
+def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(
+    make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd
+) -> None:
+    plugin = make_plugin()
+    hypervisor = plugin.mom_hypervisor()
+    assert hypervisor is not None
+    liar = libvirtd.add("liar")
+    said = []
+    for second in (0, 1):
+        liar.statistics |= {"balloon.last-update": int(time.time()) + second, "balloon.unused": 1 << 40}
+        snapshot = Snapshot(guests={guest.id: guest for guest in hypervisor.guests()})
+        said += [(item.entity, item.message) for item in plugin.mom_evaluate(snapshot) if isinstance(item, Problem)]
+    assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
+    assert said[0] == said[1]
+    assert "what cannot be true (mem_unused)" in said[0][1]
 
 
 def test_the_doctor_names_the_first_of_many(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:

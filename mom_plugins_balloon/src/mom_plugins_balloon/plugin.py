@@ -369,7 +369,7 @@ class BalloonPlugin:
                 Severity.WARNING,
                 f"guest {printable(guest.name)}",
                 f"it cannot be resized: {reason}",
-                "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size",
+                _cure(reason),
             )
             for guest, reason in blocked[:FINDINGS_SHOWN]
         ]
@@ -378,6 +378,12 @@ class BalloonPlugin:
         able = len(guests) - len(blocked)
         findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
         return findings
+
+
+def _cure(reason: str) -> str:
+    if "balloon" in reason:
+        return "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size"
+    return "docs/guests.md says what mom does with each kind of guest"
 
 
 def _told(guest: Guest, current: float, obstacle: str) -> Memory:

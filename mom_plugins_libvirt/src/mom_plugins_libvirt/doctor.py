@@ -44,6 +44,13 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     if without:
         cure = "add <memballoon model='virtio'/> to their devices (virsh edit) and start them anew"
         yield Finding(Severity.WARNING, "balloon device", f"{_count(without)} without: {_names(without)}", cure)
+    by_reason: dict[str, list[Guest]] = {}
+    for guest in guests:
+        if guest.id in descriptions and descriptions[guest.id].pinned:
+            by_reason.setdefault(descriptions[guest.id].pinned, []).append(guest)
+    for reason, pinned in by_reason.items():
+        cure = "nothing is wrong with that; they keep their size, and count as memory that cannot be had"
+        yield Finding(Severity.WARNING, "pinned memory", f"{reason}: {_count(pinned)}: {_names(pinned)}", cure)
     off = [
         guest for guest in guests if guest.id in descriptions and descriptions[guest.id].balloon and not descriptions[guest.id].stats_period
     ]

@@ -386,7 +386,7 @@ class LibvirtHypervisor(TunableGuests):
             self._learn(known, description)
 
     def _cgroup_folder(self) -> Path | None:
-        return self._settings.proc.parent / "sys/fs/cgroup" if is_local(self.uri) else None
+        return self._settings.cgroups if is_local(self.uri) else None
 
     def _ready(self, guest: Entity) -> _Known:
         if self._connection.settings.readonly:

@@ -85,13 +85,13 @@ def swapped_kib(process: str) -> int | None:
 
 
 def merged(process: str) -> Merged | None:
-    """What KSM has merged of this process; None where the kernel does not tell (before 6.1), or not this user."""
+    """What KSM has merged of this process; None where the kernel does not tell (before 5.19), or not this user."""
     counts = {}
     for line in read(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
         name, _, number = line.partition(b" ")
         counts[name] = number
     pages = counts.get(b"ksm_merging_pages")
-    if pages is None:  # before 6.5
+    if pages is None:  # before 6.4
         pages = read(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
     profit = counts.get(b"ksm_process_profit", b"")
     if not pages.isdigit():

@@ -67,6 +67,9 @@ class TunableGuests(ABC):
     def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T: ...
 
     @abstractmethod
+    def _change(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T: ...
+
+    @abstractmethod
     def _describe_now(self, known: _Known) -> None: ...
 
     def _look_again(self, known: _Known) -> None:
@@ -134,7 +137,7 @@ class TunableGuests(ABC):
         known = self._ready(guest)
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         try:
-            self._ask(known, f"setting the CPU limits of {guest}", lambda domain: domain.setSchedulerParametersFlags(wanted, live))
+            self._change(known, f"setting the CPU limits of {guest}", lambda domain: domain.setSchedulerParametersFlags(wanted, live))
         finally:
             known.cpu_tune = None  # to be read again, whatever came of it
 
@@ -174,7 +177,7 @@ class TunableGuests(ABC):
                 raise NotSupported(f"{disk}: total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec")
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
-        self._ask(
+        self._change(
             known, f"setting the limits of disk {printable(disk)} of {guest}", lambda domain: domain.setBlockIoTune(disk, wanted, live)
         )
         self._look_again(known)
@@ -199,7 +202,7 @@ class TunableGuests(ABC):
         known.describe = True
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._ask(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
+            self._change(known, doing, lambda domain: domain.setInterfaceParameters(interface, wanted, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
@@ -243,7 +246,7 @@ class TunableGuests(ABC):
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         chosen = tuple(cpu in cpus for cpu in range(count))
         known.pins = None
-        self._ask(known, f"pinning vCPU {vcpu} of {guest}", lambda domain: domain.pinVcpuFlags(vcpu, chosen, live))
+        self._change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
@@ -258,7 +261,7 @@ class TunableGuests(ABC):
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
         doing = f"setting the NUMA nodes of {guest}"
-        self._ask(known, doing, lambda domain: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+        self._change(known, doing, lambda domain: domain.setNumaParameters({"numa_nodeset": wanted}, live))
         self._look_again(known)
 
 
