@@ -27,7 +27,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(plot, [str(argument) for argument in arguments])
+    return CliRunner().invoke(plot, [str(argument) for argument in arguments], help_option_names=["-h", "--help"])
 
 
 def test_a_story_adds_up(recording: Path) -> None:

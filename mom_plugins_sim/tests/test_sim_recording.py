@@ -303,10 +303,10 @@ def test_the_plugin_records_what_the_engine_does(tmp_path):
     assert plugins["sim"]["guests"] == 12
     assert {field.name for field in session.fields} >= {"balloon_cur", "mem_available"}
     assert "50_balloon" in session.policies
-    shown = CliRunner().invoke(record, ["show", str(folder)])
+    shown = CliRunner().invoke(record, ["show", str(folder)], help_option_names=["-h", "--help"])
     assert shown.exit_code == 0, shown.output
     assert "cycles    4, with up to 12 guests" in shown.output
-    as_json = json.loads(CliRunner().invoke(record, ["show", "--json", str(folder)]).output)
+    as_json = json.loads(CliRunner().invoke(record, ["show", "--json", str(folder)], help_option_names=["-h", "--help"]).output)
     assert as_json["cycles"] == 4
 
 

@@ -31,7 +31,7 @@ def recorded(tmp_path: Path, cycles: int = 60, **plugins: Any) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(replay, [str(argument) for argument in arguments])
+    return CliRunner().invoke(replay, [str(argument) for argument in arguments], help_option_names=["-h", "--help"])
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def write(tmp_path: Path, text: str = SMALL) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(simulate, [str(argument) for argument in arguments])
+    return CliRunner().invoke(simulate, [str(argument) for argument in arguments], help_option_names=["-h", "--help"])
 
 
 @pytest.mark.parametrize("name", built_in())
