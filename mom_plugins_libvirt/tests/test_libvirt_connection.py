@@ -195,6 +195,9 @@ def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, ma
     assert len(found) == 12, "the guests are known"
     assert "balloon.current" not in found[0].record, "and none of them is asked"
     assert libvirtd.calls["getAllDomainStats"] == asked + 1
+    with pytest.raises(HypervisorError, match="10 earlier calls"):
+        connection.statistics(BALLOON, [guests[0].uuid])
+    assert libvirtd.calls["domainListGetStats"] == 0
     hang.set()
     _until(lambda: not connection._too_many_open())
     assert "memballoon" in connection.call("asking", guests[0].uuid, lambda domain: domain.XMLDesc())

@@ -52,6 +52,8 @@ _LEAST_PATIENCE_SECONDS = 0.1
 _MOST_OPEN_CALLS = 10
 """So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as well."""
 
+_TOO_MANY_OPEN = f"libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls"
+
 _KEEPALIVE_FROM = 10_003_000
 """The first libvirt, as its number, whose client survives it when its own keepalive interrupts a call (CVE-2024-4418)."""
 
@@ -190,8 +192,11 @@ class Connection:
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._patience(), self._monotonic()
         attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
+        if self._too_many_open():
+            attempts = []
         if fallback:
-            attempts = [*([] if self._too_many_open() else attempts), (fallback, _LAST_ATTEMPT)]
+            attempts.append((fallback, _LAST_ATTEMPT))
+        busy = GuestBusy(f"{doing}: {_TOO_MANY_OPEN}")
         for wanted, end in attempts:
             try:
                 return self._made(partial(self._bulk, groups=wanted, uuids=uuids), doing, began + end * timeout)
@@ -216,7 +221,7 @@ class Connection:
                 raise translated(error, doing, running=self._runs(domain)) from error
 
         if self._too_many_open():
-            raise GuestBusy(f"{doing}: libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls")
+            raise GuestBusy(f"{doing}: {_TOO_MANY_OPEN}")
         return self._made(ask, doing, self._monotonic() + self._patience(), late)
 
     # --- one call ----------------------------------------------------------------------------------------------------------------
