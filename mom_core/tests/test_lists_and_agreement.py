@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_core import ControlSpec, Decision, Declarations, Entity, Guest, Scope, Snapshot, Source, Unit, Value
-from mom_core.cli.status import _amount
+from mom_core.cli.amounts import amount
 from mom_core.engine.review import review
 
 
@@ -37,12 +37,12 @@ def test_a_plugin_that_decides_the_same_as_one_before_it_has_not_lost(second: in
     [
         (
             [{"name": "vda", "path": "/a", "total_bytes_sec": 5, "read_bytes_sec": 0, "total_iops_sec": 7}],
-            "vda total_bytes_sec 5, total_iops_sec 7",
+            "vda: total_bytes_sec 5, total_iops_sec 7",
         ),
-        ([{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}, {"name": "vnet1"}], "vnet0 inbound average 5; vnet1"),
+        ([{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}, {"name": "vnet1"}], "vnet0: inbound average 5; vnet1: none"),
         ([], "nothing"),
         (None, "unknown"),
     ],
 )
-def test_the_status_shows_lists_as_people_would_say_them(value: Value, shown: str) -> None:
-    assert _amount(value, "list") == shown
+def test_lists_are_shown_as_people_would_say_them(value: Value, shown: str) -> None:
+    assert amount(value, "list") == shown

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from mom_core.cli.amounts import amount
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
@@ -68,7 +69,7 @@ def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
     if not entries:
         click.echo("Nothing to put back.")
     for entry in entries:
-        click.echo(f"{entry.entity}: {entry.control} is at {entry.applied} by mom, and would go back to {entry.before}")
+        click.echo(f"{entry.entity}: {entry.control} is at {amount(entry.applied)} by mom, and would go back to {amount(entry.before)}")
 
 
 def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
@@ -98,4 +99,4 @@ def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
         decision = outcome.decision
         word = words.get(outcome.status, "NOT put back to")
         error = f" ({printable(outcome.error, 200)})" if outcome.error else ""
-        click.echo(f"{decision.entity}: {decision.control} {word} {decision.value}{error}")
+        click.echo(f"{decision.entity}: {decision.control} {word} {amount(decision.value)}{error}")

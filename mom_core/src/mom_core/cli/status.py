@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import load_config
 from mom_core.model import printable
 from mom_core.status import RunningStatus, read_status
-from mom_core.units import Unit, format_kib
+from mom_core.units import format_kib
 
 
 @click.command("status")
@@ -125,15 +126,15 @@ def _recent(content: Mapping[str, Any]) -> list[str]:
         who = printable(str(names.get(outcome["entity"], outcome["entity"])))
         error = f" ({printable(outcome['error'], 160)})" if outcome["error"] else ""
         unit = units.get(outcome["control"], "")
-        move = f"{_amount(outcome['before'], unit)} → {_amount(outcome['value'], unit)}"
+        move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
         lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {outcome['source']}")
     if len(done) > SHOWN:
         lines.append(f"  … and {len(done) - SHOWN} more (mom status --json)")
     for revision in content["revisions"][:SHOWN]:
         who = printable(str(names.get(revision["entity"], revision["entity"])))
         unit = units.get(revision["control"], "")
-        became = "dropped" if revision["became"] is None else f"made {_amount(revision['became'], unit)}"
-        what = f"{revision['control']} {_amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
+        became = "dropped" if revision["became"] is None else f"made {amount(revision['became'], unit)}"
+        what = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
         lines.append(f"  {who}: {what}: {printable(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
         lines.append(f"  … and {len(content['revisions']) - SHOWN} more revisions")
@@ -151,35 +152,11 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
     units = content["controls"]
     for found in trial["differences"][:SHOWN]:
         unit = units.get(found["control"], "")
-        decided, considered = ("nothing" if found[side] is None else _amount(found[side], unit) for side in ("decided", "considered"))
+        decided, considered = ("nothing" if found[side] is None else amount(found[side], unit) for side in ("decided", "considered"))
         lines.append(f"  {printable(found['name'])}: {found['control']} {considered} instead of {decided}")
     if trial["differing"] > SHOWN:
         lines.append(f"  … and {trial['differing'] - SHOWN} more")
     return lines
-
-
-def _amount(value: object, unit: str) -> str:
-    """A control's value for a person."""
-    if value is None:
-        return "unknown"
-    if unit == Unit.KIB and isinstance(value, int | float):
-        return format_kib(value)
-    if unit == Unit.LIST and isinstance(value, Sequence):
-        return printable("; ".join(_item(one) for one in value if isinstance(one, Mapping)), LIST_SHOWN) or "nothing"
-    return printable(str(value)) if unit in {Unit.FLAG, Unit.COUNT, Unit.TEXT, ""} else f"{printable(str(value))} {unit}"
-
-
-LIST_SHOWN = 100
-"""Characters of a list, such as the limits of all disks of a guest; the rest is in --json."""
-
-
-def _item(item: Mapping[str, Any]) -> str:
-    """One item of a list: its name, and what is not zero or empty."""
-    said = [f"{key} {_item(value) if isinstance(value, Mapping) else value}" for key, value in item.items() if value and key not in _LABELS]
-    return " ".join(part for part in (str(item.get("name", "")), ", ".join(said)) if part)
-
-
-_LABELS = frozenset({"name", "path"})
 
 
 def _show_guests(rows: list[dict[str, Any]]) -> None:

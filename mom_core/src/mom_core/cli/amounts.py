@@ -1,0 +1,32 @@
+"""What a control stands at, or is to be set to, as people would say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mom_core.model import printable
+from mom_core.units import Unit, format_kib
+
+LIST_SHOWN = 100
+"""Characters of a list, such as the limits of all disks of a guest; the rest is in --json."""
+
+_LABELS = frozenset({"name", "path"})
+
+
+def amount(value: object, unit: str = "") -> str:
+    """A control's value for a person, on one line."""
+    if value is None:
+        return "unknown"
+    if unit == Unit.KIB and isinstance(value, int | float):
+        return format_kib(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        items = [one for one in value if isinstance(one, Mapping)]
+        return printable("; ".join(f"{one.get('name', '')}: {_what_is_set(one) or 'none'}" for one in items), LIST_SHOWN) or "nothing"
+    return printable(str(value)) if unit in {Unit.FLAG, Unit.COUNT, Unit.TEXT, ""} else f"{printable(str(value))} {unit}"
+
+
+def _what_is_set(item: Mapping[str, Any]) -> str:
+    """What is not zero or empty in one item of a list."""
+    found = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
+    return ", ".join(f"{key} {value}" for key, value in found if value)
