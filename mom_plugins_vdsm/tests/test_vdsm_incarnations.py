@@ -48,10 +48,21 @@ def test_a_guest_that_has_run_for_less_than_before_was_started_anew(host: Host) 
     assert host.mark(5) != first
 
 
-def test_a_guest_that_was_away_is_another(host: Host) -> None:
+def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(host: Host) -> None:
     first = host.mark(100)
     host.marks.follow([])
-    assert host.mark(101) != first
+    host.now += 20
+    assert host.mark(120) == first
+    host.marks.follow([])
+    host.now += 20
+    assert host.mark(3) != first
+
+
+def test_a_guest_that_was_away_for_long_is_forgotten(host: Host) -> None:
+    first = host.mark(100)
+    host.now += 700
+    host.marks.follow([])
+    assert host.mark(800) != first
 
 
 def test_a_mom_that_was_restarted_knows_it_again(host: Host) -> None:
@@ -100,5 +111,6 @@ def test_the_file_is_written_only_when_guests_come_or_go(host: Host) -> None:
     host.now += 1
     host.mark(101)
     assert not host.path.exists()
+    host.now += 700
     host.marks.follow([])
     assert host.path.exists()

@@ -175,6 +175,18 @@ def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, connect: 
     assert time.monotonic() - began < 2
 
 
+def test_a_call_waits_for_an_attempt_that_is_near(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm)
+    ping(one)
+    vdsm.do("drop")
+    wait_for(lambda: one._session is None)
+    with one._lock:
+        one._retry_at = time.monotonic() + 0.5
+    began = time.monotonic()
+    assert ping(one) is True
+    assert time.monotonic() - began > 0.4
+
+
 def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
     ping(one)
@@ -251,9 +263,13 @@ def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> No
     ping(one)
     vdsm.do("stop")
     wait_for(lambda: "cannot be reached" in refused(one).message)
+    with one._lock:
+        one._retry_at = time.monotonic() + 2.0
     began = time.monotonic()
     refused(one)
-    assert time.monotonic() - began < 0.1, "while it is too early to try again, nobody waits"
+    assert time.monotonic() - began < 0.1, "while it is much too early to try again, nobody waits"
+    with one._lock:
+        one._retry_at = 0.0
     vdsm.do("start")
 
     def works() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -227,6 +228,61 @@ def test_after_mom_was_killed_restore_puts_back_through_vdsm(daemon: Daemon) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     assert daemon.machine(ONE)["quota"] == -1
     assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
+
+
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"how": "never"},
+    {"how": "twice"},
+    {"how": "unknown id"},
+    {"how": "error", "code": 99},
+    {"how": "error", "code": 1100},
+    {"how": "error", "code": 1},
+    {"how": "result", "result": [{}, 7]},
+    {"how": "result", "result": None},
+    {"how": "body", "body": "{"},
+    {"how": "body", "body": '{"id": "ID"}'},
+    {"how": "wire", "bytes": "GARBAGE\n\n\0"},
+    {"how": "partial"},
+    {"how": "drop"},
+    {"seconds": 0.5},
+)
+VERBS = (
+    "Host.getAllVmStats",
+    "Host.getAllVmIoTunePolicies",
+    "VM.setBalloonTarget",
+    "VM.setCpuTuneQuota",
+    "VM.setIoTune",
+    "Host.setKsmTune",
+)
+
+
+def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon) -> None:
+    chance = random.Random(20260620)  # noqa: S311  # no secret
+    vdsm = daemon.vdsm
+    more = [{**ONE, "id": f"11111111-0000-4000-8000-0000000001{number:02}", "name": f"more-{number}"} for number in range(10)]
+    vdsm.add(*more)
+    daemon.start()
+    daemon.wait(socket_is_there(daemon))
+    daemon.parameters(balloonEnabled=True)
+    for _ in range(60):
+        vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
+        vdsm.do("faults", piece=chance.choice((0, 0, 500)))
+        vdsm.change(str(chance.choice(more)["id"]), status=chance.choice(("Up", "Up", "Paused", "Migration Source", "Levitating")))
+        time.sleep(0.1)
+        assert daemon.process is not None
+        assert daemon.process.poll() is None
+    vdsm.do("faults", answers={}, piece=0)
+    for machine in more:
+        vdsm.change(str(machine["id"]), status="Up")
+    vdsm.calls()
+    daemon.wait(lambda: len(vdsm.calls("Host.getAllVmStats")) > 0 and daemon.machine(more[0])["target"] < 4 * GIB)
+    assert daemon.stop() == 0
+    assert {machine["target"] for machine in vdsm.do("machines").values()} == {4 * GIB}
+    assert {machine["quota"] for machine in vdsm.do("machines").values()} <= {None, -1}
+    assert "Traceback" not in daemon.log.read_text()
+    wire = vdsm.wire()
+    assert not wire["dead"]
+    assert wire["drops"] == [], "vdsm never had a reason to drop mom"
 
 
 def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca: Ca) -> None:

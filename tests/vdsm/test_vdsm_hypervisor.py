@@ -187,7 +187,7 @@ def test_ksm_is_written_by_vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path,
 # --- what goes wrong -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("result", [None, {}, "text", 7])
+@pytest.mark.parametrize("result", [None, {}, "text", 7, [{}, 7]])
 def test_a_list_of_guests_that_is_none_is_an_error_and_not_an_empty_list(vdsm: Vdsm, hypervisor: VdsmHypervisor, result: object) -> None:
     vdsm.fault("Host.getAllVmStats", how="result", result=result)
     with pytest.raises(HypervisorError, match="list of guests"):

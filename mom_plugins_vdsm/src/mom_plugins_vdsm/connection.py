@@ -29,6 +29,9 @@ from mom_plugins_vdsm.tls import Fingerprint, TlsFiles, client_context, not_let_
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """How long to wait after the first, second … attempt in a row that came to nothing. A vdsm that is started anew needs some ten seconds."""
 
+_WORTH_WAITING_SECONDS = 1.0
+"""A call waits for the next attempt to connect when it is this near: after a connection that worked, it is. Others fail at once."""
+
 _OPEN_SECONDS = 10.0
 """How long connecting may take, from the first packet to CONNECTED; vdsm itself allows ten seconds for a handshake."""
 
@@ -210,6 +213,7 @@ class Connection:
     ) -> Answer:
         message = request(method, params)
         call = Call(message.id, message.body)
+        self._wait_for_the_next_attempt(end)
         with self._lock:
             self._refuse_at_once(doing)
             self._waiting.append(call)
@@ -223,6 +227,12 @@ class Connection:
             error = call.error or HypervisorError("the connection is closed")
             raise type(error)(f"{doing}: {error.message}", hint=error.hint)
         return call.answer
+
+    def _wait_for_the_next_attempt(self, end: float) -> None:
+        with self._lock:
+            pause = 0.0 if self._session is not None or self._refusal is None else self._retry_at - time.monotonic()
+        if 0 < pause <= min(_WORTH_WAITING_SECONDS, end - time.monotonic()):
+            self._closing.wait(pause)
 
     def _refuse_at_once(self, doing: str) -> None:
         """Raise the last refusal while it is not yet time to try again. The lock is held."""
@@ -299,9 +309,7 @@ class Connection:
             news = self._refusal is None or self._refusal.message != error.message
             self._refusal, self._refused_files = error, files
             self._session = None
-        if was_open:
-            self._log.warning("the connection to %s is lost: %s", self.settings.peer, error.message)
-        elif news:
+        if was_open or news:
             self._log.warning("%s", error)
         self._fail_all(error)
 

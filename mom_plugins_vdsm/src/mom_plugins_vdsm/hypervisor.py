@@ -163,6 +163,8 @@ class VdsmHypervisor:
         if malformed > self._malformed:
             self._log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
         self._malformed = malformed
+        if malformed == len(answer) > 0:
+            raise HypervisorError("reading the guests: no entry of vdsm's list of guests makes sense")
         marks = self._incarnations.follow(vms.values())
         with self._lock:
             state = self._state

@@ -18,14 +18,19 @@ from mom_plugins_vdsm.statistics import Vm
 _SLACK_SECONDS = 30.0
 """By how much a guest may have been running shorter than expected and still be the same: clocks are set, and answers are cached."""
 
+_KEPT_SECONDS = 600.0
+"""How long a guest that is not listed is remembered: vdsm may be restarted, and be wrong for a moment."""
+
 
 @dataclass(slots=True)
 class _Run:
-    """One run of a guest: its mark, and since when it runs, in seconds since the host was started."""
+    """One run of a guest: its mark, since when it runs and when it was last seen, in seconds since the host was started, and for how long
+    it had been running then."""
 
     mark: str
     started: float
     elapsed: float
+    seen: float
 
 
 class Incarnations:
@@ -43,27 +48,33 @@ class Incarnations:
         self._since_boot = since_boot
         self._log = log
         self._keep = keep
-        self._runs = _read(path, boot)
+        self._runs = _read(path, boot, since_boot())
         self._written = True
 
     def follow(self, vms: Iterable[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""
         now = self._since_boot()
         runs: dict[str, _Run] = {}
+        before = self._runs
         for vm in vms:
-            run = self._runs.get(vm.id)
+            run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
             if run is None or _is_new(run, vm.elapsed, started):
-                run = _Run(uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0)
+                run = _Run(uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
                 self._written = False
             elif vm.elapsed is not None and started is not None:
                 run.elapsed, run.started = vm.elapsed, started
+            run.seen = now
             runs[vm.id] = run
-        self._written = self._written and len(runs) == len(self._runs)
+        marks = {identity: run.mark for identity, run in runs.items()}
+        for identity, run in before.items():
+            if identity not in runs and now - run.seen < _KEPT_SECONDS:
+                runs[identity] = run
+        self._written = self._written and len(runs) == len(before)
         self._runs = runs
         if self._keep and not self._written:
             self._write()
-        return {identity: run.mark for identity, run in runs.items()}
+        return marks
 
     def _write(self) -> None:
         text = json.dumps({"boot": self._boot, "guests": {identity: [run.mark, run.started] for identity, run in self._runs.items()}})
@@ -84,11 +95,11 @@ def _is_new(run: _Run, elapsed: float | None, started: float | None) -> bool:
     return elapsed < run.elapsed or started > run.started + _SLACK_SECONDS
 
 
-def _read(path: Path, boot: str) -> dict[str, _Run]:
+def _read(path: Path, boot: str, now: float) -> dict[str, _Run]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(kept, dict) or kept.get("boot") != boot:
             return {}
-        return {str(identity): _Run(str(mark), float(started), 0.0) for identity, (mark, started) in kept["guests"].items()}
+        return {str(identity): _Run(str(mark), float(started), 0.0, now) for identity, (mark, started) in kept["guests"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
