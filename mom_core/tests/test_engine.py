@@ -14,6 +14,7 @@ import pytest
 
 from mom_core import (
     AlreadyRunning,
+    Config,
     Considered,
     ControlSpec,
     Decision,
@@ -604,6 +605,27 @@ def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Pa
         assert torn == []
         engine.cycle()
     assert torn == made
+
+
+def test_a_reload_that_is_asked_for_while_one_is_under_way_is_done_too(tmp_path: Path, machine: Machine) -> None:
+    loaded: list[float] = []
+
+    def load() -> Config:
+        loaded.append(time.monotonic())
+        if len(loaded) == 1:
+            engine.request_reload(load)  # the operator's second SIGHUP
+        return config_of(tmp_path, {"machine": machine_plugin(machine)})
+
+    with Engine(config_of(tmp_path, {"machine": machine_plugin(machine)})) as engine:
+        engine.start()
+        try:
+            engine.request_reload(load)
+            deadline = time.monotonic() + 5
+            while len(loaded) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        finally:
+            engine.stop()
+    assert len(loaded) == 2
 
 
 def test_a_plugins_reload_is_refused_as_a_whole(tmp_path: Path, machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -213,7 +214,8 @@ class Engine:
 
     def request_reload(self, load: Callable[[], Config]) -> None:
         """Like `reload`, but only noted, for signal handlers: `load` is called before the next cycle, at once. Errors are logged."""
-        self._pending = load
+        # A new object each time: a signal that comes while this very `load` is carried out asks for another one after it.
+        self._pending = functools.partial(load)
         self._schedule.wake("reload")
 
     @property
