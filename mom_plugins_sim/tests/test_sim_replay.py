@@ -16,7 +16,10 @@ from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.command import replay
 from mom_plugins_sim.replay.comparison import compare
+from mom_plugins_sim.replay.estimate import estimate
 from mom_plugins_sim.replay.verdicts import Complaint, Verdict, need_of
+from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+from mom_plugins_sim.simulate.run import Setup, run_scenario
 
 COUNTS = """
 (Host.Remember "n" (+ 1 (Host.Recall "n" 0)))
@@ -202,3 +205,40 @@ def test_a_need_is_what_is_used_or_promised(fields: dict[str, Any], need: float 
 def test_every_key_frame_comes_with_what_is_remembered(recording: Path) -> None:
     with_memory = [cycle.report.number for cycle in Recording(recording).cycles() if cycle.memory is not None]
     assert with_memory == list(range(1, 91, KEY_EVERY))
+
+
+# --- estimates ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An hour of a host that is not driven to its limits: what the simulator is for."""
+    folder = tmp_path_factory.mktemp("calm")
+    path = find_scenario("noisy-neighbour")
+    for _ in run_scenario(read_scenario(path), path, Setup("x"), 1, 1800.0, folder / "r"):
+        pass
+    return folder / "r"
+
+
+def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path) -> None:
+    recording = Recording(calm)
+    first = next(recording.cycles())
+    estimated = estimate(recording, first.session.policies, float("-inf"), float("inf"))
+    was, then, now = estimated.recorded, estimated.then, estimated.now
+    assert then.as_json() | {"name": ""} == now.as_json() | {"name": ""}
+    assert then.reclaimed / then.seconds == pytest.approx(was.reclaimed / was.seconds, rel=0.1)
+    assert then.available / then.seconds == pytest.approx(was.available / was.seconds, abs=0.05 * (32 << 20))  # of the host
+    assert then.merged / then.seconds == pytest.approx(was.merged / was.seconds, rel=0.25)
+    assert then.killed == was.killed
+
+
+def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> None:
+    other = tmp_path / "50_balloon.policy"
+    other.write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
+    shown = json.loads(run(calm, "--policy", other, "--json").output)
+    assert shown["estimated"]["now"]["most_reclaimed_kib"] == 0
+    assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
+    assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
+    text = run(calm, "--policy", other).output
+    assert text.index("Exact, on the state") < text.index("Estimated: both simulated")
+    assert "Estimated" not in run(calm, "--policy", other, "--no-estimate").output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mom_plugins_sim.workload import Workload
@@ -85,16 +86,30 @@ class GuestMemory:
         return self.kernel + self.low + self.wanted
 
 
-def new_guest(workload: Workload, maximum: float, swap_total: float, cached: float) -> GuestMemory:
-    """A guest that has been up for a while, and has read so much (ratio) of its files."""
-    # The memory map takes 64 bytes of every page (1.6 %); kernel, slab and page tables of a small server about 60 MiB.
-    kernel = 0.016 * maximum + min(60 * MIB, 0.1 * maximum)
-    # min_free_kbytes is 4 * sqrt(16 * KiB) (mm/page_alloc.c), the low watermark is a quarter above it.
-    low = 1.25 * 4 * (16 * maximum) ** 0.5 / 4
-    anon = min(workload.demand.base, maximum - kernel - low)
-    guest = GuestMemory(workload, maximum, kernel, low, swap_total, size=maximum, target=maximum, anon=anon, wanted=anon)
+def kernel_of(maximum: float) -> float:
+    """What the kernel of a guest of so much memory keeps for itself.
+
+    The memory map takes 64 bytes of every page (1.6 %); kernel, slab and page tables of a small server about 60 MiB.
+    """
+    return 0.016 * maximum + min(60 * MIB, 0.1 * maximum)
+
+
+def low_of(maximum: float) -> float:
+    """Its low watermark: min_free_kbytes is 4 * sqrt(16 * KiB) (mm/page_alloc.c), and this a quarter more."""
+    return 1.25 * 4 * math.sqrt(16 * maximum) / 4
+
+
+def new_guest(workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None) -> GuestMemory:
+    """A guest that has been up for a while, and has read so much (ratio) of its files.
+
+    :param size: what a balloon leaves it already, in KiB; None: it is empty
+    """
+    kernel, low = kernel_of(maximum), low_of(maximum)
+    has = maximum if size is None else min(size, maximum)
+    anon = max(0.0, min(workload.demand.base, has - kernel - low))
+    guest = GuestMemory(workload, maximum, kernel, low, swap_total, size=has, target=has, anon=anon, wanted=anon)
     guest.cache = max(0.0, min(cached * workload.files, guest.free - low))
-    guest.touched = kernel + anon + guest.cache
+    guest.touched = min(has, kernel + anon + guest.cache)
     return guest
 
 

@@ -22,6 +22,9 @@ VOLATILE = 0.03
 COPIES = 6.0
 """Pages that share one, on average, where content is duplicate."""
 
+MERGEABLE = (1 - VOLATILE) * (1 - 1 / COPIES)
+"""Ratio of duplicate memory that is saved in the end."""
+
 RMAP_BYTES = 64
 """What the kernel keeps for each page that it looks at (struct ksm_rmap_item)."""
 
@@ -50,7 +53,7 @@ class Ksm:
     def step(self, mergeable_kib: float, resident_kib: float, dt: float) -> None:
         """Scan for `dt` seconds, with so much resident in guests and so much of that in several of them."""
         self.candidates = resident_kib / PAGE
-        most = mergeable_kib / PAGE * (1 - VOLATILE) * (1 - 1 / COPIES)
+        most = mergeable_kib / PAGE * MERGEABLE
         self.sharing = min(self.sharing, most)  # freed and rewritten pages are merged no more
         if self.run == 2:
             self.sharing = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -24,10 +25,19 @@ class SimPlugin:
     contract = "1.1"
 
     class Settings(PluginSettings):
-        """What to simulate: a mixture of the usual guests, or a scenario, which says all of it."""
+        """What to simulate: a mixture of the usual guests, or a scenario or a recording, which say all of it."""
 
         scenario: str | None = None
         """The name of a scenario that comes with mom, or the path of a YAML file; then only `seed` counts besides."""
+
+        recording: str | None = None
+        """A recording, whose host and guests are simulated: guests want what they were seen to use."""
+
+        begins: float | None = None
+        """Of the recording, from then on; seconds since the epoch."""
+
+        ends: float | None = None
+        """Of the recording, up to then; seconds since the epoch."""
 
         guests: Annotated[int, Field(ge=0, le=100_000)] = 24
         """How many guests there are."""
@@ -117,6 +127,12 @@ class SimPlugin:
 
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
     """What these settings describe. Raises `MomError` for a scenario that cannot be used."""
+    if settings.recording is not None:
+        from mom_plugins_sim.recording.reader import Recording
+        from mom_plugins_sim.scenario.recorded import scene_of_recording
+
+        begins = float("-inf") if settings.begins is None else settings.begins
+        return scene_of_recording(Recording(Path(settings.recording)), begins, float("inf") if settings.ends is None else settings.ends)
     if settings.scenario is None:
         return plan_of(settings).scene()
     from mom_plugins_sim.scenario.drawing import scene_of

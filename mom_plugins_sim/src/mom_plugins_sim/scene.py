@@ -25,7 +25,8 @@ class GuestScene:
     """One guest: who it is, what it has (KiB), what its programs do, and when it is there (seconds since the beginning).
 
     `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
-    never from a `silent` one. A `rigid` guest has no balloon device; a `refusing` one gives nothing, whatever it is asked for.
+    never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
+    device; a `refusing` one gives nothing, whatever it is asked for.
     """
 
     identity: str
@@ -42,6 +43,7 @@ class GuestScene:
     refusing: bool = False
     arrives: float = 0.0
     departs: float = FOREVER
+    size: float | None = None
 
 
 class FaultKind(StrEnum):

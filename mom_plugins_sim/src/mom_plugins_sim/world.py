@@ -151,7 +151,7 @@ class World:
         self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
 
     def _add(self, scene: GuestScene) -> None:
-        memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached)
+        memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached, size=scene.size)
         # It is the balloon's driver that sends statistics.
         statistics = Statistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}

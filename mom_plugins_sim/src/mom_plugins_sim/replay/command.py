@@ -25,9 +25,17 @@ FAILURES = ("below-need", "oscillation", "bounds", "difference")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
+@click.option("--estimate/--no-estimate", default=True, show_default=True, help="With --policy: simulate what would have followed, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def replay(
-    recording: Path, policies: tuple[Path, ...], defaults: bool, since: str | None, until: str | None, fail_on: str | None, as_json: bool
+    recording: Path,
+    policies: tuple[Path, ...],
+    defaults: bool,
+    since: str | None,
+    until: str | None,
+    fail_on: str | None,
+    estimate: bool,
+    as_json: bool,
 ) -> None:
     """Evaluate a recording again: with the policies of then, or with others, to see what they would decide.
 
@@ -35,4 +43,4 @@ def replay(
     """
     from mom_plugins_sim.replay.show import perform
 
-    perform(recording, policies, keep_others=defaults, since=since, until=until, fail_on=fail_on, as_json=as_json)
+    perform(recording, policies, keep_others=defaults, since=since, until=until, fail_on=fail_on, simulated=estimate, as_json=as_json)

@@ -16,6 +16,7 @@ from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.times import moment_of, shown
 from mom_plugins_sim.replay.command import FAILURES
 from mom_plugins_sim.replay.comparison import Comparison, Difference, compare
+from mom_plugins_sim.replay.estimate import Estimate, estimate
 from mom_plugins_sim.replay.verdicts import Complaint, Verdict
 
 SUFFIX: Final = ".policy"
@@ -32,6 +33,7 @@ def perform(
     since: str | None,
     until: str | None,
     fail_on: str | None,
+    simulated: bool,
     as_json: bool,
 ) -> None:
     """Replay, say what came of it, and exit 1 for what `--fail-on` names."""
@@ -39,12 +41,16 @@ def perform(
     logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
     recording = Recording(path)
     texts = _texts(recording, policies, keep_others=keep_others) if policies else None
-    result = compare(recording, texts, moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf")))
+    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    result = compare(recording, texts, begins, ends)
+    estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
     found = [failure for failure in failures if _occurs(failure, result)]
     if as_json:
-        click.echo(json.dumps({**_as_json(result), "failed": found}, indent=2, default=str))
+        click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": found}, indent=2, default=str))
     else:
         for line in _lines(result, other=texts is not None):
+            click.echo(line)
+        for line in _estimate_lines(estimated):
             click.echo(line)
         if found:
             click.echo(f"fails on: {', '.join(found)}")
@@ -118,7 +124,7 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
         lines.extend(_verdict_lines(title, verdict))
     if other:
-        lines.append("  What a changed decision would have changed in the next cycles is not in this.")
+        lines.append("  What other decisions would have changed in the cycles after them is not in this.")
     return lines
 
 
@@ -139,6 +145,32 @@ def _verdict_lines(title: str, verdict: Verdict) -> list[str]:
             f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
         )
     return lines
+
+
+def _estimate_lines(estimated: Estimate | None) -> list[str]:
+    if estimated is None:
+        return []
+    lines = [
+        "",
+        "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
+    ]
+    lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
+    columns = [dict(one.rows()) for one in (estimated.recorded, estimated.then, estimated.now)]
+    width = max(map(len, columns[0]))
+    lines.append(f"  {'':<{width}}  {'recorded':>12}  {'then, simul.':>12}  {'now, simul.':>12}")
+    lines.extend(f"  {label:<{width}}  " + "  ".join(f"{column[label]:>12}" for column in columns) for label in columns[0])
+    return lines
+
+
+def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
+    if estimated is None:
+        return None
+    return {
+        "recorded": estimated.recorded.as_json(),
+        "then": estimated.then.as_json(),
+        "now": estimated.now.as_json(),
+        "left_out": estimated.left_out,
+    }
 
 
 def _difference(difference: Difference) -> str:

@@ -27,13 +27,16 @@ CONTROLLERS: Final = ("balloon", "ksm")
 class Setup:
     """What is tried: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
 
-    `plugins` are those that control, with their settings.
+    `plugins` are those that control, with their settings. `texts` are all policies by name, in place of defaults and files; `guests` is
+    the section of that name.
     """
 
     name: str
     policies: Sequence[Path] = ()
     acts: bool = True
     plugins: Mapping[str, Mapping[str, Value]] | None = None
+    texts: Mapping[str, str] | None = None
+    guests: Mapping[str, Value] | None = None
 
 
 def run_scenario(
@@ -46,16 +49,26 @@ def run_scenario(
     :param record: a folder for a recording
     Raises `MomError` when plugins are missing, or policies are wrong.
     """
+    sim: dict[str, Value] = {"scenario": str(path)}
+    if seed is not None:
+        sim["seed"] = seed
+    return run_simulation(sim, setup, scenario.interval, lasts, record)
+
+
+def run_simulation(
+    sim: Mapping[str, Value], setup: Setup, interval: float, lasts: float, record: Path | None = None
+) -> Generator[Report, None, None]:
+    """The same for any settings of the plugin `sim`, with so many seconds between two cycles."""
     now = 0.0
     with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder:
-        config = load_config(_configuration(scenario, path, setup, seed, record, Path(folder)))
+        config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
         with Engine(config, Clock(lambda: now, lambda: MIDNIGHT + now)) as engine:
             hypervisor = engine.hypervisor
             if not isinstance(hypervisor, SimHypervisor):
                 raise MomError("another plugin's hypervisor is used", hint="leave it out: a scenario has its own")
-            cycles = math.floor(lasts / scenario.interval)
+            cycles = math.floor(lasts / interval + 1e-9)
             for number in range(1, cycles + 1):
-                due = number * scenario.interval
+                due = number * interval
                 while now + LOOK_SECONDS < due:
                     now += LOOK_SECONDS
                     reason = hypervisor.news()
@@ -65,24 +78,23 @@ def run_scenario(
                 yield engine.cycle()
 
 
-def _configuration(scenario: Scenario, path: Path, setup: Setup, seed: int | None, record: Path | None, folder: Path) -> dict[str, object]:
+def _configuration(sim: Mapping[str, Value], setup: Setup, interval: float, record: Path | None, folder: Path) -> dict[str, object]:
     controllers = setup.plugins if setup.plugins is not None else {name: {} for name in CONTROLLERS}
     policy: dict[str, object] = {}
     if setup.policies:
         policy["directory"] = str(_gathered(setup.policies, folder / "policy.d"))
-    plugins: dict[str, object] = {
-        "sim": {"scenario": str(path), **({} if seed is None else {"seed": seed})},
-        **controllers,
-        "policy": policy,
-    }
+    if setup.texts is not None:
+        policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
+    plugins: dict[str, object] = {"sim": sim, **controllers, "policy": policy}
     if record is not None:
         plugins["record"] = {"path": str(record)}
     return {
-        "interval": f"{scenario.interval:g}s",
+        "interval": f"{interval:g}s",
         "mode": "enforce" if setup.acts else "observe",
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "run"),
         "plugins": plugins,
+        "guests": dict(setup.guests or {}),
     }
 
 
@@ -99,6 +111,13 @@ def _gathered(paths: Sequence[Path], folder: Path) -> Path:
             raise MomError(f"cannot read {error.filename or path}: {error.strerror}") from error
         if not files:
             raise MomError(f"there is no *.policy in {path}")
+    return folder
+
+
+def _written(texts: Mapping[str, str], folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / f"{name.replace('/', '_')}.policy").write_text(text, encoding="utf-8")
     return folder
 
 

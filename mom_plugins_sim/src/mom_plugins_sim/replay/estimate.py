@@ -1,0 +1,90 @@
+"""What would have followed from other decisions: the simulator goes on from the recorded state, with the policies of then and of now.
+
+Both are simulated, so that what the simulator gets wrong is wrong in both, and what differs comes of the policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mom_core import MomError, Value, load_config, parse_duration
+from mom_plugins_sim.recording.reader import Recording, nothing_in
+from mom_plugins_sim.replay.evaluation import SOURCES
+from mom_plugins_sim.simulate.run import Setup, run_simulation
+from mom_plugins_sim.simulate.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Both simulations, and the recording summed up in the same way: how far it is from `then` is how far the simulator may be off.
+
+    `left_out` are the recorded plugins that are not in the simulations.
+    """
+
+    recorded: Summary
+    then: Summary
+    now: Summary
+    left_out: tuple[str, ...]
+
+
+def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
+    """Simulate that time (seconds since the epoch) twice. Raises `MomError` when there is nothing to begin with."""
+    begins: float | None = None
+    ends = 0.0
+    session = None
+    was = Summary("recorded")
+    for recorded in recording.cycles(since, until):
+        if begins is None:
+            begins, session = recorded.report.time, recorded.session
+        ends = max(ends, recorded.report.time)
+        was.add(recorded.report)
+    if begins is None or session is None:
+        raise nothing_in(recording)
+    interval = session.configuration.get("interval")
+    seconds = parse_duration(interval) if isinstance(interval, str) else 5.0
+    plugins, left_out = _controllers(session.configuration)
+    sim: dict[str, Value] = {"recording": str(recording.path), "begins": begins, "ends": ends}
+    guests = _guests(session.configuration, plugins)
+    summaries = []
+    for name, texts in (("then", session.policies), ("now", policies)):
+        summary = Summary(name)
+        setup = Setup(name, plugins=plugins, texts=texts, guests=guests)
+        for report in run_simulation(sim, setup, seconds, max(seconds, ends - begins)):
+            summary.add(report)
+        summaries.append(summary)
+    return Estimate(was, summaries[0], summaries[1], tuple(left_out))
+
+
+def _controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[str, Value]], list[str]]:
+    """The recorded plugins that control something, are installed here, and do not touch a real host."""
+    recorded = configuration.get("plugins")
+    found: dict[str, Mapping[str, Value]] = {}
+    left_out = []
+    for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
+        own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
+        try:
+            loaded = load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class
+        except MomError:
+            left_out.append(name)
+            continue
+        if hasattr(loaded, "mom_policy_texts") or hasattr(loaded, "mom_hypervisor"):
+            continue
+        if (hasattr(loaded, "mom_controls") and not hasattr(loaded, "mom_collect_host")) or name == "ksm":
+            found[name] = own
+    return found, left_out
+
+
+def _guests(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """What the section `guests` says to these plugins."""
+    if not plugins:
+        return {}
+    models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
+    known = {key for model in models if model is not None for key in model.model_fields}
+    section = configuration.get("guests")
+    rules: dict[str, Value] = {}
+    for pattern, settings in section.items() if isinstance(section, Mapping) else ():
+        own = {key: value for key, value in settings.items() if key in known} if isinstance(settings, Mapping) else {}
+        if own:
+            rules[pattern] = own
+    return rules

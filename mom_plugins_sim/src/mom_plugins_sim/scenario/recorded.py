@@ -1,0 +1,130 @@
+"""From a recording to a scene: a simulated host whose guests want what the recorded ones were seen to use.
+
+What a guest used is known only as far as it told it and had it: a guest that was short of memory wanted more than was seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from mom_core import Guest, Value
+from mom_plugins_sim.guest import kernel_of, low_of
+from mom_plugins_sim.ksm import MERGEABLE
+from mom_plugins_sim.recording.reader import Recording, nothing_in
+from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
+from mom_plugins_sim.workload import HostLoads, Trace, Workload
+
+PAGE_KIB = 4
+
+UNTOLD_SHARE = 0.9
+"""Of its size, what a guest is taken to use that never told: nobody may count on taking much from it."""
+
+READ_RATE = 4 << 10
+"""KiB/s that guests are taken to read: recordings do not tell."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one guest: times are seconds since the beginning of the scene."""
+
+    guest: Guest
+    memory: float
+    size: float
+    arrives: float
+    last: float
+    rigid: bool
+    period: float = 0.0
+    files: float = 0.0
+    cached: float = 0.0
+    times: list[float] = field(default_factory=list)
+    used: list[float] = field(default_factory=list)
+
+
+def scene_of_recording(recording: Recording, since: float, until: float) -> Scene:
+    """The scene of that time (seconds since the epoch). Raises `MomError` when nothing was recorded then."""
+    seen: dict[str, _Seen] = {}
+    host_times: list[float] = []
+    host_used: list[float] = []
+    total = swap = 0.0
+    duplicate = 0.0
+    begins: float | None = None
+    previous = 0.0
+    now = 0.0
+    for recorded in recording.cycles(since, until):
+        snapshot = recorded.report.snapshot
+        if begins is None:
+            begins = recorded.report.time
+        now = max(previous, recorded.report.time - begins)  # clocks may be set back: the simulation's is not
+        fields = snapshot.host.fields
+        total, swap = max(total, _number(fields.get("mem_available"))), max(swap, _number(fields.get("swap_total")))
+        held = 0.0
+        for identity, guest in snapshot.guests.items():
+            held += _number(guest.fields.get("rss"))
+            _look(seen, identity, guest, now)
+        free = fields.get("mem_really_available")
+        if isinstance(free, int | float) and total and (now > previous or not host_times):
+            merged = _number(fields.get("ksm_pages_sharing")) * PAGE_KIB
+            duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
+            host_times.append(now)
+            host_used.append(max(0.0, total - free - held + merged))
+        previous = now
+    if begins is None or not total:
+        raise nothing_in(recording)
+    reserve = min(0.01 * total, 256.0 * 1024)
+    trace = Trace(host_times, [max(0.0, used - reserve) for used in host_used]) if host_times else None
+    guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
+    return Scene(total, guests, 0, swap, HostLoads((), trace), base=0.0)
+
+
+def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> None:
+    fields = guest.fields
+    size, most = _number(fields.get("balloon_cur")), _number(fields.get("balloon_max"))
+    one = seen.get(identity)
+    if one is None:
+        if not size:
+            return  # nothing is known of it yet
+        blocked = {"*", "balloon_target"} & guest.blocked.keys()
+        one = seen[identity] = _Seen(guest, max(size, most), size, now, now, rigid=bool(blocked))
+    one.last = now
+    one.memory = max(one.memory, most)
+    one.period = max(one.period, _number(fields.get("balloon_stats_period")))
+    usable = fields.get("mem_usable")
+    if size and isinstance(usable, int | float):
+        cache = _number(fields.get("mem_disk_caches"))
+        one.files = max(one.files, cache)
+        if not one.used:
+            one.cached = cache
+        used = max(0.0, size - usable)
+        if not one.used or one.used[-1] != used:
+            one.times.append(now)
+            one.used.append(used)
+
+
+def _scene(identity: str, one: _Seen, ends: float, duplicate: float) -> GuestScene:
+    silent = not one.used
+    kernel, low = kernel_of(one.memory), low_of(one.memory)
+    if silent:
+        one.times, one.used = [0.0], [UNTOLD_SHARE * one.size]
+    # The same that is counted as used, the other way round: kernel, watermark, and the cache that is not counted as usable.
+    wanted = [max(0.0, used - kernel - low - min(one.files / 2, low)) for used in one.used]
+    files = one.files
+    return GuestScene(
+        identity,
+        one.guest.name,
+        "recorded",
+        one.memory,
+        Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate),
+        cached=one.cached / files if files else 1.0,
+        statistics_period=one.period or 2.0,
+        statistics_first=math.fmod(len(one.guest.name), one.period or 2.0),
+        silent=silent,
+        rigid=one.rigid,
+        arrives=one.arrives,
+        departs=FOREVER if one.last >= ends else one.last,
+        size=one.size,
+    )
+
+
+def _number(value: Value) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
