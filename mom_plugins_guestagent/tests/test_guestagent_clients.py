@@ -286,8 +286,8 @@ def test_any_bytes_before_the_answer_are_passed_over(servers: Servers, stale: li
 
 
 def behind(answer: Callable[[str], str], end: float = 1e12) -> AgentBehindHypervisor:
-    def call(function: Callable[[], str]) -> asyncio.Future[str]:
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    def call(function: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
             future.set_result(function())
         except Exception as error:  # noqa: BLE001  # as the threads do

@@ -21,7 +21,8 @@ from mom_plugins_guestagent.callers import Callers
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import Sample, fields_of, judge
 from mom_plugins_guestagent.guestd import PORT
-from mom_plugins_guestagent.ways import OF_AGENTS, AgentWay, GuestdWay, Kind, Limits, PassOn, Place, Way
+from mom_plugins_guestagent.qemu_agent import PassOn
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentWay, GuestdWay, Kind, Limits, Place, Way
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol, TypeAlias
@@ -22,6 +23,12 @@ from mom_plugins_guestagent.wire import Wire
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
+
+PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
+"""`AgentAccess.agent_command`."""
+
+Call: TypeAlias = "Callable[[Callable[[], list[Json | Refused]]], asyncio.Future[list[Json | Refused]]]"
+"""Makes a call that blocks in a thread of its own."""
 
 MOST_ANSWER_BYTES = 1 << 20
 """Of one answer. The largest real ones are the file systems of a guest full of containers: a few hundred KiB."""
@@ -99,13 +106,13 @@ class AgentBehindHypervisor:
     :param call: makes a blocking call in a thread of its own
     :param pass_on: `AgentAccess.agent_command`
     :param seconds: how long to wait for each answer
-    :param end: when no further command is begun, on the clock of the running loop
+    :param end: when no further command is begun, on the monotonic clock
     """
 
     def __init__(
         self,
-        call: Callable[[Callable[[], str]], asyncio.Future[str]],
-        pass_on: Callable[[Entity, str, float], str],
+        call: Call,
+        pass_on: PassOn,
         guest: Entity,
         seconds: float,
         end: float,
@@ -118,13 +125,14 @@ class AgentBehindHypervisor:
 
     async def ask(self, *commands: Command) -> list[Json | Refused]:
         """One command after the other, each a call to the hypervisor."""
-        return [await self._ask(command) for command in commands]
+        return await self._call(lambda: [self._ask(command) for command in commands])
 
-    async def _ask(self, command: Command) -> Json | Refused:
-        if asyncio.get_running_loop().time() >= self._end:
+    def _ask(self, command: Command) -> Json | Refused:
+        """In a thread that may wait."""
+        if time.monotonic() >= self._end:
             raise NoAnswer("it takes too long")
         try:
-            answer = await self._call(lambda: self._pass_on(self._guest, _text(command).rstrip("\n"), self._seconds))
+            answer = self._pass_on(self._guest, _text(command).rstrip("\n"), self._seconds)
         except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
             raise NoAnswer(str(error)) from error
         except HypervisorError as error:  # the agent refused, or the hypervisor is away: then nothing else succeeds either

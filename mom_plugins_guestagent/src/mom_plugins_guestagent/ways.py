@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from mom_core import Entity, Value
 from mom_plugins_guestagent.guestd_client import GuestdClient
-from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, RawAgent
-
-PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
-"""`AgentAccess.agent_command`."""
-
-Call: TypeAlias = "Callable[[Callable[[], str]], asyncio.Future[str]]"
+from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, Call, PassOn, RawAgent
 
 
 class Kind(StrEnum):
@@ -110,7 +106,7 @@ class AgentWay:
                 return await self._ask(raw, figures=figures, facts=facts)
         assert self.pass_on is not None  # noqa: S101  # where the hypervisor is the way, there is one
         # No time limit around it: a call that is under way cannot be taken back, and each has a limit of its own.
-        end = asyncio.get_running_loop().time() + seconds
+        end = time.monotonic() + seconds
         behind = AgentBehindHypervisor(self.call, self.pass_on, self.guest, seconds / 3, end)
         return await self._ask(behind, figures=figures, facts=facts)
 

@@ -60,6 +60,9 @@ _KEEPALIVE_FROM = 10_003_000
 _KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 5, 3
 """A libvirtd that has said nothing for four times so many seconds is gone, and the calls that wait for it come back."""
 
+_MOST_HANDLES = 10_000
+"""Handles that are kept where no bulk call ever says which guests are gone: more than any host has guests."""
+
 _CLOSE_SECONDS = 0.15
 """How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
 
@@ -98,7 +101,11 @@ class _Live:
     def domain(self, uuid: str) -> Domain:
         """The handle for this guest."""
         known = self.domains.get(uuid)
-        return self.connection.lookupByUUIDString(uuid) if known is None else known
+        if known is None:
+            if len(self.domains) >= _MOST_HANDLES:
+                self.domains.clear()
+            known = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
+        return known
 
     def close(self) -> None:
         """End it. While a callback is registered, or a handle exists, libvirt keeps the connection open."""
