@@ -215,8 +215,8 @@ def test_the_doctor_says_whose_memory_cannot_be_had(make_plugin: Callable[..., L
     libvirtd.add("three").devices = "<hostdev mode='subsystem' type='pci'/>"
     found = [finding.message for finding in make_plugin().mom_doctor() if finding.subject == "pinned memory"]
     assert found == [
-        "the guest's memory is locked: the host cannot take it: 2 guests: one, two",
-        "a host device (pci) pins the guest's memory: the host cannot take it: 1 guest: three",
+        "2 guests left at their size: one, two: the guest's memory is locked: the host cannot take it",
+        "1 guest left at their size: three: a host device (pci) pins the guest's memory: the host cannot take it",
     ]
 
 

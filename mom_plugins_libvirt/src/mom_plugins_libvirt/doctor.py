@@ -49,8 +49,7 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
         if guest.id in descriptions and descriptions[guest.id].pinned:
             by_reason.setdefault(descriptions[guest.id].pinned, []).append(guest)
     for reason, pinned in by_reason.items():
-        cure = "nothing is wrong with that; they keep their size, and count as memory that cannot be had"
-        yield Finding(Severity.WARNING, "pinned memory", f"{reason}: {_count(pinned)}: {_names(pinned)}", cure)
+        yield Finding(Severity.OK, "pinned memory", f"{_count(pinned)} left at their size: {_names(pinned)}: {reason}")
     off = [
         guest for guest in guests if guest.id in descriptions and descriptions[guest.id].balloon and not descriptions[guest.id].stats_period
     ]

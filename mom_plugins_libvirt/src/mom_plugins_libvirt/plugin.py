@@ -216,7 +216,7 @@ class LibvirtPlugin:
         for uuid, silence in self._hypervisor.silent().items():
             guest = snapshot.guests.get(uuid)
             if guest is not None:
-                hint = "look whether it hangs; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
+                hint = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
                 yield Problem(source, silence, guest.entity, Severity.WARNING, hint)
         for uuid, names in self._hypervisor.impossible().items():
             guest = snapshot.guests.get(uuid)
