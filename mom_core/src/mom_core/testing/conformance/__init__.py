@@ -62,7 +62,7 @@ def check_plugin(
         files of /proc and /sys when it is left out
     :param hypervisor: makes one, for plugins that bring none; a `FakeHypervisor` with three guests when it is left out
     :param values: values to try on its controls, by control, where bounds and present value do not tell what makes sense
-    :param may_touch: its own hypervisor's guests are a test's, and may be changed
+    :param may_touch: its own hypervisor's guests are a test's, and may be changed; and it may listen where its settings say
     :param checks: only these
     """
     findings: list[Finding] = []

@@ -137,7 +137,7 @@ def alive(
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
         mode = "observe"  # its guests may be real ones
     config = configured(subject, wanted, stand_in, root or subject.new_host(), folder or subject.new_folder("life"), mode, settings)
-    engine = Engine(config)
+    engine = Engine(config, serve=subject.may_touch)
     engine.open()
     try:
         yield Life(engine, subject.name, stand_in, wanted)

@@ -1,0 +1,22 @@
+"""The RPC server against the conformance kit: with a socket of its own to listen on, and as `mom plugin check` looks at it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mom_core.testing import ConformanceTests, check_plugin
+from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = XmlRpcPlugin
+    plugin_name = "xmlrpc"
+    settings = {"listen": str(Path(tempfile.gettempdir()) / f"mom-rpc-{os.getpid()}.sock")}  # as the kit has it
+    may_touch = True
+
+
+def test_a_mere_check_listens_on_nothing() -> None:
+    findings = check_plugin(XmlRpcPlugin, name="xmlrpc", settings={"listen": "/nowhere/at/all"})
+    assert not any("listen" in finding.message for finding in findings)
