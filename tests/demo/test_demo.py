@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mom_plugins_sim.demo.story import CYCLES, Moment, play
+from mom_plugins_sim.demo.story import CYCLES, Moment, play, plot_of
 from mom_plugins_sim.demo.summary import Summary
 from mom_plugins_sim.demo.view import ASCII, UNICODE, Glyphs, frame
 
@@ -21,13 +21,13 @@ def demo(*options: str) -> str:
 
 @pytest.fixture(scope="module")
 def moments() -> list[Moment]:
-    return list(play(1))
+    return list(play(plot_of(1)))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
 def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     summary = Summary()
-    for moment in play(seed):
+    for moment in play(plot_of(seed)):
         summary.add(moment)
     assert summary.managed.most_swapped == 0
     assert summary.alone.most_swapped > 1 << 20
@@ -44,10 +44,10 @@ def test_it_ends_with_what_happened_and_what_to_type_next() -> None:
     assert "mom config init" in text
 
 
-def test_the_same_seed_tells_the_same_story_and_another_seed_another() -> None:
-    first = demo("--seconds", "0", "--seed", "5")
-    assert demo("--seconds", "0.5", "--seed", "5") == first
-    assert demo("--seconds", "0", "--seed", "6") != first
+def test_the_same_seed_tells_the_same_story_and_another_seed_another(tmp_path: Path) -> None:
+    first = demo("--seconds", "0", "--seed", "5", "--output", str(tmp_path))
+    assert demo("--seconds", "0.5", "--seed", "5", "--output", str(tmp_path)) == first
+    assert demo("--seconds", "0", "--seed", "6", "--output", str(tmp_path)) != first
 
 
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold() -> None:
@@ -72,3 +72,19 @@ def test_a_mistake_on_the_command_line_is_told() -> None:
     result = subprocess.run([MOM, "demo", "--seconds", "-1"], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 2
     assert "--seconds" in result.stderr
+
+
+def test_it_leaves_a_recording_and_a_picture_behind(tmp_path: Path) -> None:
+    text = demo("--seconds", "0", "--output", str(tmp_path))
+    assert f"recorded in {tmp_path / 'recording'}" in text
+    assert f"drawn in {tmp_path / 'mom.png'}" in text
+    assert (tmp_path / "mom.png").read_bytes().startswith(b"\x89PNG")
+    replayed = subprocess.run([MOM, "replay", tmp_path / "recording"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "all decisions are identical" in replayed
+
+
+def test_a_scenario_can_be_shown(tmp_path: Path) -> None:
+    text = demo("--seconds", "0", "--scenario", "boot-storm", "--output", str(tmp_path))
+    assert "guests were sold" in text
+    result = subprocess.run([MOM, "demo", "--scenario", "rain"], capture_output=True, text=True, check=False, timeout=60)
+    assert "there is no scenario rain" in result.stderr

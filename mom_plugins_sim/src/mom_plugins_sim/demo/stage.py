@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
+from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mom_plugins_sim.demo.story import CYCLES, Moment, play
+from mom_core import MomError
+from mom_plugins_sim.demo.story import Moment, Plot, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, number, size, taken_from
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
 
@@ -18,45 +22,50 @@ CYCLES_A_LINE = 5
 """Where the output is no terminal, a line is printed for so many cycles."""
 
 
-def perform(seconds: float, seed: int) -> None:
-    """Show the story of that seed within so many seconds (0: as fast as it can), and what happened in it."""
+def perform(seconds: float, plot: Plot, output: Path | None) -> None:
+    """Show the story within so many seconds (0: as fast as it can), what happened in it, and where it is recorded and drawn.
+
+    :param output: the folder for that; None: a new one among the temporary files
+    """
     logging.getLogger("mom").setLevel(logging.ERROR)  # what is worth knowing about a simulation is on the screen
     console = Console(highlight=False)
     summary = Summary()
+    recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
     if console.is_terminal:
-        _show(console, summary, seconds, seed)
+        _show(console, summary, seconds, play(plot, recording))
     else:
-        _print(console, summary, seconds, seed)
+        _print(console, summary, seconds, play(plot, recording))
     _conclude(console, summary)
+    _tell_of(console, recording)
 
 
-def _show(console: Console, summary: Summary, seconds: float, seed: int) -> None:
+def _show(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
     """A picture that is drawn anew for each cycle."""
     glyphs = UNICODE if "utf" in console.encoding.lower() else ASCII
     live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
-    with closing(play(seed)) as story, live:
+    with closing(story), live:
         began = time.monotonic()
         for moment in story:
             summary.add(moment)
             live.update(frame(moment, glyphs), refresh=True)
-            _wait(began, seconds, moment.number)
+            _wait(began, seconds * moment.number / moment.plot.cycles)
 
 
-def _print(console: Console, summary: Summary, seconds: float, seed: int) -> None:
+def _print(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
     """A line for every few cycles."""
     began = time.monotonic()
-    with closing(play(seed)) as story:
+    with closing(story):
         for moment in story:
             summary.add(moment)
             if moment.number % CYCLES_A_LINE == 0:
                 console.print(_line(moment), soft_wrap=True)
-            _wait(began, seconds, moment.number)
+            _wait(began, seconds * moment.number / moment.plot.cycles)
     console.print()
 
 
-def _wait(began: float, seconds: float, number_of_cycle: int) -> None:
-    """Until this cycle's share of the time has passed."""
-    time.sleep(max(0.0, began + seconds * number_of_cycle / CYCLES - time.monotonic()))
+def _wait(began: float, seconds: float) -> None:
+    """Until that share of the time has passed."""
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
 
 
 def _line(moment: Moment) -> str:
@@ -79,3 +88,18 @@ def _conclude(console: Console, summary: Summary) -> None:
     console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
     for command, why in NEXT:
         console.print(Text.assemble(("  " + command.ljust(24), "bold cyan"), why), soft_wrap=True)
+
+
+def _tell_of(console: Console, recording: Path) -> None:
+    """Where the recording and its picture are; and if there is no picture, why."""
+    from mom_plugins_sim.plot.perform import picture_of
+
+    console.print()
+    console.print(f"recorded in {recording}: mom replay tries policies on it", soft_wrap=True)
+    picture = recording.with_name("mom.png")
+    try:
+        picture_of(recording, picture)
+    except MomError as error:
+        console.print(f"no picture: {error}", soft_wrap=True)
+    else:
+        console.print(f"drawn in {picture}", soft_wrap=True)

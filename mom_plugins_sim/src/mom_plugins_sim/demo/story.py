@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mom_core import Clock, Config, Engine, Report, load_config
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.plugin import SimPlugin, plan_of
+from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
+from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import LOOK_SECONDS
 from mom_plugins_sim.world import World
 
@@ -39,6 +40,29 @@ SETTINGS = SimPlugin.Settings.model_validate(
 """A host with a quarter more memory sold than it has; one guest without statistics, one without a balloon; a program that takes 9 GiB."""
 
 
+MOST_CYCLES = 360
+"""Of a scenario, no more is shown: half an hour at five seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What is played: settings of the simulation, seconds between two cycles, how many cycles, and the scenario's title, if it is one."""
+
+    settings: SimPlugin.Settings
+    interval: float = INTERVAL
+    cycles: int = CYCLES
+    title: str = ""
+
+
+def plot_of(seed: int, scenario: str | None = None) -> Plot:
+    """The usual story, or a scenario. Raises `MomError` for one that cannot be read."""
+    if scenario is None:
+        return Plot(SETTINGS.model_copy(update={"seed": seed}))
+    found = read_scenario(find_scenario(scenario))
+    settings = SimPlugin.Settings(scenario=scenario, seed=seed)
+    return Plot(settings, found.interval, min(MOST_CYCLES, int(found.lasts / found.interval)), found.title)
+
+
 class SimulatedClock:
     """Seconds that pass when they are told to."""
 
@@ -60,14 +84,14 @@ class Moment:
 
     number: int
     time: float
-    settings: SimPlugin.Settings
+    plot: Plot
     report: Report
     alone: Alone
 
     @property
     def loading(self) -> bool:
         """Whether the program beside the guests is running."""
-        return 0 < self.time - self.settings.load_after < self.settings.load_for
+        return 0 < self.time - self.plot.settings.load_after < self.plot.settings.load_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +106,46 @@ class Alone:
     waited: float
 
 
-def play(seed: int) -> Generator[Moment, None, None]:
-    """The moments of the story, as fast as they are asked for; the same for the same seed. Raises `MomError` when plugins are missing."""
-    settings = SETTINGS.model_copy(update={"seed": seed})
+def play(plot: Plot, record: Path | None = None) -> Generator[Moment, None, None]:
+    """The moments of the story, as fast as they are asked for; the same for the same plot. Raises `MomError` when plugins are missing.
+
+    :param record: a folder for a recording
+    """
     clock = SimulatedClock()
     with (
         tempfile.TemporaryDirectory(prefix="mom-demo-") as folder,
-        Engine(_configuration(settings, Path(folder)), Clock(clock, clock.wall)) as engine,
+        Engine(_configuration(plot, Path(folder), record), Clock(clock, clock.wall)) as engine,
     ):
-        alone = World(plan_of(settings).scene(), clock())
+        alone = World(scene_of_settings(plot.settings), clock())
         hypervisor = engine.hypervisor
         assert isinstance(hypervisor, SimHypervisor)  # noqa: S101  # the configuration below says so
-        for number in range(1, CYCLES + 1):
-            for _ in range(int(INTERVAL / LOOK_SECONDS) - 1):
+        for number in range(1, plot.cycles + 1):
+            due = number * plot.interval
+            while clock.now + LOOK_SECONDS < due:
                 clock.now += LOOK_SECONDS
                 if reason := hypervisor.news():
                     engine.cycle(reason)
-            clock.now = number * INTERVAL
+            clock.now = due
             report = engine.cycle()
             alone.advance_to(clock.now)
-            yield Moment(number, clock.now, settings, report, _seen(alone))
+            yield Moment(number, clock.now, plot, report, _seen(alone))
 
 
-def _configuration(settings: SimPlugin.Settings, folder: Path) -> Config:
-    sim = settings.model_dump(mode="json", exclude_unset=True)
+def _configuration(plot: Plot, folder: Path, record: Path | None) -> Config:
+    plugins: dict[str, object] = {
+        "sim": plot.settings.model_dump(mode="json", exclude_unset=True),
+        "balloon": {},
+        "ksm": {},
+        "policy": {},
+    }
+    if record is not None:
+        plugins["record"] = {"path": str(record)}
     return load_config(
         {
-            "interval": f"{INTERVAL:g}s",
+            "interval": f"{plot.interval:g}s",
             "state_directory": str(folder / "state"),
             "run_directory": str(folder / "run"),
-            "plugins": {"sim": sim, "balloon": {}, "ksm": {}, "policy": {}},
+            "plugins": plugins,
         }
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Outcome, Status, Value, printable
-from mom_plugins_sim.demo.story import INTERVAL, Moment
+from mom_plugins_sim.demo.story import Moment
 
 PAGE_KIB = 4
 
@@ -92,20 +92,21 @@ class Summary:
         self.alone.add(alone.available, alone.swapped, alone.pressure, alone.waited)
         self.program = max(self.program, alone.program)
         for guest in snapshot.guests.values():
-            self._add_guest(guest, moment.time)
+            self._add_guest(guest, moment)
         for outcome in moment.report.outcomes:
             self._add_outcome(outcome, snapshot.guests.get(outcome.decision.entity.id))
 
-    def _add_guest(self, guest: Guest, time: float) -> None:
+    def _add_guest(self, guest: Guest, moment: Moment) -> None:
+        time, interval = moment.time, moment.plot.interval
         self._needs.setdefault(guest.id, deque(maxlen=KNOWN_CYCLES)).append(number(guest.fields, "sim_need"))
         if taken_from(guest) > NOTICEABLE_KIB:
             self.shrunk.add(guest.id)
         if guest.blocked:
             self.left_alone[guest.name] = next(iter(guest.blocked.values()))
-        elif time > 4 * INTERVAL and "mem_usable" not in guest.fields and "stats_age" not in guest.fields:
+        elif time > 4 * interval and "mem_usable" not in guest.fields and "stats_age" not in guest.fields:
             self.left_alone[guest.name] = "the guest sends no statistics"
         if number(guest.fields, "sim_squeezed") > 0:
-            since = self._short_since.setdefault(guest.id, time - INTERVAL)
+            since = self._short_since.setdefault(guest.id, time - interval)
             self.longest_short = max(self.longest_short, time - since)
         else:
             self._short_since.pop(guest.id, None)
@@ -133,8 +134,9 @@ class Summary:
             ("most memory pressure (10 s)", f"{managed.most_pressure:.0f} %", f"{alone.most_pressure:.0f} %"),
             ("programs waited for memory", f"{managed.waited:.0f} s", f"{alone.waited:.0f} s"),
         ]
+        program = f"; a program took {size(self.program)} of it" if self.program else ""
         return [
-            f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}; a program took {size(self.program)} of it.",
+            f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}{program}.",
             "",
             *(f"  {what:<30}{ours:>12}{theirs:>12}" for what, ours, theirs in rows),
             "",
@@ -154,6 +156,7 @@ def taken_from(guest: Guest) -> float:
 
 NEXT = (
     ("mom demo --seed 2", "another host"),
+    ("mom simulate --list", "scenarios, to try policies on; mom demo --scenario shows one"),
     ("mom doctor", "what this host can do, and what it lacks"),
     ("mom config init", "a configuration for this host"),
     ("mom run", "manage it; `mode: observe` in the configuration: only watch"),

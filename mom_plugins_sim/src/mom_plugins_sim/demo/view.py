@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from mom_core import Decision, Guest, Status, printable
-from mom_plugins_sim.demo.story import CYCLES, Moment
+from mom_plugins_sim.demo.story import Moment
 from mom_plugins_sim.demo.summary import PAGE_KIB, number, size, taken_from
 
 WIDTH = 80
@@ -45,8 +45,10 @@ def clock(seconds: float) -> str:
 
 def phase(moment: Moment, taken: float) -> tuple[str, str]:
     """What is going on, in one sentence, and its style."""
-    program = size(moment.settings.load / 1024)
-    if moment.time <= moment.settings.load_after:
+    if moment.plot.title:
+        return f"{moment.plot.title}.", "green"
+    program = size(moment.plot.settings.load / 1024)
+    if moment.time <= moment.plot.settings.load_after:
         return "All is calm: what guests have bought and do not use is free on the host.", "green"
     if moment.loading:
         return f"A program on the host takes {program}: guests give what they can spare.", "bold yellow"
@@ -94,7 +96,7 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     sold = sum(number(guest.fields, "balloon_max") for guest in guests)
     total = number(moment.report.snapshot.host.fields, "mem_available")
     title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
-    done = f"{clock(moment.time)} of {clock(moment.time / moment.number * CYCLES)} "
+    done = f"{clock(moment.time)} of {clock(moment.plot.interval * moment.plot.cycles)} "
     title.append(done.rjust(WIDTH - len(title)), "dim")
     return title
 
