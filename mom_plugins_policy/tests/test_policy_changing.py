@@ -252,3 +252,13 @@ def test_what_the_checks_find_is_said_once_and_not_with_every_change(running: Ru
     assert caplog.text.count("nowhere") == 1
     running.policies.change({"30": "(set other elsewhere)"}, who="vdsm")
     assert caplog.text.count("elsewhere") == 1
+
+
+def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state/policy/changes.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("damaged")
+    for keep in (True, False):
+        context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=DECLARED, serves=False)
+        PolicyPlugin(PolicyPlugin.Settings(keep_changes=keep), context).mom_setup()
+    assert [each.name for each in path.parent.iterdir()] == ["changes.json"]

@@ -104,7 +104,8 @@ class PolicyPlugin:
         self._settings = settings
         self._context = context
         self._kept_in = context.state_directory / context.name / "changes.json"
-        kept_in = self._kept_in if settings.keep_changes else None
+        # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
+        kept_in = self._kept_in if settings.keep_changes and context.serves else None
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
         self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes)

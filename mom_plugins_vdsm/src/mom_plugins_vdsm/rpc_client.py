@@ -73,7 +73,7 @@ VERBS: Final = {
     "getPolicy": Verb("", "All policies as one text."),
     "getNamedPolicies": Verb("", "All policies by name."),
     "setPolicy": Verb("FILE", "Replace all policies by the one in FILE (- is standard input)."),
-    "setNamedPolicy": Verb("NAME FILE", "Set one policy; without FILE, remove it."),
+    "setNamedPolicy": Verb("NAME [FILE]", "Set one policy; without FILE, remove it."),
     "resetPolicies": Verb("", "Go back to the policies in the daemon's files."),
     "setVerbosity": Verb("LEVEL", "How much is logged: critical, error, warn, info, debug, or 1 to 5."),
 }
@@ -132,10 +132,12 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
 def _parameters(name: str, arguments: Sequence[str]) -> list[str | None]:
     """What the verb is called with: files are read here."""
     wanted = VERBS[name].arguments.split()
-    least = 1 if name == "setNamedPolicy" else len(wanted)
+    least = sum(not kind.startswith("[") for kind in wanted)
     if not least <= len(arguments) <= len(wanted):
         raise click.UsageError(f"write: mom-rpcclient {name} {VERBS[name].arguments}".rstrip())
-    parameters: list[str | None] = [_text(given) if kind == "FILE" else given for kind, given in zip(wanted, arguments, strict=False)]
+    parameters: list[str | None] = [
+        _text(given) if kind.strip("[]") == "FILE" else given for kind, given in zip(wanted, arguments, strict=False)
+    ]
     return parameters + [None] * (len(wanted) - len(parameters))
 
 
