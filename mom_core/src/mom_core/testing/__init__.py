@@ -13,12 +13,25 @@ _WHERE = {
     "engines": ("config_of",),
     "hosts": ("host_of", "mirror_host"),
     "hypervisors": ("FakeGuest", "FakeHypervisor"),
+    "runs": ("GuestRun", "Run", "run_plugins"),
     "conformance": ("check_plugin",),
     "conformance.suite": ("ConformanceTests",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = ["ConformanceTests", "FakeGuest", "FakeHypervisor", "check_plugin", "config_of", "host_of", "mirror_host", "snapshot"]
+__all__ = [
+    "ConformanceTests",
+    "FakeGuest",
+    "FakeHypervisor",
+    "GuestRun",
+    "Run",
+    "check_plugin",
+    "config_of",
+    "host_of",
+    "mirror_host",
+    "run_plugins",
+    "snapshot",
+]
 
 if TYPE_CHECKING:
     from mom_core.testing.conformance import check_plugin as check_plugin
@@ -28,6 +41,9 @@ if TYPE_CHECKING:
     from mom_core.testing.hosts import mirror_host as mirror_host
     from mom_core.testing.hypervisors import FakeGuest as FakeGuest
     from mom_core.testing.hypervisors import FakeHypervisor as FakeHypervisor
+    from mom_core.testing.runs import GuestRun as GuestRun
+    from mom_core.testing.runs import Run as Run
+    from mom_core.testing.runs import run_plugins as run_plugins
     from mom_core.testing.snapshots import snapshot as snapshot
 
 

@@ -1,4 +1,4 @@
-"""What pytest gets from mom, in every project in which mom is installed: two fixtures, and nothing that costs time unless they are used."""
+"""What pytest gets from mom, wherever mom is installed: three fixtures, and nothing that costs time unless they are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mom_core.context import PluginContext
+    from mom_core.testing.runs import Run
 
 
 @pytest.fixture
@@ -25,3 +28,21 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
     from mom_core.context import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
+
+
+@pytest.fixture
+def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., Run]:
+    """Runs some cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "balloon": {}, "policy": {}})`.
+
+    The arguments are those of `run_plugins`; what is found below `context.root` is `mom_host`. Each call begins anew.
+    """
+    from itertools import count
+
+    from mom_core.testing.runs import run_plugins
+
+    numbers = count(1)
+
+    def run(plugins: object, **options: object) -> Run:
+        return run_plugins(tmp_path / f"mom-run-{next(numbers)}", plugins, **{"root": mom_host, **options})  # type: ignore[arg-type]  # it checks them
+
+    return run

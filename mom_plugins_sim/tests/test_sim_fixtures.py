@@ -1,0 +1,77 @@
+"""How a policy or a plugin is tried on a simulated host in a unit test, with the fixture `mom_run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
+from mom_core.testing import Run
+
+HOST = {
+    "guests": 8,
+    "host_memory": "16GiB",
+    "sold": 1.5,
+    "load": "6GiB",
+    "load_after": "60s",
+    "load_for": "120s",
+    "statistics_period": "2s",
+}
+
+
+class Halver:
+    """A plugin of the test's own: it wants half of the memory of every guest back."""
+
+    contract = "1.1"
+
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        self._settings = settings
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision]:
+        for guest in snapshot.guests.values():
+            most = guest.fields.get("balloon_max")
+            if isinstance(most, int):
+                yield Decision(guest.entity, "balloon_target", most // 2, "half is enough")
+
+
+def test_a_policy_on_a_simulated_host(mom_run: Callable[..., Run]) -> None:
+    run = mom_run(cycles=80, plugins={"sim": HOST, "balloon": {}, "policy": {}})
+    assert run.applied("balloon_target")
+    assert max(value for value in run.guests and run.decided("balloon_target") if isinstance(value, int)) <= 16 << 20
+    run.assert_settled(cycles=5)
+
+
+def test_a_policy_of_ones_own(mom_run: Callable[..., Run]) -> None:
+    policies = {"50_balloon": '(with Guests g (g.Control "balloon_target" (* 0.75 g.balloon_max)))'}
+    run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}}, policies=policies)
+    for guest in run.guests.values():
+        most = guest.last.fields["balloon_max"]
+        assert isinstance(most, int)
+        assert guest.values("balloon_cur")[-1] == int(0.75 * most)
+    run.assert_never_below("balloon_cur", 64 << 10)
+
+
+def test_a_plugin_of_ones_own_and_a_guarantee_that_holds(mom_run: Callable[..., Run]) -> None:
+    run = mom_run(cycles=4, plugins={"sim": HOST, "balloon": {}, "halver": Halver}, guests={"*": {"guarantee": "768MiB"}})
+    run.assert_never_below("balloon_cur", "mem_guarantee")
+    assert run.decided("balloon_target")
+
+
+def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., Run]) -> None:
+    run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}, "halver": Halver})
+    with pytest.raises(AssertionError, match=r"cycle \d: guest .* has balloon_cur \d+, less than balloon_max"):
+        run.assert_never_below("balloon_cur", "balloon_max")
+    with pytest.raises(AssertionError, match="there was no guest nobody"):
+        run.guest("nobody")
+    with pytest.raises(AssertionError, match="balloon_target of"):
+        run.assert_settled(cycles=3)
+
+
+def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., Run]) -> None:
+    numbers: list[int] = []
+    run = mom_run(cycles=3, plugins={"sim": HOST}, between=numbers.append)
+    assert numbers == [1, 2, 3]
+    assert [report.number for report in run.reports] == numbers
+    run.assert_no_problems()
