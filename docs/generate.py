@@ -5,16 +5,20 @@ A test compares what stands in the folder with what this would write.
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import click
 from pydantic import BaseModel
 
+import mom_core
 from mom_core import ControlSpec, FieldSpec, PluginContext, PluginSettings, Scope, hookspecs
 from mom_core.cli import frame
 from mom_core.config.schema import CoreSettings
@@ -36,6 +40,9 @@ def pages() -> dict[str, str]:
         "settings.md": _settings(plugins),
         "policy-words.md": _words(),
         "cli.md": _cli(),
+        "authors/protocols.md": _protocols(),
+        "authors/errors.md": _errors(),
+        "authors/conformance.md": _conformance(),
     }
 
 
@@ -257,6 +264,86 @@ def _words() -> str:
 def _count(arguments: str) -> str:
     """How many, without the word for what."""
     return arguments.rpartition(" ")[0]
+
+
+# --- for authors ---------------------------------------------------------------------------------------------------------------------
+
+
+def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
+    """The public classes of some kind, by name."""
+    found = [(name, getattr(mom_core, name)) for name in sorted(mom_core.__all__)]
+    return [(name, thing) for name, thing in found if isinstance(thing, type) and wanted(thing)]
+
+
+def _protocols() -> str:
+    parts = []
+    for name, kind in _public(lambda kind: bool(getattr(kind, "_is_protocol", False))):
+        methods = []
+        for member, value in vars(kind).items():
+            if member.startswith("_") or not (inspect.isfunction(value) or isinstance(value, property)):
+                continue
+            text = f"{member}{_unquoted(str(inspect.signature(value)))}" if inspect.isfunction(value) else f"{member} (property)"
+            methods.append(f"`{text}`\n\n{_prose(inspect.getdoc(value) or '')}")
+        parts.append("\n\n".join([f"### `{name}`", inspect.getdoc(kind) or "", *methods]))
+    records = []
+    for name, kind in _public(dataclasses.is_dataclass):
+        rows = [
+            (f"`{field.name}`", f"`{_unquoted(str(field.type))}`", "" if _has_default(field) else "required")
+            for field in dataclasses.fields(kind)
+        ]
+        table = "\n\n" + _table(("field", "type", ""), rows) if rows else ""
+        records.append(f"### `{name}`\n\n{inspect.getdoc(kind) or ''}{table}")
+    words = []
+    for name, kind in _public(lambda kind: issubclass(kind, enum.Enum)):
+        members = ", ".join(f"`{member.name}` ({member.value})" for member in cast("type[enum.Enum]", kind))
+        words.append(f"### `{name}`\n\n{inspect.getdoc(kind) or ''}\n\n{members}")
+    return _page(
+        "Protocols and types",
+        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md). A controller asks whether the hypervisor has a "
+        "capability with `isinstance(hypervisor, BalloonControl)`.",
+        ["## Protocols", *parts, "## Records", *records, "## Enumerations", *words],
+    )
+
+
+def _has_default(field: dataclasses.Field[object]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _errors() -> str:
+    rows = [
+        (f"`{name}`", " ".join(f"`{base.__name__}`" for base in kind.__bases__), (inspect.getdoc(kind) or "").split("\n\n")[0])
+        for name, kind in _public(lambda kind: issubclass(kind, Exception))
+    ]
+    return _page(
+        "Errors",
+        "All of them derive from `MomError`, which has a `message` and a `hint`. A hypervisor raises `HypervisorError` and its kinds; a "
+        "controller turns them into outcomes.",
+        [_table(("error", "is a", "what it means"), rows)],
+    )
+
+
+def _conformance() -> str:
+    from mom_core.testing import FakeHypervisor, check_plugin
+    from mom_core.testing.conformance import CHECKS
+
+    rows = [(f"`{name}`", (inspect.getdoc(check) or "").split("\n")[0]) for name, check in CHECKS.items()]
+    return _page(
+        "The conformance kit",
+        "What every plugin must be able to show, mom's own included. `mom plugin check NAME` runs it in a process of its own, for an "
+        "installed plugin or one in a project's folder; in a project's tests, each check is a test:",
+        [
+            '```python\nclass TestConformance(ConformanceTests):\n    plugin = AcmePlugin\n    host = {"proc/acme": "1\\n"}\n```',
+            "The plugin runs in the real engine, on a copy of the given host files (or of this host's usual ones in /proc and /sys), with "
+            "the guests of a `FakeHypervisor` unless it brings a hypervisor of its own. Nothing real is changed; a hypervisor of the "
+            "plugin's own is only watched, unless `may_touch` says that its guests are a test's.",
+            "## Checks\n\n" + _table(("check", "what must be so"), rows),
+            "What is an error must be put right. Warnings are to be thought about, or say that something could not be checked, and why.",
+            f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
+            f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",
+            "## Fixtures\n\nWherever mom is installed, pytest has `mom_host` (an empty folder in the place of `/`) and `mom_context` (a "
+            "plugin's context on it). They cost nothing where they are not used.",
+        ],
+    )
 
 
 # --- command line ------------------------------------------------------------------------------------------------------------------

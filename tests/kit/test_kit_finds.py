@@ -376,7 +376,7 @@ def test_a_signal_handler_cannot_be_changed_from_a_plugins_thread() -> None:
 
 def test_a_secret_that_is_shown_is_found() -> None:
     class Talks(Knob):
-        class Settings(PluginSettings):
+        class Settings(Knob.Settings):
             token: SecretStr = SecretStr("")
             """What opens the door."""
 

@@ -14,7 +14,16 @@ from mom_core import hookspecs
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.md", "docs/*.md", "mom_*/*.md", "examples/**/*.md", "benchmarks/**/*.md", "packaging/*.md", "tests/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/authors/*.md",
+        "mom_*/*.md",
+        "examples/**/*.md",
+        "benchmarks/**/*.md",
+        "packaging/*.md",
+        "tests/**/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 
@@ -55,7 +64,11 @@ def test_links_lead_to_files_that_exist(document: Path) -> None:
 def test_hooks_that_a_document_names_exist(document: Path) -> None:
     folders = {path.name for path in ROOT.glob("mom_*")} | {path.name for path in ROOT.glob("examples/*/src/*")}
     for name in re.findall(r"`(mom_[a-z_]+)`", (ROOT / document).read_text()):
-        assert name in folders or hasattr(hookspecs, name), name
+        assert name in folders | FIXTURES or hasattr(hookspecs, name), name
+
+
+FIXTURES = {"mom_context", "mom_host"}
+"""What pytest has from mom: names like those of hooks."""
 
 
 def test_sessions_that_are_told_of_exist() -> None:

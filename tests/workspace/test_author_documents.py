@@ -1,0 +1,200 @@
+"""docs/authors: every block with a file name is written, every command is run, every recipe passes the conformance kit.
+
+A block's info string says what it is: a language and a file (```` ```python src/x.py ````), or `console`. Commands begin with `$ `; what
+stands below one must be in its output, in that order, `…` standing for anything. /tmp/mom-tutorial stands for the folder of the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mom_core.config.document import parse_document
+from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
+from mom_core.testing import check_plugin
+from mom_core.testing.conformance import failed
+
+ROOT = Path(__file__).parents[2]
+AUTHORS = ROOT / "docs/authors"
+SCENE = "/tmp/mom-tutorial"
+GENERATED = {"protocols.md", "errors.md", "conformance.md"}
+TUTORIALS = sorted(path.name for path in AUTHORS.glob("tutorial-*.md"))
+TEXTS = sorted(path.name for path in AUTHORS.glob("*.md") if path.name not in GENERATED)
+SECONDS = 150
+"""How long one document may take on a machine that is busy; alone it takes some twenty."""
+
+TOOLS = ("mypy", "pytest")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its language, its file (empty for commands), its text, and the line where it begins."""
+
+    language: str
+    file: str
+    text: str
+    line: int
+
+
+def blocks(name: str) -> Iterator[Block]:
+    text = (AUTHORS / name).read_text()
+    for match in re.finditer(r"^```(\w*)[ ]?([^\n]*)\n(.*?)^```$", text, re.M | re.S):
+        yield Block(match[1], match[2].strip(), match[3], text[: match.start()].count("\n") + 1)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_block_is_a_file_or_a_command(name: str) -> None:
+    for block in blocks(name):
+        assert block.language == "console" or block.file, f"{name}:{block.line}: nobody runs this block"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A virtual environment of the test's own that has what this one has, without an index: what is installed goes there."""
+    folder = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin/python"
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    commands = {tool: f"import runpy; runpy.run_module({tool!r}, run_name='__main__')" for tool in (*TOOLS, "pip")}
+    commands["mom"] = "import sys; from mom_core.cli import main; sys.exit(main())"
+    for name, program in commands.items():
+        script = folder / "bin" / name
+        script.write_text(f"#!{python}\n{program}\n")
+        script.chmod(0o755)
+    (folder / "bin/ruff").symlink_to(Path(sys.executable).parent / "ruff")  # a program, and no module
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MOM_", "PYTEST_", "PYTHON", "COV_"))}
+    return {
+        **clean,
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it the wrong way round: this switches isolation off
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+MARK = "@@ command"
+
+
+def script_of(name: str, scene: Path) -> tuple[str, list[tuple[int, str, list[str]]]]:
+    """One shell script of a whole document, and its commands, each with its line and what it should print."""
+    lines = ["set -e", f"mkdir -p {scene}", f"cd {scene}"]
+    commands: list[tuple[int, str, list[str]]] = []
+    for block in blocks(name):
+        text = block.text.replace(SCENE, str(scene))
+        if block.language != "console":
+            end = "END_OF_THE_FILE"
+            lines += [f"mkdir -p $(dirname {block.file})", f"cat > {block.file} <<'{end}'", text.rstrip("\n"), end]
+            continue
+        for number, line in enumerate(text.splitlines()):
+            if line.startswith("$ "):
+                commands.append((block.line + number + 1, line[2:], []))
+                lines += [f"echo '{MARK} {len(commands) - 1}'", line[2:]]
+            else:
+                commands[-1][2].append(line)
+    return "\n".join(lines) + "\n", commands
+
+
+def matches(expected: str, line: str) -> bool:
+    pattern = ".*".join(re.escape(part.strip()) for part in expected.split("…"))
+    return re.search(pattern if "…" in expected else f"^{pattern}$", line.strip()) is not None
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_does_what_it_says(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+    script, commands = script_of(name, tmp_path / "scene")
+    said, errors = tmp_path / "said", tmp_path / "errors"
+    with said.open("w") as out, errors.open("w") as err:
+        shell = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=environment, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = shell.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what a command has left running
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+    parts = re.split(rf"^{MARK} (\d+)\n", said.read_text(), flags=re.M)
+    outputs = {int(number): text for number, text in zip(parts[1::2], parts[2::2], strict=True)}
+    line, command, _ = commands[max(outputs)]
+    assert code == 0, f"{name}:{line}: {command}\n{outputs[max(outputs)]}\n{errors.read_text()}"
+    for number, (line, command, expected) in enumerate(commands):
+        left = outputs[number].splitlines()
+        for wanted in expected:
+            while left and not matches(wanted, left[0]):
+                left.pop(0)
+            assert left or wanted.strip() == "…", f"{name}:{line}: {command}\nlacks: {wanted}\n{outputs[number]}"
+    log = [path.read_text() for path in tmp_path.rglob("mom.log")]
+    assert "Traceback" not in "".join(log)
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name not in TUTORIALS and name != "recipes.md"])
+def test_blocks_of_the_other_pages_run_too(name: str, tmp_path: Path) -> None:
+    for block in blocks(name):
+        if block.language == "python":
+            module_of(block, tmp_path)
+        else:
+            assert block.language == "yaml", f"{name}:{block.line}: nobody runs this block"
+            document = parse_document(block.text, name)
+            assert not document.problems
+            assert isinstance(document.value, Mapping)
+            assert document.value.keys() <= {*setting_names(CoreSettings), *SECTIONS}
+
+
+def recipes() -> list[Block]:
+    return [block for block in blocks("recipes.md") if block.language == "python"]
+
+
+def module_of(block: Block, folder: Path) -> ModuleType:
+    path = folder / block.file
+    path.write_text(block.text)
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("block", recipes(), ids=lambda block: block.file)
+def test_a_recipe_passes_the_conformance_kit(block: Block, tmp_path: Path) -> None:
+    module = module_of(block, tmp_path)
+    plugins = [thing for thing in vars(module).values() if isinstance(thing, type) and hasattr(thing, "contract")]
+    assert plugins, f"recipes.md:{block.line} has no plugin"
+    for plugin in plugins:
+        host = getattr(module, "HOST", None)
+        wrong = failed(check_plugin(plugin, name=Path(block.file).stem, host=host))
+        assert not wrong, [finding.message for finding in wrong]
+
+
+def test_recipes_pass_types_and_lint(tmp_path: Path) -> None:
+    for block in recipes():
+        (tmp_path / block.file).write_text(block.text)
+    for command in (["ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path], ["mypy", "--strict", tmp_path]):
+        done = subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_contract_versions_in_blocks_are_ones_that_this_core_keeps(name: str) -> None:
+    from mom_core import CONTRACT
+    from mom_core.plugins.contract import parse_contract, parse_version
+
+    for block in blocks(name):
+        for stated in re.findall(r'^    contract = "([^"]+)"', block.text, re.M):
+            assert parse_version(CONTRACT) in parse_contract(stated), f"{name}:{block.line}"
