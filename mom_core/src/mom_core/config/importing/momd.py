@@ -333,7 +333,7 @@ def _what_no_longer_matters(reader: _Reader, imported: Imported) -> None:
     plots = reader.option("main", "plot-dir").text
     if plots:
         imported.notes.append(
-            f"plot-dir: {plots}: enable the plugin record; `mom plot --momplot {plots} RECORDING` writes plot files from what it has recorded"
+            f"plot-dir: {plots}: enable the plugin record; `mom plot --momplot {plots} RECORDING` writes plot files of what it records"
         )
     threads = reader.option("main", "guest-manager-multi-thread")
     if threads.text.lower() not in _FLAGS:
