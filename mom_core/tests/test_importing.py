@@ -138,6 +138,8 @@ def test_where_to_log_is_for_momd_alone() -> None:
     found = import_momd("[logging]\nlog: /var/log/m\nmax-bytes: 5\nbackup-count: 2\n", "old.conf")
     assert (found.log.file, found.log.max_bytes, found.log.backups) == ("/var/log/m", 5, 2)
     assert import_momd("[logging]\nlog: stdio\n", "old.conf").log.file == ""
+    assert found.imported.notes == []
+    assert any(note.startswith("log: /var/log/m") for note in found.for_mom_run().notes)
 
 
 def test_the_command_line_comes_before_the_file_and_its_mistakes_have_no_line() -> None:

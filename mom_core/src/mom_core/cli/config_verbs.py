@@ -239,7 +239,7 @@ def _imported(old: Sequence[Path], kind: str) -> Imported:
         return import_ksmtuned(text, str(old[0]))
     from mom_core.config.importing.momd import import_momd
 
-    return import_momd(text, str(old[0])).imported
+    return import_momd(text, str(old[0])).for_mom_run()
 
 
 def read_old(path: Path) -> str:

@@ -97,6 +97,15 @@ class Momd:
     imported: Imported
     log: LogTarget = field(default_factory=LogTarget)
 
+    def for_mom_run(self) -> Imported:
+        """The same for `mom run`, which does not log into files."""
+        if self.log.file:
+            self.imported.notes.append(
+                f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd keeps in its journal; "
+                "`momd` writes to that file, and rotates it, as before"
+            )
+        return self.imported
+
 
 @dataclass(slots=True)
 class _Reader:
@@ -168,7 +177,7 @@ def _hypervisor(reader: _Reader, imported: Imported) -> str:
         return "libvirt"
     known = HYPERVISORS.get(name)
     if known is None and name.isidentifier():
-        imported.notes.append(f"hypervisor-interface: {name} is none of MOM's own: a plugin of that name is enabled")
+        imported.plugin(name, "none of MOM's own, so a plugin of that name")
         return name
     if known is None:
         reader.ini.complain(option, f"hypervisor-interface: {printable(option.text, 40)} is no name", f"there are {', '.join(HYPERVISORS)}")
@@ -211,11 +220,6 @@ def _logging(reader: _Reader, imported: Imported) -> LogTarget:
         reader.ini.complain(reader.option("logging", "log"), f"log: {printable(file, 80)} is no path that begins with /")
     backups = int(reader.number("logging", "backup-count", whole=True, least=0))
     size = int(reader.number("logging", "max-bytes", whole=True, least=0))
-    if file:
-        imported.notes.append(
-            f"log: {file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd keeps in its journal; "
-            "`momd` writes to that file, and rotates it, as before"
-        )
     return LogTarget(file, size, backups)
 
 
