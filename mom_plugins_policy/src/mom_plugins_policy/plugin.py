@@ -92,7 +92,7 @@ class PolicyPlugin:
         defaults: bool | None = None
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
-        """Whether policies that were set while mom ran, such as by vdsm, are still in force after a restart or a change of these settings."""
+        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that nobody wants to edit."""
         shadow: Path | None = None
