@@ -278,7 +278,7 @@ def test_what_is_no_socket_is_refused_and_left_alone(tmp_path: Path, kind: str) 
     if kind == "link":
         path.symlink_to("/etc/passwd")
     else:
-        {"file": path.touch, "folder": path.mkdir}[kind]()
+        path.touch() if kind == "file" else path.mkdir()
     with pytest.raises(MomError, match=r"is there already and is no socket"):
         Serving(tmp_path).plugin.mom_setup()
     assert path.is_symlink() or path.exists()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def has_done(engine: Engine, cycles: int) -> bool:
+    return engine.report is not None and engine.report.number >= cycles
+
+
 class Program:
     """A program that has a thread at work and a log of its own."""
 
@@ -62,6 +67,9 @@ class Program:
         self._thread.join()
         self.logger.removeHandler(self.handler)
 
+    def is_past(self, turns: int) -> bool:
+        return self.turns > turns
+
     def _work(self) -> None:
         while not self._end.wait(0.005):
             self.turns += 1
@@ -73,15 +81,17 @@ def program() -> Iterator[Program]:
         yield program
 
 
-def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(tmp_path: Path, program: Program) -> None:
-    logging.getLogger("mom").setLevel(logging.INFO)
+def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(
+    tmp_path: Path, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mom")
     before = ({thread.name for thread in threading.enumerate()}, descriptors(), signal_handlers(), list(logging.getLogger("mom").handlers))
     engine = Engine(load_config(config_in(tmp_path)))
     for _ in range(3):
         engine.start()
         assert engine.is_running
         begun = 0 if engine.report is None else engine.report.number
-        wait_for(lambda begun=begun: engine.report is not None and engine.report.number > begun + 1)
+        wait_for(partial(has_done, engine, begun + 2))
         assert engine.report is not None
         assert isinstance(engine.report.snapshot.host.fields["mem_free"], int)
         assert engine.report.snapshot.guests
@@ -91,7 +101,7 @@ def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(tm
         with pytest.raises(PolicyRefused):
             engine.policies.change({"99_mine": "("}, who="my program")
         turns = program.turns
-        wait_for(lambda turns=turns: program.turns > turns)
+        wait_for(partial(program.is_past, turns))
         engine.stop()
         assert not engine.is_running
         assert not (tmp_path / "rpc.sock").exists()

@@ -71,7 +71,7 @@ def decided(text: str, *, total: float, available: float, run: int = 0, pages: i
     """What the default KSM policy with ksmtuned's values asks for. Sizes in GiB."""
     declared = declarations_of()
     texts = {"40_ksm": declared.policies["40_ksm"], **import_ksmtuned(text, "ksmtuned.conf").policies}
-    host = {
+    host: dict[str, Any] = {
         "mem_available": round(total * GIB),
         "mem_really_available": round(available * GIB),
         "ksm_run": run,

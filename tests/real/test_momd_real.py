@@ -52,7 +52,7 @@ def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_ba
     environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
 
     def ask(*words: str, given: str = "") -> Any:
-        command = [BIN / "mom-rpcclient", "-p", socket, "--json", *words]
+        command = [str(BIN / "mom-rpcclient"), "-p", str(socket), "--json", *words]
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=30)
         return json.loads(done.stdout or "null")
 
