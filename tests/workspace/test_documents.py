@@ -67,7 +67,7 @@ def test_hooks_that_a_document_names_exist(document: Path) -> None:
         assert name in folders | FIXTURES or hasattr(hookspecs, name), name
 
 
-FIXTURES = {"mom_context", "mom_host"}
+FIXTURES = {"mom_context", "mom_host", "mom_run"}
 """What pytest has from mom: names like those of hooks."""
 
 

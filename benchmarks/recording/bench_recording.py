@@ -1,0 +1,193 @@
+"""What recording costs: bytes for each guest and cycle, and CPU time for each cycle, on guests whose numbers move as real ones do.
+
+    python benchmarks/recording/bench_recording.py [--guests 1000] [--cycles 200] [--json]
+
+Each guest has the fields that libvirt, the host side and the balloon plugin collect. Sizes wander as measured ones do: free memory by
+some MiB from one second to the next, the page cache by less, counters at rates of their own; a tenth of the guests is resized in each
+cycle, each with a decision and an outcome. Beside it stands the same as a line of JSON for each cycle, compressed by zlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mom_core import Decision, Guest, Host, Outcome, PluginReport, PluginState, Report, Snapshot, Source, Status, Value
+from mom_plugins_sim.recording.reader import Recording, Session, session_content
+from mom_plugins_sim.recording.writer import Limits, RecordingWriter
+
+BYTES_WANTED = 40.0
+"""For each guest and cycle."""
+
+CPU_WANTED_MS = 15.0
+"""For a cycle of 1,000 guests."""
+
+KIB_PER_GIB = 1 << 20
+RESIZED = 0.1
+"""Ratio of the guests that get another size in a cycle."""
+
+
+class Machine:
+    """A guest whose numbers wander."""
+
+    def __init__(self, number: int, source: random.Random) -> None:
+        self.source = source
+        self.identity = f"{number:08x}-0000-4000-8000-{source.getrandbits(48):012x}"
+        self.name = f"guest-{number:05d}.example.org"
+        self.most = source.choice([1, 2, 2, 4, 8]) * KIB_PER_GIB
+        self.size = float(self.most)
+        self.used = source.uniform(0.15, 0.6) * self.most
+        self.cache = source.uniform(0.05, 0.3) * self.most
+        self.busy = source.random() < 0.6
+        self.age = source.uniform(0.0, 1.0)
+
+    def step(self) -> Guest:
+        """The guest one cycle later."""
+        source = self.source
+        if self.busy:
+            self.used = min(0.9 * self.size, max(0.1 * self.size, self.used + source.gauss(0, 3000)))
+            self.cache = max(1000.0, min(self.size - self.used, self.cache + source.gauss(200, 500)))
+        unused = max(0.0, self.size - self.used - self.cache)
+        fields: dict[str, Value] = {
+            "balloon_cur": int(self.size),
+            "balloon_max": self.most,
+            "rss": int(self.size - unused * 0.3),
+            "mem_available": int(self.size * 0.97),
+            "mem_unused": int(unused),
+            "mem_usable": int(unused + self.cache * 0.8),
+            "mem_disk_caches": int(self.cache),
+            "swap_in": 0.0,
+            "swap_out": 0.0,
+            "major_fault": float(source.randrange(3)) if self.busy else 0.0,
+            "minor_fault": round(abs(source.gauss(300, 200))) / 2 if self.busy else 0.0,
+            "stats_age": round((self.age + source.random() * 0.02) % 1.0, 3),
+            "balloon_stats_period": 1,
+            "vcpu_count": 2,
+            "cpu_usage": round(abs(source.gauss(20, 10)), 2) if self.busy else round(source.random(), 2),
+            "host_minor_faults": source.randrange(200) if self.busy else source.randrange(3),
+            "host_major_faults": 0,
+            "host_swap": 0,
+            "balloon_min": 0,
+            "mem_guarantee": self.most // 2,
+            "balloon_last_target": int(self.size),
+        }
+        properties: dict[str, Value] = {
+            "name": self.name,
+            "uuid": self.identity,
+            "state": "running",
+            "pid": 1000 + int(self.identity[:8], 16),
+        }
+        return Guest(self.identity, self.name, fields, properties, {}, "12@boot")
+
+
+def reports(guests: int, cycles: int) -> Iterator[Report]:
+    """So many cycles of such guests."""
+    source = random.Random(1)  # noqa: S311  # the same each time
+    machines = [Machine(number, source) for number in range(guests)]
+    host = {f"field_{number}": number * 1000 for number in range(70)}
+    for number in range(1, cycles + 1):
+        outcomes = []
+        for machine in source.sample(machines, int(RESIZED * guests)):
+            before = int(machine.size)
+            machine.size = min(machine.most, max(machine.used * 1.3, machine.size * source.uniform(0.9, 1.1)))
+            decision = Decision(
+                Guest(machine.identity, machine.name).entity,
+                "balloon_target",
+                int(machine.size),
+                '(guest.Control "balloon_target" (+ guest.balloon_cur change)) in 50_balloon:219:33',
+                Source("50_balloon", 219, 33),
+            )
+            outcomes.append(Outcome(decision, before, int(machine.size), Status.APPLIED))
+        seen = [machine.step() for machine in machines]
+        fields: dict[str, Value] = {
+            **host,
+            "mem_really_available": 64 * KIB_PER_GIB + source.randrange(1 << 20),
+            "psi_memory_some_avg10": 0.0,
+        }
+        snapshot = Snapshot(Host("h", fields, {"name": "h"}), {g.id: g for g in seen}, 1.7e9 + number * 5.0, number * 5.0, number)
+        plugins = tuple(
+            PluginReport(name, PluginState.OK, {"mom_collect_guests": source.random() / 100}, number * 3, 0)
+            for name in ("libvirt", "host", "balloon", "ksm", "policy", "record")
+        )
+        decisions = tuple(outcome.decision for outcome in outcomes)
+        yield Report(number, snapshot.time, "enforce", snapshot, decisions, (), tuple(outcomes), (), plugins, 0.01)
+
+
+def as_json(report: Report) -> bytes:
+    """What a line of JSON for each cycle would take."""
+    line = {
+        "time": report.time,
+        "host": dict(report.snapshot.host.fields),
+        "guests": {guest.id: dict(guest.fields) for guest in report.snapshot.guests.values()},
+        "outcomes": [
+            [o.decision.entity.id, o.decision.control, o.decision.value, o.decision.reason, o.before, o.after] for o in report.outcomes
+        ],
+    }
+    return zlib.compress(json.dumps(line, separators=(",", ":")).encode())
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=1000)
+    parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    spent = []
+    lines = []
+    spent_lines = []
+    with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
+        path = Path(folder)
+        writer = RecordingWriter(path, Limits(86_400.0, 1 << 34))
+        writer.open()
+        writer.session(session_content(Session("0", "1.1", "h", {}, {}, (), ())))
+        made = list(reports(options.guests, min(options.cycles, 60)))  # cycles beyond these repeat them
+        for number in range(options.cycles):
+            report = made[number % len(made)]
+            began = time.process_time()
+            writer.cycle(report)
+            spent.append(time.process_time() - began)
+            if number < 20:
+                began = time.process_time()
+                lines.append(len(as_json(report)))
+                spent_lines.append(time.process_time() - began)
+        writer.close()
+        size = sum(file.stat().st_size for file in path.iterdir())
+        began = time.process_time()
+        read = sum(1 for _ in Recording(path).cycles())
+        reading = time.process_time() - began
+    if read != options.cycles:
+        raise SystemExit(f"{read} cycles were read back, of {options.cycles}")
+    result = {
+        "guests": options.guests,
+        "cycles": options.cycles,
+        "bytes_per_guest_and_cycle": size / options.cycles / options.guests,
+        "cpu_ms_per_cycle": 1e3 * sum(spent) / len(spent),
+        "cpu_ms_worst": 1e3 * max(spent),
+        "cpu_ms_to_read_a_cycle": 1e3 * reading / read,
+        "json_bytes_per_guest_and_cycle": sum(lines) / len(lines) / options.guests,
+        "json_cpu_ms_per_cycle": 1e3 * sum(spent_lines) / len(spent_lines),
+    }
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{options.guests} guests, {options.cycles} cycles, process {os.getpid()}")
+    print(f"{'':<22}{'bytes/guest/cycle':>20}{'CPU ms/cycle':>16}{'worst':>8}{'to read':>10}")
+    print(
+        f"{'recording':<22}{result['bytes_per_guest_and_cycle']:>20.1f}{result['cpu_ms_per_cycle']:>16.1f}"
+        f"{result['cpu_ms_worst']:>8.1f}{result['cpu_ms_to_read_a_cycle']:>10.1f}"
+    )
+    print(f"{'JSON lines, zlib':<22}{result['json_bytes_per_guest_and_cycle']:>20.1f}{result['json_cpu_ms_per_cycle']:>16.1f}")
+    print(f"{'wanted':<22}{BYTES_WANTED:>20.1f}{CPU_WANTED_MS:>16.1f}   (for 1,000 guests)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
