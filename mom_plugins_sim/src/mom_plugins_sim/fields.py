@@ -5,11 +5,10 @@ from __future__ import annotations
 from mom_core import FieldSpec, Scope, Unit, Value
 from mom_plugins_sim.guest import PAGE, SUPERVISION
 from mom_plugins_sim.host import WINDOWS
-from mom_plugins_sim.world import VCPUS, SimulatedGuest, World
+from mom_plugins_sim.numa import FAR, NEAR, GuestOnNodes, Nodes, cpu_text
+from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"
-
-CPUS = 32
 
 _HOST = (
     ("mem_available", Unit.KIB, "memory that the host has in total"),
@@ -32,6 +31,10 @@ _HOST = (
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that everybody waited for memory"),
     *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that somebody waited for memory, of {window} s") for window in WINDOWS),
     *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that everybody waited for memory, of {window} s") for window in WINDOWS),
+    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory"),
+    ("numa_nodes", Unit.LIST, "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"),
+    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest"),
+    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it"),
     ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows"),
     ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows"),
 )  # fmt: skip
@@ -53,9 +56,15 @@ _GUEST = (
     ("rss", Unit.KIB, "memory of the host that the guest's process holds"),
     ("host_minor_faults", Unit.COUNT, "page faults of the guest's process that did not wait, since the last sample"),
     ("host_major_faults", Unit.COUNT, "page faults of the guest's process that had to wait for a disk, since the last sample"),
+    ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there"),
+    ("numa_memory_age", Unit.SECONDS, "how long ago it was looked where the guest's memory is"),
+    ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory"),
+    ("numa_cpus", Unit.LIST, "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there"),
+    ("numa_vcpu_usage", Unit.PERCENT, "CPU time of the guest's vCPUs, 100 being one host CPU"),
+    ("numa_remote", Unit.RATIO, "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"),
     ("sim_need", Unit.KIB, "the size below which the guest's programs do not fit: only a simulation knows"),
     ("sim_squeezed", Unit.KIB, "memory that the guest's programs want and cannot have: only a simulation knows"),
-    ("sim_lost", Unit.SECONDS, "work that the guest's programs could not do for want of memory, since the start: only a simulation knows"),
+    ("sim_lost", Unit.SECONDS, "work that the guest's programs could not do for want of memory that is near: only a simulation knows"),
     ("sim_killed", Unit.COUNT, "how often the guest's kernel has killed its programs for want of memory: only a simulation knows"),
 )  # fmt: skip
 
@@ -98,6 +107,8 @@ class HostSampler:
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
         fields["sim_lost"] = round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)
         fields["sim_killed"] = world.killed + sum(guest.memory.killed for guest in world.guests.values())
+        if world.nodes is not None:
+            fields.update(_node_fields(world.nodes))
         self._add_swapping(fields, world)
         return fields
 
@@ -137,4 +148,42 @@ def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[st
     fields["host_minor_faults"] = int(minor - seen_minor)
     fields["host_major_faults"] = max(0, int(major - seen_major))
     guest.seen_faults = (minor, major)
+    if guest.on is not None:
+        fields.update(_placement_fields(guest.on))
     return fields
+
+
+def _node_fields(nodes: Nodes) -> dict[str, Value]:
+    free = [max(0, int(size)) for size in nodes.free]
+    used = [100 * (1 - size / nodes.total) for size in free]
+    numbers = range(nodes.count)
+    return {
+        "numa_node_count": nodes.count,
+        "numa_nodes": [
+            {
+                "node": node,
+                "total": int(nodes.total),
+                "free": free[node],
+                "available": free[node],
+                "cpus": cpu_text(nodes.cpus[node]),
+                "distances": [NEAR if other == node else FAR for other in numbers],
+            }
+            for node in numbers
+        ],
+        "numa_imbalance": round(max(used) - min(used), 2),
+        "numa_available_least": min(free),
+    }
+
+
+def _placement_fields(on: GuestOnNodes) -> dict[str, Value]:
+    held = [int(size) for size in on.held]
+    if not on.runs_on:  # the first step is still to come
+        return {}
+    return {
+        "numa_memory": [{"node": node, "size": size} for node, size in enumerate(held)],
+        "numa_memory_age": 0.0,
+        "numa_node": held.index(max(held)),
+        "numa_cpus": [{"node": node, "share": share} for node, share in enumerate(on.cpu_shares)],
+        "numa_vcpu_usage": round(100 * on.busy * VCPUS, 1),
+        "numa_remote": round(on.remote, 4),
+    }

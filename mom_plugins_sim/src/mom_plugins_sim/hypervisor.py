@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, format_kib, printable
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NodeTune, NotSupported, Value, format_kib, printable
 from mom_plugins_sim.fields import HostSampler, guest_fields
-from mom_plugins_sim.world import DISK_LIMITS, SimulatedGuest, World
+from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, World
 
 RUNS_OUT_SHARE = 0.125
 RUNS_OUT_KIB = 40 << 10
@@ -22,9 +23,12 @@ USED_UP_KIB = 16 << 10
 TAKEN_KIB = 8 << 10
 """With less taken from it, a guest is not watched: nothing could be given back."""
 
+EVERY_CPU = frozenset(range(CPUS))
+
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl` and `IoTuneControl`, for several threads.
+    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl` and `NodeTuneControl`, for
+    several threads.
 
     The world catches up with the clock before each call.
 
@@ -124,6 +128,36 @@ class SimHypervisor:
                 raise NotSupported(f"there is no disk {disk}, or no such limit")
             there.disks = tuple(replace(tune, current={**tune.current, **limits}) if tune.name == disk else tune for tune in there.disks)
 
+    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
+        """The CPUs of each vCPU, by guest id."""
+        with self._answering():
+            there = self.world.guests
+            return {guest.id: _pins_of(there[guest.id]) for guest in guests if guest.id in there}
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        """Let a vCPU run there only. Raises `GuestGone`, and `NotSupported` for CPUs and vCPUs that do not exist, or with one node."""
+        with self._answering():
+            there = self._there(guest)
+            if self.world.nodes is None or there.on is None:
+                raise NotSupported("the simulated host has one NUMA node: where vCPUs run is not simulated")
+            if not 0 <= vcpu < VCPUS or not cpus or not cpus <= EVERY_CPU:
+                raise NotSupported(f"there is no vCPU {vcpu}, or not all of these CPUs: there are {VCPUS} and {CPUS}")
+            self.world.nodes.pin(there.on, vcpu, cpus)
+
+    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
+        """The nodes from which memory may come, by guest id."""
+        with self._answering():
+            there = self.world.guests
+            return {guest.id: NodeTune("strict", _nodes_of(there[guest.id])) for guest in guests if guest.id in there}
+
+    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
+        """Take memory from these nodes; what is elsewhere moves there. Raises `GuestGone`, and `NotSupported` for unknown nodes."""
+        with self._answering():
+            there = self._there(guest)
+            if there.on is None or not nodes or not nodes <= set(range(self.world.scene.nodes)):
+                raise NotSupported(f"the simulated host has {self.world.scene.nodes} NUMA nodes, from 0")
+            there.on.allowed = frozenset(nodes)
+
     def _there(self, guest: Entity) -> SimulatedGuest:
         there = self.world.guests.get(guest.id)
         if there is None:
@@ -157,3 +191,11 @@ class SimHypervisor:
             found = {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
             self._seen = {i: usable for i, fields in found.items() if isinstance(usable := fields.get("mem_usable"), int | float)}
             return found
+
+
+def _pins_of(guest: SimulatedGuest) -> Sequence[AbstractSet[int]]:
+    return [EVERY_CPU] * VCPUS if guest.on is None else list(guest.on.pins)
+
+
+def _nodes_of(guest: SimulatedGuest) -> AbstractSet[int]:
+    return frozenset({0}) if guest.on is None else guest.on.allowed

@@ -63,6 +63,9 @@ class SimPlugin:
         rigid: Annotated[float, Field(ge=0, le=1)] = 0.0
         """Share of guests without a balloon device."""
 
+        nodes: Annotated[int, Field(ge=1, le=64)] = 1
+        """How many NUMA nodes the host has; its memory and CPUs are spread over them evenly."""
+
         load: Size = 0
         """What a program beside the guests takes of the host's memory for a while."""
 
@@ -154,4 +157,5 @@ def plan_of(settings: SimPlugin.Settings) -> Plan:
         silent=settings.silent,
         rigid=settings.rigid,
         load=HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024),
+        nodes=settings.nodes,
     )

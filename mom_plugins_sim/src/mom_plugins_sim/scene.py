@@ -82,6 +82,8 @@ class Scene:
     faults: Sequence[Fault] = ()
     base: float | None = None
     """What the host's own system holds, in KiB; None: what is usual for one of this size."""
+    nodes: int = 1
+    """How many NUMA nodes the host has, all of the same size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Plan:
     silent: float = 0.0
     rigid: float = 0.0
     load: HostLoad = field(default_factory=HostLoad)
+    nodes: int = 1
 
     def scene(self) -> Scene:
         """The mixture, drawn."""
@@ -133,7 +136,7 @@ class Plan:
                     rigid=index in rigid,
                 )
             )
-        return Scene(float(self.host_memory), guests, self.seed, float(self.host_swap), HostLoads((self.load,)))
+        return Scene(float(self.host_memory), guests, self.seed, float(self.host_swap), HostLoads((self.load,)), nodes=self.nodes)
 
 
 def draw_identity(source: random.Random) -> str:

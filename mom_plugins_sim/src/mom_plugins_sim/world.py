@@ -10,6 +10,7 @@ from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, SUPERVISION, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
 from mom_plugins_sim.ksm import Ksm
+from mom_plugins_sim.numa import GuestOnNodes, Nodes
 from mom_plugins_sim.scene import FOREVER, Fault, FaultKind, GuestScene, Scene
 from mom_plugins_sim.statistics import Statistics
 
@@ -30,6 +31,9 @@ UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
 
 VCPUS = 2
 """What every guest has."""
+
+CPUS = 32
+"""What the host has."""
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class SimulatedGuest:
     mute: bool = False
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
+    on: GuestOnNodes | None = None
+    """Where its memory and vCPUs are, on a host with several NUMA nodes."""
 
     @property
     def entity(self) -> Entity:
@@ -92,6 +98,8 @@ class World:
             cache=0.05 * total,
             load=scene.load,
         )
+        self.nodes = Nodes(scene.nodes, total, CPUS, scene.seed) if scene.nodes > 1 else None
+        """The NUMA nodes; None when there is only one."""
         self._change(0.0)
         self.host.guests = self._touched() - self.ksm.saved_kib
 
@@ -127,6 +135,15 @@ class World:
         self.time = after
         self.ksm.step(mergeable, touched, dt)
         self.host.step(touched + SUPERVISION * len(self.guests) - self.ksm.saved_kib, time, dt)
+        if self.nodes is not None:
+            self._step_nodes(self.nodes, time, dt)
+
+    def _step_nodes(self, nodes: Nodes, time: float, dt: float) -> None:
+        placed = [(guest.on, guest.memory) for guest in self.guests.values() if guest.on is not None]
+        waited = [on.waited for on, _ in placed]
+        nodes.step(((on, memory.touched) for on, memory in placed), self.host.base + self.host.other, time, dt)
+        for (on, memory), before in zip(placed, waited, strict=True):
+            memory.lost_seconds += on.waited - before
 
     def _change(self, time: float) -> None:
         """Guests come and go, faults begin and end; nothing of this happens again before `_next_change`."""
@@ -157,7 +174,10 @@ class World:
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
         properties = {"name": scene.name, "uuid": scene.identity}
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
-        self.guests[scene.identity] = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
+        guest = SimulatedGuest(listed, scene.kind, memory, statistics, scene.rigid, scene.refusing, scene.departs)
+        if self.nodes is not None:
+            guest.on = self.nodes.new_guest(scene.identity, VCPUS)
+        self.guests[scene.identity] = guest
 
     # --- what can be done to it ----------------------------------------------------------------------------------------------------
 

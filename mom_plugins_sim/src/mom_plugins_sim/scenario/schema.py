@@ -200,6 +200,8 @@ class HostPart(Part):
     """What it has."""
     swap: Size = 0
     """Its swap."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many NUMA nodes it has."""
     load: tuple[LoadPart, ...] = ()
     """Programs beside the guests."""
 
