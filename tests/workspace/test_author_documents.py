@@ -178,7 +178,8 @@ def test_a_recipe_passes_the_conformance_kit(block: Block, tmp_path: Path) -> No
     assert plugins, f"recipes.md:{block.line} has no plugin"
     for plugin in plugins:
         host = getattr(module, "HOST", None)
-        wrong = failed(check_plugin(plugin, name=Path(block.file).stem, host=host))
+        hypervisor = getattr(module, "hypervisor", None)
+        wrong = failed(check_plugin(plugin, name=Path(block.file).stem, host=host, hypervisor=hypervisor))
         assert not wrong, [finding.message for finding in wrong]
 
 

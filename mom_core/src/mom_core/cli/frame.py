@@ -37,7 +37,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),
     "config": Verb("mom_core.cli.config_verbs:config_command", "Write, check and show the configuration."),
-    "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List the installed plugins, or look at one."),
+    "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List plugins, look at one, check one, begin a new one."),
 }
 """mom's own verbs, in the order in which `mom --help` shows them."""
 
