@@ -186,8 +186,13 @@ def test_a_recipe_passes_the_conformance_kit(block: Block, tmp_path: Path) -> No
 def test_recipes_pass_types_and_lint(tmp_path: Path) -> None:
     for block in recipes():
         (tmp_path / block.file).write_text(block.text)
-    for command in (["ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path], ["mypy", "--strict", tmp_path]):
-        done = subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], capture_output=True, text=True, check=False)
+    tools = Path(sys.executable).parent
+    commands: list[list[str | Path]] = [
+        [tools / "ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path],
+        [tools / "mypy", "--strict", "--cache-dir", tmp_path / "cache", tmp_path],
+    ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
 
 
