@@ -105,6 +105,8 @@ def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Valu
     wanted += [bound for bound in (low, high) if bound is not None]
     if low is not None and high is not None:
         wanted.append((low + high) // 2)
+    else:
+        wanted += [1_000, 100_000, 50_000]  # -1 and 0 often mean no limit, and what is near them nothing at all
     kept = [value for value in wanted if (low is None or value >= low) and (high is None or value <= high) and value != before]
     fractional = spec.unit in {Unit.RATIO, Unit.PERCENT, Unit.SECONDS}
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))

@@ -1,0 +1,8 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_guestagent import GuestAgentPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = GuestAgentPlugin

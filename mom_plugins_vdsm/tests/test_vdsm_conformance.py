@@ -1,0 +1,8 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_vdsm import VdsmPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = VdsmPlugin
