@@ -204,10 +204,10 @@ def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_wit
 
 
 def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: Mom, lab: Lab) -> None:
-    guest = lab.start("snapshot", persistent=True)
-    guest.wait_until_up()
+    guest = lab.start("snapshot", mib=512, persistent=True, workload=(250, 20, 0, 0))  # a snapshot takes a second or two
+    guest.wait_until_it_works()
     assert mom.blocked(guest) == {}
-    files = (lab.libvirtd.folder / f"memory{number}" for number in range(5))
+    names = (f"memory{number}" for number in range(5))
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_LIVE
     domain = guest.domain
     domain.migrateSetMaxSpeed(1)
@@ -215,7 +215,9 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
 
     def take_one() -> None:
         try:
-            domain.snapshotCreateXML(f"<domainsnapshot><memory snapshot='external' file='{next(files)}'/></domainsnapshot>", flags)
+            name = next(names)
+            memory = f"<memory snapshot='external' file='{lab.libvirtd.folder}/{name}'/>"
+            domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name>{memory}</domainsnapshot>", flags)
         except libvirt.libvirtError as error:
             raised.append(str(error))
 
