@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ControlSpec, Declarations, FieldSpec, PluginContext, Scope, Unit
+from mom_core import ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 
@@ -23,7 +23,7 @@ def decided(tmp_path: Path, policies: dict[str, str], own: dict[str, str]) -> di
     context = PluginContext(name="policy", state_directory=tmp_path, declarations=declarations)
     plugin = PolicyPlugin(PolicyPlugin.Settings(directory=directory), context)
     plugin.mom_setup()
-    found = plugin.mom_evaluate(snapshot(host={"free": 5}), ())
+    found = [item for item in plugin.mom_evaluate(snapshot(host={"free": 5}), ()) if isinstance(item, Decision | Problem)]
     return {item.source.name: getattr(item, "value", item) for item in found}
 
 

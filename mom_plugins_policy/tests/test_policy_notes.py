@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Severity, Snapshot, Unit
+from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Severity, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
 from mom_plugins_policy.notes import NoteStore
@@ -39,7 +39,8 @@ def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
 
 
 def counted(it: PolicyPlugin, snap: Snapshot) -> dict[str, object]:
-    return {item.entity.name: getattr(item, "value", item) for item in it.mom_evaluate(snap, ()) if item.entity is not None}
+    items = [item for item in it.mom_evaluate(snap, ()) if isinstance(item, Decision | Problem)]
+    return {item.entity.name: getattr(item, "value", item) for item in items if item.entity is not None}
 
 
 def test_notes_last_across_cycles_and_restarts(tmp_path: Path) -> None:

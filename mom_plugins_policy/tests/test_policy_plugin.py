@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def snap() -> Snapshot:
 
 
 def found(what: PolicyPlugin, snapshot_: Snapshot | None = None) -> tuple[dict[tuple[str, str], Value], list[Problem]]:
-    items: Iterable[Decision | Problem] = list(what.mom_evaluate(snapshot_ or snap(), ()))
+    items = list(what.mom_evaluate(snapshot_ or snap(), ()))
     decisions = {(item.entity.name, item.control): item.value for item in items if isinstance(item, Decision)}
     return decisions, [item for item in items if isinstance(item, Problem)]
 

@@ -119,7 +119,7 @@ def step(guest: GuestMemory, time: float, dt: float) -> None:
     guest.wanted = wanted = workload.demand.wanted(time)
     if time < guest.runs_again:
         guest.lost_seconds += dt
-        wanted = 0.0
+        guest.wanted = wanted = 0.0
     held = guest.anon + guest.swapped
     growth = wanted - held
     major_faults = guest.major_faults
