@@ -47,6 +47,7 @@ ALWAYS_ASSUMED = (
 )
 """What every answer takes for granted."""
 
+# Seconds of CPU time, as a busy machine must not change an answer.
 _FIRST = 4.0  # for proving a bound with no assumptions
 _SECOND = 8.0  # for proving it with all that are known
 _AGAIN = 3.0  # for proving it once more with fewer
@@ -162,7 +163,7 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     """Whether a policy can set a control out of bounds: one answer for each bound.
 
     `HOLDS` is certain: for all snapshots that are as the assumptions say. `VIOLATED` comes with a snapshot, and what the evaluator makes of
-    it. Each bound takes some seconds at most.
+    it. Each bound takes some seconds of CPU time at most.
 
     :param assume: expressions that are true, for each guest (as `guest`) or for the host
     :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
@@ -262,14 +263,14 @@ def _tried(
     """Try to prove a bound; gather the cases that speak against it, if they are wanted."""
     terms = question.machine.terms
     pairs = [(_field(question, small), _field(question, large)) for small, large in orders]
-    now = time.monotonic()
+    now = time.thread_time()
     solver = Solver(terms, now + seconds, question.conditions, pairs)
     form: Form | None = None
     asked = question.asked if question.asked is not None else terms.nil
     try:
         for failure in solver.failures(asked, [(limit, bound.at_least)]):
             form = form or failure.request.form
-            if points is None or len(points) >= _POINTS or time.monotonic() > now + _GATHERING:
+            if points is None or len(points) >= _POINTS or time.thread_time() > now + _GATHERING:
                 break
             if failure.point:
                 points.append(dict(failure.point))
@@ -306,7 +307,7 @@ def _searched(
     machine, policy = question.machine, question.policy
     trial = Trial(policy, question.control, question.scope, bound, question.assumed, orders)
     search = Search(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
-    found = search.run(time.monotonic() + seconds, points)
+    found = search.run(time.thread_time() + seconds, points)
     if found is None:
         return None
     taken, violation = found

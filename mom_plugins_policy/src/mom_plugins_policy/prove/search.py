@@ -89,15 +89,15 @@ class Search:
     def run(self, until: float, points: Sequence[Mapping[Term, Fraction]] = ()) -> tuple[Snapshot, Violation] | None:
         """A snapshot of which the policy makes a decision that is out of bounds, as small as it could be made; None if none was found.
 
-        :param until: when to give up, by the monotonic clock
+        :param until: when to give up, by this thread's CPU time
         :param points: values of terms from which to start
         """
         for made in self._candidates(points):
-            if time.monotonic() > until:
+            if time.thread_time() > until:
                 return None
             found = self._tried(made)
             if found.violation is not None:
-                return self._reproduced(self._shrunk(made, min(until, time.monotonic()) + _SHRINKING))
+                return self._reproduced(self._shrunk(made, min(until, time.thread_time()) + _SHRINKING))
         return None
 
     def _tried(self, candidate: Candidate) -> Attempt:
@@ -258,7 +258,7 @@ class Search:
         while changed:
             changed = False
             for simpler in self._simpler(best):
-                if time.monotonic() > until:
+                if time.thread_time() > until:
                     return best
                 if self.trial.attempt(simpler.snapshot()).violation is not None:
                     best, changed = simpler, True

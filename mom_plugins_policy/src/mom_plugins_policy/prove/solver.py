@@ -282,7 +282,7 @@ class _Problem:
 class Solver:
     """Proves that requested values stay within bounds.
 
-    :param until: when to give up, by the monotonic clock
+    :param until: when to give up, by this thread's CPU time
     :param conditions: what is assumed to have these truths
     :param orders: pairs of terms of which the first is assumed to be at most the second, where both are numbers
     """
@@ -330,7 +330,7 @@ class Solver:
 
     def _with(self, case: Case, condition: Term, truth: bool) -> Case | None:
         self.cases += 1
-        if time.monotonic() > self.until:
+        if time.thread_time() > self.until:
             raise OutOfTime
         branch = case.copy()
         try:
@@ -467,7 +467,7 @@ class Solver:
         for term in rounded[:_ANCHORS]:
             for anchor in [one for one in anchors if one is not term][:_ANCHORS]:
                 for sign in (_ONE, -_ONE):
-                    if time.monotonic() > self.until:
+                    if time.thread_time() > self.until:
                         raise OutOfTime
                     try:
                         found = problem.least((problem.exact[term] - problem.linear(anchor)).times(sign))
