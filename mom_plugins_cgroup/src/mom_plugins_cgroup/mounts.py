@@ -1,0 +1,77 @@
+"""Where the hierarchies of control groups are mounted, as /proc/self/mountinfo says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+UNIFIED = ""
+"""The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One mount: its controllers (v2: only `UNIFIED`), the group that is its root, where it is, and whether it can be written to."""
+
+    controllers: frozenset[str]
+    root: str
+    folder: str
+    writable: bool
+
+
+def mounts_in(mountinfo: str) -> list[Mount]:
+    """The mounted hierarchies, in the order of the text.
+
+    A line is `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
+    """
+    found = []
+    for line in mountinfo.splitlines():
+        before, dash, after = line.partition(" - ")
+        words, kinds = before.split(), after.split()
+        if not dash or len(words) < 6 or len(kinds) < 3 or kinds[0] not in {"cgroup", "cgroup2"}:
+            continue
+        root, folder = (_OCTAL.sub(lambda match: chr(int(match[1], 8)), word) for word in words[3:5])
+        controllers = [UNIFIED] if kinds[0] == "cgroup2" else kinds[2].split(",")
+        found.append(Mount(frozenset(controllers), root, folder, "rw" in words[5].split(",") and "rw" in kinds[2].split(",")))
+    return found
+
+
+class Hierarchies:
+    """The mounted hierarchies of a host.
+
+    :param root: where /proc and /sys are found
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.mounts: Sequence[Mount] = ()
+
+    def refresh(self) -> None:
+        """Look again. What cannot be read leaves no mounts."""
+        try:
+            text = (self._root / "proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            text = ""
+        self.mounts = mounts_in(text)
+
+    def mount_of(self, controller: str) -> Mount | None:
+        """The first mount that has this controller."""
+        return next((mount for mount in self.mounts if controller in mount.controllers), None)
+
+    def folder(self, controller: str, path: str) -> str | None:
+        """The folder of a group; None where it cannot be reached from here.
+
+        :param path: as in /proc/PID/cgroup: from the root of the hierarchy, which need not be what is mounted
+        """
+        if not path.startswith("/") or ".." in path.split("/"):
+            return None
+        for mount in self.mounts:
+            if controller not in mount.controllers:
+                continue
+            inside = path if mount.root == "/" else path.removeprefix(mount.root) if f"{path}/".startswith(f"{mount.root}/") else None
+            if inside is not None:
+                return f"{self._root / mount.folder.lstrip('/')}{inside.rstrip('/')}"
+        return None

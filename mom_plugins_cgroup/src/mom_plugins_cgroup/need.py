@@ -1,0 +1,43 @@
+"""What a guest must keep of its host's memory: what it uses, what it was promised, and what QEMU itself takes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mom_core import Value
+
+GUARANTEES = ("mem_guarantee", "balloon_min")
+"""Fields of other plugins with what a guest was promised, in KiB; the largest counts."""
+
+
+class Need(NamedTuple):
+    """KiB that the guest's group must be able to hold; None when it is unknown, and then why. `promised` counts in any case."""
+
+    kib: int | None
+    promised: int
+    why_not: str
+
+
+def need_of(fields: Mapping[str, Value], overhead_kib: int, stale_after: float) -> Need:
+    """What a guest needs by its own statistics.
+
+    Its need is its size less what is usable in it, as for balloons; `overhead_kib` comes on top of that and of what was promised.
+
+    :param stale_after: seconds after which its statistics say nothing any more
+    """
+    promised = max([0, *(int(number) for name in GUARANTEES if (number := number_in(fields, name)) is not None)])
+    if promised:
+        promised += overhead_kib
+    size, usable, age = (number_in(fields, name) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    if size is None or usable is None:
+        return Need(None, promised, "its statistics are missing")
+    if age is None or age > stale_after:
+        return Need(None, promised, "its statistics have no age" if age is None else f"its statistics are {age:.0f} s old")
+    return Need(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
+
+
+def number_in(fields: Mapping[str, Value], name: str) -> float | None:
+    """A number among fields; None where it is none."""
+    value = fields.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,67 @@
+"""Where control groups are, on hosts of all kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies, mounts_in
+
+V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw shared:3 master:1 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"""
+
+
+def hierarchies(tmp_path: Path, text: str) -> Hierarchies:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(text)
+    found = Hierarchies(tmp_path)
+    found.refresh()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "controller", "path", "folder"),
+    [
+        (V2, UNIFIED, "/machine.slice/a.scope", "sys/fs/cgroup/machine.slice/a.scope"),
+        (V2, "memory", "/machine.slice/a.scope", None),
+        (V2, UNIFIED, "/", "sys/fs/cgroup"),
+        (HYBRID, "memory", "/machine/a", "sys/fs/cgroup/memory/machine/a"),
+        (HYBRID, "cpuacct", "/machine/a", "sys/fs/cgroup/cpu,cpuacct/machine/a"),
+        (HYBRID, UNIFIED, "/machine/a", "sys/fs/cgroup/unified/machine/a"),
+        (V2, UNIFIED, "/../machine/a", None),
+        (V2, UNIFIED, "machine", None),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), UNIFIED, "/docker/x/a", "sys/fs/cgroup/a"),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), UNIFIED, "/docker/xy/a", None),
+        (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), UNIFIED, "/a", "mnt/my groups/a"),
+        ("", UNIFIED, "/a", None),
+    ],
+)
+def test_a_group_is_found_through_what_is_mounted(tmp_path: Path, text: str, controller: str, path: str, folder: str | None) -> None:
+    assert hierarchies(tmp_path, text).folder(controller, path) == (None if folder is None else str(tmp_path / folder))
+
+
+def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
+    assert [mount.writable for mount in mounts_in(f"{V2}\n{V2.replace('rw,nosuid', 'ro')}\n{V2.replace('rw,nsd', 'ro,nsd')}")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_host_without_mountinfo_has_no_groups(tmp_path: Path) -> None:
+    found = Hierarchies(tmp_path)
+    found.refresh()
+    assert not found.mounts
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read(text: str) -> None:
+    mounts_in(text)
+    mounts_in(f"1 1 0:1 {text} - cgroup2 a rw")
