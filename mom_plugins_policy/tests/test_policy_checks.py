@@ -291,6 +291,21 @@ def test_functions_that_are_never_called_are_looked_at_too() -> None:
     assert "unknown-field" in rules("(def f () Host.mem_fre) 1")
 
 
+def test_a_later_policy_may_define_a_function_anew_with_other_parameters() -> None:
+    first = "(def worth (a b) (> a b)) (def act (x) (if (worth x 1) (debug x) 0)) (defvar on 0) (if {} (act 2) (debug on))"
+    second = "(def worth (a) (!= a nil)) (debug (worth Host.mem_free))"
+    for condition in ("on", "(and (< Host.mem_free 9) (== on 1))", "1"):
+        assert {remark.rule for remark in check({"10": first.format(condition), "20": second}, DECLARED)} == set()
+    wrong = check({"10": "(def worth (a b) (> a b)) (def act () (worth 1 2 3))", "20": "(def worth (a) a) (debug (worth 2))"}, DECLARED)
+    assert "arity" in {remark.rule for remark in wrong}
+
+
+def test_a_name_is_never_advised_instead_of_itself() -> None:
+    (found,) = remarks_on("(def f (wish) wish) (debug (f 1)) (set wish 1)")
+    assert found.rule == "unknown-variable"
+    assert "wish?" not in found.hint
+
+
 def test_what_a_constant_switches_off_is_looked_at_too() -> None:
     assert rules("(defvar enabled 0) (if enabled (debug (+ 1 2 3)) 0)") == ["arity"]
 

@@ -74,12 +74,14 @@ class Watcher(Machine):
         self._bound_in: dict[tuple[int, str], str] = {}
         self._entered: set[int] = set()
         self._switched_off = 0
+        self._afterwards = False  # whether the program has ended, and what nothing called is looked at
 
     def watch(self) -> None:
         """Follow the whole program, and then the functions that nothing calls."""
         try:
             for form in self.program.forms:
                 self._survived(lambda form=form: self.evaluate(form))  # type: ignore[misc]  # a default keeps the form
+            self._afterwards = True
             for definition in list(self.program.functions()):
                 if definition.number not in self._entered:
                     unknown = [self.terms.fresh(name) for name in definition.parameters]
@@ -131,7 +133,7 @@ class Watcher(Machine):
 
     @staticmethod
     def _like(name: str, known: Collection[str]) -> str:
-        close = get_close_matches(name, sorted(known), 1)
+        close = get_close_matches(name, sorted(set(known) - {name}), 1)  # it may be bound elsewhere, and not here
         return f"did you mean {close[0]}?" if close else ""
 
     # --- what other policies may provide -------------------------------------------------------------------------------------------
@@ -154,7 +156,15 @@ class Watcher(Machine):
             for argument in arguments:
                 self.evaluate(argument)
             return self.terms.fresh(f"the value of {name}")
-        return super()._function(form, name, held, arguments)
+        return super()._function(form, name, self._then(name, held, len(arguments)), arguments)
+
+    def _then(self, name: str, held: Term, given: int) -> Term:
+        """The function of this name when the call is made. What nothing called so far may have been meant for before a later policy
+        defined another function of that name: the definition that fits counts."""
+        if not self._afterwards or not isinstance(held.value, Definition) or len(held.value.parameters) == given:
+            return held
+        fitting = [definition for definition in self.program.definitions[name] if len(definition.parameters) == given]
+        return self.terms.definition(fitting[-1]) if fitting else held
 
     def call(self, definition: Definition, values: Sequence[Term]) -> Term:
         """The value of a function's body."""
