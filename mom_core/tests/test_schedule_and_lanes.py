@@ -142,6 +142,20 @@ def test_back_off_grows_and_a_success_forgives(monkeypatch: pytest.MonkeyPatch) 
     lane.close(time.monotonic() + 1)
 
 
+def test_back_off_goes_by_the_clock_that_cycles_go_by() -> None:
+    now = 0.0
+    lane = Lane("p", 5, monotonic=lambda: now)
+    for _ in range(invoker.FAILURES_BEFORE_SET_ASIDE):
+        with pytest.raises(ZeroDivisionError):
+            lane.call("h", lambda: 1 / 0)
+    now = invoker.FIRST_RETRY_SECONDS - 0.1
+    assert lane.begin("h", lambda: 1) is None
+    assert lane.report().retry_in == pytest.approx(0.1)
+    now = invoker.FIRST_RETRY_SECONDS
+    assert lane.call("h", lambda: 1) == 1, "simulated time has passed, though no real time has"
+    lane.close(time.monotonic() + 1)
+
+
 def test_a_stop_ends_the_waiting_for_slow_plugins() -> None:
     stopping, release = threading.Event(), threading.Event()
     lane = Lane("p", 30, stopping)

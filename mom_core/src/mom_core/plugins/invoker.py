@@ -65,12 +65,20 @@ class Lane:
     :param deadline: seconds that a call may take unless the caller says otherwise
     :param stopping: set when everything is to end: nobody waits for this plugin any longer than it takes to notice
     :param hide: masks the plugin's secrets in a text
+    :param monotonic: the clock that cycles go by, and so back-off: an hour that is simulated in a second has seen a minute's back-off end.
+        Deadlines are always in real time
     """
 
     def __init__(
-        self, plugin: str, deadline: float, stopping: threading.Event | None = None, hide: Callable[[str], str] | None = None
+        self,
+        plugin: str,
+        deadline: float,
+        stopping: threading.Event | None = None,
+        hide: Callable[[str], str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plugin = plugin
+        self._monotonic = monotonic
         self._hide = hide
         self.deadline = deadline
         self._stopping = stopping or threading.Event()
@@ -93,8 +101,9 @@ class Lane:
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not come back"
         health = self._health.get(hook)
-        if health is not None and health.retry_at > time.monotonic():
-            return f"it failed {health.in_a_row} times in a row and is tried again in {health.retry_at - time.monotonic():.0f} s"
+        waits = 0.0 if health is None else health.retry_at - self._monotonic()
+        if health is not None and waits > 0:
+            return f"it failed {health.in_a_row} times in a row and is tried again in {waits:.0f} s"
         return ""
 
     def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False) -> Call | None:
@@ -171,7 +180,7 @@ class Lane:
 
     def report(self) -> PluginReport:
         """How the plugin is; starts the next cycle's durations afresh."""
-        now = time.monotonic()
+        now = self._monotonic()
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
         if self.hung:
@@ -208,7 +217,7 @@ class Lane:
         health.in_a_row += 1
         if health.in_a_row >= FAILURES_BEFORE_SET_ASIDE:
             delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (health.in_a_row - FAILURES_BEFORE_SET_ASIDE))
-            health.retry_at = time.monotonic() + delay
+            health.retry_at = self._monotonic() + delay
 
     def _serve(self) -> None:
         """The thread: one call after the other, whatever they raise."""

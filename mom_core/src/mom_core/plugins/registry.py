@@ -163,7 +163,7 @@ def build_plugins(
         for configured in config.plugins.values():
             plugin = kept.get(configured.name)
             if plugin is None:
-                plugin = _new(configured, config, wake, stopping)
+                plugin = _new(configured, config, wake, stopping, monotonic)
                 plugin.context.monotonic = monotonic
                 plugin.context.serves = serves
                 fresh.append(plugin)
@@ -298,7 +298,13 @@ def _same(plugin: Plugin, config: Config) -> bool:
     )
 
 
-def _new(configured: ConfiguredPlugin, config: Config, wake: Callable[[str], None], stopping: threading.Event | None) -> Plugin:
+def _new(
+    configured: ConfiguredPlugin,
+    config: Config,
+    wake: Callable[[str], None],
+    stopping: threading.Event | None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Plugin:
     context = PluginContext(
         name=configured.name,
         root=config.root,
@@ -309,7 +315,7 @@ def _new(configured: ConfiguredPlugin, config: Config, wake: Callable[[str], Non
         wake=wake,
     )
     hide = Hiding([configured.settings])
-    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide))
+    return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide, monotonic))
 
 
 def _guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> None:
