@@ -138,6 +138,16 @@ def test_disabled_commands_are_tolerated_and_remembered(servers: Servers) -> Non
     assert not {"guest-file-open", "guest-exec", "guest-get-fsinfo"} & set(agent.asked)
 
 
+def test_an_agent_that_knows_its_load_need_not_read_a_file_for_it(servers: Servers) -> None:
+    agent = QemuAgent()
+    agent.answers["guest-get-load"] = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
+    way = agent_way(servers.unix(agent.speak))
+    said = visit(way)
+    assert said.figures is not None
+    assert (said.figures["load_1"], said.figures["mem_available"]) == (0.25, 1000000)
+    assert agent.asked.count("guest-file-open") == 3
+
+
 def test_files_that_a_visit_left_open_are_closed_by_the_next(servers: Servers) -> None:
     class Slow(QemuAgent):
         def run(self, name: str, arguments: Mapping[str, Any]) -> Any:

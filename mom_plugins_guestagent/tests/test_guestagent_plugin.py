@@ -89,7 +89,7 @@ def make() -> Iterator[Make]:
         def guest_settings(guest: Guest) -> GuestSettings:
             return GuestAgentPlugin.GuestSettings.model_validate((per_guest or {}).get(guest.name, {}))
 
-        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "500ms", **settings})
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "hypervisor_period": "1s", "timeout": "500ms", **settings})
         made.append(GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings)))
         made[-1].mom_setup()
         return made[-1]
@@ -283,7 +283,7 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, c
     agent = QemuAgent()
     agent.disabled = {"guest-sync-delimited"}
     path = servers.unix(agent.speak)
-    collector = Collector(Asking(0.05, 1.0, 10.0, Limits(0.05)), PluginContext().log)
+    collector = Collector(Asking(0.05, stale_after=1.0, limits=Limits(0.05)), PluginContext().log)
     collector.start()
     target = Target(guest("a").entity, "1", (Place(Kind.AGENT_SOCKET, path),))
     collector.follow([target])
@@ -320,6 +320,34 @@ def test_one_that_was_never_started_ends_too() -> None:
     assert plugin.mom_collect_guests(Hypervisor(), []) == {}
     assert list(plugin.mom_doctor(None)) == []
     plugin.mom_teardown()
+
+
+def test_through_the_hypervisor_a_guest_is_asked_at_a_period_of_its_own_and_meanwhile_nothing_counts_as_a_failure(servers: Servers) -> None:
+    agent, asked = QemuAgent(), []
+
+    def pass_on(guest: Entity, command: str, seconds: float) -> str:
+        asked.append(command)
+        return agent.answer(command.encode()).decode()
+
+    collector = Collector(Asking(0.05, hypervisor_period=1.5, limits=Limits(0.05)), PluginContext().log, pass_on)
+    collector.start()
+    identity = guest("a").id
+    collector.follow([Target(guest("a").entity, "1", (Place(Kind.GUESTD_CHANNEL, servers.unix(silent)), Place(Kind.AGENT_HYPERVISOR)))])
+    eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
+    first = len(asked)
+    eventually(lambda: collector.states()[identity].rounds >= 3)
+    assert len(asked) == first, "the silent channel was tried again, and the hypervisor left in peace"
+    assert collector.fields([identity])[identity]["guest_agent_failures"] == 0
+    assert collector.states()[identity].silence == ""
+    eventually(lambda: len(asked) > first)
+    collector.stop(1.0)
+
+
+def test_figures_are_stale_by_the_period_of_the_way_on_which_they_came() -> None:
+    asking = Asking(10.0, hypervisor_period=30.0, limits=Limits(3.0))
+    assert [asking.stale(Kind.AGENT_SOCKET), asking.stale(Kind.AGENT_HYPERVISOR)] == [33.0, 63.0]
+    assert Asking(60.0, hypervisor_period=30.0, limits=Limits(3.0)).stale(Kind.AGENT_HYPERVISOR) == 123.0
+    assert Asking(stale_after=5.0).stale(Kind.AGENT_HYPERVISOR) == 5.0
 
 
 # --- what operators see ------------------------------------------------------------------------------------------------------------

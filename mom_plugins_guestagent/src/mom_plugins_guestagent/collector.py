@@ -42,6 +42,10 @@ _SPREAD = 0.1
 _MOST_REPORTED_ADDRESSES = 2
 """So many of the addresses that a guest reports are tried, of those that the operator allows."""
 
+_STALE_PERIODS = (3, 2)
+"""Figures are stale after so many periods, and a visit: over sockets, and through the hypervisor, where periods are long. In that time one
+visit may fail, and the next succeed."""
+
 _FACTS_PERIODS = 3
 """Facts that could not be read again for so many periods are unknown."""
 
@@ -50,13 +54,24 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How to ask: all in seconds. `networks` hold the addresses at which a guest that reports them may be asked over TCP."""
+    """How to ask: all in seconds. `hypervisor_period` holds for guests that are asked through the hypervisor, from which age on figures
+    are stale is by `_STALE_PERIODS` unless it is given, and `networks` hold the addresses at which a guest that reports them may be asked
+    over TCP.
+    """
 
     period: float = 10.0
-    stale_after: float = 35.0
+    hypervisor_period: float = 30.0
+    stale_after: float | None = None
     facts_period: float = 300.0
     limits: Limits = field(default_factory=Limits)
     networks: tuple[Network, ...] = ()
+
+    def stale(self, by: Kind | None) -> float:
+        """From which age on figures that came this way are not to be believed any more."""
+        if self.stale_after is not None:
+            return self.stale_after
+        behind = by is Kind.AGENT_HYPERVISOR
+        return self.limits.seconds + _STALE_PERIODS[behind] * (max(self.period, self.hypervisor_period) if behind else self.period)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +140,8 @@ class _Found:
     facts: Mapping[str, Value] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
+    resting: bool = False
+    """Whether a way was left out that answered last time, as it is not yet time to ask on it again."""
 
 
 class Collector:
@@ -227,8 +244,7 @@ class Collector:
         return GuestdWay(place, self._asking.limits)
 
     async def _keep_asking(self, followed: _Followed) -> None:
-        share = crc32(followed.target.guest.id.encode()) / (1 << 32)
-        period = self._asking.period * (1 + _SPREAD * (2 * share - 1))
+        period = self._asking.period * _spread(followed)
         while True:
             began = self._loop.time()
             try:
@@ -255,8 +271,12 @@ class Collector:
     async def _try(self, followed: _Followed, trial: _Trial, found: _Found, facts_due: bool) -> None:
         """Ask on this way, if there is something to ask for and it is time to try it."""
         wanted = found.sample is None or (facts_due and trial.place.kind in OF_AGENTS)
-        if not wanted or self._loop.time() < trial.not_before:
+        if not wanted:
             return
+        if self._loop.time() < trial.not_before:
+            found.resting |= not trial.failures
+            return
+        began = self._loop.time()
         try:
             # Who did not answer last time waits for a place among its own kind.
             async with self._lanes[trial.place.kind is Kind.AGENT_HYPERVISOR, not trial.failures]:
@@ -269,7 +289,8 @@ class Collector:
             if isinstance(error, Misbehaves):
                 found.complaints.append(error.message)
             return
-        trial.failures, trial.not_before, trial.why = 0, 0.0, ""
+        rest = self._asking.hypervisor_period * _spread(followed) if trial.place.kind is Kind.AGENT_HYPERVISOR else 0.0
+        trial.failures, trial.not_before, trial.why = 0, began + rest, ""
         found.answered = True
         found.facts = {**(said.facts or {}), **found.facts}
         if said.figures and found.sample is None:
@@ -292,11 +313,11 @@ class Collector:
             facts=found.facts if learnt else state.facts,
             facts_at=self._loop.time() if learnt else state.facts_at,
             rounds=state.rounds + 1,
-            failures=state.failures + (not found.answered),
+            failures=state.failures + (not found.answered and not found.resting),
             untrusted=state.untrusted + bool(found.complaints),
             complaint="; ".join(found.complaints),
             disabled=disabled,
-            silence=silence if found.sample is None else "",
+            silence="" if found.sample is not None or found.resting else silence,
         )
 
     def _find_reported(self, followed: _Followed) -> None:
@@ -307,6 +328,12 @@ class Collector:
         places = [Place(Kind.GUESTD_TCP, (address, PORT)) for address in _allowed(reported, self._asking.networks)]
         new = [place for place in places if place not in followed.target.places]
         followed.reported = [known.get(place) or _Trial(place, self._way(followed.target.guest, place)) for place in new]
+
+
+def _spread(followed: _Followed) -> float:
+    """By how much a guest's periods are longer than they are meant to be, or shorter."""
+    share = crc32(followed.target.guest.id.encode()) / (1 << 32)
+    return 1 + _SPREAD * (2 * share - 1)
 
 
 def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
@@ -327,7 +354,7 @@ def _fields(state: State, now: float, asking: Asking) -> dict[str, Value]:
     if state.sample is not None:
         age = now - state.sample.monotonic
         fields["guest_agent_age"] = round(age, 3)
-        if age <= asking.stale_after:
+        if age <= asking.stale(state.by):
             fields.update(fields_of(state.sample))
             fields["guest_agent"] = str(state.by)
     if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * asking.facts_period:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
 
-_STALE_PERIODS = 3
-
 _STOP_SECONDS = 0.3
 """How long hanging up may take: a plugin has 0.4 s to end."""
 
@@ -80,8 +78,10 @@ class GuestAgentPlugin:
 
         period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
         """How often each guest is asked, in the background. A guest that does not answer is asked less often, every 2m at least."""
+        hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 30.0
+        """The same for guests that are asked through the hypervisor, which has to pass on every command: ten or twelve for each visit."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """From which age on figures count as unknown. Unset: three periods and one timeout."""
+        """From which age on figures count as unknown. Unset: three periods, two through the hypervisor, and one timeout."""
         timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
         """How long one guest may take to answer everything."""
         facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
@@ -132,10 +132,10 @@ class GuestAgentPlugin:
         from mom_plugins_guestagent.ways import Limits
 
         settings = self._settings
-        stale_after = settings.stale_after or _STALE_PERIODS * settings.period + settings.timeout
         asking = Asking(
             settings.period,
-            stale_after,
+            settings.hypervisor_period,
+            settings.stale_after,
             settings.facts_period,
             Limits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
             tuple(ip_network(text) for text in settings.networks) if settings.guestd else (),

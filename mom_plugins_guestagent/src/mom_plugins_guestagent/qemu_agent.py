@@ -58,7 +58,8 @@ FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
 EXEC_COMMANDS = ("guest-exec", "guest-exec-status")
 FACT_COMMANDS = ("guest-get-osinfo", "guest-get-fsinfo", "guest-get-vcpus")
 NETWORK_COMMAND = "guest-network-get-interfaces"
-LOAD_COMMAND = "guest-get-load"
+LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
+"""One command instead of the three that a file takes, where the agent knows it."""
 
 
 class Agent(Protocol):
@@ -243,7 +244,8 @@ class AgentVisits:
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
-        names = [name for name in FILES if name not in self._missing]
+        spared = {LOADS_FILE} if self._able is not None and LOAD_COMMAND in self._able else frozenset()
+        names = [name for name in FILES if name not in self._missing | spared]
         handles = await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names))
         opened = {name: handle for name, handle in zip(names, handles, strict=True) if type(handle) is int}
         if opened:
