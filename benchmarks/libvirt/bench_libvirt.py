@@ -4,6 +4,7 @@
 
 conversion  what a real libvirtd answered for twelve guests (answer.json), taken for 1,000: to fields; and the whole listing with fields of
             that, with the guests' XML known; time of this thread
+watch       one look at 1,000 guests from which memory was taken, with new statistics of all, and with none; time of all threads
 host        what the host sees of 1,000 guests: real processes of this machine, one of which stands for many; time of this thread
 cycle       whole cycles of a real engine with all plugins that need nothing but a host, on real guests of a libvirtd of its own (as in
             tests/real), each with a qemu-guest-agent that is asked through libvirt, which is the dearest way; `mode: observe`, one cycle
@@ -138,6 +139,8 @@ class RecordedLibvirt:
         """The next answer."""
         return list(zip(self.domains, next(self.rounds[0]), strict=True))
 
+    domainListGetStats = getAllDomainStats  # noqa: N815  # as above
+
 
 def listing() -> list[float]:
     """Milliseconds for 1,000 guests to be listed with their fields, in each of the cycles after the first, once all were described."""
@@ -164,6 +167,28 @@ def listing() -> list[float]:
         spent.append((time.process_time() - began) * 1e3)
     connection.close()
     return spent[1:]
+
+
+def watch() -> tuple[list[float], list[float]]:
+    """Milliseconds of a look at 1,000 guests that all have something new to tell, and of one at the same guests before they have."""
+    from mom_core import Guest, Snapshot
+    from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+    from mom_plugins_libvirt.watch import GuestWatch
+
+    module = RecordedLibvirt()
+    module.rounds[0] = iter([answer for answer in answers(ROUNDS) for _ in range(2)])
+    log = logging.getLogger("bench")
+    looking = GuestWatch(Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module), 0.25, lambda _: None, log)
+    fields = {"balloon_cur": 128 << 10, "mem_usable": 64 << 10, "balloon_max": 192 << 10}
+    seen = Snapshot(guests={domain.uuid: Guest(domain.uuid, domain.name(), fields) for domain in module.domains})
+    looking.follow(Report(1, 0.0, "enforce", seen, (), (), (), (), (), 0.0))
+    spent = []
+    for _ in range(2 * ROUNDS):
+        began = time.process_time()
+        looking.look()
+        spent.append((time.process_time() - began) * 1e3)
+    looking.stop()
+    return spent[2::2], spent[3::2]
 
 
 def host_side() -> list[float]:
@@ -277,7 +302,14 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
     real = "not asked for" if arguments.no_real else real_cycles(arguments.guests, arguments.cycles, arguments.record)
-    parts = {"conversion": conversion(), "listing with fields": listing(), "host's view": host_side()}
+    new, nothing_new = watch()
+    parts = {
+        "conversion": conversion(),
+        "listing with fields": listing(),
+        "watch, all is new": new,
+        "watch, nothing is new": nothing_new,
+        "host's view": host_side(),
+    }
     figures = {name: {"mean": statistics.mean(spent), "worst": max(spent)} for name, spent in parts.items()}
     if not isinstance(real, str):
         figures["cycle"] = {"mean": statistics.mean(real[0]), "worst": max(real[0])}

@@ -244,10 +244,12 @@ class GuestWatch:
         for uuid, record in records.items():
             guest = watched[uuid]
             before = guest.reading
-            fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
-            guest.moved(_number(fields.get("balloon_cur")))
-            if before is not None and guest.reading.updated == before.updated:
+            size = record.get("balloon.current")
+            guest.moved(size if isinstance(size, int) else None)
+            if before is not None and record.get("balloon.last-update", 0) in {0, before.updated}:  # nothing new, as most of the time
+                guest.reading = before._replace(looked=now)
                 continue
+            fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
             why = self._judged(guest, guest.forecast(fields, guest.reading.updated, now))
             if why:
                 reasons.append(f"guest {printable(guest.name)} is short of memory: {why}")
