@@ -178,6 +178,49 @@ def test_a_guest_that_will_have_run_out_wakes_mom_before_it_has(lab: Lab, clock:
     assert lab.watch.forecasts() == {}, "no new statistics have come for too long"
 
 
+def test_what_a_guest_says_while_a_cycle_is_under_way_is_judged_when_that_has_ended(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=400 * MIB)
+    lab.cycle()
+    lab.watch.look()
+    lab.reports(guest, 290 * MIB)
+    lab.watch.look()
+    assert len(lab.woken) == 1, "a quarter is used up, and a cycle is asked for"
+    seen_by_the_cycle = guest.statistics
+    lab.reports(guest, 30 * MIB)
+    lab.watch.look()
+    later, guest.statistics = guest.statistics, seen_by_the_cycle
+    lab.cycle()
+    guest.statistics = later
+    lab.watch.look()
+    assert lab.woken[1:] == ["guest db-1 is short of memory: 30 MiB usable of 600 MiB"], "the cycle had looked before"
+    lab.watch.look()
+    assert len(lab.woken) == 2
+
+
+def test_where_a_guest_is_going_is_news_to_a_cycle_that_saw_its_statistics_first(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
+    lab.cycle()
+    for usable in (300, 299, 298):
+        lab.reports(guest, usable * MIB)
+        lab.watch.look()
+    lab.reports(guest, 190 * MIB)
+    lab.cycle()
+    lab.watch.look()
+    assert lab.woken == ["guest db-1 is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]
+
+
+def test_a_cycle_that_gave_enough_for_where_a_guest_is_going_is_followed_by_no_other(lab: Lab) -> None:
+    guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
+    lab.cycle()
+    for usable in (300, 299, 298):
+        lab.reports(guest, usable * MIB)
+        lab.watch.look()
+    lab.reports(guest, 190 * MIB)
+    lab.cycle((guest, 900 * MIB))
+    lab.watch.look()
+    assert lab.woken == []
+
+
 def test_a_size_that_changes_makes_no_forecast_of_a_guest_whose_total_stays(lab: Lab) -> None:
     guest = lab.guest("db-1", size=600 * MIB, maximum=GIB, usable=300 * MIB)
     lab.cycle()

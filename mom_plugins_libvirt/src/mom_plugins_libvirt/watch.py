@@ -130,6 +130,8 @@ class _Watched:
         self.asked = False
         """Whether a cycle was asked for since the last one."""
         self.reading: Reading | None = None
+        self.news: Memory | None = None
+        """What the guest has said that no cycle was asked for, and none is known to have seen: it is judged when no cycle is due."""
         self.statistics: Statistics | None = None
         self.unsteady = 1
         """New statistics that are still to be seen before the guest's size counts as steady."""
@@ -248,22 +250,30 @@ class GuestWatch:
             guest.moved(size if isinstance(size, int) else None)
             if before is not None and record.get("balloon.last-update", 0) in {0, before.updated}:  # nothing new, as most of the time
                 guest.reading = before._replace(looked=now)
-                continue
-            fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
-            why = self._judged(guest, guest.forecast(fields, guest.reading.updated, now))
+            else:
+                fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
+                guest.news = guest.forecast(fields, guest.reading.updated, now)
+            why = self._judged(guest)
             if why:
                 reasons.append(f"guest {printable(guest.name)} is short of memory: {why}")
         if reasons:
             self._wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
         return max(self._every, (now - began) / LARGEST_SHARE)
 
-    def _judged(self, guest: _Watched, now: Memory | None) -> str:
-        """Why a cycle is needed for this guest now, if none was asked for yet."""
+    def _judged(self, guest: _Watched) -> str:
+        """Why a cycle is needed for this guest now, if none was asked for yet.
+
+        One that was asked for and has not ended may have looked at the guest before this: then it is judged after that cycle.
+        """
         with self._lock:
+            now = guest.news
             if now is None or guest.asked or guest.seen is None or guest.expected is None:
                 return ""
-            if now.usable == guest.seen.usable:  # the very statistics that the cycle went by
-                return ""
+            guest.news = None
+            if now.usable == guest.seen.usable:  # the very statistics that the cycle went by: where they lead to may be news to it
+                if now.soon is None:
+                    return ""
+                now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)
             why = why_wake(guest.expected, now)
             guest.asked = bool(why)
             return why
