@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mom_core import FieldSpec, MomError, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
-from mom_plugins_vdsm.rpc_codec import RefusedRequestError, plain, read_call, write_answer, write_fault
+from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import Peer
 
 MAIN_POLICY: Final = "50_main_"
@@ -237,5 +237,5 @@ def _told(name: str, value: Value) -> object:
             limits = {part: {"vals": disk.get(part) or {}} for part in ("guaranteed", "maximum", "current")}
             told.append({"name": disk.get("name"), "path": disk.get("path"), **limits})
         else:
-            told.append(plain(disk, nil=True))
+            told.append(disk)
     return told
