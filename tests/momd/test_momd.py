@@ -158,6 +158,27 @@ def test_a_wrong_file_is_refused_with_exit_code_2(place: Place, text: str, messa
     assert re.search(message, done.stderr)
 
 
+def test_the_log_says_too_why_it_did_not_start(place: Place) -> None:
+    good = place.config.read_text()
+    place.config.write_text(good.replace(f"rpc-port: {place.socket}", "rpc-port: /" + "x" * 120))
+    done = place.run("-c", place.config, "-l", place.log)
+    assert done.returncode == 2
+    assert f"mom config import {place.config}" in done.stderr
+    assert "CRITICAL mom: momd ends:" in place.log.read_text()
+    assert "at most 107 bytes" in place.log.read_text()
+    place.config.write_text(good)
+    place.socket.write_text("not a socket")
+    assert place.run("-c", place.config, "-l", place.log).returncode != 0
+    assert "is there already and is no socket" in place.log.read_text()
+
+
+def test_a_folder_of_policies_that_is_not_there_is_warned_of(place: Place) -> None:
+    process = place.start("-c", place.config, "-P", place.folder / "nope", "-l", place.log)
+    place.ask("ping")
+    ended(process)
+    assert f"there are no policies, so nothing is decided: {place.folder / 'nope'} is not there" in place.log.read_text()
+
+
 def test_a_file_that_is_named_must_be_there(place: Place) -> None:
     done = place.run("-c", place.folder / "nope")
     assert (done.returncode, done.stderr) == (2, f"mom: {place.folder}/nope: no such file or directory\n")

@@ -209,8 +209,17 @@ class PolicyPlugin:
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
         """Say which policies are in force, and what the checks find in them."""
-        self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()) or "none")
+        if state.texts:
+            self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
+        else:
+            self._context.log.warning("there are no policies, so nothing is decided%s", self._where_none_is())
         self._log_remarks(policy, state)
+
+    def _where_none_is(self) -> str:
+        folder = self._settings.directory
+        if folder is None:
+            return ""
+        return f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy

@@ -126,6 +126,8 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
         raise click.ClickException(f"what answers on {address} is no XML-RPC server: {error}") from None
     click.echo(answer if isinstance(answer, str) and not as_json else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False))
     if answer is False:
+        if "olic" in name:
+            click.echo("The policy is refused, and nothing has changed; the daemon's log says why.", err=True)
         sys.exit(1)
 
 

@@ -149,6 +149,9 @@ def _make_room(path: str) -> None:
         except (TimeoutError, BlockingIOError):
             holder = 0  # a full queue, and somebody whose queue it is
         except OSError as error:
+            if error.errno == errno.EPROTOTYPE:
+                what = f"{path} is there already and is a socket of another kind; it stays as it is"
+                raise MomError(what, hint="remove it, or listen elsewhere") from error
             raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=_advice(path, error)) from error
         else:
             holder = peer_of(knock)[0]

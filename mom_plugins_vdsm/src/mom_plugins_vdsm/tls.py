@@ -16,7 +16,9 @@ from mom_core import HypervisorError, PermissionDenied, printable
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
-_READABLE_HINT = "run mom as user vdsm with group kvm, or name other files in the settings of the plugin vdsm"
+_READABLE_HINT = "run mom as user vdsm with group kvm"
+_NAMED_HINT = "the engine makes it when the host is installed; the section [vdsm] of mom.conf, or the plugin vdsm's settings, name others"
+_ENROLL_HINT = "have the engine make new ones for this host: Installation, Enroll Certificate"
 
 _LARGEST_FILE = 1 << 20
 """Bytes. A certificate has 2 KiB, the largest bundles of CAs some hundred."""
@@ -64,14 +66,16 @@ def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
         raise HypervisorError(f"{files.certificate} holds no certificate in PEM form")
     if b"PRIVATE KEY-----" not in key:
         raise HypervisorError(f"{files.key} holds no private key in PEM form")
+    damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
         # Asked for a password, OpenSSL would read it from the terminal, and wait for ever.
         context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise HypervisorError(f"the key {files.key} does not belong to the certificate {files.certificate}") from error
-        why = "it is encrypted" if b"ENCRYPTED" in key else _said(error)
-        raise HypervisorError(f"{files.certificate} and its key {files.key} cannot be used: {why}") from error
+        if b"ENCRYPTED" in key:
+            raise HypervisorError(f"{damaged}: it is encrypted") from error
+        raise HypervisorError(f"{damaged}: what one of them holds is damaged ({_said(error)})", hint=_ENROLL_HINT) from error
     return context
 
 
@@ -82,7 +86,7 @@ def _read(path: Path) -> bytes:
     except PermissionError as error:
         raise PermissionDenied(f"{path} cannot be read: {error.strerror}", hint=_READABLE_HINT) from error
     except OSError as error:
-        raise HypervisorError(f"{path} cannot be read: {error.strerror}", hint=_READABLE_HINT) from error
+        raise HypervisorError(f"{path} cannot be read: {error.strerror}", hint=_NAMED_HINT) from error
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
@@ -117,7 +121,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
     Under TLS 1.3 a client takes the handshake for done before the server has looked at its certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}")
+        return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
     if "ALERT" in reason:
         return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
@@ -137,7 +141,8 @@ def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {said}" if said else "")
     if problem:
         message += f"; {problem}"
-    return PermissionDenied(message, hint=f"the certificate must be signed by vdsm's CA; the one compared with is {files.ca}")
+    hint = _ENROLL_HINT if problem else "it must be signed by the CA that vdsm trusts"
+    return PermissionDenied(message, hint=hint)
 
 
 def _no_tls(peer: str) -> HypervisorError:

@@ -19,8 +19,9 @@ from mom_core.cli.frame import run
 from mom_core.cli.run import leave, manage, start_logging
 from mom_core.config import Config, load_config
 from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
-from mom_core.errors import MomError
+from mom_core.errors import ConfigError, MomError
 from mom_core.files import replace_file
+from mom_core.plugins.secrets import Hiding
 
 LOG = logging.getLogger("mom")
 
@@ -68,18 +69,19 @@ def momd(
         return import_momd(text, str(path), overrides)
 
     def load() -> Config:
-        return dataclasses.replace(_config(read()), file=str(path))
+        return dataclasses.replace(_config(read(), path), file=str(path))
 
     first = read()
-    _config(first)  # what is wrong is said here, before anything goes to the background
-    handler = _handler(first.log)
-    if daemonize:
-        if not first.log.file:
-            click.echo("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", err=True)
-        with _in_background() as ready:
-            _run(load, first, logging.NullHandler() if not first.log.file else handler, pid_file or DEFAULT_PID_FILE, ready)
-    else:
-        _run(load, first, handler, pid_file, None)
+    hide = start_logging(_handler(first.log, background=daemonize))
+    with _also_in_the_log(first.log):
+        _config(first, path)  # what is wrong is said here, before anything goes to the background
+        if daemonize:
+            if not first.log.file:
+                click.echo("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", err=True)
+            with _in_background() as ready:
+                _run(load, first, hide, pid_file or DEFAULT_PID_FILE, ready)
+        else:
+            _run(load, first, hide, pid_file, None)
     leave()
 
 
@@ -100,8 +102,11 @@ def _overrides(
     return said
 
 
-def _config(momd: Momd) -> Config:
-    """mom's configuration, with files where this process may have them."""
+def _config(momd: Momd, path: Path) -> Config:
+    """mom's configuration, with files where this process may have them.
+
+    :param path: the old one, which is the only one that whoever reads about a problem knows
+    """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
         ("state_directory", "STATE_DIRECTORY", VDSM_STATE),
@@ -112,22 +117,40 @@ def _config(momd: Momd) -> Config:
             settings[name] = given
         elif VDSM in momd.imported.plugins:
             settings[name] = str(beside_vdsm)
-    config = load_config(settings)
+    try:
+        config = load_config(settings)
+    except ConfigError as error:
+        hint = f"`mom config import {path}` shows what became of each option"
+        problems = [
+            dataclasses.replace(problem, file=str(path), hint="; ".join(filter(None, (problem.hint, hint)))) for problem in error.problems
+        ]
+        raise ConfigError(problems) from error
     logging.getLogger("mom").setLevel(config.log_level.upper())
     return config
 
 
-def _handler(target: LogTarget) -> logging.Handler:
+@contextmanager
+def _also_in_the_log(target: LogTarget) -> Iterator[None]:
+    """Have the log say why the daemon ends, where it is not standard error anyway: whoever looks for the reason looks there."""
+    try:
+        yield
+    except Exception as error:
+        if target.file:
+            for line in str(error).splitlines():
+                LOG.critical("momd ends: %s", line)
+        raise
+
+
+def _handler(target: LogTarget, *, background: bool) -> logging.Handler:
     if not target.file:
-        return logging.StreamHandler()
+        return logging.NullHandler() if background else logging.StreamHandler()
     try:
         return RotatingFileHandler(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
     except OSError as error:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
 
 
-def _run(load: Callable[[], Config], momd: Momd, handler: logging.Handler, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
-    hide = start_logging(handler)
+def _run(load: Callable[[], Config], momd: Momd, hide: Hiding, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
     for note in momd.imported.notes:
         LOG.info("not taken over from the old configuration: %s", note)
 
@@ -196,7 +219,6 @@ def _in_background() -> Iterator[Callable[[], None]]:
     except BaseException as error:
         if open_end:
             os.write(open_end[0], str(error).encode()[:4000])
-        LOG.critical("momd ends: %s", error)
         raise
 
 

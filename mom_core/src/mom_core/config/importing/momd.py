@@ -202,7 +202,7 @@ def _intervals(reader: _Reader, imported: Imported) -> None:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g}s"
+    return f"{value:.6f}".rstrip("0").rstrip(".") + "s"  # never with an exponent, which is no way to write a duration
 
 
 def _logging(reader: _Reader, imported: Imported) -> LogTarget:
@@ -355,7 +355,9 @@ def _what_no_longer_matters(reader: _Reader, imported: Imported) -> None:
             imported.notes.append(f"[{section}] {told}: {_collector_options(section)}")
             continue
         if section not in DEFAULTS and section != "vdsm":
-            imported.notes.append(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section")
+            close = difflib.get_close_matches(section.lower(), [*DEFAULTS, "vdsm"], 1)
+            advice = f"; did you mean [{close[0]}]?" if close else ""
+            imported.notes.append(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section{advice}")
             continue
         for name, option in options.items():
             if name not in known:
