@@ -82,7 +82,7 @@ def parsed(body: bytes) -> Answer | Event:
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of thousands of digits
         raise AnswerError(f"vdsm sent what is no JSON: {printable(str(error))}") from error
     if not isinstance(message, dict):
-        raise AnswerError(f"vdsm sent a {type(message).__name__} where an answer belongs")
+        raise AnswerError(f"vdsm sent {printable(json.dumps(message), 40)} where an answer belongs")
     method, params, identity = message.get("method"), message.get("params"), message.get("id")
     if isinstance(method, str):
         return Event(method, params if isinstance(params, dict) else {})
