@@ -33,8 +33,9 @@ AS_FAR_AS_ANNOTATED = [
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests in one run: what the sessions unit, docs, build and real hold."""
-    session.run(BIN / "pytest", *session.posargs)
+    """All tests: what the sessions unit, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
+    session.run(BIN / "pytest", "-n", "auto", "-m", "not real", *session.posargs)
+    session.run(BIN / "pytest", "-m", "real", *session.posargs)
 
 
 @nox.session

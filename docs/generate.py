@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -46,14 +46,15 @@ def pages() -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Write the pages that have changed."""
-    for name, text in pages().items():
-        path = FOLDER / name
-        if not path.exists() or path.read_text() != text:
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages that have changed; with `--check`, only say which those are, and fail."""
+    paths = {FOLDER / name: text for name, text in pages().items()}
+    changed = [(path, text) for path, text in paths.items() if not path.exists() or path.read_text() != text]
+    for path, text in changed:
+        if "--check" not in arguments:
             path.write_text(text)
-            print(f"wrote {path.relative_to(ROOT)}")
-    return 0
+        print(f"{'out of date:' if '--check' in arguments else 'wrote'} {path.relative_to(ROOT)}")
+    return int(bool(changed) and "--check" in arguments)
 
 
 def _page(title: str, introduction: str, parts: Iterable[str]) -> str:
@@ -372,4 +373,4 @@ def _helps(command: click.Command, path: str, parent: click.Context | None) -> I
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
