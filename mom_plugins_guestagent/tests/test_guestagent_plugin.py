@@ -89,7 +89,7 @@ def make() -> Iterator[Make]:
         def guest_settings(guest: Guest) -> GuestSettings:
             return GuestAgentPlugin.GuestSettings.model_validate((per_guest or {}).get(guest.name, {}))
 
-        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "hypervisor_period": "1s", "timeout": "500ms", **settings})
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "500ms", **settings})
         made.append(GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings)))
         made[-1].mom_setup()
         return made[-1]
@@ -322,16 +322,18 @@ def test_one_that_was_never_started_ends_too() -> None:
     plugin.mom_teardown()
 
 
-def test_through_the_hypervisor_a_guest_is_asked_at_a_period_of_its_own_and_meanwhile_nothing_counts_as_a_failure(servers: Servers) -> None:
-    agent, asked = QemuAgent(), []
+def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_nothing_counts_as_a_failure(servers: Servers) -> None:
+    agent = QemuAgent()
+    asked: list[str] = []
 
     def pass_on(guest: Entity, command: str, seconds: float) -> str:
         asked.append(command)
         return agent.answer(command.encode()).decode()
 
-    collector = Collector(Asking(0.05, hypervisor_period=1.5, limits=Limits(0.05)), PluginContext().log, pass_on)
+    collector = Collector(Asking(0.05, hypervisor_period=30.0, limits=Limits(0.05)), PluginContext().log, pass_on)
     collector.start()
     identity = guest("a").id
+    collector.spare({identity})
     collector.follow([Target(guest("a").entity, "1", (Place(Kind.GUESTD_CHANNEL, servers.unix(silent)), Place(Kind.AGENT_HYPERVISOR)))])
     eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
     first = len(asked)
@@ -339,15 +341,31 @@ def test_through_the_hypervisor_a_guest_is_asked_at_a_period_of_its_own_and_mean
     assert len(asked) == first, "the silent channel was tried again, and the hypervisor left in peace"
     assert collector.fields([identity])[identity]["guest_agent_failures"] == 0
     assert collector.states()[identity].silence == ""
+    collector.spare(set())
     eventually(lambda: len(asked) > first)
     collector.stop(1.0)
 
 
-def test_figures_are_stale_by_the_period_of_the_way_on_which_they_came() -> None:
-    asking = Asking(10.0, hypervisor_period=30.0, limits=Limits(3.0))
-    assert [asking.stale(Kind.AGENT_SOCKET), asking.stale(Kind.AGENT_HYPERVISOR)] == [33.0, 63.0]
-    assert Asking(60.0, hypervisor_period=30.0, limits=Limits(3.0)).stale(Kind.AGENT_HYPERVISOR) == 123.0
-    assert Asking(stale_after=5.0).stale(Kind.AGENT_HYPERVISOR) == 5.0
+def test_a_guest_whose_balloon_driver_reports_is_left_in_peace(make: Make, hypervisor: Hypervisor) -> None:
+    hypervisor.channels = {"uuid-of-a": {"org.qemu.guest_agent.0": ""}}
+    hypervisor.agents = {"uuid-of-a": QemuAgent()}
+    plugin = make(hypervisor_period="1h")
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"stats_age": 0.5})))
+    fields_once_known(plugin, hypervisor, guest("a"))
+    asked = list(hypervisor.agents["uuid-of-a"].asked)
+    time.sleep(1.3)
+    assert hypervisor.agents["uuid-of-a"].asked == asked
+    assert "mem_available" in fields_of(plugin, hypervisor, guest("a"))
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"stats_age": 50.0})))
+    eventually(lambda: hypervisor.agents["uuid-of-a"].asked != asked)
+
+
+def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
+    asking = Asking(10.0, hypervisor_period=60.0, limits=Limits(3.0))
+    assert asking.stale(Kind.AGENT_SOCKET, known=True) == 33.0
+    assert asking.stale(Kind.AGENT_HYPERVISOR, known=False) == 33.0
+    assert asking.stale(Kind.AGENT_HYPERVISOR, known=True) == 123.0
+    assert Asking(stale_after=5.0).stale(Kind.AGENT_HYPERVISOR, known=True) == 5.0
 
 
 # --- what operators see ------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[MakeMom]:
             return GuestAgentPlugin.GuestSettings.model_validate(per_guest or {})
 
         libvirt = LibvirtPlugin(LibvirtPlugin.Settings.model_validate(where), PluginContext(name="libvirt"))
-        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "hypervisor_period": "1s", "timeout": "3s", **settings})
+        mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
         agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings))
         libvirt.mom_setup()
         agents.mom_setup()

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -42,9 +43,9 @@ _SPREAD = 0.1
 _MOST_REPORTED_ADDRESSES = 2
 """So many of the addresses that a guest reports are tried, of those that the operator allows."""
 
-_STALE_PERIODS = (3, 2)
-"""Figures are stale after so many periods, and a visit: over sockets, and through the hypervisor, where periods are long. In that time one
-visit may fail, and the next succeed."""
+_STALE_PERIODS = 3
+_STALE_LONG_PERIODS = 2
+"""Figures are stale after so many periods, of the long ones through the hypervisor, and a visit: one that fails does no harm yet."""
 
 _FACTS_PERIODS = 3
 """Facts that could not be read again for so many periods are unknown."""
@@ -54,24 +55,25 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How to ask: all in seconds. `hypervisor_period` holds for guests that are asked through the hypervisor, from which age on figures
-    are stale is by `_STALE_PERIODS` unless it is given, and `networks` hold the addresses at which a guest that reports them may be asked
-    over TCP.
+    """How to ask: all in seconds. `hypervisor_period` holds for guests that are asked through the hypervisor, and of which that knows how
+    their memory is by itself. From which age on figures are stale is by the period, unless it is given. `networks` hold the addresses at
+    which a guest that reports them may be asked over TCP.
     """
 
     period: float = 10.0
-    hypervisor_period: float = 30.0
+    hypervisor_period: float = 60.0
     stale_after: float | None = None
     facts_period: float = 300.0
     limits: Limits = field(default_factory=Limits)
     networks: tuple[Network, ...] = ()
 
-    def stale(self, by: Kind | None) -> float:
-        """From which age on figures that came this way are not to be believed any more."""
+    def stale(self, by: Kind | None, *, known: bool) -> float:
+        """From which age on figures that came this way are not to be believed any more; `known`: the hypervisor knows some by itself."""
         if self.stale_after is not None:
             return self.stale_after
-        behind = by is Kind.AGENT_HYPERVISOR
-        return self.limits.seconds + _STALE_PERIODS[behind] * (max(self.period, self.hypervisor_period) if behind else self.period)
+        if known and by is Kind.AGENT_HYPERVISOR:
+            return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.limits.seconds
+        return _STALE_PERIODS * self.period + self.limits.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class _Trial:
     way: Way
     failures: int = 0
     not_before: float = 0.0
+    asked: float | None = None
+    """When it led to an answer last, by the loop's clock; None while it does not."""
     why: str = ""
 
 
@@ -158,6 +162,7 @@ class Collector:
         self._guests: dict[str, _Followed] = {}
         self._targets: dict[str, Target] = {}
         self._maxima: Mapping[str, int] = {}
+        self._known: AbstractSet[str] = frozenset()
         self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
         self._stopped = False
 
@@ -190,6 +195,10 @@ class Collector:
         """How much memory the guests can have at most, in KiB by guest id: who claims more is not believed."""
         self._maxima = maxima
 
+    def spare(self, known: AbstractSet[str]) -> None:
+        """The hypervisor knows by itself how the memory of these guests is: through it, they are asked at the long period only."""
+        self._known = known
+
     def states(self) -> Mapping[str, State]:
         """What is known of each guest that is followed, by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
@@ -198,7 +207,11 @@ class Collector:
         """What is fresh, by guest id."""
         now = time.monotonic()
         guests = self._guests
-        return {identity: _fields(guests[identity].state, now, self._asking) for identity in identities if identity in guests}
+        return {
+            identity: _fields(guests[identity].state, now, self._asking, identity in self._known)
+            for identity in identities
+            if identity in guests
+        }
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 
@@ -273,24 +286,26 @@ class Collector:
         wanted = found.sample is None or (facts_due and trial.place.kind in OF_AGENTS)
         if not wanted:
             return
-        if self._loop.time() < trial.not_before:
-            found.resting |= not trial.failures
-            return
         began = self._loop.time()
+        if began < trial.not_before:
+            return
+        if self._rests(followed, trial, began):
+            found.resting = True
+            return
         try:
             # Who did not answer last time waits for a place among its own kind.
             async with self._lanes[trial.place.kind is Kind.AGENT_HYPERVISOR, not trial.failures]:
                 said = await trial.way.visit(figures=found.sample is None, facts=facts_due)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             trial.failures += 1
+            trial.asked = None
             wait = min(_LONGEST_WAIT_SECONDS, self._asking.period * 2 ** min(trial.failures, 10))
             trial.not_before = self._loop.time() + wait
             trial.why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             if isinstance(error, Misbehaves):
                 found.complaints.append(error.message)
             return
-        rest = self._asking.hypervisor_period * _spread(followed) if trial.place.kind is Kind.AGENT_HYPERVISOR else 0.0
-        trial.failures, trial.not_before, trial.why = 0, began + rest, ""
+        trial.failures, trial.not_before, trial.asked, trial.why = 0, 0.0, began, ""
         found.answered = True
         found.facts = {**(said.facts or {}), **found.facts}
         if said.figures and found.sample is None:
@@ -298,6 +313,13 @@ class Collector:
             judged = judge(said.figures, time.monotonic(), followed.state.sample, maximum)
             found.complaints.extend(judged.lies)
             found.sample, found.by = judged.sample, trial.place.kind
+
+    def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
+        """Whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
+        if trial.place.kind is not Kind.AGENT_HYPERVISOR or trial.asked is None or followed.target.guest.id not in self._known:
+            return False
+        # Rounds begin a period apart, so the one that is nearest to the end of the long period is the one.
+        return now - trial.asked < self._asking.hypervisor_period * _spread(followed) - self._asking.period / 2
 
     def _next(self, followed: _Followed, found: _Found, facts_due: bool) -> State:
         state = followed.state
@@ -349,12 +371,12 @@ def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
     return found[:_MOST_REPORTED_ADDRESSES]
 
 
-def _fields(state: State, now: float, asking: Asking) -> dict[str, Value]:
+def _fields(state: State, now: float, asking: Asking, known: bool) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     if state.sample is not None:
         age = now - state.sample.monotonic
         fields["guest_agent_age"] = round(age, 3)
-        if age <= asking.stale(state.by):
+        if age <= asking.stale(state.by, known=known):
             fields.update(fields_of(state.sample))
             fields["guest_agent"] = str(state.by)
     if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * asking.facts_period:

@@ -78,10 +78,10 @@ class GuestAgentPlugin:
 
         period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
         """How often each guest is asked, in the background. A guest that does not answer is asked less often, every 2m at least."""
-        hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 30.0
-        """The same for guests that are asked through the hypervisor, which has to pass on every command: ten or twelve for each visit."""
+        hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
+        """The same for guests that are asked through the hypervisor and report by their balloon too: each visit is a dozen commands."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """From which age on figures count as unknown. Unset: three periods, two through the hypervisor, and one timeout."""
+        """From which age on figures count as unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
         timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
         """How long one guest may take to answer everything."""
         facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
@@ -174,10 +174,11 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Remember how much memory the guests can have, as the hypervisor says: who claims more is not believed."""
+        """Remember what the hypervisor says: how much memory the guests can have, and of which it has fresh statistics by itself."""
         if self._collector is not None:
-            maxima = {guest.id: guest.fields.get("balloon_max") for guest in report.snapshot.guests.values()}
-            self._collector.bound({identity: size for identity, size in maxima.items() if isinstance(size, int)})
+            guests = report.snapshot.guests.values()
+            self._collector.bound({guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)})
+            self._collector.spare({guest.id for guest in guests if _is_fresh(guest.fields.get("stats_age"), self._settings.period)})
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
@@ -245,3 +246,8 @@ class GuestAgentPlugin:
             if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
                 places.append(Place(Kind.AGENT_HYPERVISOR))
         return tuple(places)
+
+
+def _is_fresh(age: Value, period: float) -> bool:
+    """Whether the hypervisor's statistics of a guest are no older than what its agent says would be."""
+    return isinstance(age, int | float) and age <= period
