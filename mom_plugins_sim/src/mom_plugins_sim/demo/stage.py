@@ -15,8 +15,9 @@ from rich.text import Text
 
 from mom_core import MomError
 from mom_plugins_sim.demo.story import Moment, Plot, play
-from mom_plugins_sim.demo.summary import NEXT, Summary, number, size, taken_from
+from mom_plugins_sim.demo.summary import NEXT, Summary, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
+from mom_plugins_sim.measures import number, taken_from
 
 CYCLES_A_LINE = 5
 """Where the output is no terminal, a line is printed for so many cycles."""

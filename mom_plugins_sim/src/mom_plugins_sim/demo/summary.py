@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Outcome, Status, Value, printable
+from mom_core import Guest, Outcome, Status, printable
 from mom_plugins_sim.demo.story import Moment
-
-PAGE_KIB = 4
-
-NOTICEABLE_KIB = 16 * 1024
-"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
-
+from mom_plugins_sim.measures import NOTICEABLE_KIB, PAGE_KIB, number, taken_from
 
 KNOWN_CYCLES = 3
 """Statistics are at most 8 s old when the policy acts on them: what a guest needs was known in one of the last three cycles."""
-
-
-def number(fields: Mapping[str, Value], name: str) -> float:
-    """A field as a number; 0 where it is unknown, for counting and showing only."""
-    value = fields.get(name)
-    return value if isinstance(value, int | float) else 0.0
 
 
 def size(kib: float) -> str:
@@ -147,11 +135,6 @@ class Summary:
             f"  longest that a growing guest waited for mom: {self.longest_short:.0f} s",
             *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),
         ]
-
-
-def taken_from(guest: Guest) -> float:
-    """How much smaller the guest is than it was sold, in KiB."""
-    return number(guest.fields, "balloon_max") - number(guest.fields, "balloon_cur")
 
 
 NEXT = (

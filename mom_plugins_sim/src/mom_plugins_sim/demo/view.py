@@ -10,7 +10,8 @@ from rich.text import Text
 
 from mom_core import Decision, Guest, Status, printable
 from mom_plugins_sim.demo.story import Moment
-from mom_plugins_sim.demo.summary import PAGE_KIB, number, size, taken_from
+from mom_plugins_sim.demo.summary import size
+from mom_plugins_sim.measures import PAGE_KIB, number, taken_from
 
 WIDTH = 80
 LABEL = 13

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Guest, MomError, Report, Status, Value
+from mom_core import Guest, MomError, Report, Status
+from mom_plugins_sim.measures import PAGE_KIB, UNKNOWN, number, number_of, taken_from
 from mom_plugins_sim.recording.reader import Recording, nothing_in
 from mom_plugins_sim.replay.verdicts import need_of
 
@@ -20,12 +21,8 @@ POINTS: Final = 1500
 NOTED: Final = 12
 """Decisions that are told with their reasons: those that changed most."""
 
-PAGE_KIB: Final = 4
-
 TIGHT: Final = 0.05
 """Ratio of a guest's size: with less of it usable, the guest is short of memory."""
-
-UNKNOWN: Final = math.nan
 
 
 @dataclass(slots=True)
@@ -167,8 +164,8 @@ def _score(report: Report, scores: dict[str, _Score]) -> None:
         score = scores.get(identity)
         if score is None:
             score = scores[identity] = _Score(guest.name)
-        size, usable, most = (_number(guest.fields.get(name)) for name in ("balloon_cur", "mem_usable", "balloon_max"))
-        if usable < TIGHT * size or _number(guest.fields.get("swap_in")) > 0:
+        size, usable, most = (number(guest.fields, name, UNKNOWN) for name in ("balloon_cur", "mem_usable", "balloon_max"))
+        if usable < TIGHT * size or number(guest.fields, "swap_in", UNKNOWN) > 0:
             score.short += 1
         if most > size:
             score.shrunk = max(score.shrunk, (most - size) / most)
@@ -181,43 +178,39 @@ def _marks(report: Report) -> Iterator[tuple[Mark, str]]:
     for outcome in report.outcomes:
         decision = outcome.decision
         if decision.control == BALLOON and outcome.status in {Status.APPLIED, Status.OBSERVED}:
-            before, after = _number(outcome.before), _number(decision.value)
+            before, after = number_of(outcome.before, UNKNOWN), number_of(decision.value, UNKNOWN)
             yield Mark(report.time, str(decision.entity), before, after, decision.reason), decision.entity.id
 
 
 def _host_point(report: Report) -> tuple[float, ...]:
     fields = report.snapshot.host.fields
-    total, free = _number(fields.get("mem_available")), _number(fields.get("mem_really_available"))
+    total, free = number(fields, "mem_available", UNKNOWN), number(fields, "mem_really_available", UNKNOWN)
     if math.isnan(free):
-        free = _number(fields.get("mem_free"))
+        free = number(fields, "mem_free", UNKNOWN)
     guests = sold = reclaimed = 0.0
     for guest in report.snapshot.guests.values():
-        size, most = _number(guest.fields.get("balloon_cur")), _number(guest.fields.get("balloon_max"))
-        held = _number(guest.fields.get("rss"))
+        size, most = number(guest.fields, "balloon_cur", UNKNOWN), number(guest.fields, "balloon_max", UNKNOWN)
+        held = number(guest.fields, "rss", UNKNOWN)
         guests += size if math.isnan(held) else held
         sold += 0.0 if math.isnan(most) else most
-        reclaimed += max(0.0, most - size) if most > size else 0.0
-    shared = _number(fields.get("ksm_pages_sharing")) * PAGE_KIB
+        reclaimed += taken_from(guest)
+    shared = number(fields, "ksm_pages_sharing", UNKNOWN) * PAGE_KIB
     used = total - free
     guests = min(max(0.0, guests - (0.0 if math.isnan(shared) else shared)), used) if not math.isnan(used) else guests
     changes = sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
-    return (report.time, total, free, guests, used - guests, reclaimed, shared, _number(fields.get("swap_usage")),
-            _number(fields.get("psi_memory_some_avg10")), sold, float(changes))  # fmt: skip
+    return (report.time, total, free, guests, used - guests, reclaimed, shared, number(fields, "swap_usage", UNKNOWN),
+            number(fields, "psi_memory_some_avg10", UNKNOWN), sold, float(changes))  # fmt: skip
 
 
 def _guest_point(time: float, guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
         return (time, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
     fields = guest.fields
-    promised = _number(fields.get("mem_guarantee"))
+    promised = number(fields, "mem_guarantee", UNKNOWN)
     if math.isnan(promised):
-        promised = _number(fields.get("balloon_min"))
-    need = _number(fields.get("sim_need"))
+        promised = number(fields, "balloon_min", UNKNOWN)
+    need = number(fields, "sim_need", UNKNOWN)
     if math.isnan(need):
         found = need_of(guest)[0]
         need = UNKNOWN if found is None else found
-    return (time, _number(fields.get("balloon_cur")), need, _number(fields.get("balloon_max")), promised)
-
-
-def _number(value: Value) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else UNKNOWN
+    return (time, number(fields, "balloon_cur", UNKNOWN), need, number(fields, "balloon_max", UNKNOWN), promised)

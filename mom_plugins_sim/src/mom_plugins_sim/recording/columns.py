@@ -44,6 +44,9 @@ EXACT = 1 << 53
 
 _WIDEST = 8  # bytes of a number
 
+MOST_CELLS = 8 << 20
+"""Values that one cycle may have: 100,000 guests with 80 fields each. A few bytes can say that there are any number."""
+
 
 class Corrupt(MomError):
     """Bytes that no writer of ours has written."""
@@ -203,11 +206,12 @@ def _scaled(base: Sequence[Cell], scale: int) -> list[Cell]:
 
 
 class Reader:
-    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and never makes more than the bytes hold."""
+    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and makes at most `MOST_CELLS` values."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._at = 0
+        self._cells = MOST_CELLS
 
     def number(self) -> int:
         """A number from 0."""
@@ -249,6 +253,9 @@ class Reader:
 
     def column(self, count: int, base: Sequence[Cell] | None = None) -> list[Cell]:
         """`count` values, written with the same `base`."""
+        self._cells -= count
+        if self._cells < 0:
+            raise Corrupt(f"there are more than {MOST_CELLS} values")
         first = self._take(1)[0]
         how = first & ~PARTLY
         if how == ALL_ABSENT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from mom_core import (
     HOST_ID,
@@ -48,6 +48,9 @@ class Key:
     columns: Mapping[str, Sequence[Cell]]
     texts: bytes
 
+
+FARTHEST: Final = 6e10
+"""Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
 
 NO_KEY = Key((), {}, b"")
 
@@ -200,6 +203,11 @@ def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes) -> tuple[
     guests, places = _read_guests(texts, numbers, key)
     head: Any = texts.json()
     number, time, mode, duration, lag, skipped, woken_by, monotonic, taken, taken_number, host_name, properties, host = head
+    _check(int, number, skipped, taken_number)
+    _check(str, mode, woken_by, host_name)
+    _check(dict, properties, host)
+    if not all(isinstance(moment, int | float) and abs(moment) <= FARTHEST for moment in (time, duration, lag, monotonic, taken)):
+        raise Corrupt("there is something else where times belong")
     columns: dict[str, Sequence[Cell]] = {}
     for name in _texts(texts.json()):
         columns[name] = numbers.column(len(guests), _base(key, name, places))
@@ -242,6 +250,8 @@ def _read_guests(texts: Reader, numbers: Reader, key: Key) -> tuple[list[Guest],
     changed: Any = texts.json()
     for index, (name, properties, blocked, incarnation) in changed.items():
         i = int(index)
+        _check(dict, properties, blocked)
+        _check(str, name, incarnation, *blocked.values())
         found[i] = Guest(identities[i], name, properties=properties, blocked=blocked, incarnation=incarnation)
     guests = [guest for guest in found if guest is not None]
     if len(guests) != len(found):
@@ -253,7 +263,7 @@ def _read_done(
     texts: Reader, numbers: Reader, snapshot: Snapshot, guests: Sequence[Guest]
 ) -> tuple[tuple[Decision, ...], tuple[Revision, ...], tuple[Outcome, ...], tuple[Decision, ...] | None]:
     words: Any = texts.json()
-    strangers = [Entity(Scope(scope), identity, name) for scope, identity, name in _list(texts.json())]
+    strangers = [_entity(item) for item in _list(texts.json())]
     wanted, count, revised, done, tried = (numbers.number() for _ in range(5))
     on_trial = bool(numbers.number())
     considered = _whole(numbers.column(tried))
@@ -269,8 +279,11 @@ def _read_done(
             return snapshot.host.entity
         return guests[place - 1].entity if place <= len(guests) else strangers[place - 1 - len(guests)]
 
+    for number in {*controls, *reasons, *whys, *reviewers, *states, *errors}:
+        _check(str, words[number])
+    told = {number: _source(words[number]) for number in set(sources)}
     decisions = [
-        Decision(entity(place), words[control], value, words[reason], Source(*words[source]))
+        Decision(entity(place), words[control], value, words[reason], told[source])
         for place, control, value, reason, source in zip(places, controls, values, reasons, sources, strict=True)
     ]
     revisions = tuple(
@@ -286,8 +299,27 @@ def _read_done(
 
 def _read_problem(item: Any) -> Problem:
     name, line, column, message, entity, severity, hint = item
-    about = None if entity is None else Entity(Scope(entity[0]), entity[1], entity[2])
-    return Problem(Source(name, line, column), message, about, Severity(severity), hint)
+    _check(str, message, hint)
+    return Problem(_source((name, line, column)), message, None if entity is None else _entity(entity), Severity(severity), hint)
+
+
+def _source(item: Any) -> Source:
+    name, line, column = item
+    _check(str, name)
+    _check(int, line, column)
+    return Source(name, line, column)
+
+
+def _entity(item: Any) -> Entity:
+    scope, identity, name = item
+    _check(str, identity, name)
+    return Entity(Scope(scope), identity, name)
+
+
+def _check(kind: type, *values: object) -> None:
+    """What the checksums do not say: that it was written by a recorder, and not by somebody who means harm."""
+    if not all(isinstance(value, kind) for value in values):
+        raise Corrupt(f"there is something else where {kind.__name__} belongs")
 
 
 def _of(kind: type[T], what: str) -> Callable[[Sequence[object]], list[T]]:

@@ -17,7 +17,8 @@ from mom_core import MomError
 
 MAGIC = b"mom recording\n"
 VERSION = 1
-START = MAGIC + struct.pack("<H", VERSION)
+START = MAGIC + struct.pack("<HH", VERSION, VERSION)
+"""The version stands there twice: a flipped bit in one of them is no newer version."""
 
 MARK = b"\xf5mOm"
 """How a frame begins; not valid UTF-8, so no text holds it."""
@@ -77,6 +78,10 @@ def checksum(kind: int, number: int, key: int, size: int, packed: bytes) -> int:
     return zlib.crc32(packed, zlib.crc32(struct.pack("<BIII", kind, number, key, size)))
 
 
+class NoRecording(MomError):
+    """Nothing in a file is a recording's."""
+
+
 @dataclass(slots=True)
 class Losses:
     """What a reader could not use: frames that are missing or damaged, bytes that are no frame, and whether the end was cut off."""
@@ -90,21 +95,25 @@ def read_frames(source: BinaryIO, name: str, losses: Losses) -> Iterator[Frame]:
     """The sound frames of an open file, one at a time, to its present end.
 
     :param losses: counts what was not sound
-    Raises `MomError` when it is no recording, or one of a newer version.
+    Raises `NoRecording`, and `MomError` when it is of a newer version.
     """
     start = source.read(len(START))
-    if start[: len(MAGIC)] != MAGIC[: len(start)] or not start:
-        raise MomError(f"{name} is no recording of mom", hint="name a file or folder that `record` has written")
-    if len(start) < len(START):
+    begins_well = bool(start) and start[: len(MAGIC)] == MAGIC[: len(start)]
+    if begins_well and len(start) < len(START):
         losses.cut_off = True
         return
-    version = int.from_bytes(start[len(MAGIC) :], "little")
-    if version > VERSION:
-        raise MomError(f"{name} is of version {version}; this mom reads up to {VERSION}", hint="pip install --upgrade mom-plugins-sim")
+    if begins_well:
+        version, again = struct.unpack("<HH", start[len(MAGIC) :])
+        if version == again > VERSION:
+            raise MomError(f"{name} is of version {version}; this mom reads up to {VERSION}", hint="pip install --upgrade mom-plugins-sim")
+    else:
+        source.seek(0)  # the beginning may be all that is damaged
     expected = 0
     while True:
         frame = _next(source, losses)
         if frame is None:
+            if not begins_well and not expected:
+                raise NoRecording(f"{name} is no recording of mom", hint="name a file or folder that `record` has written")
             return
         if frame.number > expected:
             losses.frames += frame.number - expected

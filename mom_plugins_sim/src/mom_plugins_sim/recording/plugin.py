@@ -55,6 +55,7 @@ class RecordPlugin:
         self._context = context
         self._writer: RecordingWriter | None = None
         self._in_force: tuple[object, ...] | None = None
+        self._stopped = False
 
     @property
     def folder(self) -> Path:
@@ -82,7 +83,16 @@ class RecordPlugin:
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
-        writer.cycle(report, None if context.policies is None else context.policies.memory)
+        try:
+            writer.cycle(report, None if context.policies is None else context.policies.memory)
+        except RecordingFull as error:
+            if not self._stopped:
+                context.log.warning("%s", error)  # once: it is tried again in every cycle or so
+            self._stopped = True
+            raise
+        if self._stopped:
+            context.log.info("recording goes on")
+        self._stopped = False
 
     @hookimpl
     def mom_teardown(self) -> None:

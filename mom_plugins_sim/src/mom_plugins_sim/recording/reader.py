@@ -10,8 +10,11 @@ from pathlib import Path
 
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
-from mom_plugins_sim.recording.frames import Frame, Kind, Losses, read_frames
+from mom_plugins_sim.recording.frames import Frame, Kind, Losses, NoRecording, read_frames
 from mom_plugins_sim.recording.writer import SUFFIX, files_of
+
+LOOKS_AHEAD = 8
+"""How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
 
 FORMAT = 1
 """The version of what a session holds."""
@@ -108,7 +111,7 @@ class Recording:
                 return
             except OSError as error:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
-            session: Session | None = None
+            sessions = _Sessions(path)
             key: tuple[int, Key] | None = None
             lost = 0
             waiting: Recorded | None = None  # what policies remember after a cycle stands after it
@@ -124,8 +127,9 @@ class Recording:
                         yield waiting
                         waiting = None
                     if frame.kind is Kind.SESSION:
-                        session = _session(frame, str(path)) or session
+                        sessions.take(frame)
                         continue
+                    session = sessions.of(frame)
                     found = None if session is None else _cycle(frame, key)
                     if found is None or session is None:
                         lost += 1
@@ -139,11 +143,48 @@ class Recording:
                     lost = 0
                 if waiting is not None:
                     yield waiting
+            except NoRecording:
+                if not self.path.is_dir():
+                    raise
             finally:
                 self.damage.cycles += lost
                 self.damage.rubbish += losses.rubbish
                 if losses.cut_off:
                     self.damage.cut_off.append(str(path))
+
+
+class _Sessions:
+    """The session that is in force in a file, taken from its first sound copy: a key frame says which one it needs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._number = -1
+        self._session: Session | None = None
+        self._looks = LOOKS_AHEAD
+
+    def take(self, frame: Frame) -> None:
+        """A session, or another copy of one."""
+        if frame.key != self._number or self._session is None:
+            self._number, self._session = frame.key, _session(frame, str(self._path))
+
+    def of(self, frame: Frame) -> Session | None:
+        """The session of a cycle; None when it is lost."""
+        if frame.kind is Kind.KEY and (frame.key != self._number or self._session is None):
+            self._number, self._session = frame.key, self._ahead(frame.key)
+        return self._session
+
+    def _ahead(self, number: int) -> Session | None:
+        self._looks -= 1
+        if self._looks < 0:
+            return None
+        try:
+            with self._path.open("rb") as source:
+                for frame in read_frames(source, str(self._path), Losses()):
+                    if frame.kind is Kind.SESSION and frame.key == number and (found := _session(frame, str(self._path))) is not None:
+                        return found
+        except OSError:
+            pass  # gone since
+        return None
 
 
 def _cycle(frame: Frame, key: tuple[int, Key] | None) -> tuple[Report, Key] | None:
@@ -171,21 +212,38 @@ def _json(frame: Frame) -> Value:
 def _session(frame: Frame, name: str) -> Session | None:
     try:
         content = json.loads(frame.unpack())
-        if content["format"] > FORMAT:
-            raise MomError(f"{name} holds a session of format {content['format']}; this mom reads {FORMAT}", hint="upgrade mom-plugins-sim")
+        version = content["format"]
+        if isinstance(version, int) and version > FORMAT:
+            raise _Newer(f"{name} holds a session of format {version}; this mom reads {FORMAT}", hint="upgrade mom-plugins-sim")
+        policies, configuration = content["policies"], content["configuration"]
+        if not isinstance(configuration, dict) or not all(isinstance(text, str) for text in policies.values()):
+            return None
         return Session(
-            content["version"],
-            content["contract"],
-            content["host"],
-            content["configuration"],
-            content["policies"],
-            tuple(FieldSpec(n, Unit(unit), Scope(scope), text, source) for n, unit, scope, text, source in content["fields"]),
+            str(content["version"]),
+            str(content["contract"]),
+            str(content["host"]),
+            configuration,
+            policies,
+            tuple(FieldSpec(str(n), Unit(unit), Scope(scope), str(text), str(of)) for n, unit, scope, text, of in content["fields"]),
             tuple(
-                ControlSpec(n, Unit(unit), Scope(scope), text, of, low, high) for n, unit, scope, text, of, low, high in content["controls"]
+                ControlSpec(str(n), Unit(unit), Scope(scope), str(text), str(of), _bound(low), _bound(high))
+                for n, unit, scope, text, of, low, high in content["controls"]
             ),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except _Newer:
+        raise
+    except (MomError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _bound(value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and abs(value) < float("inf")):
+        return value
+    raise TypeError("a bound is no number")
+
+
+class _Newer(MomError):
+    """Another version is needed."""
 
 
 def nothing_in(recording: Recording) -> MomError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -20,6 +21,10 @@ SUFFIX = ".momrec"
 KEY_EVERY = 30
 """Cycles from one key frame to the next: two and a half minutes at five seconds. A key is seven times as large as another cycle, and
 what is damaged in it takes the cycles after it along."""
+
+SESSION_EVERY = 20
+"""Key frames from one copy of what does not change to the next, 50 minutes at five seconds: a hundredth of what 100 guests write. The
+first copy follows the first key frame, so that no damaged place makes a file worthless."""
 
 FILES = 8
 """Into how many files the allowed size is divided, as it is given back a file at a time."""
@@ -73,6 +78,8 @@ class RecordingWriter:
         self._wall = wall
         self._monotonic = monotonic
         self._session = b""
+        self._session_number = 0
+        self._lock: int | None = None
         self._file: int | None = None
         self._path = folder
         self._size = 0
@@ -81,6 +88,7 @@ class RecordingWriter:
         self._key: Key | None = None
         self._key_number = 0
         self._since_key = 0
+        self._keys = 0
 
     def open(self) -> None:
         """Make the folder. Raises `RecordingFull` when that cannot be."""
@@ -96,7 +104,7 @@ class RecordingWriter:
             self._session = packed
             self._key = None
             if self._file is not None:
-                self._append(Kind.SESSION, self._number, packed)
+                self._begin_session()
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
         """Append a cycle, and with a key frame what policies remember after it. Raises `RecordingFull`, and leaves the file as it was."""
@@ -106,23 +114,36 @@ class RecordingWriter:
         key = self._key
         if key is None or self._since_key >= KEY_EVERY:
             body, key = write_cycle(report, NO_KEY)
-            self._append(Kind.KEY, self._number, body)
+            self._append(Kind.KEY, self._session_number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
             if memory is not None:
                 self._append(Kind.MEMORY, self._number, _packed(memory()))
+            if self._keys % SESSION_EVERY == 0:
+                self._append(Kind.SESSION, self._session_number, self._session)
+            self._keys += 1
         else:
             body, _ = write_cycle(report, key)
             self._append(Kind.CYCLE, self._key_number, body, key.texts)
             self._since_key += 1
 
     def close(self) -> None:
-        """Let the file go."""
+        """Let the file and the folder go."""
+        self._close_file()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- the file ------------------------------------------------------------------------------------------------------------------
+
+    def _close_file(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
         self._key = None
 
-    # --- the file ------------------------------------------------------------------------------------------------------------------
+    def _begin_session(self) -> None:
+        self._session_number, self._keys = self._number, 0
+        self._append(Kind.SESSION, self._session_number, self._session)
 
     def _append(self, kind: Kind, key: int, body: bytes, dictionary: bytes = b"") -> None:
         file = self._file
@@ -137,7 +158,7 @@ class RecordingWriter:
             # The frame may be half there: what is sound ends before it.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
-            self.close()
+            self._close_file()
             raise _refused(self._path, error) from error
         self._number += 1
         self._size += done
@@ -151,22 +172,35 @@ class RecordingWriter:
         return self._file is not None and os.fstat(self._file).st_nlink == 0
 
     def _next_file(self) -> None:
-        self.close()
+        self._close_file()
+        path = None
         try:
             self.open()
+            self._lock_folder()
             there = files_of(self.folder)
             last = _NAME.fullmatch(there[-1].name) if there else None
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0.0, self._wall())))
             path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
             self._path, self._size, self._number, self._began = path, 0, 0, self._monotonic()
-            os.write(self._file, START)
-            self._size = len(START)
-        except OSError as error:
-            self.close()
-            raise _refused(self._path, error) from error
-        self._append(Kind.SESSION, 0, self._session)
+            self._size = os.write(self._file, START)
+            self._begin_session()
+        except (OSError, RecordingFull) as error:
+            self._close_file()
+            if path is not None:
+                path.unlink(missing_ok=True)  # each attempt would leave one behind
+            raise error if isinstance(error, RecordingFull) else _refused(self.folder, error) from error
         self._forget(there)
+
+    def _lock_folder(self) -> None:
+        """Two that write into one folder would delete each other's files. The lock goes with the process."""
+        if self._lock is not None:
+            os.close(self._lock)  # the folder may be another one now
+        self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
 
     def _forget(self, older: list[Path]) -> None:
         """Delete what is too old, and what is too much, oldest first."""
@@ -188,7 +222,7 @@ class RecordingWriter:
             return  # the file may be open still; if not, opening one will say what is wrong
         free = found.f_bavail * found.f_frsize
         if free < self._limits.reserve:
-            self.close()
+            self._close_file()
             raise RecordingFull(
                 f"nothing is recorded: only {format_size(free)} are free where {self.folder} is",
                 hint=f"make room, or lower reserve, which is {format_size(self._limits.reserve)}",

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import ControlSpec, Decision, Guest, Snapshot
+from mom_plugins_sim.measures import UNKNOWN, number, number_of
 
 BALLOON: Final = "balloon_target"
 
@@ -73,15 +74,17 @@ class Verdict:
         """Look at one cycle's decisions, before any review."""
         for decision in decisions:
             self.decisions += 1
-            value = decision.value
+            if not isinstance(decision.value, int | float):
+                continue
+            value = number_of(decision.value, math.inf if decision.value > 0 else -math.inf)
             guest = snapshot.guests.get(decision.entity.id)
             spec = self.controls.get(decision.control)
-            if spec is not None and isinstance(value, int | float):
-                self._check_bounds(snapshot, decision, spec, float(value), guest)
+            if spec is not None:
+                self._check_bounds(snapshot, decision, spec, value, guest)
                 if math.isfinite(value):
-                    self._check_swing(snapshot, decision, float(value))
-            if decision.control == BALLOON and guest is not None and isinstance(value, int | float):
-                self._check_need(snapshot, decision, float(value), guest)
+                    self._check_swing(snapshot, decision, value)
+            if decision.control == BALLOON and guest is not None:
+                self._check_need(snapshot, decision, value, guest)
 
     def of(self, complaint: Complaint) -> list[Case]:
         """The cases of a kind, the worst first."""
@@ -100,8 +103,8 @@ class Verdict:
     def _check_bounds(self, snapshot: Snapshot, decision: Decision, spec: ControlSpec, value: float, guest: Guest | None) -> None:
         low, high = spec.minimum, spec.maximum
         if decision.control == BALLOON and guest is not None:
-            most = guest.fields.get("balloon_max")
-            high = most if isinstance(most, int | float) else high
+            most = number(guest.fields, "balloon_max", UNKNOWN)
+            high = high if math.isnan(most) else most
         if not math.isfinite(value):
             self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is no number")
         elif low is not None and value < low:
@@ -137,12 +140,10 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
     A guest that is smaller than its need already is not harmed by staying so.
     """
-    promised = [value for name in NEEDS if isinstance(value := guest.fields.get(name), int | float) and not isinstance(value, bool)]
-    size, usable = guest.fields.get("balloon_cur"), guest.fields.get("mem_usable")
-    used = size - usable if isinstance(size, int | float) and isinstance(usable, int | float) else None
-    best = max(promised, default=None)
-    if isinstance(size, int | float):
-        best = None if best is None else min(best, size)
-    if used is not None and (best is None or used > best):
+    promised = [value for name in NEEDS if not math.isnan(value := number(guest.fields, name, UNKNOWN))]
+    size = number(guest.fields, "balloon_cur", UNKNOWN)
+    used = size - number(guest.fields, "mem_usable", UNKNOWN)
+    best = min(max(promised), *(() if math.isnan(size) else (size,)), math.inf) if promised else None
+    if not math.isnan(used) and (best is None or used > best):
         return used, "uses"
     return best, "is promised"

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Value
+from mom_core import Guest
 from mom_plugins_sim.guest import kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
+from mom_plugins_sim.measures import PAGE_KIB, number
 from mom_plugins_sim.recording.reader import Recording, nothing_in
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
-
-PAGE_KIB = 4
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: nobody may count on taking much from it."""
@@ -57,14 +56,14 @@ def scene_of_recording(recording: Recording, since: float, until: float) -> Scen
             begins = recorded.report.time
         now = max(previous, recorded.report.time - begins)  # clocks may be set back: the simulation's is not
         fields = snapshot.host.fields
-        total, swap = max(total, _number(fields.get("mem_available"))), max(swap, _number(fields.get("swap_total")))
+        total, swap = max(total, number(fields, "mem_available")), max(swap, number(fields, "swap_total"))
         held = 0.0
         for identity, guest in snapshot.guests.items():
-            held += _number(guest.fields.get("rss"))
+            held += number(guest.fields, "rss")
             _look(seen, identity, guest, now)
         free = fields.get("mem_really_available")
         if isinstance(free, int | float) and total and (now > previous or not host_times):
-            merged = _number(fields.get("ksm_pages_sharing")) * PAGE_KIB
+            merged = number(fields, "ksm_pages_sharing") * PAGE_KIB
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
             host_used.append(max(0.0, total - free - held + merged))
@@ -79,7 +78,7 @@ def scene_of_recording(recording: Recording, since: float, until: float) -> Scen
 
 def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> None:
     fields = guest.fields
-    size, most = _number(fields.get("balloon_cur")), _number(fields.get("balloon_max"))
+    size, most = number(fields, "balloon_cur"), number(fields, "balloon_max")
     one = seen.get(identity)
     if one is None:
         if not size:
@@ -88,10 +87,10 @@ def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> No
         one = seen[identity] = _Seen(guest, max(size, most), size, now, now, rigid=bool(blocked))
     one.last = now
     one.memory = max(one.memory, most)
-    one.period = max(one.period, _number(fields.get("balloon_stats_period")))
+    one.period = max(one.period, number(fields, "balloon_stats_period"))
     usable = fields.get("mem_usable")
     if size and isinstance(usable, int | float):
-        cache = _number(fields.get("mem_disk_caches"))
+        cache = number(fields, "mem_disk_caches")
         one.files = max(one.files, cache)
         if not one.used:
             one.cached = cache
@@ -124,7 +123,3 @@ def _scene(identity: str, one: _Seen, ends: float, duplicate: float) -> GuestSce
         departs=FOREVER if one.last >= ends else one.last,
         size=one.size,
     )
-
-
-def _number(value: Value) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mom_core import ControlSpec, Guest, Report, Status, Value
+from mom_core import ControlSpec, Report, Status, Value
+from mom_plugins_sim.measures import NOTICEABLE_KIB, PAGE_KIB, number, taken_from
 from mom_plugins_sim.replay.verdicts import Complaint, Verdict
-
-PAGE_KIB = 4
-
-NOTICEABLE_KIB = 16 * 1024
-"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 
 PRESSED_PERCENT = 10.0
 """Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
@@ -52,18 +48,18 @@ class Summary:
         self.woken += bool(report.woken_by)
         self.seconds += elapsed
         self.guest_seconds += elapsed * len(snapshot.guests)
-        self.lost_seconds = max(self.lost_seconds, _number(host, "sim_lost"))
-        self.killed = max(self.killed, int(_number(host, "sim_killed")))
-        taken = sum(_taken(guest) for guest in snapshot.guests.values())
+        self.lost_seconds = max(self.lost_seconds, number(host, "sim_lost"))
+        self.killed = max(self.killed, int(number(host, "sim_killed")))
+        taken = sum(kib for guest in snapshot.guests.values() if (kib := taken_from(guest)) >= NOTICEABLE_KIB)
         self.reclaimed += taken * elapsed
         self.most_reclaimed = max(self.most_reclaimed, taken)
-        self.merged += _number(host, "ksm_pages_sharing") * PAGE_KIB * elapsed
+        self.merged += number(host, "ksm_pages_sharing") * PAGE_KIB * elapsed
         if host.get("mem_really_available") is not None:
-            available = _number(host, "mem_really_available")
+            available = number(host, "mem_really_available")
             self.least_available = min(self.least_available, available)
             self.available += available * elapsed
-        self.most_swapped = max(self.most_swapped, _number(host, "swap_usage"))
-        pressure = _number(host, "psi_memory_some_avg10")
+        self.most_swapped = max(self.most_swapped, number(host, "swap_usage"))
+        pressure = number(host, "psi_memory_some_avg10")
         self.most_pressure = max(self.most_pressure, pressure)
         self.pressed_seconds += elapsed * (pressure >= PRESSED_PERCENT)
         self.decided += len(report.decisions)
@@ -134,14 +130,3 @@ class Summary:
 def gib(kib: float) -> str:
     """KiB for a person."""
     return f"{kib / (1 << 20):.2f} GiB"
-
-
-def _taken(guest: Guest) -> float:
-    size, most = guest.fields.get("balloon_cur"), guest.fields.get("balloon_max")
-    taken = most - size if isinstance(size, int | float) and isinstance(most, int | float) else 0.0
-    return taken if taken >= NOTICEABLE_KIB else 0.0
-
-
-def _number(fields: object, name: str) -> float:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    return float(value) if isinstance(value, int | float) else 0.0

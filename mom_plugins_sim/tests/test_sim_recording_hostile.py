@@ -1,0 +1,202 @@
+"""Recordings that somebody has damaged or forged: what is sound is read, the rest is counted, and nothing of it does harm."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sim_recording import SESSION, written
+
+from mom_core import Decision, Guest, Host, MomError, Outcome, Report, Snapshot, Source, Status
+from mom_plugins_sim.plot.series import story_of
+from mom_plugins_sim.recording.columns import MOST_CELLS, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.contents import contents_of
+from mom_plugins_sim.recording.cycles import NO_KEY, read_cycle, write_cycle
+from mom_plugins_sim.recording.frames import START, Kind, pack
+from mom_plugins_sim.recording.reader import Recording, session_content
+from mom_plugins_sim.recording.writer import files_of
+from mom_plugins_sim.replay.comparison import compare
+from mom_plugins_sim.scenario.recorded import scene_of_recording
+
+FOREVER = (float("-inf"), float("inf"))
+NASTY: list[Any] = [None, True, -1, 10**400, 1e308, float("nan"), float("inf"), "", "x", "\x1b[2J", [], {}, [[]], {"a": []}, 1 << 62]
+
+
+def report(number: int) -> Report:
+    """A cycle with something of everything."""
+    fields = {"balloon_cur": 1000 + number, "balloon_max": 2000, "mem_usable": 10, "rss": 900}
+    guests = {name: Guest(name, name, dict(fields), {"name": name}, {}, "1") for name in ("a", "b")}
+    host = Host("h", {"mem_available": 10_000, "mem_really_available": 500, "psi_memory_some_avg10": 0.5}, {"name": "h"})
+    decision = Decision(guests["a"].entity, "balloon_target", 1500, "why", Source("p", 1, 2))
+    done = Outcome(decision, 1000, 1500, Status.APPLIED)
+    return Report(number, 5.0 * number, "enforce", Snapshot(host, guests, 5.0 * number, 5.0 * number, number), (decision,), (), (done,),
+                  (), (), 0.1)  # fmt: skip
+
+
+REPORTS = [report(number) for number in range(1, 8)]
+
+
+def everybody_reads(path: Path) -> None:
+    """All that reads recordings gives a result, or says what is wrong."""
+    readers: list[Callable[[Recording], object]] = [
+        lambda recording: contents_of(recording.path),
+        compare,
+        lambda recording: story_of(recording, (), 10, *FOREVER),
+        lambda recording: scene_of_recording(recording, *FOREVER),
+    ]
+    for read in readers:
+        with suppress(MomError):
+            read(Recording(path))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (path,) = files_of(written(tmp_path_factory.mktemp("sound") / "r", REPORTS))
+    return path
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_happens_to_a_file_what_is_read_was_written(sound: Path, data: st.DataObject) -> None:
+    content = bytearray(sound.read_bytes())
+    places = st.integers(0, len(content) - 1)
+    for begin, end, put in data.draw(st.lists(st.tuples(places, places, st.binary(max_size=40)), max_size=3)):
+        content[begin : max(begin, min(end, begin + 50))] = put
+    damaged = sound.with_name("damaged.momrec")
+    damaged.write_bytes(content)
+    recording = Recording(damaged)
+    try:
+        found = [recorded.report for recorded in recording.cycles()]
+    except MomError:
+        return
+    assert all(one in REPORTS for one in found)
+    assert [one.number for one in found] == sorted(one.number for one in found)
+
+
+@pytest.mark.parametrize("at", [0, len(START) - 1, len(START) + 1, len(START) + 40])
+def test_damage_at_the_beginning_costs_no_cycle(tmp_path: Path, at: int) -> None:
+    (path,) = files_of(written(tmp_path / "r", REPORTS))
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+    recording = Recording(path)
+    assert [recorded.report for recorded in recording.cycles()] == REPORTS
+
+
+def test_a_file_that_holds_nothing_does_not_spoil_its_folder(tmp_path: Path) -> None:
+    folder = written(tmp_path / "r", REPORTS)
+    (folder / "000000-20260101T000000Z.momrec").write_bytes(b"")
+    (folder / "000002-20260101T000000Z.momrec").write_bytes(b"no recording")
+    recording = Recording(folder)
+    assert [recorded.report for recorded in recording.cycles()] == REPORTS
+    assert recording.damage.rubbish == len(b"no recording")
+
+
+def test_a_few_bytes_that_say_there_are_many_values_are_refused() -> None:
+    column = Writer()
+    column.column([5, 5])
+    with pytest.raises(Corrupt, match="more than"):
+        Reader(column.joined()).column(MOST_CELLS + 1)
+    many = Writer()
+    for _ in range(3):
+        many.column([5, 5])
+    source = Reader(many.joined())
+    source.column(MOST_CELLS // 2)
+    source.column(MOST_CELLS // 2)
+    with pytest.raises(Corrupt, match="more than"):
+        source.column(1)
+
+
+def forged(text: bytes, chosen: random.Random) -> bytes:
+    """A cycle's or session's JSON, with one value in it replaced."""
+    value = json.loads(text)
+    places: list[tuple[Any, Any]] = []
+
+    def walk(item: Any) -> None:
+        for key in list(item) if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else ():
+            places.append((item, key))
+            walk(item[key])
+
+    walk(value)
+    if not places:
+        return json.dumps(chosen.choice(NASTY)).encode()
+    holder, key = chosen.choice(places)
+    holder[key] = chosen.choice(NASTY)
+    return json.dumps(value).encode()
+
+
+def forged_cycle(body: bytes, chosen: random.Random) -> bytes:
+    """One of its texts is another; the numbers stay."""
+    source = Reader(body)
+    said = source.blob()
+    rest = body[source._at :]
+    texts, inner = [], Reader(said)
+    while inner._at < len(said):
+        texts.append(inner.blob())
+    which = chosen.randrange(len(texts))
+    texts[which] = forged(texts[which], chosen)
+    joined, out = Writer(), Writer()
+    for text in texts:
+        joined.blob(text)
+    out.blob(joined.joined())
+    return out.joined() + rest
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> None:
+    chosen = random.Random(seed)  # noqa: S311  # the same each time
+    session = json.dumps({**session_content(SESSION), "configuration": {"interval": "5s", "plugins": {"policy": {}}, "guests": {}},
+                          "fields": [["rss", "KiB", "guest", "r", ""]],
+                          "controls": [["balloon_target", "KiB", "guest", "b", "balloon_cur", 0, None]]}).encode()  # fmt: skip
+    bodies = [write_cycle(one, NO_KEY)[0] for one in REPORTS]
+    which = chosen.randrange(len(bodies) + 1)
+    content = START + pack(Kind.SESSION, 0, 0, forged(session, chosen) if which == len(bodies) else session)
+    for number, body in enumerate(bodies):
+        content += pack(Kind.KEY, number + 1, 0, forged_cycle(body, chosen) if which == number else body)
+    path = tmp_path / "forged.momrec"
+    path.write_bytes(content)
+    everybody_reads(path)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+FIELDS = st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES, max_size=3)
+
+
+@st.composite
+def cycles(draw: st.DrawFn) -> Report:
+    """Any cycle."""
+    names = draw(st.lists(st.text(min_size=1, max_size=4), max_size=4, unique=True))
+    guests = {
+        name: Guest(name, draw(st.text(max_size=4)), draw(FIELDS), draw(FIELDS), {}, draw(st.sampled_from(["", "1"]))) for name in names
+    }
+    snapshot = Snapshot(Host(draw(st.text(max_size=3)), draw(FIELDS), draw(FIELDS)), guests, 5.0, 6.0, draw(st.integers(0, 9)))
+    entities = [snapshot.host.entity, *(guest.entity for guest in guests.values()), Guest("other", "gone").entity]
+    decisions = tuple(
+        Decision(entity, draw(st.sampled_from("cd")), draw(VALUES), draw(st.text(max_size=3)), Source("p", draw(st.integers(0, 3)), 1))
+        for entity in draw(st.lists(st.sampled_from(entities), max_size=4))
+    )
+    outcomes = tuple(
+        Outcome(d, draw(VALUES), draw(VALUES), draw(st.sampled_from(Status)), draw(st.text(max_size=3))) for d in decisions[:2]
+    )
+    return Report(1, 5.0, "observe", snapshot, decisions, (), outcomes, (), (), 0.5, woken_by=draw(st.text(max_size=3)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(cycles(), cycles())
+def test_any_cycle_comes_back_alone_and_as_the_difference_from_another(one: Report, other: Report) -> None:
+    body, key = write_cycle(one, NO_KEY)
+    back, key_back = read_cycle(body, NO_KEY)
+    assert back == one
+    body, _ = write_cycle(other, key)
+    assert read_cycle(body, key_back)[0] == other
