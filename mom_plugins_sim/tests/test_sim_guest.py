@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, MIB, new_guest, step
+from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, HIGH_SHARE, MIB, MIN_SHARE, RESTART_SECONDS, new_guest, step
 from mom_plugins_sim.workload import Bursty, Constant, Workload
 
 GIB = 1024 * MIB
@@ -33,7 +33,17 @@ def test_a_guest_that_wants_nothing_new_stays_as_it_is():
 def test_what_is_usable_is_what_could_be_had_without_swapping():
     guest = a_guest(files=400 * MIB)
     assert guest.usable < guest.free + guest.cache
-    assert guest.usable == pytest.approx(guest.free + guest.cache - 2 * guest.low)
+    assert guest.usable == pytest.approx(guest.free + guest.cache - (1 + HIGH_SHARE) * guest.low)
+
+
+@pytest.mark.parametrize(
+    ("mib", "managed", "used", "not_usable"), [(192, 154, 25, 1), (512, 470, 26, 6), (1024, 973, 35, 71), (2048, 1980, 36, 75)]
+)
+def test_an_idle_guests_kernel_keeps_what_real_ones_were_measured_to_keep(mib, managed, used, not_usable):
+    guest = a_guest(base=0, maximum=mib * MIB, files=8 * MIB)  # the measured guests' initramfs
+    assert guest.managed / MIB == pytest.approx(managed, abs=2)
+    assert (guest.managed - guest.free - guest.cache) / MIB == pytest.approx(used, abs=5)
+    assert (guest.free + guest.cache - guest.usable) / MIB == pytest.approx(not_usable, abs=5)
 
 
 def test_a_balloon_takes_what_is_free_at_a_finite_rate():
@@ -112,7 +122,7 @@ def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
 
 
 def test_growth_that_does_not_fit_is_counted_as_squeezed():
-    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9)
+    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB)
     guest.target = 400 * MIB
     run(guest, 1)
     run(guest, 4, start=1)
@@ -121,17 +131,26 @@ def test_growth_that_does_not_fit_is_counted_as_squeezed():
     assert 1 < guest.lost_seconds < 5
 
 
-def test_programs_that_get_no_memory_for_long_are_killed_and_start_again():
+def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
     guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.5)
     guest.target = 400 * MIB
-    run(guest, 12)
+    run(guest, 3)
     assert guest.killed == 1
     assert guest.anon == 0
-    run(guest, 18, start=12)
-    run(guest, 20, start=30)
+    run(guest, 47, start=3)
     assert guest.killed == 1
     assert guest.anon == 100 * MIB
-    assert guest.lost_seconds > 30
+    assert guest.lost_seconds == pytest.approx(RESTART_SECONDS, abs=1)
+
+
+def test_programs_grow_up_to_the_last_watermark_and_no_further():
+    guest = a_guest(base=100 * MIB, burst=100 * MIB, period=60, duty=0.9)
+    guest.size = guest.target = guest.kernel + 200 * MIB + guest.low * MIN_SHARE
+    run(guest, 5)
+    assert guest.killed == guest.squeezed == 0
+    guest.workload = Workload(Constant(201 * MIB))
+    run(guest, 5, start=5)
+    assert guest.killed == 1
 
 
 def test_programs_that_swap_instead_are_not_killed():

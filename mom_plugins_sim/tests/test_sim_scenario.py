@@ -181,11 +181,25 @@ def test_the_same_seed_gives_the_same_reports(tmp_path: Path) -> None:
     assert first != other
 
 
-def test_a_guest_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
+def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
     woken = [report.woken_by for report in run_scenario(read_scenario(path), path, Setup("x"), None, 600.0) if report.woken_by]
-    assert woken
-    assert all("usable of" in reason for reason in woken)
+    assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
+
+
+def test_what_a_balloon_takes_is_no_news(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s"))
+    scene = scene_of(read_scenario(path), tmp_path)
+    now = 0.0
+    hypervisor = SimHypervisor(World(scene), lambda: now)
+    now = 30.0
+    hypervisor.host_fields()
+    seen = hypervisor.guest_fields(hypervisor.guests())
+    guest = max(hypervisor.guests(), key=lambda one: float(str(seen[one.id].get("mem_usable", 0))))
+    size, usable = float(str(seen[guest.id]["balloon_cur"])), float(str(seen[guest.id]["mem_usable"]))
+    hypervisor.set_balloon(guest.entity, int(size - 0.6 * usable))
+    now = 40.0
+    assert guest.name not in hypervisor.news()
 
 
 def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> None:

@@ -28,6 +28,7 @@ _MODULES = (
     "drivers/virtio/virtio_pci",
     "drivers/virtio/virtio_balloon",
     "drivers/virtio/virtio_mem",
+    "drivers/block/virtio_blk",
     "drivers/misc/pvpanic/pvpanic",
     "drivers/misc/pvpanic/pvpanic-mmio",
 )
@@ -46,6 +47,11 @@ burst=$(asked burst | tr , ' ')
 [ -n "$burst" ] && burst $burst &
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
+[ -n "$(asked swap)" ] && mkswap /dev/vdb >/dev/null && swapon /dev/vdb
+growth=$(asked growth | tr , ' ')
+[ -n "$growth" ] && growth $growth
+demand=$(asked demand | tr , ' ')
+[ -n "$demand" ] && demand $demand
 [ -n "$(asked panic)" ] && exit
 after=$(asked unload)
 [ -n "$after" ] && sleep "$after" && rmmod virtio_balloon && echo "GUEST driver gone"
@@ -53,7 +59,7 @@ while :; do sleep 3600; done
 """
 
 
-_PROGRAMS = ("workload", "burst")
+_PROGRAMS = ("workload", "burst", "demand", "growth")
 """C programs beside this file, which each guest has."""
 
 
@@ -64,7 +70,8 @@ class CannotBuild(Exception):
 @dataclass(frozen=True)
 class GuestImage:
     """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
-    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that) and `momtest.burst=` with what burst.c takes."""
+    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.swap=1` (its second disk is its swap), and
+    `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these programs take."""
 
     kernel: Path
     initrd: Path

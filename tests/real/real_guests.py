@@ -177,6 +177,17 @@ class Lab:
                 domain.undefineFlags(self._libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
+def disk(lab: Lab, name: str, mib: int, target: str = "vda") -> str:
+    """XML of a disk for a guest, with so much of nothing on it; what guests read of it does not go through the host's page cache."""
+    path = lab.libvirtd.folder / f"{name}.raw"
+    with path.open("wb") as file:
+        file.truncate(mib << 20)
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file={quoteattr(str(path))}/>"
+        f"<target dev='{target}' bus='virtio'/></disk>"
+    )
+
+
 def _processes() -> dict[str, int]:
     """The QEMU processes of this host by the UUID of their guests."""
     found = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mom_core import FieldSpec, Scope, Unit, Value
-from mom_plugins_sim.guest import PAGE, SUPERVISION
+from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.numa import FAR, NEAR, GuestOnNodes, Nodes, cpu_text
 from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
@@ -138,7 +138,7 @@ def guest_fields(guest: SimulatedGuest, time: float, resident: float) -> dict[st
     if not statistics.silent:
         fields["balloon_stats_period"] = statistics.period
     fields["vcpu_count"] = VCPUS
-    fields["rss"] = int(memory.touched * resident) + SUPERVISION
+    fields["rss"] = int(memory.touched * resident + memory.beside)
     fields["sim_need"] = int(memory.need)
     fields["sim_squeezed"] = int(memory.squeezed)
     fields["sim_lost"] = round(memory.lost_seconds, 3)

@@ -10,7 +10,8 @@ from mom_plugins_sim.workload import Workload
 MIB = 1024
 
 BALLOON_RATE = 0.86 * 1024 * MIB
-"""KiB/s that a virtio balloon moves: measured on QEMU with KVM."""
+"""KiB/s that a virtio balloon moves: measured on QEMU with KVM. Without KVM on an idle machine (benchmarks/simulator/measure_guests.py
+balloon), 1.34 GiB/s of free memory, 0.96 GiB/s of page cache, and 2.7 GiB/s on the way back: scenarios can set it."""
 
 GROWTH_RATE = 320 * MIB
 """KiB/s at which a program can fill fresh memory: the measured rate of one that writes every page."""
@@ -20,9 +21,10 @@ SWAP_RATE = 200 * MIB
 
 PAGE = 4
 
-STARVING_SECONDS = 5.0
-"""How long a program that wants more than there is waits before it is killed: as long as the kernel finds something to reclaim, be it the
-programs' own text, it only stalls them. Guests of 1 GiB whose growth was measured to stall for 4.8 s lived."""
+STARVING_SECONDS = 0.15
+"""How long a program that wants more than there is waits before it is killed, when there is no swap left to make room with. Measured
+(benchmarks/simulator/measure_guests.py killer): 0.09 to 0.49 s in guests with nothing to reclaim, and with page cache in use; median
+0.15 s. While swap takes pages, the kernel makes progress and only stalls it: guests of 1 GiB whose growth stalled for 4.8 s lived."""
 
 RESTART_SECONDS = 30.0
 """How long it takes until what the guest's kernel killed runs again: a supervisor restarts it, it starts, it reads its data."""
@@ -30,8 +32,18 @@ RESTART_SECONDS = 30.0
 FAULT_SECONDS = 100e-6
 """What a program waits for a page that comes from a disk: a virtual disk on an SSD."""
 
+HUGE_PAGES_FROM = 512 * MIB
+"""With less, Linux has no transparent huge pages (mm/huge_memory.c, hugepage_init)."""
+
+DMA32_ENDS = 3 * 1024 * MIB
+"""Guests of QEMU's usual machines have a third zone beyond."""
+
+MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
+"""The watermarks below and above the low one, as ratios of it."""
+
 SUPERVISION = 48 * MIB
-"""What the QEMU process holds beside the guest's memory."""
+"""What the QEMU process holds beside the guest's memory, with KVM. Software emulation keeps the code that it has translated, too:
+scenarios can set it."""
 
 
 @dataclass(slots=True)
@@ -40,7 +52,8 @@ class GuestMemory:
 
     `size` is what the balloon leaves, `target` what was asked for. `kernel` is never given back. `anon` is resident anonymous memory,
     `swapped` is in the guest's swap of `swap_total`, `cache` is page cache. `touched` is what the host has backed with memory. `low` is
-    the kernel's own watermark, below which it reclaims. A `stuck` balloon does not move. The counters count since the start: `killed` how
+    the kernel's own watermark, below which it reclaims. A `stuck` balloon does not move, others at `balloon_rate` (KiB/s); `beside` is what
+    the guest's process holds beside its memory. The counters count since the start: `killed` how
     often the kernel had to kill the programs, which run again at `runs_again`; `lost_seconds` the work that they could
     not do; `starved` for how long they have waited for memory that does not come.
     """
@@ -68,6 +81,8 @@ class GuestMemory:
     runs_again: float = 0.0
     starved: float = 0.0
     stuck: bool = False
+    balloon_rate: float = BALLOON_RATE
+    beside: float = SUPERVISION
 
     @property
     def free(self) -> float:
@@ -76,27 +91,52 @@ class GuestMemory:
 
     @property
     def usable(self) -> float:
-        """What programs can have without swapping, as Linux estimates it: half the cache, or as much as the watermark, stays."""
+        """What programs can have without swapping, as Linux estimates it: half the cache, or as much as the low watermark, stays, and
+        the high watermark (mm/page_alloc.c, si_mem_available)."""
         cache = self.cache
-        return max(0.0, self.size - self.kernel - self.anon - self.low - min(cache / 2, self.low))
+        return max(0.0, self.size - self.kernel - self.anon - self.low * HIGH_SHARE - min(cache / 2, self.low))
+
+    @property
+    def managed(self) -> float:
+        """What its kernel calls its total."""
+        return self.size - reserved_of(self.maximum)
 
     @property
     def need(self) -> float:
         """The size below which the programs do not fit: only a simulation knows."""
-        return self.kernel + self.low + self.wanted
+        return self.kernel + self.low * MIN_SHARE + self.wanted
+
+
+def reserved_of(maximum: float) -> float:
+    """What a guest of so much memory never sees of it: its kernel's text and data, and the memory map with 64 bytes of every page (1.6 %).
+
+    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB.
+    Guests much smaller than those have smaller kernels, or they would not start.
+    """
+    return 0.0165 * maximum + min(34 * MIB, maximum / 5)
 
 
 def kernel_of(maximum: float) -> float:
-    """What the kernel of a guest of so much memory keeps for itself.
+    """What the kernel of a guest of so much memory keeps for itself: that, and its slab, page tables and daemons.
 
-    The memory map takes 64 bytes of every page (1.6 %); kernel, slab and page tables of a small server about 60 MiB.
+    Measured as above: 25.0, 26.5, 35.3 and 36.5 MiB.
     """
-    return 0.016 * maximum + min(60 * MIB, 0.1 * maximum)
+    return reserved_of(maximum) + min(25 * MIB + min(0.01 * maximum, 10 * MIB), maximum / 6)
 
 
 def low_of(maximum: float) -> float:
-    """Its low watermark: min_free_kbytes is 4 * sqrt(16 * KiB) (mm/page_alloc.c), and this a quarter more."""
-    return 1.25 * 4 * math.sqrt(16 * maximum) / 4
+    """Its low watermark, a quarter above the one at which programs get nothing any more (mm/page_alloc.c, __setup_per_zone_wmarks).
+
+    That is min_free_kbytes: the root of 16 times the KiB there are (init_per_zone_wmark_min), and, where there are huge pages, which takes
+    512 MiB, 22 MiB for each zone, at most a twentieth (mm/khugepaged.c, set_recommended_min_free_kbytes). Measured: guests of 192, 512,
+    1024 and 2048 MiB call 1.2, 5.7, 70.7 and 74.6 MiB of what is free and cached not usable.
+    """
+    managed = maximum - reserved_of(maximum)
+    least = math.sqrt(16 * managed)
+    if managed >= HUGE_PAGES_FROM:
+        zones = 2 if maximum <= DMA32_ENDS else 3
+        least = max(least, min(zones * 22 * MIB, managed / 20))
+    return 1.25 * least
 
 
 def new_guest(workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None) -> GuestMemory:
@@ -133,9 +173,9 @@ def step(guest: GuestMemory, time: float, dt: float) -> None:
     move = 0.0 if guest.stuck else guest.target - guest.size
     taken = 0.0
     if move > 0:
-        guest.size += min(move, BALLOON_RATE * dt)
+        guest.size += min(move, guest.balloon_rate * dt)
     elif move < 0:
-        taken = min(-move, BALLOON_RATE * dt)
+        taken = min(-move, guest.balloon_rate * dt)
     reading = workload.read_rate * dt
     if growth or taken or guest.swapped or guest.squeezed:
         _make_room(guest, growth, taken, time, dt)
@@ -159,6 +199,7 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     """Fit in what programs want, what they want back from swap, and what the balloon takes: cache goes first, then swap is used, then
     the balloon gets less, and at last the kernel kills the programs."""
     back = min(guest.swapped, SWAP_RATE * dt)
+    out = 0.0
     over = guest.anon + growth + back + guest.cache + taken - (guest.size - guest.kernel - guest.low)
     if over > 0:
         dropped = min(over, guest.cache)
@@ -179,15 +220,19 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
         guest.swapped += out
         guest.swap_out += out
         over -= out
+    over -= guest.low * (
+        1 - MIN_SHARE
+    )  # nothing more is reclaimed; now programs and the balloon take what is left above the last watermark
     if over > 0:
         less = min(over, taken)
         taken -= less
         over -= less
     if over > 0 and growth > 0:
-        guest.starved += dt
-        if guest.starved >= STARVING_SECONDS:
-            _kill(guest, time)
-            return
+        if not out:
+            guest.starved += dt * over / growth  # it went well for the rest of the step
+            if guest.starved >= STARVING_SECONDS:
+                _kill(guest, time)
+                return
         growth = max(0.0, growth - over)
     else:
         guest.starved = 0.0

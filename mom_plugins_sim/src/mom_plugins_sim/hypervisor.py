@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NodeTune, NotSupported, Value, format_kib, printable
 from mom_plugins_sim.fields import HostSampler, guest_fields
@@ -20,10 +21,46 @@ USED_UP_SHARE = 0.25
 USED_UP_KIB = 16 << 10
 """What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least."""
 
+SWAP_IN_KIB = 1024
+MAJOR_FAULTS = 200
+"""KiB/s and 1/s: with more, a guest suffers from having too little memory."""
+
 TAKEN_KIB = 8 << 10
 """With less taken from it, a guest is not watched: nothing could be given back."""
 
+LOW_SHARE, LOW_MOST_KIB = 0.2, 32 << 20
+"""With less than this share of its memory available, or these 32 GiB if that is less, a host is low."""
+
+FALL_SHARE, FALL_KIB, FALL_BELOW = 0.05, 64 << 10, 2.0
+"""What the last cycle decided is out of date when available memory has fallen by this share since, and by 64 MiB at least, while it is less
+than this multiple of the level at which a host is low."""
+
+
 EVERY_CPU = frozenset(range(CPUS))
+
+
+class _Seen(NamedTuple):
+    """What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time; whether a cycle
+    was asked for since."""
+
+    size: float
+    usable: float
+    at: float
+    suffers: bool
+    asked: bool = False
+
+
+class _SeenHost(NamedTuple):
+    """What the last cycle saw available, in KiB, and whether a cycle was asked for since."""
+
+    available: float
+    asked: bool = False
+
+
+def _suffers(told: Mapping[str, Value]) -> bool:
+    """Whether a guest reads from its swap or waits for its disk more than is good for it."""
+    swap_in, faults = told.get("swap_in"), told.get("major_fault")
+    return (isinstance(swap_in, int) and swap_in > SWAP_IN_KIB) or (isinstance(faults, int) and faults > MAJOR_FAULTS)
 
 
 class SimHypervisor:
@@ -40,7 +77,8 @@ class SimHypervisor:
         self._clock = clock
         self._lock = threading.Lock()
         self._sampler = HostSampler()
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._seen_host: _SeenHost | None = None
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -52,24 +90,46 @@ class SimHypervisor:
             yield
 
     def news(self) -> str:
-        """Why a cycle is needed before the next one is due: a guest comes short of memory. Empty when none is.
+        """Why a cycle is needed before the next one is due: the host, or a guest, comes short of memory. Empty when none is.
 
-        As a watch on a real hypervisor sees it: in what guests have sent, and only for those from which memory was taken.
+        As the watches on a real host see it: guests in what they have sent, and only those from which memory was taken.
         """
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
                 return ""
+            why = self._news_of_host()
+            if why:
+                return why
             for identity, guest in self.world.guests.items():
-                memory, told = guest.memory, guest.statistics.told
+                memory, statistics = guest.memory, guest.statistics
+                told = statistics.told
                 before = self._seen.get(identity)
-                usable = told.get("mem_usable") if told is not None else None
-                if before is None or not isinstance(usable, int | float) or memory.maximum - memory.size < TAKEN_KIB:
+                if before is None or told is None or memory.maximum - before.size < TAKEN_KIB:
+                    continue
+                usable = told.get("mem_usable")
+                if not isinstance(usable, int | float):
+                    continue
+                if before.asked or statistics.at <= before.at:  # the very statistics that the cycle went by
                     continue
                 least = RUNS_OUT_SHARE * (memory.size - usable) + RUNS_OUT_KIB
-                if usable < least <= before or before - usable >= max(USED_UP_KIB, USED_UP_SHARE * before):
-                    self._seen[identity] = usable
+                used_up = before.usable - usable - max(0.0, before.size - memory.size)  # what the balloon took was not used up
+                runs_out = usable < least <= before.usable or used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable)
+                if runs_out or (_suffers(told) and not before.suffers):
+                    self._seen[identity] = before._replace(asked=True)
                     return f"guest {printable(guest.listed.name)}: {format_kib(usable)} usable of {format_kib(memory.size)}"
+        return ""
+
+    def _news_of_host(self) -> str:
+        """Why the host needs a cycle; empty when it does not, or when one was asked for already."""
+        host, seen = self.world.host, self._seen_host
+        if seen is None or seen.asked:
+            return ""
+        available, low = host.available, min(LOW_MOST_KIB, LOW_SHARE * host.total)
+        fallen = seen.available - available >= max(FALL_KIB, FALL_SHARE * seen.available)
+        if available < low <= seen.available or (available < FALL_BELOW * low and fallen):
+            self._seen_host = seen._replace(asked=True)
+            return f"host: {format_kib(available)} available"
         return ""
 
     @property
@@ -91,6 +151,10 @@ class SimHypervisor:
             if not 0 < target_kib <= there.memory.maximum:
                 raise NotSupported(f"{target_kib} KiB is not between 0 and the guest's maximum")
             self.world.resize(guest.id, target_kib)
+            seen = self._seen.get(guest.id)
+            if seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again
+                usable = max(0.0, seen.usable + target_kib - seen.size)
+                self._seen[guest.id] = seen._replace(size=target_kib, usable=usable)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What the guests have now, KiB by guest id."""
@@ -177,6 +241,7 @@ class SimHypervisor:
     def host_fields(self) -> dict[str, Value]:
         """The host's fields now."""
         with self._answering():
+            self._seen_host = _SeenHost(self.world.host.available)
             return self._sampler.fields(self.world)
 
     def guest_fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
@@ -189,7 +254,11 @@ class SimHypervisor:
             resident = 1.0 - host.swapped / host.guests if host.guests > 0 else 1.0
             there = world.guests
             found = {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
-            self._seen = {i: usable for i, fields in found.items() if isinstance(usable := fields.get("mem_usable"), int | float)}
+            self._seen = {
+                i: _Seen(there[i].memory.size, usable, there[i].statistics.at, _suffers(fields))
+                for i, fields in found.items()
+                if isinstance(usable := fields.get("mem_usable"), int | float)
+            }
             return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mom_plugins_sim.guest import MIB
+from mom_plugins_sim.guest import BALLOON_RATE, MIB, SUPERVISION
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
 
 FOREVER = float("inf")
@@ -26,7 +26,8 @@ class GuestScene:
 
     `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
     never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
-    device; a `refusing` one gives nothing, whatever it is asked for.
+    device; a `refusing` one gives nothing, whatever it is asked for; others move `balloon_rate` KiB/s. `beside` is what the guest's
+    process holds beside its memory.
     """
 
     identity: str
@@ -44,6 +45,8 @@ class GuestScene:
     arrives: float = 0.0
     departs: float = FOREVER
     size: float | None = None
+    balloon_rate: float = BALLOON_RATE
+    beside: float = SUPERVISION
 
 
 class FaultKind(StrEnum):

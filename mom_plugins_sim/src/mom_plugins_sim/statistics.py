@@ -33,7 +33,7 @@ class Statistics:
             return
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)
         told: dict[str, Value] = {
-            "mem_available": int(guest.size - guest.kernel),
+            "mem_available": int(guest.managed),
             "mem_unused": int(guest.free),
             "mem_usable": int(guest.usable),
             "mem_disk_caches": int(guest.cache),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_plugins_sim import guest as guest_model
-from mom_plugins_sim.guest import MIB, SUPERVISION, GuestMemory, new_guest
+from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.numa import GuestOnNodes, Nodes
@@ -121,7 +121,7 @@ class World:
         step_guest = guest_model.step
         after = time + dt
         waiting = dt * self.host.stall * WAITING_SHARE
-        touched = mergeable = 0.0
+        touched = mergeable = beside = 0.0
         for guest in self.guests.values():
             memory = guest.memory
             if not guest.hangs:
@@ -131,10 +131,11 @@ class World:
                 if after >= statistics.due and not guest.mute:
                     statistics.take(memory, after)
             touched += memory.touched
+            beside += memory.beside
             mergeable += memory.touched * memory.workload.duplicate
         self.time = after
         self.ksm.step(mergeable, touched, dt)
-        self.host.step(touched + SUPERVISION * len(self.guests) - self.ksm.saved_kib, time, dt)
+        self.host.step(touched + beside - self.ksm.saved_kib, time, dt)
         if self.nodes is not None:
             self._step_nodes(self.nodes, time, dt)
 
@@ -169,6 +170,7 @@ class World:
 
     def _add(self, scene: GuestScene) -> None:
         memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached, size=scene.size)
+        memory.balloon_rate, memory.beside = scene.balloon_rate, scene.beside
         # It is the balloon's driver that sends statistics.
         statistics = Statistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
@@ -191,7 +193,7 @@ class World:
         return [Entity(Scope.GUEST, guest.listed.id, guest.listed.name) for guest in self.guests.values()]
 
     def _touched(self) -> float:
-        return sum(guest.memory.touched + SUPERVISION for guest in self.guests.values())
+        return sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
 
 
 def _struck(faults: list[Fault], kind: FaultKind, identity: str) -> bool:

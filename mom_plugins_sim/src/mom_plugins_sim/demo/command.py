@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
-@click.option("--scenario", metavar="NAME", help="One of those of mom simulate.  [default: a program takes a third of the host]")
+@click.option("--scenario", metavar="NAME", help="One of those of mom simulate.  [default: a program takes a quarter of the host]")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For recording and picture.  [default: a new folder]")
 def demo(seconds: float, seed: int, scenario: str | None, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.

@@ -32,7 +32,7 @@ SETTINGS = SimPlugin.Settings.model_validate(
         "silent": 0.04,
         "rigid": 0.04,
         "statistics_period": "2s",
-        "load": "9GiB",
+        "load": "8704MiB",
         "load_after": "60s",
         "load_for": "270s",
     }

@@ -73,7 +73,7 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
                 group.duplicate,
             ),
             group.swap * memory,
-            source.uniform(0.6, 1.0),
+            source.uniform(0.6, 1.0) if group.cached is None else group.cached,
             group.statistics.period,
             source.uniform(0.0, group.statistics.period),
             silent=index in silent,
@@ -81,6 +81,8 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             refusing=index in refusing,
             arrives=arrives,
             departs=FOREVER if group.stays is None else arrives + group.stays,
+            balloon_rate=group.balloon.rate / KIB,
+            beside=group.process / KIB,
         )
 
 
@@ -89,7 +91,7 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
         return Constant(demands.constant.use * memory)
     if demands.bursty is not None:
         bursty = demands.bursty
-        phase = source.uniform(0.0, bursty.period)
+        phase = source.uniform(0.0, bursty.period) if bursty.phase is None else bursty.phase
         return Bursty(bursty.base * memory, bursty.burst * memory, bursty.period, bursty.duty, phase)
     if demands.diurnal is not None:
         diurnal = demands.diurnal

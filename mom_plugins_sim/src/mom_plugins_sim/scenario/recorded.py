@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from mom_core import Guest
-from mom_plugins_sim.guest import kernel_of, low_of
+from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.measures import PAGE_KIB, number
 from mom_plugins_sim.recording.reader import Recording, nothing_in
@@ -21,6 +21,9 @@ UNTOLD_SHARE = 0.9
 
 READ_RATE = 4 << 10
 """KiB/s that guests are taken to read: recordings do not tell."""
+
+SWAP_SHARE = 0.25
+"""Of its memory, what swap a guest is taken to have that was seen to use some: recordings do not tell."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class _Seen:
     period: float = 0.0
     files: float = 0.0
     cached: float = 0.0
+    swaps: bool = False
     times: list[float] = field(default_factory=list)
     used: list[float] = field(default_factory=list)
 
@@ -88,6 +92,7 @@ def _look(seen: dict[str, _Seen], identity: str, guest: Guest, now: float) -> No
     one.last = now
     one.memory = max(one.memory, most)
     one.period = max(one.period, number(fields, "balloon_stats_period"))
+    one.swaps = one.swaps or number(fields, "swap_out") > 0
     usable = fields.get("mem_usable")
     if size and isinstance(usable, int | float):
         cache = number(fields, "mem_disk_caches")
@@ -105,8 +110,8 @@ def _scene(identity: str, one: _Seen, ends: float, duplicate: float) -> GuestSce
     kernel, low = kernel_of(one.memory), low_of(one.memory)
     if silent:
         one.times, one.used = [0.0], [UNTOLD_SHARE * one.size]
-    # The same that is counted as used, the other way round: kernel, watermark, and the cache that is not counted as usable.
-    wanted = [max(0.0, used - kernel - low - min(one.files / 2, low)) for used in one.used]
+    # The same that is counted as used, the other way round: kernel, high watermark, and the cache that is not counted as usable.
+    wanted = [max(0.0, used - kernel - low * HIGH_SHARE - min(one.files / 2, low)) for used in one.used]
     files = one.files
     return GuestScene(
         identity,
@@ -114,6 +119,7 @@ def _scene(identity: str, one: _Seen, ends: float, duplicate: float) -> GuestSce
         "recorded",
         one.memory,
         Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate),
+        swap=SWAP_SHARE * one.memory if one.swaps else 0.0,
         cached=one.cached / files if files else 1.0,
         statistics_period=one.period or 2.0,
         statistics_first=math.fmod(len(one.guest.name), one.period or 2.0),

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mom_core import Duration, Size
+from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
 from mom_plugins_sim.scene import FaultKind
+
+BALLOON_RATE_BYTES, PROCESS_BYTES = round(BALLOON_RATE * 1024), SUPERVISION * 1024
 
 
 def _share(value: object) -> object:
@@ -48,6 +51,8 @@ class BurstyDemand(Part):
     """From one burst to the next."""
     duty: Share
     """The part of the period that a burst lasts."""
+    phase: Annotated[Duration, Field(ge=0)] | None = None
+    """How far into a period they are at the beginning; unset: each guest somewhere else."""
 
 
 class DiurnalDemand(Part):
@@ -142,6 +147,8 @@ class BalloonPart(Part):
     """The part of the guests that have no balloon device."""
     refuses: Share = 0.0
     """The part of the guests that give nothing, whatever is asked."""
+    rate: Annotated[Size, Field(gt=0)] = BALLOON_RATE_BYTES
+    """How much a balloon moves in a second."""
 
 
 class GroupPart(Part):
@@ -151,6 +158,8 @@ class GroupPart(Part):
     """How many."""
     memory: Size | tuple[Size, Size]
     """What each is sold, or the least and the most of it, from which each draws."""
+    process: Size = PROCESS_BYTES
+    """What its process on the host holds beside its memory."""
     swap: Share = 0.0
     """Its own swap, as a part of its memory."""
     workload: Demands
@@ -161,6 +170,8 @@ class GroupPart(Part):
     """What they read again and again."""
     reads: Size = 4 << 20
     """How much they read in a second."""
+    cached: Share | None = None
+    """How much of their files they have read already when they come; unset: 60 to 100 %, each guest something else."""
     duplicate: Share = 0.15
     """How much of its memory has content that other guests have, too."""
     statistics: StatisticsPart = StatisticsPart()

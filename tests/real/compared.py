@@ -1,0 +1,308 @@
+"""The same course of events on real guests and on simulated ones, under the same policy: both recorded, and how far they are apart."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import math
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ballast import available_mib
+from private_libvirtd import PREFIX
+from real_guests import Lab, RealGuest, disk, eventually
+
+from mom_core import Report, Scope, Status
+from mom_plugins_sim.recording.reader import Recording
+from mom_plugins_sim.scenario.library import read_scenario
+from mom_plugins_sim.simulate.run import MIDNIGHT, Setup, run_scenario
+
+KIB = 1024
+INTERVAL = 5.0
+
+EMULATOR_MIB = 128
+EMULATED_BALLOON = "1.3GiB"
+"""What a QEMU process without KVM holds beside its guest's memory, and how fast its balloon moves in a second: other than with KVM. Measured
+by benchmarks/simulator, compare_real.py (resident memory) and measure_guests.py."""
+
+LEAST_LEFT_MIB = 1536
+"""What is left to this host at the very least."""
+
+_HERE = Path(__file__).parent
+_TOLD = re.compile(r"DEMAND (-?[\d.]+) held=(\d+) lost=([\d.]+) filled=([\d.]+) kills=(\d+)")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A guest of a course. All sizes in MiB; `reads` in KiB/s, `period` and `phase` in seconds, `duty` in percent."""
+
+    name: str
+    mib: int
+    base: int
+    burst: int = 0
+    period: int = 100
+    duty: int = 0
+    phase: float = 0
+    files: int = 0
+    reads: int = 0
+    swap: int = 0
+
+
+@dataclass(frozen=True)
+class Course:
+    """What happens: guests, how long (s), and what programs beside them take of the host.
+
+    `room` is what the policy leaves to the guests, in MiB. `loads` are times `at`, `lasts` (s) and `mib`. Before it begins, guests have
+    `ready` seconds to start.
+    """
+
+    members: Sequence[Member]
+    seconds: float
+    room: float
+    loads: Sequence[Mapping[str, float]] = ()
+    ready: float = 60.0
+
+    def ahead(self, offsets: Mapping[str, float]) -> Course:
+        """The same with guests whose clocks are so many seconds ahead."""
+        members = [replace(one, phase=(one.phase + offsets[one.name]) % one.period) for one in self.members]
+        return replace(self, members=members)
+
+    def policy(self, capacity: float) -> str:
+        """The default policy's own variables: the host lacks memory when guests use more than their room, whatever the host has besides."""
+        target = capacity - self.room
+        margins = {"host_room": 100, "host_relief": -150, "host_hard": -300, "host_danger": -1200}
+        lines = [f"(defvar host_free_target_kib {target * KIB:.0f})"]
+        lines += [f"(defvar {name} {(target + mib) / target:.6f})" for name, mib in margins.items()]
+        return "\n".join(lines) + "\n"
+
+    def scenario(self, capacity: float) -> str:
+        """The same for the simulator, on a host that has so much for guests. JSON is YAML."""
+        groups: dict[str, object] = {}
+        for one in self.members:
+            workload: dict[str, object] = {"constant": {"use": one.base / one.mib}}
+            if one.burst:
+                burst = {"base": one.base / one.mib, "burst": one.burst / one.mib, "duty": one.duty / 100}
+                workload = {"bursty": {**burst, "period": f"{one.period}s", "phase": f"{one.phase:.2f}s"}}
+            groups[one.name] = {
+                "memory": f"{one.mib}MiB",
+                "process": f"{EMULATOR_MIB}MiB",
+                "balloon": {"rate": EMULATED_BALLOON},
+                "swap": one.swap / one.mib,
+                "workload": workload,
+                "files": one.files / one.mib,
+                "hot": 0,
+                "reads": f"{one.reads}KiB",
+                "cached": 1,
+                "duplicate": 0,
+                "statistics": {"period": "1s"},
+            }
+        # A simulated host keeps 1 GiB and 2 % for itself.
+        memory = (capacity + 1024) / 0.98
+        load = [
+            {"at": f"{one['at']:g}s", "lasts": f"{one['lasts']:g}s", "memory": f"{one['mib']:g}MiB", "growth": "2GiB"} for one in self.loads
+        ]
+        content = {
+            "title": "The same as on real guests",
+            "lasts": f"{self.seconds:g}s",
+            "interval": f"{INTERVAL:g}s",
+            "host": {"memory": f"{memory:.0f}MiB", "load": load},
+            "guests": groups,
+        }
+        return json.dumps(content, indent=2)
+
+
+@dataclass
+class Track:
+    """One run: what was seen of the host and the guests over the seconds since its beginning. Sizes in MiB.
+
+    `available` is the host's; for each guest `size`, `usable`, `unused` and `resident`. `commands` are times, guests and sizes.
+    """
+
+    available: list[tuple[float, float]] = field(default_factory=list)
+    guests: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    commands: list[tuple[float, str, float]] = field(default_factory=list)
+    lost: dict[str, float] = field(default_factory=dict)
+    killed: dict[str, int] = field(default_factory=dict)
+    filled: list[float] = field(default_factory=list)
+
+
+_FIELDS = {"size": "balloon_cur", "usable": "mem_usable", "unused": "mem_unused", "cache": "mem_disk_caches", "resident": "rss"}
+
+
+def track_of(reports: Iterator[Report], began: float) -> Track:
+    """What these reports saw, from `began` (seconds since the epoch) on."""
+    track = Track()
+    for report in reports:
+        time_ = report.time - began
+        available = report.snapshot.host.fields.get("mem_really_available")
+        if isinstance(available, int | float):
+            track.available.append((time_, available / KIB))
+        for guest in report.snapshot.guests.values():
+            name = guest.name.removeprefix(PREFIX).removesuffix("-001")
+            series = track.guests.setdefault(name, {kind: [] for kind in _FIELDS})
+            for kind, source in _FIELDS.items():
+                value = guest.fields.get(source)
+                if isinstance(value, int | float):
+                    series[kind].append((time_, value / KIB))
+            lost, killed = guest.fields.get("sim_lost"), guest.fields.get("sim_killed")
+            if isinstance(lost, int | float) and isinstance(killed, int):
+                track.lost[name], track.killed[name] = lost, killed
+        for outcome in report.outcomes:
+            decision = outcome.decision
+            if decision.control == "balloon_target" and outcome.status is Status.APPLIED and decision.entity.scope is Scope.GUEST:
+                name = decision.entity.name.removeprefix(PREFIX).removesuffix("-001")
+                if isinstance(decision.value, int | float):
+                    track.commands.append((time_, name, decision.value / KIB))
+    return track
+
+
+def simulated(course: Course, capacity: float, folder: Path) -> Track:
+    """The course on the simulator."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, policy = folder / "scenario.yaml", folder / "10_compared.policy"
+    path.write_text(course.scenario(capacity))
+    policy.write_text(course.policy(capacity))
+    setup = Setup("compared", (policy,), plugins={"balloon": {}})
+    return track_of(run_scenario(read_scenario(path), path, setup, None, course.seconds), MIDNIGHT)
+
+
+def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
+    """The course on real guests, managed by `mom run` as a process of its own; as it was by the guests' clocks; and what this host had for
+    guests, in MiB: a gigabyte less than what was available, so that others may take as much."""
+    folder.mkdir(parents=True, exist_ok=True)
+    loads = sum(load["mib"] for load in course.loads)
+    has = available_mib() - 1024.0
+    begin, begin_monotonic = time.time() + course.ready, time.monotonic() + course.ready
+    guests = [_started(lab, one, begin) for one in course.members]
+    plan = {
+        "capacity_mib": has,
+        "begin": begin_monotonic,
+        "loads": list(course.loads),
+        "pids": [guest.pid for guest in guests],
+        "floor_mib": LEAST_LEFT_MIB,
+    }
+    assert has - loads > LEAST_LEFT_MIB, "this host has too little memory"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with _process("steady_host", [sys.executable, str(_HERE / "steady_host.py"), str(folder / "plan.json")], folder):
+        for guest in guests:
+            eventually(f"{guest.name} holds what it should", lambda guest=guest: _TOLD.search(guest.printed), course.ready)  # type: ignore[misc]
+        offsets = {
+            one.name: _clock(guest) - (time.monotonic() - begin_monotonic) for guest, one in zip(guests, course.members, strict=True)
+        }
+        left = begin_monotonic - time.monotonic()
+        assert left > 0, "the guests were not ready in time"
+        time.sleep(left)
+        config = _config(course, has, lab, folder)
+        with _process("mom", [str(Path(sys.executable).parent / "mom"), "run", "-c", str(config)], folder):
+            time.sleep(course.seconds)
+    reports = (one.report for one in Recording(folder / "recording").cycles(until=begin + course.seconds))
+    track = track_of(reports, begin)
+    for guest, one in zip(guests, course.members, strict=True):
+        told = _TOLD.findall(guest.printed)
+        before = [line for line in told if float(line[0]) <= 0] or told[:1]
+        track.lost[one.name] = float(told[-1][2]) - float(before[-1][2])
+        track.killed[one.name] = int(told[-1][4])
+        track.filled += sorted({float(line[3]) for line in told if float(line[3])})
+        (folder / f"{one.name}.log").write_text(guest.printed)
+        guest.destroy()
+    return track, course.ahead(offsets), has
+
+
+def _clock(guest: RealGuest) -> float:
+    """The seconds since the beginning by the guest's own clock, which was set when it started, and not well."""
+    known = len(guest.printed)
+    eventually(f"{guest.name} tells its time", lambda: len(guest.printed) > known and guest.printed.endswith("\n"), every=0.01)
+    return float(_TOLD.findall(guest.printed)[-1][0])
+
+
+def _started(lab: Lab, one: Member, begin: float) -> RealGuest:
+    devices = disk(lab, f"{one.name}-files", max(1, one.files))
+    arguments = [int(begin), one.base, one.burst, one.period, one.duty, one.phase, one.files, one.reads]
+    extra = "momtest.demand=" + ",".join(map(str, arguments))
+    if one.swap:
+        devices += disk(lab, f"{one.name}-swap", one.swap, "vdb")
+        extra += " momtest.swap=1"
+    return lab.start(one.name, mib=one.mib, devices=devices, arguments=extra)
+
+
+def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
+    (folder / "policy.d").mkdir(exist_ok=True)
+    (folder / "policy.d" / "10_compared.policy").write_text(course.policy(capacity))
+    content = {
+        "interval": f"{INTERVAL:g}s",
+        "state_directory": str(folder / "state"),
+        "run_directory": str(folder / "run"),
+        "plugins": {
+            "host": {"watch": "0s"},  # the simulator has no watch on its host
+            "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder), "stats_period": "1s"},
+            "balloon": {},
+            "policy": {"directory": str(folder / "policy.d")},
+            "record": {"path": str(folder / "recording"), "reserve": "0"},
+        },
+    }
+    path = folder / "mom.yaml"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@contextmanager
+def _process(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
+    """A program that ends when its input does, or else with SIGTERM."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        yield
+        assert process.poll() is None, f"{name} has ended: {(folder / f'{name}.log').read_text()[-2000:]}"
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        if name == "mom":
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a simulated series is from the real one, in MiB: on average (simulated less real), and root mean square."""
+
+    bias: float
+    rms: float
+
+
+def difference(
+    real_series: Sequence[tuple[float, float]], simulated_series: Sequence[tuple[float, float]], begin: float, end: float
+) -> Difference:
+    """Compared at every second, each series with its last value before."""
+    pairs = [(at(real_series, second), at(simulated_series, second)) for second in range(math.ceil(begin), math.floor(end))]
+    gaps = [its - mine for mine, its in pairs if not math.isnan(its - mine)]
+    if not gaps:
+        return Difference(math.nan, math.nan)
+    return Difference(statistics.fmean(gaps), math.sqrt(statistics.fmean(gap * gap for gap in gaps)))
+
+
+def at(series: Sequence[tuple[float, float]], time_: float) -> float:
+    """The last value at that time; not a number before the first."""
+    index = bisect.bisect_right(series, (time_, math.inf)) - 1
+    return series[index][1] if index >= 0 else math.nan
+
+
+def lag(real_series: Sequence[tuple[float, float]], simulated_series: Sequence[tuple[float, float]], end: float, most: int = 20) -> int:
+    """By how many seconds the simulated series has to be moved to be nearest to the real one: more than 0, the simulator is early."""
+
+    def moved(by: int) -> float:
+        later = [(time_ + by, value) for time_, value in simulated_series]
+        return difference(real_series, later, most, end - most).rms
+
+    return min(range(-most, most + 1), key=lambda by: (moved(by), abs(by)))
