@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,15 @@ def kills(lab: Lab) -> Iterator[Kill]:
         guest = lab.start(
             "killer", mib=KILLER_MIB, devices=disk(lab, "files", FILES_MIB), arguments=f"momtest.growth={TIMES},{kept},{files}"
         )
-        eventually("all are killed", lambda guest=guest: "GROWTH done" in guest.printed, 400)
+        eventually("all are killed", partial(has_printed, guest, "GROWTH done"), 400)
         for _, filled, half, _, stalled in _GROWTH.findall(guest.printed):
             yield Kill(what, int(filled), int(filled) / 2 / float(half), float(stalled))
         guest.destroy()
+
+
+def has_printed(guest: RealGuest, text: str) -> bool:
+    """Whether a guest has said that."""
+    return text in guest.printed
 
 
 def told_by(guest: RealGuest) -> Mapping[str, float]:

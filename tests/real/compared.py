@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ballast import available_mib
@@ -193,7 +194,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
     (folder / "plan.json").write_text(json.dumps(plan))
     with _process("steady_host", [sys.executable, str(_HERE / "steady_host.py"), str(folder / "plan.json")], folder):
         for guest in guests:
-            eventually(f"{guest.name} holds what it should", lambda guest=guest: _TOLD.search(guest.printed), course.ready)  # type: ignore[misc]
+            eventually(f"{guest.name} holds what it should", partial(_last_told, guest), course.ready)
         offsets = {
             one.name: _clock(guest) - (time.monotonic() - begin_monotonic) for guest, one in zip(guests, course.members, strict=True)
         }
@@ -220,7 +221,13 @@ def _clock(guest: RealGuest) -> float:
     """The seconds since the beginning by the guest's own clock, which was set when it started, and not well."""
     known = len(guest.printed)
     eventually(f"{guest.name} tells its time", lambda: len(guest.printed) > known and guest.printed.endswith("\n"), every=0.01)
-    return float(_TOLD.findall(guest.printed)[-1][0])
+    return float(_last_told(guest)[0])
+
+
+def _last_told(guest: RealGuest) -> tuple[str, ...]:
+    """The last line of its program, as far as there is one."""
+    lines: list[tuple[str, ...]] = _TOLD.findall(guest.printed)
+    return lines[-1] if lines else ()
 
 
 def _started(lab: Lab, one: Member, begin: float) -> RealGuest:
