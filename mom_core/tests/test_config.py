@@ -263,6 +263,7 @@ def test_bytes_that_are_not_utf_8_have_a_place(problems):
         ("plugins: &a [*a]", "1:14", "inside of what it names"),
         ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "1:", "out of range"),
         ("mode: !x!y z", "1:7", "not valid YAML"),
+        ("# old\n[main]\ncontrollers: Balloon\n", "3:1", "`mom config import"),
     ],
 )
 def test_a_syntax_error_has_a_place_and_advice(problems, text, place, words):

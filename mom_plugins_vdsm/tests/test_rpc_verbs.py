@@ -7,14 +7,16 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 import pytest
 from click.testing import CliRunner
-from rpc_peer import Serving, client
+from rpc_peer import Serving, client, report
 
+from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
 
 FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
@@ -63,6 +65,16 @@ def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Se
         ],
     }
     assert guests["vm 2 <é>"]["my_own"] is None
+
+
+def test_a_guest_that_nothing_can_be_done_about_is_not_active_and_has_statistics(serving: Serving) -> None:
+    taken = snapshot(host={}, guests={"vm1": {"balloon_cur": 1}, "vm2": {"balloon_cur": 1}, "vm3": {"balloon_cur": 1}})
+    blocked = {"vm1": {"*": "the guest is paused"}, "vm2": {"balloon_target": "the guest has no balloon device"}, "vm3": {}}
+    guests = {key: replace(guest, blocked=blocked[guest.name]) for key, guest in taken.guests.items()}
+    serving.plugin.mom_report(report(replace(taken, guests=guests)))
+    with client(serving.socket) as mom:
+        assert mom.getActiveGuests() == ["vm2", "vm3"]
+        assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3"]
 
 
 def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving) -> None:
@@ -245,7 +257,8 @@ def test_the_client_has_all_verbs(serving: Serving, tmp_path: Path) -> None:
 
 
 def test_the_client_says_no_with_exit_code_1_and_misuse_with_2(serving: Serving, tmp_path: Path) -> None:
-    assert told(serving, "setPolicy", "-", given="(") == (1, "false\n")
+    refused = "false\nThe policy is refused, and nothing has changed; the daemon's log says why.\n"
+    assert told(serving, "setPolicy", "-", given="(") == (1, refused)
     assert told(serving, "setVerbosity", "loud")[0] == 1
     assert told(serving, "nothing")[0] == 2
     assert told(serving, "setPolicy")[0] == 2

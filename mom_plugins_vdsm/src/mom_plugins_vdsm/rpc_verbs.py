@@ -32,6 +32,9 @@ LEVELS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("1", "critical"), logging.CRITICAL),
 }
 
+_ALL_CONTROLS: Final = "*"
+"""What a guest is blocked for to which nothing can be done."""
+
 CHANGES: Final = (b"setPolicy", b"setNamedPolicy", b"resetPolicies")
 
 
@@ -71,7 +74,7 @@ class Verbs:
         self._verbs: Mapping[str, Verb] = {
             "ping": Verb(lambda peer: True, 0, "True: mom is there."),
             "getStatistics": Verb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
-            "getActiveGuests": Verb(lambda peer: self._guests(), 0, "The names of the guests that mom manages."),
+            "getActiveGuests": Verb(lambda peer: self._guests(), 0, "The names of the guests that run and can be controlled now."),
             "getPolicy": Verb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
             "getNamedPolicies": Verb(lambda peer: self._named(), 0, "All policies by name."),
             "setPolicy": Verb(self._set_policy, 1, "Replace all policies by this one. False: it is wrong, and nothing has changed."),
@@ -154,7 +157,10 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _guests(self) -> list[str]:
-        return [guest.name for guest in self._report.snapshot.guests.values()] if self._report is not None else []
+        """Those that something can be done about: MOM left out what was paused, starting or on its way to another host."""
+        report = self._report
+        guests = report.snapshot.guests.values() if report is not None else ()
+        return [guest.name for guest in guests if _ALL_CONTROLS not in guest.blocked]
 
     # --- policies -------------------------------------------------------------------------------------------------------------------
 

@@ -265,6 +265,10 @@ _ADVICE: Final = (
 )
 
 
+_INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
+"""MOM's old configuration is given to mom by everybody who switches, once."""
+
+
 def _compose(text: str, file: str) -> yaml.Node | None:
     """The tree of the one document in the text, None for an empty one."""
     loader: _Loader | None = None
@@ -284,6 +288,8 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         if opened is not None and mark is not None and opened.line != mark.line and error.context:
             said += f" {error.context}, which begins in line {opened.line + 1}"
         hint = next((advice for sign, advice in _ADVICE if sign in full), "")
+        if _INI_SECTION.search(text):
+            hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
         if not isinstance(error, _LimitError):
             said = f"not valid YAML: {said}"
         raise ConfigError([ConfigProblem(file, *place, said, hint)]) from None
