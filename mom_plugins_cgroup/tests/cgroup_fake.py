@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,33 +25,10 @@ PAGE = 4096
 SLICE = "/machine.slice"
 UNLIMITED_V1 = 9223372036854771712
 
-RULES_V2: Sequence[tuple[str, str, int, str]] = (
-    ("memory.high", "104857600", 0, "104857600\n"),
-    ("memory.high", "104857601", 0, "104857600\n"),
-    ("memory.high", "max", 0, "max\n"),
-    ("memory.high", "-1", errno.EINVAL, "max\n"),
-    ("memory.high", "much", errno.EINVAL, "max\n"),
-    ("memory.low", "8192", 0, "8192\n"),
-    ("memory.low", "max", 0, "max\n"),
-    ("memory.low", "0", 0, "0\n"),
-    ("memory.min", "max", 0, "max\n"),
-    ("memory.min", "0", 0, "0\n"),
-    ("memory.swap.max", "0", 0, "0\n"),
-    ("memory.swap.max", "max", 0, "max\n"),
-    ("cpu.weight", "1", 0, "1\n"),
-    ("cpu.weight", "0", errno.ERANGE, "1\n"),
-    ("cpu.weight", "10001", errno.ERANGE, "1\n"),
-    ("cpu.weight", "10000", 0, "10000\n"),
-    ("cpu.weight", "50.5", errno.EINVAL, "10000\n"),
-    ("cpu.weight", "100", 0, "100\n"),
-    ("io.max", "{disk} rbps=1048576 wbps=max riops=100 wiops=max", 0, "{disk} rbps=1048576 wbps=max riops=100 wiops=max\n"),
-    ("io.max", "{disk} riops=max", 0, "{disk} rbps=1048576 wbps=max riops=max wiops=max\n"),
-    ("io.max", "{disk} rbps=0", errno.ERANGE, "{disk} rbps=1048576 wbps=max riops=max wiops=max\n"),
-    ("io.max", "{disk} speed=5", errno.EINVAL, "{disk} rbps=1048576 wbps=max riops=max wiops=max\n"),
-    ("io.max", "250:250 rbps=5", errno.ENODEV, "{disk} rbps=1048576 wbps=max riops=max wiops=max\n"),
-    ("io.max", "{disk} rbps=max wbps=max riops=max wiops=max", 0, ""),
-)
-"""A file, what is written into it, the error (0: none), and what stands there then. `{disk}` is the number of a disk."""
+RULES_V2: Sequence[tuple[str, str, str, str]] = [
+    tuple(rule) for rule in json.loads(Path(__file__).with_name("cgroup_rules.json").read_text())
+]
+"""A file, what is written into it, the error (empty: none), and what stands there then. `{disk}` is the number of a disk."""
 
 
 def number(text: str) -> int:
@@ -69,6 +47,8 @@ class FakeKernel(KernelFiles):
         self.disks = disks
         self.denied: dict[str, int] = {}
         self.written: list[tuple[str, str]] = []
+        self.greed = 1
+        """How many times as much it reclaims than it was asked to."""
         lines = ["24 1 0:1 / / rw - ext4 /dev/sda1 rw"]
         if unified:
             lines.append("31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot")
@@ -167,7 +147,7 @@ class FakeKernel(KernelFiles):
             if file.name == "memory.high" and text != "max":
                 self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
         elif file.name == "memory.reclaim":
-            if self._lose(file.parent, number(text)) < number(text):
+            if self._lose(file.parent, number(text) * self.greed) < number(text):
                 raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
         elif file.name == "cpu.weight":
             if not 1 <= number(text) <= 10_000:
@@ -270,7 +250,7 @@ class Bench:
     ) -> Entity:
         """A guest of 2 GiB that uses a quarter of it, with a group."""
         path = f"{SLICE}/machine-qemu\\x2d1\\x2d{name}.scope"
-        properties = {"cgroups": self.kernel.make(path, current_kib, controllers)}
+        properties: dict[str, Value] = {"cgroups": self.kernel.make(path, current_kib, controllers)}
         known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, **fields}
         guest = FakeGuest(name, balloon_kib=2048 * MIB, maximum_kib=2048 * MIB, properties=properties, fields=known)
         self.hypervisor.known[name] = guest

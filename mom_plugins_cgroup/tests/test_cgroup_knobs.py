@@ -62,7 +62,7 @@ def test_the_four_files_of_cgroups_v1_make_one_list() -> None:
 
 
 def test_what_is_not_mentioned_stays_and_what_is_free_is_left_out() -> None:
-    present = [
+    present: Any = [
         {"device": "8:0", "rbps": 5, "wbps": -1, "riops": -1, "wiops": 7},
         {"device": "8:16", "rbps": 9, "wbps": -1, "riops": -1, "wiops": -1},
     ]

@@ -40,11 +40,11 @@ def test_the_kernel_of_files_takes_and_refuses_what_the_kernel_does(bench: Bench
     bench.add("a", 50 * MIB)
     folder = bench.kernel.folder(bench.path("a"))
     for name, text, error, after in RULES_V2:
-        found = 0
+        found = ""
         try:
             bench.kernel.write(str(folder / name), text.format(disk="8:0"))
         except OSError as refused:
-            found = refused.errno or 0
+            found = errno.errorcode[refused.errno or 0]
         assert (found, (folder / name).read_text()) == (error, after.format(disk="8:0")), (name, text)
 
 
@@ -401,7 +401,7 @@ def test_reclaim_takes_a_little_in_each_cycle_for_as_long_as_it_is_decided(bench
     bench.add("a", 2000 * MIB)
     bench.cycle()
     bench.fresh(reclaim=True)
-    taken = []
+    taken: list[Any] = []
     bench.cycle()
     for _ in range(3):
         fields = bench.cycle().fields("a")
@@ -411,6 +411,20 @@ def test_reclaim_takes_a_little_in_each_cycle_for_as_long_as_it_is_decided(bench
     assert taken[0] == 0, "the first sample has no pressure yet"
     assert taken[2] - taken[1] == pytest.approx(5 * pace, rel=0.01)
     assert int(bench.kernel.value(bench.path("a"), "memory.swap.current")) >> 10 == bench.cycle().fields("a")["cgroup_reclaimed"]
+
+
+def test_a_kernel_that_takes_more_than_it_was_asked_to_does_not_make_the_pace_faster(bench: Bench) -> None:
+    guest = bench.add("a", 2000 * MIB)
+    bench.kernel.greed = 3
+    for _ in range(2):
+        bench.cycle((guest, RECLAIM, 1000))
+    first: Any = bench.cycle((guest, RECLAIM, 1000)).fields("a")["cgroup_reclaimed"]
+    for _ in range(18):
+        bench.cycle((guest, RECLAIM, 1000))
+    taken: Any = bench.cycle((guest, RECLAIM, 1000)).fields("a")["cgroup_reclaimed"]
+    assert first == 3 * 4096
+    assert taken <= 20 * 5000 + 3 * 4096
+    assert int(bench.kernel.value(bench.path("a"), "memory.swap.current")) >> 10 >= taken
 
 
 def test_reclaim_stops_when_the_guest_feels_it_and_says_so(bench: Bench) -> None:

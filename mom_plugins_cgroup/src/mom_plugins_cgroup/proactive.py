@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mom_core import HypervisorError
 from mom_plugins_cgroup.files import Files, error_of
@@ -101,30 +101,42 @@ class Reclaimer:
         if due:
             self._first %= len(due)
             due = due[self._first :] + due[: self._first]
-        served = 0
         while due:
             again = []
             for identity in due:
                 if time.monotonic() >= until:
-                    self._first += served
                     return errors
-                served += 1
-                order = self._orders[identity]
-                piece = min(order.kib, _PIECE_KIB)
-                path, text = f"{folders[identity]}/memory.reclaim", str(piece << 10)
-                try:
-                    self._files.write(path, text)
-                except OSError as error:
-                    order.kib = 0
-                    if error.errno in {errno.EAGAIN, errno.EINTR}:  # it took some, and there was no more to be had
-                        order.reason = "the kernel found less than that to take"
-                    else:
-                        errors[identity] = error_of(error, path, text)
-                        order.reason = str(errors[identity])
-                    continue
-                order.kib -= piece
-                self._taken[identity] = self._taken.get(identity, 0) + piece
-                if order.kib > 0:
+                self._first += 1
+                error = self._take_piece(identity, self._orders[identity], folders[identity])
+                if error is not None:
+                    errors[identity] = error
+                elif self._orders[identity].kib > 0:
                     again.append(identity)
             due = again
         return errors
+
+    def _take_piece(self, identity: str, order: _Order, folder: str) -> HypervisorError | None:
+        """Take one piece from a guest, and see what really went: the kernel may take less, and twice as much."""
+        allowed = order.kib
+        piece = min(allowed, _PIECE_KIB)
+        path, text = f"{folder}/memory.reclaim", str(piece << 10)
+        before = self._held_kib(folder)
+        refused = None
+        try:
+            self._files.write(path, text)
+        except OSError as error:
+            order.kib = 0
+            if error.errno not in {errno.EAGAIN, errno.EINTR}:  # these say that it took some, and there was no more to be had
+                refused = error_of(error, path, text)
+            order.reason = "the kernel found less than that to take" if refused is None else str(refused)
+        went = max(0, before - self._held_kib(folder))
+        order.kib = max(0, order.kib - max(piece, went))
+        self._taken[identity] = self._taken.get(identity, 0) + went
+        mood = self._moods.get(identity)
+        if went > allowed and mood is not None and mood.stepped is not None:  # paid back by waiting for so much longer
+            self._moods[identity] = replace(mood, stepped=mood.stepped + (went - allowed) / order.pace)
+        return refused
+
+    def _held_kib(self, folder: str) -> int:
+        word = (self._files.read(f"{folder}/memory.current") or b"").strip()
+        return int(word) >> 10 if word.isdigit() else 0
