@@ -43,8 +43,10 @@ mount --bind "$1/run" /run
 for pair in etc:/etc/libvirt lib:/var/lib/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
     mount --bind "$1/${pair%%:*}" "${pair#*:}"
 done
-# Where cgroups v1 are in use, libvirt takes the empty hierarchy of v2 beside them for the one that is meant.
-[ -z "$2" ] || ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
+# Where cgroups v1 are in use, libvirt takes the empty hierarchy of v2 for the one that is meant, wherever it is mounted too.
+[ -z "$2" ] || ! mountpoint -q /sys/fs/cgroup/unified || while read -r _ path type _; do
+    [ "$type" != cgroup2 ] || umount "$path"
+done < /proc/mounts
 exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
 """
 _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
