@@ -112,11 +112,19 @@ class FakeKernel(KernelFiles):
         self.pressure(path)
         return {"": path, "memory": path, "cpu": path, "blkio": path}
 
-    def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, refaults: int = 0) -> None:
+    def stat(self, path: str, *, anon: int = 0, file: int = 0, shmem: int = 0, locked: int = 0, refaults: int = 0) -> None:
         """What memory.stat says; sizes in KiB, refaults in pages."""
-        counts = {"anon": anon << 10, "file": file << 10, "kernel": 77, "shmem": shmem << 10, "file_mapped": 3, "inactive_anon": anon << 10}
+        counts = {"anon": anon << 10, "file": file << 10, "kernel": 77, "shmem": shmem << 10, "file_mapped": 3, "unevictable": locked << 10}
         if not self.unified:
-            counts = {"cache": 1, "rss": 2, "total_cache": file << 10, "total_rss": anon << 10, "total_shmem": shmem << 10, "total_swap": 0}
+            counts = {
+                "cache": 1,
+                "rss": 2,
+                "total_cache": file << 10,
+                "total_rss": anon << 10,
+                "total_shmem": shmem << 10,
+                "total_swap": 0,
+                "total_unevictable": locked << 10,
+            }
         prefix = "" if self.unified else "total_"
         counts |= {f"{prefix}workingset_refault_anon": refaults, f"{prefix}workingset_refault_file": 0}
         (self.folder(path) / "memory.stat").write_text("".join(f"{name} {count}\n" for name, count in counts.items()))

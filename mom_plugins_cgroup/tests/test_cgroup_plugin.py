@@ -277,11 +277,26 @@ def test_a_limit_comes_down_on_what_a_guest_holds_in_steps_and_stops_when_the_gu
     assert done.reasons == ["it is not limited further: the time that it waits for memory is 1 %"]
 
 
+def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    guests = [bench.add(name, 1000 * MIB) for name in ("a", "b", "c")]
+    bench.cycle()
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("mom_plugins_cgroup.plugin.time.monotonic", lambda: float(next(ticks)))
+    first = {name: one.status for (name, _), one in bench.cycle(*[(guest, HIGH, 1900 * MIB) for guest in guests]).outcomes.items()}
+    assert first == {"a": Status.APPLIED, "b": Status.APPLIED, "c": Status.REFUSED}
+    monkeypatch.undo()
+    second = {name: one.status for (name, _), one in bench.cycle(*[(guest, HIGH, 1900 * MIB) for guest in guests]).outcomes.items()}
+    assert second == {"a": Status.UNCHANGED, "b": Status.UNCHANGED, "c": Status.APPLIED}
+
+
 def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     guest = bench.add("a", 2000 * MIB)
     bench.cycle()
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {50 << 10} kB\n")
     assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 50 MiB only"]
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {9 << 20} kB\n")
+    bench.kernel.stat(bench.path("a"), anon=2000 * MIB, locked=1900 * MIB)
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 100 MiB only"]
     bench.kernel.stat(bench.path("a"), anon=1600 * MIB, file=400 * MIB)
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 

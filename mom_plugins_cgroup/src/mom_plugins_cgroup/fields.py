@@ -10,6 +10,7 @@ from mom_plugins_cgroup.names import (
     FILE,
     IO_LATENCY,
     IO_MAX,
+    LOCKED,
     MEMORY_HIGH,
     MEMORY_LOW,
     MEMORY_MIN,
@@ -51,6 +52,7 @@ FIELDS = (
     _field(ANON, Unit.KIB, "of that, anonymous memory, as a guest's usually is", "memory.stat anon"),
     _field(FILE, Unit.KIB, "of that, page cache", "memory.stat file"),
     _field(SHMEM, Unit.KIB, "of that page cache, shared memory, which needs swap to be taken", "memory.stat shmem"),
+    _field(LOCKED, Unit.KIB, "what of it cannot be taken, such as what devices were given to the guest for", "memory.stat unevictable"),
     _field(SWAP, Unit.KIB, "memory of the guest's cgroup that is in the host's swap", "memory.swap.current"),
     _field(
         REFAULTS, Unit.PAGES_PER_SECOND, "pages that were needed again soon after the host took them", "memory.stat workingset_refault_*"

@@ -37,7 +37,7 @@ from mom_plugins_cgroup.host import disk_number, memory_of
 from mom_plugins_cgroup.knobs import FILES_V2
 from mom_plugins_cgroup.limits import Enforcement, Wish, wishes_of
 from mom_plugins_cgroup.mounts import Hierarchies
-from mom_plugins_cgroup.names import CURRENT, RECLAIM, RECLAIM_STATE, RECLAIMED, REFAULTS, STALL
+from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STATE, RECLAIMED, REFAULTS, STALL
 from mom_plugins_cgroup.need import Need, need_of, number_in
 from mom_plugins_cgroup.proactive import Reclaimer
 from mom_plugins_cgroup.reclaim import Observed
@@ -252,7 +252,15 @@ class CgroupPlugin:
     @hookimpl
     def mom_control(self, decisions: Sequence[Decision]) -> Iterable[Outcome]:
         """Set what was decided, each value read back, and take what may be taken."""
-        outcomes = [self._reclaim(decision) if decision.control == RECLAIM else self._set(decision) for decision in decisions]
+        until = time.monotonic() + self._settings.deadline / 2
+        outcomes = []
+        for decision in decisions:
+            if decision.control == RECLAIM:
+                outcomes.append(self._reclaim(decision))
+            elif decision.control == MEMORY_HIGH and time.monotonic() > until:  # older kernels reclaim before such a write returns
+                outcomes.append(Outcome(decision, None, None, Status.REFUSED, "there was no time left for it in this cycle"))
+            else:
+                outcomes.append(self._set(decision))
         folders = {
             one.entity.id: group.folder
             for one in decisions

@@ -15,6 +15,7 @@ from mom_plugins_cgroup.names import (
     CURRENT,
     FILE,
     LIST_CONTROLS,
+    LOCKED,
     MEMORY_CONTROLS,
     MEMORY_HIGH,
     MEMORY_MIN,
@@ -28,7 +29,9 @@ from mom_plugins_cgroup.need import Need, number_in
 
 _STEP_SHARE = 0.05
 _LEAST_STEP_KIB = 16 << 10
-"""A limit comes down on what a guest holds by 5 % a cycle, and 16 MiB at least: what was wrong shows as pressure before the next step."""
+_MOST_STEP_KIB = 256 << 10
+"""A limit comes down on what a guest holds by 5 % a cycle, 16 MiB at least and 256 MiB at most: what was wrong shows as pressure before
+the next step, and a usual disk takes a quarter of a second for it."""
 
 _PROTECTED_SHARE = 0.8
 """Of the host's memory. What memory.min protects is out of reach for the kernel; without a fifth left it kills, whoever it finds."""
@@ -133,7 +136,7 @@ def _high(guest: Guest, wanted: int, judge: Judge) -> tuple[int, str, str]:
     room = room_for(fields, judge.host.swap_free_kib)
     if excess > room:
         return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
-    step = max(_LEAST_STEP_KIB, int(current * _STEP_SHARE))
+    step = min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
     if excess <= step:
         return wanted, "", ""
     value = int(current - step) // judge.host.page_kib * judge.host.page_kib
@@ -142,14 +145,14 @@ def _high(guest: Guest, wanted: int, judge: Judge) -> tuple[int, str, str]:
 
 
 def room_for(fields: Mapping[str, object], swap_free_kib: int | None) -> int:
-    """How much of a guest's memory can go, in KiB: to the swap that is free for it, and by dropping caches."""
+    """How much of a guest's memory can go, in KiB: to the swap that is free for it unless it is locked, and by dropping caches."""
     numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
     cache = max(0, numbers.get(FILE, 0) - numbers.get(SHMEM, 0))
     most = numbers.get(SWAP_MAX, NO_LIMIT)
     free = swap_free_kib or 0
     if most != NO_LIMIT:
         free = min(free, max(0, int(most - numbers.get(SWAP, 0))))
-    return int(cache + min(free, numbers.get(ANON, 0) + numbers.get(SHMEM, 0)))
+    return int(cache + min(free, max(0, numbers.get(ANON, 0) + numbers.get(SHMEM, 0) - numbers.get(LOCKED, 0))))
 
 
 def _protected(snapshot: Snapshot) -> dict[str, int]:

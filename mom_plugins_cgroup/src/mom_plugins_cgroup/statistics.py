@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from mom_core import Value
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.groups import GuestGroups
-from mom_plugins_cgroup.names import ANON, CURRENT, FILE, REFAULTS, SHMEM, STALL, SWAP
+from mom_plugins_cgroup.names import ANON, CURRENT, FILE, LOCKED, REFAULTS, SHMEM, STALL, SWAP
 
 _SHORTEST_SECONDS = 0.2
 """A rate over less says more about when the kernel updates its counters than about the guest."""
 
-_V2_STAT = {ANON: b"anon", FILE: b"file", SHMEM: b"shmem"}
-_V1_STAT = {ANON: b"total_rss", FILE: b"total_cache", SHMEM: b"total_shmem", SWAP: b"total_swap"}
+_V2_STAT = {ANON: b"anon", FILE: b"file", SHMEM: b"shmem", LOCKED: b"unevictable"}
+_V1_STAT = {ANON: b"total_rss", FILE: b"total_cache", SHMEM: b"total_shmem", LOCKED: b"total_unevictable", SWAP: b"total_swap"}
 _REFAULTS = (b"workingset_refault_anon", b"workingset_refault_file")
 
 
