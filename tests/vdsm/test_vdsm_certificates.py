@@ -145,6 +145,13 @@ def test_renewed_files_are_used_at_once_even_when_it_is_too_early_to_try_again(
     assert connection.call("Host.ping2", {}, 5.0, "pinging") is True
 
 
+def test_files_whose_permissions_change_count_as_renewed(pki: Path) -> None:
+    before = files(pki).fingerprint()
+    time.sleep(0.01)  # the kernel's clock for files ticks every few milliseconds
+    (pki / "keys/vdsmkey.pem").chmod(0o440)
+    assert files(pki).fingerprint() != before
+
+
 def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, connect: Connect, pki: Path, ca: Ca) -> None:
     vdsm = start_vdsm("--pki", pki)
     connection = connect(vdsm, pki)

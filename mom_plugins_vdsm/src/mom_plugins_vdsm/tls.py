@@ -44,7 +44,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_ctime_ns, found.st_ino, found.st_size  # not the time of the content: a key that may be read now is news, too
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
