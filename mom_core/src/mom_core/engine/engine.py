@@ -262,7 +262,7 @@ class Engine:
         self._skipped += tick.skipped
         report = self._opened().run(self._number, tick, self._skipped)
         self.report = report
-        self._problems.note(report.problems, report.number, report.time)
+        self._problems.note(report.problems, report.outcomes, report.number, report.time)
         if self._on_report is not None:
             self._on_report(report)
         return report

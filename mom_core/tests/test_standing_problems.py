@@ -1,0 +1,36 @@
+"""What the log says of problems, and of controls that cannot be set: when they begin and when they are over, not in every cycle."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mom_core import Decision, Entity, Outcome, Scope, Source, Status
+from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog
+
+GUEST = Entity(Scope.GUEST, "u1", "vm1")
+
+
+def outcome(value: int, status: Status, error: str = "") -> Outcome:
+    return Outcome(Decision(GUEST, "vcpu_quota", value, "", Source("50_main_", 3, 1)), None, None, status, error)
+
+
+def test_a_control_that_cannot_be_set_is_logged_once_with_the_reason_and_again_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = ProblemLog()
+    for cycle in range(5):
+        log.note((), [outcome(cycle, Status.FAILED, f"a quota of {cycle} is impossible")], cycle, 0.0)
+    assert caplog.messages == ["50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible"]
+    assert [standing.count for standing in log.standing()] == [5]
+    for cycle in range(5, 5 + FORGOTTEN_AFTER_CYCLES):
+        log.note((), [outcome(1, Status.APPLIED)], cycle, 0.0)
+    assert caplog.messages[1:] == ["over, after 5 cycles: 50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible"]
+    assert log.standing() == []
+
+
+@pytest.mark.parametrize("status", [Status.APPLIED, Status.UNCHANGED, Status.OBSERVED, Status.GONE])
+def test_what_went_well_or_came_too_late_is_no_problem(status: Status) -> None:
+    log = ProblemLog()
+    log.note((), [outcome(1, status)], 1, 0.0)
+    assert log.standing() == []
