@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from test_sim_recording import simulated
+from test_sim_recording import simulated, written
 
+from mom_core import Guest, Host, Report, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_sim.plot.command import plot
 from mom_plugins_sim.plot.series import NOTED, POINTS, HostSeries, _guest_point, _Thinner, story_of
@@ -39,9 +40,48 @@ def test_a_story_adds_up(recording: Path) -> None:
     for used, guests, free, total in zip(host.itself, host.guests, host.free, host.total, strict=True):
         assert used + guests + free == pytest.approx(total)
     assert 0 < len(story.noted) <= NOTED
-    changes = [abs(mark.after - mark.before) for guest in story.guests for mark in guest.marks]
-    assert max(changes) in [abs(mark.after - mark.before) for mark in story.noted]
-    assert all("50_balloon" in mark.reason for mark in story.noted)
+    given = sum(
+        max(0.0, mark.before - mark.after) for guest in story_of(Recording(recording), (), None, *EVER).guests for mark in guest.marks
+    )
+    assert 0 < sum(moment.given for moment in story.noted) <= given
+    assert all(moment.largest is not None and "50_balloon" in moment.largest.reason for moment in story.noted)
+
+
+def test_all_guests_are_in_a_field_of_colours_when_some_are_left_out(recording: Path) -> None:
+    story = story_of(Recording(recording), (), 10, *EVER)
+    assert len(story.spare) == 30
+    assert all(len(row) == len(story.spare[0]) for row in story.spare)
+    assert not all(math.isnan(value) for row in story.spare for value in row)
+    assert story_of(Recording(recording), (), None, *EVER).spare == []
+
+
+def cycles_at(folder: Path, times: list[float]) -> Path:
+    def cycle(number: int, time: float) -> Report:
+        guests = {"a": Guest("a", "a", {"balloon_cur": 1000, "balloon_max": 2000, "mem_usable": 100})}
+        return Report(number, time, "enforce", Snapshot(Host("h", {"mem_available": 9000}), guests, time, 5.0 * number, number), (), (), (),
+                      (), (), 0.1)  # fmt: skip
+
+    return written(folder, [cycle(number, time) for number, time in enumerate(times, 1)])
+
+
+def test_a_clock_that_is_set_back_does_not_draw_over_what_was(tmp_path: Path) -> None:
+    story = story_of(Recording(cycles_at(tmp_path / "r", [5000.0, 5005.0, 1000.0, 1005.0])), (), None, *EVER)
+    assert story.host.times == story.guests[0].times == [5000.0, 5005.0, 5010.0, 5015.0]
+    assert story.set_back == 1
+
+
+def test_lines_break_off_where_nothing_was_recorded(tmp_path: Path) -> None:
+    story = story_of(Recording(cycles_at(tmp_path / "r", [5000.0, 5005.0, 9000.0])), (), None, *EVER)
+    assert story.host.times == [5000.0, 5005.0, 5005.0, 9000.0, 9000.0]
+    assert [math.isnan(value) for value in story.guests[0].size] == [False, False, True, True, False]
+
+
+def test_a_scenario_is_run_and_drawn(tmp_path: Path) -> None:
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text("{title: t, lasts: 2m, host: {memory: 4GiB}, guests: {a: {memory: 1GiB, workload: {constant: {use: 20%}}}}}")
+    shown = run(scenario, "-o", tmp_path / "mom.svg")
+    assert shown.exit_code == 0, shown.output
+    assert b"24 cycles" in (tmp_path / "mom.svg").read_bytes()
 
 
 def test_what_is_unknown_is_a_gap_and_no_zero() -> None:
@@ -61,7 +101,7 @@ def test_guests_can_be_chosen_by_name(recording: Path) -> None:
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")])
 def test_pictures_of_all_kinds(recording: Path, tmp_path: Path, suffix: str, start: bytes) -> None:
     path = tmp_path / f"mom.{suffix}"
-    shown = run(recording, "-o", path)
+    shown = run(recording, "-o", path, "--guest", "web-*", "--limit", 2)
     assert shown.exit_code == 0, shown.output
     content = path.read_bytes()
     assert content.startswith(start)

@@ -17,17 +17,25 @@ import click
     metavar="PATTERN",
     help="These guests, such as 'db-*'; may be repeated.  [default: the worst]",
 )
-@click.option("--limit", type=click.IntRange(0, 60), default=24, show_default=True, help="How many guests are shown at most.")
+@click.option("--limit", type=click.IntRange(0, 60), help="How many guests are shown at most.  [default: 48; 24 of more]")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
 @click.option("--momplot", type=click.Path(path_type=Path), metavar="FOLDER", help="Write MOM's plot files below this folder, too.")
 def plot(
-    recording: Path, output: Path | None, guests: tuple[str, ...], limit: int, since: str | None, until: str | None, momplot: Path | None
+    recording: Path,
+    output: Path | None,
+    guests: tuple[str, ...],
+    limit: int | None,
+    since: str | None,
+    until: str | None,
+    momplot: Path | None,
 ) -> None:
     """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst, with the reasons of what was done.
 
-    RECORDING is the folder that the plugin `record` has written, or one file of it.
+    RECORDING is the folder that the plugin `record` has written, or one file of it; or a scenario of mom simulate, which is run first.
     """
-    from mom_plugins_sim.plot.perform import perform
+    from mom_plugins_sim.plot.perform import View, perform
+    from mom_plugins_sim.recording.times import moment_of
 
-    perform(recording, output, guests, limit, since, until, momplot)
+    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    perform(recording, output, momplot, View(guests, limit, begins, ends))

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from mom_core import MomError
+from mom_core import MomError, printable
 from mom_plugins_sim.plot.momplot import write_momplot
 from mom_plugins_sim.plot.picture import FORMATS, draw
 from mom_plugins_sim.plot.series import story_of
 from mom_plugins_sim.recording.reader import Recording
-from mom_plugins_sim.recording.times import moment_of, shown
+from mom_plugins_sim.recording.times import shown
+from mom_plugins_sim.scenario.library import YAML, built_in, find_scenario
+from mom_plugins_sim.simulate.perform import record_scenario
 
 DEFAULT = Path("mom.png")
 
 
-def perform(
-    path: Path, output: Path | None, guests: Sequence[str], limit: int, since: str | None, until: str | None, momplot: Path | None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of a recording is shown: guests by patterns (none: the worst), how many (None: as many as fit), seconds since the epoch."""
+
+    guests: Sequence[str] = ()
+    limit: int | None = None
+    since: float = float("-inf")
+    until: float = float("inf")
+
+
+def perform(what: Path, output: Path | None, momplot: Path | None, view: View) -> None:
     """Draw, and say which file it is. Nothing is left behind when that fails."""
-    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    if momplot is not None:
-        click.echo(str(write_momplot(Recording(path), momplot, begins, ends)))
-        if output is None:
-            return
-    picture_of(path, output or DEFAULT, guests, limit, begins, ends)
-    click.echo(str(output or DEFAULT))
+    with ExitStack() as stack:
+        path = what
+        scenario = _scenario(what)
+        if scenario is not None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-plot-"))) / scenario.stem
+            record_scenario(scenario, path)
+        if momplot is not None:
+            click.echo(str(write_momplot(Recording(path), momplot, view.since, view.until)))
+            if output is None:
+                return
+        picture_of(path, output or DEFAULT, view, title=str(what))
+        click.echo(str(output or DEFAULT))
 
 
-def picture_of(
-    path: Path, output: Path, guests: Sequence[str] = (), limit: int = 24, since: float = float("-inf"), until: float = float("inf")
-) -> None:
-    """Draw the recording into that file. Raises `MomError`."""
+def _scenario(what: Path) -> Path | None:
+    """The scenario of that name or file; None: it is a recording."""
+    if what.suffix in YAML or (not what.exists() and str(what) in built_in()):
+        return find_scenario(str(what))
+    return None
+
+
+def picture_of(path: Path, output: Path, view: View = View(), title: str = "") -> None:
+    """Draw the recording into that file, under this title (its path). Raises `MomError`."""
     kind = output.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise click.UsageError(f"-o must end in {', '.join('.' + name for name in FORMATS)}, not in {output.suffix or 'nothing'}")
-    story = story_of(Recording(path), guests, limit, since, until)
-    title = f"{path}: {story.cycles} cycles, {shown(story.host.times[0])} to {shown(story.host.times[-1])} UTC"
+    if not output.parent.is_dir():
+        raise MomError(f"there is no folder {output.parent}")
+    story = story_of(Recording(path), view.guests, view.limit, view.since, view.until)
+    title = f"{printable(title or str(path), 60)}: {story.cycles} cycles, {shown(story.host.times[0])} to {shown(story.host.times[-1])} UTC"
     content = draw(story, title, kind)
     beside = output.with_name(f".{output.name}.new")
     try:

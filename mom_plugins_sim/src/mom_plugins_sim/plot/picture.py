@@ -24,6 +24,11 @@ GIB: Final = 1 << 20
 GUESTS, ITSELF, FREE, RECLAIMED, SHARED = "#0072B2", "#7f7f7f", "#e8e8e8", "#E69F00", "#009E73"
 SIZE, NEED, GROWN, SHRUNK, PRESSURE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#D55E00"
 
+SECONDS_A_DAY: Final = 86_400
+
+SPARE: Final = 0.3
+"""Ratio of what a guest was sold: with so much more than it needs it has plenty."""
+
 WIDTH: Final = 13.0
 """Inches."""
 
@@ -59,37 +64,47 @@ def _figure(figure_class: type[Figure], story: Story, title: str) -> Figure:
     columns = max(1, min(3 if len(story.guests) <= 12 else 6, len(story.guests)))
     rows = math.ceil(len(story.guests) / columns)
     notes = _notes(story)
-    row_height = 1.6 if columns <= 3 else 1.15
-    notes_height = 0.1 + 0.13 * len(notes)
-    heights = [3.4, 1.1, *([row_height] * rows), notes_height]
-    figure = figure_class(figsize=(WIDTH, sum(heights) + 0.22 * len(heights) + 0.4), layout="constrained")
+    field = [min(5.0, 1.5 + 0.01 * len(story.spare))] if story.spare else []
+    heights = [3.4, 1.1, *field, 0.2, *([1.6 if columns <= 3 else 1.15] * rows), 0.1 + 0.14 * len(notes)]
+    figure = figure_class(figsize=(WIDTH, sum(heights) + 0.22 * len(heights) + 0.8), layout="constrained")
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     host = figure.add_subplot(grid[0, :])
-    _draw_host(host, story.host)
+    _draw_host(host, story)
     _draw_pressure(figure.add_subplot(grid[1, :], sharex=host), story.host)
+    if story.spare:
+        _draw_spare(figure, figure.add_subplot(grid[2, :], sharex=host), story)
+    legend = figure.add_subplot(grid[2 + len(field), :])
+    legend.axis("off")
+    first = 3 + len(field)
     for number, guest in enumerate(story.guests):
-        axes = figure.add_subplot(grid[2 + number // columns, number % columns], sharex=host)
-        _draw_guest(axes, guest, story, small=columns > 3, legend=number == 0)
+        axes = figure.add_subplot(grid[first + number // columns, number % columns], sharex=host)
+        _draw_guest(axes, guest, small=columns > 3)
+        if number == 0:
+            handles = axes.get_legend_handles_labels()
+            legend.legend(
+                *handles, title="guests, GiB", loc="center left", frameon=False, fontsize=8, ncols=6, title_fontsize=8, alignment="left"
+            )
     if notes:
         axes = figure.add_subplot(grid[-1, :])
         axes.axis("off")
-        axes.text(0, 1, "\n".join(notes), va="top", ha="left", fontsize=7.5, transform=axes.transAxes)
+        axes.text(0, 1, "\n".join(notes), va="top", ha="left", fontsize=8, transform=axes.transAxes)
     return figure
 
 
 def _days(times: Sequence[float]) -> list[float]:
     """As matplotlib counts time."""
-    return [time / 86_400 for time in times]
+    return [time / SECONDS_A_DAY for time in times]
 
 
 def _gib(values: Sequence[float]) -> list[float]:
     return [value / GIB for value in values]
 
 
-def _draw_host(axes: Axes, host: HostSeries) -> None:
+def _draw_host(axes: Axes, story: Story) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    host = story.host
     times = _days(host.times)
     stack = [
         _gib([0.0 if math.isnan(v) else v for v in line]) for line in (host.itself, host.guests, host.free, host.reclaimed, host.shared)
@@ -101,15 +116,39 @@ def _draw_host(axes: Axes, host: HostSeries) -> None:
         axes.plot(times, _gib(host.sold), color="black", linewidth=1, linestyle="--", label="sold to guests")
     if any(value > 0 for value in host.swapped):
         axes.plot(times, _gib(host.swapped), color=PRESSURE, linewidth=1.2, label="in the host's swap")
+    top = axes.get_ylim()[1]
+    axes.set_ylim(0, 1.08 * top)
+    for number, moment in enumerate(story.noted, 1):
+        axes.annotate(str(number), (moment.time / SECONDS_A_DAY, 1.07 * top), fontsize=8, ha="center", va="top", fontweight="bold")
+        axes.axvline(moment.time / SECONDS_A_DAY, color="black", linewidth=0.4, alpha=0.5)
     axes.xaxis_date()
     locator = AutoDateLocator(maxticks=10)  # type: ignore[no-untyped-call]  # matplotlib gives no types here
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # as above
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]  # as above
     axes.set_ylabel("host memory, GiB")
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+    axes.set_xlim(times[0], max(times[-1], times[0] + 1 / SECONDS_A_DAY))
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize=8, ncols=8, columnspacing=1.2)
     axes.tick_params(labelbottom=False)
+
+
+def _draw_spare(figure: Figure, axes: Axes, story: Story) -> None:
+    """All guests at once, as a field of colours."""
+    begins, ends = story.host.times[0], story.host.times[-1]
+    extent = (begins / SECONDS_A_DAY, max(ends, begins + 1) / SECONDS_A_DAY, float(len(story.spare)), 0.0)
+    image = axes.imshow(
+        story.spare,
+        aspect="auto",
+        extent=extent,
+        cmap="RdYlBu",
+        vmin=-SPARE,
+        vmax=SPARE,
+        interpolation="nearest",
+        interpolation_stage="data",
+    )
+    axes.set_ylabel(f"all {len(story.spare)} guests,\nworst first")
+    bar = figure.colorbar(image, ax=axes, location="top", anchor=(0.0, 0.0), shrink=0.25, fraction=0.03, aspect=40, pad=0.01)
+    bar.set_ticks([-SPARE, 0, SPARE], labels=["short", "just enough", "plenty"])
+    bar.ax.tick_params(labelsize=7)
 
 
 def _draw_pressure(axes: Axes, host: HostSeries) -> None:
@@ -124,44 +163,40 @@ def _draw_pressure(axes: Axes, host: HostSeries) -> None:
     other.spines["right"].set_visible(True)
 
 
-def _draw_guest(axes: Axes, guest: GuestSeries, story: Story, *, small: bool, legend: bool) -> None:
+def _draw_guest(axes: Axes, guest: GuestSeries, *, small: bool) -> None:
     times = _days(guest.times)
     axes.fill_between(times, _gib(guest.need), color=NEED, alpha=0.35, linewidth=0, label="needs")
     axes.plot(times, _gib(guest.most), color="black", linewidth=0.7, linestyle="--", label="sold")
     axes.plot(times, _gib(guest.promised), color="black", linewidth=0.7, linestyle=":", label="promised")
     axes.plot(times, _gib(guest.size), color=SIZE, linewidth=1.2, label="has")
-    for up, colour, shape in ((True, GROWN, "^"), (False, SHRUNK, "v")):
+    for up, colour, shape, label in ((True, GROWN, "^", "mom gives"), (False, SHRUNK, "v", "mom takes")):
         marks = [mark for mark in guest.marks if (mark.after > mark.before) is up and mark.after != mark.before]
-        axes.scatter(
-            _days([m.time for m in marks]), _gib([m.after for m in marks]), s=9 if small else 14, marker=shape, color=colour, zorder=3
-        )
-    for number, mark in enumerate(story.noted, 1):
-        if mark in guest.marks:
-            axes.annotate(
-                str(number),
-                (mark.time / 86_400, mark.after / GIB),
-                fontsize=7,
-                xytext=(2, 3),
-                textcoords="offset points",
-            )
+        places = _days([m.time for m in marks]), _gib([m.after for m in marks])
+        axes.scatter(*places, s=9 if small else 14, marker=shape, color=colour, zorder=3, label=label)
     axes.set_ylim(bottom=0)
     axes.set_title(printable(guest.name, 28), fontsize=8, loc="left", pad=2)
-    axes.tick_params(labelsize=6 if small else 7, labelrotation=0)
-    for label in axes.get_xticklabels():
-        label.set_visible(not small)
-    if legend:
-        axes.legend(loc="lower left", frameon=False, fontsize=6, ncols=2)
+    axes.tick_params(labelsize=6 if small else 7)
+    for tick in axes.get_xticklabels():
+        tick.set_visible(not small)
 
 
 def _notes(story: Story) -> list[str]:
     lines = []
-    for number, mark in enumerate(story.noted, 1):
-        moment = datetime.fromtimestamp(mark.time, UTC).strftime("%H:%M:%S")
-        sizes = f"{format_kib(mark.before)} → {format_kib(mark.after)}"
-        text = f"{number}  {moment}  {printable(mark.guest)}: {sizes}  {printable(mark.reason, 200)}"
+    for number, moment in enumerate(story.noted, 1):
+        largest = moment.largest
+        if largest is None:
+            continue
+        clock = datetime.fromtimestamp(moment.time, UTC).strftime("%H:%M:%S")
+        done = [f"{len(who)} {verb} {format_kib(kib)}" for who, verb, kib in
+                ((moment.gave, "give", moment.given), (moment.got, "get", moment.gotten)) if who]  # fmt: skip
+        sizes = f"{format_kib(largest.before)} → {format_kib(largest.after)}"
+        text = f"{number}  {clock}  guests: {' and '.join(done)}; {printable(largest.guest)}: {sizes}, {printable(largest.reason, 200)}"
         lines.append(textwrap.shorten(text, 190, placeholder=" …"))
     if story.left_out:
         lines.append(f"{story.left_out} more guests, which fared no worse, are not shown")
+    if story.set_back:
+        times = "once" if story.set_back == 1 else f"{story.set_back} times"
+        lines.append(f"the clock was set back {times}: what came then is drawn as if it had gone on")
     if story.lost:
         lines.append(f"{story.lost} cycles are lost: the recording is damaged")
     return lines

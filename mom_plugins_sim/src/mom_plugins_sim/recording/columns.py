@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
 
@@ -52,6 +52,19 @@ class Corrupt(MomError):
     """Bytes that no writer of ours has written."""
 
 
+def json_bytes(value: object) -> bytes:
+    """As short as JSON can be; mappings of any kind are objects."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain).encode("utf-8", "surrogatepass")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"a recording cannot hold a {type(value).__name__}")
+
+
 class Writer:
     """Joins numbers, blobs and columns to bytes."""
 
@@ -82,7 +95,7 @@ class Writer:
 
     def json(self, value: object) -> None:
         """Anything that JSON can hold."""
-        self.blob(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        self.blob(json_bytes(value))
 
     def column(self, values: Sequence[Cell], base: Sequence[Cell] | None = None) -> None:
         """The values of one field, as what they differ from `base`, which has as many (None: nothing to differ from)."""

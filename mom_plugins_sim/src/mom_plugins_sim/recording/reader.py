@@ -8,13 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value
+from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
 from mom_plugins_sim.recording.frames import Frame, Kind, Losses, NoRecording, read_frames
 from mom_plugins_sim.recording.writer import SUFFIX, files_of
 
 LOOKS_AHEAD = 8
 """How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
+
+USUAL_INTERVAL = 5.0
+"""Seconds."""
 
 FORMAT = 1
 """The version of what a session holds."""
@@ -49,6 +52,15 @@ def session_content(session: Session) -> dict[str, Value]:
         "fields": [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields],
         "controls": [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum] for c in session.controls],
     }
+
+
+def interval_of(session: Session) -> float:
+    """Seconds from one cycle to the next; mom's default where the recording does not tell."""
+    interval = session.configuration.get("interval")
+    try:
+        return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
+    except ValueError:
+        return USUAL_INTERVAL
 
 
 @dataclass(frozen=True, slots=True)

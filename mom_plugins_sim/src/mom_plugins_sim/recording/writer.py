@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_size
+from mom_plugins_sim.recording.columns import json_bytes
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, write_cycle
 from mom_plugins_sim.recording.frames import START, Kind, pack
 
@@ -99,7 +99,7 @@ class RecordingWriter:
 
     def session(self, content: Mapping[str, Value]) -> None:
         """From now on, this is so: written before the next cycle unless it is the same as before."""
-        packed = _packed(content)
+        packed = json_bytes(content)
         if packed != self._session:
             self._session = packed
             self._key = None
@@ -117,7 +117,7 @@ class RecordingWriter:
             self._append(Kind.KEY, self._session_number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
             if memory is not None:
-                self._append(Kind.MEMORY, self._number, _packed(memory()))
+                self._append(Kind.MEMORY, self._number, json_bytes(memory()))
             if self._keys % SESSION_EVERY == 0:
                 self._append(Kind.SESSION, self._session_number, self._session)
             self._keys += 1
@@ -227,10 +227,6 @@ class RecordingWriter:
                 f"nothing is recorded: only {format_size(free)} are free where {self.folder} is",
                 hint=f"make room, or lower reserve, which is {format_size(self._limits.reserve)}",
             )
-
-
-def _packed(content: Value) -> bytes:
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, Snapshot, Value, parse_duration
-from mom_plugins_sim.recording.reader import Recorded, Recording, Session, nothing_in
+from mom_core import Decision, Snapshot, Value
+from mom_plugins_sim.recording.reader import Recorded, Recording, Session, interval_of, nothing_in
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.evaluation import Evaluators, scope_of
 from mom_plugins_sim.replay.verdicts import Verdict
@@ -165,9 +165,7 @@ def _chain(first: Recorded, rest: Iterator[Recorded]) -> Iterator[Recorded]:
 
 def _warm_up(session: Session, history: int) -> float:
     """Seconds before the first cycle of interest, from which on everything is known at it."""
-    interval = session.configuration.get("interval")
-    seconds = parse_duration(interval) if isinstance(interval, str) else 5.0
-    return (KEY_EVERY + history + 2) * seconds
+    return (KEY_EVERY + history + 2) * interval_of(session)
 
 
 def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:

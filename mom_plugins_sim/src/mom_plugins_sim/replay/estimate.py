@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mom_core import MomError, Value, load_config, parse_duration
-from mom_plugins_sim.recording.reader import Recording, nothing_in
+from mom_core import MomError, Value, load_config
+from mom_plugins_sim.recording.reader import Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.evaluation import SOURCES
 from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.simulate.summary import Summary
@@ -41,8 +41,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
         was.add(recorded.report)
     if begins is None or session is None:
         raise nothing_in(recording)
-    interval = session.configuration.get("interval")
-    seconds = parse_duration(interval) if isinstance(interval, str) else 5.0
+    seconds = interval_of(session)
     plugins, left_out = _controllers(session.configuration)
     sim: dict[str, Value] = {"recording": str(recording.path), "begins": begins, "ends": ends}
     guests = _guests(session.configuration, plugins)

@@ -12,6 +12,8 @@ FOLDER = Path(__file__).parent / "scenarios"
 
 SUFFIX = ".yaml"
 
+YAML = frozenset({SUFFIX, ".yml"})
+
 
 def built_in() -> Mapping[str, Path]:
     """Name to file."""
@@ -21,7 +23,7 @@ def built_in() -> Mapping[str, Path]:
 def find_scenario(name: str) -> Path:
     """The file of that path, or the scenario of that name. Raises `MomError`."""
     path = Path(name)
-    if path.suffix in {SUFFIX, ".yml"} or "/" in name:
+    if path.suffix in YAML or "/" in name:
         return path
     found = built_in().get(name)
     if found is None:

@@ -81,6 +81,14 @@ def perform(name: str, wishes: Wishes) -> None:
             click.echo(f"recorded in {wishes.record}")
 
 
+def record_scenario(path: Path, folder: Path) -> None:
+    """Run a scenario under the default policies, for its recording. Raises `MomError`."""
+    scenario = read_scenario(path)
+    logging.getLogger("mom").setLevel(logging.CRITICAL)
+    for _ in _progress(run_scenario(scenario, path, Setup("mom"), None, scenario.lasts, folder), scenario.lasts, path.stem, shown=True):
+        pass
+
+
 def _setup(text: str) -> Setup:
     if text == NOTHING:
         return Setup(NOTHING, acts=False)
