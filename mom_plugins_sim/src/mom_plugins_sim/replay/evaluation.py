@@ -108,7 +108,9 @@ class Evaluators:
 
     def is_compared(self, decision: Decision) -> bool:
         """Whether a recorded decision came from an evaluator that is here."""
-        return decision.source.line > 0 or decision.source.name not in self.left_out
+        if decision.source.line > 0:  # of a policy
+            return any(evaluator.texts is not None for evaluator in self._evaluators)
+        return decision.source.name not in self.left_out
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Evaluated:
         """What they decide now. An evaluator that raises decides nothing, as under the daemon."""
