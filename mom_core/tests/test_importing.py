@@ -104,6 +104,11 @@ def test_what_no_controller_acted_on_has_no_effect_now_either() -> None:
     ]
 
 
+def test_an_interval_is_never_written_with_an_exponent() -> None:
+    assert momd("[main]\npolicy-engine-interval: 2500000.5\n")["interval"] == "2500000.5s"
+    assert momd("[main]\npolicy-engine-interval: 15\n")["interval"] == "15s"
+
+
 def test_a_policy_comes_before_a_folder_of_them() -> None:
     assert momd("[main]\npolicy-dir: /d\n")["plugins"]["policy"]["directory"] == "/d"
     both = import_momd("[main]\npolicy: /f\npolicy-dir: /d\n", "old.conf").imported
@@ -114,7 +119,7 @@ def test_a_policy_comes_before_a_folder_of_them() -> None:
 def test_what_no_longer_matters_is_accepted_and_said() -> None:
     text = (
         "[main]\nplot-dir: /plots\nguest-manager-multi-thread: true\nmain-loop-interval: 3\ncontrollers: Baloon\nfoo: 1\n"
-        "[Collector: GuestQemuAgent]\nsocket_path: /x\n[host]\ncollectors: HostMemry\n[odd]\na: 1\n[vdsm]\nport: 1\n"
+        "[Collector: GuestQemuAgent]\nsocket_path: /x\n[host]\ncollectors: HostMemry\n[odd]\na: 1\n[vdsm]\nport: 1\n[MAIN]\nb: 1\n"
     )
     imported = import_momd(text, "old.conf").imported
     told = "\n".join(imported.notes)
@@ -128,6 +133,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
         "collector HostMemry (line 10): did you mean HostMemory?",
         "[odd] (line 11): there is no such section",
         "[vdsm]: the guests do not come from vdsm",
+        "[MAIN] (line 15): there is no such section; did you mean [main]?",
     ):
         assert part in told
     written = imported.yaml()

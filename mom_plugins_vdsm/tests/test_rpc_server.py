@@ -272,6 +272,15 @@ def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path
         os.close(tell)
 
 
+def test_a_socket_of_another_kind_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mom.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(MomError, match=r"is a socket of another kind"):
+            Serving(tmp_path).plugin.mom_setup()
+    assert path.is_socket()
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_what_is_no_socket_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "mom.sock"
