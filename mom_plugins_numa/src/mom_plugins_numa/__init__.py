@@ -2,5 +2,6 @@
 
 from mom_plugins_numa.plugin import NumaPlugin
 
-__all__ = ["NumaPlugin"]
 __version__ = "0.1.0"
+
+__all__ = ["NumaPlugin", "__version__"]

@@ -59,7 +59,7 @@ _GUEST = (
     ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there"),
     ("numa_memory_age", Unit.SECONDS, "how long ago it was looked where the guest's memory is"),
     ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory"),
-    ("numa_cpus", Unit.LIST, "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there"),
+    ("numa_cpus", Unit.LIST, "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time there, over a few minutes"),
     ("numa_vcpu_usage", Unit.PERCENT, "CPU time of the guest's vCPUs, 100 being one host CPU"),
     ("numa_remote", Unit.RATIO, "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"),
     ("sim_need", Unit.KIB, "the size below which the guest's programs do not fit: only a simulation knows"),
@@ -177,13 +177,13 @@ def _node_fields(nodes: Nodes) -> dict[str, Value]:
 
 def _placement_fields(on: GuestOnNodes) -> dict[str, Value]:
     held = [int(size) for size in on.held]
-    if not on.runs_on:  # the first step is still to come
+    if not on.usual:  # the first step is still to come
         return {}
     return {
         "numa_memory": [{"node": node, "size": size} for node, size in enumerate(held)],
         "numa_memory_age": 0.0,
         "numa_node": held.index(max(held)),
-        "numa_cpus": [{"node": node, "share": share} for node, share in enumerate(on.cpu_shares)],
+        "numa_cpus": [{"node": node, "share": round(share, 4)} for node, share in enumerate(on.usual)],
         "numa_vcpu_usage": round(100 * on.busy * VCPUS, 1),
-        "numa_remote": round(on.remote, 4),
+        "numa_remote": round(on.remote(on.usual), 4),
     }

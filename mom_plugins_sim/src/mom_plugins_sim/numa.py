@@ -5,6 +5,7 @@ Sizes in KiB. Only simulated where the scene has more than one node.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,7 +28,10 @@ MOVE_WAIT = 2e-6
 WANDER_SECONDS = 60.0
 """How long the scheduler leaves a vCPU that may run anywhere on one node, on average."""
 
-BUSY = (0.2, 0.9)
+SEEN_SECONDS = 120.0
+"""Over how long it is seen where CPU time is spent: a few looks of one a minute."""
+
+BUSY = (0.1, 0.6)
 """How busy each of a guest's vCPUs is, as a ratio of one CPU: drawn for each guest."""
 
 
@@ -47,17 +51,18 @@ class GuestOnNodes:
     runs_on: list[int] = field(default_factory=list)
     wanders_at: float = 0.0
     waited: float = 0.0
+    usual: list[float] = field(default_factory=list)
+    """The share of CPU time on each node over the last minutes, which is what can be seen of it."""
 
     @property
     def cpu_shares(self) -> list[float]:
         """The share of the vCPUs that run on each node now."""
         return [self.runs_on.count(node) / len(self.runs_on) for node in range(len(self.held))]
 
-    @property
-    def remote(self) -> float:
-        """The share of accesses that go to another node, if all memory is used alike."""
+    def remote(self, shares: Sequence[float]) -> float:
+        """The share of accesses that go to another node, with such shares of CPU time, if all memory is used alike."""
         total = sum(self.held)
-        return 0.0 if total <= 0 else 1.0 - sum(s * h for s, h in zip(self.cpu_shares, self.held, strict=True)) / total
+        return 0.0 if total <= 0 else 1.0 - sum(s * h for s, h in zip(shares, self.held, strict=True)) / total
 
 
 class Nodes:
@@ -96,8 +101,15 @@ class Nodes:
                 self._wander(guest, time)
             self._follow(guest, touched)
             movable -= self._move(guest, movable)
+            self._remember(guest, dt)
             distance = (FAR - NEAR) / NEAR
-            guest.waited += dt * guest.busy * REMOTE_COST * distance * guest.remote
+            guest.waited += dt * guest.busy * REMOTE_COST * distance * guest.remote(guest.cpu_shares)
+
+    @staticmethod
+    def _remember(guest: GuestOnNodes, dt: float) -> None:
+        kept = math.exp(-dt / SEEN_SECONDS)
+        now = guest.cpu_shares
+        guest.usual = [kept * old + (1 - kept) * new for old, new in zip(guest.usual or now, now, strict=True)]
 
     def _wander(self, guest: GuestOnNodes, time: float) -> None:
         """A vCPU that may be anywhere ends up anywhere: the scheduler balances CPUs, and does not know of memory."""

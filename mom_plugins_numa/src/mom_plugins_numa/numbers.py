@@ -1,0 +1,97 @@
+"""Lists of CPUs and nodes as the kernel and people write them (`0-3,8`), and numbers out of fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from mom_core import Value
+
+MOST = 8191
+"""The highest number that is taken: kernels are built for 8192 CPUs and 1024 nodes at most."""
+
+_PART = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+def parse_list(text: str) -> frozenset[int] | None:
+    """The numbers in a text like `0-3,8`; none in an empty one; None when it is malformed."""
+    found: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        match = _PART.fullmatch(part.strip())
+        if match is None:
+            return None
+        first = int(match[1])
+        last = first if match[2] is None else int(match[2])
+        if last < first or last > MOST:
+            return None
+        found.update(range(first, last + 1))
+    return frozenset(found)
+
+
+def format_list(numbers: AbstractSet[int]) -> str:
+    """The shortest text for these numbers: `0-3,8`."""
+    parts: list[str] = []
+    rest = sorted(numbers)
+    first = 0
+    for index, number in enumerate(rest):
+        if index + 1 < len(rest) and rest[index + 1] == number + 1:
+            continue
+        parts.append(str(number) if index == first else f"{rest[first]}-{number}")
+        first = index + 1
+    return ",".join(parts)
+
+
+def number(value: Value) -> float | None:
+    """A field's number; None when it is unknown or something else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole(value: Value) -> int | None:
+    """A field's whole number; None when it is unknown or something else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def items(value: Value) -> Sequence[Mapping[str, Value]]:
+    """A field's list of mappings; empty when it is unknown or something else."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return [item for item in value if isinstance(item, Mapping)]
+
+
+def by_node(value: Value, key: str) -> dict[int, float] | None:
+    """What a field with an item for each node says, by node; None when it is unknown."""
+    found: dict[int, float] = {}
+    for item in items(value):
+        node, amount = whole(item.get("node")), number(item.get(key))
+        if node is None or amount is None:
+            return None
+        found[node] = amount
+    return found or None
+
+
+def shares(amounts: Mapping[int, float]) -> dict[int, float]:
+    """Each amount as a ratio of all of them; empty when there is nothing."""
+    total = sum(amounts.values())
+    return {node: amount / total for node, amount in amounts.items()} if total > 0 else {}
+
+
+def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
+    """The ratio of accesses that go to another node than the one on which the CPU is, if all memory is used alike.
+
+    :param memory: how much of it is on each node, in any unit
+    :param cpus: how much CPU time is spent on each node, in any unit
+    :return: None when there is no memory or no CPU time
+    """
+    held, spent = shares(memory), shares(cpus)
+    if not held or not spent:
+        return None
+    near = sum(share * spent.get(node, 0.0) for node, share in held.items())
+    return min(1.0, max(0.0, 1.0 - near))
+
+
+def joined(names: Iterable[str], most: int = 5) -> str:
+    """Some of these, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

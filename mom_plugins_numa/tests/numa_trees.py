@@ -1,0 +1,138 @@
+"""Hosts of files with NUMA nodes and QEMU processes, written as the kernel writes them, and a mover of pages that exist on paper only."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mom_core.testing import host_of
+from mom_plugins_numa import NumaPlugin
+from mom_plugins_numa.pages import PageMover
+
+GIB = 1 << 20
+"""KiB."""
+
+PAGE = 4096
+
+_MEMINFO = """Node {node} MemTotal:       {total} kB
+Node {node} MemFree:        {free} kB
+Node {node} MemUsed:         {used} kB
+Node {node} SwapCached:            0 kB
+Node {node} Active:          1491836 kB
+Node {node} Inactive:        2217960 kB
+Node {node} Active(anon):     588120 kB
+Node {node} Inactive(anon):     4096 kB
+Node {node} Active(file):   {active} kB
+Node {node} Inactive(file): {inactive} kB
+Node {node} FilePages:       3121020 kB
+Node {node} AnonPages:        612156 kB
+Node {node} HugePages_Total:     0
+"""
+
+_NUMASTAT = """numa_hit {hit}
+numa_miss 10
+numa_foreign 20
+interleave_hit 1133
+local_node 127073582
+other_node 30
+"""
+
+
+def nodes_tree(
+    count: int = 2, *, total: int = 64 * GIB, free: Sequence[int] | None = None, cpus: int = 4, cache: int = 0, hit: int = 1000
+) -> dict[str, str]:
+    """The files of so many nodes. Sizes in KiB; `cpus` on each."""
+    files = {"sys/devices/system/node/online": f"0-{count - 1}\n", "proc/sys/kernel/numa_balancing": "0\n"}
+    files["proc/vmstat"] = "nr_free_pages 100\nnuma_hint_faults 50\nnuma_pages_migrated 70\n"
+    for node in range(count):
+        here = total // 2 if free is None else free[node]
+        folder = f"sys/devices/system/node/node{node}"
+        files[f"{folder}/meminfo"] = _MEMINFO.format(
+            node=node, total=total, free=here, used=total - here, active=cache // 2, inactive=cache - cache // 2
+        )
+        files[f"{folder}/cpulist"] = f"{node * cpus}-{(node + 1) * cpus - 1}\n"
+        files[f"{folder}/distance"] = " ".join("10" if other == node else "21" for other in range(count)) + "\n"
+        files[f"{folder}/numastat"] = _NUMASTAT.format(hit=hit)
+    return files
+
+
+def stat_line(pid: int, name: str, ticks: int, cpu: int, started: int = 4711) -> str:
+    """A line of /proc/PID/stat."""
+    words = ["S", "1", *["0"] * 9, str(ticks), "0", *["0"] * 6, str(started), *["0"] * 16, str(cpu), *["0"] * 13]
+    return f"{pid} ({name}) " + " ".join(words) + "\n"
+
+
+def process_tree(
+    pid: int, memory: Mapping[int, int], vcpus: Sequence[tuple[int, str, int]] = (), *, started: int = 4711, start: int = 0x7F0000000000
+) -> dict[str, str]:
+    """The files of a QEMU process.
+
+    :param memory: pages of 4 KiB on each node, in one area
+    :param vcpus: for each, the CPU on which it ran last, those that it may run on, and clock ticks
+    """
+    folder = f"proc/{pid}"
+    pages = " ".join(f"N{node}={count}" for node, count in memory.items() if count)
+    end = start + sum(memory.values()) * PAGE
+    files = {
+        f"{folder}/stat": stat_line(pid, "qemu-system-x86", 0, 0, started),
+        f"{folder}/numa_maps": "5651410b9000 default file=/usr/bin/qemu-system-x86_64\n"
+        f"{start:x} default anon={sum(memory.values())} dirty=9 {pages} kernelpagesize_kB=4\n"
+        "7ffd90000000 default stack anon=1 dirty=1 N0=1 kernelpagesize_kB=4\n",
+        f"{folder}/maps": "5651410b9000-5651410bb000 r-xp 00000000 fe:00 1234    /usr/bin/qemu-system-x86_64\n"
+        f"{start:x}-{end:x} rw-p 00000000 00:00 0 \n"
+        "7ffd90000000-7ffd90001000 rw-p 00000000 00:00 0    [stack]\n",
+        f"{folder}/task/{pid}/comm": "qemu-system-x86\n",
+        f"{folder}/task/{pid}/stat": stat_line(pid, "qemu-system-x86", 5, 0, started),
+        f"{folder}/task/{pid}/status": "Name:\tqemu-system-x86\nCpus_allowed_list:\t0-7\n",
+    }
+    for vcpu, (cpu, allowed, ticks) in enumerate(vcpus):
+        task = f"{folder}/task/{pid + 1 + vcpu}"
+        files[f"{task}/comm"] = f"CPU {vcpu}/KVM\n"
+        files[f"{task}/stat"] = stat_line(pid + 1 + vcpu, f"CPU {vcpu}/KVM", ticks, cpu, started)
+        files[f"{task}/status"] = f"Name:\tCPU {vcpu}/KVM\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n"
+    return files
+
+
+@dataclass
+class PaperPages:
+    """Pages by process and address, each on a node. What is asked of it is kept in `steps`: process id, how many pages, node."""
+
+    pages: dict[int, dict[int, int]] = field(default_factory=dict)
+    steps: list[tuple[int, int, int]] = field(default_factory=list)
+    held: set[int] = field(default_factory=set)
+    """Addresses that cannot be moved."""
+
+    def give(self, pid: int, memory: Mapping[int, int], start: int = 0x7F0000000000) -> None:
+        """As in `process_tree`."""
+        nodes = [node for node, count in memory.items() for _ in range(count)]
+        self.pages[pid] = {start + index * PAGE: node for index, node in enumerate(nodes)}
+
+    def where(self, pid: int, addresses: Sequence[int]) -> Sequence[int]:
+        """As the protocol says."""
+        if pid not in self.pages:
+            raise ProcessLookupError(errno.ESRCH, "No such process")
+        return [self.pages[pid].get(address, -errno.ENOENT) for address in addresses]
+
+    def move(self, pid: int, addresses: Sequence[int], node: int) -> Sequence[int]:
+        """As the protocol says."""
+        self.steps.append((pid, len(addresses), node))
+        there = self.pages[pid]
+        for address in addresses:
+            if address in there and address not in self.held:
+                there[address] = node
+        return [-errno.EBUSY if address in self.held else there.get(address, -errno.ENOENT) for address in addresses]
+
+
+class OnPaper(NumaPlugin):
+    """The plugin on a host of files, where moving pages is allowed."""
+
+    def make_pages(self) -> PageMover | str:
+        """Pages of processes that have none: there is nothing to move, and that succeeds."""
+        return PaperPages({pid: {} for pid in range(1, 5000)})
+
+
+def tree(folder: Path, *files: Mapping[str, str]) -> Path:
+    """A host of all these files."""
+    return host_of(folder, {name: text for some in files for name, text in some.items()})
