@@ -79,7 +79,7 @@ def process_tree(
         f"{folder}/stat": stat_line(pid, "qemu-system-x86", 0, 0, started),
         f"{folder}/numa_maps": "5651410b9000 default file=/usr/bin/qemu-system-x86_64\n"
         f"{start:x} default anon={sum(memory.values())} dirty=9 {pages} kernelpagesize_kB=4\n"
-        "7ffd90000000 default stack anon=1 dirty=1 N0=1 kernelpagesize_kB=4\n",
+        "7ffd90000000 default stack anon=1 dirty=1 N1=1 kernelpagesize_kB=4\n",
         f"{folder}/maps": "5651410b9000-5651410bb000 r-xp 00000000 fe:00 1234    /usr/bin/qemu-system-x86_64\n"
         f"{start:x}-{end:x} rw-p 00000000 00:00 0 \n"
         "7ffd90000000-7ffd90001000 rw-p 00000000 00:00 0    [stack]\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 from mom_core import FieldSpec, NodeTune, Scope, Unit, Value
 from mom_plugins_numa.lookout import Look
@@ -120,12 +121,9 @@ FIELDS = (
 )
 
 
-def look_fields(look: Look, nodes_of: Mapping[int, int], now: float) -> dict[str, Value]:
-    """What a look found.
-
-    :param now: monotonic seconds
-    """
-    fields: dict[str, Value] = {"numa_memory_age": round(max(0.0, now - look.at), 1)}
+def look_fields(look: Look, nodes_of: Mapping[int, int]) -> dict[str, Value]:
+    """What a look found, without its age."""
+    fields: dict[str, Value] = {}
     if look.vcpus:
         fields["numa_vcpus"] = [
             {
@@ -160,8 +158,14 @@ def move_fields(move: Move | None) -> dict[str, Value]:
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
     """The CPUs of all vCPUs, as one list where they are all alike."""
-    texts = [format_list(cpus) for cpus in pins]
-    return texts[0] if len(set(texts)) == 1 else ";".join(texts)
+    if pins and all(cpus == pins[0] for cpus in pins):
+        return _cpus_text(frozenset(pins[0]))
+    return ";".join(_cpus_text(frozenset(cpus)) for cpus in pins)
+
+
+@lru_cache(maxsize=1024)  # a thousand guests have a handful of different ones, in each cycle
+def _cpus_text(cpus: frozenset[int]) -> str:
+    return format_list(cpus)
 
 
 def parse_pins(text: str) -> list[frozenset[int]] | None:

@@ -136,7 +136,8 @@ def fits(place: Place, room: Room, rules: Rules) -> str:
         return "its memory may not come from there"
     if place.vcpus > len(room.cpus):
         return f"it has {place.vcpus} vCPUs, and the node {len(room.cpus)} CPUs"
-    if room.available - place.needs(room.node) < reserve_of(room.total, rules):
+    needs = place.needs(room.node)
+    if needs > 0 and room.available - needs < reserve_of(room.total, rules):
         return "there is too little memory"
     own = place.busy * shares(place.cpus).get(room.node, 0.0)
     if room.busy - own + place.busy > rules.cpu_ceiling * len(room.cpus):

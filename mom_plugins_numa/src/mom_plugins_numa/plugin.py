@@ -32,7 +32,7 @@ from mom_plugins_numa import control
 from mom_plugins_numa.control import CONTROLS, Knobs
 from mom_plugins_numa.fields import BALANCING, FIELDS, NODESET, PINS, look_fields, move_fields, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
-from mom_plugins_numa.lookout import Lookout
+from mom_plugins_numa.lookout import Look, Lookout
 from mom_plugins_numa.moving import Mover
 from mom_plugins_numa.nodes import MIGRATIONS as MIGRATION_FIELDS
 from mom_plugins_numa.nodes import (
@@ -74,6 +74,8 @@ class NumaPlugin:
         self._unmovable = "it was not set up"
         self._pids: dict[str, int] = {}
         self._unreadable: Mapping[str, str] = {}
+        self._seen: dict[str, tuple[Look, Mapping[str, Value]]] = {}
+        """By guest id: the last look, and the fields that were made of it. Looks are a minute apart, cycles some seconds."""
         file = context.state_directory / context.name / "homes.json"
         self._placing = Placing(context.name, self._rules, self._may_be_placed, file, enabled=settings.placement)
 
@@ -157,12 +159,18 @@ class NumaPlugin:
         tunes = hypervisor.node_tunes(entities) if isinstance(hypervisor, NodeTuneControl) else {}
         every = frozenset(node.number for node in with_memory(self._nodes))
         now = time.monotonic()
+        before, self._seen = self._seen, {}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             fields: dict[str, Value] = {}
             look = looks.get(guest.id)
             if look is not None:
-                fields.update(look_fields(look, self._nodes_of, now))
+                seen = before.get(guest.id)
+                if seen is None or seen[0] is not look:
+                    seen = look, look_fields(look, self._nodes_of)
+                self._seen[guest.id] = seen
+                fields.update(seen[1])
+                fields["numa_memory_age"] = round(max(0.0, now - look.at), 1)
             if pins.get(guest.id):
                 fields[PINS] = pins_text(pins[guest.id])
             if guest.id in tunes:

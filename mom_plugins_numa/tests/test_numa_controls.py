@@ -1,0 +1,198 @@
+"""Setting, putting back and reviewing what everybody decides about NUMA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
+
+from mom_core import Decision, Guest, LedgerEntry, NodeTune, Outcome, PluginContext, Source, Status, Value
+from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_plugins_numa.fields import parse_pins, pins_text
+from mom_plugins_numa.placement import Rules
+from mom_plugins_numa.reviewing import reviewed
+
+SOURCE = Source("numa")
+
+
+@pytest.fixture
+def hypervisor() -> FakeHypervisor:
+    pins = [frozenset(range(8)), frozenset(range(8))]
+    return FakeHypervisor([FakeGuest("vm", id="vm", pins=list(pins), nodes=NodeTune("strict", frozenset()), properties={"pid": 1000})])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tree(tmp_path / "root", nodes_tree(), process_tree(1000, {0: 50, 1: 50}))
+
+
+@pytest.fixture
+def plugin(root: Path, hypervisor: FakeHypervisor, tmp_path: Path) -> Iterator[OnPaper]:
+    made = OnPaper(OnPaper.Settings(), PluginContext(name="numa", root=root, state_directory=tmp_path / "state"))
+    made.mom_setup()
+    made.mom_collect_guests(hypervisor, hypervisor.guests())
+    yield made
+    made.mom_teardown()
+
+
+def decision(hypervisor: FakeHypervisor, control: str, value: Value) -> Decision:
+    entity = snapshot().host.entity if control == "numa_balancing" else hypervisor.guests()[0].entity
+    return Decision(entity, control, value)
+
+
+def apply(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value) -> Outcome:
+    (outcome,) = plugin.mom_control(hypervisor, [decision(hypervisor, control, value)])
+    return outcome
+
+
+def put_back(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, before: Value, applied: Value) -> Outcome:
+    entry = LedgerEntry(decision(hypervisor, control, before).entity, control, before, applied, "numa", 0.0, "1")
+    (outcome,) = plugin.mom_restore(hypervisor, [entry])
+    return outcome
+
+
+def test_pins_are_one_list_for_all_vcpus_or_one_for_each() -> None:
+    assert parse_pins("0-3") == [{0, 1, 2, 3}]
+    assert parse_pins("0-1;3") == [{0, 1}, {3}]
+    assert parse_pins("0-1;") is None
+    assert parse_pins("x") is None
+    assert pins_text([{1, 0}, {0, 1}]) == "0-1"
+    assert pins_text([{0}, {1}]) == "0;1"
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "before", "after"),
+    [
+        ("vcpu_pins", "0-3", "0-7", "0-3"),
+        ("vcpu_pins", "0,1,2,3", "0-7", "0-3"),
+        ("vcpu_pins", "0-1;4", "0-7", "0-1;4"),
+        ("numa_nodeset", "1", "0-1", "1"),
+        ("numa_move_to", 1, -1, 1),
+        ("numa_balancing", 1, 0, 1),
+    ],
+)
+def test_what_is_set_is_read_back_set_only_once_and_put_back(
+    plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value, before: Value, after: Value
+) -> None:
+    outcome = apply(plugin, hypervisor, control, value)
+    assert (outcome.before, outcome.after, outcome.status) == (before, after, Status.APPLIED)
+    assert apply(plugin, hypervisor, control, value).status is Status.UNCHANGED
+    done = put_back(plugin, hypervisor, control, before, after)
+    assert (done.after, done.status) == (before, Status.APPLIED)
+    assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
+
+
+def test_a_move_in_steps_is_shown_and_another_guests_goes_with_it(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+    apply(plugin, hypervisor, "numa_move_to", 1)
+    fields = plugin.mom_collect_guests(hypervisor, hypervisor.guests())["vm"]
+    assert fields["numa_move_to"] == 1
+    assert fields["numa_move"] in {"waiting", "moving", "done"}
+    plugin.mom_collect_guests(hypervisor, [])
+    assert plugin.mom_collect_guests(hypervisor, hypervisor.guests())["vm"]["numa_move_to"] == -1
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "reason"),
+    [
+        ("vcpu_pins", "nonsense", "no list of CPUs"),
+        ("vcpu_pins", "0;1;2", "3 vCPUs, and the guest has 2"),
+        ("numa_nodeset", "", "no list of nodes"),
+        ("numa_move_to", 7, "no NUMA node"),
+    ],
+)
+def test_nonsense_is_refused(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value, reason: str) -> None:
+    outcome = apply(plugin, hypervisor, control, value)
+    assert outcome.status is Status.REFUSED
+    assert reason in outcome.error
+
+
+def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reason(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+    hypervisor.known["vm"].nodes = NodeTune("preferred", frozenset({0}))
+    outcome = apply(plugin, hypervisor, "numa_nodeset", "1")
+    assert outcome.status is Status.REFUSED
+    assert "preferred" in outcome.error
+
+
+def test_a_guest_that_has_gone_is_gone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+    wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
+    hypervisor.known.clear()
+    assert {outcome.status for outcome in plugin.mom_control(hypervisor, wanted)} == {Status.GONE}
+    entries = [LedgerEntry(one.entity, one.control, "0-7", "0", "numa", 0.0, "1") for one in wanted]
+    assert {outcome.status for outcome in plugin.mom_restore(hypervisor, entries)} == {Status.GONE}
+
+
+def test_somebody_elses_pins_are_left_alone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
+    apply(plugin, hypervisor, "vcpu_pins", "0-3")
+    hypervisor.known["vm"].pins = [frozenset({5}), frozenset({6})]
+    outcome = put_back(plugin, hypervisor, "vcpu_pins", "0-7", "0-3")
+    assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, "5;6")
+
+
+def test_a_host_of_files_never_moves_pages_of_this_kernel(root: Path) -> None:
+    from mom_plugins_numa import NumaPlugin
+
+    plugin = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=root))
+    assert plugin.make_pages() == "the host is a folder of files"
+
+
+# --- review --------------------------------------------------------------------------------------------------------------------
+
+NODES = [
+    {"node": 0, "total": 64 * GIB, "free": 0, "available": 10 * GIB, "cpus": "0-3"},
+    {"node": 1, "total": 64 * GIB, "free": 0, "available": 40 * GIB, "cpus": "4-7"},
+]
+MEMORY = [{"node": 0, "size": 2 * GIB}, {"node": 1, "size": 6 * GIB}]
+USUAL: dict[str, Value] = {
+    "numa_memory": MEMORY,
+    "balloon_cur": 8 * GIB,
+    "numa_nodeset": "0-1",
+    "numa_move_to": -1,
+    "vcpu_pins": "0-7",
+}
+
+
+def review(control: str, value: Value, host: dict[str, Value] | None = None, **fields: Value) -> str:
+    """What is said of a decision; empty when it stands."""
+    guests = {"vm": {**USUAL, **fields}, "other": {"numa_move_to": 0, "numa_move": fields.get("others_move")}}
+    snap = snapshot(host={"numa_nodes": NODES} if host is None else host, guests=guests)
+    guest: Guest = next(guest for guest in snap.guests.values() if guest.name == "vm")
+    found = list(reviewed(snap, [Decision(guest.entity, control, value)], Rules()))
+    return "" if not found else found[0].reason if found[0].after is None else f"now {found[0].after.value}"
+
+
+def test_a_guest_goes_only_where_its_memory_fits_beside_the_reserve() -> None:
+    assert review("numa_move_to", 1) == ""
+    assert review("numa_move_to", 0) == "", "6 GiB more, of 10 less 3.2"
+    assert "more than node 0 can give" in review("numa_move_to", 0, balloon_cur=10 * GIB)
+    assert "more than node 0 can give" in review("numa_move_to", 0, balloon_min=10 * GIB), "what was promised counts"
+    assert review("numa_move_to", 7) == "there is no NUMA node 7"
+    assert "not known" in review("numa_move_to", 1, host={})
+    assert "not known" in review("numa_move_to", 1, balloon_cur=None, numa_memory=None)
+    assert review("numa_move_to", -1) == ""
+
+
+def test_a_guest_goes_only_where_its_memory_may_be() -> None:
+    assert review("numa_move_to", 1, numa_nodeset="0") == "its memory may come from node 0 only: set numa_nodeset first"
+
+
+def test_one_guest_at_a_time_is_moved() -> None:
+    assert review("numa_move_to", 1, others_move="moving") == "other is being moved: one guest at a time"
+    assert review("numa_move_to", 1, others_move="done") == ""
+
+
+def test_the_choice_of_nodes_is_narrowed_only_to_where_there_is_room() -> None:
+    assert review("numa_nodeset", "1") == ""
+    assert "more than node 0 can give" in review("numa_nodeset", "0", balloon_cur=20 * GIB)
+    assert review("numa_nodeset", "0-1", numa_nodeset="0", balloon_cur=200 * GIB) == "", "wider is always allowed"
+    assert review("numa_nodeset", "0,1") == "now 0-1"
+    assert review("numa_nodeset", "5") == "there is no NUMA node 5"
+    assert "no list of nodes" in review("numa_nodeset", "x")
+
+
+def test_pins_are_written_as_they_are_read_back() -> None:
+    assert review("vcpu_pins", "0-3") == ""
+    assert review("vcpu_pins", "3,2,1,0") == "now 0-3"
+    assert review("vcpu_pins", "99") == "none of these CPUs is online; there are 0-7"
+    assert "no list of CPUs" in review("vcpu_pins", "")

@@ -1,0 +1,134 @@
+"""The plugin as the engine calls it, on hosts of files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from numa_trees import GIB, nodes_tree, process_tree, tree
+
+from mom_core import NodeTune, PluginContext, Severity, Value
+from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_plugins_numa import NumaPlugin
+from mom_plugins_numa.fields import FIELDS
+
+VCPUS = [(1, "0-7", 500), (6, "0-7", 500)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tree(tmp_path / "root", nodes_tree(free=(10 * GIB, 30 * GIB)), process_tree(1000, {0: 3000, 1: 999}, VCPUS))
+
+
+@pytest.fixture
+def hypervisor() -> FakeHypervisor:
+    every = frozenset(range(8))
+    seen = FakeGuest("seen", id="seen", pins=[every, every], nodes=NodeTune("strict", frozenset()), properties={"pid": 1000})
+    return FakeHypervisor([seen, FakeGuest("away", id="away", pins=[frozenset({0}), frozenset({4})])])
+
+
+@pytest.fixture
+def make(tmp_path: Path, root: Path) -> Iterator[Callable[..., NumaPlugin]]:
+    made: list[NumaPlugin] = []
+    clock = [100.0]
+
+    def monotonic() -> float:
+        clock[0] += 5.0
+        return clock[0]
+
+    def plugin(**settings: object) -> NumaPlugin:
+        context = PluginContext(name="numa", root=root, state_directory=tmp_path / "state", monotonic=monotonic)
+        made.append(NumaPlugin(NumaPlugin.Settings.model_validate(settings), context))
+        made[-1].mom_setup()
+        return made[-1]
+
+    yield plugin
+    for one in made:
+        one.mom_teardown()
+
+
+def looked(plugin: NumaPlugin, hypervisor: FakeHypervisor, name: str = "seen") -> Mapping[str, Value]:
+    """The guest's fields after it was looked at."""
+    end = time.monotonic() + 10
+    while "numa_memory_age" not in (fields := plugin.mom_collect_guests(hypervisor, hypervisor.guests())[name]):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return fields
+
+
+def test_the_first_cycle_knows_the_nodes_and_the_second_the_rates(make: Callable[..., NumaPlugin], root: Path) -> None:
+    plugin = make()
+    first = plugin.mom_collect_host()
+    assert first["numa_node_count"] == 2
+    assert first["numa_balancing"] == 0
+    assert "numa_hit_rate" not in first
+    tree(root, nodes_tree(hit=2000))
+    second = plugin.mom_collect_host()
+    assert second["numa_hit_rate"] == 2 * 1000 / 5
+    assert second["numa_miss_rate"] == 0.0
+    assert second["numa_migrated_rate"] == 0.0
+    declared = {spec.name for spec in FIELDS}
+    assert second.keys() <= declared
+
+
+def test_a_guest_is_seen_with_memory_vcpus_and_remote_share(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor) -> None:
+    plugin = make()
+    assert "numa_memory" not in plugin.mom_collect_guests(hypervisor, hypervisor.guests())["seen"], "nobody has looked yet"
+    fields = looked(plugin, hypervisor)
+    assert fields["numa_memory"] == [{"node": 0, "size": 12_000}, {"node": 1, "size": 4000}], "one page is the stack's"
+    assert fields["numa_node"] == 0
+    assert fields["numa_cpus"] == [{"node": 0, "share": 0.5}, {"node": 1, "share": 0.5}]
+    assert fields["numa_remote"] == 0.5
+    assert fields["numa_vcpus"] == [
+        {"vcpu": 0, "cpu": 1, "node": 0, "cpus": "0-7", "nodes": "0-1"},
+        {"vcpu": 1, "cpu": 6, "node": 1, "cpus": "0-7", "nodes": "0-1"},
+    ]
+    assert (fields["vcpu_pins"], fields["numa_nodeset"]) == ("0-7", "0-1")
+    assert fields.keys() <= {spec.name for spec in FIELDS}
+
+
+def test_a_guest_on_another_host_has_what_the_hypervisor_tells(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor) -> None:
+    fields = make().mom_collect_guests(hypervisor, hypervisor.guests())["away"]
+    assert fields == {"vcpu_pins": "0;4", "numa_nodeset": "0"}
+
+
+def test_processes_that_may_not_be_read_are_a_problem_each_cycle(
+    make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor, root: Path
+) -> None:
+    (root / "proc/1000/numa_maps").unlink()
+    plugin = make()
+    fields = looked(plugin, hypervisor)
+    assert "numa_memory" not in fields
+    (problem,) = plugin.mom_evaluate(snapshot())
+    assert "where the memory of seen is cannot be read" in problem.message  # type: ignore[union-attr]  # nothing was decided
+
+
+def test_it_fits_hosts_with_several_nodes(root: Path, tmp_path: Path) -> None:
+    found = NumaPlugin.suggest(root)
+    assert found is not None
+    assert found.reason == "this host has 2 NUMA nodes"
+    assert NumaPlugin.suggest(tree(tmp_path / "one", nodes_tree(1))) is None
+    assert NumaPlugin.suggest(tmp_path / "nothing") is None
+
+
+def test_the_doctor_tells_nodes_guests_and_who_else_pins(
+    make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor, root: Path, tmp_path: Path
+) -> None:
+    tree(root, {"proc/77/comm": "numad\n", "proc/sys/kernel/numa_balancing": "1\n"})
+    said = list(make(placement=True).mom_doctor(hypervisor))
+    messages = [finding.message for finding in said]
+    assert "node 1: CPUs 4-7, 30.00 GiB of 64.00 GiB available" in messages
+    assert "numad runs and pins guests too, against mom" in messages
+    assert any(message.startswith("the kernel's own NUMA balancing is on") for message in messages)
+    assert any("guests away: where they are is unknown" in message for message in messages)
+    assert [finding for finding in said if finding.severity is Severity.ERROR] == []
+    assert "numad runs and pins guests too, against mom" not in [finding.message for finding in make().mom_doctor(hypervisor)]
+    assert any("no hypervisor" in finding.message for finding in make().mom_doctor(None))
+
+
+def test_the_doctor_of_a_host_with_one_node_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
+    context = PluginContext(root=tree(tmp_path, nodes_tree(1)))
+    messages = [finding.message for finding in NumaPlugin(NumaPlugin.Settings(), context).mom_doctor(FakeHypervisor([]))]
+    assert "one node: there is nothing to place" in messages
