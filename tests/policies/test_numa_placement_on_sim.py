@@ -58,7 +58,7 @@ def test_placement_saves_most_of_the_work_that_distance_costs_and_comes_to_rest(
 
 
 def test_no_node_is_ever_brought_into_need(tmp_path: Path) -> None:
-    reports, _ = run(tmp_path, 1.0, placement=True, sold=1.1)
+    reports, _ = run(tmp_path, 1.0, placement=True, sold=1.6)
     moves = 0
     for report in reports:
         nodes = {str(node["node"]): node for node in _nodes(report)}

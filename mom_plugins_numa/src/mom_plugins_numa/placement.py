@@ -77,8 +77,7 @@ class Place:
 
     def needs(self, node: int) -> float:
         """KiB that it may come to need there besides what it has there."""
-        held = sum(self.memory.values())
-        return max(held, self.size) - self.memory.get(node, 0.0)
+        return max(self.elsewhere(node), self.size - self.memory.get(node, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
