@@ -158,6 +158,13 @@ def test_a_wrong_file_is_refused_with_exit_code_2(place: Place, text: str, messa
     assert re.search(message, done.stderr)
 
 
+def test_a_pid_file_that_cannot_be_written_leaves_nothing_behind(place: Place) -> None:
+    done = place.run("-c", place.config, "--pid-file", place.folder / "no/such/pid")
+    assert done.returncode == 1
+    assert "--pid-file names another file" in done.stderr
+    assert not place.socket.exists()
+
+
 def test_the_log_says_too_why_it_did_not_start(place: Place) -> None:
     good = place.config.read_text()
     place.config.write_text(good.replace(f"rpc-port: {place.socket}", "rpc-port: /" + "x" * 120))

@@ -85,6 +85,7 @@ def manage(load: Callable[[], Config], hide: Hiding, opened: Callable[[], None] 
             raise
         LOG.info("stopped before everything was set up")
     finally:
+        engine.close()  # `run` does that itself; this is for an `opened` that fails, which must leave no socket behind
         if engine.started_at:
             status.remove()
     LOG.info("ended")
