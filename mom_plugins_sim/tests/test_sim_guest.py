@@ -56,7 +56,17 @@ def test_a_balloon_takes_what_is_free_at_a_finite_rate():
     assert guest.squeezed == 0
 
 
-def test_the_host_gets_back_the_share_that_was_touched():
+@pytest.mark.parametrize(("freed", "returned"), [(1648, 1023), (1024, 988), (512, 484), (0, 16)])
+def test_the_host_gets_back_as_much_as_from_real_guests(freed, returned):
+    guest = a_guest(base=10 * MIB, maximum=2 * GIB)
+    guest.touched += freed * MIB
+    before = guest.touched
+    guest.target = GIB
+    run(guest, 2)
+    assert (before - guest.touched) / MIB == pytest.approx(returned, abs=40)
+
+
+def test_the_host_gets_back_what_was_touched():
     guest = a_guest(base=300 * MIB)
     guest.touched = guest.size  # every page was used once
     guest.target = 600 * MIB
@@ -105,6 +115,8 @@ def test_a_guest_that_gets_its_memory_back_recovers():
     run(guest, 5)
     guest.target = GIB
     run(guest, 10)
+    assert guest.swapped > 50 * MIB, "what is swapped comes back as it is touched"
+    run(guest, 110)
     assert guest.swapped == 0
     assert guest.squeezed == 0
     assert guest.anon == pytest.approx(600 * MIB)

@@ -31,8 +31,8 @@ INTERVAL = 5.0
 
 EMULATOR_MIB = 128
 EMULATED_BALLOON = "1.3GiB"
-"""What a QEMU process without KVM holds beside its guest's memory, and how fast its balloon moves in a second: other than with KVM. Measured
-by benchmarks/simulator, compare_real.py (resident memory) and measure_guests.py."""
+"""Without KVM: what a QEMU process holds beside its guest's memory, and how much its balloon moves in a second. Measured by compare_real.py
+(resident memory) and measure_guests.py in benchmarks/simulator."""
 
 LEAST_LEFT_MIB = 1536
 """What is left to this host at the very least."""
