@@ -58,6 +58,8 @@ class Comparison:
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     lost: int = 0
+    apart: int = 0
+    """Recorded decisions that nothing here could take again."""
 
     @property
     def most_different(self) -> list[Sum]:
@@ -155,6 +157,7 @@ def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, sin
                 result.warming += 1
                 continue
             then = tuple(decision for decision in report.decisions if evaluators.is_compared(decision))
+            result.apart += len(report.decisions) - len(then)
             _compare(recorded, then, evaluated.decisions, result)
 
 

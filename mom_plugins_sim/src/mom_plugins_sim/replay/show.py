@@ -103,6 +103,8 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
         lines.append(f"{result.lost} cycles are lost: the recording is damaged")
     for name, reason in result.left_out.items():
         lines.append(f"not replayed: {name} ({reason})")
+    if result.apart:
+        lines.append(f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared")
     lines.extend(f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     lines.append("")
     lines.append("Exact, on the state that was recorded:")
@@ -189,6 +191,7 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
         "evaluated": result.evaluated,
         "warming": result.warming,
         "lost": result.lost,
+        "apart": result.apart,
         "begins": result.begins,
         "ends": result.ends,
         "left_out": result.left_out,

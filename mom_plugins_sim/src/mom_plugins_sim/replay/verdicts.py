@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mom_core import ControlSpec, Decision, Guest, Snapshot
+from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib
 from mom_plugins_sim.measures import UNKNOWN, number, number_of
 
 BALLOON: Final = "balloon_target"
@@ -108,9 +108,9 @@ class Verdict:
         if not math.isfinite(value):
             self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is no number")
         elif low is not None and value < low:
-            self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:g} is below {low:g}")
+            self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:.10g} is below {low:.10g}")
         elif high is not None and value > high:
-            self._note(Complaint.BOUNDS, snapshot, decision, value - high, f"{value:g} is above {high:g}")
+            self._note(Complaint.BOUNDS, snapshot, decision, value - high, f"{value:.10g} is above {high:.10g}")
 
     def _check_swing(self, snapshot: Snapshot, decision: Decision, value: float) -> None:
         key = (decision.entity.id, decision.control)
@@ -125,14 +125,14 @@ class Verdict:
         if swing.direction and direction != swing.direction:
             swing.turned.append(snapshot.monotonic)
             if len(swing.turned) == REVERSALS and snapshot.monotonic - swing.turned[0] <= WINDOW_SECONDS:
-                text = f"between {min(value, swing.value):g} and {max(value, swing.value):g}"
+                text = f"between {min(value, swing.value):.10g} and {max(value, swing.value):.10g}"
                 self._note(Complaint.OSCILLATION, snapshot, decision, abs(change), text)
         swing.value, swing.direction = value, direction
 
     def _check_need(self, snapshot: Snapshot, decision: Decision, value: float, guest: Guest) -> None:
         need, why = need_of(guest)
         if need is not None and value < need:
-            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, f"{value:g} KiB, while it {why} {need:g} KiB")
+            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, f"{format_kib(value)}, while it {why} {format_kib(need)}")
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
