@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from test_sim_recording import simulated
 
 from mom_core import ControlSpec, Decision, Scope, Source, Unit
 from mom_core.testing import snapshot
-from mom_plugins_sim.recording.reader import Recording
-from mom_plugins_sim.recording.writer import KEY_EVERY
+from mom_plugins_sim.recording.reader import Recording, session_content
+from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter
 from mom_plugins_sim.replay.command import replay
 from mom_plugins_sim.replay.comparison import compare
 from mom_plugins_sim.replay.estimate import estimate
@@ -82,6 +84,35 @@ def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_
     result = compare(Recording(folder))
     assert result.lost >= 1
     assert result.compared == result.identical < 45
+
+
+def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
+    trial = tmp_path / "trial.d"
+    trial.mkdir()
+    (trial / "50_balloon.policy").write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
+    folder = recorded(tmp_path, 20, policy={"shadow": str(trial)})
+    assert any(cycle.report.considered for cycle in Recording(folder).cycles())
+    shutil.rmtree(trial)
+    result = compare(Recording(folder))
+    assert result.compared == result.identical == 20
+    assert result.left_out == {}
+    assert result.now.decisions > 10
+
+
+def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    writer = RecordingWriter(folder, Limits(3600.0, 1 << 30))
+    writer.open()
+    for cycle in Recording(recorded(tmp_path, 15)).cycles():
+        plugins: Any = cycle.session.configuration["plugins"]
+        configuration = {**cycle.session.configuration, "plugins": {"acme": {}, **plugins, "policy": {"of_another_version": 1}}}
+        writer.session(session_content(replace(cycle.session, configuration=configuration)))
+        writer.cycle(cycle.report)
+    writer.close()
+    result = compare(Recording(folder))
+    assert set(result.left_out) == {"acme", "policy"}
+    assert result.apart > 0
+    assert result.identical == result.compared
 
 
 def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path) -> None:
@@ -239,6 +270,6 @@ def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> Non
     assert shown["estimated"]["now"]["most_reclaimed_kib"] == 0
     assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
     assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
-    text = run(calm, "--policy", other).output
+    text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
     assert text.index("Exact, on the state") < text.index("Estimated: both simulated")
     assert "Estimated" not in run(calm, "--policy", other, "--no-estimate").output

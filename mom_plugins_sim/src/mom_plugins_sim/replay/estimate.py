@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mom_core import MomError, Value, load_config
+from mom_core import Value
 from mom_plugins_sim.recording.reader import Recording, interval_of, nothing_in
-from mom_plugins_sim.replay.evaluation import SOURCES
+from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
 from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.simulate.summary import Summary
 
@@ -44,7 +44,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
     seconds = interval_of(session)
     plugins, left_out = _controllers(session.configuration)
     sim: dict[str, Value] = {"recording": str(recording.path), "begins": begins, "ends": ends}
-    guests = _guests(session.configuration, plugins)
+    guests = guest_rules(session.configuration, plugins)
     summaries = []
     for name, texts in (("then", session.policies), ("now", policies)):
         summary = Summary(name)
@@ -57,33 +57,12 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
 
 def _controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[str, Value]], list[str]]:
     """The recorded plugins that control something, are installed here, and do not touch a real host."""
-    recorded = configuration.get("plugins")
-    found: dict[str, Mapping[str, Value]] = {}
-    left_out = []
-    for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
-        own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
-        try:
-            loaded = load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class
-        except MomError:
-            left_out.append(name)
-            continue
-        if hasattr(loaded, "mom_policy_texts") or hasattr(loaded, "mom_hypervisor"):
-            continue
-        if (hasattr(loaded, "mom_controls") and not hasattr(loaded, "mom_collect_host")) or name == "ksm":
-            found[name] = own
-    return found, left_out
-
-
-def _guests(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """What the section `guests` says to these plugins."""
-    if not plugins:
-        return {}
-    models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
-    known = {key for model in models if model is not None for key in model.model_fields}
-    section = configuration.get("guests")
-    rules: dict[str, Value] = {}
-    for pattern, settings in section.items() if isinstance(section, Mapping) else ():
-        own = {key: value for key, value in settings.items() if key in known} if isinstance(settings, Mapping) else {}
-        if own:
-            rules[pattern] = own
-    return rules
+    installed, left_out = installed_plugins(configuration)
+    found = {
+        name: one.settings
+        for name, one in installed.items()
+        if not hasattr(one.plugin_class, "mom_policy_texts")
+        and not hasattr(one.plugin_class, "mom_hypervisor")
+        and ((hasattr(one.plugin_class, "mom_controls") and not hasattr(one.plugin_class, "mom_collect_host")) or name == "ksm")
+    }
+    return found, list(left_out)

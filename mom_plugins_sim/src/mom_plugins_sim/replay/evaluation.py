@@ -27,9 +27,7 @@ from mom_core import (
     load_config,
 )
 from mom_plugins_sim.recording.reader import Session
-
-SOURCES: Final = frozenset({"directory", "file"})
-"""Settings that say where an evaluator's policies come from. A recording has the texts; what stands in such a place here is not it."""
+from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
 
 WHO: Final = "replay"
 
@@ -134,21 +132,16 @@ class Evaluators:
 
     def _configuration(self, session: Session) -> Config:
         """The recorded configuration, with those plugins that decide, are installed, and are no hypervisor."""
-        recorded = session.configuration.get("plugins")
-        plugins: dict[str, object] = {}
-        for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
-            own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
-            try:
-                loaded = load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class
-            except MomError as error:
-                self.left_out[name] = str(error)
+        installed, left_out = installed_plugins(session.configuration)
+        self.left_out.update(left_out)
+        plugins: dict[str, Mapping[str, Value]] = {}
+        for name, one in installed.items():
+            if not hasattr(one.plugin_class, "mom_evaluate"):
                 continue
-            if not hasattr(loaded, "mom_evaluate"):
-                continue
-            if hasattr(loaded, "mom_hypervisor"):
+            if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             else:
-                plugins[name] = own
+                plugins[name] = one.settings
         if not plugins:
             raise MomError(f"no plugin that decided anything is installed here: {', '.join(self.left_out) or 'the recording has none'}")
         document = {
@@ -156,22 +149,7 @@ class Evaluators:
             "history": session.configuration.get("history", 10),
             "plugins": plugins,
         }
-        try:
-            return load_config({**document, "guests": session.configuration.get("guests") or {}})
-        except MomError:
-            return load_config({**document, "guests": self._known_guest_settings(document, session)})
-
-    def _known_guest_settings(self, document: Mapping[str, object], session: Session) -> dict[str, object]:
-        """What the section `guests` says to these plugins: the rest was for others."""
-        models = [plugin.loaded.guest_settings_class for plugin in load_config(document).plugins.values()]
-        known = {key for model in models if model is not None for key in model.model_fields}
-        section = session.configuration.get("guests")
-        rules: dict[str, object] = {}
-        for pattern, settings in section.items() if isinstance(section, Mapping) else ():
-            own = {key: value for key, value in settings.items() if key in known} if isinstance(settings, Mapping) else {}
-            if own:
-                rules[pattern] = own
-        return rules
+        return load_config({**document, "guests": guest_rules(session.configuration, plugins)})
 
     def _add(self, config: Config, name: str) -> None:
         session = self._session

@@ -40,8 +40,8 @@ def perform(
     failures = _failures(fail_on)
     logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
     recording = Recording(path)
-    texts = _texts(recording, policies, keep_others=keep_others) if policies else None
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    texts = _texts(recording, policies, begins, keep_others=keep_others) if policies else None
     result = compare(recording, texts, begins, ends)
     estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
     found = [failure for failure in failures if _occurs(failure, result)]
@@ -72,11 +72,11 @@ def _occurs(failure: str, result: Comparison) -> bool:
     return bool(result.now.of(Complaint(failure)))
 
 
-def _texts(recording: Recording, paths: Sequence[Path], *, keep_others: bool) -> dict[str, str]:
-    """The policies to evaluate: those of the recording's last session, with these in place of and beside them."""
+def _texts(recording: Recording, paths: Sequence[Path], since: float, *, keep_others: bool) -> dict[str, str]:
+    """The policies to evaluate: those in force at that time, with these in place of and beside them."""
     texts: dict[str, str] = {}
     if keep_others:
-        for recorded in recording.cycles():
+        for recorded in recording.cycles(since):
             texts = dict(recorded.session.policies)
             break
     for path in paths:
