@@ -151,3 +151,23 @@ kib = st.integers(min_value=1, max_value=1 << 32)
 def test_a_guest_that_stands_still_away_from_both_sizes_is_never_ours(before, applied, size):
     near = min(abs(size - before), abs(size - applied)) <= TOLERANCE
     assert is_ours(entry("a", before, applied), Sighting(size, size), None, TOLERANCE) == near
+
+
+def test_a_guest_that_grew_into_what_mom_gave_it_is_not_shrunk_below_what_it_uses(plugin, hypervisor, seen_by):
+    hypervisor.sizes.update({"a": 2 * GIB, "b": 2 * GIB})
+    used = {"a": {"mem_usable": 900 * MIB}, "b": {"mem_usable": 50 * MIB}}  # needs 1.1 GiB and 1.95 GiB
+    plugin.mom_review(seen_by(hypervisor, **used), [])
+    given = [entry("a", before=GIB, applied=2 * GIB), entry("b", before=GIB, applied=2 * GIB)]
+    outcomes = restored(plugin, hypervisor, *given)
+    assert outcomes["a"].status is Status.APPLIED
+    assert 1148 * MIB <= outcomes["a"].after < 1300 * MIB
+    assert "uses more now than the 1.00 GiB that it had before mom" in outcomes["a"].error
+    assert (outcomes["b"].status, outcomes["b"].after) == (Status.LEFT_ALONE, 2 * GIB)
+    assert [identity for identity, _ in hypervisor.commands] == ["a"]
+
+
+def test_a_guest_that_does_not_need_what_mom_gave_it_gives_it_back(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = 2 * GIB
+    plugin.mom_review(seen_by(hypervisor), [])
+    outcome = restored(plugin, hypervisor, entry("a", before=GIB, applied=2 * GIB))["a"]
+    assert (outcome.status, outcome.after, outcome.error) == (Status.APPLIED, GIB, "")

@@ -42,7 +42,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
-from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, permitted, why_not_shrink
+from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
@@ -335,11 +335,22 @@ class BalloonPlugin:
             if maximum is not None:
                 maxima[guest.id] = maximum
         requests = {entry.entity.id: request for entry in entries if (request := self._requests.get(entry.entity.id)) is not None}
-        outcomes = Restoring(requests, maxima, self._tolerance()).restore(hypervisor, entries)
+        outcomes = Restoring(requests, maxima, self._tolerance(), self._floors()).restore(hypervisor, entries)
         for outcome in outcomes:
             if outcome.status is not Status.FAILED:
                 self._requests.forget(outcome.decision.entity.id)
         return outcomes
+
+    def _floors(self) -> dict[str, float]:
+        """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those whose need is not known."""
+        limits = self._limits()
+        floors = {}
+        for guest in self._snapshot.guests.values():
+            memory = self._memory(self._snapshot, guest)
+            floor = None if memory is None else floor_kib(memory, limits)
+            if memory is not None and floor is not None:
+                floors[guest.id] = max(floor, memory.guarantee or 0.0)
+        return floors
 
     def _tolerance(self) -> float:
         """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""

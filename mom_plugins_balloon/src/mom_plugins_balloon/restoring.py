@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,12 +58,15 @@ class Restoring:
     """What is known about the guests before they are restored.
 
     `requests` is what this process asked of guests, by id: empty in a process that has only just started. `maxima` are the largest sizes
-    in KiB that guests can have now, as far as they are known. `tolerance` is by how many KiB a size may differ and still be the same.
+    in KiB that guests can have now, as far as they are known; `floors` the smallest to which they may be shrunk, by what they use and
+    were promised, as far as that is known: a guest that has grown into what mom gave it keeps it. `tolerance` is by how many KiB a size
+    may differ and still be the same.
     """
 
     requests: Mapping[str, Request]
     maxima: Mapping[str, float]
     tolerance: float
+    floors: Mapping[str, float] = field(default_factory=dict)
     sleep: Callable[[float], None] = field(default=time.sleep)
 
     def restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> list[Outcome]:
@@ -114,8 +118,18 @@ class Restoring:
         target = int(before if maximum is None else min(before, maximum))
         if size == target and (applied is None or int(applied) == target):
             return Outcome(decision, size, size, Status.UNCHANGED)
+        floor = math.ceil(self.floors.get(entry.entity.id, 0.0))
+        note = ""
+        if target < floor:
+            if size <= floor:
+                reason = f"the guest uses more now than the {format_kib(target)} that it had before mom, and keeps what it has"
+                return Outcome(decision, size, size, Status.LEFT_ALONE, reason)
+            target, note = (
+                floor,
+                f"the guest uses more now than the {format_kib(target)} that it had before mom: asked for {format_kib(floor)}",
+            )
         status, error = ask(hypervisor, entry.entity, target)
-        return Outcome(decision, size, size, status, error)
+        return Outcome(decision, size, size, status, error or note)
 
     def _read_back(self, hypervisor: BalloonControl, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """The outcomes with what the guests really have, after they had a little time to follow: as long as they move, and no longer."""
@@ -144,7 +158,7 @@ class Restoring:
 def _with_size(outcome: Outcome, size: int | None, error: str) -> Outcome:
     if outcome.status is not Status.APPLIED:
         return outcome
-    return replace(outcome, after=size, error="" if size is not None else error)
+    return replace(outcome, after=size, error=outcome.error if size is not None else error)
 
 
 def _decision(entry: LedgerEntry) -> Decision:
