@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mom_core import Decision, PluginContext
+from mom_core import Decision, PluginContext, Value
 from mom_core.testing import FakeGuest, FakeHypervisor, host_of, snapshot
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.lookout import look_at
@@ -92,7 +92,7 @@ def measure_cycle(count: int, folder: Path) -> dict[str, float]:
         host = plugin.mom_collect_host()
     finally:
         plugin.mom_teardown()
-    known = {"balloon_cur": 4 * GIB, "vcpu_count": 4, "numa_vcpu_usage": 0.9, "numa_move_to": -1, "numa_nodeset": "0-1"}
+    known: dict[str, Value] = {"balloon_cur": 4 * GIB, "vcpu_count": 4, "numa_vcpu_usage": 0.9, "numa_move_to": -1, "numa_nodeset": "0-1"}
     snap = snapshot(host=dict(host), guests={name: {**fields, **known} for name, fields in collected.items()})
     placing = Placing("numa", Rules(least_gain=0.0), lambda guest: True, folder / "homes.json", enabled=True)
     decisions = [Decision(guest.entity, "numa_move_to", 1) for guest in snap.guests.values()]

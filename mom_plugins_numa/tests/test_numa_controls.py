@@ -54,8 +54,8 @@ def put_back(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, before: 
 
 
 def test_pins_are_one_list_for_all_vcpus_or_one_for_each() -> None:
-    assert parse_pins("0-3") == [{0, 1, 2, 3}]
-    assert parse_pins("0-1;3") == [{0, 1}, {3}]
+    assert parse_pins("0-3") == [frozenset({0, 1, 2, 3})]
+    assert parse_pins("0-1;3") == [frozenset({0, 1}), frozenset({3})]
     assert parse_pins("0-1;") is None
     assert parse_pins("x") is None
     assert pins_text([{1, 0}, {0, 1}]) == "0-1"
@@ -139,11 +139,11 @@ def test_a_host_of_files_never_moves_pages_of_this_kernel(root: Path) -> None:
 
 # --- review --------------------------------------------------------------------------------------------------------------------
 
-NODES = [
+NODES: list[Value] = [
     {"node": 0, "total": 64 * GIB, "free": 0, "available": 10 * GIB, "cpus": "0-3"},
     {"node": 1, "total": 64 * GIB, "free": 0, "available": 40 * GIB, "cpus": "4-7"},
 ]
-MEMORY = [{"node": 0, "size": 2 * GIB}, {"node": 1, "size": 6 * GIB}]
+MEMORY: list[Value] = [{"node": 0, "size": 2 * GIB}, {"node": 1, "size": 6 * GIB}]
 USUAL: dict[str, Value] = {
     "numa_memory": MEMORY,
     "balloon_cur": 8 * GIB,

@@ -119,7 +119,7 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     guest.wait_until_up()
     configure(mom, placed)
     mom.start()
-    fields = eventually("its memory is seen", lambda: found if "numa_vcpu_usage" in (found := fields_of(mom, guest)) else None)
+    fields = eventually("its memory is seen", lambda: found if "numa_vcpu_usage" in (found := fields_of(mom, guest)) else {})
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
     (there,) = fields["numa_memory"]  # type: ignore[misc]  # a list of one node
     assert there["node"] == 0
@@ -180,7 +180,7 @@ def test_a_move_to_where_the_memory_is_finds_nothing_to_move(mom: MomRun, placed
     guest.wait_until_up()
     configure(mom, placed, '(with Guests guest (guest.Control "numa_move_to" 0))')
     mom.start()
-    fields = eventually("it is over", lambda: found if (found := fields_of(mom, guest)).get("numa_move") == "done" else None)
+    fields = eventually("it is over", lambda: found if (found := fields_of(mom, guest)).get("numa_move") == "done" else {})
     assert (fields["numa_moved"], fields["numa_move_kept"]) == (0, 0)
     assert mom.stop() < 2.0
 

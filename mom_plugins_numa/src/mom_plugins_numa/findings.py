@@ -72,7 +72,11 @@ def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
             unreadable.append(printable(guest.name))
         if not process.vcpus():
             nameless.append(printable(guest.name))
-    if without:
+    if guests and len(without) == len(guests):
+        yield Finding(
+            Severity.WARNING, SUBJECT, "no guest is a process of this host: where they are is known only if the hypervisor tells it"
+        )
+    elif without:
         yield Finding(
             Severity.WARNING, SUBJECT, f"no process was found on this host for guests {joined(without)}: where they are is unknown"
         )
