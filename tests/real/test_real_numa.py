@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -97,6 +98,12 @@ def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, object]:
     return {name: value for name, value in found.get(guest.name, {}).items() if value is not None}
 
 
+def items(value: object) -> list[dict[str, Any]]:
+    """A field that is a list, such as one with an item for each node."""
+    assert isinstance(value, list)
+    return value
+
+
 def kernels_cpus(guest: RealGuest) -> str:
     """Where the kernel lets the guest's vCPU run."""
     for task in Path(f"/proc/{guest.pid}/task").iterdir():
@@ -121,11 +128,11 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     mom.start()
     fields = eventually("its memory is seen", lambda: found if "numa_vcpu_usage" in (found := fields_of(mom, guest)) else {})
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    (there,) = fields["numa_memory"]  # type: ignore[misc]  # a list of one node
+    (there,) = items(fields["numa_memory"])
     assert there["node"] == 0
     assert abs(there["size"] - resident) < 0.1 * resident
     assert fields["numa_remote"] == 0.0
-    (vcpu,) = fields["numa_vcpus"]  # type: ignore[misc]  # a list of one vCPU
+    (vcpu,) = items(fields["numa_vcpus"])
     assert (vcpu["vcpu"], vcpu["node"], vcpu["nodes"]) == (0, 0, "0")
     assert vcpu["cpu"] in EVERY
     assert (fields["numa_nodeset"], fields["numa_move_to"]) == ("0", -1)
