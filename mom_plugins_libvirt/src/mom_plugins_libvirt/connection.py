@@ -52,6 +52,8 @@ _LEAST_PATIENCE_SECONDS = 0.1
 _MOST_OPEN_CALLS = 10
 """So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as well."""
 
+_NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
+
 _TOO_MANY_OPEN = f"libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls"
 
 _KEEPALIVE_FROM = 10_003_000
@@ -337,7 +339,7 @@ class Connection:
         now = self._monotonic()
         if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= _MOST_OPENING):
             if now - self._opening_since > self.settings.call_timeout:
-                raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer")
+                raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer", hint=_NO_ANSWER_CURE)
             return
         if self._pause() > 0 and self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
