@@ -226,7 +226,7 @@ def test_everything_that_goes_wrong_is_survived() -> None:
 
 def test_the_command_compares_records_and_draws(tmp_path: Path) -> None:
     path = write(tmp_path)
-    shown = run(path, "--compare", "nothing", "defaults", "--record", tmp_path / "r", "--plot", tmp_path / "p.svg")
+    shown = run(path, "--compare", "nothing", "defaults", "--hours", 0.1, "--record", tmp_path / "r", "--plot", tmp_path / "p.svg")
     assert shown.exit_code == 0, shown.output
     assert "work done by guests" in shown.output
     rows = [line.split() for line in shown.output.splitlines()]
@@ -248,7 +248,14 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert "quiet-night" in run("--list").output
     assert run().exit_code == 2
     assert "there is no scenario rain" in str(run("rain").exception)
-    assert isinstance(run(tmp_path / "away.yaml").exception, ConfigError)
+    assert "there is no file" in str(run(tmp_path / "away.yaml").exception)
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
     names = [item["name"] for item in json.loads(run("--list", "--json").output)]
     assert all(a < b for a, b in itertools.pairwise(names))
+
+
+def test_two_simulations_do_not_end_in_one_recording(tmp_path):
+    shown = CliRunner().invoke(simulate, ["noisy-neighbour", "--hours", "0.01", "--record", str(tmp_path / "r")])
+    assert shown.exit_code == 0, shown.output
+    again = CliRunner().invoke(simulate, ["noisy-neighbour", "--hours", "0.01", "--record", str(tmp_path / "r")])
+    assert "there is a recording in" in str(again.exception)

@@ -10,8 +10,9 @@ from pathlib import Path
 from mom_core import Clock, Config, Engine, Report, load_config
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
+from mom_plugins_sim.recording.writer import must_be_new
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.simulate.run import LOOK_SECONDS
+from mom_plugins_sim.simulate.run import LOOK_SECONDS, MIDNIGHT
 from mom_plugins_sim.world import World
 
 INTERVAL = 5.0
@@ -19,9 +20,6 @@ INTERVAL = 5.0
 
 CYCLES = 110
 """Nine simulated minutes: long enough for pressure to come, to be relieved, and to go."""
-
-MIDNIGHT = 1_767_225_600.0
-"""Seconds since the epoch. The simulated day is always the same one."""
 
 SETTINGS = SimPlugin.Settings.model_validate(
     {
@@ -139,7 +137,7 @@ def _configuration(plot: Plot, folder: Path, record: Path | None) -> Config:
         "policy": {},
     }
     if record is not None:
-        plugins["record"] = {"path": str(record)}
+        plugins["record"] = {"path": str(must_be_new(record))}
     return load_config(
         {
             "interval": f"{plot.interval:g}s",

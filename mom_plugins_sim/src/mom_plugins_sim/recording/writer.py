@@ -57,6 +57,16 @@ def files_of(folder: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
+def must_be_new(folder: Path) -> Path:
+    """The folder. Raises `MomError` when it holds a recording: another simulation in it would look like the same host's."""
+    try:
+        if folder.exists() and files_of(folder):
+            raise MomError(f"there is a recording in {folder} already", hint="name another folder, or delete it")
+    except OSError as error:
+        raise MomError(f"cannot record in {folder}: {error.strerror}") from error
+    return folder
+
+
 class RecordingWriter:
     """Appends cycles to a folder's recording. Each is handed to the kernel before `cycle` returns, so a killed process loses none of them.
 

@@ -33,4 +33,6 @@ def find_scenario(name: str) -> Path:
 
 def read_scenario(path: Path) -> Scenario:
     """The scenario in a file. Raises `ConfigError` with all that is wrong, each with its place."""
+    if not path.exists():
+        raise MomError(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
     return read_settings(path, Scenario)

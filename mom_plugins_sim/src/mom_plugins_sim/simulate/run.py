@@ -11,6 +11,7 @@ from typing import Final
 
 from mom_core import Clock, Engine, MomError, Report, Value, load_config
 from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.recording.writer import must_be_new
 from mom_plugins_sim.scenario.schema import Scenario
 
 MIDNIGHT: Final = 1_767_225_600.0
@@ -87,7 +88,7 @@ def _configuration(sim: Mapping[str, Value], setup: Setup, interval: float, reco
         policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
     plugins: dict[str, object] = {"sim": sim, **controllers, "policy": policy}
     if record is not None:
-        plugins["record"] = {"path": str(record)}
+        plugins["record"] = {"path": str(must_be_new(record))}
     return {
         "interval": f"{interval:g}s",
         "mode": "enforce" if setup.acts else "observe",
