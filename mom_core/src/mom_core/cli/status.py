@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -165,6 +165,7 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo("No guests.")
         return
+    shared = _shared_reasons(rows)
     headings = ("guest", "has", "of", "at least", "usable", "swapping in", "statistics", "remarks")
     print_table(
         headings,
@@ -177,20 +178,30 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
-                _remarks(row),
+                _remarks(row, shared),
             )
             for row in rows
         ],
     )
+    for reason in shared:
+        click.echo(f"all guests: {printable(reason, 160)}")
 
 
 def _size(kib: float | None) -> str:
     return "?" if kib is None else format_kib(kib)
 
 
-def _remarks(row: Mapping[str, Any]) -> str:
+def _shared_reasons(rows: list[dict[str, Any]]) -> list[str]:
+    """Why something cannot be done to any of several guests, which is said once."""
+    if len(rows) < 2:
+        return []
+    return [reason for reason in dict.fromkeys(rows[0]["blocked"].values()) if all(reason in row["blocked"].values() for row in rows)]
+
+
+def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     obstacle = row.get("balloon_obstacle")
-    remarks = [printable(reason, 160) for reason in dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])]
+    reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
+    remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
     last = row.get("last")
     if last and last["status"] not in {"unchanged", "observed"}:
         remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({printable(last['error'])})" if last["error"] else ""))
