@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import re
 import shutil
 import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
-from guest_image import CannotBuild, GuestImage, build, cache_folder, downloaded, kernel_modules, packed
+from guest_image import CannotBuild, GuestImage, build, cache_folder, downloaded, kernel_modules, libraries, packed
 
 from mom_plugins_guestagent import guestd
 
@@ -74,7 +73,7 @@ def _fill(cache: Path, work: Path, tree: Path) -> None:
         raise CannotBuild(f"{PYTHON} is missing: apt-get install python3")
     for program, name in ((work / "agent/usr/sbin/qemu-ga", "qemu-ga"), (PYTHON, "python3")):
         shutil.copy(program, tree / "bin" / name)
-        for library in _libraries(program):
+        for library in libraries(program):
             target = tree / str(library).lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, target)
@@ -91,15 +90,6 @@ def _fill(cache: Path, work: Path, tree: Path) -> None:
     _script(tree / "bin/mom-guestd", Path(guestd.__file__).read_text())
     _script(tree / "extra", _EXTRA.replace("MODULES", " ".join(Path(module).name for module in _MODULES)))
     (tree / "etc/os-release").write_text(_RELEASE)
-
-
-def _libraries(program: Path) -> list[Path]:
-    """The shared libraries that a program needs, and the loader that finds them."""
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    missing = re.findall(r"(\S+) => not found", listed)
-    if missing:
-        raise CannotBuild(f"{program.name} needs {', '.join(missing)}, which come with qemu-system-x86 and libvirt")
-    return [Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
 
 
 def _script(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -165,6 +166,15 @@ def packed(tree: Path) -> bytes:
         ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
     ).stdout
     return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout
+
+
+def libraries(program: Path) -> list[Path]:
+    """The shared libraries that a program needs, and the loader that finds them."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    missing = re.findall(r"(\S+) => not found", listed)
+    if missing:
+        raise CannotBuild(f"{program.name} needs {', '.join(missing)}, which come with qemu-system-x86 and libvirt")
+    return [Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
 
 
 def _sources() -> list[Path]:

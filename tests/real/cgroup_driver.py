@@ -1,0 +1,294 @@
+"""Runs inside a guest whose kernel has cgroups v2 to itself: the plugin on real control groups, with processes that stand in for guests.
+
+`cgroup_image` packs it together with what it imports, which `--imports` prints; each fact that it finds is JSON in a line after `FACT`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mom_core import (
+    Decision,
+    Engine,
+    Entity,
+    FieldSpec,
+    Guest,
+    Hypervisor,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Report,
+    Scope,
+    Unit,
+    Value,
+    hookimpl,
+)
+from mom_core.testing import FakeGuest, FakeHypervisor, config_of
+from mom_plugins_cgroup import CgroupPlugin
+
+ROOT = Path("/sys/fs/cgroup")
+MIB = 1 << 10
+DISK = "1:1"
+COLD_MIB, WARM_MIB = 96, 8
+
+HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
+WEIGHT, IO_MAX, RECLAIM = "cgroup_cpu_weight", "cgroup_io_max", "cgroup_reclaim"
+
+HYPERVISOR = FakeHypervisor([])
+WANTED: list[Decision] = []
+
+
+class Decider:
+    """Decides what a test wants."""
+
+    contract = "1.1"
+
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        pass
+
+    @hookimpl
+    def mom_evaluate(self) -> Sequence[Decision]:
+        return tuple(WANTED)
+
+
+class Host:
+    """The hypervisor, and what guests say of themselves."""
+
+    contract = "1.1"
+
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        pass
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor:
+        return HYPERVISOR
+
+    @hookimpl
+    def mom_fields(self) -> Sequence[FieldSpec]:
+        names = ("balloon_cur", "balloon_max", "balloon_min", "mem_usable")
+        return [*(FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in names), FieldSpec("stats_age", Unit.SECONDS, Scope.GUEST, "")]
+
+    @hookimpl
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        names = {spec.name for spec in self.mom_fields()}
+        return {one.id: {name: value for name, value in one.collected().items() if name in names} for one in HYPERVISOR.known.values()}
+
+
+class Mom:
+    """An engine, one cycle at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open()
+
+    def open(self) -> None:
+        """Another process."""
+        settings = {"cgroup": {"reclaim_ratio": 0.1, "overhead": "4MiB"}}
+        self.engine = Engine(config_of(self.folder, {"decider": Decider, "cgroup": CgroupPlugin, "host": Host}, settings, interval=1.0))
+        self.engine.open()
+
+    def cycle(self, *wanted: tuple[str, str, Value]) -> Report:
+        WANTED[:] = [Decision(entity(name), control, value, "a test") for name, control, value in wanted]
+        return self.engine.cycle()
+
+
+def entity(name: str) -> Entity:
+    return Entity(Scope.GUEST, HYPERVISOR.known[name].id, name)
+
+
+def fact(name: str, value: object) -> None:
+    sys.stdout.write(f"FACT {json.dumps({name: value})}\n")
+    sys.stdout.flush()
+
+
+def group_of(name: str) -> Path:
+    return ROOT / "machine.slice" / f"machine-qemu-{name}.scope"
+
+
+def begin(name: str, cold: int, warm: int) -> subprocess.Popen[bytes]:
+    """A process that holds memory, in a group such as libvirt makes it."""
+    leaf = group_of(name) / "libvirt" / "emulator"
+    leaf.mkdir(parents=True)
+    size = cold + warm
+    properties: dict[str, Value] = {"cgroups": {"": f"/machine.slice/{group_of(name).name}"}}
+    known: dict[str, Value] = {"mem_usable": cold * MIB, "stats_age": 0.5}
+    HYPERVISOR.known[name] = FakeGuest(name, balloon_kib=size * MIB, maximum_kib=size * MIB, properties=properties, fields=known)
+
+    def join() -> None:
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+
+    log = Path(f"/tmp/{name}.log")
+    with log.open("wb") as out:
+        command = ["/bin/workload", str(cold), str(warm), "0", "0"]
+        process = subprocess.Popen(command, stdout=out, preexec_fn=join)  # noqa: PLW1509  # nothing else runs here yet
+    until(lambda: "BEAT" in log.read_text(), 120)
+    return process
+
+
+def until(look: Callable[[], object], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def prepare() -> None:
+    ROOT.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(ROOT)], check=True)
+    for folder in (ROOT, ROOT / "machine.slice"):
+        folder.mkdir(exist_ok=True)
+        (folder / "cgroup.subtree_control").write_text("+cpu +io +memory")
+    subprocess.run(["mkswap", "/dev/ram0"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["swapon", "/dev/ram0"], check=True)
+
+
+def rules() -> list[str]:
+    """Where the kernel and the kernel of files differ."""
+    group = ROOT / "machine.slice" / "rules"
+    group.mkdir()
+    wrong = []
+    for name, text, error, after in json.loads(Path(__file__).with_name("cgroup_rules.json").read_text()):
+        found = ""
+        try:
+            (group / name).write_text(text.format(disk=DISK))
+        except OSError as refused:
+            found = errno.errorcode[refused.errno or 0]
+        stands = (group / name).read_text()
+        if (found, stands) != (error, after.format(disk=DISK)):
+            wrong.append(f"{name} < {text}: {found} {stands!r}")
+    group.rmdir()
+    return wrong
+
+
+def statuses(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {one.decision.control: f"{one.status} {one.error}".strip() for one in outcomes}
+
+
+def stands(name: str, *files: str) -> dict[str, str]:
+    return {file: (group_of(name) / file).read_text().strip() for file in files}
+
+
+KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max", "cpu.weight", "io.max")
+
+
+def limits(mom: Mom) -> None:
+    wanted: Sequence[tuple[str, Value]] = (
+        (HIGH, 120 * MIB),
+        (LOW, 20 * MIB),
+        (MIN, 8 * MIB),
+        (SWAP_MAX, 64 * MIB),
+        (WEIGHT, 50.0),
+        (IO_MAX, [{"device": DISK, "rbps": 5 << 20}]),
+    )
+    mom.cycle()
+    report = mom.cycle(*[("cold", control, value) for control, value in wanted])
+    fact("limits", statuses(report.outcomes))
+    fact("limits stand", stands("cold", *KNOBS))
+    fact("fields", dict(next(iter(mom.cycle().snapshot.guests.values())).fields))
+    mom.engine.close(put_back=False)  # as after a crash
+    mom.open()
+    fact("put back", statuses(mom.engine.close()))
+    fact("limits stand no more", stands("cold", *KNOBS))
+    mom.open()
+    mom.cycle()
+    low = mom.cycle(("cold", HIGH, 10 * MIB))
+    fact("too low", [revision.reason for revision in low.revisions])
+    subprocess.run(["mount", "-o", "remount,ro", str(ROOT)], check=True)
+    fact("read-only", statuses(mom.cycle(("cold", LOW, 4 * MIB)).outcomes))
+    subprocess.run(["mount", "-o", "remount,rw", str(ROOT)], check=True)
+
+
+def number(name: str, file: str) -> int:
+    return int((group_of(name) / file).read_text())
+
+
+def stalled_us(name: str) -> int:
+    return int((group_of(name) / "memory.pressure").read_text().split("\n")[0].rpartition("=")[2])
+
+
+def reclaim(mom: Mom) -> None:
+    """Cold memory goes, warm memory stays, and nobody waits for it."""
+    states: dict[str, int] = {}
+    held, before, began = number("cold", "memory.current"), stalled_us("cold"), time.monotonic()
+    for _ in range(25):
+        report = mom.cycle(("cold", RECLAIM, 4 * MIB))
+        state = report.snapshot.guests[entity("cold").id].fields.get("cgroup_reclaim_state")
+        states[str(state)[:40]] = states.get(str(state)[:40], 0) + 1
+        time.sleep(1)
+    seconds = time.monotonic() - began
+    fields = mom.cycle().snapshot.guests[entity("cold").id].fields
+    found: dict[str, object] = {
+        "held_kib": held >> 10,
+        "holds_kib": number("cold", "memory.current") >> 10,
+        "swap_kib": number("cold", "memory.swap.current") >> 10,
+        "counted_kib": fields["cgroup_reclaimed"],
+        "stalled_share": (stalled_us("cold") - before) / 1e6 / seconds,
+        "states": states,
+    }
+    fact("reclaim", found)
+
+
+def harm(mom: Mom) -> None:
+    """A guest all of whose memory is warm, and that says otherwise: what is taken comes back, and that is noticed."""
+    states: dict[str, int] = {}
+    for _ in range(15):
+        report = mom.cycle(("warm", RECLAIM, 64 * MIB))
+        state = report.snapshot.guests[entity("warm").id].fields.get("cgroup_reclaim_state")
+        states[str(state)] = states.get(str(state), 0) + 1
+        time.sleep(1)
+    fact("harm", states)
+
+
+def gone(mom: Mom, process: subprocess.Popen[bytes]) -> None:
+    mom.cycle(("cold", SWAP_MAX, 4 * MIB))
+    process.kill()
+    process.wait()
+    scope = group_of("cold")
+    for folder in (scope / "libvirt/emulator", scope / "libvirt", scope):
+        until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), 10)  # type: ignore[misc]  # a lambda's default has no type
+        folder.rmdir()
+    report = mom.cycle(("cold", SWAP_MAX, 8 * MIB))
+    fact("gone in a cycle", [[problem.message for problem in report.problems], [one.reason for one in report.revisions]])
+    fact("gone at the end", statuses([one for one in mom.engine.close() if one.decision.control == SWAP_MAX]))
+
+
+def main() -> None:
+    prepare()
+    fact("kernel", os.uname().release)
+    fact("rules", rules())
+    cold = begin("cold", COLD_MIB, WARM_MIB)
+    with tempfile.TemporaryDirectory() as folder:
+        mom = Mom(Path(folder))
+        limits(mom)
+        reclaim(mom)
+        begin("warm", 0, 48)
+        HYPERVISOR.known["warm"].fields["mem_usable"] = 40 * MIB
+        harm(mom)
+        gone(mom, cold)
+    fact("done", True)
+
+
+def imports() -> None:
+    """The files of all modules that this imports, and that one cycle needs."""
+    folder = Path(tempfile.mkdtemp())
+    Mom(folder).engine.close()
+    shutil.rmtree(folder)
+    for module in list(sys.modules.values()):
+        for file in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
+            if file and Path(file).exists():
+                sys.stdout.write(f"{file}\n")
+
+
+if __name__ == "__main__":
+    imports() if "--imports" in sys.argv else main()
