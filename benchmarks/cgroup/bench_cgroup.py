@@ -30,7 +30,7 @@ from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 
 TARGETS_MS = {("collect", 1000): 100.0, ("hold", 1000): 150.0, ("reclaim", 1000): 250.0}
-"""A thousandth and a half of two CPUs at one cycle every 5 s would be 15 ms; a tenth of a second is 2 % of one."""
+"""100 ms in a cycle of 5 s are 2 % of one CPU. Setting and reclaiming read each file once more, so as to see what others have changed."""
 
 _V2 = {
     "cgroup.controllers": "cpu io memory pids\n",
