@@ -14,6 +14,7 @@ from test_sim_recording import simulated
 
 from mom_core import ControlSpec, Decision, Scope, Source, Unit
 from mom_core.testing import snapshot
+from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.reader import Recording, session_content
 from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter
 from mom_plugins_sim.replay.command import replay
@@ -92,6 +93,9 @@ def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
     (trial / "50_balloon.policy").write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
     folder = recorded(tmp_path, 20, policy={"shadow": str(trial)})
     assert any(cycle.report.considered for cycle in Recording(folder).cycles())
+    contents = contents_of(folder)
+    assert contents.on_trial == 20
+    assert 0 < contents.differed <= 20
     shutil.rmtree(trial)
     result = compare(Recording(folder))
     assert result.compared == result.identical == 20

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, format_duration, format_kib, printable
+from mom_core import Status, differences, format_duration, format_kib, printable
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.times import shown
 
 
 @dataclass(slots=True)
 class Contents:
-    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles."""
+    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles, `on_trial` and `differed` cycles."""
 
     path: str
     files: int
@@ -29,6 +29,8 @@ class Contents:
     decisions: int = 0
     applied: int = 0
     problems: int = 0
+    on_trial: int = 0
+    differed: int = 0
     lost: int = 0
     rubbish: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -54,6 +56,8 @@ def contents_of(path: Path) -> Contents:
         found.decisions += len(report.decisions)
         found.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
         found.problems += len(report.problems)
+        found.on_trial += report.considered is not None
+        found.differed += bool(differences(report))
         if report.woken_by:
             woken[report.woken_by] += 1
         if recorded.session is not session:
@@ -78,6 +82,8 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
     lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
+    if contents.on_trial:
+        lines.append(("on trial", f"policies in {contents.on_trial} cycles, which would have decided otherwise in {contents.differed}"))
     lines.append(("problems", str(contents.problems)))
     lines.append(("host", ", ".join(map(printable, contents.hosts)) or "unknown"))
     lines.append(("policies", ", ".join(map(printable, contents.policies)) or "none"))
