@@ -188,4 +188,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a specification has no body
-    """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself."""
+    """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself.
+
+    A command named `GROUP VERB`, such as `policy set`, becomes a verb of the group that another plugin brings, if that one is installed.
+    """

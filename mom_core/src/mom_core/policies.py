@@ -34,12 +34,16 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """One change of the policies: the version that it made, when (seconds since the epoch), who made it, and what it was."""
+    """One change of the policies: the version that it made, when (seconds since the epoch), who made it, and what it was.
+
+    `diff` is a unified diff of the texts, for a person; empty where the version before is not known any more.
+    """
 
     version: str
     time: float
     who: str
     what: str
+    diff: str = ""
 
 
 @runtime_checkable

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,12 +31,13 @@ from mom_core import (
     Value,
     printable,
 )
+from mom_plugins_policy.differing import difference
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.notes import NoteStore, replace_file
 from mom_plugins_policy.policy import Policy
 
-REMEMBERED_CHANGES: Final = 20
-"""Versions that can be gone back to: with the largest policies some 20 MiB, as texts that did not change are shared."""
+REMEMBERED_CHANGES: Final = 50
+"""Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
 
 _FORMAT: Final = 1
 _NOT_READY: Final = "the policies are not loaded yet"
@@ -112,6 +114,7 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[_Version] = deque(maxlen=REMEMBERED_CHANGES)
+        self._diffs: Mapping[str, str] = {}
         self._count = 0
 
     # --- what policies remember -----------------------------------------------------------------------------------------------------
@@ -205,7 +208,14 @@ class ChangingPolicies:
     def history(self) -> Sequence[PolicyChange]:
         """The last changes, oldest first."""
         with self._lock:
-            return tuple(version.change for version in self._versions)
+            versions = tuple(self._versions)
+        # Diffs are made when somebody looks, and without keeping others waiting.
+        self._diffs = {
+            later.change.version: self._diffs.get(later.change.version)
+            or difference(_texts(earlier.state.texts), _texts(later.state.texts))
+            for earlier, later in pairwise(versions)
+        }
+        return tuple(replace(version.change, diff=self._diffs.get(version.change.version, "")) for version in versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """The very texts of that version, whatever the files say by now."""

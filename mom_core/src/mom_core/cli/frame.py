@@ -82,8 +82,11 @@ class VerbGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but a verb that does not exist gets the advice that helps."""
         name = str(args[0])
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
+        command = None if name.startswith("-") else self.get_command(ctx, name)
+        if command is None and not name.startswith("-"):
             raise click.UsageError(_no_such_verb(name, self.list_commands(ctx)), ctx)
+        if name in BROUGHT_BY and isinstance(command, click.Group) and not _has(command, args[1:2]):
+            self._brought(ctx)  # another plugin may bring the verb
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -138,6 +141,7 @@ def commands_of(names: Sequence[str]) -> BroughtCommands:
     available = available_plugins()
     loaded, errors = load_plugins([name for name in names if name in available])
     commands: dict[str, click.Command] = {}
+    joining: list[tuple[LoadedPlugin, click.Command]] = []
 
     def refuse(plugin: LoadedPlugin, what: str, hint: str = "") -> None:
         message = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {what}"
@@ -155,11 +159,27 @@ def commands_of(names: Sequence[str]) -> BroughtCommands:
         for command in made.value or []:
             if not isinstance(command, click.Command) or not command.name:
                 refuse(plugin, f"mom_commands gave a {type(command).__name__} that is no click command with a name")
+            elif " " in command.name:
+                joining.append((plugin, command))
             elif command.name in VERBS or command.name in commands:
                 refuse(plugin, f"the command {command.name!r} exists already", "it must take another name")
             else:
                 commands[command.name] = command
+    for plugin, command in joining:
+        group_name, _, verb = str(command.name).partition(" ")
+        group = commands.get(group_name)
+        if not isinstance(group, click.Group):
+            continue  # the plugin that has the group is not there: then nobody looks for its verbs
+        if group.commands.get(verb) is not command and _has(group, [verb]):
+            refuse(plugin, f"the command {command.name!r} exists already", "it must take another name")
+        else:
+            group.add_command(command, verb)
     return BroughtCommands(commands, errors)
+
+
+def _has(group: click.Group, arguments: Sequence[str]) -> bool:
+    """Whether the group itself has the verb with which these arguments begin."""
+    return bool(arguments) and group.get_command(click.Context(group), arguments[0]) is not None
 
 
 def _listed(bring: Callable[[], Iterable[object]]) -> list[object]:

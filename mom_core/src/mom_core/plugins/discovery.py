@@ -39,7 +39,7 @@ _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 KNOWN_DISTRIBUTIONS: Final[Mapping[str, str]] = {
     **{
         name: f"mom-plugins-{name}"
-        for name in ("host", "libvirt", "vdsm", "guestagent", "balloon", "ksm", "qos", "cgroup", "numa", "policy", "sim")
+        for name in ("host", "http", "libvirt", "vdsm", "guestagent", "balloon", "ksm", "qos", "cgroup", "numa", "policy", "sim")
     },
     "xmlrpc": "mom-plugins-vdsm",
 }

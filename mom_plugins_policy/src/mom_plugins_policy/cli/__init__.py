@@ -33,14 +33,14 @@ class PolicyGroup(click.Group):
     """The group of all verbs about policies."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of `VERBS`."""
-        return list(VERBS)
+        """All verbs, in the order of `VERBS`, and then those that other plugins bring."""
+        return [*VERBS, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command, imported now."""
         verb = VERBS.get(cmd_name)
         if verb is None:
-            return None
+            return super().get_command(ctx, cmd_name)
         module, _, attribute = verb.target.partition(":")
         command: click.Command = getattr(import_module(f"{__name__}.{module}"), attribute)
         return command
@@ -49,11 +49,14 @@ class PolicyGroup(click.Group):
         """The list of verbs, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+        if self.commands:
+            with formatter.section("Commands for a running mom"):
+                formatter.write_dl([(name, command.get_short_help_str(limit=90)) for name, command in self.commands.items()])
 
 
 @click.group("policy", cls=PolicyGroup)
 def policy_command() -> None:
     """Check policies, try them on snapshots, have their decisions explained, test them, lay them out.
 
-    Nothing here changes anything on the host, and none of it needs a running mom.
+    Nothing here changes anything on the host or needs a running mom, but what stands below as for one: that is the plugin http's.
     """

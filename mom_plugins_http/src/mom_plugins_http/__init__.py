@@ -1,0 +1,6 @@
+"""The control socket of mom: an HTTP/JSON API, policies at run time, events and metrics."""
+
+from mom_plugins_http.plugin import HttpPlugin
+
+__all__ = ["HttpPlugin"]
+__version__ = "0.1.0"

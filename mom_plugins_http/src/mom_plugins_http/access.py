@@ -1,0 +1,162 @@
+"""Who may do what: by the kernel's word for the peer of a unix socket, by a token for TCP."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import hmac
+import os
+import pwd
+import socket
+import struct
+from array import array
+from asyncio.trsock import TransportSocket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mom_core import MomError, printable
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""The kernel's `struct ucred`: process, user, group."""
+
+_SO_PEERGROUPS: Final = 59
+"""asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""
+
+_GROUP_BYTES: Final = 1024
+"""All that Python reads of a socket's option: 256 groups. Of who is in more, the user database tells."""
+
+SHORTEST_TOKEN: Final = 16
+"""Characters: a shorter one can be guessed."""
+
+_LONGEST_TOKEN_FILE: Final = 4096
+"""Bytes."""
+
+
+class Right(IntEnum):
+    """What somebody may do; each includes those before it."""
+
+    NOTHING = 0
+    READ = 1
+    CHANGE = 2
+
+
+class Credentials(NamedTuple):
+    """Process, user and groups at the other end of a unix socket, as the kernel knows them."""
+
+    process: int
+    user: int
+    groups: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent a request: how the log names it, and what it may do. `local` says that it came through a unix socket."""
+
+    name: str
+    right: Right
+    local: bool
+
+
+def credentials(sock: socket.socket | TransportSocket) -> Credentials:
+    """Of the peer of a connected unix socket."""
+    process, user, group = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
+        groups = frozenset(array("I", packed))
+    except OSError:  # very many groups, or an old kernel
+        groups = _listed_groups(user, group)
+    return Credentials(process, user, groups | {group})
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAccess:
+    """Who may do what through the unix socket, by group ids: root and mom's own user may change everything."""
+
+    read: frozenset[int] = field(default_factory=frozenset)
+    change: frozenset[int] = field(default_factory=frozenset)
+
+    def peer(self, found: Credentials) -> Peer:
+        """What this one may do."""
+        if found.user in {0, os.geteuid()} or found.groups & self.change:
+            right = Right.CHANGE
+        else:
+            right = Right.READ if found.groups & self.read else Right.NOTHING
+        return Peer(f"user {_user_name(found.user)}, process {found.process}", right, local=True)
+
+
+def group_id(name: str) -> int:
+    """The number of a group of this host. Raises `MomError` when there is none of the name."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise MomError(f"there is no group {printable(name)} on this host", hint=f"make it: groupadd --system {printable(name)}") from None
+
+
+def _listed_groups(user: int, group: int) -> frozenset[int]:
+    try:
+        return frozenset(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
+    except (KeyError, OSError):
+        return frozenset()
+
+
+def _user_name(number: int) -> str:
+    try:
+        return printable(pwd.getpwuid(number).pw_name)
+    except KeyError:
+        return str(number)
+
+
+class Tokens:
+    """Who may do what through TCP: whoever knows a token may do what it is for. Only digests are kept."""
+
+    def __init__(self, tokens: Mapping[Right, str]) -> None:
+        self._digests = [(right, _digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
+
+    def right(self, authorization: str) -> Right:
+        """What the header `Authorization` entitles to."""
+        kind, _, token = authorization.partition(" ")
+        if kind.lower() != "bearer":
+            return Right.NOTHING
+        given = _digest(token.strip())
+        for right, digest in self._digests:
+            if hmac.compare_digest(given, digest):
+                return right
+        return Right.NOTHING
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def read_token(path: Path) -> str:
+    """The token in a file that only its owner and group can read. Raises `MomError`."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_LONGEST_TOKEN_FILE + 1)
+    except OSError as error:
+        raise MomError(f"cannot read the token in {path}: {error.strerror}", hint=f"make one: openssl rand -hex 32 > {path}") from error
+    if mode & 0o007:
+        raise MomError(f"everybody can read the token in {path}", hint=f"chmod 600 {path}, and make a new one")
+    token = text.decode("ascii", "replace").strip()
+    if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:
+        message = f"{path} holds no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
+        raise MomError(message, hint=f"make one: openssl rand -hex 32 > {path}")
+    return token
+
+
+def same_site(host: str, origin: str | None, hosts: Sequence[str]) -> bool:
+    """Whether a request that came through TCP is meant for this server, and not sent by another site's page in somebody's browser.
+
+    :param host: the header `Host`
+    :param origin: the header `Origin`, which browsers add; None without it
+    :param hosts: the names by which clients may call this server
+    """
+    name = host.strip().lower()
+    name = name[: name.index("]") + 1] if name.startswith("[") and "]" in name else name.partition(":")[0]
+    if name.strip("[]") not in hosts:
+        return False
+    return origin is None or origin.strip().lower() == f"https://{host.strip().lower()}"

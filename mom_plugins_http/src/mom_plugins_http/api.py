@@ -1,0 +1,277 @@
+"""The table of all operations, and the application that answers them: who may, what is asked, and what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from mom_core import PluginContext, Value, printable
+from mom_plugins_http import events
+from mom_plugins_http.access import Peer, Right, Tokens, same_site
+from mom_plugins_http.changing import Changing
+from mom_plugins_http.encoding import encoded
+from mom_plugins_http.events import Events
+from mom_plugins_http.openapi import description
+from mom_plugins_http.problems import ProblemError
+from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
+from mom_plugins_http.reading import Reading
+from mom_plugins_http.routes import AFTER, GUEST, LIMIT, Call, Parameter, Route
+
+_POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
+
+_LOGGED_EVERY_SECONDS: Final = 60.0
+"""A client that is refused again and again is logged so often."""
+
+_REMEMBERED_PEERS: Final = 256
+
+
+def routes(reading: Reading, changing: Changing, listening: Events, describe: Callable[[Call], Awaitable[Response]]) -> list[Route]:
+    """All operations: the one table from which the application and its description are made."""
+    listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
+    version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
+    return [
+        Route("GET", "/v1/openapi.json", "describe", "This description.", describe, {"type": "object"}),
+        Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", reading.status, "Status"),
+        Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", reading.plugins, "Plugins"),
+        Route(
+            "GET",
+            "/v1/configuration",
+            "configuration",
+            "The settings in force; secrets are masked.",
+            reading.configuration,
+            {"type": "object"},
+        ),
+        Route("GET", "/v1/fields", "fields", "What is collected, with units.", reading.fields, "Fields", parameters=listed),
+        Route(
+            "GET", "/v1/controls", "controls", "What can be set, with units and bounds.", reading.controls, "Controls", parameters=listed
+        ),
+        Route("GET", "/v1/host", "host", "The host as it was in the last cycle.", reading.host, "Host"),
+        Route(
+            "GET",
+            "/v1/host/history",
+            "hostHistory",
+            "The host in past cycles, newest first.",
+            reading.host_history,
+            "HostHistory",
+            parameters=listed,
+        ),
+        Route("GET", "/v1/guests", "guests", "All guests, in the order of their names.", reading.guests, "Guests", parameters=listed),
+        Route(
+            "GET",
+            "/v1/guests/{guest}",
+            "guest",
+            "One guest by id or name, with what was decided for it.",
+            reading.guest,
+            "GuestWithDecisions",
+        ),
+        Route(
+            "GET",
+            "/v1/guests/{guest}/history",
+            "guestHistory",
+            "One guest in past cycles, newest first.",
+            reading.guest_history,
+            "GuestHistory",
+            parameters=listed,
+        ),
+        Route(
+            "GET",
+            "/v1/decisions",
+            "decisions",
+            "What evaluators wanted in the last cycle.",
+            reading.decisions,
+            "Decisions",
+            parameters=page,
+        ),
+        Route("GET", "/v1/revisions", "revisions", "What review changed or dropped.", reading.revisions, "Revisions", parameters=page),
+        Route("GET", "/v1/outcomes", "outcomes", "What came of the decisions.", reading.outcomes, "Outcomes", parameters=page),
+        Route("GET", "/v1/problems", "problems", "What went wrong.", reading.problems, "Problems", parameters=page),
+        Route(
+            "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reading.trial, "Differences", parameters=page
+        ),
+        Route(
+            "GET",
+            "/v1/events",
+            "events",
+            "An event for each cycle, as it ends.",
+            listening.listen,
+            {"type": "string"},
+            media_type=events.MEDIA_TYPE,
+        ),
+        Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", reading.metrics, {"type": "string"}, media_type="text/plain"),
+        Route("GET", "/v1/policies", "policies", "All policies in force; the ETag is their version.", changing.policies, "Policies"),
+        Route(
+            "PATCH",
+            "/v1/policies",
+            "changePolicies",
+            "Set and remove several policies, all or none.",
+            changing.patch,
+            "Changed",
+            Right.CHANGE,
+            body={"application/json": "Changes"},
+            versioned=True,
+        ),
+        Route(
+            "POST",
+            "/v1/policy-check",
+            "checkPolicies",
+            "Say what is wrong with changes, without making them.",
+            changing.check,
+            "Checked",
+            body={"application/json": "Changes"},
+        ),
+        Route(
+            "POST",
+            "/v1/policy-reset",
+            "resetPolicies",
+            "Forget what was changed at run time; read the files again.",
+            changing.reset,
+            "Changed",
+            Right.CHANGE,
+            versioned=True,
+        ),
+        Route(
+            "POST",
+            "/v1/policy-rollback",
+            "rollBackPolicies",
+            "Make the policies what they were in an earlier version.",
+            changing.roll_back,
+            "Changed",
+            Right.CHANGE,
+            body={"application/json": "Version"},
+            versioned=True,
+        ),
+        Route(
+            "GET",
+            "/v1/policy-history",
+            "policyHistory",
+            "The last changes, newest first, with who, when and what.",
+            changing.history,
+            "PolicyHistory",
+            parameters=(version,),
+        ),
+        Route("GET", "/v1/policies/{name}", "policy", "One policy.", changing.policy, "Policy"),
+        Route(
+            "PUT",
+            "/v1/policies/{name}",
+            "setPolicy",
+            "Set one policy.",
+            changing.put,
+            "Changed",
+            Right.CHANGE,
+            body=_POLICY_BODY,
+            versioned=True,
+        ),
+        Route(
+            "DELETE", "/v1/policies/{name}", "removePolicy", "Remove one policy.", changing.delete, "Changed", Right.CHANGE, versioned=True
+        ),
+    ]
+
+
+class Api:
+    """The application.
+
+    :param tokens: who may do what through TCP; None where TCP is off
+    :param hosts: the names by which TCP clients may call this server
+    """
+
+    def __init__(
+        self, context: PluginContext, reading: Reading, changing: Changing, listening: Events, limits: Limits, hosts: Sequence[str] = ()
+    ) -> None:
+        self.tokens: Tokens | None = None
+        """Replaced when the files are read again."""
+        self._context = context
+        self._limits = limits
+        self._hosts = hosts
+        self._reading = reading
+        self._refused: dict[str, float] = {}
+        self.routes = routes(reading, changing, listening, self._describe)
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in self.routes:
+            by_path.setdefault(route.path, {})[route.method] = route
+        made = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
+        self.application = Starlette(routes=made, exception_handlers={HTTPException: self._no_route, ProblemError: self._problem})
+        self.application.router.redirect_slashes = False
+
+    def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await self._answer(methods["GET" if request.method == "HEAD" else request.method], request)
+
+        return endpoint
+
+    async def _answer(self, route: Route, request: Request) -> Response:
+        try:
+            peer = self._admit(request, route)
+            call = Call(request, peer, route.query(request.url.query), self._limits.body, self._limits.patience)
+            return await route.run(call)
+        except ProblemError as error:
+            return error.response()
+        except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
+            self._context.log.exception("%s %s failed", route.method, route.path)
+            return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
+
+    # --- who may ---------------------------------------------------------------------------------------------------------------------
+
+    def _admit(self, request: Request, route: Route) -> Peer:
+        peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
+        if not peer.local:
+            peer = self._known_by_token(request, peer)
+        if peer.right >= route.right:
+            return peer
+        self._log_refusal(peer, route)
+        raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
+
+    def _known_by_token(self, request: Request, peer: Peer) -> Peer:
+        headers = request.headers
+        if not same_site(headers.get("host", ""), headers.get("origin"), self._hosts):
+            hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
+            raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
+        right = Right.NOTHING if self.tokens is None else self.tokens.right(headers.get("authorization", ""))
+        if right is Right.NOTHING:
+            hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
+            raise ProblemError(401, "no token that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
+        return replace(peer, name=f"token to {right.name.lower()} from {peer.name}", right=right)
+
+    def _needed(self, right: Right, *, local: bool) -> str:
+        if not local:
+            return "it needs the token to change (`change_token`)"
+        what = "read_group or change_group" if right is Right.READ else "change_group"
+        return f"root may, and members of the group that `{what}` of the plugin http names; a new member must log in again"
+
+    def _log_refusal(self, peer: Peer, route: Route) -> None:
+        """Once a minute for each peer; what is remembered of peers is bounded."""
+        now = time.monotonic()
+        who = peer.name.partition(",")[0]
+        if now - self._refused.get(who, -_LOGGED_EVERY_SECONDS) < _LOGGED_EVERY_SECONDS:
+            return
+        if len(self._refused) >= _REMEMBERED_PEERS:
+            self._refused.clear()
+        self._refused[who] = now
+        self._context.log.warning("refused to %s: %s %s", peer.name, route.method, route.path)
+
+    # --- what else -------------------------------------------------------------------------------------------------------------------
+
+    async def _describe(self, call: Call) -> Response:
+        declarations = self._context.declarations
+        return Response(encoded(description(self.routes, declarations)), media_type="application/json")
+
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these
+        where = printable(request.url.path)
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            return ProblemError(
+                405, f"{printable(request.method)} makes no sense here", f"use {allowed}", headers={"allow": allowed}
+            ).response()
+        return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes all there is").response()
+
+    async def _problem(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)  # noqa: S101  # it is registered for these
+        return error.response()

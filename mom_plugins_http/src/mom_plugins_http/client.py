@@ -1,0 +1,118 @@
+"""Talking to a running mom through its control socket, with the standard library only: verbs must start fast."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import MomError, PolicyProblem, PolicyRefused, load_config
+
+CONNECT_SECONDS: Final = 5.0
+
+_AGAIN_SECONDS: Final = 0.02
+
+ANSWER_SECONDS: Final = 30.0
+"""The largest policies take seconds to compile, and changes wait for each other."""
+
+_LARGEST_ANSWER: Final = 256 << 20
+"""Bytes."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP through a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ANSWER_SECONDS)
+        until = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                self.sock.connect(str(self._path))
+            except BlockingIOError:  # many connect at once, and the kernel's queue is full
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
+
+
+class RefusedError(MomError):
+    """mom says no. `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Client:
+    """A client of one control socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def configured(cls, config_path: str | None) -> Client:
+        """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
+        from mom_plugins_http.plugin import SOCKET, HttpPlugin
+
+        config = load_config(config_path)
+        for plugin in config.plugins.values():
+            if isinstance(plugin.settings, HttpPlugin.Settings):
+                return cls(plugin.settings.socket or config.run_directory / SOCKET)
+        raise MomError(
+            "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
+        )
+
+    def get(self, path: str) -> tuple[Any, str]:
+        """An answer, and its entity tag."""
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> tuple[Any, str]:
+        """An answer as JSON, and its entity tag.
+
+        :param seen: the entity tag of what is changed
+        :raises RefusedError: mom says no
+        :raises PolicyRefused: policies that cannot be used
+        :raises MomError: nobody answers
+        """
+        headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["content-type"] = "application/json"
+        connection = _UnixConnection(self.path)
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            text = response.read(_LARGEST_ANSWER)
+            content = json.loads(text) if text else {}
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise MomError(f"nobody serves {self.path}", hint="start mom, with the plugin http enabled") from None
+        except PermissionError:
+            raise MomError(
+                f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"
+            ) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise MomError(f"{self.path} did not answer as mom does: {error or type(error).__name__}", hint="see mom's log") from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise _refusal(response.status, content)
+        return content, response.headers.get("etag", "")
+
+
+def _refusal(status: int, content: Any) -> MomError:
+    problem = content if isinstance(content, dict) else {}
+    message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
+    if status == 422 and problem.get("problems"):
+        return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
+    return RefusedError(status, message, hint)

@@ -1,0 +1,259 @@
+"""Metrics in Prometheus' text format, from one report.
+
+Guests have the names that the common libvirt exporters use (`libvirt_domain_info_*`, `libvirt_domain_memory_stats_*`, label `domain`), so
+that their dashboards and rules work; what only mom knows begins with `mom_`. The text is written directly: prometheus-client's writer takes
+125 ms for what a thousand guests have, this one a tenth of that.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mom_core import Guest, PluginState, Report, Scope, Status, Unit, __version__, differences
+from mom_plugins_http.published import Totals, View
+
+MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Scale(NamedTuple):
+    """How a unit is written in Prometheus' base units: the name's ending, and the factor."""
+
+    suffix: str
+    factor: float = 1.0
+
+
+SCALES: Final[Mapping[Unit, Scale]] = {
+    Unit.KIB: Scale("_bytes", 1024),
+    Unit.BYTES: Scale("_bytes"),
+    Unit.PAGES: Scale("_pages"),
+    Unit.COUNT: Scale(""),
+    Unit.PERCENT: Scale("_percent"),
+    Unit.RATIO: Scale("_ratio"),
+    Unit.FLAG: Scale(""),
+    Unit.SECONDS: Scale("_seconds"),
+    Unit.MILLISECONDS: Scale("_seconds", 1e-3),
+    Unit.MICROSECONDS: Scale("_seconds", 1e-6),
+    Unit.KIB_PER_SECOND: Scale("_bytes_per_second", 1024),
+    Unit.PAGES_PER_SECOND: Scale("_pages_per_second"),
+    Unit.PER_SECOND: Scale("_per_second"),
+    Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
+}
+"""Texts and lists are no metrics."""
+
+
+_RESERVED: Final = re.compile("(?<=_)(?:count|total)$")
+"""Endings that Prometheus keeps for counters, histograms and summaries."""
+
+
+class GuestMetric(NamedTuple):
+    """A field of guests that has a metric of its own; `factor` makes base units of the field's."""
+
+    field: str
+    name: str
+    help: str
+    factor: float = 1024
+
+
+GUEST_METRICS: Final = (
+    GuestMetric("balloon_max", "libvirt_domain_info_maximum_memory_bytes", "The guest's memory with an empty balloon."),
+    GuestMetric("balloon_cur", "libvirt_domain_info_memory_usage_bytes", "The guest's memory with its balloon as it is."),
+    GuestMetric("vcpu_count", "libvirt_domain_info_virtual_cpus", "Virtual CPUs of the guest.", 1),
+    GuestMetric("balloon_cur", "libvirt_domain_memory_stats_actual_balloon_bytes", "The guest's memory with its balloon as it is."),
+    GuestMetric("mem_available", "libvirt_domain_memory_stats_available_bytes", "All memory that the guest's kernel manages."),
+    GuestMetric("mem_unused", "libvirt_domain_memory_stats_unused_bytes", "Memory that the guest uses for nothing."),
+    GuestMetric("mem_usable", "libvirt_domain_memory_stats_usable_bytes", "Memory that the guest can give without swapping."),
+    GuestMetric("mem_disk_caches", "libvirt_domain_memory_stats_disk_cache_bytes", "Memory that the guest uses as disk cache."),
+    GuestMetric("rss", "libvirt_domain_memory_stats_rss_bytes", "Memory of the host that the guest's process holds."),
+    GuestMetric("balloon_min", "mom_guest_guaranteed_bytes", "What the guest is guaranteed."),
+    GuestMetric("balloon_target", "mom_guest_balloon_target_bytes", "The size that mom last set for the guest."),
+    GuestMetric("swap_in", "mom_guest_swap_in_bytes_per_second", "Read back from the guest's own swap."),
+    GuestMetric("swap_out", "mom_guest_swap_out_bytes_per_second", "Written to the guest's own swap."),
+    GuestMetric("major_fault", "mom_guest_major_faults_per_second", "Page faults in the guest that needed I/O.", 1),
+    GuestMetric("stats_age", "mom_guest_statistics_age_seconds", "Age of what the guest itself reported.", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSelection:
+    """Which guests have metrics of their own: at most `most`, and none whose name matches one of the patterns. Sums count all guests."""
+
+    most: int = 10_000
+    leave_out: Sequence[str] = ()
+
+    def of(self, guests: Iterable[Guest]) -> list[Guest]:
+        """The first of them by name."""
+        unwanted = re.compile("|".join(map(fnmatch.translate, self.leave_out))) if self.leave_out else None
+        wanted = [guest for guest in guests if unwanted is None or not unwanted.match(guest.name)]
+        return wanted[: self.most]
+
+
+def exposition(view: View, selection: GuestSelection) -> bytes:
+    """All metrics of a report."""
+    lines: list[str] = []
+    for part in (_cycle(view), _host(view), _sums(view.report), _totals(view.totals), _plugins(view.report), _trial(view.report)):
+        for family in part:
+            family.write(lines)
+    _guests(view.report, selection, lines)
+    lines.append("")
+    return "\n".join(lines).encode("utf-8", "backslashreplace")
+
+
+class _Family(NamedTuple):
+    """One metric with all its samples: label text and value."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[tuple[str, float]]
+
+    def write(self, lines: list[str]) -> None:
+        if self.samples:
+            lines += (f"# HELP {self.name} {_escaped_help(self.help)}", f"# TYPE {self.name} {self.kind}")
+            lines += [f"{self.name}{labels} {_number(value)}" for labels, value in self.samples]
+
+
+def _gauge(name: str, text: str, value: float) -> _Family:
+    return _Family(name, "gauge", text, [("", value)])
+
+
+def _counter(name: str, text: str, value: float) -> _Family:
+    return _Family(name, "counter", text, [("", value)])
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else repr(float(value)).replace("inf", "Inf").replace("nan", "NaN")
+
+
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+def _label(value: str) -> str:
+    return value.translate(_ESCAPES)
+
+
+def _escaped_help(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _cycle(view: View) -> Iterator[_Family]:
+    report, totals = view.report, view.totals
+    yield _Family(
+        "mom_info", "gauge", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)]
+    )
+    yield _counter("mom_cycles_total", "Cycles since the start.", totals.cycles)
+    yield _counter("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
+    yield _counter("mom_cycles_woken_total", "Cycles out of turn.", totals.woken)
+    yield _gauge("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
+    yield _gauge("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
+    yield _gauge("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
+    yield _counter("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
+    yield _gauge("mom_problems", "Problems in the last cycle.", len(report.problems))
+
+
+def _host(view: View) -> Iterator[_Family]:
+    for name, value in view.report.snapshot.host.fields.items():
+        spec = view.declarations.fields.get((Scope.HOST, name))
+        scale = SCALES.get(spec.unit) if spec is not None else None
+        if spec is not None and scale is not None and isinstance(value, int | float):
+            metric = re.sub(r"[^a-zA-Z0-9_]", "_", f"mom_host_{name}")
+            metric = _RESERVED.sub(lambda found: {"count": "number", "total": "all"}[found[0]], metric)
+            suffix = "" if metric.endswith(scale.suffix) else scale.suffix
+            yield _gauge(metric + suffix, f"{spec.description}.", value * scale.factor if scale.factor != 1 else value)
+
+
+def _sums(report: Report) -> Iterator[_Family]:
+    guests = report.snapshot.guests.values()
+    yield _gauge("mom_guests", "Guests that mom sees.", len(guests))
+    yield _gauge("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
+    reclaimed = [
+        most - now
+        for guest in guests
+        if isinstance(now := guest.fields.get("balloon_cur"), int | float)
+        and isinstance(most := guest.fields.get("balloon_max"), int | float)
+    ]
+    if reclaimed:
+        yield _gauge("mom_reclaimed_bytes", "Memory that balloons hold back from all guests together.", max(0, sum(reclaimed)) * 1024)
+    for field, name, text in (
+        ("balloon_max", "mom_guests_maximum_bytes", "Memory of all guests with empty balloons."),
+        ("balloon_cur", "mom_guests_current_bytes", "Memory of all guests as it is."),
+        ("balloon_min", "mom_guests_guaranteed_bytes", "What all guests together are guaranteed."),
+    ):
+        known = [value for guest in guests if isinstance(value := guest.fields.get(field), int | float)]
+        if known:
+            yield _gauge(name, text, sum(known) * 1024)
+    merged = report.snapshot.host.fields.get("ksm_pages_sharing")
+    if isinstance(merged, int | float):
+        yield _gauge(
+            "mom_ksm_saved_bytes",
+            "Memory that KSM saves by merging; what it costs is mom_host_ksmd_cpu_usage_percent.",
+            merged * os.sysconf("SC_PAGE_SIZE"),
+        )
+
+
+def _totals(totals: Totals) -> Iterator[_Family]:
+    for name, text, counts in (
+        ("mom_decisions_total", "What evaluators wanted.", totals.decisions),
+        ("mom_revisions_total", "Decisions that review changed or dropped.", totals.revisions),
+    ):
+        yield _Family(name, "counter", text, [(f'{{control="{_label(control)}"}}', count) for control, count in sorted(counts.items())])
+    outcomes = [
+        (f'{{control="{_label(control)}",status="{status}"}}', count) for (control, status), count in sorted(totals.outcomes.items())
+    ]
+    yield _Family("mom_outcomes_total", "counter", "What came of decisions.", outcomes)
+
+
+def _plugins(report: Report) -> Iterator[_Family]:
+    plugins = [(_label(plugin.name), plugin) for plugin in report.plugins]
+    took = [
+        (f'{{plugin="{name}",hook="{_label(hook)}"}}', seconds) for name, plugin in plugins for hook, seconds in plugin.durations.items()
+    ]
+    yield _Family("mom_plugin_duration_seconds", "gauge", "How long a plugin's hook took in the last cycle.", took)
+    yield _Family(
+        "mom_plugin_calls_total", "counter", "Calls of a plugin.", [(f'{{plugin="{name}"}}', plugin.calls) for name, plugin in plugins]
+    )
+    failed = [(f'{{plugin="{name}"}}', plugin.failures) for name, plugin in plugins]
+    yield _Family("mom_plugin_failures_total", "counter", "Calls of a plugin that failed.", failed)
+    states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
+    yield _Family("mom_plugin_state", "gauge", "1 for the state that a plugin is in.", states)
+
+
+def _trial(report: Report) -> Iterator[_Family]:
+    if report.considered is None:
+        return
+    yield _gauge("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
+    yield _gauge("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(differences(report)))
+
+
+def _guests(report: Report, selection: GuestSelection, lines: list[str]) -> None:
+    """The bulk: a thousand guests have fifteen thousand samples."""
+    chosen = selection.of(report.snapshot.guests.values())
+    left_out = len(report.snapshot.guests) - len(chosen)
+    _gauge("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
+    labels = _domains(chosen)
+    for field, name, text, factor in GUEST_METRICS:
+        samples = [
+            f"{name}{label} {value * factor}"
+            for label, guest in zip(labels, chosen, strict=True)
+            if isinstance(value := guest.fields.get(field), int | float) and value - value == 0  # neither infinite nor NaN
+        ]
+        if samples:
+            lines += (f"# HELP {name} {text}", f"# TYPE {name} gauge")
+            lines += samples
+    failed = [outcome.decision.entity for outcome in report.outcomes if outcome.status is Status.FAILED]
+    _gauge("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
+
+
+def _domains(guests: Sequence[Guest]) -> list[str]:
+    """A label for each guest: its name, which says the id too where another guest has the same name."""
+    seen: set[str] = set()
+    labels = []
+    for guest in guests:
+        name = guest.name if guest.name not in seen else f"{guest.name} ({guest.id})"
+        seen.add(guest.name)
+        labels.append(f'{{domain="{_label(name)}"}}')
+    return labels

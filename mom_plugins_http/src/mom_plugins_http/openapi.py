@@ -1,0 +1,250 @@
+"""The OpenAPI description of the API, from the table of routes and from what the plugins declare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mom_core import Declarations, FieldSpec, PluginState, Scope, Severity, Status, Unit, Value, __version__
+from mom_plugins_http import problems
+from mom_plugins_http.access import Right
+from mom_plugins_http.published import GUEST_HISTORY
+from mom_plugins_http.routes import Route
+
+Schema = dict[str, Value]
+
+_TEXT: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer"}
+_ANY: Final[Schema] = {"description": "In the unit of its field or control; null is unknown."}
+_NEXT: Final[Schema] = {"type": ["string", "null"], "description": "`after` of the next page; null on the last one."}
+_SECONDS: Final[Schema] = {"type": "number", "x-unit": "s"}
+_TIME: Final[Schema] = {"type": "number", "x-unit": "s", "description": "Seconds since the epoch."}
+
+
+def description(routes: Sequence[Route], declarations: Declarations) -> Schema:
+    """The description of this very server: fields are those that its plugins declare."""
+    paths: dict[str, dict[str, Value]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mom",
+            "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "The control socket of mom. Answers are about the newest finished cycle; absent fields and null are unknown. "
+            "`x-unit` is the unit of a number.",
+        },
+        "paths": dict(paths),
+        "components": {
+            "schemas": dict(_schemas(declarations)),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "Only through TCP."}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(route: Route) -> Schema:
+    names = re.findall(r"{(\w+)}", route.path)
+    parameters: list[Value] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
+    ]
+    parameters += [
+        {"name": one.name, "in": "query", "required": False, "description": one.description, "schema": one.schema()}
+        for one in route.parameters
+    ]
+    if route.versioned:
+        text = "The ETag of the policies that the client has seen, or `*` for whatever is there."
+        parameters.append(
+            {"name": "If-Match", "in": "header", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
+        )
+    answers: dict[str, Value] = {
+        "200": {"description": "As asked for.", "content": {route.media_type: {"schema": _schema(route.answer)}}},
+        "default": {"description": "Why not, and what to do.", "content": {problems.MEDIA_TYPE: {"schema": _schema("Problem")}}},
+    }
+    operation: Schema = {"operationId": route.name, "summary": route.summary, "responses": answers}
+    if route.right is Right.CHANGE:
+        operation["description"] = "For root, the group that may change, and the token to change."
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body:
+        content: dict[str, Value] = {media_type: {"schema": _schema(schema)} for media_type, schema in route.body.items()}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _schema(schema: Value) -> Value:
+    return {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
+
+
+def _object(members: Mapping[str, Value], *, optional: Sequence[str] = (), closed: bool = False, **more: Value) -> Schema:
+    required: list[Value] = [name for name in members if name not in optional]
+    made: Schema = {
+        "type": "object",
+        "properties": {name: _schema(member) for name, member in members.items()},
+        "required": required,
+        **more,
+    }
+    return {**made, "additionalProperties": False} if closed else made
+
+
+def _list(item: Value, *, of_one_cycle: bool = True) -> Schema:
+    items: Schema = {"type": "array", "items": _schema(item)}
+    if not of_one_cycle:
+        return _object({"next": _NEXT, "items": items})
+    total: Schema = {"type": "integer", "description": "Items on all pages together."}
+    return _object({"cycle": _COUNT, "total": total, "next": _NEXT, "items": items})
+
+
+def _field(spec: FieldSpec) -> Schema:
+    kinds: dict[Unit, list[Value]] = {Unit.TEXT: ["string", "null"], Unit.LIST: ["array", "null"]}
+    kind = kinds.get(spec.unit, ["number", "boolean", "null"])
+    return {"type": kind, "x-unit": spec.unit.value, "description": spec.description}
+
+
+def _fields(declarations: Declarations, scope: Scope, names: Sequence[str] = ()) -> Schema:
+    found = {name: spec for (of, name), spec in declarations.fields.items() if of is scope and (not names or name in names)}
+    return {"type": "object", "properties": {name: _field(spec) for name, spec in found.items()}}
+
+
+def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
+    text_map: Schema = {"type": "object", "additionalProperties": _TEXT}
+    states: Schema = {"type": "string", "enum": [state.value for state in PluginState]}
+    about: dict[str, Value] = {"entity": "Entity", "control": _TEXT}
+    decision: dict[str, Value] = {**about, "value": _ANY, "reason": _TEXT, "source": "Source"}
+    outcome: dict[str, Value] = {
+        **decision,
+        "before": _ANY,
+        "after": _ANY,
+        "status": {"type": "string", "enum": [status.value for status in Status]},
+        "error": _TEXT,
+    }
+    guest: dict[str, Value] = {"id": _TEXT, "name": _TEXT, "blocked": text_map, "fields": _fields(declarations, Scope.GUEST)}
+    lists: dict[str, Value] = {name: {"type": "array", "items": _schema(item)} for name, item in _OF_A_GUEST.items()}
+    past: dict[str, Value] = {"cycle": _COUNT, "time": _TIME, "duration_seconds": _SECONDS}
+    changed_text: Schema = {"type": ["string", "null"], "description": "The text to set; null removes the policy."}
+    return {
+        "Problem": _object(
+            {
+                "type": _TEXT,
+                "title": _TEXT,
+                "status": _COUNT,
+                "detail": _TEXT,
+                "hint": _TEXT,
+                "version": _TEXT,
+                "problems": {"type": "array", "items": _schema("PolicyProblem")},
+            },
+            optional=("hint", "version", "problems"),
+            description="RFC 9457, with what to do in `hint`.",
+        ),
+        "Entity": _object({"scope": {"type": "string", "enum": [scope.value for scope in Scope]}, "id": _TEXT, "name": _TEXT}),
+        "Source": _object({"name": _TEXT, "line": _COUNT, "column": _COUNT}, description="A policy's place, or a plugin with line 0."),
+        "Cycle": _object(
+            {"number": _COUNT, "time": _TIME, "duration_seconds": _SECONDS, "lag_seconds": _SECONDS, "skipped": _COUNT, "woken_by": _TEXT}
+        ),
+        "Status": _object(
+            {
+                "version": _TEXT,
+                "pid": _COUNT,
+                "mode": {"type": "string", "enum": ["enforce", "observe"]},
+                "interval_seconds": _SECONDS,
+                "started_at": _TIME,
+                "cycle": "Cycle",
+                "guests": _COUNT,
+                "decisions": _COUNT,
+                "revisions": _COUNT,
+                "outcomes": {"type": "object", "additionalProperties": _COUNT},
+                "problems": _COUNT,
+                "trial": {"type": ["object", "null"], "properties": {"decisions": _COUNT, "differences": _COUNT}},
+                "plugins": {"type": "object", "additionalProperties": states},
+            }
+        ),
+        "Plugin": _object(
+            {
+                "name": _TEXT,
+                "state": states,
+                "calls": _COUNT,
+                "failures": _COUNT,
+                "last_error": _TEXT,
+                "retry_in_seconds": _SECONDS,
+                "durations_seconds": {"type": "object", "additionalProperties": _SECONDS},
+            }
+        ),
+        "Plugins": _object({"cycle": _COUNT, "items": {"type": "array", "items": _schema("Plugin")}}),
+        "Field": _object({"name": _TEXT, "scope": _TEXT, "unit": _TEXT, "description": _TEXT, "source": _TEXT}),
+        "Fields": _list("Field"),
+        "Control": _object(
+            {
+                "name": _TEXT,
+                "scope": _TEXT,
+                "unit": _TEXT,
+                "description": _TEXT,
+                "field": _TEXT,
+                "minimum": {"type": ["number", "null"]},
+                "maximum": {"type": ["number", "null"]},
+                "plugin": _TEXT,
+            }
+        ),
+        "Controls": _list("Control"),
+        "Host": _object({"cycle": "Cycle", "name": _TEXT, "properties": {"type": "object"}, "fields": _fields(declarations, Scope.HOST)}),
+        "HostHistory": _list(_object({**past, "fields": _fields(declarations, Scope.HOST)}), of_one_cycle=False),
+        "Guest": _object(guest),
+        "Guests": _list("Guest"),
+        "GuestWithDecisions": _object({**guest, "cycle": "Cycle", "properties": {"type": "object"}, **lists}),
+        "GuestHistory": _list(_object({**past, "fields": _fields(declarations, Scope.GUEST, GUEST_HISTORY)}), of_one_cycle=False),
+        "Decision": _object(decision),
+        "Decisions": _list("Decision"),
+        "Revision": _object(
+            {
+                **about,
+                "wanted": _ANY,
+                "became": _ANY,
+                "dropped": {"type": "boolean"},
+                "reason": _TEXT,
+                "reviewer": _TEXT,
+                "source": "Source",
+            }
+        ),
+        "Revisions": _list("Revision"),
+        "Outcome": _object(outcome),
+        "Outcomes": _list("Outcome"),
+        "CycleProblem": _object(
+            {
+                "severity": {"type": "string", "enum": [severity.value for severity in Severity]},
+                "source": "Source",
+                "entity": {"anyOf": [_schema("Entity"), {"type": "null"}]},
+                "message": _TEXT,
+                "hint": _TEXT,
+            }
+        ),
+        "Problems": _list("CycleProblem"),
+        "Difference": _object({**about, "decided": _ANY, "considered": _ANY}),
+        "Differences": _list("Difference"),
+        "PolicyProblem": _object({"name": _TEXT, "line": _COUNT, "column": _COUNT, "kind": _TEXT, "message": _TEXT}),
+        "PolicyText": _object({"text": _TEXT}, closed=True),
+        "Policies": _object(
+            {"version": _TEXT, "items": {"type": "array", "items": _object({"name": _TEXT, "origin": _TEXT, "text": _TEXT})}}
+        ),
+        "Policy": _object({"version": _TEXT, "name": _TEXT, "origin": _TEXT, "text": _TEXT}),
+        "Changes": _object(
+            {
+                "changes": {"type": "object", "additionalProperties": changed_text},
+                "replace_all": {"type": "boolean", "default": False, "description": "Remove all other policies, those from files too."},
+            },
+            optional=("replace_all",),
+            closed=True,
+        ),
+        "Changed": _object({"version": _TEXT, "names": {"type": "array", "items": _TEXT}}),
+        "Checked": _object({"good": {"type": "boolean"}, "problems": {"type": "array", "items": _schema("PolicyProblem")}}),
+        "Version": _object({"version": _TEXT}, closed=True),
+        "PolicyHistory": _list(_object({"version": _TEXT, "time": _TIME, "who": _TEXT, "what": _TEXT, "diff": _TEXT}), of_one_cycle=False),
+    }
+
+
+_OF_A_GUEST: Final[Mapping[str, str]] = {
+    "decisions": "Decision",
+    "revisions": "Revision",
+    "outcomes": "Outcome",
+    "problems": "CycleProblem",
+}

@@ -1,0 +1,418 @@
+"""Answers about what is: status, plugins, host, guests, decisions and the like, all from the newest report."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+
+from mom_core import (
+    HOST_ID,
+    ControlSpec,
+    Decision,
+    Entity,
+    FieldSpec,
+    Guest,
+    Outcome,
+    PluginContext,
+    PluginReport,
+    Problem,
+    Revision,
+    Source,
+    Status,
+    Value,
+    __version__,
+    differences,
+    printable,
+)
+from mom_plugins_http import metrics
+from mom_plugins_http.encoding import encoded
+from mom_plugins_http.problems import ProblemError
+from mom_plugins_http.published import GUEST_HISTORY, Published, Sample, View
+from mom_plugins_http.routes import Call
+
+Item = TypeVar("Item")
+
+
+class Reading:
+    """Everything that only looks. Each answer belongs to one cycle, is made when it is first asked for, and kept until the next."""
+
+    def __init__(self, context: PluginContext, published: Published, selection: metrics.GuestSelection) -> None:
+        self._context = context
+        self._published = published
+        self._selection = selection
+        self._started = time.time()
+
+    def view(self) -> View:
+        """The newest report. Raises `ProblemError` before the first."""
+        view = self._published.view
+        if view is None:
+            raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
+        return view
+
+    def _kept(self, key: object, make: Callable[[View], object]) -> Response:
+        view = self.view()
+        return _json(view.answer(key, lambda: encoded(make(view))))
+
+    # --- the whole -----------------------------------------------------------------------------------------------------------------
+
+    async def status(self, call: Call) -> Response:
+        """How mom is."""
+        return self._kept("status", self._status)
+
+    def _status(self, view: View) -> object:
+        report = view.report
+        counts = dict.fromkeys(Status, 0)
+        for outcome in report.outcomes:
+            counts[outcome.status] += 1
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "mode": report.mode,
+            "interval_seconds": self._context.interval,
+            "started_at": self._started,
+            "cycle": cycle_of(view),
+            "guests": len(report.snapshot.guests),
+            "decisions": len(report.decisions),
+            "revisions": len(report.revisions),
+            "outcomes": counts,
+            "problems": len(report.problems),
+            "trial": None if report.considered is None else {"decisions": len(report.considered), "differences": len(differences(report))},
+            "plugins": {plugin.name: plugin.state for plugin in report.plugins},
+        }
+
+    async def plugins(self, call: Call) -> Response:
+        """How each plugin is."""
+        return self._kept("plugins", lambda view: {"cycle": view.report.number, "items": [_plugin(one) for one in view.report.plugins]})
+
+    async def host(self, call: Call) -> Response:
+        """The host's fields."""
+
+        def made(view: View) -> object:
+            host = view.report.snapshot.host
+            return {"cycle": cycle_of(view), "name": host.name, "properties": dict(host.properties), "fields": dict(host.fields)}
+
+        return self._kept("host", made)
+
+    async def metrics(self, call: Call) -> Response:
+        """For Prometheus."""
+        view = self.view()
+        return Response(view.answer("metrics", lambda: metrics.exposition(view, self._selection)), media_type=metrics.MEDIA_TYPE)
+
+    async def configuration(self, call: Call) -> Response:
+        """The settings in force."""
+        return _json(encoded(self._context.configuration()))
+
+    # --- what is declared ------------------------------------------------------------------------------------------------------------
+
+    async def fields(self, call: Call) -> Response:
+        """All fields."""
+
+        def described(spec: FieldSpec) -> dict[str, Value]:
+            return {"name": spec.name, "scope": spec.scope, "unit": spec.unit, "description": spec.description, "source": spec.source}
+
+        return self._paged(call, "fields", lambda view: list(view.declarations.fields.values()), described)
+
+    async def controls(self, call: Call) -> Response:
+        """All controls."""
+
+        owners = self.view().declarations.control_owners
+
+        def described(spec: ControlSpec) -> dict[str, Value]:
+            return {
+                "name": spec.name,
+                "scope": spec.scope,
+                "unit": spec.unit,
+                "description": spec.description,
+                "field": spec.field,
+                "minimum": spec.minimum,
+                "maximum": spec.maximum,
+                "plugin": owners.get(spec.name, ""),
+            }
+
+        return self._paged(call, "controls", lambda view: list(view.declarations.controls.values()), described)
+
+    # --- guests ----------------------------------------------------------------------------------------------------------------------
+
+    async def guests(self, call: Call) -> Response:
+        """A page of guests, in the order of their names."""
+        view = self.view()
+        return _json(view.answer(("guests", call.limit, call.after), lambda: encoded(self._guests(view, call))))
+
+    def _guests(self, view: View, call: Call) -> object:
+        guests: Sequence[Guest] = list(view.report.snapshot.guests.values())
+        if call.after:
+            last = _cursor(call.after)
+            guests = [guest for guest in guests if [guest.name, guest.id] > last]
+        page = guests[: call.limit]
+        following = _write_cursor([page[-1].name, page[-1].id]) if len(guests) > len(page) else None
+        total = len(view.report.snapshot.guests)
+        return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest) for guest in page]}
+
+    async def guest(self, call: Call) -> Response:
+        """All of one guest."""
+        view = self.view()
+        guest = found_guest(view, call.path["guest"])
+
+        def made(view: View) -> object:
+            report = view.report
+            return {
+                **_guest(guest),
+                "cycle": cycle_of(view),
+                "properties": dict(guest.properties),
+                "decisions": [_decision(one) for one in report.decisions if one.entity.id == guest.id],
+                "revisions": [_revision(one) for one in report.revisions if one.before.entity.id == guest.id],
+                "outcomes": [_outcome(one) for one in report.outcomes if one.decision.entity.id == guest.id],
+                "problems": [_problem(one) for one in report.problems if one.entity is not None and one.entity.id == guest.id],
+            }
+
+        return self._kept(("guest", guest.id), made)
+
+    # --- what came before --------------------------------------------------------------------------------------------------------------
+
+    async def host_history(self, call: Call) -> Response:
+        """The host in past cycles."""
+        return self._past(call, lambda sample: {"fields": dict(sample.host)})
+
+    async def guest_history(self, call: Call) -> Response:
+        """The most important fields of a guest in past cycles."""
+        guest = found_guest(self.view(), call.path["guest"])
+
+        def values(sample: Sample) -> dict[str, object] | None:
+            kept = None if sample.guests is None else sample.guests.get(guest.id)
+            return None if kept is None else {"fields": dict(zip(GUEST_HISTORY, kept, strict=True))}
+
+        return self._past(call, values)
+
+    def _past(self, call: Call, values: Callable[[Sample], dict[str, object] | None]) -> Response:
+        """Newest first, so that the first page is what most want; `after` is a cycle's number."""
+        after = call.after
+        if after and not (after.isascii() and after.isdigit() and len(after) <= 18):
+            raise _bad_cursor()
+        items: list[dict[str, object]] = []
+        following = None
+        for sample in reversed(self._published.history()):
+            if after and sample.number >= int(after):
+                continue
+            found = values(sample)
+            if found is None:
+                continue
+            if len(items) == call.limit:
+                following = str(items[-1]["cycle"])
+                break
+            items.append({"cycle": sample.number, "time": sample.time, "duration_seconds": sample.duration, **found})
+        return _json(encoded({"next": following, "items": items}))
+
+    # --- what was decided ----------------------------------------------------------------------------------------------------------------
+
+    async def decisions(self, call: Call) -> Response:
+        """What evaluators wanted."""
+        return self._paged(call, "decisions", lambda view: _about(call, view, view.report.decisions, lambda one: one.entity), _decision)
+
+    async def revisions(self, call: Call) -> Response:
+        """What review made of it."""
+        return self._paged(
+            call, "revisions", lambda view: _about(call, view, view.report.revisions, lambda one: one.before.entity), _revision
+        )
+
+    async def outcomes(self, call: Call) -> Response:
+        """What came of it."""
+        return self._paged(
+            call, "outcomes", lambda view: _about(call, view, view.report.outcomes, lambda one: one.decision.entity), _outcome
+        )
+
+    async def problems(self, call: Call) -> Response:
+        """What went wrong."""
+        return self._paged(call, "problems", lambda view: _about(call, view, view.report.problems, lambda one: one.entity), _problem)
+
+    async def trial(self, call: Call) -> Response:
+        """How policies on trial differ from those in force."""
+
+        def described(found: tuple[Entity, str, Value, Value]) -> dict[str, Value]:
+            entity, control, decided, considered = found
+            return {"entity": _entity(entity), "control": control, "decided": decided, "considered": considered}
+
+        return self._paged(call, "trial", lambda view: _about(call, view, differences(view.report), lambda one: one[0]), described)
+
+    def _paged(
+        self, call: Call, name: str, listed: Callable[[View], Sequence[Item]], described: Callable[[Item], Mapping[str, Value]]
+    ) -> Response:
+        """A page of a list that belongs to one cycle. The cursor names the cycle: pages of two cycles would not fit together."""
+        view = self.view()
+
+        def page() -> bytes:
+            items = listed(view)
+            start = _position(call.after, view.report.number)
+            shown = items[start : start + call.limit]
+            end = start + len(shown)
+            following = f"{view.report.number}-{end}" if end < len(items) else None
+            return encoded(
+                {"cycle": view.report.number, "total": len(items), "next": following, "items": [described(one) for one in shown]}
+            )
+
+        return _json(view.answer((name, call.query.get("guest"), call.limit, call.after), page))
+
+
+def found_guest(view: View, wanted: str) -> Guest:
+    """The guest of this id or name. Raises `ProblemError`."""
+    guests = view.report.snapshot.guests
+    found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
+    if found is None:
+        raise ProblemError(404, f"there is no guest {printable(wanted)}", "GET /v1/guests lists all, with their ids and names")
+    return found
+
+
+def _position(after: str, cycle: int) -> int:
+    if not after:
+        return 0
+    number, _, index = after.partition("-")
+    if not (number.isascii() and number.isdigit() and index.isascii() and index.isdigit()) or len(after) > 40:
+        raise _bad_cursor()
+    if int(number) != cycle:
+        raise ProblemError(
+            410, f"cycle {number} is over, and this list belongs to it", "begin again without `after`, or with a larger `limit`"
+        )
+    return int(index)
+
+
+def _bad_cursor() -> ProblemError:
+    return ProblemError(
+        400, "`after` is nothing that a list gave as `next`", "begin without it, and take `next` of each page for the page after"
+    )
+
+
+def _cursor(text: str) -> list[str]:
+    try:
+        found = json.loads(base64.urlsafe_b64decode(text.encode("ascii") + b"=="))
+    except (ValueError, binascii.Error, RecursionError):
+        raise _bad_cursor() from None
+    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(part, str) for part in found):
+        raise _bad_cursor()
+    return found
+
+
+def _write_cursor(key: list[str]) -> str:
+    return base64.urlsafe_b64encode(encoded(key)).decode("ascii").rstrip("=")
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+# --- values as JSON -------------------------------------------------------------------------------------------------------------------
+
+
+def cycle_of(view: View) -> dict[str, Value]:
+    """Which cycle an answer belongs to."""
+    report = view.report
+    return {
+        "number": report.number,
+        "time": report.time,
+        "duration_seconds": report.duration,
+        "lag_seconds": report.lag,
+        "skipped": report.skipped,
+        "woken_by": report.woken_by,
+    }
+
+
+def event_of(view: View, most: int = 100) -> dict[str, object]:
+    """What subscribers are told of a cycle: the host, what was done, and what went wrong."""
+    report = view.report
+    done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
+    return {
+        "cycle": cycle_of(view),
+        "mode": report.mode,
+        "guests": len(report.snapshot.guests),
+        "host": dict(report.snapshot.host.fields),
+        "changes": len(done),
+        "outcomes": [_outcome(one) for one in done[:most]],
+        "problems": [_problem(one) for one in report.problems[:most]],
+        "plugins": {plugin.name: plugin.state for plugin in report.plugins},
+    }
+
+
+def _about(call: Call, view: View, listed: Sequence[Item], entity: Callable[[Item], Entity | None]) -> Sequence[Item]:
+    """Those that concern the guest that is asked for, or all."""
+    wanted = call.query.get("guest")
+    if wanted is None:
+        return listed
+    known = HOST_ID if wanted == HOST_ID else found_guest(view, str(wanted)).id
+    return [one for one in listed if (about := entity(one)) is not None and about.id == known]
+
+
+def _entity(entity: Entity) -> dict[str, Value]:
+    return {"scope": entity.scope, "id": entity.id, "name": entity.name}
+
+
+def _guest(guest: Guest) -> dict[str, Any]:
+    return {
+        "id": guest.id,
+        "name": guest.name,
+        "blocked": dict(guest.blocked),
+        "fields": guest.fields if isinstance(guest.fields, dict) else dict(guest.fields),
+    }
+
+
+def _plugin(plugin: PluginReport) -> dict[str, Value]:
+    return {
+        "name": plugin.name,
+        "state": plugin.state,
+        "calls": plugin.calls,
+        "failures": plugin.failures,
+        "last_error": plugin.last_error,
+        "retry_in_seconds": plugin.retry_in,
+        "durations_seconds": dict(plugin.durations),
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Value]:
+    return {
+        "entity": _entity(decision.entity),
+        "control": decision.control,
+        "value": decision.value,
+        "reason": decision.reason,
+        "source": _source(decision.source),
+    }
+
+
+def _source(source: Source) -> Mapping[str, Value]:
+    return {"name": source.name, "line": source.line, "column": source.column}
+
+
+def _revision(revision: Revision) -> dict[str, Value]:
+    return {
+        "entity": _entity(revision.before.entity),
+        "control": revision.before.control,
+        "wanted": revision.before.value,
+        "became": None if revision.after is None else revision.after.value,
+        "dropped": revision.after is None,
+        "reason": revision.reason,
+        "reviewer": revision.reviewer,
+        "source": _source(revision.before.source),
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Value]:
+    return {
+        **_decision(outcome.decision),
+        "before": outcome.before,
+        "after": outcome.after,
+        "status": outcome.status,
+        "error": outcome.error,
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Value]:
+    return {
+        "severity": problem.severity,
+        "source": _source(problem.source),
+        "entity": None if problem.entity is None else _entity(problem.entity),
+        "message": problem.message,
+        "hint": problem.hint,
+    }

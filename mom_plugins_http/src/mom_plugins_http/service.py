@@ -1,0 +1,132 @@
+"""Everything that serves, put together: from settings to doors, from reports to answers."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mom_core import MomError, PluginContext, Report
+from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
+from mom_plugins_http.api import Api
+from mom_plugins_http.changing import MOST_JOBS, Changing
+from mom_plugins_http.events import Events
+from mom_plugins_http.listening import Address, Permissions, listen_on_path, listen_on_port
+from mom_plugins_http.metrics import GuestSelection
+from mom_plugins_http.plugin import own_names
+from mom_plugins_http.protocol import Limits
+from mom_plugins_http.published import Published
+from mom_plugins_http.reading import Reading
+from mom_plugins_http.serving import Door, Server, Worker
+
+if TYPE_CHECKING:
+    from mom_plugins_http.plugin import HttpPlugin, TcpSettings
+
+_CLOSE_SECONDS: Final = 0.3
+"""What ending may take: the teardown of all plugins has 0.4 s."""
+
+
+class Service:
+    """One server with one socket, or two."""
+
+    def __init__(self, settings: HttpPlugin.Settings, context: PluginContext, path: Path) -> None:
+        self._settings = settings
+        self._context = context
+        self._path = path
+        self._published = Published()
+        self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
+        limits = Limits(settings.patience, settings.largest, settings.clients)
+        self._events = Events(self._published, settings.clients // 4)
+        selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
+        reading = Reading(context, self._published, selection)
+        tcp = settings.tcp
+        hosts = [] if tcp is None else [*own_names(tcp.listen), *(name.lower() for name in tcp.hosts)]
+        self._api = Api(context, reading, Changing(context, self._worker), self._events, limits, hosts)
+        self._tls = None if tcp is None else _tls(tcp)
+        self._api.tokens = None if tcp is None else _tokens(tcp)
+        self._server = Server(self._api.application, self._doors(), limits, context.log)
+
+    def _doors(self) -> list[Door]:
+        settings, path = self._settings, self._path
+        read = frozenset() if settings.read_group is None else frozenset({group_id(settings.read_group)})
+        change = frozenset() if settings.change_group is None else frozenset({group_id(settings.change_group)})
+        permissions = socket_permissions(read | change)
+        doors = [Door(lambda: listen_on_path(path, permissions), LocalAccess(read, change))]
+        if settings.tcp is not None:
+            address = Address.parse(settings.tcp.listen)
+            doors.append(Door(lambda: listen_on_port(address, ours=self._replaces), tls=self._tls))
+        return doors
+
+    @property
+    def _replaces(self) -> bool:
+        """Whether a plugin of this process may still listen there: one that a reload replaces, which has the unix socket too."""
+        return self._server.waits
+
+    def start(self) -> None:
+        """Listen and serve. Raises `MomError`."""
+        self._server.start(self._context.name)
+        self._context.log.info(
+            "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
+        )
+
+    def take(self, report: Report) -> None:
+        """A cycle has ended: answer from it, and tell whoever listens."""
+        self._published.take(report, self._context.declarations)
+        self._server.call_soon(self._events.tell)
+
+    def prepare_tcp(self) -> Callable[[], None] | None:
+        """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""
+        tcp, live = self._settings.tcp, self._tls
+        if tcp is None or live is None:
+            return None
+        _tls(tcp)
+        tokens = _tokens(tcp)
+
+        def commit() -> None:
+            self._api.tokens = tokens
+            live.load_cert_chain(tcp.certificate, tcp.key)
+
+        return commit
+
+    def close(self) -> None:
+        """Stop listening, end all connections and all threads."""
+        until = time.monotonic() + _CLOSE_SECONDS
+        self._server.close()
+        self._worker.close(max(0.0, until - time.monotonic()))
+
+
+def socket_permissions(groups: frozenset[int]) -> Permissions:
+    """Of the socket's file. A file has one group: where two may use the socket, everybody may connect, and is asked who it is."""
+    if not groups:
+        return Permissions(0o600)
+    return Permissions(0o660, next(iter(groups))) if len(groups) == 1 else Permissions(0o666)
+
+
+def _tls(tcp: TcpSettings) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        made.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"the certificate {tcp.certificate} with the key {tcp.key} cannot be used: {what}"
+        raise MomError(message, hint="both are PEM files that mom's user can read, the key without a password") from error
+    return made
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def _tokens(tcp: TcpSettings) -> Tokens:
+    files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
+    tokens = {right: read_token(path) for right, path in files.items() if path is not None}
+    if not tokens:
+        raise MomError(
+            "nobody could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
+        )
+    if len(set(tokens.values())) < len(tokens):
+        raise MomError("who may only read has the same token as who may change", hint="make another one: openssl rand -hex 32")
+    return Tokens(tokens)

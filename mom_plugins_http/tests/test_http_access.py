@@ -1,0 +1,184 @@
+"""Who may do what: other users are real processes of other users."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mom_core import MomError
+from mom_plugins_http.access import Credentials, LocalAccess, Right, read_token, same_site
+from mom_plugins_http.listening import Permissions, listen_on_path
+from mom_plugins_http.service import socket_permissions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Serve
+
+NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
+
+ASK = """
+import http.client, json, os, socket, sys
+path, groups, method, url = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
+os.setgroups(groups); os.setgid(65534); os.setuid(65534)
+sock = socket.socket(socket.AF_UNIX); sock.connect(path)
+one = http.client.HTTPConnection("mom"); one.sock = sock
+one.request(method, url, b"(+ 1 2)", {"content-type": "text/plain", "if-match": "*"})
+answer = one.getresponse()
+print(json.dumps([answer.status, answer.read().decode()]))
+"""
+
+
+def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/status") -> tuple[int, str]:
+    """What a process of nobody in these groups is told."""
+    for folder in path.parents:
+        if folder.owner() == "root" and str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    command = [sys.executable, "-c", ASK, str(path), json.dumps(groups), method, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, cwd="/")
+    status, text = json.loads(done.stdout)
+    return status, text
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups that this host need not have."""
+    monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": READERS, "changers": CHANGERS}.__getitem__)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.usefixtures("groups")
+def test_groups_may_read_and_change_and_nobody_else_may(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    path = serve(read_group="readers", change_group="changers").path
+    assert ask(path, [READERS])[0] == 200
+    assert ask(path, [CHANGERS])[0] == 200
+    assert ask(path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
+    status, text = ask(path, [READERS], "PUT", "/v1/policies/60_mine")
+    assert status == 403
+    assert "`change_group` of the plugin http" in text
+    status, text = ask(path, [])
+    assert (status, "read_group or change_group" in text) == (403, True)
+    assert "refused to user nobody" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_without_groups_only_root_can_connect(serve: Serve) -> None:
+    path = serve().path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        ask(path, [])
+    assert "PermissionError" in caught.value.stderr
+
+
+def test_a_file_has_one_group_so_with_two_everybody_may_connect_and_be_told() -> None:
+    assert socket_permissions(frozenset()) == (0o600, None)
+    assert socket_permissions(frozenset({5})) == (0o660, 5)
+    assert socket_permissions(frozenset({5, 6})).mode == 0o666
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "right"),
+    [(0, set(), Right.CHANGE), (9, {5}, Right.READ), (9, {6}, Right.CHANGE), (9, {5, 6}, Right.CHANGE), (9, {7}, Right.NOTHING)],
+)
+def test_the_largest_right_counts(user: int, groups: set[int], right: Right) -> None:
+    access = LocalAccess(frozenset({5}), frozenset({6}))
+    assert access.peer(Credentials(1, user, frozenset(groups))).right is right
+
+
+def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mom.sock"
+    listener = listen_on_path(path, Permissions())
+    listener.sock.close()
+    listen_on_path(path, Permissions()).close()
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(MomError, match="is no socket"):
+        listen_on_path(path, Permissions())
+    assert path.read_text() == "mine"
+
+
+def test_an_unknown_group_keeps_mom_from_starting(serve: Serve) -> None:
+    with pytest.raises(MomError, match="there is no group nowhere-at-all"):
+        serve(read_group="nowhere-at-all")
+
+
+def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    for text, mode, why in (("x" * 32, 0o644, "everybody can read"), ("short", 0o600, "holds no token"), ("x " * 32, 0o600, "no token")):
+        token.write_text(text)
+        token.chmod(mode)
+        with pytest.raises(MomError, match=why):
+            read_token(token)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "good"),
+    [
+        ("mom.example:8132", None, True),
+        ("MOM.example", "https://mom.example", True),
+        ("[::1]:8132", None, True),
+        ("mom.example:8132", "https://evil.example", False),
+        ("mom.example:8132", "null", False),
+        ("evil.example", None, False),
+        ("", None, False),
+    ],
+)
+def test_other_sites_are_refused(host: str, origin: str | None, good: bool) -> None:
+    assert same_site(host, origin, ["mom.example", "::1"]) is good
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed one for localhost, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
+    cert_path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return cert_path, key_path
+
+
+def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    cert, key = certificate(tmp_path)
+    tokens = {}
+    for right in ("read", "change"):
+        tokens[right] = tmp_path / right
+        tokens[right].write_text(right * 8)
+        tokens[right].chmod(0o600)
+    tcp = {
+        "listen": f"localhost:{free_port}",
+        "certificate": str(cert),
+        "key": str(key),
+        "read_token": str(tokens["read"]),
+        "change_token": str(tokens["change"]),
+    }
+    serve(tcp=tcp)
+    put = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(cert)), base_url=f"https://localhost:{free_port}") as client:
+        assert client.get("/v1/status").status_code == 401
+        assert client.get("/v1/status", headers={"authorization": "Bearer nonsense"}).status_code == 401
+        client.headers["authorization"] = f"Bearer {'read' * 8}"
+        assert client.get("/metrics").status_code == 200
+        assert client.put("/v1/policies/60_mine", **put).status_code == 403
+        assert client.get("/v1/status", headers={"origin": "https://evil.example"}).status_code == 403
+        assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 403
+        client.headers["authorization"] = f"Bearer {'change' * 8}"
+        assert client.put("/v1/policies/60_mine", **put).status_code == 200
+    with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
+        plain.get(f"http://localhost:{free_port}/v1/status")

@@ -1,0 +1,133 @@
+"""Clients that mean harm, or are merely slow: they are let go, and nobody else notices."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Serve
+
+
+def connect(path: Path, text: bytes = b"") -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(path))
+    sock.settimeout(10)
+    sock.sendall(text)
+    return sock
+
+
+def told(sock: socket.socket) -> bytes:
+    """All that comes until the connection ends."""
+    parts = []
+    with sock, contextlib.suppress(ConnectionResetError):
+        while part := sock.recv(1 << 20):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_thousand_idle_connections_harm_nobody(serve: Serve) -> None:
+    served = serve(clients=64)
+    idle = []
+    for _ in range(1000):
+        idle.append(connect(served.path))
+        if len(idle) > 500:  # the test's own file descriptors
+            idle.pop(0).close()
+    assert served.get("/v1/status")["cycle"]["number"] == 1
+    for sock in idle:
+        sock.close()
+
+
+PUT = b"PUT /v1/policies/x HTTP/1.1\r\nhost: x\r\nif-match: *\r\ncontent-type: text/plain\r\n"
+
+
+@pytest.mark.parametrize("beginning", [b"GET /v1/sta", PUT + b"content-length: 9\r\n\r\n(+"])
+def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, beginning: bytes) -> None:
+    served = serve(patience="300ms")
+    began = time.monotonic()
+    answer = told(connect(served.path, beginning))
+    assert time.monotonic() - began < 5
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+
+
+def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
+    served = serve(patience="300ms")
+    sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 40)
+    time.sleep(2.5)
+    served.get("/v1/status")
+    received = told(sock)
+    assert received.count(b"HTTP/1.1 200") < 40
+
+
+NO_HTTP = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9 + b"\r\n\r\n",
+    b"GET /v1/status HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 40_000,
+    b"\r\n" * 50_000,
+]
+
+
+@pytest.mark.parametrize("text", NO_HTTP, ids=["tls", "no host", "long head", "blank"])
+def test_what_is_no_http_is_told_so(serve: Serve, text: bytes) -> None:
+    served = serve(patience="500ms")
+    sock = connect(served.path)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(text)
+    answer = told(sock)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    assert served.get("/v1/status")
+
+
+def test_garbage_behind_a_request_does_no_harm(serve: Serve) -> None:
+    served = serve()
+    answer = told(connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n\x00\xff\x00"))
+    assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400")) or answer == b""
+    assert served.get("/v1/status")
+
+
+def test_a_huge_body_is_refused_without_being_kept(serve: Serve) -> None:
+    served = serve(largest="1KiB")
+    head = PUT + b"content-length: 99999999999\r\nexpect: 100-continue\r\n\r\n"
+    assert told(connect(served.path, head)).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_in_pieces_is_counted_too(serve: Serve) -> None:
+    served = serve(largest="1KiB")
+
+    def pieces():
+        for _ in range(100):
+            yield b"x" * 100
+
+    answer = served.client.put("/v1/policies/x", content=pieces(), headers={"if-match": "*", "content-type": "text/plain"})
+    assert answer.status_code == 413
+
+
+def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
+    served = serve(patience="300ms")
+    sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+    until = time.monotonic() + 20
+    published = served.plugin._service._published
+    while not published.subscribers:
+        time.sleep(0.01)
+    while published.subscribers and time.monotonic() < until:
+        served.engine.cycle()
+        time.sleep(0.005)
+    assert not published.subscribers
+    sock.close()
+
+
+def test_ending_takes_less_than_it_may_also_with_clients(serve: Serve) -> None:
+    served = serve()
+    held = [connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n" if n % 2 else b"GET") for n in range(40)]
+    served.get("/v1/status")
+    served.client.close()
+    served.plugin.mom_teardown()
+    assert not served.path.exists()
+    for sock in held:
+        sock.close()

@@ -1,0 +1,15 @@
+"""The plugin against the conformance kit, and as `mom plugin check` looks at it."""
+
+from __future__ import annotations
+
+from mom_core.testing import ConformanceTests, check_plugin
+from mom_plugins_http import HttpPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = HttpPlugin
+
+
+def test_a_mere_check_listens_on_nothing() -> None:
+    findings = check_plugin(HttpPlugin, name="http", settings={"socket": "/nowhere/at/all"})
+    assert not any("listen" in finding.message for finding in findings)

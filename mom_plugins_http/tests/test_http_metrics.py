@@ -1,0 +1,96 @@
+"""Metrics: what Prometheus reads, under the names that dashboards know, and not without bound."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from test_http_reading import busy_report
+
+from mom_core import Declarations, FieldSpec, Report, Scope, Unit
+from mom_core.testing import snapshot
+from mom_plugins_http.metrics import GuestSelection, exposition
+from mom_plugins_http.published import Totals, View
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+FIELDS = (FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"), FieldSpec("psi_some", Unit.PERCENT, Scope.HOST, "pressure"))
+
+
+def view(report: Report) -> View:
+    totals = Totals()
+    totals.add(report)
+    return View(report, Declarations(fields={(spec.scope, spec.name): spec for spec in FIELDS}), totals)
+
+
+def samples(text: bytes) -> dict[tuple[str, ...], float]:
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = (sample.name, *(value for _, value in sorted(sample.labels.items())))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def cycle(guests: dict[str, dict[str, object]], host: dict[str, object] | None = None) -> Report:
+    return Report(1, 0.0, "enforce", snapshot(host=host or {}, guests=guests), (), (), (), (), (), 0.1)
+
+
+def test_guests_have_the_names_of_libvirt_exporters_in_bytes() -> None:
+    found = samples(exposition(view(cycle({"vm1": {"balloon_cur": 1024, "balloon_max": 4096, "mem_usable": None}})), GuestSelection()))
+    assert found["libvirt_domain_memory_stats_actual_balloon_bytes", "vm1"] == 1 << 20
+    assert found["libvirt_domain_info_maximum_memory_bytes", "vm1"] == 4 << 20
+    assert ("libvirt_domain_memory_stats_usable_bytes", "vm1") not in found
+    assert found["mom_reclaimed_bytes",] == 3 << 20
+
+
+def test_the_hosts_numbers_are_in_base_units_and_texts_are_left_out() -> None:
+    found = samples(exposition(view(cycle({}, {"mem_available": 2, "psi_some": 1.5, "unknown": 1})), GuestSelection()))
+    assert found["mom_host_mem_available_bytes",] == 2048
+    assert found["mom_host_psi_some_percent",] == 1.5
+    assert not any(name[0].startswith("mom_host_unknown") for name in found)
+
+
+def test_what_happened_is_counted() -> None:
+    found = samples(exposition(view(busy_report()), GuestSelection()))
+    assert found["mom_decisions_total", "balloon_target"] == 1
+    assert found["mom_outcomes_total", "balloon_target", "failed"] == 1
+    assert found["mom_plugin_state", "sim", "set-aside"] == 1
+    assert found["mom_plugin_state", "sim", "ok"] == 0
+    assert found["mom_plugin_duration_seconds", "mom_collect_host", "sim"] == 0.25
+    assert found["mom_trial_differences",] == 1
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "ü", "\udc80", "a}b{"])
+def test_a_guests_name_cannot_break_the_text(name: str) -> None:
+    found = samples(exposition(view(cycle({name: {"vcpu_count": 2}})), GuestSelection()))
+    assert [value for key, value in found.items() if key[0] == "libvirt_domain_info_virtual_cpus"] == [2]
+
+
+def test_ten_thousand_guests_are_bounded_by_number_and_pattern_and_sums_count_all() -> None:
+    report = cycle({f"{'ci' if n % 2 else 'db'}-{n:05}": {"vcpu_count": 1, "balloon_cur": 1} for n in range(10_000)})
+    found = samples(exposition(view(report), GuestSelection(100, ("ci-*",))))
+    own = [key for key in found if key[0] == "libvirt_domain_info_virtual_cpus"]
+    assert len(own) == 100
+    assert all(key[1].startswith("db-") for key in own)
+    assert found["mom_guests",] == 10_000
+    assert found["mom_guests_without_metrics",] == 9_900
+    assert found["mom_guests_current_bytes",] == 10_000 * 1024
+
+
+def test_they_are_served_as_prometheus_wants_them(serve: Serve) -> None:
+    answer = serve(cycles=3).client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert samples(answer.content)["mom_cycles_total",] == 3
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)")
+def test_promtool_finds_nothing_wrong_with_them(serve: Serve) -> None:
+    text = serve(cycles=3).client.get("/metrics").content
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,0 +1,224 @@
+"""What can be read: everything of the newest cycle, in pages, with units, and never a wait for a cycle."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mom_core import (
+    Considered,
+    Decision,
+    Outcome,
+    PluginReport,
+    PluginState,
+    Problem,
+    Report,
+    Revision,
+    Source,
+    Status,
+)
+from mom_core.testing import snapshot
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+
+def busy_report(number: int = 7) -> Report:
+    """A cycle in which everything happened."""
+    taken = snapshot(
+        host={"mem_free": float("nan"), "mem_available": 1000}, guests={"vm1": {"balloon_cur": 100}, "vm2": {"balloon_cur": None}}
+    )
+    vm1 = next(guest.entity for guest in taken.guests.values() if guest.name == "vm1")
+    wanted = Decision(vm1, "balloon_target", 90, "it has enough", Source("50_balloon", 3, 4))
+    plugin = PluginReport("sim", PluginState.SET_ASIDE, {"mom_collect_host": 0.25}, 9, 3, "it broke", 4.0)
+    return Report(
+        number,
+        1.5,
+        "enforce",
+        taken,
+        [wanted],
+        [Revision(wanted, None, "too much at once", "core")],
+        [Outcome(wanted, 100, 95, Status.FAILED, "no such guest")],
+        [Problem(Source("sim"), "it broke", vm1, hint="mend it")],
+        [plugin],
+        0.5,
+        considered=Considered([Decision(vm1, "balloon_target", 80)]).decisions,
+    )
+
+
+def test_the_status_says_how_mom_is(serve: Serve) -> None:
+    status = serve(cycles=2).get("/v1/status")
+    assert status["cycle"]["number"] == 2
+    assert status["mode"] == "enforce"
+    assert status["plugins"]["http"] == "ok"
+    assert status["guests"] == 24
+
+
+def test_before_the_first_cycle_it_says_so(serve: Serve) -> None:
+    problem = serve(cycles=0).get("/v1/guests", 503)
+    assert problem["detail"] == "mom has not finished its first cycle yet"
+
+
+def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
+    served = serve()
+    served.tell(busy_report())
+    assert served.get("/v1/decisions")["items"][0]["source"] == {"name": "50_balloon", "line": 3, "column": 4}
+    assert served.get("/v1/revisions")["items"][0]["dropped"]
+    assert served.get("/v1/outcomes")["items"][0]["error"] == "no such guest"
+    assert served.get("/v1/problems")["items"][0]["hint"] == "mend it"
+    assert served.get("/v1/trial")["items"][0]["considered"] == 80
+    assert served.get("/v1/plugins")["items"][0]["state"] == "set-aside"
+    assert served.get("/v1/status")["trial"] == {"decisions": 1, "differences": 1}
+    assert served.get("/v1/guests/vm1")["outcomes"][0]["status"] == "failed"
+    assert served.get("/v1/guests/vm2")["outcomes"] == []
+
+
+def test_what_concerns_one_guest_can_be_asked_for(serve: Serve) -> None:
+    served = serve()
+    served.tell(busy_report())
+    assert served.get("/v1/decisions?guest=vm1")["total"] == 1
+    assert served.get("/v1/decisions?guest=vm2")["total"] == 0
+    assert served.get("/v1/decisions?guest=host")["total"] == 0
+    assert "GET /v1/guests" in served.get("/v1/decisions?guest=vm3", 404)["hint"]
+
+
+def test_a_number_that_json_cannot_write_is_unknown(serve: Serve) -> None:
+    served = serve()
+    served.tell(busy_report())
+    assert served.get("/v1/host")["fields"] == {"mem_free": None, "mem_available": 1000}
+
+
+def test_guests_come_in_pages_that_hold_each_of_them_once(serve: Serve) -> None:
+    served = serve()
+    url, names = "/v1/guests?limit=7", []
+    while True:
+        page = served.get(url)
+        assert len(page["items"]) <= 7
+        names += [guest["name"] for guest in page["items"]]
+        if page["next"] is None:
+            break
+        url = f"/v1/guests?limit=7&after={page['next']}"
+    assert len(names) == len(set(names)) == page["total"] == 24
+    assert names == sorted(names)
+
+
+def test_a_page_of_guests_goes_on_where_the_last_ended_also_when_that_guest_has_gone(serve: Serve) -> None:
+    served = serve()
+    names = [f"vm{n}" for n in range(6)]
+    taken = [snapshot(guests={name: {} for name in kept}) for kept in (names, names[:1] + names[3:])]
+    first, second = (Report(n, 0.0, "enforce", each, (), (), (), (), (), 0.1) for n, each in enumerate(taken))
+    served.tell(first)
+    page = served.get("/v1/guests?limit=3")
+    served.tell(second)
+    assert [guest["name"] for guest in served.get(f"/v1/guests?after={page['next']}")["items"]] == names[3:]
+
+
+def test_pages_of_two_cycles_are_not_mixed(serve: Serve) -> None:
+    served = serve()
+    page = served.get("/v1/fields?limit=3")
+    assert served.get(f"/v1/fields?limit=3&after={page['next']}")["items"] != page["items"]
+    served.engine.cycle()
+    gone = served.get(f"/v1/fields?limit=3&after={page['next']}", 410)
+    assert "begin again" in gone["hint"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=1&limit=2",
+        "after=%ff",
+        "after=WzFd",
+        "colour=red",
+        "after=W10",
+        "&".join(f"a{n}=1" for n in range(99)),
+    ],
+)
+def test_a_wrong_query_is_told_what_is_right(serve: Serve, query: str) -> None:
+    assert serve().get(f"/v1/guests?{query}", 400)["hint"]
+
+
+def test_history_comes_newest_first_and_in_pages(serve: Serve) -> None:
+    served = serve(cycles=5)
+    page = served.get("/v1/host/history?limit=2")
+    assert [one["cycle"] for one in page["items"]] == [5, 4]
+    assert [one["cycle"] for one in served.get(f"/v1/host/history?limit=9&after={page['next']}")["items"]] == [3, 2, 1]
+    name = served.get("/v1/guests?limit=1")["items"][0]["name"]
+    past = served.get(f"/v1/guests/{name}/history")["items"]
+    assert len(past) == 5
+    assert past[0]["fields"]["balloon_cur"] > 0
+
+
+def test_settings_are_shown_without_secrets(serve: Serve) -> None:
+    assert "http" in serve().get("/v1/configuration")["plugins"]
+
+
+def test_fields_and_controls_have_units(serve: Serve) -> None:
+    served = serve()
+    fields = {(one["scope"], one["name"]): one["unit"] for one in served.get("/v1/fields?limit=1000")["items"]}
+    assert fields["guest", "balloon_cur"] == "KiB"
+    controls = {one["name"]: one for one in served.get("/v1/controls")["items"]}
+    assert controls["balloon_target"]["plugin"] == "balloon"
+    schemas = served.get("/v1/openapi.json")["components"]["schemas"]
+    assert schemas["Guest"]["properties"]["fields"]["properties"]["balloon_cur"]["x-unit"] == "KiB"
+
+
+def test_answers_do_not_wait_for_a_cycle_that_takes_long(serve: Serve) -> None:
+    served = serve()
+    cycling = threading.Thread(target=lambda: [served.engine.cycle() for _ in range(20)])
+    cycling.start()
+    numbers = [served.get("/v1/status")["cycle"]["number"] for _ in range(10)]
+    cycling.join()
+    assert numbers == sorted(numbers)
+
+
+def test_events_tell_of_each_cycle(serve: Serve) -> None:
+    served = serve()
+    with served.client.stream("GET", "/v1/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        seen = []
+        while len(seen) < 3:
+            line = next(lines)
+            if line.startswith("data: "):
+                seen.append(json.loads(line.removeprefix("data: "))["cycle"]["number"])
+                served.engine.cycle()
+    assert seen == [1, 2, 3]
+
+
+def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
+    served = serve(clients=8)
+    with served.client.stream("GET", "/v1/events") as one, served.client.stream("GET", "/v1/events") as other:
+        listening = [stream.iter_lines() for stream in (one, other)]
+        assert [next(lines) for lines in listening] == ["retry: 2000"] * 2
+        assert served.get("/v1/events", 503)["hint"] == "raise `clients` of the plugin http"
+    assert served.client.head("/v1/events").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/guests/", "/v2/guests", "/v1/%2e%2e/status", "//v1/status", "/v1/status%00"])
+def test_what_does_not_exist_is_not_found(serve: Serve, path: str) -> None:
+    served = serve()
+    answer = served.client.send(httpx_request(path))
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def httpx_request(path: str):
+    """A request whose path is sent as it is."""
+    import httpx
+
+    request = httpx.Request("GET", "http://mom/")
+    request.url = httpx.URL("http://mom/").copy_with(raw_path=path.encode())
+    return request
+
+
+def test_a_method_that_makes_no_sense_is_told_which_do(serve: Serve) -> None:
+    answer = serve().client.request("DELETE", "/v1/status")
+    assert answer.status_code == 405
+    assert "GET" in answer.json()["hint"]
+    assert "GET" in answer.headers["allow"]

@@ -1,0 +1,59 @@
+"""`mom policy` beside a running `mom run`: its policies are read and changed, kept, and brought back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Mom
+
+
+def started(mom: Mom) -> None:
+    mom.start()
+    mom.wait_for((mom.directory / "run/status.json").exists)
+
+
+def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
+    mom.configure("policy: {keep_changes: true, defaults: false}", "http: {}")
+    started(mom)
+    text = mom.directory / "mine.policy"
+    text.write_text('(Host.Control "ksm_run" 1)\n')
+    done = mom("policy", "set", "60_mine", str(text))
+    assert done.returncode == 0, done.stderr
+    mom.wait_for(lambda: mom.knob() == 1)
+    mom.started[-1].terminate()
+    assert mom.started[-1].wait(5) == 0
+    assert mom.knob() == 0
+    (mom.directory / "run/status.json").unlink(missing_ok=True)
+    started(mom)
+    mom.wait_for(lambda: mom.knob() == 1)
+    assert mom("policy", "show", "60_mine").stdout == text.read_text()
+    history = json.loads(mom("policy", "history", "--json").stdout)
+    assert history[0]["what"] == "read at the start"
+    assert mom("policy", "reset").returncode == 0
+    assert "60_mine" not in mom("policy", "list").stdout
+
+
+def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_what_was_before(mom: Mom) -> None:
+    mom.configure("policy: {defaults: false}", "http: {}")
+    started(mom)
+    text = mom.directory / "mine.policy"
+    text.write_text("(+ 1 2)\n")
+    assert mom("policy", "set", "60_mine", str(text)).returncode == 0
+    text.write_text("(+ 1\n")
+    for arguments in (("--check",), ()):
+        refused = mom("policy", "set", "60_mine", str(text), *arguments)
+        assert refused.returncode == 1
+        assert "60_mine:1:1: syntax" in refused.stdout + refused.stderr
+    assert mom("policy", "remove", "60_mine", "--if-version", "9-x").returncode == 1
+    assert mom("policy", "remove", "60_mine").returncode == 0
+    assert mom("policy", "rollback").returncode == 0
+    assert "60_mine" in mom("policy", "list").stdout
+
+
+def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
+    mom.configure("policy: {defaults: false}", "http: {}")
+    assert "start mom, with the plugin http enabled" in mom("policy", "list").stderr
+    mom.configure("policy: {defaults: false}")
+    assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
