@@ -22,6 +22,18 @@ def test_a_control_that_is_a_list_takes_sequences_of_mappings_only(value: Value,
     assert [revision.reason for revision in revisions] == ([] if passes else [f"{value!r} is no list of mappings"])
 
 
+@pytest.mark.parametrize(
+    ("value", "kept_as", "told"), [("0-3", "0-3", 0), (3, "3", 1), (-1, "-1", 1), (True, None, 1), (1.5, None, 1), (None, None, 1)]
+)
+def test_a_control_that_is_text_takes_a_whole_number_as_its_text(value: Value, kept_as: str | None, told: int) -> None:
+    spec = ControlSpec("pins", Unit.TEXT, Scope.GUEST, "", "pins")
+    decision = Decision(Entity(Scope.GUEST, "a", "a"), "pins", value, source=Source("x"))
+    snap = Snapshot(guests={"a": Guest("a", "a")})
+    kept, revisions, _ = review(snap, [("x", [decision])], Declarations(controls={"pins": spec}))
+    assert [one.value for one in kept] == ([] if kept_as is None else [kept_as])
+    assert len(revisions) == told
+
+
 @pytest.mark.parametrize(("second", "told"), [(5, 0), (6, 1)])
 def test_a_plugin_that_decides_the_same_as_one_before_it_has_not_lost(second: int, told: int) -> None:
     spec = ControlSpec("knob", Unit.COUNT, Scope.GUEST, "", "knob")

@@ -87,6 +87,8 @@ def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     """The value as the control takes it, and what had to be changed; None as value when it makes no sense at all."""
     if spec.unit is Unit.TEXT:
+        if isinstance(value, int) and not isinstance(value, bool):  # policies write "0" and mean the text: there, it is the number
+            return str(value), "a number, written as the text that the control takes"
         return (value, "") if isinstance(value, str) else (None, f"{printable(repr(value), 60)} is no text")
     if spec.unit is Unit.LIST:
         return (value, "") if _is_list(value) else (None, f"{printable(repr(value), 60)} is no list of mappings")
