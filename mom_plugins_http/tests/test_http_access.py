@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -169,7 +169,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
         "change_token": str(tokens["change"]),
     }
     serve(tcp=tcp)
-    put = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
+    put: dict[str, Any] = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
     with httpx.Client(verify=ssl.create_default_context(cafile=str(cert)), base_url=f"https://localhost:{free_port}") as client:
         assert client.get("/v1/status").status_code == 401
         assert client.get("/v1/status", headers={"authorization": "Bearer nonsense"}).status_code == 401

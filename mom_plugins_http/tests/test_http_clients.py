@@ -112,7 +112,9 @@ def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
     sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
     until = time.monotonic() + 20
-    published = served.plugin._service._published
+    service = served.plugin._service
+    assert service is not None
+    published = service._published
     while not published.subscribers:
         time.sleep(0.01)
     while published.subscribers and time.monotonic() < until:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_http_reading import busy_report
 
-from mom_core import Declarations, FieldSpec, Report, Scope, Unit
+from mom_core import Declarations, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.metrics import GuestSelection, exposition
 from mom_plugins_http.published import Totals, View
@@ -37,7 +38,7 @@ def samples(text: bytes) -> dict[tuple[str, ...], float]:
     return found
 
 
-def cycle(guests: dict[str, dict[str, object]], host: dict[str, object] | None = None) -> Report:
+def cycle(guests: Mapping[str, Mapping[str, Value]], host: Mapping[str, Value] | None = None) -> Report:
     return Report(1, 0.0, "enforce", snapshot(host=host or {}, guests=guests), (), (), (), (), (), 0.1)
 
 

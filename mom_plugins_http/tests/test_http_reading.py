@@ -182,7 +182,7 @@ def test_events_tell_of_each_cycle(serve: Serve) -> None:
     with served.client.stream("GET", "/v1/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
-        seen = []
+        seen: list[int] = []
         while len(seen) < 3:
             line = next(lines)
             if line.startswith("data: "):
