@@ -277,6 +277,9 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     vdsm.calls()
     daemon.wait(lambda: len(vdsm.calls("Host.getAllVmStats")) > 0 and daemon.machine(more[0])["target"] < 4 * GIB)
     assert daemon.stop() == 0
+    # A guest whose last answer was lost is not asked again for a while: it stays in the ledger.
+    restored = daemon.mom("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
     assert {machine["target"] for machine in vdsm.do("machines").values()} == {4 * GIB}
     assert {machine["quota"] for machine in vdsm.do("machines").values()} <= {None, -1}
     assert "Traceback" not in daemon.log.read_text()

@@ -21,6 +21,10 @@ BALLOON_CONTROL = "balloon_target"
 
 _SILENT = "vdsm has not answered the last call about the guest"
 
+_LOST_SECONDS = 60.0
+"""After so long an answer counts as lost, and the guest may be asked again: as long as vdsm's own client waits. Each question to a guest
+that hangs holds one of vdsm's eight workers."""
+
 _BULK_FOR_OTHERS_SECONDS = 4.0
 """How long a controller may wait for a bulk answer: it has a deadline of its own, of 5 s unless the configuration says otherwise."""
 
@@ -59,7 +63,7 @@ class _State:
     """Guests that were changed since, so that what was read of them is no longer true."""
     disks: _Disks | None = None
     disks_changed: set[str] = field(default_factory=set)
-    late: dict[str, Call] = field(default_factory=dict)
+    late: dict[str, tuple[Call, float]] = field(default_factory=dict)
     """Calls about a guest that were given up and have not come back, by guest id."""
 
 
@@ -173,8 +177,10 @@ class VdsmHypervisor:
         return vms
 
     def _forget_answered(self) -> None:
-        """The lock is held."""
-        self._state.late = {identity: call for identity, call in self._state.late.items() if not call.done.is_set()}
+        """Also what will not be answered any more. The lock is held."""
+        now = self._monotonic()
+        late = self._state.late
+        self._state.late = {i: (call, since) for i, (call, since) in late.items() if not call.done.is_set() and now - since < _LOST_SECONDS}
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
@@ -300,7 +306,7 @@ class VdsmHypervisor:
 
         def late(call: Call) -> None:
             with self._lock:
-                self._state.late[guest.id] = call
+                self._state.late[guest.id] = (call, self._monotonic())
 
         try:
             self._connection.call(method, {"vmID": guest.id, **params}, self._settings.call_timeout, f"{doing} of {guest}", late)
