@@ -28,6 +28,7 @@ _WHERE = {
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
     ),
+    "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
@@ -79,13 +80,16 @@ __all__ = [
     "KsmWriter",
     "LedgerEntry",
     "LedgerError",
+    "Listener",
     "MomError",
     "NetTune",
     "NetTuneControl",
     "NodeTune",
     "NodeTuneControl",
     "NotSupported",
+    "OccupiedByOurselvesError",
     "Outcome",
+    "PeerCredentials",
     "PermissionDenied",
     "PluginContext",
     "PluginError",
@@ -120,11 +124,13 @@ __all__ = [
     "format_duration",
     "format_kib",
     "format_size",
+    "free_socket_path",
     "hookimpl",
     "load_config",
     "parse_document",
     "parse_duration",
     "parse_size",
+    "peer_credentials",
     "printable",
     "read_settings",
 ]
@@ -207,6 +213,11 @@ if TYPE_CHECKING:
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings
     from mom_core.settings import Size as Size
+    from mom_core.sockets import Listener as Listener
+    from mom_core.sockets import OccupiedByOurselvesError as OccupiedByOurselvesError
+    from mom_core.sockets import PeerCredentials as PeerCredentials
+    from mom_core.sockets import free_socket_path as free_socket_path
+    from mom_core.sockets import peer_credentials as peer_credentials
     from mom_core.units import Unit as Unit
     from mom_core.units import format_duration as format_duration
     from mom_core.units import format_kib as format_kib

@@ -8,7 +8,6 @@ import hmac
 import os
 import pwd
 import socket
-import struct
 from array import array
 from asyncio.trsock import TransportSocket
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError, printable
-
-_CREDENTIALS: Final = struct.Struct("3i")
-"""The kernel's `struct ucred`: process, user, group."""
+from mom_core import MomError, peer_credentials, printable
 
 _SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""
@@ -62,7 +58,7 @@ class Peer:
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
     """Of the peer of a connected unix socket."""
-    process, user, group = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    process, user, group = peer_credentials(sock)
     try:
         packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
         groups = frozenset(array("I", packed))

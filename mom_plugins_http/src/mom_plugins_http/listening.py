@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import socket
-import stat
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError
-from mom_plugins_http.access import credentials
+from mom_core import Listener, MomError, OccupiedByOurselvesError, free_socket_path
 
 BACKLOG: Final = 256
 """Connections that the kernel holds until they are accepted."""
 
 LONGEST_PATH: Final = 107
 """Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
-
-_KNOCK_SECONDS: Final = 1.0
-"""How long to wait for a sign that somebody serves a socket. One that is served answers at once, or its queue is full."""
-
-
-class OccupiedByOurselvesError(Exception):
-    """This very process serves there: a reload is about to replace the plugin that does."""
 
 
 class Permissions(NamedTuple):
@@ -53,37 +43,13 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Listener:
-    """A socket that listens. `close` removes its file, unless somebody has put another one there."""
-
-    def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
-        self.sock = sock
-        self._path = path
-        self._identity = _identity(path)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self.sock.close()
-        if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
-            self._path.unlink(missing_ok=True)
-
-
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    with contextlib.suppress(OSError):
-        found = path.lstat()
-        return found.st_dev, found.st_ino
-    return None
-
-
 def listen_on_path(path: Path, permissions: Permissions) -> Listener:
     """Listen on a unix socket.
 
     :raises MomError: somebody serves there, something else is in the way, the folder cannot be written, …
     :raises OccupiedByOurselvesError: wait until it does not any more
     """
-    _make_room(path)
+    free_socket_path(path, _advice)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(str(path))
@@ -111,37 +77,6 @@ def _advice(path: Path, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "somebody else has just begun to serve there"
     return ""
-
-
-def _make_room(path: Path) -> None:
-    """Remove a socket that nobody serves any more. Raises for everything else that stands there."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
-    if not stat.S_ISSOCK(found.st_mode):
-        raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-        knock.settimeout(_KNOCK_SECONDS)
-        try:
-            knock.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except FileNotFoundError:
-            return
-        except (TimeoutError, BlockingIOError):
-            holder = 0  # a full queue, and somebody whose queue it is
-        except OSError as error:
-            raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=_advice(path, error)) from error
-        else:
-            holder = credentials(knock).process
-    if holder == os.getpid():
-        raise OccupiedByOurselvesError
-    who = f"process {holder}" if holder else "another program"
-    raise MomError(f"{who} serves {path} already", hint="stop that one first, or listen elsewhere")
 
 
 def listen_on_port(address: Address, *, ours: bool) -> Listener:

@@ -17,9 +17,8 @@ from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
 
-from mom_core import MomError
+from mom_core import Listener, MomError, OccupiedByOurselvesError
 from mom_plugins_http.access import LocalAccess
-from mom_plugins_http.listening import Listener, OccupiedByOurselvesError
 from mom_plugins_http.protocol import Connection, Limits, server_config
 
 Result = TypeVar("Result")

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import socket
-import stat
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError
+from mom_core import Listener, MomError, free_socket_path, peer_credentials
 
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted; vdsm opens one for each call."""
 
 LONGEST_PATH: Final = 107
 """Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
-
-_KNOCK_SECONDS: Final = 1.0
-"""How long to wait for a sign that somebody serves a socket. A unix socket answers at once, or its queue is full: then somebody does."""
-
-_CREDENTIALS: Final = struct.Struct("3i")
-"""The kernel's `struct ucred`: process, user, group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +55,6 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class OccupiedByOurselvesError(Exception):
-    """This very process serves there: a reload is about to replace the plugin that does."""
-
-
 def listen(address: Address, mode: int) -> Listener:
     """Listen there.
 
@@ -78,36 +65,14 @@ def listen(address: Address, mode: int) -> Listener:
     return _listen_on_path(address, mode) if address.path else _listen_on_port(address)
 
 
-class Listener:
-    """A socket that listens. `close` removes its file, unless somebody has put another one there."""
-
-    def __init__(self, sock: socket.socket, path: str = "") -> None:
-        self.sock = sock
-        self._path = path
-        self._identity = _identity(path)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self.sock.close()
-        if self._path and self._identity is not None and _identity(self._path) == self._identity:
-            Path(self._path).unlink(missing_ok=True)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    with contextlib.suppress(OSError):
-        found = os.lstat(path)
-        return (found.st_dev, found.st_ino)
-    return None
-
-
 def _listen_on_path(address: Address, mode: int) -> Listener:
-    path = address.path
-    _make_room(path)
+    path = Path(address.path)
+    free_socket_path(path, _advice)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(path)
+        sock.bind(address.path)
         # Nobody can connect before listen(): there is no moment in which the socket has other permissions than these.
-        Path(path).chmod(mode)
+        path.chmod(mode)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
@@ -116,8 +81,8 @@ def _listen_on_path(address: Address, mode: int) -> Listener:
     return Listener(sock, path)
 
 
-def _advice(path: str, error: OSError) -> str:
-    folder = Path(path).parent
+def _advice(path: Path, error: OSError) -> str:
+    folder = path.parent
     if error.errno == errno.ENOENT:
         return f"make the folder {folder} first: packaging/ has a file for systemd-tmpfiles that does"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
@@ -125,40 +90,6 @@ def _advice(path: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "somebody else has just begun to serve there"
     return ""
-
-
-def _make_room(path: str) -> None:
-    """Remove a socket that nobody serves any more. Raises for everything else that stands there."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
-    if not stat.S_ISSOCK(found.st_mode):
-        raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-        knock.settimeout(_KNOCK_SECONDS)
-        try:
-            knock.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink(missing_ok=True)
-            return
-        except FileNotFoundError:
-            return
-        except (TimeoutError, BlockingIOError):
-            holder = 0  # a full queue, and somebody whose queue it is
-        except OSError as error:
-            if error.errno == errno.EPROTOTYPE:
-                what = f"{path} is there already and is a socket of another kind; it stays as it is"
-                raise MomError(what, hint="remove it, or listen elsewhere") from error
-            raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=_advice(path, error)) from error
-        else:
-            holder = peer_of(knock)[0]
-    if holder == os.getpid():
-        raise OccupiedByOurselvesError
-    who = f"process {holder}" if holder else "another program"
-    raise MomError(f"{who} serves {path} already", hint="stop that one first, or listen elsewhere")
 
 
 def _listen_on_port(address: Address) -> Listener:
@@ -185,5 +116,4 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
     """Process and user at the other end of a unix socket, as the kernel knows them; (0, -1) for TCP."""
     if sock.family != socket.AF_UNIX:
         return 0, -1
-    process, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return process, user
+    return peer_credentials(sock)[:2]

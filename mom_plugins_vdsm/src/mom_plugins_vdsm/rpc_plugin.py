@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import Duration, Finding, PluginContext, PluginSettings, Report, Severity, Size, Suggestion, hookimpl
-from mom_plugins_vdsm.rpc_listening import Address, Listener, listen
+from mom_core import Duration, Finding, Listener, PluginContext, PluginSettings, Report, Severity, Size, Suggestion, hookimpl
+from mom_plugins_vdsm.rpc_listening import Address, listen
 from mom_plugins_vdsm.rpc_server import Limits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from mom_core import MomError, printable
-from mom_plugins_vdsm.rpc_listening import Listener, OccupiedByOurselvesError, peer_of
+from mom_core import Listener, MomError, OccupiedByOurselvesError, printable
+from mom_plugins_vdsm.rpc_listening import peer_of
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
