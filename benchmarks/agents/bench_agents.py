@@ -20,7 +20,7 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from mom_core import Entity, Guest, PluginContext
+from mom_core import Entity, Guest, NotSupported, PluginContext
 from mom_plugins_guestagent import GuestAgentPlugin
 from mom_plugins_guestagent.guestd import FILES, Conversation
 from mom_plugins_guestagent.guestd import Guest as Inside
@@ -119,7 +119,7 @@ class Channels:
         return self._channels
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        raise NotImplementedError
+        raise NotSupported("all channels are sockets here: nothing is asked through the hypervisor")
 
 
 def ask(folder: Path, count: int, hanging: int, protocol: str) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core import Clock, Config, Engine, Report, load_config
-from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_core import Report
 from mom_plugins_sim.plugin import SimPlugin, scene_of_settings
-from mom_plugins_sim.recording.writer import must_be_new
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.simulate.run import LOOK_SECONDS, MIDNIGHT
+from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.world import World
 
 INTERVAL = 5.0
@@ -35,7 +32,7 @@ SETTINGS = SimPlugin.Settings.model_validate(
         "load_for": "270s",
     }
 )
-"""A host with a quarter more memory sold than it has; one guest without statistics, one without a balloon; a program that takes 9 GiB."""
+"""A host with a quarter more memory sold than it has; one guest without statistics, one without a balloon; a program that takes 8.5 GiB."""
 
 
 MOST_CYCLES = 360
@@ -59,21 +56,6 @@ def plot_of(seed: int, scenario: str | None = None) -> Plot:
     found = read_scenario(find_scenario(scenario))
     settings = SimPlugin.Settings(scenario=scenario, seed=seed)
     return Plot(settings, found.interval, min(MOST_CYCLES, int(found.lasts / found.interval)), found.title)
-
-
-class SimulatedClock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """The reading."""
-        return self.now
-
-    def wall(self) -> float:
-        """The reading as seconds since the epoch."""
-        return MIDNIGHT + self.now
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,43 +91,16 @@ def play(plot: Plot, record: Path | None = None) -> Generator[Moment, None, None
 
     :param record: a folder for a recording
     """
-    clock = SimulatedClock()
-    with (
-        tempfile.TemporaryDirectory(prefix="mom-demo-") as folder,
-        Engine(_configuration(plot, Path(folder), record), Clock(clock, clock.wall)) as engine,
-    ):
-        alone = World(scene_of_settings(plot.settings), clock())
-        hypervisor = engine.hypervisor
-        assert isinstance(hypervisor, SimHypervisor)  # noqa: S101  # the configuration below says so
-        for number in range(1, plot.cycles + 1):
-            due = number * plot.interval
-            while clock.now + LOOK_SECONDS < due:
-                clock.now += LOOK_SECONDS
-                if reason := hypervisor.news():
-                    engine.cycle(reason)
-            clock.now = due
-            report = engine.cycle()
-            alone.advance_to(clock.now)
-            yield Moment(number, clock.now, plot, report, _seen(alone))
-
-
-def _configuration(plot: Plot, folder: Path, record: Path | None) -> Config:
-    plugins: dict[str, object] = {
-        "sim": plot.settings.model_dump(mode="json", exclude_unset=True),
-        "balloon": {},
-        "ksm": {},
-        "policy": {},
-    }
-    if record is not None:
-        plugins["record"] = {"path": str(must_be_new(record))}
-    return load_config(
-        {
-            "interval": f"{plot.interval:g}s",
-            "state_directory": str(folder / "state"),
-            "run_directory": str(folder / "run"),
-            "plugins": plugins,
-        }
-    )
+    sim = plot.settings.model_dump(mode="json", exclude_unset=True)
+    alone = World(scene_of_settings(plot.settings))
+    number = 0
+    for report in run_simulation(sim, Setup("demo"), plot.interval, plot.cycles * plot.interval, record):
+        if report.woken_by:
+            continue
+        number += 1
+        now = number * plot.interval
+        alone.advance_to(now)
+        yield Moment(number, now, plot, report, _seen(alone))
 
 
 def _seen(world: World) -> Alone:
