@@ -26,7 +26,7 @@ _WHERE = {
     ),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
-        "IoTuneControl", "KsmControl", "KsmWriter", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
+        "IoTuneControl", "KsmControl", "KsmWriter", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
     ),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
@@ -81,6 +81,7 @@ __all__ = [
     "LedgerEntry",
     "LedgerError",
     "Listener",
+    "MigrationControl",
     "MomError",
     "NetTune",
     "NetTuneControl",
@@ -176,6 +177,7 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import IoTuneControl as IoTuneControl
     from mom_core.hypervisor import KsmControl as KsmControl
     from mom_core.hypervisor import KsmWriter as KsmWriter
+    from mom_core.hypervisor import MigrationControl as MigrationControl
     from mom_core.hypervisor import NetTune as NetTune
     from mom_core.hypervisor import NetTuneControl as NetTuneControl
     from mom_core.hypervisor import NodeTune as NodeTune

@@ -203,6 +203,19 @@ class KsmWriter(Protocol):
 
 
 @runtime_checkable
+class MigrationControl(Protocol):
+    """Can move running guests to another hypervisor."""
+
+    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+        """Move the guest to the hypervisor with that URI while it runs, and return when it runs there and not here.
+
+        Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
+        than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.
+        """
+        ...
+
+
+@runtime_checkable
 class GuestEvents(Protocol):
     """Tells at once when guests come, go or change, so that mom need not wait for its next cycle."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NodeTune, NotSupported, Value, format_kib, printable
 from mom_plugins_sim.fields import HostSampler, guest_fields
+from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, World
 
 RUNS_OUT_SHARE = 0.125
@@ -64,15 +65,17 @@ def _suffers(told: Mapping[str, Value]) -> bool:
 
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl` and `NodeTuneControl`, for
-    several threads.
+    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl`, `NodeTuneControl` and
+    `MigrationControl`, for several threads.
 
     The world catches up with the clock before each call.
 
     :param clock: seconds that never jump; what it says while this is constructed is the beginning
+    :param shelf: where other hosts are that guests can move to
     """
 
-    def __init__(self, world: World, clock: Callable[[], float]) -> None:
+    def __init__(self, world: World, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
+        self._shelf = shelf
         self.world = world
         self._clock = clock
         self._lock = threading.Lock()
@@ -87,7 +90,25 @@ class SimHypervisor:
             self.world.advance_to(self._clock())
             if self.world.away:
                 raise HypervisorError("the simulated hypervisor does not answer")
+            if self._shelf is not None:
+                self._look_at(self._shelf)
             yield
+
+    def _look_at(self, shelf: Shelf) -> None:
+        """Let guests in that have come from other hosts."""
+        here = shelf.news()
+        if here is not None:
+            for identity in sorted(here - self.world.guests.keys()):
+                self.world.join(shelf.guest(identity))
+
+    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+        """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
+        with self._answering():
+            self._there(guest)
+            if self._shelf is None:
+                raise NotSupported("this simulated host is alone: its plugin has no shelf")
+            self._shelf.move(guest.id, destination)
+            self.world.leave(guest.id)
 
     def news(self) -> str:
         """Why a cycle is needed before the next one is due: the host, or a guest, comes short of memory. Empty when none is.
@@ -134,8 +155,8 @@ class SimHypervisor:
 
     @property
     def uri(self) -> str:
-        """`sim:///` with the seed."""
-        return f"sim:///{self.world.scene.seed}"
+        """`sim:///` with the host's name on the shelf, or the seed."""
+        return f"sim:///{self.world.scene.seed if self._shelf is None else self._shelf.host}"
 
     def guests(self) -> Sequence[Guest]:
         """The guests that are there now."""

@@ -8,10 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from mom_core import Duration, FieldSpec, Finding, Guest, Hypervisor, PluginContext, PluginSettings, Severity, Size, Value, hookimpl
+from mom_core import (
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    MomError,
+    PluginContext,
+    PluginSettings,
+    Severity,
+    Size,
+    Value,
+    hookimpl,
+)
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Plan, Scene
+from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.workload import HostLoad
 from mom_plugins_sim.world import World
 
@@ -66,6 +80,12 @@ class SimPlugin:
         nodes: Annotated[int, Field(ge=1, le=64)] = 1
         """How many NUMA nodes the host has; its memory and CPUs are spread over them evenly."""
 
+        shelf: Path | None = None
+        """A folder that several simulated hosts share, so that guests can be moved between them; unset: they cannot."""
+
+        host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
+        """What this host is called there: it has a folder of that name on the shelf, with a file for each of its guests."""
+
         load: Size = 0
         """What a program beside the guests takes of the host's memory for a while."""
 
@@ -88,7 +108,15 @@ class SimPlugin:
         """The simulated hypervisor; the simulation begins when it is first asked for."""
         if self._made is None:
             clock = self._context.monotonic
-            self._made = SimHypervisor(World(scene_of_settings(self._settings), clock()), clock)
+            settings, shelf = self._settings, None
+            if settings.shelf is None:
+                scene = scene_of_settings(settings)
+            elif settings.recording is not None or settings.scenario is not None:
+                raise MomError("guests of a scenario or a recording cannot be moved", hint="leave out shelf, or scenario and recording")
+            else:
+                shelf = Shelf(settings.shelf, settings.host)
+                scene = shelf.stocked(plan_of(settings))
+            self._made = SimHypervisor(World(scene, clock()), clock, shelf)
         return self._made
 
     @hookimpl

@@ -149,12 +149,9 @@ class World:
     def _change(self, time: float) -> None:
         """Guests come and go, faults begin and end; nothing of this happens again before `_next_change`."""
         while self._coming and self._coming[-1].arrives <= time:
-            self._add(self._coming.pop())
-        gone = [identity for identity, guest in self.guests.items() if guest.departs <= time]
-        for identity in gone:
-            left = self.guests.pop(identity).memory
-            self.killed += left.killed
-            self.lost_seconds += left.lost_seconds
+            self.join(self._coming.pop())
+        for identity in [identity for identity, guest in self.guests.items() if guest.departs <= time]:
+            self.leave(identity)
         on = [fault for fault in self.scene.faults if fault.is_on(time)]
         kinds = {fault.kind for fault in on}
         self.away, self.broken = FaultKind.HYPERVISOR_AWAY in kinds, FaultKind.PLUGIN_RAISES in kinds
@@ -168,7 +165,14 @@ class World:
             edges.append(self._coming[-1].arrives)
         self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
 
-    def _add(self, scene: GuestScene) -> None:
+    def leave(self, identity: str) -> None:
+        """A guest is not here any more; KeyError when there is no such guest."""
+        left = self.guests.pop(identity).memory
+        self.killed += left.killed
+        self.lost_seconds += left.lost_seconds
+
+    def join(self, scene: GuestScene) -> None:
+        """A guest is here from now on."""
         memory = new_guest(scene.workload, scene.memory, scene.swap, cached=scene.cached, size=scene.size)
         memory.balloon_rate, memory.beside = scene.balloon_rate, scene.beside
         # It is the balloon's driver that sends statistics.

@@ -52,7 +52,7 @@ class FakeGuest:
 
 class FakeHypervisor:
     """Implements `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `AgentAccess`, `CpuPinControl`,
-    `NodeTuneControl` and `GuestEvents`, but not `KsmControl`: KSM is the test host's own.
+    `NodeTuneControl`, `MigrationControl` and `GuestEvents`, but not `KsmControl`: KSM is the test host's own.
 
     :param guests: three of 1 GiB each when left out; kept by name in `known`, and gone when they are taken out of it
     """
@@ -64,6 +64,8 @@ class FakeHypervisor:
         self.known = {guest.name: guest for guest in made}
         self.answers: Callable[[Entity, str], str] | None = None
         """What guest agents answer to a command; None: there are no agents."""
+        self.migrated: dict[str, str] = {}
+        """Where guests went that were moved, by guest id."""
         self._listeners: list[Callable[[str], None]] = []
 
     def guests(self) -> Sequence[Guest]:
@@ -183,6 +185,12 @@ class FakeHypervisor:
         one.nodes = NodeTune(one.nodes.mode, frozenset(nodes))
 
     # GuestEvents
+
+    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+        """The guest is gone, and stands in `migrated` with where it went."""
+        moved = self.guest(guest)
+        del self.known[moved.name]
+        self.migrated[guest.id] = destination
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Calls back when a test calls `tell`."""

@@ -14,6 +14,7 @@ from mom_core.hypervisor import (
     GuestEvents,
     Hypervisor,
     IoTuneControl,
+    MigrationControl,
     NetTuneControl,
     NodeTuneControl,
 )
@@ -64,30 +65,44 @@ def _listed(subject: Subject, guests: Sequence[Guest]) -> Iterator[Finding]:
             )
 
 
-def _asked(subject: Subject, one: Hypervisor) -> Iterator[Finding]:
-    readings: list[tuple[str, Callable[[Sequence[Entity]], object]]] = []
-    settings: list[tuple[str, Callable[[], object]]] = []
+def _readings(one: Hypervisor) -> Iterator[tuple[str, Callable[[Sequence[Entity]], object]]]:
+    """What can be read of all guests at once, by name."""
     if isinstance(one, BalloonControl):
-        readings.append(("balloon_sizes", one.balloon_sizes))
-        settings.append(("set_balloon", lambda: one.set_balloon(GHOST, 1 << 20)))
+        yield "balloon_sizes", one.balloon_sizes
     if isinstance(one, CpuTuneControl):
-        readings.append(("cpu_tunes", one.cpu_tunes))
-        settings.append(("set_cpu_tune", lambda: one.set_cpu_tune(GHOST, shares=1024)))
+        yield "cpu_tunes", one.cpu_tunes
     if isinstance(one, IoTuneControl):
-        readings.append(("io_tunes", one.io_tunes))
-        settings.append(("set_io_tune", lambda: one.set_io_tune(GHOST, "vda", {"total_iops_sec": 0})))
+        yield "io_tunes", one.io_tunes
     if isinstance(one, NetTuneControl):
-        readings.append(("net_tunes", one.net_tunes))
-        settings.append(("set_net_tune", lambda: one.set_net_tune(GHOST, "vnet0", {}, {})))
+        yield "net_tunes", one.net_tunes
     if isinstance(one, AgentAccess):
-        readings.append(("agent_channels", one.agent_channels))
+        yield "agent_channels", one.agent_channels
     if isinstance(one, CpuPinControl):
-        readings.append(("cpu_pins", one.cpu_pins))
-        settings.append(("set_cpu_pin", lambda: one.set_cpu_pin(GHOST, 0, {0})))
+        yield "cpu_pins", one.cpu_pins
     if isinstance(one, NodeTuneControl):
-        readings.append(("node_tunes", one.node_tunes))
-        settings.append(("set_node_tune", lambda: one.set_node_tune(GHOST, {0})))
-    for name, read in readings:
+        yield "node_tunes", one.node_tunes
+
+
+def _changes(one: Hypervisor) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What can be done to a guest, by name, and how to try it on one that does not exist."""
+    if isinstance(one, BalloonControl):
+        yield "set_balloon", lambda: one.set_balloon(GHOST, 1 << 20)
+    if isinstance(one, CpuTuneControl):
+        yield "set_cpu_tune", lambda: one.set_cpu_tune(GHOST, shares=1024)
+    if isinstance(one, IoTuneControl):
+        yield "set_io_tune", lambda: one.set_io_tune(GHOST, "vda", {"total_iops_sec": 0})
+    if isinstance(one, NetTuneControl):
+        yield "set_net_tune", lambda: one.set_net_tune(GHOST, "vnet0", {}, {})
+    if isinstance(one, CpuPinControl):
+        yield "set_cpu_pin", lambda: one.set_cpu_pin(GHOST, 0, {0})
+    if isinstance(one, NodeTuneControl):
+        yield "set_node_tune", lambda: one.set_node_tune(GHOST, {0})
+    if isinstance(one, MigrationControl):
+        yield "migrate", lambda: one.migrate(GHOST, one.uri, 1.0)
+
+
+def _asked(subject: Subject, one: Hypervisor) -> Iterator[Finding]:
+    for name, read in _readings(one):
         try:
             answer = read([GHOST])
         except Exception as error:  # noqa: BLE001  # whatever the hypervisor raises is the finding
@@ -95,7 +110,7 @@ def _asked(subject: Subject, one: Hypervisor) -> Iterator[Finding]:
             continue
         if answer:
             yield subject.fault(f"{name} knows a guest that does not exist", "leave out what is not there")
-    for name, change in settings:
+    for name, change in _changes(one):
         try:
             change()
         except GuestGone:

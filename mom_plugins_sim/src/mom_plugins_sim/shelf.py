@@ -1,0 +1,89 @@
+"""Where guests of several simulated hosts live, so that they can be moved: a folder for each host, and in it a file for each guest.
+
+A guest is where its file is, and moving it is renaming that file: it is never in two places, nor in none, whoever is killed when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from mom_core import HypervisorError, MomError, NotSupported
+from mom_plugins_sim.scene import GuestScene, Plan, Scene
+from mom_plugins_sim.workload import HostLoad
+
+_STOCKED = "stocked"
+"""Marks a host whose guests were put there once: those that it has lost since have moved away."""
+
+
+class Shelf:
+    """One host's place on the shelf.
+
+    :param folder: the shelf; made when it is missing
+    :param host: the host's name
+    """
+
+    def __init__(self, folder: Path, host: str) -> None:
+        self._folder = folder
+        self._own = folder / host
+        self._plans: dict[str, dict[str, GuestScene]] = {}
+        self._changed = -1
+        self.host = host
+
+    def stocked(self, plan: Plan) -> Scene:
+        """The scene of this plan with the guests that are here now; the first time, those of the plan. Raises `MomError`."""
+        scene = plan.scene()
+        origin = json.dumps({**asdict(replace(plan, load=HostLoad())), "load": None}, sort_keys=True)
+        try:
+            self._own.mkdir(parents=True, exist_ok=True)
+            if not (self._own / _STOCKED).exists():
+                for guest in scene.guests:
+                    (self._own / f"{guest.identity}.json").write_text(origin)
+                (self._own / _STOCKED).touch()
+            return replace(scene, guests=[self._read(identity) for identity in self._names()])
+        except OSError as error:
+            raise MomError(
+                f"the shelf {self._own} cannot be used: {error.strerror}", hint="give shelf a folder that can be written"
+            ) from None
+
+    def news(self) -> frozenset[str] | None:
+        """The ids of the guests that are here; None when nothing has changed since this was asked last."""
+        try:
+            changed = self._own.stat().st_mtime_ns
+            if changed == self._changed:
+                return None
+            self._changed = changed
+            return frozenset(self._names())
+        except OSError as error:
+            raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
+
+    def guest(self, identity: str) -> GuestScene:
+        """A guest that is here. Raises `HypervisorError`."""
+        try:
+            return self._read(identity)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HypervisorError(f"the guest {identity} on the shelf {self._own} cannot be read: {error}") from None
+
+    def move(self, identity: str, destination: str) -> None:
+        """Put a guest on the place of the host with that URI. Raises `NotSupported` when there is none."""
+        name = destination.removeprefix("sim:///")
+        there = self._folder / name
+        if name == destination or "/" in name or name == self.host or not (there / _STOCKED).exists():
+            raise NotSupported(f"there is no other simulated host {destination} on the shelf")
+        try:
+            (self._own / f"{identity}.json").rename(there / f"{identity}.json")
+        except OSError as error:
+            raise HypervisorError(f"the guest cannot be moved to {destination}: {error.strerror}") from None
+
+    def _names(self) -> Sequence[str]:
+        return sorted(path.stem for path in self._own.glob("*.json"))
+
+    def _read(self, identity: str) -> GuestScene:
+        """Who it is and what it does follows from the plan that it came from."""
+        origin = (self._own / f"{identity}.json").read_text()
+        if origin not in self._plans:
+            plan = Plan(**{**json.loads(origin), "load": HostLoad()})
+            self._plans[origin] = {guest.identity: guest for guest in plan.scene().guests}
+        return self._plans[origin][identity]
