@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,3 +223,23 @@ def test_a_method_that_makes_no_sense_is_told_which_do(serve: Serve) -> None:
     assert answer.status_code == 405
     assert "GET" in answer.json()["hint"]
     assert "GET" in answer.headers["allow"]
+
+
+def test_an_explanation_has_numbers_sentences_and_the_policys_line(serve: Serve) -> None:
+    served = serve()
+    report = busy_report()
+    wanted = Decision(report.decisions[0].entity, "balloon_target", 90, "", Source("50_balloon", 1, 1))
+    served.tell(replace(report, decisions=(wanted,), revisions=(), outcomes=(Outcome(wanted, 100, 95, Status.FAILED, "no such guest"),)))
+    found = served.get("/v1/guests/vm1/explanation")
+    assert found["memory"]["size_kib"] == 95
+    assert found["decisions"][0]["source"]["text"].startswith("#"), "the first line of the default policy is a comment"
+    assert found["decisions"][0]["outcome"]["error"] == "no such guest"
+    texts = {sentence["topic"]: sentence["text"] for sentence in found["sentences"]}
+    assert "FAILED" in texts["done"]
+    assert served.get("/v1/guests/vm2/explanation")["memory"]["size_kib"] is None
+
+
+def test_a_guest_that_is_not_there_gets_near_names(serve: Serve) -> None:
+    served = serve()
+    served.tell(busy_report())
+    assert "did you mean vm1 or vm2" in served.get("/v1/guests/vm/explanation", 404)["hint"]

@@ -24,6 +24,7 @@ _WHERE = {
         "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
         "Suggestion", "Value", "differences", "printable",
     ),
+    "explaining": ("Explanation", "Trail", "explain", "find_guest"),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
@@ -65,6 +66,7 @@ __all__ = [
     "Duration",
     "Engine",
     "Entity",
+    "Explanation",
     "FieldSpec",
     "Finding",
     "Guest",
@@ -115,6 +117,7 @@ __all__ = [
     "Source",
     "Status",
     "Suggestion",
+    "Trail",
     "Unit",
     "UnitError",
     "Value",
@@ -122,6 +125,8 @@ __all__ = [
     "declarations_of",
     "differences",
     "dotted",
+    "explain",
+    "find_guest",
     "format_duration",
     "format_kib",
     "format_size",
@@ -165,6 +170,10 @@ if TYPE_CHECKING:
     from mom_core.errors import PolicyProblem as PolicyProblem
     from mom_core.errors import PolicyRefused as PolicyRefused
     from mom_core.errors import UnitError as UnitError
+    from mom_core.explaining import Explanation as Explanation
+    from mom_core.explaining import Trail as Trail
+    from mom_core.explaining import explain as explain
+    from mom_core.explaining import find_guest as find_guest
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import AgentAccess as AgentAccess
     from mom_core.hypervisor import BalloonControl as BalloonControl

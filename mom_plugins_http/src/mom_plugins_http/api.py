@@ -74,6 +74,14 @@ def routes(reading: Reading, changing: Changing, listening: Events, describe: Ca
         ),
         Route(
             "GET",
+            "/v1/guests/{guest}/explanation",
+            "guestExplanation",
+            "Why a guest has the size that it has, in numbers and in sentences.",
+            reading.explanation,
+            "Explanation",
+        ),
+        Route(
+            "GET",
             "/v1/guests/{guest}/history",
             "guestHistory",
             "One guest in past cycles, newest first.",

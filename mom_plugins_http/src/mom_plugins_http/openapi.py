@@ -19,6 +19,8 @@ _COUNT: Final[Schema] = {"type": "integer"}
 _ANY: Final[Schema] = {"description": "In the unit of its field or control; null is unknown."}
 _NEXT: Final[Schema] = {"type": ["string", "null"], "description": "`after` of the next page; null on the last one."}
 _SECONDS: Final[Schema] = {"type": "number", "x-unit": "s"}
+_KIB: Final[Schema] = {"type": ["number", "null"], "x-unit": "KiB", "description": "null: unknown."}
+_KIB_PER_SECOND: Final[Schema] = {"type": ["number", "null"], "x-unit": "KiB/s", "description": "null: unknown."}
 _TIME: Final[Schema] = {"type": "number", "x-unit": "s", "description": "Seconds since the epoch."}
 
 
@@ -193,6 +195,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Guests": _list("Guest"),
         "GuestWithDecisions": _object({**guest, "cycle": "Cycle", "properties": {"type": "object"}, **lists}),
         "GuestHistory": _list(_object({**past, "fields": _fields(declarations, Scope.GUEST, GUEST_HISTORY)}), of_one_cycle=False),
+        **_explanations(),
         "Decision": _object(decision),
         "Decisions": _list("Decision"),
         "Revision": _object(
@@ -239,6 +242,84 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Checked": _object({"good": {"type": "boolean"}, "problems": {"type": "array", "items": _schema("PolicyProblem")}}),
         "Version": _object({"version": _TEXT}, closed=True),
         "PolicyHistory": _list(_object({"version": _TEXT, "time": _TIME, "who": _TEXT, "what": _TEXT, "diff": _TEXT}), of_one_cycle=False),
+    }
+
+
+def _explanations() -> Mapping[str, Schema]:
+    """Why a guest has its size."""
+    unknown: Schema = {"type": ["number", "null"], "description": "null: unknown."}
+    revision = _object({"reviewer": _TEXT, "reason": _TEXT, "became": _ANY, "dropped": {"type": "boolean"}})
+    outcome: dict[str, Value] = {
+        "status": {"type": "string", "enum": [status.value for status in Status]},
+        "value": _ANY,
+        "before": _ANY,
+        "after": _ANY,
+        "error": _TEXT,
+    }
+    place: dict[str, Value] = {"name": _TEXT, "line": _COUNT, "column": _COUNT}
+    line: Schema = {"type": "string", "description": "The policy's line; empty if it is not known."}
+    return {
+        "Memory": _object(
+            {
+                "size_kib": _KIB,
+                "maximum_kib": _KIB,
+                "used_kib": _KIB,
+                "usable_kib": _KIB,
+                "unused_kib": _KIB,
+                "swap_in_kib_per_second": _KIB_PER_SECOND,
+                "swap_out_kib_per_second": _KIB_PER_SECOND,
+                "major_faults_per_second": {**unknown, "x-unit": "1/s"},
+                "statistics_age_seconds": {**unknown, "x-unit": "s"},
+                "guarantee_kib": _KIB,
+                "asked_kib": _KIB,
+            },
+            description="What a guest has, needs (`used_kib`), is guaranteed, and was asked for.",
+        ),
+        "Since": _object(
+            {
+                "time": _TIME,
+                "at_least": {"type": "boolean", "description": "It had this size already when mom first saw it."},
+                "by": {"type": "string", "enum": ["mom", "maximum", "somebody-else", "unknown"]},
+                "before_kib": _KIB,
+                "source": {"anyOf": [_schema("Source"), {"type": "null"}]},
+            }
+        ),
+        "ExplainedDecision": _object(
+            {
+                "control": _TEXT,
+                "unit": _TEXT,
+                "value": _ANY,
+                "reason": _TEXT,
+                "source": _object({**place, "text": line}),
+                "revisions": {"type": "array", "items": revision},
+                "outcome": {"anyOf": [_object(outcome), {"type": "null"}]},
+            }
+        ),
+        "Explanation": _object(
+            {
+                "guest": _object({"id": _TEXT, "name": _TEXT}),
+                "cycle": _COUNT,
+                "time": _TIME,
+                "mode": {"type": "string", "enum": ["enforce", "observe"]},
+                "memory": "Memory",
+                "guarantee_from": _TEXT,
+                "since": {"anyOf": [_schema("Since"), {"type": "null"}]},
+                "decisions": {"type": "array", "items": _schema("ExplainedDecision")},
+                "obstacle": {"type": "string", "description": "Why its size cannot be changed, or it gives nothing; empty: nothing does."},
+                "problems": {
+                    "type": "array",
+                    "items": _object({"severity": _TEXT, "source": "Source", "message": _TEXT, "hint": _TEXT}),
+                },
+                "trial": {
+                    "type": ["array", "null"],
+                    "items": _object({"control": _TEXT, "decided": _ANY, "considered": _ANY}),
+                    "description": "What policies on trial would decide otherwise; null without a trial.",
+                },
+                "unknown": {"type": "array", "items": _TEXT},
+                "sentences": {"type": "array", "items": _object({"topic": _TEXT, "text": _TEXT})},
+            },
+            description="In `sentences`, the same for a person: what to print, in this order, below a heading for each topic.",
+        ),
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Declarations, Report, Value
+from mom_core import Declarations, PolicyState, Report, Trail, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -69,6 +69,8 @@ class View:
     report: Report
     declarations: Declarations
     totals: Totals
+    policies: PolicyState | None = None
+    """Those that decided in this cycle."""
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
@@ -111,14 +113,17 @@ class Published:
         self.view: View | None = None
         """Replaced as a whole."""
         self.subscribers: set[Subscriber] = set()
+        self.trail = Trail()
+        """What explanations need of earlier cycles."""
         self._totals = Totals()
         self._samples: deque[Sample] = deque(maxlen=KEPT_CYCLES)
 
-    def take(self, report: Report, declarations: Declarations) -> None:
+    def take(self, report: Report, declarations: Declarations, policies: PolicyState | None = None) -> None:
         """A cycle has ended."""
         self._totals.add(report)
         self._remember(report)
-        self.view = View(report, declarations, self._totals.copy())
+        self.trail.take(report)
+        self.view = View(report, declarations, self._totals.copy(), policies)
 
     def history(self) -> Sequence[Sample]:
         """Past cycles, oldest first."""

@@ -19,6 +19,7 @@ from mom_core import (
     Entity,
     FieldSpec,
     Guest,
+    MomError,
     Outcome,
     PluginContext,
     PluginReport,
@@ -29,7 +30,8 @@ from mom_core import (
     Value,
     __version__,
     differences,
-    printable,
+    explain,
+    find_guest,
 )
 from mom_plugins_http import metrics
 from mom_plugins_http.encoding import encoded
@@ -174,6 +176,17 @@ class Reading:
 
         return self._kept(("guest", guest.id), made)
 
+    async def explanation(self, call: Call) -> Response:
+        """Why a guest is as it is."""
+        guest = found_guest(self.view(), call.path["guest"])
+
+        def made(view: View) -> object:
+            texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
+            past = self._published.trail.of(guest.id)
+            return explain(view.report, guest, past, texts=texts, declarations=view.declarations).as_json()
+
+        return self._kept(("explanation", guest.id), made)
+
     # --- what came before --------------------------------------------------------------------------------------------------------------
 
     async def host_history(self, call: Call) -> Response:
@@ -261,11 +274,10 @@ class Reading:
 
 def found_guest(view: View, wanted: str) -> Guest:
     """The guest of this id or name. Raises `ProblemError`."""
-    guests = view.report.snapshot.guests
-    found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
-    if found is None:
-        raise ProblemError(404, f"there is no guest {printable(wanted)}", "GET /v1/guests lists all, with their ids and names")
-    return found
+    try:
+        return find_guest(view.report.snapshot.guests, wanted)
+    except MomError as error:
+        raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all, with their ids and names") from None
 
 
 def _position(after: str, cycle: int) -> int:

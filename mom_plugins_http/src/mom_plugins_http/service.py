@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import MomError, PluginContext, Report
+from mom_core import MomError, PluginContext, PolicyState, Report
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.api import Api
 from mom_plugins_http.changing import MOST_JOBS, Changing
@@ -73,8 +73,15 @@ class Service:
 
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell whoever listens."""
-        self._published.take(report, self._context.declarations)
+        self._published.take(report, self._context.declarations, self._policies())
         self._server.call_soon(self._events.tell)
+
+    def _policies(self) -> PolicyState | None:
+        texts = self._context.policies
+        try:
+            return None if texts is None else texts.state()
+        except MomError:  # the evaluator has not been set up
+            return None
 
     def prepare_tcp(self) -> Callable[[], None] | None:
         """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""

@@ -1,0 +1,196 @@
+"""Why a guest has its size: from reports, in numbers and sentences, with what is unknown said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC
+
+import pytest
+
+from mom_core import Decision, Explanation, MomError, Outcome, Problem, Report, Revision, Source, Status, Trail, Value, explain, find_guest
+from mom_core.testing import snapshot
+
+MIB = 1024
+FULL = {
+    "balloon_cur": 1000 * MIB, "balloon_max": 1000 * MIB, "mem_usable": 600 * MIB, "mem_unused": 500 * MIB, "stats_age": 2.0,
+    "swap_in": 0.0, "swap_out": 0.0, "balloon_min": 256 * MIB,
+}  # fmt: skip
+HOST = {"mem_available": 16000 * MIB, "mem_really_available": 2000 * MIB}
+
+
+def report(number: int, size: float | None, outcome: Outcome | None = None, mode: str = "enforce", **fields: Value) -> Report:
+    """A cycle, five seconds after the one before."""
+    guest = {**FULL, "balloon_cur": size, **fields}
+    taken = snapshot(host=HOST, guests={"web": guest}, properties={"host": {"interval": 5.0}})
+    taken = replace(taken, time=5.0 * number, number=number)
+    decisions = () if outcome is None else (outcome.decision,)
+    return Report(number, taken.time, mode, taken, decisions, (), () if outcome is None else (outcome,), (), (), 0.01)
+
+
+def asked(target: int, before: int, after: int | None = None, status: Status = Status.APPLIED, error: str = "") -> Outcome:
+    decision = Decision(snapshot(guests={"web": {}}).guests["web"].entity, "balloon_target", target, "", Source("50_balloon", 2, 5))
+    return Outcome(decision, before, before if after is None else after, status, error)
+
+
+def explained(reports: Sequence[Report], texts: Mapping[str, str] | None = None) -> Explanation:
+    trail = Trail()
+    for one in reports:
+        trail.take(one)
+    guest = reports[-1].snapshot.guests["web"]
+    return explain(reports[-1], guest, trail.of(guest.id), texts=texts, zone=UTC)
+
+
+def said(explanation: Explanation, topic: str) -> str:
+    return " ".join(sentence.text for sentence in explanation.sentences if sentence.topic == topic)
+
+
+def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
+    found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB)])
+    assert said(found, "now") == "It has 1,000 MiB, all of its maximum: nothing is taken from it."
+    assert said(found, "needs").startswith("It needs 400 MiB, and can use 600 MiB more (500 MiB of it free, the rest cache).")
+    assert "guaranteed 256 MiB" in said(found, "guaranteed")
+    assert said(found, "since") == (
+        "It has had this size since mom first saw it (00:00:05 UTC, 5 s before this cycle): it was started with it."
+    )
+    assert "1.95 GiB of 15.62 GiB available" in said(found, "host")
+    assert said(found, "unknown") == ""
+
+
+def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
+    texts = {"50_balloon": '(with Guests guest\n    (guest.Control "balloon_target" 800))\n'}
+    found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, 900 * MIB))], texts)
+    assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than it has." in said(found, "wanted")
+    assert 'There it says: (guest.Control "balloon_target" 800))' in said(found, "wanted")
+    assert "The hypervisor took it" in said(found, "done")
+    assert "900 MiB right after" in said(found, "done")
+    assert said(found, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
+    assert found.memory.used == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
+
+
+def test_a_size_that_mom_asked_for_is_moms_and_another_one_is_somebody_elses() -> None:
+    reports = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(3, 800 * MIB)]
+    found = explained(reports)
+    assert found.since is not None
+    assert (found.since.by, found.since.before_kib) == ("mom", 1000 * MIB)
+    assert "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before." in said(found, "since")
+    found = explained([*reports, report(4, 950 * MIB)])
+    assert found.since is not None
+    assert found.since.by == "somebody-else"
+    assert "somebody else resized it" in said(found, "since")
+
+
+def test_a_size_from_before_mom_belongs_to_nobody_known() -> None:
+    found = explained([report(1, 700 * MIB)])
+    assert found.since is not None
+    assert (found.since.by, found.since.at_least) == ("unknown", True)
+
+
+def test_review_and_its_reason_are_told() -> None:
+    one = report(2, 1000 * MIB)
+    wanted = asked(100 * MIB, 1000 * MIB).decision
+    made = replace(wanted, value=464 * MIB)
+    one = replace(
+        one,
+        decisions=(wanted,),
+        revisions=(Revision(wanted, made, "the guest needs 464 MiB with its reserve", "balloon"),),
+        outcomes=(Outcome(made, 1000 * MIB, 980 * MIB, Status.APPLIED),),
+    )
+    found = explained([one])
+    assert said(found, "review") == "The review of balloon made that 464 MiB: the guest needs 464 MiB with its reserve."
+    assert "balloon_target 464 MiB" in said(found, "done")
+    dropped = replace(one, revisions=(Revision(wanted, None, "the guest's statistics are 40 s old", "balloon"),), outcomes=())
+    found = explained([dropped])
+    assert "dropped that: the guest's statistics are 40 s old" in said(found, "review")
+    assert said(found, "done") == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Status.FAILED, "It FAILED (balloon_target 800 MiB): no answer from QEMU."),
+        (Status.REFUSED, "mom did not send it (balloon_target 800 MiB): no answer from QEMU."),
+        (Status.UNCHANGED, "Nothing was sent"),
+        (Status.OBSERVED, "mom only observes"),
+        (Status.GONE, "The guest was gone"),
+    ],
+)
+def test_every_outcome_has_its_words(status: Status, words: str) -> None:
+    found = explained([report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=status, error="no answer from QEMU"))])
+    assert words in said(found, "done")
+
+
+def test_what_is_unknown_is_said_and_never_zero() -> None:
+    found = explained([report(1, None, mem_usable=None, stats_age=None, swap_in=None)])
+    assert said(found, "now") == "Its present size is unknown, so mom does not touch it."
+    assert "What it needs is unknown" in said(found, "needs")
+    assert said(found, "unknown") == ("Not known: its size, what is usable in it, the age of its statistics and whether it swaps.")
+    assert found.as_json()["memory"]["size_kib"] is None  # type: ignore[index,call-overload]  # it is a mapping
+
+
+def test_nothing_known_of_the_past_is_said() -> None:
+    one = report(1, 800 * MIB)
+    found = explain(one, one.snapshot.guests["web"])
+    assert "earlier cycles are not at hand" in said(found, "since")
+
+
+def test_a_guest_on_its_way_is_told_with_its_pace() -> None:
+    reports = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(700 * MIB, 1000 * MIB)), report(3, 900 * MIB, balloon_target=700 * MIB)]
+    assert "on its way to 700 MiB" in said(explained(reports), "next")
+    assert "about 2 cycles (10 s)" in said(explained(reports), "next")
+    stuck = [*reports, *(report(number, 900 * MIB, balloon_target=700 * MIB) for number in (4, 5, 6))]
+    assert "asked it 20 s before this cycle to go to 700 MiB, and it has not come nearer" in said(explained(stuck), "next")
+
+
+def test_memory_that_is_given_back_step_by_step_has_an_end() -> None:
+    sizes = [500, 600, 700, 800]
+    reports = [report(1, 500 * MIB)]
+    reports += [report(n + 2, size * MIB, asked((size + 100) * MIB, size * MIB)) for n, size in enumerate(sizes)]
+    text = said(explained(reports), "next")
+    assert "gives memory back to it, 300 MiB in the last 20 s" in text
+    assert "all of its 1,000 MiB in about 13 s" in text
+
+
+def test_an_obstacle_is_told_with_since_when() -> None:
+    reports = [report(1, 1000 * MIB), *(report(n, 1000 * MIB, balloon_obstacle="set aside for 1m") for n in (2, 3))]
+    assert "Nobody counts on its memory (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m." in said(explained(reports), "next")
+
+
+def test_in_observe_mode_nothing_will_happen() -> None:
+    assert "mom only observes" in said(explained([report(1, 1000 * MIB, mode="observe")]), "next")
+
+
+def test_a_guest_that_was_started_anew_has_no_past() -> None:
+    first = report(1, 1000 * MIB)
+    anew = report(2, 500 * MIB)
+    guest = replace(anew.snapshot.guests["web"], incarnation="2")
+    anew = replace(anew, snapshot=replace(anew.snapshot, guests={"web": guest}))
+    found = explained([first, anew])
+    assert found.since is not None
+    assert found.since.at_least
+
+
+def test_problems_and_trials_about_the_guest_are_told() -> None:
+    one = report(1, 1000 * MIB)
+    entity = one.snapshot.guests["web"].entity
+    problem = Problem(Source("libvirt"), "it is silent", entity, hint="look at it")
+    one = replace(one, problems=(problem,), considered=(Decision(entity, "balloon_target", 900 * MIB),))
+    found = explained([one])
+    assert said(found, "problems") == "error from libvirt: it is silent (look at it)."
+    assert said(found, "trial") == "Policies on trial would set balloon_target to 900 MiB, instead of nothing."
+
+
+def test_a_guest_that_is_not_there_gets_near_names() -> None:
+    guests = snapshot(guests={"web-1": {}, "web-2": {}, "db": {}}).guests
+    assert find_guest(guests, "db").name == "db"
+    for wrong in ("web-3", "WEB"):
+        with pytest.raises(MomError) as caught:
+            find_guest(guests, wrong)
+        assert "web-1" in caught.value.hint
+    with pytest.raises(MomError, match="no guest"):
+        find_guest({}, "x")
+
+
+def test_what_comes_from_outside_is_made_printable() -> None:
+    one = report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.FAILED, error="bad\x1b[31m"))
+    assert "\x1b" not in said(explained([one]), "done")
