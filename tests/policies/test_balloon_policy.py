@@ -43,10 +43,11 @@ def margin(need: float) -> float:
     return 80 * MIB + 0.25 * need
 
 
-def targets(available: float | None, parameters: str = "", **guests: Fields) -> dict[str, int]:
-    """The sizes that the policy decides on, by guest, on a host of 32 GiB with so much available."""
+def targets(available: float | None, parameters: str = "", reserved: float = 0, **guests: Fields) -> dict[str, int]:
+    """The sizes that the policy decides on, by guest, on a host of 32 GiB with so much available, of which so much is reserved."""
+    known = None if available is None else int(available)
     seen = snapshot(
-        host={"mem_available": 32 * GIB, "mem_really_available": None if available is None else int(available)},
+        host={"mem_available": 32 * GIB, "mem_really_available": known, "mem_reserved": int(reserved)},
         guests=guests,
         properties={"host": {"interval": 5.0}},
     )
@@ -209,6 +210,25 @@ class TestWhenTheHostHasRoom:
             assert targets(available, a=a_guest(size=GIB)) == {}
 
 
+class TestWhenMemoryIsReserved:
+    def test_guests_give_for_it_though_the_host_itself_has_enough(self) -> None:
+        assert targets(ROOM, a=a_guest()) == {}
+        assert targets(ROOM, reserved=ROOM - TARGET + 200 * MIB, a=a_guest()) == {"a": 2 * GIB - 200 * MIB}
+
+    def test_they_give_beyond_their_comfort_until_it_is_there(self) -> None:
+        in_between = a_guest(need=1402 * MIB)  # has one and a half of its margin
+        assert targets(TARGET - 200 * MIB, a=in_between) == {}
+        assert targets(TARGET - 200 * MIB, reserved=MIB, a=in_between).keys() == {"a"}
+
+    def test_no_memory_is_given_back_from_it(self) -> None:
+        assert targets(ROOM + GIB, a=a_guest(size=GIB)).keys() == {"a"}
+        assert targets(ROOM + GIB, reserved=GIB, a=a_guest(size=GIB)) == {}
+
+    def test_a_guest_that_runs_out_comes_first(self) -> None:
+        out = a_guest(size=GIB, need=GIB - 20 * MIB)
+        assert targets(HARD, reserved=8 * GIB, out=out)["out"] > GIB
+
+
 class TestParameters:
     def test_a_policy_that_comes_first_changes_them(self) -> None:
         assert targets(ROOM, a=a_guest()) == {}
@@ -220,7 +240,7 @@ class TestParameters:
     def test_large_hosts_keep_an_amount_and_not_a_share(self) -> None:
         policy = Policy.compile({"50_balloon": TEXT})
         for total, available, short in ((4096, 40, False), (4096, 31, True), (8, 2, False), (8, 1.5, True)):
-            host = {"mem_available": total * GIB, "mem_really_available": int(available * GIB)}
+            host = {"mem_available": total * GIB, "mem_really_available": int(available * GIB), "mem_reserved": 0}
             seen = snapshot(host=host, guests={"a": a_guest()}, properties={"host": {"interval": 5.0}})
             assert bool(policy.evaluate(seen).decisions) == short
 

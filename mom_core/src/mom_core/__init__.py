@@ -37,6 +37,7 @@ _WHERE = {
         "PolicyRefused", "UnitError",
     ),
     "policies": ("PolicyChange", "PolicyState", "PolicyText", "PolicyTexts"),
+    "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
@@ -109,7 +110,12 @@ __all__ = [
     "PolicyTexts",
     "Problem",
     "Report",
+    "Reservation",
+    "ReservationRefused",
+    "ReservationState",
+    "Reservations",
     "Revision",
+    "Room",
     "Scope",
     "Severity",
     "Size",
@@ -220,6 +226,11 @@ if TYPE_CHECKING:
     from mom_core.policies import PolicyState as PolicyState
     from mom_core.policies import PolicyText as PolicyText
     from mom_core.policies import PolicyTexts as PolicyTexts
+    from mom_core.reservations import Reservation as Reservation
+    from mom_core.reservations import ReservationRefused as ReservationRefused
+    from mom_core.reservations import Reservations as Reservations
+    from mom_core.reservations import ReservationState as ReservationState
+    from mom_core.reservations import Room as Room
     from mom_core.settings import Duration as Duration
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings

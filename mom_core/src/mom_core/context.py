@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
 from mom_core.policies import PolicyTexts
+from mom_core.reservations import Reservations
 from mom_core.settings import GuestSettings
 
 
@@ -67,6 +68,8 @@ class PluginContext:
     policies: PolicyTexts | None = None
     """The evaluator's policies, to be read and changed while mom runs; None when no enabled plugin has any. From `mom_setup` on, and
     replaced when the configuration is reloaded."""
+    reservations: Reservations | None = None
+    """Who makes room for launches; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""

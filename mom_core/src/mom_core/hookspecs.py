@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Value,
     )
     from mom_core.policies import PolicyTexts
+    from mom_core.reservations import Reservations
 
 PROJECT = "mom"
 
@@ -75,6 +76,15 @@ def mom_policy_texts() -> PolicyTexts | None:
 
     Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
     evaluator's own `mom_setup` raise `MomError`.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_reservations() -> Reservations | None:
+    """Who makes room for launches and keeps it; the first plugin in the YAML order that does so wins.
+
+    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
+    first cycle raise `MomError`.
     """
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import mom_core
 from mom_core import (
@@ -27,6 +27,7 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
+    Reservations,
     Revision,
     Scope,
     Severity,
@@ -44,11 +45,12 @@ from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
+from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
-
-CONTROL = "balloon_target"
-OBSTACLE = "balloon_obstacle"
+from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, Margin
+from mom_plugins_balloon.told import number as _number
+from mom_plugins_balloon.told import told as _told
 
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
@@ -79,6 +81,27 @@ class _Asked(NamedTuple):
         return Outcome(self.decision, self.before, sizes.get(self.decision.entity.id), Status.APPLIED, error)
 
 
+class ReservationSettings(BaseModel):
+    """How memory is reserved for launches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    host_keeps: Size | None = None
+    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: 5 % of its memory, at most
+    8 GiB, below which the default policy lets no guest grow."""
+    guest_margin: Annotated[Size, Field(ge=0)] = 80 << 20
+    """What a guest keeps above its need when it gives, by the policy in force: only the rest is promised. The default policy's value."""
+    guest_margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
+    """The same as a percentage of the need; both count together."""
+    settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
+    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
+
+    def keeping(self) -> Keeping:
+        """The same in KiB and ratios."""
+        margin = Margin(self.guest_margin / 1024, self.guest_margin_percent / 100)
+        return Keeping(None if self.host_keeps is None else self.host_keeps / 1024, margin, self.settle)
+
+
 class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
@@ -99,6 +122,9 @@ class BalloonPlugin:
         stale_after: Duration | None = None
         """A guest whose statistics are older is not shrunk. Three cycles, and at least 10 s, if it is not given."""
 
+        reservations: ReservationSettings = ReservationSettings()
+        """How memory is reserved for launches."""
+
     class GuestSettings(mom_core.GuestSettings):
         """What a guest is promised."""
 
@@ -115,6 +141,8 @@ class BalloonPlugin:
         self._snapshot = Snapshot()
         self._guarantees: dict[tuple[str, str], int | None] = {}
         self._guarantees_from: object = None
+        self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
+        self._observes: tuple[object, bool] = (None, False)
 
     @classmethod
     def suggest(cls, root: Path) -> Suggestion | None:
@@ -131,6 +159,7 @@ class BalloonPlugin:
     def mom_fields(self) -> Iterable[FieldSpec]:
         """The guarantee and the last request; sizes and statistics are the hypervisor plugin's."""
         return (
+            FieldSpec(RESERVED, Unit.KIB, Scope.HOST, "what is reserved for guests that are to be launched, and not touched yet", "mom"),
             FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed", "guests: guarantee in the YAML file"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
@@ -150,7 +179,37 @@ class BalloonPlugin:
         names = {"40_forecast": "forecast.policy", "50_balloon": "balloon.policy"}
         return {name: folder.joinpath(file).read_text(encoding="utf-8") for name, file in names.items()}
 
+    @hookimpl
+    def mom_reservations(self) -> Reservations:
+        """Guests make room for launches."""
+        return self._reservations
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Take up what was reserved before a restart."""
+        if self._context.serves:
+            self._reservations.load()
+
+    def _why_none_gives(self) -> str:
+        """Why no guest makes room for a launch, whatever is asked; empty when they do."""
+        configuration = self._context.configuration
+        if self._observes[0] is not configuration:  # all settings are put together for this one: once for each configuration
+            self._observes = (configuration, configuration().get("mode") == "observe")
+        if self._observes[1]:
+            return "mom only observes"
+        policies = self._context.policies
+        if policies is None:
+            return "no enabled plugin has policies"
+        if not policies_reserve({name: policy.text for name, policy in policies.state().texts.items()}):
+            return f"no policy in force reads Host.{RESERVED}"
+        return ""
+
     # --- collect and review ----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """What is reserved for launches."""
+        return {RESERVED: self._reservations.reserved_kib()}
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
@@ -204,6 +263,10 @@ class BalloonPlugin:
         self._cooperation.watch(snapshot.guests, self._requests.all(), CONTROL, snapshot.monotonic)
         limits = self._limits()
         source = Source(self._context.name)
+        for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-STALE_CYCLES * 2 :], limits)):
+            yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
+        if self._reservations.write_error:
+            yield Problem(source, self._reservations.write_error, severity=Severity.WARNING)
         for guest in snapshot.guests.values():
             if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
                 end = self._end_of_shrinking(guest, history, limits)
@@ -397,25 +460,7 @@ def _cure(reason: str) -> str:
     return "docs/guests.md says what mom does with each kind of guest"
 
 
-def _told(guest: Guest, current: float, obstacle: str) -> Memory:
-    """What the guest's present fields say of its memory."""
-    fields = guest.fields
-    return Memory(
-        current,
-        usable=_number(fields.get("mem_usable")),
-        statistics_age=_number(fields.get("stats_age")),
-        swapping=max(_number(fields.get("swap_in")) or 0.0, _number(fields.get("swap_out")) or 0.0),
-        total=_number(fields.get("mem_available")),
-        obstacle=obstacle,
-    )
-
-
 def _said(snapshot: Snapshot, guest: Guest) -> float | None:
     """When the guest's statistics were made, in monotonic seconds."""
     age = _number(guest.fields.get("stats_age"))
     return None if age is None else snapshot.monotonic - age
-
-
-def _number(value: Value) -> float | None:
-    kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here
-    return value if kind is int or kind is float else None  # type: ignore[return-value]  # mypy does not narrow by `kind`

@@ -22,6 +22,7 @@ from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.policies import PolicyTexts
+from mom_core.reservations import Reservations
 from mom_core.units import Unit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec)
+Offer = TypeVar("Offer", PolicyTexts, Reservations)
 
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
@@ -175,10 +177,12 @@ def build_plugins(
         _raise_all(errors)
         declarations = _join(plugins, errors)
         _raise_all(errors)
-        policies = _find_policies(plugins)
+        policies = _first_offer(plugins, "mom_policy_texts", PolicyTexts)  # type: ignore[type-abstract]  # it is asked whether something is one
+        reservations = _first_offer(plugins, "mom_reservations", Reservations)  # type: ignore[type-abstract]  # the same
         for plugin in plugins:
             plugin.context.declarations = declarations
             plugin.context.policies = policies
+            plugin.context.reservations = reservations
             plugin.context.interval = config.interval
             plugin.context.guest_settings = config.guest_settings(plugin.name)
             plugin.context.configuration = config.in_force
@@ -191,7 +195,7 @@ def build_plugins(
         close_plugins(fresh, 1.0)
         for context, was in before:
             context.declarations, context.interval, context.guest_settings = was.declarations, was.interval, was.guest_settings
-            context.configuration, context.policies = was.configuration, was.policies
+            context.configuration, context.policies, context.reservations = was.configuration, was.policies, was.reservations
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner, policies), left_over, tuple(commits))
@@ -454,16 +458,17 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
     return None
 
 
-def _find_policies(plugins: Iterable[Plugin]) -> PolicyTexts | None:
+def _first_offer(plugins: Iterable[Plugin], hook: str, kind: type[Offer]) -> Offer | None:
+    """What the first plugin that answers this hook offers to all others."""
     for plugin in plugins:
-        if "mom_policy_texts" not in plugin.hooks:
+        if hook not in plugin.hooks:
             continue
-        policies = _called(plugin, "mom_policy_texts", plugin.work("mom_policy_texts"), "mom_policy_texts failed", SETUP_SECONDS)
-        if policies is None:
+        offer = _called(plugin, hook, plugin.work(hook), f"{hook} failed", SETUP_SECONDS)
+        if offer is None:
             continue
-        if not isinstance(policies, PolicyTexts):
-            raise plugin.error(f"mom_policy_texts returned a {type(policies).__name__} that is no PolicyTexts")
-        return policies
+        if not isinstance(offer, kind):
+            raise plugin.error(f"{hook} returned a {type(offer).__name__} that is no {kind.__name__}")
+        return offer
     return None
 
 

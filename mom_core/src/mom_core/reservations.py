@@ -1,0 +1,125 @@
+"""Memory of the host that is kept for launches: what a plugin that can make room offers to whoever asks for room.
+
+Who makes room knows guests and what they can spare; who asks (a control socket, an admission) knows neither. Both know only this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from mom_core.errors import MomError
+from mom_core.model import Entity
+
+
+class ReservationState(StrEnum):
+    """How a reservation is. The first three last; the others are ends."""
+
+    MAKING = "making"  #: guests still give for it
+    READY = "ready"  #: the memory is there, to be used
+    TAKEN = "taken"  #: a guest has come for it, and has not touched all of it yet
+    USED = "used"  #: a guest came for it, and has it
+    EXPIRED = "expired"  #: nobody came before the deadline
+    RELEASED = "released"  #: somebody gave it up
+
+    @property
+    def lasts(self) -> bool:
+        """Whether memory is kept in this state."""
+        return self in {ReservationState.MAKING, ReservationState.READY, ReservationState.TAKEN}
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Memory that is kept for a launch, as it was in the last cycle. Sizes in KiB.
+
+    `name` is a pattern for the name or the id of the guest that it is for; empty: for the first new guest that fits. `created` is
+    seconds since the epoch, `expires_in` the seconds that are left. `kept_kib` is what is kept still: less than `memory_kib` when
+    `guest`, which has come for it, has touched a part. `there_kib` of that is free now; `expected_in` is how many seconds it will take
+    until all of it is, None when that is not known. `note` says in words what an operator should know; empty: nothing.
+    """
+
+    id: str
+    memory_kib: int
+    state: ReservationState
+    name: str = ""
+    who: str = ""
+    created: float = 0.0
+    expires_in: float = 0.0
+    kept_kib: int = 0
+    there_kib: int = 0
+    expected_in: float | None = None
+    guest: Entity | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What could be reserved, and what it is made of. Sizes in KiB.
+
+    :param available_kib: what programs can have on the host now without swapping
+    :param host_keeps_kib: what of that the host keeps for itself whatever is reserved
+    :param reserved_kib: what is kept for others already
+    :param can_free_kib: what guests can give within their guarantees and needs
+    :param guaranteed_kib: what all guests together are guaranteed
+    :param why: why guests give nothing, or less than one might think; empty: there is nothing to say
+    """
+
+    available_kib: int
+    host_keeps_kib: int
+    reserved_kib: int
+    can_free_kib: int
+    guaranteed_kib: int
+    why: str = ""
+
+    @property
+    def most_kib(self) -> int:
+        """The largest reservation that can be had."""
+        return max(0, self.available_kib + self.can_free_kib - self.host_keeps_kib - self.reserved_kib)
+
+    @property
+    def free_kib(self) -> int:
+        """What of that is there already."""
+        return max(0, min(self.most_kib, self.available_kib - self.host_keeps_kib - self.reserved_kib))
+
+
+class ReservationRefused(MomError):
+    """Memory that cannot be had, or not in time. `room` says how much could be."""
+
+    def __init__(self, message: str, *, room: Room, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.room = room
+
+
+@runtime_checkable
+class Reservations(Protocol):
+    """What is reserved on this host. Any thread may call this.
+
+    While memory is reserved, the host field `mem_reserved` holds how much (KiB): policies add it to what the host is to have
+    available. No reservation makes a guest smaller than its guarantee or its need, and a guest that runs out of memory comes first.
+
+    All raise `MomError` before the first cycle, and while nothing is known of the host's memory.
+    """
+
+    def room(self) -> Room:
+        """What could be reserved now."""
+        ...
+
+    def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
+        """Keep so much for so long. Raises `ReservationRefused` at once when it cannot be had, and `MomError` for what makes no sense.
+
+        What several ask for adds up; never more is promised than can be had.
+
+        :param name: a pattern, such as `db-*`, for the name or id of the guest that it is for
+        :param who: for the log, such as `user root, process 812`
+        """
+        ...
+
+    def reservations(self) -> Sequence[Reservation]:
+        """Those that last, oldest first, and after them the last ones that have ended."""
+        ...
+
+    def release(self, identity: str, *, who: str = "") -> Reservation:
+        """End the reservation with this id. Raises `MomError` when there is none."""
+        ...

@@ -1,0 +1,536 @@
+"""Memory that is kept for launches: who asked for how much, what is there of it, and when it is nobody's any more.
+
+Guests give for it by whatever policy is in force, which reads how much is reserved in the host field `mem_reserved`. What is here only
+promises, counts and forgets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final, NamedTuple
+
+from mom_core import (
+    Entity,
+    Guest,
+    MomError,
+    PluginContext,
+    Reservation,
+    ReservationRefused,
+    ReservationState,
+    Room,
+    Scope,
+    Snapshot,
+    Value,
+    format_duration,
+    format_kib,
+    printable,
+)
+from mom_plugins_balloon.limits import Limits
+from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.told import number
+
+RESERVED: Final = "mem_reserved"
+"""The host field that policies read."""
+
+LEAST_KIB: Final = 1024
+MOST_KIB: Final = 1 << 40
+"""KiB. 1 MiB to 1 PiB: what is outside is a mistake in the unit."""
+
+LEAST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 86400.0
+"""A reservation is for a launch. Memory that a host is to have for longer belongs in its policy, as `host_free_target_kib`."""
+
+MOST_RESERVATIONS: Final = 256
+"""At once: a management system that asks for more has lost count."""
+
+_ENDED: Final = 100
+"""Ended reservations that can still be asked for, so that who waited learns how it went."""
+
+TOUCHED_KIB: Final = 16384
+"""When a guest has touched all but this of what was kept for it, it has taken it."""
+
+STALE_CYCLES: Final = 3
+STALE_SECONDS: Final = 15.0
+"""Older figures of the host are no ground for a promise: three cycles, and at least this."""
+
+SHORT_SECONDS: Final = 30.0
+"""Only when so long too little can be had, it is said: while guests shrink, nobody knows what they can spare still."""
+
+_FORMAT: Final = 1
+_LONGEST_NAME: Final = 200
+
+_DAMAGE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What comes of reading something else than what was written."""
+
+
+class Keeping(NamedTuple):
+    """How promises are made.
+
+    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: 5 % of its memory, at most 8 GiB, below which
+        the default policy lets nobody grow
+    :param margin: what guests keep above their needs, by the policy in force
+    :param settle_seconds: how long memory is kept still for a guest that has come
+    """
+
+    host_keeps_kib: float | None
+    margin: Margin
+    settle_seconds: float
+
+
+HOST_KEEPS_SHARE: Final = 0.05
+HOST_KEEPS_MOST_KIB: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One reservation as it is kept, also on disk. `deadline` and `taken_at` are of the monotonic clock; `after` is the number of the
+    last guest that was known before it was made: a guest with a larger number is a launch."""
+
+    id: str
+    memory_kib: int
+    name: str
+    who: str
+    created: float
+    deadline: float
+    after: int
+    guest: str = ""
+    guest_name: str = ""
+    incarnation: str = ""
+    taken_at: float | None = None
+
+
+class _Known(NamedTuple):
+    """A guest that was seen: the how manieth, and as which incarnation."""
+
+    number: int
+    incarnation: str
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was said of a reservation: when all was expected to be there (monotonic), how it was, and since when too little can be had."""
+
+    expected_at: float = 0.0
+    state: ReservationState = ReservationState.MAKING
+    short_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the last cycle saw."""
+
+    snapshot: Snapshot
+    history: Sequence[Snapshot]
+    limits: Limits
+
+
+class HostReservations:
+    """The balloon plugin's `Reservations`.
+
+    :param why_none_gives: why no guest is shrunk at all now, such as that mom only observes; empty when they are
+    """
+
+    def __init__(self, keeping: Keeping, context: PluginContext, why_none_gives: Callable[[], str]) -> None:
+        self.write_error = ""
+        """Why reservations are not kept on disk, empty if they are."""
+        self._keeping = keeping
+        self._context = context
+        self._path = context.state_directory / context.name / "reservations.json"
+        self._why_none_gives = why_none_gives
+        self._log = context.log
+        self._lock = threading.RLock()
+        self._kept: dict[str, Kept] = {}
+        self._ended: deque[Reservation] = deque(maxlen=_ENDED)
+        self._known: dict[str, _Known] | None = None
+        self._count = 0
+        self._told: dict[str, _Told] = {}
+        self._sight: Sight | None = None
+
+    # --- Reservations -----------------------------------------------------------------------------------------------------------------
+
+    def room(self) -> Room:
+        """What could be reserved now."""
+        with self._lock:
+            self._end_what_is_over()
+            return self._room(self._current())[0]
+
+    def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
+        """Keep so much for so long, or refuse at once."""
+        _sensible(memory_kib, seconds, name)
+        with self._lock:
+            self._end_what_is_over()
+            sight = self._current()
+            room, spare = self._room(sight)
+            if memory_kib > room.most_kib:
+                raise _too_much(memory_kib, room)
+            if len(self._kept) >= MOST_RESERVATIONS:
+                raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
+            expected = self._expected(memory_kib - room.free_kib, sum(self._outstanding().values()) + memory_kib, sight, spare)
+            if expected is None or expected > seconds:
+                raise _too_slow(memory_kib, seconds, expected, room)
+            now = self._context.monotonic()
+            kept = Kept(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now + seconds, self._count)
+            self._kept[kept.id] = kept
+            self._write()
+            self._told[kept.id] = _Told(now + expected)
+            made = self._described()[kept.id]
+            self._told[kept.id].state = made.state
+        whom = f" (guest {printable(name)})" if name else ""
+        rest = f", the rest in some {expected:.0f} s" if expected else ""
+        size, there, last = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
+        self._log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, last, kept.who, whom, there, rest)
+        self._context.wake(f"{format_kib(memory_kib)} were reserved")
+        return made
+
+    def reservations(self) -> Sequence[Reservation]:
+        """Those that last, and the last ones that have ended."""
+        with self._lock:
+            self._end_what_is_over()
+            return [*self._described().values(), *self._ended]
+
+    def release(self, identity: str, *, who: str = "") -> Reservation:
+        """End one."""
+        with self._lock:
+            self._end_what_is_over()
+            if identity not in self._kept:
+                ended = next((one for one in self._ended if one.id == identity), None)
+                known = ", ".join(self._kept) or "none"
+                said = (
+                    f"reservation {printable(identity)} has ended: it is {ended.state}"
+                    if ended
+                    else f"there is no reservation {printable(identity)}"
+                )
+                raise MomError(said, hint=f"there are: {known}")
+            found = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
+            self._write()
+        self._context.wake("memory was released")
+        return found
+
+    # --- once in each cycle -------------------------------------------------------------------------------------------------------------
+
+    def reserved_kib(self) -> int:
+        """What is kept now and not touched by anybody yet."""
+        with self._lock:
+            self._end_what_is_over()
+            return sum(self._outstanding().values())
+
+    def follow(self, sight: Sight) -> Sequence[tuple[Reservation, str]]:
+        """See who has come, and what is there now.
+
+        :return: reservations for which not all can be had any more, and why
+        """
+        with self._lock:
+            self._sight = sight
+            changed = self._see_guests(sight.snapshot)
+            before = len(self._kept)
+            self._end_what_is_over()
+            if changed or len(self._kept) != before:
+                self._write()
+            described = self._described()
+            for identity, one in described.items():
+                told = self._told_of(identity)
+                if told.state is not one.state:
+                    told.state = one.state
+                    self._say(one)
+            return [(one, one.note) for one in described.values() if one.note]
+
+    # --- on disk ------------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take up what an earlier run of mom kept, unless the host was started anew since. Damage is said, and costs the reservations."""
+        with self._lock:
+            try:
+                content = json.loads(self._path.read_bytes())
+                if content["format"] != _FORMAT:
+                    raise ValueError("another format")
+                kept = [Kept(**one) for one in content["reservations"]]
+                known = {
+                    str(identity): _Known(int(count), str(incarnation)) for identity, (count, incarnation) in content["guests"].items()
+                }
+                boot, count, clock = str(content["boot"]), int(content["count"]), float(content["monotonic"])
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            except OSError as error:
+                self._log.error("the reservations in %s cannot be read and are lost: %s", self._path, error.strerror)
+                return
+            except _DAMAGE as error:
+                self._log.error("the reservations in %s are damaged and lost (%s)", self._path, type(error).__name__)
+                return
+            if boot != self._boot() or clock > self._context.monotonic():
+                self._log.warning("%d reservations from before the host was started anew have ended", len(kept))
+                return
+            self._kept, self._known, self._count = {one.id: one for one in kept}, known, count
+            self._end_what_is_over()
+            if self._kept:
+                self._log.info("took over %d reservations of an earlier run", len(self._kept))
+
+    def _write(self) -> None:
+        content = {
+            "format": _FORMAT,
+            "boot": self._boot(),
+            "monotonic": self._context.monotonic(),
+            "count": self._count,
+            "guests": self._known or {},
+            "reservations": [asdict(one) for one in self._kept.values()],
+        }
+        try:
+            if not self._kept:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+                temporary = self._path.with_name(f".{self._path.name}.new")
+                with temporary.open("w", encoding="utf-8") as file:
+                    json.dump(content, file, separators=(",", ":"))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self._path)
+        except OSError as error:
+            self.write_error = f"reservations cannot be kept in {self._path}: {error.strerror}; they last until mom ends"
+            self._log.error("%s", self.write_error)
+            return
+        self.write_error = ""
+
+    def _boot(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._context.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return ""
+
+    # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
+
+    def _current(self) -> Sight:
+        sight = self._sight
+        age = 0.0 if sight is None else self._context.monotonic() - sight.snapshot.monotonic
+        if sight is None:
+            raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
+        if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
+            raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
+        if number(sight.snapshot.host.fields.get("mem_really_available")) is None:
+            raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
+        return sight
+
+    def _room(self, sight: Sight) -> tuple[Room, Spare]:
+        host, guests = sight.snapshot.host.fields, sight.snapshot.guests.values()
+        why = self._why_none_gives()
+        spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.margin, sight.limits)
+        guaranteed = sum(
+            min(promised, number(guest.fields.get("balloon_max")) or promised)
+            for guest in guests
+            if (promised := number(guest.fields.get("balloon_min"))) is not None
+        )
+        room = Room(
+            available_kib=int(number(host.get("mem_really_available")) or 0),
+            host_keeps_kib=int(self._host_keeps(sight.snapshot)),
+            reserved_kib=sum(self._outstanding().values()),
+            can_free_kib=int(spare.sure),
+            guaranteed_kib=int(guaranteed),
+            why=why,
+        )
+        return room, spare
+
+    def _host_keeps(self, snapshot: Snapshot) -> float:
+        if self._keeping.host_keeps_kib is not None:
+            return self._keeping.host_keeps_kib
+        return min(HOST_KEEPS_SHARE * (number(snapshot.host.fields.get("mem_available")) or 0.0), HOST_KEEPS_MOST_KIB)
+
+    def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
+        """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
+        if missing <= 0:
+            return 0.0
+        free = (number(sight.snapshot.host.fields.get("mem_really_available")) or 0.0) - self._host_keeps(sight.snapshot)
+        return seconds_to_free(max(missing, reserved - free), spare, self._context.interval)
+
+    def _outstanding(self) -> dict[str, int]:
+        """What is kept for each reservation still, by its id."""
+        return {identity: self._kept_kib(one) for identity, one in self._kept.items()}
+
+    def _kept_kib(self, one: Kept) -> int:
+        if one.taken_at is None:
+            return one.memory_kib
+        guest = None if self._sight is None else self._sight.snapshot.guests.get(one.guest)
+        if guest is None:
+            return one.memory_kib
+        most = number(guest.fields.get("balloon_max"))
+        wanted = one.memory_kib if most is None else min(one.memory_kib, int(most))
+        return max(0, wanted - int(self._held_kib(guest)))
+
+    def _held_kib(self, guest: Guest) -> float:
+        """What a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
+        pid = guest.properties.get("pid")
+        if isinstance(pid, int) and not isinstance(pid, bool):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pages = int((self._context.root / f"proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+                return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+        return number(guest.fields.get("rss")) or 0.0
+
+    def _see_guests(self, snapshot: Snapshot) -> bool:
+        """Note who has come and who has gone; whether that changed a reservation."""
+        self._number_guests(snapshot)
+        changed = False
+        for identity, one in list(self._kept.items()):
+            if one.taken_at is None or not snapshot.guests or self._is_there(one, snapshot):  # without any guest the hypervisor is away
+                continue
+            self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)
+            self._log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
+            changed = True
+        for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
+            guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
+            if guest is not None:
+                self._kept[one.id] = replace(
+                    one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=self._context.monotonic()
+                )
+                self._guests()[guest.id] = _Known(0, guest.incarnation)  # it has what it came for, and takes no other
+                self._log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
+                changed = True
+        return changed
+
+    def _guests(self) -> dict[str, _Known]:
+        if self._known is None:
+            self._known = {}
+        return self._known
+
+    def _number_guests(self, snapshot: Snapshot) -> None:
+        """Number the guests that were not there before, or were started anew. Those that mom finds when it starts are no launches."""
+        first = self._known is None
+        known = self._guests()
+        for guest in snapshot.guests.values():
+            before = known.get(guest.id)
+            if before is None or before.incarnation != guest.incarnation:
+                self._count += not first
+                known[guest.id] = _Known(0 if first else self._count, guest.incarnation)
+        if len(known) > 2 * len(snapshot.guests) + MOST_RESERVATIONS and snapshot.guests:
+            self._known = {identity: one for identity, one in known.items() if identity in snapshot.guests}
+
+    @staticmethod
+    def _is_there(one: Kept, snapshot: Snapshot) -> bool:
+        guest = snapshot.guests.get(one.guest)
+        return guest is not None and guest.incarnation == one.incarnation
+
+    def _is_for(self, one: Kept, guest: Guest) -> bool:
+        """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for anybody."""
+        if self._guests()[guest.id].number <= one.after:
+            return False
+        if one.name:
+            return fnmatch.fnmatchcase(guest.name, one.name) or fnmatch.fnmatchcase(guest.id, one.name)
+        size = number(guest.fields.get("balloon_max"))
+        return size is not None and size <= one.memory_kib
+
+    def _end_what_is_over(self) -> None:
+        now = self._context.monotonic()
+        for identity, one in list(self._kept.items()):
+            if one.taken_at is None:
+                if now >= one.deadline:
+                    self._end(identity, ReservationState.EXPIRED, "nobody came for it in time")
+            elif self._kept_kib(one) < TOUCHED_KIB:
+                self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has it")
+            elif now - one.taken_at >= self._keeping.settle_seconds:
+                left = format_kib(self._kept_kib(one))
+                self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has what it wanted; {left} were not touched")
+
+    def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
+        described = self._describe(self._kept[identity], 0, 0, None, state, note)
+        del self._kept[identity]
+        self._told.pop(identity, None)
+        self._ended.append(described)
+        self._log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
+        return described
+
+    def _described(self) -> dict[str, Reservation]:
+        """All that last, as they are now: what is there is there for the oldest first."""
+        if not self._kept:
+            return {}
+        try:
+            sight = self._current()
+            _, spare = self._room(sight)
+        except MomError as error:
+            return {
+                identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
+            }
+        available = number(sight.snapshot.host.fields.get("mem_really_available")) or 0.0
+        free = available - self._host_keeps(sight.snapshot)
+        described: dict[str, Reservation] = {}
+        reserved = 0
+        for identity, one in self._kept.items():
+            kept = self._kept_kib(one)
+            there = int(max(0.0, min(free - reserved, kept)))
+            reserved += kept
+            expected = self._expected(kept - there, reserved, sight, spare)
+            told = self._told_of(identity)
+            note = ""
+            if expected is not None:
+                told.short_since = None
+            else:
+                now = self._context.monotonic()
+                told.short_since = now if told.short_since is None else told.short_since
+                expected = told.expected_at - now if told.expected_at > now else None
+                if now - told.short_since >= SHORT_SECONDS:
+                    note = self._note(reserved - free - spare.total)
+            described[identity] = self._describe(one, kept, there, expected, None, note)
+        return described
+
+    def _told_of(self, identity: str) -> _Told:
+        return self._told.setdefault(identity, _Told())
+
+    def _note(self, short: float) -> str:
+        why = self._why_none_gives() or "guests have come to need what they could spare"
+        return f"{format_kib(short)} cannot be had any more: {why}"
+
+    def _describe(self, one: Kept, kept: int, there: int, expected: float | None, state: ReservationState | None, note: str) -> Reservation:
+        if state is None:
+            state = ReservationState.READY if there >= kept else ReservationState.MAKING
+            state = state if one.taken_at is None else ReservationState.TAKEN
+        until = one.deadline if one.taken_at is None else one.taken_at + self._keeping.settle_seconds
+        left = max(0.0, until - self._context.monotonic()) if state.lasts else 0.0
+        guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
+        return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, expected, guest, note)
+
+    def _say(self, one: Reservation) -> None:
+        if one.state is ReservationState.READY:
+            self._log.info("reservation %s: all %s are there", one.id, format_kib(one.memory_kib))
+        elif one.state is ReservationState.MAKING:
+            self._log.warning("reservation %s: only %s of %s are there now", one.id, format_kib(one.there_kib), format_kib(one.kept_kib))
+
+
+def _particular(one: Kept) -> tuple[bool, int]:
+    """Who names a guest comes first; of those for anybody the smallest, so that a small guest leaves a large reservation alone."""
+    return not one.name, one.memory_kib
+
+
+def _sensible(memory_kib: int, seconds: float, name: str) -> None:
+    if not LEAST_KIB <= memory_kib <= MOST_KIB:
+        raise MomError(
+            f"{format_kib(memory_kib)} is no size for a reservation", hint=f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
+        )
+    if not LEAST_SECONDS <= seconds <= LONGEST_SECONDS:
+        bounds = f"from {format_duration(LEAST_SECONDS)} to {format_duration(LONGEST_SECONDS)}"
+        raise MomError(f"a reservation does not last {seconds:g} s", hint=f"{bounds}; what is longer belongs in the policy")
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise MomError(f"{printable(name)!r} is no pattern for a guest's name or id", hint=f"at most {_LONGEST_NAME} printable characters")
+
+
+def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
+    message = f"{format_kib(memory_kib)} cannot be had: at most {format_kib(room.most_kib)} can"
+    parts = f"{format_kib(room.available_kib)} are available, guests can give {format_kib(room.can_free_kib)}"
+    if room.why:
+        parts += f" ({room.why})"
+    parts += f", the host keeps {format_kib(room.host_keeps_kib)}, {format_kib(room.reserved_kib)} are reserved already"
+    return ReservationRefused(message, room=room, hint=parts)
+
+
+def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
+    when = "nobody knows when" if expected is None else f"in some {expected:.0f} s"
+    message = f"{format_kib(memory_kib)} can be had {when}, which is after the deadline in {format_duration(seconds)}"
+    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
+
+
+def policies_reserve(texts: Mapping[str, Value]) -> bool:
+    """Whether any of these policies goes by what is reserved."""
+    return any(isinstance(text, str) and RESERVED in text for text in texts.values())

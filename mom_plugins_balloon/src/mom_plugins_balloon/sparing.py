@@ -1,0 +1,126 @@
+"""How much memory the host can get from its guests, and how soon, without any of them falling below what it needs or is promised.
+
+Careful on purpose: what is promised to a launch by this must really come. The constants are those of the default policy; a test
+compares them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from mom_core import Guest, Snapshot
+from mom_plugins_balloon.limits import Limits, floor_kib, need_kib, why_not_shrink
+from mom_plugins_balloon.told import number, told
+
+CONTROL: Final = "balloon_target"
+OBSTACLE: Final = "balloon_obstacle"
+
+SHRINK_SHARE: Final = 0.5
+"""What a guest gives in one cycle at most, of what it can spare."""
+
+SHRINK_MOST_KIB_PER_SECOND: Final = 900_000.0
+"""What a virtio balloon moves."""
+
+LEFT_KIB: Final = 2 * 16384.0
+"""A guest that can spare less is not asked for it: half of it is less than the smallest step, 16 MiB."""
+
+CLOCK_SLACK_SECONDS: Final = 1.0
+"""The time of a guest's statistics is known to the second."""
+
+_MOST_STEPS: Final = 64
+"""Halving what is left for so many times leaves nothing."""
+
+
+class Margin(NamedTuple):
+    """What a guest keeps above its need when it gives for the host: so many KiB, and this share of its need."""
+
+    kib: float
+    share: float
+
+
+class Spare(NamedTuple):
+    """What guests can give: KiB in all, of which `sure` can be counted on, and by how many guests."""
+
+    total: float
+    sure: float
+    guests: int
+
+
+def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, limits: Limits) -> Spare:
+    """What the host gains when all its guests give what they can spare.
+
+    :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
+    """
+    total = sure = 0.0
+    givers = 0
+    for guest in snapshot.guests.values():
+        gives = spare_kib(guest, _largest(guest, snapshot, history), margin, limits)
+        if gives > 0:
+            total += gives
+            sure += max(0.0, gives - LEFT_KIB)
+            givers += 1
+    return Spare(total, sure, givers)
+
+
+def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limits) -> float:
+    """What the host gains when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
+
+    Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
+
+    :param largest: the largest size that it has had since its statistics were taken; None: the present one
+    """
+    fields = guest.fields
+    size = number(fields.get("balloon_cur"))
+    if size is None or CONTROL in guest.blocked or "*" in guest.blocked:
+        return 0.0
+    memory = told(guest, size, str(fields.get(OBSTACLE) or ""))._replace(largest=largest)
+    need, floor = need_kib(memory), floor_kib(memory, limits)
+    if need is None or floor is None or why_not_shrink(memory, limits):
+        return 0.0
+    keeps = max(floor, need + margin.kib + margin.share * need, number(fields.get("balloon_min")) or 0.0)
+    held = number(fields.get("rss"))
+    return max(0.0, (size if held is None else min(size, held)) - keeps)
+
+
+def _largest(guest: Guest, snapshot: Snapshot, history: Sequence[Snapshot]) -> float | None:
+    age = number(guest.fields.get("stats_age"))
+    if age is None:
+        return None
+    since = snapshot.monotonic - age - CLOCK_SLACK_SECONDS
+    found: float | None = None
+    for older in reversed(history):
+        size = _size_in(older.guests, guest)
+        if size is not None and (found is None or size > found):
+            found = size
+        if older.monotonic < since:  # the one before it counts too: nobody knows when between the two the size changed
+            break
+    return found
+
+
+def _size_in(guests: Mapping[str, Guest], guest: Guest) -> float | None:
+    then = guests.get(guest.id)
+    return None if then is None or then.incarnation != guest.incarnation else number(then.fields.get("balloon_cur"))
+
+
+def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float | None:
+    """How long guests take to give so much. None when they do not have it.
+
+    In each cycle all give the same share of what they can spare still, so that nearly all of it takes longer than half of it.
+    """
+    if wanted_kib <= 0:
+        return 0.0
+    if wanted_kib > spare.total or not spare.guests:
+        return None
+    left, steps = wanted_kib, 0
+    can_give = spare.total
+    while left > 0 and steps < _MOST_STEPS:
+        gives = min(left, SHRINK_SHARE * can_give, SHRINK_MOST_KIB_PER_SECOND * cycle_seconds * spare.guests)
+        left -= gives
+        can_give -= gives
+        steps += 1
+        if gives < 1.0:
+            break
+    # A cycle more: the last step must have moved before the host's figures show it.
+    return (steps + 1) * cycle_seconds if left < 1.0 else math.inf

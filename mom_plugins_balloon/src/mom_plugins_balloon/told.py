@@ -1,0 +1,29 @@
+"""What a guest's fields say of its memory, as the numbers that everything here is computed from."""
+
+from __future__ import annotations
+
+from mom_core import Guest, Value
+from mom_plugins_balloon.limits import Memory
+
+
+def told(guest: Guest, current: float, obstacle: str) -> Memory:
+    """What the guest's present fields say.
+
+    :param current: its size in KiB
+    :param obstacle: why it is not to be shrunk; empty when it is
+    """
+    fields = guest.fields
+    return Memory(
+        current,
+        usable=number(fields.get("mem_usable")),
+        statistics_age=number(fields.get("stats_age")),
+        swapping=max(number(fields.get("swap_in")) or 0.0, number(fields.get("swap_out")) or 0.0),
+        total=number(fields.get("mem_available")),
+        obstacle=obstacle,
+    )
+
+
+def number(value: Value) -> float | None:
+    """A number as it is, anything else as unknown."""
+    kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here
+    return value if kind is int or kind is float else None  # type: ignore[return-value]  # mypy does not narrow by `kind`

@@ -1,0 +1,527 @@
+"""Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_core import (
+    Clock,
+    Engine,
+    Guest,
+    Host,
+    MomError,
+    PluginContext,
+    PolicyState,
+    PolicyText,
+    Report,
+    Reservation,
+    ReservationRefused,
+    Reservations,
+    ReservationState,
+    Snapshot,
+    Value,
+    load_config,
+)
+from mom_plugins_balloon import reserving, sparing
+from mom_plugins_balloon.limits import Limits
+from mom_plugins_balloon.plugin import ReservationSettings
+from mom_plugins_balloon.reserving import HostReservations, Sight, policies_reserve
+from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_kib
+from mom_plugins_balloon.told import number
+
+GIB = 1 << 20
+MIB = 1 << 10
+LIMITS = Limits(64 * MIB, 0.05, 15.0)
+TOTAL = 32 * GIB
+KEEPS = TOTAL * 0.05
+
+
+def a_guest(identity: str, size: int = 4 * GIB, need: int = GIB, incarnation: str = "", **more: Value) -> Guest:
+    fields: dict[str, Value] = {
+        "balloon_cur": size, "balloon_max": size, "mem_usable": size - need, "stats_age": 1.0, "swap_in": 0, "swap_out": 0, "rss": size,
+    }  # fmt: skip
+    return Guest(identity, identity, {**fields, **more}, incarnation=incarnation)
+
+
+def seen(now: float, available: float, *guests: Guest) -> Sight:
+    host = Host(fields={"mem_available": TOTAL, "mem_really_available": int(available)})
+    return Sight(Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now), (), LIMITS)
+
+
+class Kept:
+    """Reservations of a host whose clock and sights a test makes."""
+
+    def __init__(self, folder: Path, **more: object) -> None:
+        self.now = 1000.0
+        self.why = ""
+        self.woken: list[str] = []
+        self.context = PluginContext(
+            "balloon", folder, folder / "state", folder / "run", monotonic=lambda: self.now, wake=self.woken.append
+        )
+        (folder / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
+        (folder / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
+        self.settings = ReservationSettings(**more)  # type: ignore[arg-type]  # a test's own
+        self.kept = self.begin()
+
+    def begin(self) -> HostReservations:
+        """As a start of mom does."""
+        self.kept = HostReservations(self.settings.keeping(), self.context, lambda: self.why)
+        self.kept.load()
+        return self.kept
+
+    def see(self, available: float, *guests: Guest, after: float = 5.0) -> None:
+        self.now += after
+        self.kept.follow(seen(self.now, available, *guests))
+
+    def one(self, identity: str = "") -> Reservation:
+        return next(one for one in self.kept.reservations() if one.id == identity or not identity)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+class TestWhatCanBeHad:
+    def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(4 * GIB, 600, who="me")
+        assert (made.state, made.there_kib, made.expected_in, made.expires_in) == (ReservationState.READY, 4 * GIB, 0.0, 600)
+        assert host.kept.reserved_kib() == 4 * GIB
+        assert host.woken == ["4.00 GiB were reserved"]
+
+    def test_the_rest_comes_from_what_guests_can_spare_beyond_need_and_margin(self, host: Kept) -> None:
+        host.see(2 * GIB, a_guest("a"))
+        room = host.kept.room()
+        assert room.can_free_kib == 4 * GIB - GIB - 80 * MIB - GIB // 4 - 32 * MIB
+        made = host.kept.reserve(2 * GIB, 600)
+        assert made.state is ReservationState.MAKING
+        assert made.there_kib == int(2 * GIB - KEEPS)
+        assert made.expected_in is not None
+        assert 5 < made.expected_in < 60
+
+    def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: Kept) -> None:
+        host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
+        with pytest.raises(ReservationRefused) as refused:
+            host.kept.reserve(8 * GIB, 600)
+        room = refused.value.room
+        assert (room.available_kib, room.guaranteed_kib, room.can_free_kib) == (2 * GIB, 3 * GIB, GIB - 32 * MIB)
+        assert "8.00 GiB cannot be had: at most 1.37 GiB can" in str(refused.value)
+        assert "2.00 GiB are available, guests can give 992 MiB, the host keeps 1.60 GiB, 0 KiB are reserved already" in str(refused.value)
+        assert host.kept.reservations() == []
+
+    def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: Kept) -> None:
+        host.see(2 * GIB, a_guest("a"))
+        with pytest.raises(ReservationRefused, match=r"2.00 GiB can be had in some \d+ s, which is after the deadline in 3s"):
+            host.kept.reserve(2 * GIB, 3)
+
+    def test_several_add_up(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        first, second = host.kept.reserve(4 * GIB, 600), host.kept.reserve(2 * GIB, 600)
+        assert (first.state, second.state) == (ReservationState.READY, ReservationState.READY)
+        with pytest.raises(ReservationRefused, match="at most 410 MiB"):
+            host.kept.reserve(GIB, 600)
+        assert host.kept.reserved_kib() == 6 * GIB
+
+    @pytest.mark.parametrize("why", ["mom only observes", "no policy in force reads Host.mem_reserved"])
+    def test_without_anybody_who_makes_guests_give_only_what_is_there_is_promised(self, host: Kept, why: str) -> None:
+        host.why = why
+        host.see(2 * GIB, a_guest("a"))
+        assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
+        with pytest.raises(ReservationRefused, match=re.escape(f"guests can give 0 KiB ({why})")):
+            host.kept.reserve(GIB, 600)
+
+    def test_twenty_who_ask_at_once_are_never_promised_more_than_there_is(self, host: Kept) -> None:
+        host.see(4 * GIB, *(a_guest(f"g{number}") for number in range(4)))
+        most = host.kept.room().most_kib
+        got: list[int] = []
+        start = threading.Barrier(20)
+
+        def ask() -> None:
+            start.wait()
+            try:
+                got.append(host.kept.reserve(GIB, 600).memory_kib)
+            except ReservationRefused:
+                return
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(got) == host.kept.reserved_kib()
+        assert most - GIB < sum(got) <= most
+
+    @pytest.mark.parametrize(
+        ("memory", "seconds", "name", "message"),
+        [
+            (512, 60, "", "512 KiB is no size for a reservation (from 1024 KiB"),
+            (-1, 60, "", "is no size"),
+            (1 << 41, 60, "", "is no size"),
+            (GIB, 0, "", "a reservation does not last 0 s (from 1s to 1d"),
+            (GIB, 1e6, "", "does not last"),
+            (GIB, float("nan"), "", "does not last nan s"),
+            (GIB, 60, "a\nb", "is no pattern"),
+            (GIB, 60, "x" * 201, "is no pattern"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, host: Kept, memory: int, seconds: float, name: str, message: str) -> None:
+        host.see(8 * GIB)
+        with pytest.raises(MomError) as refused:
+            host.kept.reserve(memory, seconds, name=name)
+        assert message in str(refused.value).replace("1,024 KiB", "1024 KiB")
+
+    def test_nothing_is_promised_by_what_is_not_known(self, host: Kept) -> None:
+        with pytest.raises(MomError, match="mom has not looked at the host yet"):
+            host.kept.reserve(GIB, 60)
+        host.see(8 * GIB)
+        host.now += 60
+        with pytest.raises(MomError, match="mom has not looked at the host for 60 s"):
+            host.kept.reserve(GIB, 60)
+        host.kept.follow(Sight(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now), (), LIMITS))
+        with pytest.raises(MomError, match="what is available on the host is not known"):
+            host.kept.room()
+
+
+class TestWhatGuestsCanSpare:
+    MARGIN = Margin(80 * MIB, 0.25)
+
+    def spare(self, guest: Guest, largest: float | None = None) -> float:
+        return spare_kib(guest, largest, self.MARGIN, LIMITS)
+
+    def test_memory_that_was_never_touched_is_no_gain(self) -> None:
+        assert self.spare(a_guest("a", rss=2 * GIB)) == 2 * GIB - GIB - 80 * MIB - GIB / 4
+        assert self.spare(a_guest("a", rss=GIB)) == 0
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"stats_age": 60.0},
+            {"stats_age": None},
+            {"mem_usable": None},
+            {"swap_in": 5000},
+            {"balloon_obstacle": "it gives nothing"},
+            {"balloon_min": 4 * GIB},
+            {"balloon_cur": None},
+        ],
+    )
+    def test_who_cannot_be_counted_on_counts_for_nothing(self, more: dict[str, Value]) -> None:
+        assert self.spare(a_guest("a", **more)) == 0
+
+    def test_a_guest_that_cannot_be_resized_counts_for_nothing(self) -> None:
+        assert self.spare(replace(a_guest("a"), blocked={"balloon_target": "no balloon"})) == 0
+
+    def test_a_guest_that_is_being_shrunk_needs_what_it_needed_at_its_former_size(self) -> None:
+        shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
+        assert self.spare(shrinking) > self.spare(shrinking, largest=4 * GIB)
+
+    def test_the_constants_are_those_of_the_default_policy(self) -> None:
+        text = files("mom_plugins_balloon").joinpath("balloon.policy").read_text("utf-8")
+        said = {name: float(value) for name, value in re.findall(r"\(defvar (\w+) ([0-9.]+)\)", text)}
+        margin = ReservationSettings().keeping().margin
+        assert said["guest_margin_kib"] == margin.kib
+        assert said["guest_margin_share"] == margin.share
+        assert said["shrink_share"] == sparing.SHRINK_SHARE
+        assert 2 * said["step_least_kib"] == sparing.LEFT_KIB
+        assert said["host_danger"] * said["host_free_share"] == reserving.HOST_KEEPS_SHARE
+        assert said["host_danger"] * said["host_free_most_kib"] == reserving.HOST_KEEPS_MOST_KIB
+        assert policies_reserve({"50_balloon": text})
+
+
+class TestHowSoon:
+    @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), guests=st.integers(1, 1000), cycle=st.floats(0.5, 60))
+    def test_more_takes_longer_and_what_is_not_there_never_comes(self, wanted: float, total: float, guests: int, cycle: float) -> None:
+        spare = Spare(total, total, guests)
+        seconds = seconds_to_free(wanted, spare, cycle)
+        if wanted > total:
+            assert seconds is None
+        else:
+            less = seconds_to_free(wanted / 2, spare, cycle)
+            assert seconds is not None
+            assert less is not None
+            assert 2 * cycle <= less <= seconds
+
+    def test_half_comes_in_a_cycle_and_the_last_tenth_in_several(self) -> None:
+        spare = Spare(1000.0, 1000.0, 3)
+        assert seconds_to_free(500, spare, 5) == 10
+        assert seconds_to_free(900, spare, 5) == 25
+        assert seconds_to_free(0, spare, 5) == 0
+
+
+class TestHowItEnds:
+    def test_at_its_deadline(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(GIB, 60)
+        host.now += 59
+        assert host.kept.reserved_kib() == GIB
+        host.now += 1
+        assert host.kept.reserved_kib() == 0
+        ended = host.one(made.id)
+        assert (ended.state, ended.note, ended.expires_in) == (ReservationState.EXPIRED, "nobody came for it in time", 0)
+
+    def test_when_it_is_released(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(GIB, 60)
+        assert host.kept.release(made.id, who="user root").note == "released by user root"
+        assert host.kept.reserved_kib() == 0
+        with pytest.raises(MomError, match="has ended: it is released"):
+            host.kept.release(made.id)
+        with pytest.raises(MomError, match="there is no reservation nothing"):
+            host.kept.release("nothing")
+
+    def test_a_guest_that_comes_takes_it_as_it_touches_memory(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 60)
+        new = a_guest("new", rss=300 * MIB)
+        host.see(8 * GIB, a_guest("old"), new)
+        taken = host.one(made.id)
+        assert (taken.state, taken.kept_kib) == (ReservationState.TAKEN, 4 * GIB - 300 * MIB)
+        assert taken.guest is not None
+        assert taken.guest.id == "new"
+        host.see(5 * GIB, a_guest("old"), a_guest("new", rss=3 * GIB))
+        assert host.kept.reserved_kib() == GIB
+        host.see(4 * GIB, a_guest("old"), a_guest("new", rss=4 * GIB))
+        assert host.one(made.id).state is ReservationState.USED
+        assert host.kept.reserved_kib() == 0
+
+    def test_the_kernel_is_asked_what_a_guest_that_boots_holds_now(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(4 * GIB, 60)
+        process = host.context.root / "proc/77"
+        process.mkdir()
+        (process / "statm").write_text("2000000 262144 0 0 0 0 0\n")
+        host.see(8 * GIB, replace(a_guest("new", rss=0), properties={"pid": 77}))
+        assert host.one(made.id).kept_kib == 3 * GIB
+
+    def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(4 * GIB, 10)
+        new = a_guest("new", rss=GIB)
+        host.see(8 * GIB, new)
+        host.see(8 * GIB, new, after=55)
+        assert host.kept.reserved_kib() == 3 * GIB, "its deadline is over, but it was taken in time"
+        host.see(8 * GIB, new)
+        assert host.one(made.id).note == "guest new has what it wanted; 3.00 GiB were not touched"
+
+    def test_a_guest_that_was_there_before_takes_none(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 600)
+        host.see(8 * GIB, a_guest("old"))
+        assert host.one(made.id).state is ReservationState.READY
+
+    def test_a_guest_that_is_started_anew_does(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old", incarnation="1"))
+        made = host.kept.reserve(4 * GIB, 600)
+        host.see(8 * GIB, a_guest("old", incarnation="2"))
+        assert host.one(made.id).guest is not None
+
+    def test_one_that_does_not_fit_leaves_it_alone_and_a_small_one_takes_the_small_one(self, host: Kept) -> None:
+        host.see(20 * GIB)
+        large, small = host.kept.reserve(8 * GIB, 600), host.kept.reserve(4 * GIB, 600)
+        host.see(20 * GIB, a_guest("huge", size=16 * GIB))
+        assert host.one(large.id).guest is None
+        host.see(20 * GIB, a_guest("huge", size=16 * GIB), a_guest("modest", size=2 * GIB, rss=0))
+        assert host.one(large.id).guest is None
+        assert host.one(small.id).guest is not None
+        assert host.one(small.id).kept_kib == 2 * GIB, "it can have no more"
+
+    @pytest.mark.parametrize("name", ["db-*", "db-01"])
+    def test_one_that_names_a_guest_waits_for_it(self, host: Kept, name: str) -> None:
+        host.see(20 * GIB)
+        named = host.kept.reserve(4 * GIB, 600, name=name)
+        host.see(20 * GIB, a_guest("web-01"))
+        assert host.one(named.id).guest is None
+        host.see(20 * GIB, a_guest("web-01"), a_guest("db-01", size=8 * GIB, rss=GIB))
+        assert host.one(named.id).kept_kib == 3 * GIB
+
+    def test_a_guest_takes_one_only(self, host: Kept) -> None:
+        host.see(20 * GIB)
+        made = [host.kept.reserve(4 * GIB, 600) for _ in range(2)]
+        for _ in range(3):
+            host.see(16 * GIB, a_guest("new"))
+        assert sorted(host.one(one.id).state for one in made) == [ReservationState.READY, ReservationState.USED]
+
+    def test_a_launch_that_fails_gives_it_back(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 600)
+        host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
+        host.see(8 * GIB, a_guest("old"))
+        again = host.one(made.id)
+        assert (again.state, again.kept_kib, again.guest) == (ReservationState.READY, 4 * GIB, None)
+
+    def test_a_hypervisor_that_is_away_ends_nothing(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 600)
+        host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
+        host.see(8 * GIB)
+        assert host.one(made.id).state is ReservationState.TAKEN
+        host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
+        assert host.kept.reserved_kib() == 3 * GIB
+
+    def test_guests_that_need_their_memory_themselves_come_first_and_that_is_said(self, host: Kept) -> None:
+        host.see(2 * GIB, a_guest("a"))
+        host.kept.reserve(2 * GIB, 600)
+        host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
+        assert host.one().note == "", "perhaps it is only being shrunk"
+        for _ in range(7):
+            host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
+        assert host.one().note == "1.60 GiB cannot be had any more: guests have come to need what they could spare"
+
+
+class TestAcrossRestarts:
+    def test_it_is_kept_until_its_deadline(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 60, name="db-*")
+        host.now += 30
+        host.begin()
+        assert host.kept.reserved_kib() == 4 * GIB
+        host.see(8 * GIB, a_guest("old"))
+        assert (host.one(made.id).name, host.one(made.id).expires_in) == ("db-*", 25)
+        host.now += 30
+        host.begin()
+        assert host.kept.reserved_kib() == 0
+
+    def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: Kept) -> None:
+        host.see(8 * GIB, a_guest("old"))
+        made = host.kept.reserve(4 * GIB, 600)
+        host.begin()
+        host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
+        guest = host.one(made.id).guest
+        assert guest is not None
+        assert guest.id == "new"
+
+    def test_a_reboot_ends_it(self, host: Kept, caplog: pytest.LogCaptureFixture) -> None:
+        host.see(8 * GIB)
+        host.kept.reserve(4 * GIB, 600)
+        (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
+        assert host.begin().reserved_kib() == 0
+        assert "1 reservations from before the host was started anew have ended" in caplog.text
+
+    @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"format": 2}', '{"format": 1}', '{"format":1,"reservations":[{"id":3}]}'])
+    def test_a_damaged_file_costs_the_reservations_and_nothing_else(
+        self, host: Kept, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = host.context.state_directory / "balloon/reservations.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(damage)
+        assert host.begin().reserved_kib() == 0
+        assert "damaged" in caplog.text
+
+    def test_a_folder_that_cannot_be_written_is_said(self, host: Kept) -> None:
+        (host.context.root / "state").write_text("no folder")
+        host.see(8 * GIB)
+        host.kept.reserve(GIB, 600)
+        assert "they last until mom ends" in host.kept.write_error
+        assert host.kept.reserved_kib() == GIB
+
+    def test_the_file_goes_with_the_last_one(self, host: Kept) -> None:
+        path = host.context.state_directory / "balloon/reservations.json"
+        host.see(8 * GIB)
+        made = host.kept.reserve(GIB, 600)
+        assert json.loads(path.read_text())["reservations"][0]["id"] == made.id
+        host.kept.release(made.id)
+        assert not path.exists()
+
+
+class Simulated:
+    """A simulated host under mom, on a clock of its own."""
+
+    def __init__(self, folder: Path, guests: int = 30, **more: object) -> None:
+        self.now = 0.0
+        config = load_config(
+            {
+                "interval": "5s",
+                "state_directory": str(folder / "state"),
+                "run_directory": str(folder / "run"),
+                "plugins": {"sim": {"guests": guests, **more}, "balloon": {}, "policy": {}},
+                "guests": {"db-*": {"guarantee": "2GiB"}},
+            }
+        )
+        self.engine = Engine(config, Clock(lambda: self.now, lambda: self.now))
+
+    def cycles(self, count: int) -> Iterator[Report]:
+        for _ in range(count):
+            self.now += 5
+            yield self.engine.cycle()
+
+    @property
+    def kept(self) -> Reservations:
+        found = self.engine.plugins.plugins[0].context.reservations
+        assert found is not None
+        return found
+
+
+def below_need(report: Report) -> list[str]:
+    """The guests that mom has made smaller in this cycle than what they said to need, or are promised."""
+    found = []
+    for outcome in report.outcomes:
+        guest = report.snapshot.guests[outcome.decision.entity.id]
+        fields: Mapping[str, Value] = guest.fields
+        size, usable, promised = (number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "balloon_min"))
+        target = number(outcome.decision.value)
+        assert size is not None
+        assert target is not None
+        if target < size and (usable is None or target < max(size - usable, promised or 0)):
+            found.append(f"cycle {report.number}: {guest.name} from {size} to {target}, can spare {usable}, is promised {promised}")
+    return found
+
+
+def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
+    simulated = Simulated(tmp_path)
+    with simulated.engine:
+        list(simulated.cycles(60))
+        room = simulated.kept.room()
+        made = simulated.kept.reserve(int(0.95 * room.most_kib), 600)
+        assert made.there_kib < made.kept_kib
+        assert made.expected_in is not None
+        began = simulated.now
+        for report in simulated.cycles(20):
+            assert report.snapshot.host.fields["mem_reserved"] == made.memory_kib
+            assert not below_need(report)
+            if simulated.kept.reservations()[0].state is ReservationState.READY:
+                break
+        assert simulated.now - began <= made.expected_in + 5
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(1, 10_000),
+    asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6),
+)
+def test_no_reservation_takes_a_guest_below_what_it_needs_or_is_promised(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, asked: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    simulated = Simulated(tmp_path_factory.mktemp("host"), 16, seed=seed, sold=1.8)
+    with simulated.engine:
+        list(simulated.cycles(20))
+        for cycle, report in enumerate(simulated.cycles(50)):
+            assert not below_need(report)
+            for _, share in [one for one in asked if one[0] == cycle]:
+                room = simulated.kept.room()
+                try:
+                    made = simulated.kept.reserve(max(1024, int(share * room.most_kib)), 120)
+                except MomError:
+                    assert share > 1 or room.most_kib < 1024
+                else:
+                    assert made.memory_kib <= max(1024, room.most_kib)
+
+
+def test_who_does_not_go_by_what_is_reserved_makes_no_room() -> None:
+    assert not policies_reserve({"50_mine": '(Host.Control "ksm_run" 1)'})
+    assert policies_reserve(_texts(PolicyState("1", {"50_mine": PolicyText("(+ Host.mem_reserved 1)")})))
+
+
+def _texts(state: PolicyState) -> dict[str, Value]:
+    return {name: policy.text for name, policy in state.texts.items()}
