@@ -182,3 +182,43 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
         assert client.put("/v1/policies/60_mine", **put).status_code == 200
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
         plain.get(f"http://localhost:{free_port}/v1/status")
+
+
+HERE = "localhost:8132"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "fetch_site", "good"),
+    [
+        ("mom", None, None, True),
+        ("", None, None, True),
+        (HERE, None, None, True),
+        (HERE, f"http://{HERE}", "same-origin", True),
+        ("[::1]:8132", "http://[::1]:8132", None, True),
+        (HERE, None, "none", True),
+        (HERE, "https://evil.example", "cross-site", False),
+        (HERE, "https://evil.example", None, False),
+        (HERE, "http://localhost:3000", "same-site", False),
+        (HERE, "null", None, False),
+        (HERE, None, "cross-site", False),
+        (HERE, None, "same-site", False),
+        ("evil.example:8132", None, None, False),
+        ("evil.example:8132", "http://evil.example:8132", None, False),
+        ("mom", "http://mom", None, False),
+    ],
+)
+def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(
+    serve: Serve, host: str, origin: str, fetch_site: str, good: bool
+) -> None:
+    """What `ssh -L 8132:/run/mom/mom.sock` lets a browser send: `evil.example` is a name that its owner lets point to 127.0.0.1."""
+    served = serve()
+    headers = {"host": host, "origin": origin, "sec-fetch-site": fetch_site}
+    sent = {name: value for name, value in headers.items() if value is not None}
+    assert (served.client.get("/v1/status", headers=sent).status_code == 200) is good
+    change = {**sent, "content-type": "text/plain", "if-match": "*"}
+    assert (served.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
+
+
+def test_who_asks_is_told_what_it_may_do(serve: Serve) -> None:
+    found = serve().get("/v1/whoami")
+    assert (found["right"], found["local"]) == ("change", True)

@@ -44,7 +44,7 @@ def test_a_thousand_idle_connections_harm_nobody(serve: Serve) -> None:
         sock.close()
 
 
-PUT = b"PUT /v1/policies/x HTTP/1.1\r\nhost: x\r\nif-match: *\r\ncontent-type: text/plain\r\n"
+PUT = b"PUT /v1/policies/x HTTP/1.1\r\nhost: mom\r\nif-match: *\r\ncontent-type: text/plain\r\n"
 
 
 @pytest.mark.parametrize("beginning", [b"GET /v1/sta", PUT + b"content-length: 9\r\n\r\n(+"])
@@ -58,7 +58,7 @@ def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, beginning: byt
 
 def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
-    sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 40)
+    sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: mom\r\n\r\n" * 40)
     time.sleep(2.5)
     served.get("/v1/status")
     received = told(sock)
@@ -68,7 +68,7 @@ def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
 NO_HTTP = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9 + b"\r\n\r\n",
     b"GET /v1/status HTTP/1.1\r\n\r\n",
-    b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 40_000,
+    b"GET / HTTP/1.1\r\nhost: mom\r\nx: " + b"y" * 40_000,
     b"\r\n" * 50_000,
 ]
 
@@ -86,7 +86,7 @@ def test_what_is_no_http_is_told_so(serve: Serve, text: bytes) -> None:
 
 def test_garbage_behind_a_request_does_no_harm(serve: Serve) -> None:
     served = serve()
-    answer = told(connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n\x00\xff\x00"))
+    answer = told(connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n\x00\xff\x00"))
     assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400")) or answer == b""
     assert served.get("/v1/status")
 
@@ -110,7 +110,7 @@ def test_a_body_in_pieces_is_counted_too(serve: Serve) -> None:
 
 def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
-    sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+    sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n")
     until = time.monotonic() + 20
     service = served.plugin._service
     assert service is not None
@@ -126,7 +126,7 @@ def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
 
 def test_ending_takes_less_than_it_may_also_with_clients(serve: Serve) -> None:
     served = serve()
-    held = [connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n" if n % 2 else b"GET") for n in range(40)]
+    held = [connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n" if n % 2 else b"GET") for n in range(40)]
     served.get("/v1/status")
     served.client.close()
     served.plugin.mom_teardown()

@@ -201,7 +201,7 @@ def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
     assert served.client.head("/v1/events").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/guests/", "/v2/guests", "/v1/%2e%2e/status", "//v1/status", "/v1/status%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/guests/", "/v2/guests", "/v1/%2e%2e/status", "//v1/status", "/v1/status%00"])
 def test_what_does_not_exist_is_not_found(serve: Serve, path: str) -> None:
     served = serve()
     answer = served.client.send(httpx_request(path))
@@ -243,3 +243,19 @@ def test_a_guest_that_is_not_there_gets_near_names(serve: Serve) -> None:
     served = serve()
     served.tell(busy_report())
     assert "did you mean vm1 or vm2" in served.get("/v1/guests/vm/explanation", 404)["hint"]
+
+
+def test_a_list_of_guests_can_have_some_fields_only(serve: Serve) -> None:
+    served = serve()
+    guest = served.get("/v1/guests?limit=1&fields=balloon_cur,nothing_such")["items"][0]
+    assert list(guest["fields"]) == ["balloon_cur"]
+    assert len(served.get("/v1/guests?limit=1")["items"][0]["fields"]) > 5
+
+
+def test_what_all_guests_had_in_the_last_cycles_comes_at_once(serve: Serve) -> None:
+    served = serve(cycles=3)
+    found = served.get("/v1/guest-histories?limit=2")
+    assert len(found["times"]) == 2
+    assert len(found["guests"]) == 24
+    assert all(len(values) == 2 for values in found["guests"].values())
+    assert "balloon_cur" in served.get("/v1/guest-histories?field=nothing_such", 400)["hint"]

@@ -15,7 +15,7 @@ from starlette.routing import Route as StarletteRoute
 
 from mom_core import PluginContext, Value, printable
 from mom_plugins_http import events
-from mom_plugins_http.access import Peer, Right, Tokens, same_site
+from mom_plugins_http.access import TOOL_NAMES, Peer, Right, Tokens, same_site, same_site_locally
 from mom_plugins_http.changing import Changing
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
@@ -23,7 +23,7 @@ from mom_plugins_http.openapi import description
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
-from mom_plugins_http.routes import AFTER, GUEST, LIMIT, Call, Parameter, Route
+from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 
@@ -38,6 +38,7 @@ def routes(reading: Reading, changing: Changing, listening: Events, describe: Ca
     listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
     version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
     return [
+        Route("GET", "/v1/whoami", "whoami", "Who the client is to mom, and what it may do.", reading.whoami, "Client"),
         Route("GET", "/v1/openapi.json", "describe", "This description.", describe, {"type": "object"}),
         Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", reading.status, "Status"),
         Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", reading.plugins, "Plugins"),
@@ -63,7 +64,24 @@ def routes(reading: Reading, changing: Changing, listening: Events, describe: Ca
             "HostHistory",
             parameters=listed,
         ),
-        Route("GET", "/v1/guests", "guests", "All guests, in the order of their names.", reading.guests, "Guests", parameters=listed),
+        Route(
+            "GET",
+            "/v1/guests",
+            "guests",
+            "All guests, in the order of their names.",
+            reading.guests,
+            "Guests",
+            parameters=(*listed, FIELDS),
+        ),
+        Route(
+            "GET",
+            "/v1/guest-histories",
+            "guestHistories",
+            "One field of all guests in the last cycles, oldest first.",
+            reading.guest_histories,
+            "GuestHistories",
+            parameters=(FIELD, POINTS),
+        ),
         Route(
             "GET",
             "/v1/guests/{guest}",
@@ -229,18 +247,29 @@ class Api:
 
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
-        if not peer.local:
+        self._refuse_other_sites(request, route, local=peer.local)
+        if not peer.local and route.right is not Right.NOTHING:
             peer = self._known_by_token(request, peer)
         if peer.right >= route.right:
             return peer
         self._log_refusal(peer, route)
         raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
 
+    def _refuse_other_sites(self, request: Request, route: Route, *, local: bool) -> None:
+        headers = request.headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if local:
+            opens_page = route.right is Right.NOTHING
+            good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=opens_page)
+            hint = f"call it by one of these names: {', '.join(TOOL_NAMES)}"
+        else:
+            good = same_site(host, origin, self._hosts)
+            hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
+        if not good:
+            raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
+
     def _known_by_token(self, request: Request, peer: Peer) -> Peer:
         headers = request.headers
-        if not same_site(headers.get("host", ""), headers.get("origin"), self._hosts):
-            hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
-            raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
         right = Right.NOTHING if self.tokens is None else self.tokens.right(headers.get("authorization", ""))
         if right is Right.NOTHING:
             hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"

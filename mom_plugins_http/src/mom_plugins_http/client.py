@@ -23,17 +23,18 @@ _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP through a unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_SECONDS)
+    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
+        self._seconds = seconds
 
     def connect(self) -> None:
         """Connect to the socket's path."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER_SECONDS)
+        self.sock.settimeout(self._seconds)
         until = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
@@ -55,20 +56,24 @@ class RefusedError(MomError):
 
 
 class Client:
-    """A client of one control socket."""
+    """A client of one control socket.
 
-    def __init__(self, path: Path) -> None:
+    :param seconds: how long mom may be silent before it is given up
+    """
+
+    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
         self.path = path
+        self._seconds = seconds
 
     @classmethod
-    def configured(cls, config_path: str | None) -> Client:
+    def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS) -> Client:
         """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
         from mom_plugins_http.plugin import SOCKET, HttpPlugin
 
         config = load_config(config_path)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpPlugin.Settings):
-                return cls(plugin.settings.socket or config.run_directory / SOCKET)
+                return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds)
         raise MomError(
             "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
         )
@@ -89,7 +94,7 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             headers["content-type"] = "application/json"
-        connection = _UnixConnection(self.path)
+        connection = UnixConnection(self.path, self._seconds)
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()

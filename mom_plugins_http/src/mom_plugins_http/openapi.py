@@ -196,6 +196,20 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "GuestWithDecisions": _object({**guest, "cycle": "Cycle", "properties": {"type": "object"}, **lists}),
         "GuestHistory": _list(_object({**past, "fields": _fields(declarations, Scope.GUEST, GUEST_HISTORY)}), of_one_cycle=False),
         **_explanations(),
+        "GuestHistories": _object(
+            {
+                "field": _TEXT,
+                "times": {"type": "array", "items": _TIME},
+                "guests": {
+                    "type": "object",
+                    "description": "By guest id, a value for each of `times`, in the field's unit; null is unknown.",
+                    "additionalProperties": {"type": "array", "items": {"type": ["number", "null"]}},
+                },
+            }
+        ),
+        "Client": _object(
+            {"name": _TEXT, "right": {"type": "string", "enum": [right.name.lower() for right in Right]}, "local": {"type": "boolean"}}
+        ),
         "Decision": _object(decision),
         "Decisions": _list("Decision"),
         "Revision": _object(

@@ -37,7 +37,7 @@ from mom_plugins_http import metrics
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import GUEST_HISTORY, Published, Sample, View
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import POINTS, Call
 
 Item = TypeVar("Item")
 
@@ -107,6 +107,10 @@ class Reading:
         view = self.view()
         return Response(view.answer("metrics", lambda: metrics.exposition(view, self._selection)), media_type=metrics.MEDIA_TYPE)
 
+    async def whoami(self, call: Call) -> Response:
+        """Who asks, so that nobody is offered what is refused."""
+        return _json(encoded({"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}))
+
     async def configuration(self, call: Call) -> Response:
         """The settings in force."""
         return _json(encoded(self._context.configuration()))
@@ -145,9 +149,10 @@ class Reading:
     async def guests(self, call: Call) -> Response:
         """A page of guests, in the order of their names."""
         view = self.view()
-        return _json(view.answer(("guests", call.limit, call.after), lambda: encoded(self._guests(view, call))))
+        wanted = call.query.get("fields")
+        return _json(view.answer(("guests", call.limit, call.after, wanted), lambda: encoded(self._guests(view, call, wanted))))
 
-    def _guests(self, view: View, call: Call) -> object:
+    def _guests(self, view: View, call: Call, wanted: int | str | None) -> object:
         guests: Sequence[Guest] = list(view.report.snapshot.guests.values())
         if call.after:
             last = _cursor(call.after)
@@ -155,7 +160,8 @@ class Reading:
         page = guests[: call.limit]
         following = _write_cursor([page[-1].name, page[-1].id]) if len(guests) > len(page) else None
         total = len(view.report.snapshot.guests)
-        return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest) for guest in page]}
+        names = None if wanted is None else str(wanted).split(",")
+        return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest, names) for guest in page]}
 
     async def guest(self, call: Call) -> Response:
         """All of one guest."""
@@ -202,6 +208,21 @@ class Reading:
             return None if kept is None else {"fields": dict(zip(GUEST_HISTORY, kept, strict=True))}
 
         return self._past(call, values)
+
+    async def guest_histories(self, call: Call) -> Response:
+        """One field of all guests in the last cycles: what a list of guests draws beside each."""
+        view, field = self.view(), str(call.query.get("field", GUEST_HISTORY[0]))
+        if field not in GUEST_HISTORY:
+            raise ProblemError(400, f"no history is kept of {printable(field)}", f"it is of {', '.join(GUEST_HISTORY)}")
+        points, index = int(call.query.get("limit", POINTS.default or 0)), GUEST_HISTORY.index(field)
+
+        def made() -> bytes:
+            samples = [sample for sample in self._published.history()[-points:] if sample.guests is not None]
+            kept = [sample.guests or {} for sample in samples]
+            values = {guest: [one[guest][index] if guest in one else None for one in kept] for guest in view.report.snapshot.guests}
+            return encoded({"field": field, "times": [sample.time for sample in samples], "guests": values})
+
+        return _json(view.answer(("histories", field, points), made))
 
     def _past(self, call: Call, values: Callable[[Sample], dict[str, object] | None]) -> Response:
         """Newest first, so that the first page is what most want; `after` is a cycle's number."""
@@ -362,12 +383,16 @@ def _entity(entity: Entity) -> dict[str, Value]:
     return {"scope": entity.scope, "id": entity.id, "name": entity.name}
 
 
-def _guest(guest: Guest) -> dict[str, Any]:
+def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """A guest with all its fields, or with those of these names."""
+    fields = guest.fields
+    if names is not None:
+        fields = {name: fields[name] for name in names if name in fields}
     return {
         "id": guest.id,
         "name": guest.name,
         "blocked": dict(guest.blocked),
-        "fields": guest.fields if isinstance(guest.fields, dict) else dict(guest.fields),
+        "fields": fields if isinstance(fields, dict) else dict(fields),
     }
 
 
