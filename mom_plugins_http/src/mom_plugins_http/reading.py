@@ -32,6 +32,7 @@ from mom_core import (
     differences,
     explain,
     find_guest,
+    printable,
 )
 from mom_plugins_http import metrics
 from mom_plugins_http.encoding import encoded
