@@ -107,7 +107,7 @@ class Reservations(Protocol):
         ...
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Keep so much for so long. Raises `ReservationRefused` at once when it cannot be had, and `MomError` for what makes no sense.
+        """Keep so much for so long. Raises `ReservationRefused` at once when it cannot be had, and `UnitError` for what makes no sense.
 
         What several ask for adds up; never more is promised than can be had.
 

@@ -29,6 +29,7 @@ from mom_core import (
     Room,
     Scope,
     Snapshot,
+    UnitError,
     Value,
     format_duration,
     format_kib,
@@ -506,14 +507,14 @@ def _particular(one: Kept) -> tuple[bool, int]:
 
 def _sensible(memory_kib: int, seconds: float, name: str) -> None:
     if not LEAST_KIB <= memory_kib <= MOST_KIB:
-        raise MomError(
+        raise UnitError(
             f"{format_kib(memory_kib)} is no size for a reservation", hint=f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
         )
     if not LEAST_SECONDS <= seconds <= LONGEST_SECONDS:
         bounds = f"from {format_duration(LEAST_SECONDS)} to {format_duration(LONGEST_SECONDS)}"
-        raise MomError(f"a reservation does not last {seconds:g} s", hint=f"{bounds}; what is longer belongs in the policy")
+        raise UnitError(f"a reservation does not last {seconds:g} s", hint=f"{bounds}; what is longer belongs in the policy")
     if len(name) > _LONGEST_NAME or not name.isprintable():
-        raise MomError(f"{printable(name)!r} is no pattern for a guest's name or id", hint=f"at most {_LONGEST_NAME} printable characters")
+        raise UnitError(f"{printable(name)!r} is no pattern for a guest's name or id", hint=f"at most {_LONGEST_NAME} printable characters")
 
 
 def _too_much(memory_kib: int, room: Room) -> ReservationRefused:

@@ -23,6 +23,7 @@ from mom_plugins_http.openapi import description
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
+from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
@@ -33,7 +34,9 @@ _LOGGED_EVERY_SECONDS: Final = 60.0
 _REMEMBERED_PEERS: Final = 256
 
 
-def routes(reading: Reading, changing: Changing, listening: Events, describe: Callable[[Call], Awaitable[Response]]) -> list[Route]:
+def routes(
+    reading: Reading, changing: Changing, reserving: Reserving, listening: Events, describe: Callable[[Call], Awaitable[Response]]
+) -> list[Route]:
     """All operations: the one table from which the application and its description are made."""
     listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
     version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
@@ -198,6 +201,37 @@ def routes(reading: Reading, changing: Changing, listening: Events, describe: Ca
         Route(
             "DELETE", "/v1/policies/{name}", "removePolicy", "Remove one policy.", changing.delete, "Changed", Right.CHANGE, versioned=True
         ),
+        Route(
+            "GET",
+            "/v1/reservations",
+            "reservations",
+            "What is reserved for launches, and what could be.",
+            reserving.all,
+            "Reservations",
+        ),
+        Route(
+            "POST",
+            "/v1/reservations",
+            "reserve",
+            "Have memory made and kept for a launch; 409 at once with all figures when it cannot be had.",
+            reserving.make,
+            "Reservation",
+            Right.CHANGE,
+            body={"application/json": "Wanted"},
+            status=201,
+        ),
+        Route(
+            "GET", "/v1/reservations/{id}", "reservation", "One reservation, also one that has ended lately.", reserving.one, "Reservation"
+        ),
+        Route(
+            "DELETE",
+            "/v1/reservations/{id}",
+            "releaseReservation",
+            "Give a reservation up.",
+            reserving.release,
+            "Reservation",
+            Right.CHANGE,
+        ),
     ]
 
 
@@ -209,7 +243,14 @@ class Api:
     """
 
     def __init__(
-        self, context: PluginContext, reading: Reading, changing: Changing, listening: Events, limits: Limits, hosts: Sequence[str] = ()
+        self,
+        context: PluginContext,
+        reading: Reading,
+        changing: Changing,
+        reserving: Reserving,
+        listening: Events,
+        limits: Limits,
+        hosts: Sequence[str] = (),
     ) -> None:
         self.tokens: Tokens | None = None
         """Replaced when the files are read again."""
@@ -218,7 +259,7 @@ class Api:
         self._hosts = hosts
         self._reading = reading
         self._refused: dict[str, float] = {}
-        self.routes = routes(reading, changing, listening, self._describe)
+        self.routes = routes(reading, changing, reserving, listening, self._describe)
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from starlette.responses import Response
 
 from mom_core import MomError, PluginContext, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts, Value, printable
+from mom_plugins_http.bodies import object_body, text_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import Call
@@ -92,9 +92,9 @@ class Changing:
         expected = self._expected(call)
         name = _name(call.path["name"])
         if call.media_type == "text/plain":
-            text = _text(await call.body())
+            text = text_of(await call.body())
         else:
-            given = await _object(call, {"text"}, "text/plain or application/json")
+            given = await object_body(call, {"text"}, "text/plain or application/json")
             if not isinstance(given.get("text"), str):
                 raise ProblemError(400, "`text` must be the policy's text", 'send {"text": "…"}, or the text itself as text/plain')
             text = str(given["text"])
@@ -129,7 +129,7 @@ class Changing:
     async def roll_back(self, call: Call) -> Response:
         """Go back to an earlier version."""
         expected = self._expected(call)
-        given = await _object(call, {"version"}, "application/json")
+        given = await object_body(call, {"version"})
         version = given.get("version")
         if not isinstance(version, str):
             raise ProblemError(400, "`version` must be a version that the history has", "GET /v1/policy-history lists them")
@@ -187,39 +187,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _text(body: bytes) -> str:
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ProblemError(400, f"byte {error.start} of the body is no UTF-8", "send the policy's text in UTF-8") from None
-
-
-async def _object(call: Call, known: set[str], media_types: str) -> Mapping[str, object]:
-    """The body as a JSON object with these members at most."""
-    if call.media_type != "application/json":
-        raise ProblemError(
-            415, f"a body of type {printable(call.media_type) or 'nobody knows what'} is not understood", f"send {media_types}"
-        )
-    try:
-        found = json.loads(_text(await call.body()), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(400, f"the body is no JSON: {printable(str(error), 200)}", "send a JSON object") from None
-    if not isinstance(found, dict):
-        raise ProblemError(400, "the body is no JSON object", f"it has the members {', '.join(sorted(known))}")
-    unknown: Sequence[str] = sorted(found.keys() - known)
-    if unknown:
-        raise ProblemError(
-            400, f"the body has a member {printable(unknown[0])!r} that nobody knows", f"known are {', '.join(sorted(known))}"
-        )
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
-
-
 async def _changes(call: Call) -> tuple[dict[str, str | None], bool]:
-    given = await _object(call, {"changes", "replace_all"}, "application/json")
+    given = await object_body(call, {"changes", "replace_all"})
     changes, replace_all = given.get("changes"), given.get("replace_all", False)
     if not isinstance(changes, dict) or not all(text is None or isinstance(text, str) for text in changes.values()):
         raise ProblemError(

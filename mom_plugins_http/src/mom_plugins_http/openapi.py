@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Declarations, FieldSpec, PluginState, Scope, Severity, Status, Unit, Value, __version__
+from mom_core import Declarations, FieldSpec, PluginState, ReservationState, Scope, Severity, Status, Unit, Value, __version__
 from mom_plugins_http import problems
 from mom_plugins_http.access import Right
 from mom_plugins_http.published import GUEST_HISTORY
@@ -62,7 +62,7 @@ def _operation(route: Route) -> Schema:
             {"name": "If-Match", "in": "header", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
         )
     answers: dict[str, Value] = {
-        "200": {"description": "As asked for.", "content": {route.media_type: {"schema": _schema(route.answer)}}},
+        str(route.status): {"description": "As asked for.", "content": {route.media_type: {"schema": _schema(route.answer)}}},
         "default": {"description": "Why not, and what to do.", "content": {problems.MEDIA_TYPE: {"schema": _schema("Problem")}}},
     }
     operation: Schema = {"operationId": route.name, "summary": route.summary, "responses": answers}
@@ -210,6 +210,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Client": _object(
             {"name": _TEXT, "right": {"type": "string", "enum": [right.name.lower() for right in Right]}, "local": {"type": "boolean"}}
         ),
+        **_reservations(),
         "Decision": _object(decision),
         "Decisions": _list("Decision"),
         "Revision": _object(
@@ -256,6 +257,63 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Checked": _object({"good": {"type": "boolean"}, "problems": {"type": "array", "items": _schema("PolicyProblem")}}),
         "Version": _object({"version": _TEXT}, closed=True),
         "PolicyHistory": _list(_object({"version": _TEXT, "time": _TIME, "who": _TEXT, "what": _TEXT, "diff": _TEXT}), of_one_cycle=False),
+    }
+
+
+def _reservations() -> Mapping[str, Schema]:
+    """What is kept for launches."""
+    kib: Schema = {"type": "integer", "x-unit": "KiB"}
+    size: Schema = {"type": "string", "description": "With a unit, as `8GiB`.", "examples": ["8GiB"]}
+    time: Schema = {"type": "string", "description": "From now, with a unit, as `10m`.", "examples": ["10m"]}
+    return {
+        "Wanted": _object(
+            {
+                "memory": {"anyOf": [size, {**kib, "minimum": 1024, "maximum": 1 << 40}]},
+                "deadline": {"anyOf": [time, {**_SECONDS, "minimum": 1, "maximum": 86400}]},
+                "name": {"type": "string", "maxLength": 200, "description": "A pattern for the name or id of the guest that it is for."},
+            },
+            optional=("name",),
+            closed=True,
+        ),
+        "Room": _object(
+            {
+                "available_kib": kib,
+                "host_keeps_kib": kib,
+                "reserved_kib": kib,
+                "can_be_freed_kib": kib,
+                "guaranteed_kib": kib,
+                "most_kib": {**kib, "description": "The largest reservation that can be had."},
+                "free_kib": {**kib, "description": "What of that is there already."},
+                "why": {"type": "string", "description": "Why guests give nothing; empty if they do."},
+            }
+        ),
+        "Reservation": _object(
+            {
+                "id": _TEXT,
+                "state": {"type": "string", "enum": [state.value for state in ReservationState]},
+                "memory_kib": kib,
+                "name": _TEXT,
+                "who": _TEXT,
+                "created_at": _TIME,
+                "expires_in_seconds": _SECONDS,
+                "kept_kib": {**kib, "description": "What is kept still: less than `memory_kib` when a guest has touched a part."},
+                "there_kib": {**kib, "description": "What of that is free now."},
+                "expected_kib": {**kib, "description": "What is still to come from guests."},
+                "expected_in_seconds": {"type": ["number", "null"], "x-unit": "s", "description": "Until all is there; null: unknown."},
+                "guest": {"anyOf": [_object({"id": _TEXT, "name": _TEXT}), {"type": "null"}]},
+                "note": _TEXT,
+            }
+        ),
+        "Reservations": _object(
+            {
+                "room": {
+                    "anyOf": [_schema("Room"), {"type": "null"}],
+                    "description": "What could be reserved; null: unknown.",
+                },
+                "items": {"type": "array", "items": _schema("Reservation")},
+                "ended": {"type": "array", "items": _schema("Reservation"), "description": "The last ones, newest first."},
+            }
+        ),
     }
 
 

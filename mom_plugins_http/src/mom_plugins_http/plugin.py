@@ -70,7 +70,7 @@ class HttpPlugin:
         read_group: Annotated[str, Field(min_length=1)] | None = None
         """Members of this group may read. Unset: root and mom's own user only."""
         change_group: Annotated[str, Field(min_length=1)] | None = None
-        """Members of this group may also change policies. Unset: root and mom's own user only."""
+        """Members of this group may also change policies and reserve memory. Unset: root and mom's own user only."""
         tcp: TcpSettings | None = None
         """Serving beyond this host. Unset: not at all."""
         clients: Annotated[int, Field(ge=8, le=1000)] = 256
@@ -141,10 +141,11 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """The verbs of `mom policy` that need a running mom."""
+        """The verbs of `mom policy` that need a running mom, and `mom reserve`."""
+        from mom_plugins_http.reserve_verbs import reserve_command
         from mom_plugins_http.verbs import COMMANDS
 
-        return COMMANDS
+        return [*COMMANDS, reserve_command]
 
 
 def own_names(listen: str) -> list[str]:

@@ -150,6 +150,7 @@ class Route:
     :param answer: name of the schema of a good answer, or the schema itself
     :param body: the same of the request's body by media type; none if it has no body
     :param versioned: whether it changes the policies, and so must say which version it has seen (`If-Match`)
+    :param status: of a good answer
     """
 
     method: str
@@ -163,6 +164,7 @@ class Route:
     body: Mapping[str, Value] = field(default_factory=dict)
     media_type: str = "application/json"
     versioned: bool = False
+    status: int = 200
 
     def query(self, text: str) -> dict[str, int | str]:
         """The query's parameters, checked. Raises `ProblemError`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, PolicyState, Report
+from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.api import Api
 from mom_plugins_http.changing import MOST_JOBS, Changing
@@ -19,6 +20,7 @@ from mom_plugins_http.plugin import own_names
 from mom_plugins_http.protocol import Limits
 from mom_plugins_http.published import Published
 from mom_plugins_http.reading import Reading
+from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.serving import Door, Server, Worker
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ class Service:
         self._path = path
         self._published = Published()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
+        self._room_worker = Worker(f"mom-{context.name}-room", reserving.MOST_JOBS)
         limits = Limits(settings.patience, settings.largest, settings.clients)
         self._events = Events(self._published, settings.clients // 4)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         reading = Reading(context, self._published, selection)
         tcp = settings.tcp
         hosts = [] if tcp is None else [*own_names(tcp.listen), *(name.lower() for name in tcp.hosts)]
-        self._api = Api(context, reading, Changing(context, self._worker), self._events, limits, hosts)
+        kept = Reserving(context, self._room_worker)
+        self._api = Api(context, reading, Changing(context, self._worker), kept, self._events, limits, hosts)
         self._tls = None if tcp is None else _tls(tcp)
         self._api.tokens = None if tcp is None else _tokens(tcp)
         self._server = Server(self._api.application, self._doors(), limits, context.log)
@@ -101,7 +105,8 @@ class Service:
         """Stop listening, end all connections and all threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
-        self._worker.close(max(0.0, until - time.monotonic()))
+        for worker in (self._room_worker, self._worker):
+            worker.close(max(0.0, until - time.monotonic()))
 
 
 def socket_permissions(groups: frozenset[int]) -> Permissions:

@@ -23,7 +23,8 @@ _LONGEST_TEXT: Final = 64 << 20
 """Bytes of a policy that are read; the server takes less."""
 
 
-def _common(function: Function) -> Function:
+def common_options(function: Function) -> Function:
+    """What every verb takes that asks a running mom."""
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     config = click.option(
         "-c",
@@ -52,7 +53,7 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
 
 
 @click.command("policy list", short_help="List the policies in force.")
-@_common
+@common_options
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the policies that are in force in the running mom, and where they come from."""
     found, _ = Client.configured(config_path).get("/v1/policies")
@@ -67,7 +68,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
 
 @click.command("policy show", short_help="Print a policy that is in force.")
 @click.argument("name")
-@_common
+@common_options
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
     """Print the policy NAME as it is in force in the running mom."""
     found, _ = Client.configured(config_path).get(f"/v1/policies/{quote(name, safe='')}")
@@ -79,7 +80,7 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @click.argument("file", type=click.File("rb"))
 @click.option("--check", "only_check", is_flag=True, help="Only say what would be wrong with it.")
 @_seen
-@_common
+@common_options
 def set_command(name: str, file: Any, only_check: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Set the policy NAME of the running mom to the text in FILE, or on the standard input (-), from the next cycle on.
 
@@ -109,7 +110,7 @@ def set_command(name: str, file: Any, only_check: bool, version: str | None, as_
 @click.command("policy remove", short_help="Remove a policy.")
 @click.argument("name")
 @_seen
-@_common
+@common_options
 def remove_command(name: str, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Remove the policy NAME from the running mom, also one from a file or a default one, until `mom policy reset`."""
     _changed(Client.configured(config_path), "DELETE", f"/v1/policies/{quote(name, safe='')}", None, version, as_json)
@@ -117,7 +118,7 @@ def remove_command(name: str, version: str | None, as_json: bool, config_path: s
 
 @click.command("policy reset", short_help="Forget what was changed at run time.")
 @_seen
-@_common
+@common_options
 def reset_command(version: str | None, as_json: bool, config_path: str | None) -> None:
     """Forget all that was changed in the running mom, and read the files again."""
     _changed(Client.configured(config_path), "POST", "/v1/policy-reset", None, version, as_json)
@@ -126,7 +127,7 @@ def reset_command(version: str | None, as_json: bool, config_path: str | None) -
 @click.command("policy rollback", short_help="Go back to an earlier version.")
 @click.argument("to", required=False, metavar="[VERSION]")
 @_seen
-@_common
+@common_options
 def rollback_command(to: str | None, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Make the policies of the running mom what they were in VERSION, or before the last change."""
     client = Client.configured(config_path)
@@ -149,7 +150,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
 
 @click.command("policy history", short_help="List the last changes: who, when, what.")
 @click.option("--diff", "with_diff", is_flag=True, help="Also what was changed in the texts.")
-@_common
+@common_options
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:
     """List the last changes of the policies of the running mom, newest first."""
     items = Client.configured(config_path).get("/v1/policy-history")[0]["items"]

@@ -1,0 +1,46 @@
+"""Bodies of requests: JSON objects with known members, in UTF-8."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from mom_core import printable
+from mom_plugins_http.problems import ProblemError
+from mom_plugins_http.routes import Call
+
+
+async def object_body(call: Call, known: AbstractSet[str], media_types: str = "application/json") -> Mapping[str, object]:
+    """The body as a JSON object with these members at most. Raises `ProblemError`.
+
+    :param media_types: what the operation takes, for the message
+    """
+    if call.media_type != "application/json":
+        raise ProblemError(
+            415, f"a body of type {printable(call.media_type) or 'nobody knows what'} is not understood", f"send {media_types}"
+        )
+    try:
+        found = json.loads(text_of(await call.body()), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(400, f"the body is no JSON: {printable(str(error), 200)}", "send a JSON object") from None
+    if not isinstance(found, dict):
+        raise ProblemError(400, "the body is no JSON object", f"it has the members {', '.join(sorted(known))}")
+    unknown: Sequence[str] = sorted(found.keys() - known)
+    if unknown:
+        raise ProblemError(
+            400, f"the body has a member {printable(unknown[0])!r} that nobody knows", f"known are {', '.join(sorted(known))}"
+        )
+    return found
+
+
+def text_of(body: bytes) -> str:
+    """The body as text. Raises `ProblemError`."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ProblemError(400, f"byte {error.start} of the body is no UTF-8", "send it in UTF-8") from None
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
