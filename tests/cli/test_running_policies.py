@@ -57,3 +57,22 @@ def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> Non
     assert "start mom, with the plugin http enabled" in mom("policy", "list").stderr
     mom.configure("policy: {defaults: false}")
     assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
+
+
+def test_memory_is_reserved_waited_for_and_given_up(mom: Mom) -> None:
+    mom.configure("sim: {guests: 12}", "balloon: {}", "policy: {}", "http: {}")
+    started(mom)
+    refused = mom("reserve", "80TiB", "--wait")
+    assert refused.returncode == 1
+    assert "80.00 TiB cannot be had: at most" in refused.stderr
+    got = mom("reserve", "1GiB", "--for", "5m", "--name", "db-*", "--wait", "--json")
+    assert got.returncode == 0, got.stderr
+    made = json.loads(got.stdout)
+    assert (made["state"], made["there_kib"], made["name"]) == ("ready", 1 << 20, "db-*")
+    listed = mom("reserve", "list").stdout
+    assert f"{made['id']}  1.00 GiB for db-*: all of it is there; kept for " in listed
+    assert "can be reserved besides" in listed
+    assert "released" in mom("reserve", "release", made["id"]).stdout
+    assert mom("reserve", "release", made["id"]).returncode == 1
+    assert mom("reserve", "much").returncode == 2
+    assert mom("reserve", "1GiB", "--for", "ever").returncode == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import math
 import os
 import secrets
 import threading
@@ -329,7 +330,7 @@ class HostReservations:
         )
         room = Room(
             available_kib=int(number(host.get("mem_really_available")) or 0),
-            host_keeps_kib=int(self._host_keeps(sight.snapshot)),
+            host_keeps_kib=self._host_keeps(sight.snapshot),
             reserved_kib=sum(self._outstanding().values()),
             can_free_kib=int(spare.sure),
             guaranteed_kib=int(guaranteed),
@@ -337,10 +338,10 @@ class HostReservations:
         )
         return room, spare
 
-    def _host_keeps(self, snapshot: Snapshot) -> float:
+    def _host_keeps(self, snapshot: Snapshot) -> int:
         if self._keeping.host_keeps_kib is not None:
-            return self._keeping.host_keeps_kib
-        return min(HOST_KEEPS_SHARE * (number(snapshot.host.fields.get("mem_available")) or 0.0), HOST_KEEPS_MOST_KIB)
+            return math.ceil(self._keeping.host_keeps_kib)
+        return math.ceil(min(HOST_KEEPS_SHARE * (number(snapshot.host.fields.get("mem_available")) or 0.0), HOST_KEEPS_MOST_KIB))
 
     def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""

@@ -1,13 +1,14 @@
-"""`/v1/events`: a server-sent event for each cycle."""
+"""`/v1/events`: a server-sent event for each cycle, and for what changes beside figures."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 
 from mom_plugins_http.encoding import encoded
+from mom_plugins_http.news import Item
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import Published, Subscriber, View
 from mom_plugins_http.reading import event_of
@@ -29,14 +30,15 @@ class Events:
         self._published = published
         self._most = most
 
-    def tell(self) -> None:
-        """A cycle has ended: tell everybody."""
+    def tell(self, news: Sequence[Item] = ()) -> None:
+        """A cycle has ended: tell everybody, and what else has happened."""
         view = self._published.view
         if view is None or not self._published.subscribers:
             return
-        event = _cycle_event(view)
+        events = [*(b"event: %s\ndata: %s\n\n" % (one.name.encode(), encoded(one.content)) for one in news), _cycle_event(view)]
         for subscriber in self._published.subscribers:
-            subscriber.offer(event)
+            for event in events:
+                subscriber.offer(event)
 
     async def listen(self, call: Call) -> Response:
         """The stream, beginning with the newest cycle."""

@@ -43,7 +43,10 @@ class _ReserveGroup(click.Group):
 
 @click.group("reserve", cls=_ReserveGroup, short_help="Have memory made and kept for a launch.")
 def reserve_command() -> None:
-    """Have memory of the host made and kept for a guest that is to be launched: mom reserve 8GiB --wait
+    """Have memory of the host made and kept for a guest that is to be launched.
+
+    \b
+    mom reserve 8GiB --for 10m --wait        all options: mom reserve memory --help
 
     mom makes other guests smaller for it by the policy in force, never below what they need or are guaranteed. A guest that is started
     then and fits takes it over.

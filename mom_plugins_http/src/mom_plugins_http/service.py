@@ -16,6 +16,7 @@ from mom_plugins_http.changing import MOST_JOBS, Changing
 from mom_plugins_http.events import Events
 from mom_plugins_http.listening import Address, Permissions, listen_on_path, listen_on_port
 from mom_plugins_http.metrics import GuestSelection
+from mom_plugins_http.news import News
 from mom_plugins_http.plugin import own_names
 from mom_plugins_http.protocol import Limits
 from mom_plugins_http.published import Published
@@ -41,6 +42,7 @@ class Service:
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", reserving.MOST_JOBS)
         limits = Limits(settings.patience, settings.largest, settings.clients)
+        self._news = News(context)
         self._events = Events(self._published, settings.clients // 4)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         reading = Reading(context, self._published, selection)
@@ -78,7 +80,8 @@ class Service:
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell whoever listens."""
         self._published.take(report, self._context.declarations, self._policies())
-        self._server.call_soon(self._events.tell)
+        news = self._news.gather()
+        self._server.call_soon(lambda: self._events.tell(news))
 
     def _policies(self) -> PolicyState | None:
         texts = self._context.policies

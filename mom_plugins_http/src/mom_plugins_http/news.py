@@ -1,0 +1,55 @@
+"""What has changed beside figures since the last cycle, for those who listen: reservations and policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mom_core import MomError, PluginContext, ReservationState, Value
+from mom_plugins_http.reserving import reservation_of
+
+
+class Item(NamedTuple):
+    """One event: its name, and what it says."""
+
+    name: str
+    content: Value
+
+
+class News:
+    """Compares what is with what was said last; what was so when mom began is no news."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+        self._states: dict[str, ReservationState] | None = None
+        self._version: str | None = None
+
+    def gather(self) -> Sequence[Item]:
+        """What has happened since this was asked last."""
+        return [*self._reservations(), *self._policies()]
+
+    def _reservations(self) -> Sequence[Item]:
+        kept = self._context.reservations
+        if kept is None:
+            return ()
+        found = {one.id: one for one in kept.reservations()}
+        before, self._states = self._states, {identity: one.state for identity, one in found.items()}
+        if before is None:
+            return ()
+        changed: list[Value] = [reservation_of(one) for one in found.values() if before.get(one.id) is not one.state]
+        return [Item("reservations", {"items": changed})] if changed else ()
+
+    def _policies(self) -> Sequence[Item]:
+        texts = self._context.policies
+        try:
+            version = None if texts is None else texts.state().version
+        except MomError:  # the evaluator has not been set up
+            return ()
+        before, self._version = self._version, version
+        if texts is None or before is None or version == before:
+            return ()
+        history = texts.history()
+        known = [one.version for one in history]
+        since = known.index(before) + 1 if before in known else 0
+        changes: list[Value] = [{"version": one.version, "time": one.time, "who": one.who, "what": one.what} for one in history[since:]]
+        return [Item("policies", {"version": version, "items": changes})]

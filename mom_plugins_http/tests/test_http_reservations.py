@@ -1,0 +1,152 @@
+"""Reservations through the API: what cannot be had is refused at once with all figures, what can is kept, watched and given up."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+    from conftest import Serve, Served
+
+
+def ask(served: Served, status: int = 201, **body: object) -> Any:
+    answer: httpx.Response = served.client.post("/v1/reservations", json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_memory_is_reserved_watched_and_given_up(serve: Serve) -> None:
+    served = serve(cycles=2)
+    room = served.get("/v1/reservations")["room"]
+    assert room["most_kib"] > 1 << 20
+    answer = served.client.post("/v1/reservations", json={"memory": "1GiB", "deadline": "10m", "name": "db-*"})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert answer.headers["location"] == f"/v1/reservations/{made['id']}"
+    assert (made["memory_kib"], made["name"], made["state"], made["expected_kib"]) == (1 << 20, "db-*", "ready", 0)
+    assert made["who"].startswith("user root, process ")
+    assert served.get(answer.headers["location"])["id"] == made["id"]
+    now = served.get("/v1/reservations")
+    assert [one["id"] for one in now["items"]] == [made["id"]]
+    assert now["room"]["reserved_kib"] == 1 << 20
+    assert now["room"]["most_kib"] == room["most_kib"] - (1 << 20)
+    gone = served.client.delete(answer.headers["location"])
+    assert (gone.status_code, gone.json()["state"]) == (200, "released")
+    assert served.client.delete(answer.headers["location"]).status_code == 409
+    after = served.get("/v1/reservations")
+    assert (after["items"], [one["id"] for one in after["ended"]]) == ([], [made["id"]])
+
+
+def test_what_cannot_be_had_is_refused_with_all_figures(serve: Serve) -> None:
+    served = serve(cycles=2)
+    problem = ask(served, 409, memory="1TiB", deadline="10m")
+    room = served.get("/v1/reservations")["room"]
+    assert problem["requested_kib"] == 1 << 30
+    assert {name: problem[name] for name in room} == room
+    assert "1.00 TiB cannot be had: at most" in problem["detail"]
+    assert "guests can give" in problem["hint"]
+
+
+def test_a_mom_that_observes_promises_only_what_is_there(serve: Serve) -> None:
+    served = serve(cycles=2)
+    served.engine.reload(dataclasses.replace(served.engine.config, mode="observe"))
+    served.engine.cycle()
+    room = served.get("/v1/reservations")["room"]
+    assert (room["can_be_freed_kib"], room["why"]) == (0, "mom only observes")
+    assert ask(served, memory=room["free_kib"], deadline=60)["state"] == "ready"
+    assert "(mom only observes)" in ask(served, 409, memory="1GiB", deadline=60)["hint"]
+
+
+def test_what_is_reserved_is_a_figure_of_the_host(serve: Serve) -> None:
+    served = serve(cycles=2)
+    ask(served, memory="1GiB", deadline="10m")
+    served.engine.cycle()
+    assert served.get("/v1/host")["fields"]["mem_reserved"] == 1 << 20
+    assert "mom_host_mem_reserved_bytes 1073741824" in served.client.get("/metrics").text
+
+
+def test_a_policy_that_does_not_go_by_it_makes_no_room(serve: Serve) -> None:
+    served = serve(cycles=2)
+    answer = served.client.put("/v1/policies/50_balloon", content="(+ 1 2)", headers={"content-type": "text/plain", "if-match": "*"})
+    assert answer.status_code == 200
+    assert served.get("/v1/reservations")["room"]["why"] == "no policy in force reads Host.mem_reserved"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "`memory` must say how much"),
+        ({"memory": "8"}, "`memory`: '8' has no unit"),
+        ({"memory": "8GiB"}, "`deadline` must say for how long"),
+        ({"memory": True, "deadline": "1m"}, "`memory` must say how much"),
+        ({"memory": "8GiB", "deadline": "soon"}, "`deadline`: 'soon' is no number with a unit"),
+        ({"memory": "8GiB", "deadline": "1m", "name": 5}, "`name` must be a pattern"),
+        ({"memory": "8GiB", "deadline": "1m", "guest": "a"}, "a member 'guest' that nobody knows"),
+        ({"memory": 5, "deadline": "1m"}, "5 KiB is no size for a reservation"),
+        ({"memory": 1 << 70, "deadline": "1m"}, "is no size for a reservation"),
+        ({"memory": "8GiB", "deadline": "8d"}, "a reservation does not last"),
+        ({"memory": "8GiB", "deadline": 1e300}, "a reservation does not last"),
+        ({"memory": "8GiB", "deadline": "1m", "name": "\n"}, "is no pattern"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(serve: Serve, body: dict[str, object], message: str) -> None:
+    served = serve(cycles=2)
+    problem = ask(served, 400, **body)
+    assert message in problem["detail"]
+    assert problem["hint"]
+    assert served.get("/v1/reservations")["items"] == []
+
+
+def test_what_is_not_there_is_said(serve: Serve) -> None:
+    served = serve(cycles=2)
+    assert "there is no reservation x" in served.get("/v1/reservations/x", 404)["detail"]
+    assert served.client.delete("/v1/reservations/x").status_code == 404
+
+
+def test_before_the_first_cycle_nothing_is_promised(serve: Serve) -> None:
+    served = serve(cycles=0)
+    assert "mom has not looked at the host yet" in ask(served, 503, memory="1GiB", deadline="1m")["detail"]
+    assert served.get("/v1/reservations")["room"] is None
+
+
+def test_without_a_plugin_that_makes_room_it_says_which_would(serve: Serve) -> None:
+    served = serve()
+    served.plugin._context.reservations = None
+    assert "enable the plugin balloon" in ask(served, 409, memory="1GiB", deadline="1m")["hint"]
+
+
+def test_twenty_clients_are_never_promised_more_than_there_is(serve: Serve) -> None:
+    served = serve(cycles=2)
+    most = served.get("/v1/reservations")["room"]["most_kib"]
+    share = most // 7
+    states: list[int] = []
+
+    def one() -> None:
+        states.append(served.client.post("/v1/reservations", json={"memory": share, "deadline": "10m"}).status_code)
+
+    threads = [threading.Thread(target=one) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(states) == [201] * 7 + [409] * 13
+    found = served.get("/v1/reservations")
+    assert sum(one["memory_kib"] for one in found["items"]) == found["room"]["reserved_kib"] <= most
+
+
+def test_who_listens_is_told_of_reservations_and_policies(serve: Serve) -> None:
+    served = serve(cycles=2)
+    with served.client.stream("GET", "/v1/events") as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if line == "event: cycle")
+        ask(served, memory="1GiB", deadline="10m")
+        served.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers={"content-type": "text/plain", "if-match": "*"})
+        served.engine.cycle()
+        assert next(line for line in lines if line.startswith("event: ")) == "event: reservations"
+        assert '"state":"ready"' in next(lines)
+        assert next(line for line in lines if line.startswith("event: ")) == "event: policies"
+        assert '"what":"set 60_mine"' in next(lines)
