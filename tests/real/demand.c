@@ -1,28 +1,37 @@
-/* What runs in a test guest that is compared with a simulated one:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S
+/* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB]
  *
  * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
  * PHASE_S; a burst is filled as fast as it goes. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
  * READ_KIB_S from then on. Touches 1000 random pages of what it holds in every slot of 100 ms; work is lost when a slot ends late.
  * Killed for lack of memory, it is started again after 30 s.
- * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills.
+ * With GROWTH_MIB_S a slot is due, too, while a burst is filled, which takes that much in each second; one word in eight of every page is
+ * random then, which a compressed swap feels; TOUCHES pages are touched in a slot; and LEAK_KIB_S are filled and forgotten, up to LEAK_MIB.
+ * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
+ * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
+ * killed, and of how many slots the touching took up to how many ms.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, RESTART_SECONDS = 30 };
+enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, RESTART_SECONDS = 30, EDGES = 28 };
 
 static const double SLOT = 0.1;
 
+static const double EDGE_MS[EDGES] = {1,   2,   4,   6,   8,   10,  12.5, 16,  20,  25,   32,   40,   50,   64,
+                                      80,  100, 125, 160, 200, 250, 320,  400, 500, 800, 1250, 2000, 5000, 1e9};
+
 struct Told {
-    double lost, filled;
+    double lost, filled, began;
+    unsigned long in_time, bursts, took[EDGES];
     int kills;
 };
 
@@ -46,14 +55,44 @@ static char *take(size_t bytes) {
     return memory;
 }
 
+static size_t stride = PAGE; /* from one random word to the next */
+
 static void fill(char *memory, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += PAGE) *(uint64_t *)(memory + at) = next_random();
+    for (size_t at = 0; at < bytes; at += stride) *(uint64_t *)(memory + at) = next_random();
 }
 
-static void serve(char **arguments, struct Told *told) {
+static long field(const char *file, const char *name) {
+    FILE *opened = fopen(file, "r");
+    char line[256];
+    long value = -1;
+    size_t length = strlen(name);
+    while (opened && fgets(line, sizeof line, opened))
+        if (!strncmp(line, name, length)) {
+            value = atol(line + length);
+            break;
+        }
+    if (opened) fclose(opened);
+    return value;
+}
+
+static void tell(const struct Told *told, double since, size_t held) {
+    printf("DEMAND %.1f held=%zu lost=%.1f filled=%.2f kills=%d", since, held / MIB, told->lost, told->filled, told->kills);
+    printf(" ran=%.1f met=%lu bursts=%lu", clock_of(CLOCK_MONOTONIC) - told->began, told->in_time, told->bursts);
+    printf(" swap=%ld oom=%ld took=", field("/proc/meminfo", "SwapTotal:") - field("/proc/meminfo", "SwapFree:"), field("/proc/vmstat", "oom_kill "));
+    for (int edge = 0; edge < EDGES; edge++)
+        if (told->took[edge]) printf("%g:%lu,", EDGE_MS[edge], told->took[edge]);
+    printf("\n");
+    fflush(stdout);
+}
+
+static void serve(int count, char **arguments, struct Told *told) {
     double begin = atof(arguments[1]), period = atof(arguments[4]), duty = atof(arguments[5]) / 100, phase = atof(arguments[6]);
     size_t base = strtoul(arguments[2], NULL, 10) * MIB, burst = strtoul(arguments[3], NULL, 10) * MIB, grown = 0;
     size_t blocks = strtoul(arguments[7], NULL, 10) * (MIB / BLOCK), reads = strtoul(arguments[8], NULL, 10);
+    size_t growth = count > 9 ? strtoul(arguments[9], NULL, 10) * MIB : 0;
+    int touches = count > 10 ? atoi(arguments[10]) : TOUCHES;
+    double leak = count > 11 ? atof(arguments[11]) * 1024 : 0, leaks = count > 12 ? atof(arguments[12]) * MIB : 0, leaked = 0;
+    if (growth) stride = 64;
     static char buffer[BLOCK];
     char *held = take(base), *more = NULL;
     double from = 0, due_kib = 0, said = -1e9;
@@ -77,41 +116,50 @@ static void serve(char **arguments, struct Told *told) {
             more = NULL;
             grown = 0;
         }
-        while (more && grown < burst && clock_of(CLOCK_MONOTONIC) < slot + SLOT) {
-            size_t part = burst - grown < MIB ? burst - grown : MIB;
+        size_t step = growth ? growth * SLOT : MIB, steps = 0;
+        while (more && grown < burst && (growth ? !steps++ : clock_of(CLOCK_MONOTONIC) < slot + SLOT)) {
+            size_t part = burst - grown < step ? burst - grown : step;
             fill(more + grown, part);
             grown += part;
-            if (grown == burst) told->filled = clock_of(CLOCK_MONOTONIC) - from;
+            if (grown == burst) {
+                told->filled = clock_of(CLOCK_MONOTONIC) - from;
+                told->bursts++;
+            }
         }
+        for (double wants = leak * (since > 0 ? since : 0); leaked + MIB <= (wants < leaks ? wants : leaks); leaked += MIB) fill(take(MIB), MIB);
         size_t live = base + grown;
-        for (int i = 0; live && i < TOUCHES; i++) {
+        for (int i = 0; live && i < touches; i++) {
             size_t page = (next_random() % (live / PAGE)) * PAGE;
             (*(page < base ? held + page : more + (page - base)))++;
         }
         for (due_kib += reads * SLOT; disk >= 0 && blocks && due_kib >= BLOCK / 1024; due_kib -= BLOCK / 1024)
             if (pread(disk, buffer, BLOCK, (next_random() % blocks) * BLOCK) < 0) break;
-        double late = clock_of(CLOCK_MONOTONIC) - (slot + SLOT);
-        int filling = more && grown < burst;
+        double ended = clock_of(CLOCK_MONOTONIC), late = ended - (slot + SLOT), took = (ended - (now > slot ? now : slot)) * 1e3;
+        int filling = more && grown < burst && !growth, edge = 0;
+        while (took > EDGE_MS[edge]) edge++;
+        told->took[edge]++;
+        told->in_time += late <= 0;
         if (late > 0 && !filling) told->lost += late;
         if (late > 0) slot += late;
         if (since - said >= 1) {
-            printf("DEMAND %.1f held=%zu lost=%.1f filled=%.2f kills=%d\n", since, live / MIB, told->lost, told->filled, told->kills);
-            fflush(stdout);
+            tell(told, since, live + (size_t)leaked);
             said = since;
         }
     }
 }
 
 int main(int count, char **arguments) {
-    if (count != 9) {
-        fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S\n");
+    if (count < 9 || count > 13) {
+        fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
+                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB]\n");
         return 2;
     }
     struct Told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (told == MAP_FAILED) return 1;
+    told->began = clock_of(CLOCK_MONOTONIC);
     for (;;) {
         pid_t child = fork();
-        if (child == 0) serve(arguments, told);
+        if (child == 0) serve(count, arguments, told);
         waitpid(child, NULL, 0);
         told->kills++;
         told->lost += RESTART_SECONDS;

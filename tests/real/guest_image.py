@@ -32,6 +32,10 @@ _MODULES = (
     "drivers/block/virtio_blk",
     "drivers/misc/pvpanic/pvpanic",
     "drivers/misc/pvpanic/pvpanic-mmio",
+    "crypto/lzo",
+    "crypto/lzo-rle",
+    "mm/zsmalloc",
+    "drivers/block/zram/zram",
 )
 """In the order in which they must be inserted."""
 
@@ -49,10 +53,12 @@ burst=$(asked burst | tr , ' ')
 workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
 [ -n "$(asked swap)" ] && mkswap /dev/vdb >/dev/null && swapon /dev/vdb
+zram=$(asked zram)
+[ -n "$zram" ] && echo "${zram}M" > /sys/block/zram0/disksize && mkswap /dev/zram0 >/dev/null && swapon /dev/zram0
 growth=$(asked growth | tr , ' ')
 [ -n "$growth" ] && growth $growth
 demand=$(asked demand | tr , ' ')
-[ -n "$demand" ] && demand $demand
+[ -n "$demand" ] && demand $demand &
 [ -n "$(asked panic)" ] && exit
 after=$(asked unload)
 [ -n "$after" ] && sleep "$after" && rmmod virtio_balloon && echo "GUEST driver gone"
@@ -71,8 +77,9 @@ class CannotBuild(Exception):
 @dataclass(frozen=True)
 class GuestImage:
     """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
-    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.swap=1` (its second disk is its swap), and
-    `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these programs take."""
+    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.swap=1` (its second disk is its swap),
+    `momtest.zram=MIB` (compressed swap in its own memory), and `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these
+    programs take."""
 
     kernel: Path
     initrd: Path

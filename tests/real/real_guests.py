@@ -62,8 +62,8 @@ class RealGuest:
         self.name: str = domain.name()
         self.uuid: str = domain.UUIDString()
         self.entity = Entity(Scope.GUEST, self.uuid, self.name)
+        self.log = log
         self._lab = lab
-        self._log = log
 
     @property
     def domain(self) -> Any:
@@ -80,7 +80,7 @@ class RealGuest:
     @property
     def printed(self) -> str:
         """All that it has printed."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def beats(self) -> list[Beat]:
@@ -177,14 +177,18 @@ class Lab:
                 domain.undefineFlags(self._libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
-def disk(lab: Lab, name: str, mib: int, target: str = "vda") -> str:
-    """XML of a disk for a guest, with so much of nothing on it; what guests read of it does not go through the host's page cache."""
+def disk(lab: Lab, name: str, mib: int, target: str = "vda", reads_per_second: int = 0) -> str:
+    """XML of a disk for a guest, with so much of nothing on it; what guests read of it does not go through the host's page cache.
+
+    :param reads_per_second: how fast it is at most; 0: as it is
+    """
     path = lab.libvirtd.folder / f"{name}.raw"
     with path.open("wb") as file:
         file.truncate(mib << 20)
+    speed = f"<iotune><read_iops_sec>{reads_per_second}</read_iops_sec></iotune>" if reads_per_second else ""
     return (
         f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file={quoteattr(str(path))}/>"
-        f"<target dev='{target}' bus='virtio'/></disk>"
+        f"<target dev='{target}' bus='virtio'/>{speed}</disk>"
     )
 
 

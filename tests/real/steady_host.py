@@ -1,13 +1,16 @@
 """Keeps what this host has for guests to a plan, whatever else runs on it:  steady_host.py PLAN.json
 
 The plan holds `capacity_mib`, what guests and what is available are together; `begin`, seconds of the monotonic clock; `loads`, of which
-each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `pids` of the guests; and `floor_mib`,
-which is left available in any case. Memory is held and let go until available memory and the guests' anonymous memory are what the plan
-says, ten times a second. Ends with its standard input; it is the OOM killer's first choice.
+each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `ramp_mib_s`, which is taken of it in
+each second after that while there is no file `hold`; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; and
+`floor_mib`, which is left available in any case. Memory is held and let go until available memory and the guests' anonymous memory, less
+what KSM saves, are what the plan says, ten times a second; it is locked, where this user may lock it. Ends with its standard input; it is
+the OOM killer's first choice.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -23,6 +26,8 @@ from typing import Any
 from ballast import available_mib
 
 MIB = 1 << 20
+LOCK_WHAT_COMES = 2
+"""MCL_FUTURE of mlockall."""
 BLOCK_MIB = 8
 MOST_AT_ONCE_MIB = 256
 LOOK_SECONDS = 0.1
@@ -35,14 +40,31 @@ class Plan:
     capacity_mib: float
     begin: float
     loads: Sequence[Mapping[str, float]]
-    pids: Sequence[int]
     floor_mib: float
+    pids: Sequence[int] = ()
+    pid_folder: str = ""
+    ramp_mib_s: float = 0.0
+    hold: str = ""
 
-    def at(self, now: float) -> float:
-        """At that moment of the monotonic clock."""
+    def at(self, now: float, held: float = 0.0) -> float:
+        """At that moment of the monotonic clock, when the ramp has stood still for so many seconds."""
         since = now - self.begin
         taken = sum(load["mib"] for load in self.loads if load["at"] <= since < load["at"] + load["lasts"])
-        return self.capacity_mib - taken
+        return self.capacity_mib - taken - self.ramp_mib_s * max(0.0, since - held)
+
+    @property
+    def guests(self) -> Sequence[int]:
+        """The process ids of the guests that there are now."""
+        return pids_in(Path(self.pid_folder)) if self.pid_folder else self.pids
+
+
+def pids_in(folder: Path) -> list[int]:
+    """The process ids of guests that libvirt keeps in this folder."""
+    found = []
+    for file in folder.glob("*.pid"):
+        with suppress(OSError, ValueError):  # the guest may come or go right now
+            found.append(int(file.read_text()))
+    return found
 
 
 def anonymous_mib(pid: int) -> float:
@@ -55,15 +77,33 @@ def anonymous_mib(pid: int) -> float:
     return total / 1024
 
 
+def merged_mib(pages_sharing: Path = Path("/sys/kernel/mm/ksm/pages_sharing")) -> float:
+    """What KSM saves: processes have it, and the host does not spend it."""
+    try:
+        return int(pages_sharing.read_text()) * os.sysconf("SC_PAGE_SIZE") / MIB
+    except OSError:  # this kernel has none
+        return 0.0
+
+
+def capacity_mib(pids: Sequence[int]) -> float:
+    """What guests and what is available are together now."""
+    return available_mib() + sum(anonymous_mib(pid) for pid in pids) - merged_mib()
+
+
 def follow(plan: Plan) -> None:
     """Until standard input ends."""
     Path("/proc/self/oom_score_adj").write_text("1000")
+    ctypes.CDLL(None).mlockall(LOCK_WHAT_COMES)
     junk = os.urandom(MIB)
     held: list[mmap.mmap] = []
+    looked, stood = time.monotonic(), 0.0
     while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
-        available = available_mib()
-        surplus = available + sum(anonymous_mib(pid) for pid in plan.pids) - plan.at(time.monotonic())
-        surplus = min(surplus, available - plan.floor_mib, MOST_AT_ONCE_MIB)
+        now = time.monotonic()
+        if plan.hold and Path(plan.hold).exists():
+            stood += now - max(looked, min(now, plan.begin))
+        looked = now
+        surplus = capacity_mib(plan.guests) - plan.at(now, stood)
+        surplus = min(surplus, available_mib() - plan.floor_mib, MOST_AT_ONCE_MIB)
         for _ in range(int(surplus // BLOCK_MIB)):
             block = mmap.mmap(-1, BLOCK_MIB * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             for page in range(0, BLOCK_MIB * MIB, MIB):

@@ -1,0 +1,178 @@
+"""Who manages the guests while they are squeezed: nobody, the laws of others, or mom."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+KSM = Path("/sys/kernel/mm/ksm")
+KSM_KNOBS = ("pages_to_scan", "sleep_millisecs", "advisor_mode", "run")
+UNMERGE = "2"
+
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a manager needs to know: libvirt's URI, where it keeps process ids, a folder for what the manager writes, and one for its logs
+    and what must survive it, if that is another."""
+
+    uri: str
+    pid_folder: Path
+    folder: Path
+    logs: Path | None = None
+
+
+def mom_config(where: Where) -> dict[str, object]:
+    """mom as it comes, for these guests: nothing is set that an operator would not have to set."""
+    return {
+        "state_directory": str((where.logs or where.folder) / "state"),
+        "run_directory": str(where.folder / "run"),
+        "plugins": {
+            "host": {},
+            "libvirt": {"uri": where.uri, "pid_directory": str(where.pid_folder)},
+            "balloon": {},
+            "ksm": {},
+            "policy": {"directory": str(where.folder / "policy.d")},
+        },
+    }
+
+
+def mom_command(where: Where) -> list[str]:
+    """mom as an operator runs it."""
+    (where.folder / "policy.d").mkdir(exist_ok=True)
+    config = where.folder / "mom.yaml"
+    if not config.exists():
+        config.write_text(json.dumps(mom_config(where), indent=1))
+    return [str(Path(sys.executable).parent / "mom"), "run", "-c", str(config)]
+
+
+def _peer(law: str) -> Callable[[Where], list[str]]:
+    return lambda where: [sys.executable, str(HERE / "peer_loop.py"), law, where.uri, str(where.pid_folder)]
+
+
+@dataclass(frozen=True)
+class Manager:
+    """One of those that are compared: a name for files, one for people, and its command."""
+
+    name: str
+    title: str
+    command: Callable[[Where], list[str]] | None = None
+
+
+MANAGERS = {
+    one.name: one
+    for one in (
+        Manager("nothing", "no manager"),
+        Manager("mom-original", "oVirt MOM's laws", _peer("mom")),
+        Manager("pve", "Proxmox VE's law", _peer("pve")),
+        Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm")),
+        Manager("mom", "mom", mom_command),
+    )
+}
+
+
+@dataclass
+class Running:
+    """A manager at work."""
+
+    manager: Manager
+    where: Where
+    process: subprocess.Popen[bytes] | None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that it has spent so far."""
+        if self.process is None:
+            return 0.0
+        with suppress(OSError, IndexError):
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, which it should not."""
+        return self.process is not None and self.process.poll() is not None
+
+    def status(self) -> Mapping[str, Any]:
+        """What mom says of itself; nothing of others, or when it says nothing."""
+        with suppress(OSError, ValueError):
+            content: dict[str, Any] = json.loads((self.where.folder / "run" / "status.json").read_text())
+            return content
+        return {}
+
+    @property
+    def says(self) -> str:
+        """What it says of the host's state: only mom does."""
+        return state_in(self.status())
+
+
+def state_in(status: Mapping[str, Any]) -> str:
+    """The host's state in what mom says of itself: one word; empty where it says none."""
+    fields = status.get("host", {}).get("fields", {})
+    state = fields.get("host_memory_state")
+    return state if isinstance(state, str) else ""
+
+
+@contextmanager
+def at_work(manager: Manager, where: Where) -> Iterator[Running]:
+    """A manager from here to the end of this block; KSM is off before and after it."""
+    process = None
+    with ksm_kept():
+        try:
+            if manager.command is not None:
+                process = started(manager.command(where), where)
+            running = Running(manager, where, process)
+            yield running
+        finally:
+            if manager.command is not None:
+                stop(running.process)
+
+
+def started(command: list[str], where: Where) -> subprocess.Popen[bytes]:
+    """A program that writes its log where logs belong."""
+    with ((where.logs or where.folder) / "manager.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def stop(process: subprocess.Popen[bytes] | None) -> None:
+    """SIGTERM, and SIGKILL if that is not enough."""
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def ksm_kept() -> Iterator[None]:
+    """KSM's knobs are put back afterwards, and nothing stays merged. Nothing is merged before, either."""
+    kept = {}
+    for knob in KSM_KNOBS:
+        with suppress(OSError):  # older kernels have fewer
+            text = (KSM / knob).read_text().strip()
+            kept[knob] = text[text.find("[") + 1 : text.find("]")] if "[" in text else text
+    if kept.get("run") == "0":
+        with suppress(OSError):
+            (KSM / "run").write_text(UNMERGE)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (KSM / "run").write_text(UNMERGE)
+        for knob, value in kept.items():
+            with suppress(OSError):
+                (KSM / knob).write_text(value)

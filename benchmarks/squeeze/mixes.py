@@ -1,0 +1,104 @@
+"""The mixes of guests that are squeezed, and how, from mixes.yaml; the same as a course for the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+
+HERE = Path(__file__).resolve().parent
+
+TOUCHES = 4000
+"""Random pages that a guest's program looks at in each slot of 100 ms: 16 MiB of the memory that it holds."""
+
+
+class Part(BaseModel):
+    """Frozen and strict: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Group(Part):
+    """Guests of a kind; units as in mixes.yaml."""
+
+    count: PositiveInt
+    memory: PositiveInt
+    base: PositiveInt
+    burst: NonNegativeInt = 0
+    period: PositiveInt = 100
+    duty: NonNegativeInt = 0
+    together: bool = False
+    growth: PositiveInt = 320
+    files: NonNegativeInt = 0
+    reads: NonNegativeInt = 0
+    disk: NonNegativeInt = 0
+    leak: NonNegativeInt = 0
+    leaks: NonNegativeInt = 0
+    zram: NonNegativeInt = 0
+
+
+class Protocol(Part):
+    """How they are squeezed; units as in mixes.yaml."""
+
+    settle: PositiveInt
+    reference: PositiveInt
+    available: PositiveInt
+    ramp: float = Field(gt=0)
+    floor: PositiveInt
+    seconds: PositiveInt
+
+
+class Mix(Part):
+    """Guests, how they are squeezed, and why this is worth a look."""
+
+    why: str
+    protocol: Protocol
+    guests: Mapping[str, Group]
+
+    @property
+    def sold(self) -> int:
+        """MiB that all guests have together."""
+        return sum(group.count * group.memory for group in self.guests.values())
+
+    @property
+    def count(self) -> int:
+        """How many guests there are."""
+        return sum(group.count for group in self.guests.values())
+
+    def members(self) -> Iterator[Member]:
+        """Each guest."""
+        for name, group in self.guests.items():
+            for index in range(group.count):
+                phase = 0 if group.together else group.period * index // group.count
+                yield Member(f"{name}-{index + 1:02d}", name, group, phase)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One guest: its name, that of its kind, what it does, and how far into its period it is at the beginning (s)."""
+
+    name: str
+    kind: str
+    group: Group
+    phase: int
+
+    def demand(self, begin: int) -> str:
+        """What its program is told (tests/real/demand.c); `begin` in seconds since the epoch."""
+        one = self.group
+        told = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
+        return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks)))
+
+
+FAULTS = "faults"
+"""The mix during which things go wrong; it is not squeezed by itself."""
+
+
+def read_mixes(path: Path = HERE / "mixes.yaml") -> Mapping[str, Mix]:
+    """All mixes by name. Raises `ValueError` with the file and all that is wrong in it."""
+    try:
+        return TypeAdapter(dict[str, Mix]).validate_python(yaml.safe_load(path.read_text("utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error

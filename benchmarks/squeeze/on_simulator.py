@@ -1,0 +1,188 @@
+"""The same squeeze on the simulated host: to see whether the simulator puts managers into the order in which real guests put them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import peers
+from merit import WINDOW_SECONDS, Moment, taken_at_work
+from mixes import Member, Mix
+
+from mom_plugins_sim.scenario.drawing import scene_of
+from mom_plugins_sim.scenario.library import read_scenario
+from mom_plugins_sim.simulate.run import Setup, run_scenario
+from mom_plugins_sim.world import World
+
+KIB = 1024
+HOST_GIB = 24.0
+BALLAST_SECONDS = 25.0
+REFUSES = ("hard", "low")
+EMULATOR_MIB = 128
+EMULATED_BALLOON = "1.3GiB"
+"""As measured for tests/real/compared.py."""
+
+DUPLICATE = 0.03
+"""Ratio of a guest's memory that all guests have: their kernel; what their programs hold is random."""
+
+
+def scenario(mix: Mix, folder: Path, loads: Sequence[dict[str, str]], interval: float) -> dict[str, Any]:
+    """The mix for the simulator, in the form of a scenario's file. Traces of leaks are written beside it."""
+    protocol = mix.protocol
+    lasts = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.seconds
+    return {
+        "title": "A squeeze",
+        "lasts": f"{lasts:g}s",
+        "interval": f"{interval:g}s",
+        "host": {"memory": f"{HOST_GIB:g}GiB", "load": list(loads)},
+        "guests": {member.name: _guest(member, folder, lasts) for member in mix.members()},
+    }
+
+
+def _guest(member: Member, folder: Path, lasts: float) -> dict[str, Any]:
+    one = member.group
+    workload: dict[str, Any] = {"constant": {"use": one.base / one.memory}}
+    if one.leak:
+        path = folder / f"{member.name}.csv"
+        seconds = range(0, int(lasts) + 1, 5)
+        grown = [one.base * KIB + min(one.leaks * KIB, one.leak * second) for second in seconds]
+        path.write_text("seconds,kib\n" + "".join(f"{second},{kib}\n" for second, kib in zip(seconds, grown, strict=True)))
+        workload = {"trace": {"file": path.name}}
+    elif one.burst:
+        shape = {"base": one.base / one.memory, "burst": one.burst / one.memory, "duty": one.duty / 100}
+        workload = {"bursty": {**shape, "period": f"{one.period}s", "phase": f"{member.phase}s"}}
+    return {
+        "memory": f"{one.memory}MiB",
+        "process": f"{EMULATOR_MIB}MiB",
+        "balloon": {"rate": EMULATED_BALLOON},
+        "swap": one.zram / one.memory,
+        "workload": workload,
+        "files": one.files / one.memory,
+        "hot": one.files / one.memory,
+        "reads": f"{one.reads}KiB",
+        "cached": 1,
+        "duplicate": DUPLICATE,
+        "statistics": {"period": "2s"},
+    }
+
+
+def simulated(mix: Mix, manager: str) -> dict[str, Any]:
+    """What comes of it on the simulator, as JSON."""
+    protocol = mix.protocol
+    start = protocol.settle + protocol.reference
+    with tempfile.TemporaryDirectory(prefix="mom-squeeze-") as name:
+        folder = Path(name)
+        interval = 5.0
+        path = folder / "scenario.yaml"
+        path.write_text(json.dumps(scenario(mix, folder, (), interval)))
+        before = World(scene_of(read_scenario(path), folder))
+        while before.time < start:
+            before.step(1.0)
+        lost = sum(guest.memory.lost_seconds for guest in before.guests.values())
+        first = before.host.available / KIB - protocol.available
+        begin = start + BALLAST_SECONDS
+        loads = [
+            {"at": f"{start}s", "lasts": "1d", "memory": f"{first:.0f}MiB", "growth": "2GiB"},
+            {
+                "at": f"{begin:g}s",
+                "lasts": "1d",
+                "memory": f"{protocol.ramp * protocol.seconds:.0f}MiB",
+                "growth": f"{protocol.ramp * KIB:.0f}KiB",
+            },
+        ]
+        path.write_text(json.dumps(scenario(mix, folder, loads, interval)))
+        seen = _mom(path, begin) if manager == "mom" else _peer(path, manager, start)
+        return _outcome(mix, seen, begin, 1.0 - lost / (start * mix.count)) | {"manager": manager}
+
+
+Seen = tuple[float, float, float, float, str]
+"""Time (s), MiB available, seconds of work lost so far, kills so far, and what the manager says of the host's state."""
+
+
+def _mom(path: Path, begin: float) -> Iterator[Seen]:
+    read = read_scenario(path)
+    for report in run_scenario(read, path, Setup("mom"), None, read.lasts):
+        fields = report.snapshot.host.fields
+        available, lost, killed = (fields.get(name) for name in ("mem_really_available", "sim_lost", "sim_killed"))
+        if isinstance(available, int | float) and isinstance(lost, int | float) and isinstance(killed, int | float):
+            state = fields.get("host_memory_state")
+            yield report.snapshot.monotonic, available / KIB, lost, killed, state if isinstance(state, str) else ""
+
+
+def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
+    """The laws of others on the model itself: with nothing of mom between them."""
+    read = read_scenario(path)
+    world = World(scene_of(read, path.parent))
+    history: deque[peers.Sample] = deque(maxlen=peers.MOM_SAMPLES)
+    while world.time < read.lasts:
+        world.step(1.0)
+        now = world.time - start
+        if now >= 0:
+            if manager == "mom-original" and now % peers.MOM_SAMPLE_SECONDS == 0:
+                history.append(_sample(world, 0.0))
+                if now % peers.MOM_SECONDS == 0:
+                    _resize(world, peers.mom_targets(list(history)))
+                    _tune(world)
+            if manager == "pve" and now % peers.PVE_SECONDS == 0:
+                _resize(world, peers.pve_targets(*_sample(world, peers.PVE_LEAST)))
+            if manager == "ksm" and now % peers.KSMTUNED_SECONDS == 0:
+                _tune(world)
+        guests = world.guests.values()
+        lost, killed = sum(guest.memory.lost_seconds for guest in guests), sum(guest.memory.killed for guest in guests)
+        yield world.time, world.host.available / KIB, lost, killed, ""
+
+
+def _sample(world: World, least: float) -> peers.Sample:
+    host = world.host
+    guests = {}
+    for identity, guest in world.guests.items():
+        told, memory = guest.statistics.told, guest.memory
+        unused = told.get("mem_unused") if told else None
+        if isinstance(unused, int | float):
+            guests[identity] = peers.GuestSeen(memory.size, memory.maximum, unused, least * memory.maximum)
+    return peers.HostSeen(host.total, host.available, host.available), guests
+
+
+def _resize(world: World, targets: dict[str, float]) -> None:
+    for identity, size in targets.items():
+        world.resize(identity, int(size))
+
+
+def _tune(world: World) -> None:
+    host, knobs = world.host, world.ksm.read()
+    pages = knobs.get("pages_to_scan")
+    committed = sum(guest.memory.maximum + guest.memory.beside for guest in world.guests.values())
+    wish = peers.ksmtuned(pages if isinstance(pages, int) else 100, host.total, committed, host.available)
+    world.ksm.write({"run": int(wish.run), "pages_to_scan": wish.pages, "sleep_millisecs": wish.sleep_ms})
+
+
+def _outcome(mix: Mix, seen: Iterator[Seen], begin: float, unsqueezed: float) -> dict[str, Any]:
+    protocol = mix.protocol
+    trace: list[Moment] = []
+    past: deque[tuple[float, float]] = deque()
+    ended, killed_before = "end of the ramp", 0.0
+    for now, available, lost, killed, says in seen:
+        past.append((now, lost))
+        while now - past[0][0] > WINDOW_SECONDS:
+            past.popleft()
+        if now < begin:
+            killed_before = killed
+            continue
+        passed = now - past[0][0]
+        work = (1.0 - (lost - past[0][1]) / (passed * mix.count)) / unsqueezed if passed else 1.0
+        taken = protocol.ramp * (now - begin)
+        kills = int(killed - killed_before)
+        trace.append(Moment(now - begin, taken, available, 0.0, 0.0, 0.0, work, kills, 0.0, {}, says))
+        if kills:
+            ended = "guest workload killed"
+        elif available < protocol.floor:
+            ended = "host exhausted"
+        elif says in REFUSES:
+            ended = "manager refuses"
+        if ended != "end of the ramp" or now - begin > protocol.seconds:
+            break
+    return {"ended": ended, "taken": round(taken_at_work(trace)), "seconds": round(trace[-1].time) if trace else 0}

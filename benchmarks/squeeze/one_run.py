@@ -1,0 +1,387 @@
+"""One squeeze: real guests with a mix, a manager, and a program that takes memory from them until something gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from guests_told import Listener, Work, work
+from managers import Manager, Running, Where, at_work
+from merit import WINDOW_SECONDS, Moment, taken_at_work
+from mixes import Mix
+
+REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
+sys.path.insert(0, str(REAL))
+
+from ballast import available_mib  # noqa: E402  # only found from here on
+from guest_image import GuestImage  # noqa: E402  # as above
+from private_libvirtd import PREFIX, PrivateLibvirtd  # noqa: E402  # as above
+from real_guests import Lab, RealGuest, disk, eventually  # noqa: E402  # as above
+from steady_host import anonymous_mib, merged_mib, pids_in  # noqa: E402  # as above
+
+NICE = -15
+"""Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
+
+BOOT_SECONDS = 1.5
+READY_SECONDS = 30
+"""For each guest, and for all of them: from the first start to the moment at which their periods begin."""
+
+BALLAST_SECONDS = 25.0
+"""Until the program that takes memory has brought the host to where the ramp begins."""
+
+LEFT_MIB = 150
+"""That program never leaves less available: it must not be what exhausts the host when others take memory suddenly."""
+
+REFUSED_SECONDS = 60.0
+"""The ramp is over when it has been held for so long."""
+
+HARMED_SHARE, HARMED_SECONDS = 0.8, 90.0
+"""With less than this ratio of the work for so long the guests are done for, and what comes after counts for nothing."""
+
+REFUSES = ("hard", "low")
+"""The host's states in which mom wants no more memory to be taken."""
+
+
+@dataclass
+class Squeeze:
+    """Guests of one mix on one libvirtd, and what takes memory from them."""
+
+    mix: Mix
+    libvirtd: PrivateLibvirtd
+    image: GuestImage
+    folder: Path
+    guests: dict[str, RealGuest] = field(default_factory=dict)
+    listeners: dict[str, Listener] = field(default_factory=dict)
+    trace: list[Moment] = field(default_factory=list)
+    reference: Work | None = None
+    unsqueezed: float = 1.0
+    began: float = 0.0
+    capacity: float = 0.0
+    ballast: int = 0
+
+    def start(self) -> None:
+        """Start all guests, and wait until they work."""
+        lab = Lab(self.libvirtd, self.image)
+        self._lab = lab
+        begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
+        for member in self.mix.members():
+            one = member.group
+            devices = disk(lab, member.name, one.files, reads_per_second=one.disk) if one.files else ""
+            arguments = f"momtest.demand={member.demand(begin)}" + (f" momtest.zram={one.zram}" if one.zram else "")
+            self.add(member.name, one.memory, arguments, devices)
+            time.sleep(BOOT_SECONDS)
+        for name, listener in self.listeners.items():
+            eventually(f"{name} works", partial(_heard, listener), 120)
+        self.wait(max(0.0, begin - time.time()))
+
+    def add(self, name: str, mib: int, arguments: str, devices: str = "") -> RealGuest:
+        """Start one guest."""
+        guest = self._lab.start(name, mib=mib, period=2, devices=devices, arguments=arguments)
+        favour(guest.pid)
+        self.guests[name] = guest
+        self.listeners[name] = Listener(guest.log)
+        return guest
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and listen."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(1.0, left))
+            self.listen()
+
+    def listen(self) -> None:
+        """Hear what guests have said."""
+        now = time.monotonic()
+        for listener in self.listeners.values():
+            listener.listen(now)
+
+    def work(self, begin: float, end: float) -> Work:
+        """What all guests did between two moments."""
+        return work(self.listeners.values(), begin, end)
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The guests' processes."""
+        return pids_in(self.libvirtd.pid_folder)
+
+    def held(self) -> float:
+        """MiB that guests hold, less what is merged."""
+        return sum(anonymous_mib(pid) for pid in self.pids) - merged_mib()
+
+    def settle(self) -> None:
+        """Until what guests use is known, and what they do unsqueezed."""
+        self.wait(self.mix.protocol.settle)
+        begin = time.monotonic()
+        self.wait(self.mix.protocol.reference)
+        self.reference = self.work(begin, time.monotonic())
+        self.unsqueezed = self.reference.share
+        if self.unsqueezed < 0.5:
+            raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
+
+    @contextmanager
+    def ramp(self, ramp: float | None = None) -> Iterator[None]:
+        """Take memory from here to the end of the block; on entry the ramp begins."""
+        protocol = self.mix.protocol
+        self.capacity = protocol.available + self.held()
+        self.began = time.monotonic() + BALLAST_SECONDS
+        if available_mib() < protocol.available:
+            raise RuntimeError(f"only {available_mib()} MiB are available, and the ramp begins at {protocol.available}")
+        plan = {
+            "capacity_mib": self.capacity,
+            "begin": self.began,
+            "loads": [],
+            "pid_folder": str(self.libvirtd.pid_folder),
+            "floor_mib": LEFT_MIB,
+            "ramp_mib_s": protocol.ramp if ramp is None else ramp,
+            "hold": str(self.hold_file),
+        }
+        self.hold_file.unlink(missing_ok=True)
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+        command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
+        with (self.folder / "ballast.log").open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        self.ballast = process.pid
+        try:
+            while time.monotonic() < self.began:
+                self.wait(min(1.0, max(0.0, self.began - time.monotonic())))
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    @property
+    def hold_file(self) -> Path:
+        """The ramp stands still while this file is there."""
+        return self.folder / "hold"
+
+    def look(self, connection: Any, says: str = "") -> Moment:
+        """What is so now; kept in the trace."""
+        self.listen()
+        now = time.monotonic()
+        available, held = available_mib(), self.held()
+        done = self.work(now - WINDOW_SECONDS, now)
+        kills = self.work(self.began, now).kills
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+        ballast = anonymous_mib(self.ballast) if self.ballast else 0.0
+        moment = Moment(
+            time=now - self.began,
+            taken=self.capacity - available - held,
+            available=available,
+            guests=held,
+            merged=merged_mib(),
+            strangers=total - available - held - ballast,
+            work=done.share / self.unsqueezed,
+            kills=kills,
+            swap=done.swap,
+            sizes=sizes(connection),
+            says=says,
+        )
+        self.trace.append(moment)
+        return moment
+
+    def lost(self) -> list[str]:
+        """Guests whose process has ended."""
+        return [name for name, guest in self.guests.items() if not self.libvirtd.pid_folder.joinpath(f"{guest.name}.pid").exists()]
+
+    def destroy(self) -> None:
+        """End all guests."""
+        with suppress(Exception):  # whatever state they are in: libvirtd's end is theirs, too
+            self._lab.destroy_all()
+
+
+def _heard(listener: Listener) -> bool:
+    listener.listen(time.monotonic())
+    return bool(listener.heard)
+
+
+def sizes(connection: Any) -> dict[str, float]:
+    """MiB that the balloons leave guests; libvirt knows without asking them."""
+    found = {}
+    with suppress(Exception):  # libvirtd may be away
+        for domain in connection.listAllDomains():
+            found[domain.name().removeprefix(PREFIX)] = domain.info()[2] / 1024
+    return found
+
+
+def favour(pid: int) -> None:
+    """Prefer this process, all its threads and, where the kernel groups processes by session, its session."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICE))
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, int(task.name), NICE)
+
+
+def run(
+    name: str,
+    mix: Mix,
+    manager: Manager,
+    libvirtd: PrivateLibvirtd,
+    image: GuestImage,
+    folder: Path,
+    told: Callable[[str], None],
+    deaf: bool,
+) -> tuple[dict[str, Any], Sequence[Moment]]:
+    """Squeeze, and give what came of it and the trace.
+
+    :param deaf: go on taking memory when the manager says that it wants no more to be taken
+    """
+    squeeze = Squeeze(mix, libvirtd, image, folder)
+    told(f"{name}, {manager.title}: starting {mix.count} guests")
+    try:
+        squeeze.start()
+        squeeze.settle()
+        with at_work(manager, Where(libvirtd.uri, libvirtd.pid_folder, folder)) as running, squeeze.ramp():
+            ksmd = ksmd_seconds()
+            cpu = running.cpu_seconds
+            ended = until_something_gives(squeeze, running, told, deaf)
+            seconds = time.monotonic() - squeeze.began
+            cpu, ksmd = running.cpu_seconds - cpu, ksmd_seconds() - ksmd
+        result = summary(squeeze, ended, seconds)
+        result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
+        result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
+        return result, squeeze.trace
+    finally:
+        squeeze.destroy()
+        for listener in squeeze.listeners.values():
+            with suppress(OSError):
+                (folder / f"{listener.path.stem}.log").write_bytes(listener.path.read_bytes())
+
+
+def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[str], None], deaf: bool) -> str:
+    """Follow the ramp; why it is over."""
+    import libvirt  # type: ignore[import-untyped]  # it has no types
+
+    protocol = squeeze.mix.protocol
+    connection = libvirt.open(squeeze.libvirtd.uri)
+    refused_since = harmed_since = None
+    due = squeeze.began
+    while True:
+        due += 1.0
+        time.sleep(max(0.0, due - time.monotonic()))
+        moment = squeeze.look(connection, running.says)
+        if len(squeeze.trace) % 30 == 0:
+            told(_line(moment))
+        if moment.kills:
+            return "guest workload killed"
+        if squeeze.lost():
+            return "guest lost"
+        if moment.available < protocol.floor and _still_below(protocol.floor):
+            return "host exhausted"
+        if not Path(f"/proc/{squeeze.ballast}").exists():
+            return "host exhausted"
+        if running.ended:
+            raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
+        refused_since = _since(refused_since, not deaf and moment.says in REFUSES, moment.time)
+        if refused_since is None:
+            squeeze.hold_file.unlink(missing_ok=True)
+        else:
+            squeeze.hold_file.touch()
+            if moment.time - refused_since > REFUSED_SECONDS:
+                return "manager refuses"
+        harmed_since = _since(harmed_since, moment.work < HARMED_SHARE, moment.time)
+        if harmed_since is not None and moment.time - harmed_since > HARMED_SECONDS:
+            return "guests harmed"
+        if moment.time > protocol.seconds:
+            return "end of the ramp"
+
+
+def _since(before: float | None, so: bool, now: float) -> float | None:
+    return (now if before is None else before) if so else None
+
+
+def _still_below(floor: int) -> bool:
+    """Whether it is so after the program that takes memory has had time to make up for what others took."""
+    time.sleep(0.3)
+    return available_mib() < floor
+
+
+def _line(moment: Moment) -> str:
+    mean = sum(moment.sizes.values()) / max(1, len(moment.sizes))
+    return (
+        f"  {moment.time:4.0f} s: taken {moment.taken:6.0f}, available {moment.available:5.0f}, guests {moment.guests:6.0f}, others "
+        f"{moment.strangers:5.0f}, mean size {mean:5.0f} MiB, work {100 * moment.work:5.1f} % {moment.says}"
+    )
+
+
+def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
+    """What came of it, as JSON. Memory in MiB, times in s unless a name says ms."""
+    now = time.monotonic()
+    whole, last, before = squeeze.work(squeeze.began, now), squeeze.work(now - WINDOW_SECONDS, now), squeeze.reference
+    assert before is not None
+    states: dict[str, float] = {}
+    for moment in squeeze.trace:
+        if moment.says:
+            states.setdefault(moment.says, round(moment.taken))
+    return {
+        "ended": ended,
+        "seconds": round(seconds),
+        "guests": squeeze.mix.count,
+        "sold": squeeze.mix.sold,
+        "taken": round(taken_at_work(squeeze.trace)),
+        "taken_at_end": round(squeeze.trace[-1].taken),
+        "held_before": round(squeeze.capacity - squeeze.mix.protocol.available),
+        "held_after": round(squeeze.trace[-1].guests),
+        "available_least": round(min(moment.available for moment in squeeze.trace)),
+        "kills": whole.kills,
+        "work_unsqueezed": round(before.share, 4),
+        "work": round(whole.share / before.share, 4),
+        "work_last_minute": round(last.share / before.share, 4),
+        "p99_ms_unsqueezed": rounded(before.p99_ms),
+        "p99_ms": rounded(whole.p99_ms),
+        "burst_unsqueezed": mean(before.bursts),
+        "burst": mean(whole.bursts),
+        "burst_worst_unsqueezed": max(before.bursts, default=None),
+        "burst_worst": max(whole.bursts, default=None),
+        "bursts": len(whole.bursts),
+        "swap": round(last.swap),
+        "states": states,
+        "strangers": [round(min(m.strangers for m in squeeze.trace)), round(max(m.strangers for m in squeeze.trace))],
+        "load": round(os.getloadavg()[1], 1),
+    }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean, if there is anything."""
+    return round(sum(values) / len(values), 2) if values else None
+
+
+def rounded(value: float | None) -> float | None:
+    """To a tenth."""
+    return None if value is None else round(value, 1)
+
+
+def percent(cpu_seconds: float, seconds: float) -> float:
+    """Of one CPU."""
+    return round(100 * cpu_seconds / seconds, 2)
+
+
+def ksmd_seconds() -> float:
+    """CPU time of the kernel's scanner."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "comm").read_text() == "ksmd\n":
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+                return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def described() -> dict[str, Any]:
+    """This machine, in general terms."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    return {
+        "cpus": os.cpu_count(),
+        "memory_gib": round(total, 1),
+        "kernel": platform.release().split("-")[0],
+        "guests": "software emulation",
+    }

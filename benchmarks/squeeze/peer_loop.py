@@ -1,0 +1,94 @@
+"""Runs the laws of others on real guests, as often as they run themselves:  peer_loop.py mom|pve|ksm LIBVIRT_URI PID_FOLDER
+
+Nothing of mom stands between them and the guests: no review, no watch, no ledger. Ends with SIGTERM; balloons are left as they are, as
+those programs leave them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import peers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+
+from steady_host import pids_in  # only found from here on
+
+KSM = Path("/sys/kernel/mm/ksm")
+
+
+def host_seen(meminfo: Path = Path("/proc/meminfo")) -> peers.HostSeen:
+    """The host now."""
+    told = {line.split(":")[0]: float(line.split()[1]) for line in meminfo.read_text().splitlines()}
+    return peers.HostSeen(told["MemTotal"], told["MemFree"] + told["Buffers"] + told["Cached"], told["MemAvailable"])
+
+
+def guests_seen(connection: Any, least: float) -> dict[str, peers.GuestSeen]:
+    """The guests that have told something. What they told is believed, however old it is: these programs do so."""
+    seen = {}
+    for domain, told in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
+        if "balloon.unused" in told and "balloon.current" in told:
+            maximum = told["balloon.maximum"]
+            seen[domain.name()] = peers.GuestSeen(told["balloon.current"], maximum, told["balloon.unused"], least * maximum)
+    return seen
+
+
+def resize(connection: Any, targets: Mapping[str, float]) -> None:
+    """Set the balloons."""
+    for name, size in targets.items():
+        with suppress(libvirt.libvirtError):  # a guest that is gone or busy keeps what it has
+            connection.lookupByName(name).setMemoryFlags(int(size), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def committed(pids: Sequence[int]) -> float:
+    """KiB of address space that guests' processes have: what ksmtuned takes for what they may use."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):  # it may have ended
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                total += int(line.split()[1]) if line.startswith("VmSize:") else 0
+    return total
+
+
+def tune_ksm(pids: Sequence[int], host: peers.HostSeen) -> None:
+    """One look of ksmtuned."""
+    wish = peers.ksmtuned(int((KSM / "pages_to_scan").read_text()), host.total, committed(pids), host.free)
+    (KSM / "pages_to_scan").write_text(str(wish.pages))
+    (KSM / "sleep_millisecs").write_text(str(wish.sleep_ms))
+    (KSM / "run").write_text(str(int(wish.run)))
+
+
+def main(law: str, uri: str, pid_folder: Path) -> None:
+    """Until it is ended."""
+    libvirt.registerErrorHandler(lambda *arguments: None, None)
+    connection = libvirt.open(uri)
+    history: deque[peers.Sample] = deque(maxlen=peers.MOM_SAMPLES)
+    due = time.monotonic()
+    round_ = 0
+    while True:
+        host = host_seen()
+        if law == "mom":
+            history.append((host, guests_seen(connection, 0.0)))
+            if round_ % round(peers.MOM_SECONDS / peers.MOM_SAMPLE_SECONDS) == 1:
+                resize(connection, peers.mom_targets(list(history)))
+                tune_ksm(pids_in(pid_folder), host)
+            due += peers.MOM_SAMPLE_SECONDS
+        elif law == "pve":
+            resize(connection, peers.pve_targets(host, guests_seen(connection, peers.PVE_LEAST)))
+            due += peers.PVE_SECONDS
+        else:
+            tune_ksm(pids_in(pid_folder), host)
+            due += peers.KSMTUNED_SECONDS
+        round_ += 1
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

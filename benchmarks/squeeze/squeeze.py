@@ -1,0 +1,199 @@
+"""The squeeze: how much of the host's memory can be taken before real guests suffer, under one manager or another.
+
+    python benchmarks/squeeze/squeeze.py run [MIX …] [--managers NAME …] [--runs 3]   runs what has not been run yet, one after the other
+    python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
+    python benchmarks/squeeze/squeeze.py faults                                       what goes wrong during a squeeze, under mom
+    python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
+
+Each run is kept at its end: a line in results/runs.jsonl, and what was seen each second beside it. It needs what tests/real needs, root,
+and a machine with memory for the mix (16 GiB for `bursty`) and little else to do; `bursty` takes 15 minutes for each run, others 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gzip
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import one_run  # only found from here on
+import squeeze_report  # as above
+from managers import MANAGERS  # as above
+from merit import Moment  # as above
+from mixes import FAULTS, Mix, read_mixes  # as above
+
+sys.path.insert(0, str(one_run.REAL))
+
+from guest_image import build, cache_folder  # as above
+from private_libvirtd import PrivateLibvirtd  # as above
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PAUSE_SECONDS = 8.0
+"""Between two runs: others who wait for the lock take turns."""
+
+
+def told(text: str) -> None:
+    """For whoever waits."""
+    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", flush=True)
+
+
+def squeezed() -> Mapping[str, Mix]:
+    """The mixes that are compared."""
+    return {name: mix for name, mix in read_mixes().items() if name != FAULTS}
+
+
+def kept(results: Path) -> list[dict[str, Any]]:
+    """All runs so far."""
+    path = results / "runs.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep(results: Path, result: dict[str, Any], trace: Sequence[Moment]) -> None:
+    """Add a run."""
+    (results / "traces").mkdir(parents=True, exist_ok=True)
+    number = 1 + sum(one["mix"] == result["mix"] and one["manager"] == result["manager"] for one in kept(results))
+    result = {**result, "trace": f"{result['mix']}.{result['manager']}.{number}.jsonl.gz"}
+    with gzip.open(results / "traces" / result["trace"], "wt") as file:
+        file.writelines(json.dumps(moment.as_json(), separators=(",", ":")) + "\n" for moment in trace)
+    with (results / "runs.jsonl").open("a") as file:
+        file.write(json.dumps(result) + "\n")
+
+
+@contextmanager
+def locked(path: Path | None) -> Iterator[None]:
+    """Alone with that file, if one is given: others who need a quiet machine wait for it, too."""
+    if path is None:
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """What has not been run as often as wished."""
+    mixes = squeezed()
+    with suppress(PermissionError):
+        os.nice(one_run.NICE)
+        one_run.favour(os.getpid())
+    image = build()
+    wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in options.managers)
+    for name, number, manager in wished:
+        if sum((one["mix"], one["manager"], one["deaf"]) == (name, manager, options.deaf) for one in kept(options.results)) > number:
+            continue
+        with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
+            where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
+            where.mkdir(parents=True, exist_ok=True)
+            libvirtd = PrivateLibvirtd(cache_folder())
+            try:
+                libvirtd.start()
+                result, trace = one_run.run(name, mixes[name], MANAGERS[manager], libvirtd, image, where, told, options.deaf)
+            except (RuntimeError, AssertionError) as error:
+                told(f"{name}, {manager}: {error}")
+                continue
+            finally:
+                libvirtd.stop()
+            keep(options.results, {**result, "label": options.label}, trace)
+        told(
+            f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
+            f"worst burst {result['burst_worst']} s"
+        )
+        time.sleep(PAUSE_SECONDS)
+
+
+def break_things(options: argparse.Namespace) -> None:
+    """All faults, one after the other, during one squeeze; what was kept of an earlier time is replaced."""
+    import faults
+
+    with suppress(PermissionError):
+        os.nice(one_run.NICE)
+        one_run.favour(os.getpid())
+    image = build()
+    with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
+        libvirtd = PrivateLibvirtd(cache_folder())
+        try:
+            libvirtd.start()
+            found = faults.run(read_mixes()[FAULTS], libvirtd, image, Path(folder), told)
+        finally:
+            libvirtd.stop()
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "faults.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found))
+    print(squeeze_report.faults_table(found))
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """All managers on the simulator; what was there of these mixes is replaced."""
+    import on_simulator
+
+    logging.getLogger("mom").setLevel(logging.CRITICAL)
+    mixes = squeezed()
+    names = options.mixes or list(mixes)
+    path = options.results / "simulated.jsonl"
+    found = [one for one in squeeze_report.results_in(path) if one["mix"] not in names]
+    for name in names:
+        for manager in MANAGERS:
+            result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
+            print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
+            found.append(result)
+    options.results.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in found))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Tables and pictures."""
+    mixes, runs = squeezed(), kept(options.results)
+    chosen = [run for run in runs if not options.label or run["manager"] != "mom" or run["label"] == options.label]
+    parts = {
+        "machine": squeeze_report.machine(chosen),
+        "bursty": squeeze_report.main_table(chosen, "bursty"),
+        "mixes": squeeze_report.mixes_table(chosen, mixes),
+        "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
+        "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
+    }
+    for name, part in parts.items():
+        print(f"{name}\n\n{part}\n")
+    if options.docs is not None:
+        squeeze_report.draw_course(options.results, chosen, "bursty", options.docs / "squeeze-bursty.png")
+        squeeze_report.draw_mixes(chosen, mixes, options.docs / "squeeze-mixes.png")
+        page = options.docs / "squeeze.md"
+        page.write_text(squeeze_report.filled(page.read_text("utf-8"), parts), "utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, simulate or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run what has not been run yet")
+    run.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
+    run.add_argument("--managers", nargs="+", choices=list(MANAGERS), default=list(MANAGERS))
+    run.add_argument("--runs", type=int, default=1, help="of each")
+    run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")
+    run.add_argument("--label", default="", help="kept with the results, such as a version")
+    run.add_argument("--lock", type=Path, help="a file that is locked during each run")
+    run.add_argument("--keep", type=Path, help="a folder for what guests and managers say")
+    on_model = verbs.add_parser("simulate", help="on the simulated host")
+    on_model.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
+    broken = verbs.add_parser("faults", help="what goes wrong during a squeeze, and how long mom takes to be itself again")
+    broken.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
+    told_all = verbs.add_parser("report", help="print tables, and write them and pictures into documents")
+    told_all.add_argument("--docs", type=Path, help="the folder in which squeeze.md is to be filled and pictures drawn")
+    told_all.add_argument("--label", default="", help="of mom's runs only those with this label")
+    for verb in (run, on_model, broken, told_all):
+        verb.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    {"run": run_all, "simulate": simulate, "faults": break_things, "report": report}[options.verb](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""Tables and pictures from kept runs, and the document that holds them."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from managers import MANAGERS
+from merit import spread
+from mixes import Mix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Run = Mapping[str, Any]
+
+COLOURS = {"nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2"}
+
+KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
+
+
+def of(runs: Sequence[Run], mix: str, manager: str) -> list[Run]:
+    """The runs of one mix under one manager."""
+    return [run for run in runs if run["mix"] == mix and run["manager"] == manager]
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; figures stand to the right."""
+    right = [all(_is_figure(row[column]) for row in rows) for column in range(len(heading))]
+    lines = [heading, ["---:" if one else "---" for one in right], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _is_figure(text: str) -> bool:
+    return bool(re.fullmatch(r"[-\d.,%: ()to]*", text))
+
+
+def figure(values: Sequence[float | None], digits: int = 0, factor: float = 1.0) -> str:
+    """Median of several runs, and from the least to the most where they differ."""
+    known = [factor * value for value in values if value is not None]
+    if not known:
+        return "-"
+    found = spread(known)
+    median, least, most = (f"{value:,.{digits}f}" for value in (found.median, found.least, found.most))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
+def ends(runs: Sequence[Run]) -> str:
+    """How they ended."""
+    told = []
+    for ended, group in itertools.groupby(sorted(runs, key=lambda run: str(run["ended"])), key=lambda run: str(run["ended"])):
+        same = list(group)
+        text = f"{sum(run['kills'] for run in same)} killed" if ended == KILLED else ended
+        text += f" at {figure([run['seconds'] for run in same])} s"
+        told.append(f"{len(same)} of them: {text}" if len(runs) > 1 and len(same) < len(runs) else text)
+    return ", ".join(told)
+
+
+def main_table(runs: Sequence[Run], mix: str) -> str:
+    """One mix, all managers, everything that matters."""
+    heading = [
+        "manager",
+        "runs",
+        "taken at ≥ 95 % of the work, MiB",
+        "ended by",
+        "worst burst growth, s",
+        "mean",
+        "p99 of a slot, ms",
+        "work in all",
+        "guests' swap at the end, MiB",
+        "manager's CPU, % of one",
+    ]
+    rows = []
+    for name, manager in MANAGERS.items():
+        mine = of(runs, mix, name)
+        if mine:
+            rows.append(
+                [
+                    manager.title,
+                    str(len(mine)),
+                    figure([run["taken"] for run in mine]),
+                    ends(mine),
+                    figure([run["burst_worst"] for run in mine], 1),
+                    figure([run["burst"] for run in mine], 1),
+                    figure([run["p99_ms"] for run in mine]),
+                    figure([run["work"] for run in mine], 1, 100) + " %",
+                    figure([run["swap"] for run in mine]),
+                    figure([run["manager_cpu_percent"] for run in mine], 2),
+                ]
+            )
+    free = [run for run in runs if run["mix"] == mix]
+    if free:
+        rows.append(
+            [
+                "unsqueezed",
+                str(len(free)),
+                "-",
+                "-",
+                figure([run["burst_worst_unsqueezed"] for run in free], 1),
+                figure([run["burst_unsqueezed"] for run in free], 1),
+                figure([run["p99_ms_unsqueezed"] for run in free]),
+                "100 %",
+                "-",
+                "-",
+            ]
+        )
+    return table(heading, rows)
+
+
+def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
+    """All mixes: what could be taken under each manager, and how it ended."""
+    names = [name for name in MANAGERS if any(run["manager"] == name for run in runs)]
+    rows = []
+    for mix, content in mixes.items():
+        cells = []
+        for name in names:
+            mine = of(runs, mix, name)
+            cells.append(f"{figure([run['taken'] for run in mine])}; {ends(mine)}" if mine else "-")
+        rows.append([f"`{mix}`", f"{content.count}, {content.sold:,} MiB", *cells])
+    return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names)], rows)
+
+
+def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
+    """Real and simulated side by side, and in how many pairs of managers the simulator has the same one ahead."""
+    rows = []
+    for mix in mixes:
+        real = {name: spread([run["taken"] for run in of(runs, mix, name)]).median for name in MANAGERS if of(runs, mix, name)}
+        guessed = {run["manager"]: float(run["taken"]) for run in simulated if run["mix"] == mix and run["manager"] in real}
+        if len(guessed) < 2:
+            continue
+        cells = [f"{real[name]:,.0f} / {guessed[name]:,.0f}" if name in guessed else "-" for name in MANAGERS]
+        same, pairs = same_order(real, guessed)
+        rows.append([f"`{mix}`", *cells, f"{same} of {pairs}"])
+    return table(["mix: real / simulated, MiB", *(manager.title for manager in MANAGERS.values()), "pairs in the same order"], rows)
+
+
+TIE_SHARE = 0.05
+"""Managers whose figures differ by less than this ratio are as good as each other: two runs of the same differ as much."""
+
+
+def same_order(real: Mapping[str, float], guessed: Mapping[str, float]) -> tuple[int, int]:
+    """Of the pairs of managers that differ on real guests, how many the simulator has in the same order; and how many pairs that are."""
+    same = pairs = 0
+    for one, other in itertools.combinations(sorted(guessed), 2):
+        apart = real[one] - real[other]
+        if abs(apart) < TIE_SHARE * max(real[one], real[other]):
+            continue
+        pairs += 1
+        same += (guessed[one] - guessed[other]) * apart > 0
+    return same, pairs
+
+
+def traced(results: Path, run: Run) -> list[dict[str, Any]]:
+    """What was seen each second."""
+    with gzip.open(results / "traces" / run["trace"], "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def draw_course(results: Path, runs: Sequence[Run], mix: str, path: Path) -> None:
+    """The last run of each manager over time: what was taken, what the host had, what guests held, and their work."""
+    from matplotlib.figure import Figure
+
+    chosen = [mine[-1] for name in MANAGERS if (mine := of(runs, mix, name))]
+    if not chosen:
+        return
+    figure_ = Figure(figsize=(12, 2.6 * len(chosen)), layout="constrained")
+    grid = figure_.subplots(len(chosen), 2, sharex=True, squeeze=False, width_ratios=(2, 1))
+    for (left, right), run in zip(grid, chosen, strict=True):
+        trace = traced(results, run)
+        times = [moment["time"] for moment in trace]
+        left.plot(times, [moment["guests"] for moment in trace], color="#0072B2", label="guests hold")
+        left.plot(times, [sum(moment["sizes"].values()) for moment in trace], color="#56B4E9", linewidth=1, label="guests' sizes")
+        left.plot(times, [moment["taken"] for moment in trace], color="#D55E00", label="taken")
+        left.plot(times, [moment["available"] for moment in trace], color="#009E73", label="available on the host")
+        left.set_ylabel("MiB")
+        left.set_title(f"{MANAGERS[run['manager']].title}: {run['taken']:,} MiB, {ends([run])}", loc="left", fontsize=10)
+        right.plot(times, [100 * moment["work"] for moment in trace], color="#000000")
+        right.axhline(95, color="#D55E00", linewidth=0.8)
+        right.set_ylim(0, 105)
+        right.set_ylabel("work, %")
+        _plain(left, right)
+    grid[0][0].legend(loc="upper right", frameon=False, ncols=2, fontsize=8)
+    grid[-1][0].set_xlabel("seconds")
+    grid[-1][1].set_xlabel("seconds")
+    figure_.savefig(path, dpi=90)
+
+
+def draw_mixes(runs: Sequence[Run], mixes: Mapping[str, Mix], path: Path) -> None:
+    """Bars: what could be taken in each mix under each manager; hatched where guests were killed or harmed."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    names = [mix for mix in mixes if any(run["mix"] == mix for run in runs)]
+    if not names:
+        return
+    figure_ = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure_.subplots()
+    width = 0.8 / len(MANAGERS)
+    for place, name in enumerate(MANAGERS):
+        for index, mix in enumerate(names):
+            mine = of(runs, mix, name)
+            if mine:
+                found = spread([run["taken"] for run in mine])
+                harmed = any(run["ended"] in {KILLED, LOST, HARMED} for run in mine)
+                at = index + (place - (len(MANAGERS) - 1) / 2) * width
+                axes.bar(
+                    at, found.median, width * 0.95, color=COLOURS[name], hatch="///" if harmed else None, edgecolor="white", linewidth=0
+                )
+                axes.vlines(at, found.least, found.most, color="black", linewidth=1)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("MiB taken at ≥ 95 % of the work")
+    patches = [Patch(facecolor=COLOURS[name], label=manager.title) for name, manager in MANAGERS.items()]
+    axes.legend(
+        handles=[*patches, Patch(facecolor="white", edgecolor="grey", hatch="///", label="ended with harm")], frameon=False, fontsize=8
+    )
+    _plain(axes)
+    figure_.savefig(path, dpi=90)
+
+
+def _plain(*all_axes: Axes) -> None:
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def faults_table(faults: Sequence[Run]) -> str:
+    """What went wrong, what became of the workloads, and how long it took mom to be itself again."""
+    rows = [
+        [
+            fault["fault"],
+            fault["means"],
+            "not within " + f"{fault['waited']:.0f} s" if fault["recovery"] is None else f"{fault['recovery']:.1f}",
+            str(fault["kills"]),
+            f"{100 * fault['work_others']:.1f} %",
+        ]
+        for fault in faults
+    ]
+    return table(["fault", "recovered means", "recovery, s", "workloads lost", "work of the others meanwhile"], rows)
+
+
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """A document whose generated parts, each between `<!-- NAME -->` and `<!-- end -->`, are these."""
+    for name, part in parts.items():
+        before, found, rest = text.partition(f"<!-- {name} -->\n")
+        _, ended, after = rest.partition("<!-- end -->")
+        if not (found and ended):
+            raise ValueError(f"the document has no place for {name}")
+        text = f"{before}{found}\n{part}\n\n{ended}{after}"
+    return text
+
+
+def machine(runs: Sequence[Run]) -> str:
+    """Where this was measured, in general terms."""
+    hosts = {json.dumps(run["host"], sort_keys=True): run["host"] for run in runs}
+    return "\n".join(
+        f"{host['cpus']} CPUs, {host['memory_gib']} GiB of memory, no swap, Linux {host['kernel']}; guests under {host['guests']}."
+        for host in hosts.values()
+    )
+
+
+def results_in(path: Path) -> Iterator[Run]:
+    """The lines of a file."""
+    if path.exists():
+        yield from map(json.loads, path.read_text().splitlines())

@@ -1,0 +1,144 @@
+"""What guests print becomes work, latency and bursts; a trace becomes the figure of merit; runs become tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import squeeze_report
+from guests_told import Listener, lines, quantile, work
+from managers import state_in
+from merit import Moment, spread, taken_at_work
+
+LINE = (
+    "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
+    "took=2:{fast},200:{slow},\r\n"
+)
+
+
+def said(since: float, met: int, *, filled: float = 0, bursts: int = 0, kills: int = 0, fast: int = 0, slow: int = 0) -> bytes:
+    text = LINE.format(since=since, filled=filled, kills=kills, ran=since, met=met, bursts=bursts, fast=fast, slow=slow)
+    return text.encode()
+
+
+def test_what_a_guest_prints_is_read_whatever_else_its_console_says() -> None:
+    (told,) = lines(b"GUEST up\r\n[    1.0] noise\r\n" + said(10, 99, fast=98, slow=1) + b"DEMAND 11.0 held=1", at=5.0)
+    assert (told.at, told.ran, told.met, told.swap, told.took) == (5.0, 10.0, 99, 2048, {2.0: 98, 200.0: 1})
+
+
+def test_a_line_that_is_not_whole_yet_is_read_the_next_time(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    whole = said(10, 99)
+    path.write_bytes(whole[:20])
+    listener = Listener(path)
+    listener.listen(1.0)
+    assert not listener.heard
+    with path.open("ab") as file:
+        file.write(whole[20:])
+    listener.listen(2.0)
+    assert [told.met for told in listener.heard] == [99]
+
+
+def heard(*told: tuple[float, bytes]) -> Listener:
+    listener = Listener(Path("nowhere"))
+    for at, text in told:
+        listener.heard += lines(text, at)
+    return listener
+
+
+def test_work_is_the_share_of_slots_that_were_done_in_time() -> None:
+    done = work([heard((0, said(100, 1000)), (60, said(160, 1540)))], 0, 60)
+    assert done.share == pytest.approx(0.9)
+
+
+def test_a_guest_that_says_nothing_any_more_does_not_work() -> None:
+    done = work([heard((0, said(100, 1000)), (30, said(130, 1300)))], 0, 60)
+    assert done.share == pytest.approx(0.5)
+
+
+def test_kills_bursts_and_swap_are_those_since_the_beginning() -> None:
+    listener = heard(
+        (0, said(0, 0, filled=1.4, bursts=1)),
+        (1, said(1, 10, filled=1.4, bursts=1)),
+        (2, said(2, 20, filled=2.0, bursts=2)),
+        (3, said(3, 30, filled=2.0, bursts=2, kills=1)),
+    )
+    done = work([listener], 1, 3)
+    assert (done.bursts, done.kills, done.swap) == ([2.0], 1, 2.0)
+
+
+def test_a_quantile_lies_between_the_edges_at_which_was_counted() -> None:
+    assert quantile({2: 99, 200: 1}, 0.99) == 2
+    assert quantile({2: 98, 200: 2}, 0.99) == pytest.approx(101)
+    assert quantile({}, 0.99) is None
+
+
+def moment(time: float, taken: float, work: float = 1.0, kills: int = 0) -> Moment:
+    return Moment(time, taken, 1000, 0, 0, 0, work, kills, 0, {})
+
+
+def test_the_figure_of_merit_is_the_most_that_was_taken_at_enough_work() -> None:
+    assert taken_at_work([moment(1, 100), moment(2, 200, 0.96), moment(3, 300, 0.94)]) == 200
+
+
+def test_what_comes_after_a_kill_does_not_count() -> None:
+    assert taken_at_work([moment(1, 100), moment(2, 200, kills=1), moment(3, 300)]) == 100
+
+
+def test_a_squeeze_that_harms_from_the_beginning_is_worth_nothing() -> None:
+    assert taken_at_work([moment(1, 100, 0.5)]) == 0.0
+
+
+def test_several_runs_are_told_with_their_spread() -> None:
+    assert str(spread([9000.0])) == "9,000"
+    assert str(spread([9000.0, 8000.0, 9500.0])) == "9,000 (8,000 to 9,500)"
+
+
+RUN: dict[str, Any] = {
+    "mix": "bursty",
+    "manager": "mom",
+    "ended": "manager refuses",
+    "seconds": 600,
+    "kills": 0,
+    "taken": 9500,
+    "burst": 1.5,
+    "burst_worst": 1.9,
+    "p99_ms": 90.0,
+    "work": 0.99,
+    "swap": 3,
+    "manager_cpu_percent": 0.8,
+    "burst_unsqueezed": 1.4,
+    "burst_worst_unsqueezed": 1.5,
+    "p99_ms_unsqueezed": 80.0,
+    "host": {"cpus": 2, "memory_gib": 24.0, "kernel": "6.1", "guests": "software emulation"},
+}
+
+
+def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeezing() -> None:
+    table = squeeze_report.main_table(
+        [RUN, {**RUN, "taken": 9300}, {**RUN, "manager": "pve", "ended": "guest workload killed", "kills": 2}], "bursty"
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["Proxmox VE's law", "mom", "unsqueezed"]
+    assert rows[3][:4] == ["mom", "2", "9,400 (9,300 to 9,500)", "manager refuses at 600 s"]
+    assert rows[2][3] == "2 killed at 600 s"
+
+
+def test_the_order_of_managers_is_compared_where_they_differ() -> None:
+    real = {"a": 5000.0, "b": 9000.0, "c": 9100.0}
+    assert squeeze_report.same_order(real, {"a": 1.0, "b": 2.0, "c": 1.5}) == (2, 2)
+    assert squeeze_report.same_order(real, {"a": 1.8, "b": 2.0, "c": 1.5}) == (1, 2)
+
+
+def test_a_document_keeps_what_stands_around_its_tables() -> None:
+    text = "Before.\n<!-- one -->\n\nold\n\n<!-- end -->\nAfter.\n"
+    assert squeeze_report.filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
+    with pytest.raises(ValueError, match="no place for two"):
+        squeeze_report.filled(text, {"two": ""})
+
+
+def test_mom_says_how_the_host_is_where_it_does() -> None:
+    assert state_in({"host": {"fields": {"host_memory_state": "hard"}}}) == "hard"
+    assert state_in({"host": {"fields": {"host_memory_state": None}}}) == ""
+    assert state_in({}) == ""

@@ -1,0 +1,69 @@
+"""The mixes say what they should, and run on the simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import on_simulator
+import pytest
+from mixes import FAULTS, Mix, read_mixes
+from squeeze import main
+
+MIXES = read_mixes()
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_every_mix_has_its_reason_and_fits_into_its_guests(name: str) -> None:
+    mix = MIXES[name]
+    assert len(mix.why) > 40
+    for member in mix.members():
+        one = member.group
+        assert one.base + one.burst + one.leaks < 0.9 * one.memory, "an unsqueezed guest has room for what it wants"
+        assert member.phase < one.period
+
+
+def test_a_mistake_in_the_mixes_is_told_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mixes.yaml"
+    path.write_text("odd: {why: x, protocol: {}, guests: {a: {count: 1, memory: 1024, base: 10, brust: 3}}}")
+    with pytest.raises(ValueError, match=r"mixes\.yaml.*\n(.*\n)*.*brust"):
+        read_mixes(path)
+
+
+def test_bursts_are_spread_over_the_period_unless_they_come_together() -> None:
+    assert [member.phase for member in MIXES["bursty"].members()] == [10 * index for index in range(12)]
+    assert {member.phase for member in MIXES["steady"].members()} == {0}
+
+
+def test_a_guest_is_told_what_its_program_reads() -> None:
+    member = next(MIXES["leaking"].members())
+    assert member.demand(1000) == "1000,200,350,3000,1,0,0,0,320,4000,0,0"
+
+
+@pytest.mark.parametrize("manager", ["nothing", "mom-original", "pve", "ksm", "mom"])
+def test_every_manager_is_squeezed_on_the_simulator(manager: str) -> None:
+    small = MIXES["leaking"].model_dump() | {"protocol": {**MIXES["leaking"].protocol.model_dump(), "ramp": 200.0}}
+    outcome = on_simulator.simulated(Mix.model_validate(small), manager)
+    assert outcome["manager"] == manager
+    assert outcome["seconds"] > 0
+    assert outcome["ended"] != "end of the ramp"
+
+
+def test_the_simulator_exhausts_a_host_without_a_manager_when_what_was_available_is_taken() -> None:
+    mix = MIXES["bursty"]
+    outcome = on_simulator.simulated(mix, "nothing")
+    assert outcome["ended"] == "host exhausted"
+    assert outcome["taken"] == pytest.approx(mix.protocol.available - mix.protocol.floor, abs=400)
+
+
+def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        main(["simulate", "tiny", "--results", str(tmp_path)])
+    assert len((tmp_path / "simulated.jsonl").read_text().splitlines()) == 5
+    main(["report", "--results", str(tmp_path)])
+    assert "| mix" in capsys.readouterr().out
+
+
+def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", FAULTS])
+    assert "invalid choice" in capsys.readouterr().err
