@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 HERE = Path(__file__).resolve().parent
 KSM = Path("/sys/kernel/mm/ksm")
 KSM_KNOBS = ("pages_to_scan", "sleep_millisecs", "advisor_mode", "run")
 UNMERGE = "2"
 
 STOP_SECONDS = 15.0
+ASK_SECONDS = 2.0
+
+REFUSED = "refused"
+LEAST_ROOM_MIB = 64.0
+"""With less to be had, nothing that is worth launching can be launched."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class Where:
     pid_folder: Path
     folder: Path
     logs: Path | None = None
+
+    @property
+    def socket(self) -> Path:
+        """mom's control socket, if it has one."""
+        return self.folder / "mom.sock"
 
 
 def mom_config(where: Where) -> dict[str, object]:
@@ -49,11 +61,23 @@ def mom_config(where: Where) -> dict[str, object]:
 
 def mom_command(where: Where) -> list[str]:
     """mom as an operator runs it."""
+    return _mom(where, mom_config(where))
+
+
+def asked_mom_command(where: Where) -> list[str]:
+    """The same with its control socket, through which it can be asked what may be taken."""
+    config = mom_config(where)
+    plugins = config["plugins"]
+    assert isinstance(plugins, dict)
+    plugins["http"] = {"socket": str(where.socket)}
+    return _mom(where, config)
+
+
+def _mom(where: Where, config: Mapping[str, object]) -> list[str]:
     (where.folder / "policy.d").mkdir(exist_ok=True)
-    config = where.folder / "mom.yaml"
-    if not config.exists():
-        config.write_text(json.dumps(mom_config(where), indent=1))
-    return [str(Path(sys.executable).parent / "mom"), "run", "-c", str(config)]
+    path = where.folder / "mom.yaml"
+    path.write_text(json.dumps(config, indent=1))
+    return [str(Path(sys.executable).parent / "mom"), "run", "-c", str(path)]
 
 
 def _peer(law: str) -> Callable[[Where], list[str]]:
@@ -77,6 +101,7 @@ MANAGERS = {
         Manager("pve", "Proxmox VE's law", _peer("pve")),
         Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm")),
         Manager("mom", "mom", mom_command),
+        Manager("mom-asked", "mom, asked before more is taken", asked_mom_command),
     )
 }
 
@@ -113,8 +138,24 @@ class Running:
 
     @property
     def says(self) -> str:
-        """What it says of the host's state: only mom does."""
+        """What it says of the host's state: only mom does. `refused` when it was asked whether more can be had, and said no."""
+        if self.manager.name == "mom-asked":
+            room = could_be_reserved(self.where.socket)
+            if room is not None and room < LEAST_ROOM_MIB:
+                return REFUSED
         return state_in(self.status())
+
+
+def could_be_reserved(socket: Path) -> float | None:
+    """MiB that mom would promise to a launch now; None when it does not say."""
+    if not socket.exists():
+        return None
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://mom", timeout=ASK_SECONDS) as client:
+            room = client.get("/v1/reservations").raise_for_status().json()["room"]
+            return float(room["most_kib"]) / 1024
+    except (httpx.HTTPError, KeyError, TypeError, ValueError):
+        return None
 
 
 def state_in(status: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from guests_told import Listener, Work, work
-from managers import Manager, Running, Where, at_work
+from managers import REFUSED, Manager, Running, Where, at_work
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import Mix
 
@@ -48,8 +48,8 @@ REFUSED_SECONDS = 60.0
 HARMED_SHARE, HARMED_SECONDS = 0.8, 90.0
 """With less than this ratio of the work for so long the guests are done for, and what comes after counts for nothing."""
 
-REFUSES = ("hard", "low")
-"""The host's states in which mom wants no more memory to be taken."""
+REFUSES = ("hard", "low", REFUSED)
+"""What mom says when it wants no more memory to be taken: states of the host, and that a launch would be refused."""
 
 
 @dataclass
@@ -247,7 +247,7 @@ def run(
             ended = until_something_gives(squeeze, running, told, deaf)
             seconds = time.monotonic() - squeeze.began
             cpu, ksmd = running.cpu_seconds - cpu, ksmd_seconds() - ksmd
-        result = summary(squeeze, ended, seconds)
+            result = summary(squeeze, ended, seconds)
         result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
         result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
         return result, squeeze.trace

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Run = Mapping[str, Any]
 
-COLOURS = {"nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2"}
+COLOURS = {"nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2", "mom-asked": "#56B4E9"}
 
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import squeeze_report
+from faults import Scene
 from guests_told import Listener, lines, quantile, work
-from managers import state_in
+from managers import Running, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work
+from one_run import Squeeze
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -142,3 +145,32 @@ def test_mom_says_how_the_host_is_where_it_does() -> None:
     assert state_in({"host": {"fields": {"host_memory_state": "hard"}}}) == "hard"
     assert state_in({"host": {"fields": {"host_memory_state": None}}}) == ""
     assert state_in({}) == ""
+
+
+class Says:
+    """A manager that says this of itself."""
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        self._status = status
+
+    def status(self) -> dict[str, Any]:
+        return self._status
+
+
+@pytest.mark.parametrize(
+    ("usable", "age", "blocked", "known"),
+    [(1000, 1.0, {}, True), (1000, 9.0, {}, False), (None, None, {}, False), (1000, 1.0, {"*": "it does not answer"}, False)],
+)
+def test_a_guest_is_known_again_when_its_statistics_are_fresh_and_it_can_be_resized(
+    usable: int | None, age: float | None, blocked: dict[str, str], known: bool
+) -> None:
+    columns = ["id", "name", "blocked", "mem_usable", "stats_age"]
+    status = {"guests": {"columns": columns, "rows": [["u1", "momtest-a", blocked, usable, age]]}}
+    squeeze = SimpleNamespace(guests={"a": SimpleNamespace(name="momtest-a"), "b": SimpleNamespace(name="momtest-b")})
+    scene = Scene(cast("Squeeze", squeeze), cast("Running", Says(status)), None, print)
+    assert scene.knows("a") is known
+    assert not scene.knows("b"), "mom knows of no such guest"
+
+
+def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:
+    assert could_be_reserved(tmp_path / "nobody.sock") is None
