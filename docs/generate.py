@@ -208,8 +208,8 @@ def _type(schema: Mapping[str, object]) -> str:
         return " or ".join(_type(one) for one in alternatives if one.get("type") != "null")
     examples = schema.get("examples")
     if isinstance(examples, list) and examples:
-        kind = {"5s": "duration", "64MiB": "size"}.get(examples[0], "text")
-        return f"{kind}, such as `{examples[0]}`"
+        kind = {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
+        return f"{kind}, such as {' or '.join(f'`{example}`' for example in examples)}"
     choices = schema.get("enum")
     if isinstance(choices, list):
         return " or ".join(f"`{choice}`" for choice in choices)

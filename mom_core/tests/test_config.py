@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mom_core import ConfigError, Guest, load_config
+from mom_core import ConfigError, Guest, UnitError, load_config, parse_portion
 from mom_core.config import Config, document
 
 ACME = '''
@@ -656,3 +657,46 @@ def test_what_is_in_force_reads_back_as_the_same_configuration(shelf):
     assert written["plugins"] == {"one": {"deadline": "5s", "size": 4}}
     assert written["guests"] == {"db-*": {"share": 2}}
     assert load_config(written).in_force() == written
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "share", "shown"),
+    [
+        ("6GiB", 6 << 30, None, "6GiB"),
+        ("75%", None, 0.75, "75%"),
+        ("33.3 %", None, 0.333, "33.3%"),
+        ("0%", None, 0.0, "0%"),
+        ("0", 0, None, "0B"),
+    ],
+)
+def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: float | None, shown: str) -> None:
+    portion = parse_portion(text)
+    assert (portion.size, portion.share and round(portion.share, 9)) == (size, share)
+    assert str(portion) == shown
+    assert parse_portion(str(portion)) == portion
+
+
+def test_a_share_of_something_unknown_is_unknown() -> None:
+    assert parse_portion("50%").kib_of(None) is None
+    assert parse_portion("50%").kib_of(1000) == 500
+    assert parse_portion("2MiB").kib_of(None) == 2048
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("6", "has no unit"),
+        ("101%", "is more than all of it"),
+        ("-5%", "is no percentage"),
+        ("5%%", "is no percentage"),
+        ("6GiB%", "is no percentage"),
+        ("six", "is no number with a unit"),
+        (True, "not a bool"),
+        (None, "not nothing"),
+        (75, "has no unit"),
+    ],
+)
+def test_what_is_no_portion_is_refused_with_an_example(text: object, message: str) -> None:
+    with pytest.raises(UnitError, match=re.escape(message)) as refused:
+        parse_portion(text)
+    assert "%" in refused.value.hint

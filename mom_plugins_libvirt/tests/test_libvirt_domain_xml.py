@@ -126,3 +126,24 @@ def test_no_domain_raises_or_gives_nonsense(parts: list[str]) -> None:
     assert found is not None
     assert 0 <= found.plugged_kib <= found.resizable_kib
     assert found.stats_period >= 0
+
+
+PROMISE = '<metadata><x:guest xmlns:x="urn:mom:guest:1.0" {}/></metadata>'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "promises"),
+    [
+        ("", {}),
+        ("<metadata><guest class='gold'/></metadata>", {}),
+        (PROMISE.replace("1.0", "9.0").format("class='gold'"), {}),
+        (PROMISE.format(""), {}),
+        (PROMISE.format("class='gold' guarantee='75%' colour='red'"), {"sla_class": "gold", "mem_guarantee": "75%"}),
+        (PROMISE.format("guarantee=''"), {"mem_guarantee": ""}),
+        (PROMISE.format(f"class='{'x' * 999}'"), {"sla_class": "x" * 100}),
+    ],
+)
+def test_what_the_metadata_promises_is_told_as_it_is_written(metadata: str, promises: dict[str, str]) -> None:
+    found = described(f"<domain>{metadata}<devices><memballoon model='virtio'/></devices></domain>")
+    assert found is not None
+    assert found.promises == promises

@@ -55,7 +55,7 @@ def test_a_policy_of_ones_own(mom_run: Callable[..., Run]) -> None:
 
 def test_a_plugin_of_ones_own_and_a_guarantee_that_holds(mom_run: Callable[..., Run]) -> None:
     run = mom_run(cycles=4, plugins={"sim": HOST, "balloon": {}, "halver": Halver}, guests={"*": {"guarantee": "768MiB"}})
-    run.assert_never_below("balloon_cur", "mem_guarantee")
+    run.assert_never_below("balloon_cur", "guest_guarantee")
     assert run.decided("balloon_target")
 
 

@@ -16,7 +16,7 @@ CONTRACT = "1.1"
 
 _WHERE = {
     "hookspecs": ("hookimpl",),
-    "settings": ("Duration", "GuestSettings", "PluginSettings", "Size"),
+    "settings": ("Duration", "GuestSettings", "PluginSettings", "Size", "SizeOrShare"),
     "context": ("Declarations", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
@@ -30,7 +30,7 @@ _WHERE = {
         "IoTuneControl", "KsmControl", "KsmWriter", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
     ),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
-    "units": ("Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_size"),
+    "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
         "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
@@ -108,6 +108,7 @@ __all__ = [
     "PolicyState",
     "PolicyText",
     "PolicyTexts",
+    "Portion",
     "Problem",
     "Report",
     "Reservation",
@@ -119,6 +120,7 @@ __all__ = [
     "Scope",
     "Severity",
     "Size",
+    "SizeOrShare",
     "Snapshot",
     "Source",
     "Status",
@@ -141,6 +143,7 @@ __all__ = [
     "load_config",
     "parse_document",
     "parse_duration",
+    "parse_portion",
     "parse_size",
     "peer_credentials",
     "printable",
@@ -235,16 +238,19 @@ if TYPE_CHECKING:
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings
     from mom_core.settings import Size as Size
+    from mom_core.settings import SizeOrShare as SizeOrShare
     from mom_core.sockets import Listener as Listener
     from mom_core.sockets import OccupiedByOurselvesError as OccupiedByOurselvesError
     from mom_core.sockets import PeerCredentials as PeerCredentials
     from mom_core.sockets import free_socket_path as free_socket_path
     from mom_core.sockets import peer_credentials as peer_credentials
+    from mom_core.units import Portion as Portion
     from mom_core.units import Unit as Unit
     from mom_core.units import format_duration as format_duration
     from mom_core.units import format_kib as format_kib
     from mom_core.units import format_size as format_size
     from mom_core.units import parse_duration as parse_duration
+    from mom_core.units import parse_portion as parse_portion
     from mom_core.units import parse_size as parse_size
 
 

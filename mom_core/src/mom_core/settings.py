@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from mom_core.units import format_duration, format_size, parse_duration, parse_size
+from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_portion, parse_size
 
 Duration = Annotated[
     float,
@@ -23,6 +23,14 @@ Size = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B)$", "examples": ["64MiB"]}),
 ]
 """Bytes, written with a unit: `64MiB`, `2GiB`. A default is plain bytes."""
+
+SizeOrShare = Annotated[
+    Portion,
+    PlainValidator(parse_portion),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
+]
+"""A size, or a share of something, such as of a guest's memory: `6GiB`, `75%`."""
 
 
 class Settings(BaseModel):

@@ -26,23 +26,27 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
+    Portion,
     Problem,
     Reservations,
     Revision,
     Scope,
     Severity,
     Size,
+    SizeOrShare,
     Snapshot,
     Source,
     Status,
     Suggestion,
     Unit,
     Value,
+    format_kib,
     hookimpl,
     printable,
 )
 from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
+from mom_plugins_balloon.guarantees import Guarantees, Standing
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
@@ -51,6 +55,8 @@ from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, Margin
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
+
+HOLDS = "guest_guarantee"
 
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
@@ -119,6 +125,9 @@ class BalloonPlugin:
         dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
         """A smaller change is not worth a command: guests use and free as much all the time."""
 
+        host_reserve: SizeOrShare = Portion(share=0.05)
+        """What the host keeps for itself and cannot promise to guests: its own programs, and what guests' processes hold besides."""
+
         stale_after: Duration | None = None
         """A guest whose statistics are older is not shrunk. Three cycles, and at least 10 s, if it is not given."""
 
@@ -128,8 +137,8 @@ class BalloonPlugin:
     class GuestSettings(mom_core.GuestSettings):
         """What a guest is promised."""
 
-        guarantee: Size | None = None
-        """The guest is never shrunk below this."""
+        guarantee: SizeOrShare | None = None
+        """The guest is never shrunk below this: `6GiB`, or `75%` of the most that it can have."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -139,8 +148,7 @@ class BalloonPlugin:
         self._requests = Requests(self._dead_band)
         self._cooperation = Cooperation(self._dead_band)
         self._snapshot = Snapshot()
-        self._guarantees: dict[tuple[str, str], int | None] = {}
-        self._guarantees_from: object = None
+        self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
         self._observes: tuple[object, bool] = (None, False)
 
@@ -157,10 +165,21 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
-        """The guarantee and the last request; sizes and statistics are the hypervisor plugin's."""
+        """Guarantees and the last request; sizes and statistics are the hypervisor plugin's."""
+        own, all_promises = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
         return (
             FieldSpec(RESERVED, Unit.KIB, Scope.HOST, "what is reserved for guests that are to be launched, and not touched yet", "mom"),
-            FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed", "guests: guarantee in the YAML file"),
+            FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed by itself; MOM's name for it", own),
+            FieldSpec(
+                HOLDS,
+                Unit.KIB,
+                Scope.GUEST,
+                "the size below which mom never shrinks the guest: the largest promise, as far as the host can keep it; by the last cycle",
+                all_promises,
+            ),
+            FieldSpec("mem_promised", Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),
+            FieldSpec("mem_promised", Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
+            FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
             FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", "mom"),
@@ -208,23 +227,32 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What is reserved for launches."""
-        return {RESERVED: self._reservations.reserved_kib()}
+        """What is reserved for launches; what is promised, and what can be, as the last cycle saw it."""
+        standing = self._guarantees.standing
+        known: dict[str, Value] = {RESERVED: self._reservations.reserved_kib()}
+        if standing.room is not None:
+            known |= {"mem_promised": math.ceil(standing.total), "mem_promisable": int(standing.room)}
+        return known
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What is guaranteed to each guest, and what was asked of it."""
         self._requests.keep_only(guests)
         targets = self._requests.targets()
+        standing = self._guarantees.standing
         fields: dict[str, Mapping[str, Value]] = {}
-        for guest, guarantee in zip(guests, self._guaranteed(guests), strict=True):
+        for guest, own in zip(guests, self._guarantees.own(guests, self._context.guest_settings), strict=True):
             target = targets.get(guest.id)
             obstacle = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") or self._obstacle(guest)
-            if guarantee is None and target is None and not obstacle:
+            holds = standing.holds.get(guest.id)
+            if own is None and holds is None and target is None and not obstacle:
                 continue
             known: dict[str, Value] = {}
-            if guarantee is not None:
-                known["balloon_min"] = guarantee
+            if own is not None:
+                known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
+            if holds is not None or own is not None:
+                known[HOLDS] = math.ceil(own or 0.0) if holds is None else holds
+                known["mem_promised"] = math.ceil(standing.promised.get(guest.id, own or 0.0))
             if target is not None:
                 known[CONTROL] = target
             if obstacle:
@@ -237,24 +265,16 @@ class BalloonPlugin:
         pinned = guest.properties.get(PINNED)
         return pinned if isinstance(pinned, str) and pinned else self._cooperation.why_aside(guest.id)
 
-    def _guaranteed(self, guests: Sequence[Guest]) -> list[int | None]:
-        """The guarantees in KiB. They change only with the configuration, so each guest is looked up once."""
-        settings_of = self._context.guest_settings
-        if self._guarantees_from is not settings_of or len(self._guarantees) > 2 * len(guests):
-            self._guarantees, self._guarantees_from = {}, settings_of
-        found = []
-        for guest in guests:
-            key = (guest.id, guest.name)
-            if key not in self._guarantees:
-                settings = settings_of(guest)
-                guarantee = settings.guarantee if isinstance(settings, self.GuestSettings) else None
-                self._guarantees[key] = None if guarantee is None else math.ceil(guarantee / 1024)
-            found.append(self._guarantees[key])
-        return found
+    def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
+        """What the YAML file promises by these settings of a guest."""
+        return settings.guarantee if isinstance(settings, self.GuestSettings) else None
+
+    def _standing(self, snapshot: Snapshot) -> Standing:
+        return self._guarantees.look(snapshot, self._context.guest_settings)
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use.
+        """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
 
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was. What is
         decided follows from the snapshots alone.
@@ -267,17 +287,22 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         if self._reservations.write_error:
             yield Problem(source, self._reservations.write_error, severity=Severity.WARNING)
+        standing = self._standing(snapshot)
+        yield from _problems_of(standing, source)
         for guest in snapshot.guests.values():
             if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
-                end = self._end_of_shrinking(guest, history, limits)
+                end = self._end_of_shrinking(guest, history, limits, standing.holds.get(guest.id, 0))
                 if end is not None:
                     yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
             aside = self._cooperation.why_aside(guest.id)
             if aside:
                 yield Problem(source, f"the guest does not give memory: {aside}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
 
-    def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits) -> Verdict | None:
-        """The size that a guest is to be set to though nobody else decides anything, and why; None for nearly all."""
+    def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits, guarantee: int) -> Verdict | None:
+        """The size that a guest is to be set to though nobody else decides anything, and why; None for nearly all.
+
+        :param guarantee: KiB below which the guest must not be
+        """
         fields = guest.fields
         target, size, maximum = (_number(fields.get(name)) for name in (CONTROL, "balloon_cur", "balloon_max"))
         if target is None or size is None:
@@ -285,6 +310,9 @@ class BalloonPlugin:
         pinned = guest.properties.get(PINNED)
         if pinned and maximum is not None and target < maximum:
             return Verdict(int(maximum), f"{pinned}; it gets back what was taken")
+        if target < guarantee:
+            # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
+            return Verdict(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         if size - target < self._dead_band:
             return None
         reason = why_not_shrink(_told(guest, size, str(fields.get(OBSTACLE) or "")), limits)
@@ -338,17 +366,11 @@ class BalloonPlugin:
         moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
         return told._replace(
             maximum=_number(fields.get("balloon_max")),
-            guarantee=self._promised(guest),
+            guarantee=self._standing(snapshot).holds.get(guest.id),
             overhead=self._sizes.overhead(guest.id, told.total, moment),
             largest=self._sizes.largest_since(guest.id, moment),
             pending=self._requests.pending(guest.id),
         )
-
-    def _promised(self, guest: Guest) -> float | None:
-        """The larger of what the snapshot says, which may be the hypervisor's own guarantee, and what the YAML file does."""
-        (own,) = self._guaranteed((guest,))
-        found = _number(guest.fields.get("balloon_min"))
-        return own if found is None or (own is not None and own > found) else found
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -378,7 +400,8 @@ class BalloonPlugin:
         if not isinstance(target, int) or target <= MINIMUM_KIB:
             return Outcome(decision, before, before, Status.REFUSED, f"{target!r:.40} is no size for a guest")
         now = self._snapshot.monotonic
-        reason = self._requests.why_not_send(entity.id, target, size, _number(guest.fields.get("balloon_max")), now)
+        guarantee = self._standing(self._snapshot).holds.get(entity.id, 0)
+        reason = self._requests.why_not_send(entity.id, target, size, _number(guest.fields.get("balloon_max")), now, guarantee)
         if reason:
             return Outcome(decision, before, before, Status.UNCHANGED, reason)
         status, error = ask(hypervisor, entity, target)
@@ -405,14 +428,16 @@ class BalloonPlugin:
         return outcomes
 
     def _floors(self) -> dict[str, float]:
-        """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those whose need is not known."""
+        """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those of which nothing is known."""
         limits = self._limits()
         floors = {}
         for guest in self._snapshot.guests.values():
             memory = self._memory(self._snapshot, guest)
-            floor = None if memory is None else floor_kib(memory, limits)
-            if memory is not None and floor is not None:
-                floors[guest.id] = max(floor, memory.guarantee or 0.0)
+            if memory is None:
+                continue
+            floor = max(floor_kib(memory, limits) or 0.0, memory.guarantee or 0.0)
+            if floor:
+                floors[guest.id] = floor
         return floors
 
     def _tolerance(self) -> float:
@@ -452,6 +477,21 @@ class BalloonPlugin:
         able = len(guests) - len(blocked)
         findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
         return findings
+
+
+def _problems_of(standing: Standing, source: Source) -> Iterable[Problem]:
+    """What an operator has to know about promises: those that the host or the guest cannot keep, and those that nobody understands."""
+    oversold = standing.oversold()
+    if oversold:
+        hint = "move guests away, lower their guarantees, or give the host more memory; host_reserve of the plugin balloon is left out"
+        yield Problem(source, oversold, None, Severity.ERROR, hint)
+    for excess in standing.excessive:
+        message = f"it is promised {format_kib(excess.promised)} and cannot have more than {format_kib(excess.maximum)}: it keeps all"
+        hint = "lower its guarantee, or raise its maximum memory"
+        yield Problem(source, message, excess.guest.entity, Severity.WARNING, hint)
+    for unclear in standing.unclear:
+        message = f"the guarantee in its metadata cannot be understood, so it keeps all its memory: {unclear.error.message}"
+        yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
 
 
 def _cure(reason: str) -> str:

@@ -81,13 +81,16 @@ class Requests:
         request = self._requests.get(identity)
         return None if request is None or request.arrived else request.target
 
-    def why_not_send(self, identity: str, target: int, size: float, maximum: float | None, now: float) -> str:
+    def why_not_send(self, identity: str, target: int, size: float, maximum: float | None, now: float, guarantee: float = 0.0) -> str:
         """Why asking for `target` KiB is not worth a command; empty when it is.
 
         A guest that has arrived is compared by its size, one that is on its way by where it is going. The very maximum is always worth
-        a command: a guest that gets back everything should have everything.
+        a command: a guest that gets back everything should have everything. So is every KiB below the guarantee.
         """
         request = self._requests.get(identity)
+        heading = size if request is None or request.arrived else request.target
+        if heading < guarantee <= target:
+            return ""
         if request is not None and not request.arrived:
             if abs(target - request.target) >= self._dead_band or now - request.asked > PATIENCE_SECONDS:
                 return ""

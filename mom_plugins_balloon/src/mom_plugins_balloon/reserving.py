@@ -38,7 +38,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
-from mom_plugins_balloon.told import number
+from mom_plugins_balloon.told import number, promised
 
 RESERVED: Final = "mem_reserved"
 """The host field that policies read."""
@@ -323,11 +323,7 @@ class HostReservations:
         host, guests = sight.snapshot.host.fields, sight.snapshot.guests.values()
         why = self._why_none_gives()
         spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.margin, sight.limits)
-        guaranteed = sum(
-            min(promised, number(guest.fields.get("balloon_max")) or promised)
-            for guest in guests
-            if (promised := number(guest.fields.get("balloon_min"))) is not None
-        )
+        guaranteed = sum(promised(guest) for guest in guests)
         room = Room(
             available_kib=int(number(host.get("mem_really_available")) or 0),
             host_keeps_kib=self._host_keeps(sight.snapshot),

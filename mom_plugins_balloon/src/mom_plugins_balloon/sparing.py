@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon.limits import Limits, floor_kib, need_kib, why_not_shrink
-from mom_plugins_balloon.told import number, told
+from mom_plugins_balloon.told import number, promised, told
 
 CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
@@ -79,7 +79,7 @@ def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limit
     need, floor = need_kib(memory), floor_kib(memory, limits)
     if need is None or floor is None or why_not_shrink(memory, limits):
         return 0.0
-    keeps = max(floor, need + margin.kib + margin.share * need, number(fields.get("balloon_min")) or 0.0)
+    keeps = max(floor, need + margin.kib + margin.share * need, promised(guest))
     held = number(fields.get("rss"))
     return max(0.0, (size if held is None else min(size, held)) - keeps)
 

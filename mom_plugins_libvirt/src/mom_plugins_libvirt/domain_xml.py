@@ -1,4 +1,4 @@
-"""What only a guest's description tells: its balloon device, its statistics period, what ties its memory to the host; agents, limits."""
+"""What only a guest's description tells: its balloon device, its statistics period, what pins its memory; agents, limits, promises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
+from mom_plugins_libvirt.promise_xml import NO_PROMISES, promises_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, tuning_of
 
 _LONGEST_XML = 8 << 20
@@ -26,7 +27,7 @@ class Description:
     `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
     `pinned` says why the host cannot use what the balloon takes, empty where it can.
     `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now.
-    `channels` are those to agents, by name, with the paths of their sockets.
+    `channels` are those to agents, by name, with the paths of their sockets. `promises` are properties that the metadata gives the guest.
     """
 
     balloon: str
@@ -36,6 +37,7 @@ class Description:
     plugged_kib: int = 0
     channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
     tuning: Tuning = UNTUNED
+    promises: Mapping[str, str] = field(default_factory=lambda: NO_PROMISES)
 
     @property
     def unplugged_kib(self) -> int:
@@ -59,6 +61,7 @@ def described(xml: str) -> Description | None:
         plugged,
         channels_of(domain.find("devices")),
         tuning_of(domain),
+        promises_of(domain),
     )
 
 

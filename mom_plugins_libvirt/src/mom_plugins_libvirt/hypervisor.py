@@ -290,8 +290,10 @@ class LibvirtHypervisor(TunableGuests):
         properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": state_name(known.state)}
         if self._host_side is not None:
             properties |= self._host_side.properties(uuid)
-        if known.description is not None and known.description.pinned:
-            properties["pinned"] = known.description.pinned
+        if known.description is not None:
+            properties |= known.description.promises
+            if known.description.pinned:
+                properties["pinned"] = known.description.pinned
         return Guest(
             uuid,
             name,

@@ -98,5 +98,5 @@ def _room(item: Mapping[str, Value], rules: Rules) -> float | None:
 
 def _need(guest: Guest, held: Mapping[int, float]) -> float | None:
     """KiB that the guest must find there: what it has, its size, and what it was promised."""
-    known = [size for name in ("balloon_cur", "balloon_min") if (size := number(guest.fields.get(name))) is not None]
+    known = [size for name in ("balloon_cur", "balloon_min", "guest_guarantee") if (size := number(guest.fields.get(name))) is not None]
     return max([*known, sum(held.values())]) if known or held else None

@@ -166,7 +166,7 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
         click.echo("No guests.")
         return
     shared = _shared_reasons(rows)
-    headings = ("guest", "has", "of", "at least", "usable", "swapping in", "statistics", "remarks")
+    headings = ("guest", "has", "of", "guaranteed", "usable", "swapping in", "statistics", "remarks")
     print_table(
         headings,
         [
@@ -174,7 +174,7 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
                 printable(row["name"], 30),
                 _size(row.get("balloon_cur")),
                 _size(row.get("balloon_max")),
-                _size(row.get("balloon_min")),
+                _size(_guaranteed(row)),
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
@@ -185,6 +185,11 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
     )
     for reason in shared:
         click.echo(f"all guests: {printable(reason, 160)}")
+
+
+def _guaranteed(row: Mapping[str, Any]) -> float | None:
+    """What the guest is guaranteed, in KiB: as the plugin says that enforces it, or else what was promised."""
+    return next((kib for name in ("guest_guarantee", "mem_guarantee", "balloon_min") if (kib := row.get(name)) is not None), None)
 
 
 def _size(kib: float | None) -> str:
@@ -202,6 +207,9 @@ def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     obstacle = row.get("balloon_obstacle")
     reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
     remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
+    promised, holds = row.get("mem_promised"), row.get("guest_guarantee")
+    if promised is not None and holds is not None and holds < promised:
+        remarks.append(f"promised {format_kib(promised)}: more than the host can keep")
     last = row.get("last")
     if last and last["status"] not in {"unchanged", "observed"}:
         remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({printable(last['error'])})" if last["error"] else ""))

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, SecretBytes, SecretStr
+from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -16,7 +16,7 @@ from mom_core.config.document import Document, KeyPath
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
-from mom_core.units import format_duration, format_size, parse_duration, parse_size
+from mom_core.units import format_duration, format_size, parse_duration, parse_portion, parse_size
 
 _EXPECTED: Final[Mapping[str, str]] = {
     "int_type": "a whole number",
@@ -95,8 +95,10 @@ def unknown_key(key: str, known: Sequence[str], what: str = "setting") -> tuple[
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """A setting's type in words: `duration`, `size`, `whole number`, `enforce or observe`, `list of text`."""
-    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator)]
+    """A setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
+    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
+    if parse_portion in parsers:
+        return "size or share"
     if parse_duration in parsers or parse_size in parsers:
         return "duration" if parse_duration in parsers else "size"
     arguments = get_args(annotation)

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from mom_core.config.complaints import type_name
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import Duration, Settings
-from mom_core.units import format_duration, format_size
+from mom_core.units import Portion, format_duration, format_size
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | JsonObject"
@@ -147,7 +147,9 @@ def _properties(schema: JsonObject) -> JsonObject:
 
 
 def as_written(field: FieldInfo, value: object, otherwise: JsonValue) -> JsonValue:
-    """A duration or size as it is written in YAML; `otherwise` for all other settings."""
+    """A duration, size or share as it is written in YAML; `otherwise` for all other settings."""
+    if isinstance(value, Portion):
+        return str(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         kind = type_name(field.annotation, field.metadata)
         if kind.startswith("duration"):

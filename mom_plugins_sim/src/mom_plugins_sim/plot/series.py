@@ -344,9 +344,8 @@ def _guest_point(time: float, guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
         return (time, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
     fields = guest.fields
-    promised = number(fields, "mem_guarantee", UNKNOWN)
-    if math.isnan(promised):
-        promised = number(fields, "balloon_min", UNKNOWN)
+    known = (number(fields, name, UNKNOWN) for name in ("guest_guarantee", "mem_guarantee", "balloon_min"))
+    promised = next((kib for kib in known if not math.isnan(kib)), UNKNOWN)
     return (time, number(fields, "balloon_cur", UNKNOWN), _need(guest), number(fields, "balloon_max", UNKNOWN), promised)
 
 

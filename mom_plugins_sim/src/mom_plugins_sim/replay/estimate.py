@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from mom_core import Value
 from mom_plugins_sim.recording.reader import Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
 from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.simulate.summary import Summary
+
+
+SIMULATED: Final = ("balloon", "ksm", "sla")
+"""Plugins that read or decide something of the host, and nothing that a simulated host does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,6 @@ def _controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[
         for name, one in installed.items()
         if not hasattr(one.plugin_class, "mom_policy_texts")
         and not hasattr(one.plugin_class, "mom_hypervisor")
-        and ((hasattr(one.plugin_class, "mom_controls") and not hasattr(one.plugin_class, "mom_collect_host")) or name == "ksm")
+        and (name in SIMULATED or (hasattr(one.plugin_class, "mom_controls") and not hasattr(one.plugin_class, "mom_collect_host")))
     }
     return found, list(left_out)

@@ -1,0 +1,129 @@
+"""What guests are promised, and what of it holds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Guest, Host, Snapshot, parse_portion
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.guarantees import Guarantees, Promise, kept
+
+MIB = 1024
+GIB = 1024 * MIB
+
+promises = st.dictionaries(
+    st.text("abcdefgh", min_size=1, max_size=3),
+    st.builds(Promise, st.floats(1, 1 << 40), st.sampled_from([0.0, 10.0, 50.0, 100.0])),
+    max_size=12,
+)
+rooms = st.floats(0, 1 << 44)
+
+
+def standing(host=64 * GIB, written="", reserve="0B", **guests):
+    """How promises stand for guests of 8 GiB with these fields (and properties, as text)."""
+    settings = BalloonPlugin.GuestSettings(guarantee=parse_portion(written) if written else None)
+    found = {}
+    for name, known in guests.items():
+        fields = {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB} | {
+            key: value for key, value in known.items() if not isinstance(value, str)
+        }
+        found[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
+    return Guarantees(lambda one: one.guarantee, parse_portion(reserve)).look(
+        Snapshot(Host(fields={"mem_available": host}), found), lambda guest: settings
+    )
+
+
+class TestWhatIsPromised:
+    @pytest.mark.parametrize(
+        ("written", "known", "promised"),
+        [
+            ("", {}, None),
+            ("6GiB", {}, 6 * GIB),
+            ("75%", {}, 6 * GIB),
+            ("75%", {"balloon_max": 4 * GIB}, 3 * GIB),
+            ("0%", {}, None),
+            ("100%", {}, 8 * GIB),
+            ("", {"mem_guarantee": "2GiB"}, 2 * GIB),
+            ("", {"mem_guarantee": "50%"}, 4 * GIB),
+            ("", {"mem_guarantee": 2 * GIB}, 2 * GIB),
+            ("", {"mem_guarantee_share": 0.5}, 4 * GIB),
+            ("", {"mem_guarantee": 3 * GIB, "mem_guarantee_share": 0.5}, 4 * GIB),
+            ("", {"mem_guarantee": 5 * GIB, "mem_guarantee_share": 0.5}, 5 * GIB),
+            ("", {"balloon_min": 3 * GIB}, 3 * GIB),
+            ("", {"balloon_min": 0}, None),
+            ("1GiB", {"balloon_min": 3 * GIB, "mem_guarantee_share": 0.25}, 3 * GIB),
+            ("7GiB", {"balloon_min": 3 * GIB, "mem_guarantee_share": 0.25}, 7 * GIB),
+        ],
+    )
+    def test_the_largest_promise_counts(self, written, known, promised):
+        found = standing(written=written, vm=known)
+        assert found.promised.get("vm") == promised
+        assert found.holds.get("vm") == promised
+        assert not found.oversold()
+
+    def test_more_than_the_guest_can_have_is_all_that_it_can_have_and_is_said(self):
+        found = standing(written="9GiB", vm={})
+        assert found.holds == {"vm": 8 * GIB}
+        ((guest, promised, maximum),) = found.excessive
+        assert (guest.name, promised, maximum) == ("vm", 9 * GIB, 8 * GIB)
+
+    @pytest.mark.parametrize("text", ["", "lots", "6", "-6GiB", "175%", "%", "6 GiBB", "1e9%", "٣%"])
+    def test_metadata_that_cannot_be_understood_keeps_the_guest_as_it_is_and_is_said(self, text):
+        found = standing(vm={"mem_guarantee": text})
+        assert found.holds == {"vm": 8 * GIB}
+        ((guest, error),) = found.unclear
+        assert (guest.name, bool(error.hint)) == ("vm", True)
+
+    def test_a_share_of_a_maximum_that_is_not_known_now_is_one_of_that_which_was(self):
+        book = Guarantees(lambda settings: parse_portion("50%"), parse_portion("0%"))
+        settings = BalloonPlugin.GuestSettings()
+        for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
+            snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
+            assert book.look(snapshot, lambda guest: settings).holds == {"vm": holds}
+
+
+class TestMoreThanTheHostHas:
+    def test_the_lowest_priority_pays_first_and_in_proportion(self):
+        found = kept({"gold": Promise(6, 70), "a": Promise(6, 10), "b": Promise(3, 10)}, 12)
+        assert found == {"gold": 6, "a": 4, "b": 2}
+
+    def test_a_higher_priority_pays_when_the_lower_have_nothing_left(self):
+        assert kept({"gold": Promise(8, 70), "platinum": Promise(8, 90), "a": Promise(6, 10)}, 12) == {"gold": 4, "platinum": 8, "a": 0}
+
+    def test_it_is_said_with_who_pays(self):
+        found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
+        assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
+        assert found.oversold() == (
+            "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB: guarantees shrink, those of the lowest priority"
+            " first. What holds now: cheap 2.00 GiB of 6.00 GiB"
+        )
+
+    def test_a_host_of_unknown_memory_keeps_all(self):
+        assert standing(host=None, written="75%", a={}, b={}).holds == {"a": 6 * GIB, "b": 6 * GIB}
+
+    @given(promises, rooms)
+    def test_all_that_holds_fits_and_nothing_grows(self, promised, room):
+        found = kept(promised, room)
+        assert found.keys() == promised.keys()
+        for identity, promise in promised.items():
+            assert 0 <= found[identity] <= promise.kib + 1
+        if sum(found.values()) > room:
+            assert not found
+        if sum(promise.kib + 1 for promise in promised.values()) <= room:
+            assert all(found[identity] >= promise.kib for identity, promise in promised.items())
+
+    @given(promises, rooms)
+    def test_nobody_loses_while_somebody_less_important_still_holds_something(self, promised, room):
+        found = kept(promised, room)
+        losers = [promise.priority for identity, promise in promised.items() if found[identity] < promise.kib]
+        if losers:
+            for identity, promise in promised.items():
+                if promise.priority < max(losers):
+                    assert found[identity] == 0
+
+    @given(promises, rooms, st.floats(0, 1 << 40))
+    def test_a_larger_host_never_keeps_less(self, promised, room, more):
+        less, found = kept(promised, room), kept(promised, room + more)
+        assert all(found[identity] >= less[identity] - 1 for identity in promised)  # the last KiB is a matter of rounding
