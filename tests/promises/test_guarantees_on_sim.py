@@ -240,7 +240,7 @@ def stages(draw: st.DrawFn, oversold: bool) -> Stage:
 happenings = st.dictionaries(
     st.integers(2, 14), st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 3), st.floats(0, 1)), min_size=1, max_size=3), max_size=6
 )
-thoroughly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thoroughly = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def assert_needs_are_respected(stage: Stage) -> None:
@@ -287,7 +287,8 @@ def test_on_a_host_that_has_promised_too_much_what_holds_of_it_holds(
         for one in stage.sent:
             holds = standing.get(one.guest)
             if one.cycle == report.number and isinstance(holds, int):
-                assert one.target >= holds - SLACK, f"asked to go below what holds of its guarantee ({holds}): {one}"
+                # What is promised for the first time is a field at once, and enforced from that cycle on.
+                assert one.target >= min(holds, one.promised) - SLACK, f"asked to go below what holds of its guarantee ({holds}): {one}"
         promised, room = after.snapshot.host.fields.get("mem_promised"), after.snapshot.host.fields.get("mem_promisable")
         if isinstance(promised, int) and isinstance(room, int):
             assert sum(kib for kib in standing.values() if isinstance(kib, int)) <= max(room + len(standing), 0)

@@ -15,7 +15,6 @@ from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
 from mom_plugins_sim.simulate.run import Setup, run_simulation
 from mom_plugins_sim.simulate.summary import Summary
 
-
 SIMULATED: Final = ("balloon", "ksm", "sla")
 """Plugins that read or decide something of the host, and nothing that a simulated host does not have."""
 
