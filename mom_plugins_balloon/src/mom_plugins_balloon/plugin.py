@@ -250,9 +250,9 @@ class BalloonPlugin:
             known: dict[str, Value] = {}
             if own is not None:
                 known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
-            if holds is not None or own is not None:
-                known[HOLDS] = math.ceil(own or 0.0) if holds is None else holds
-                known["mem_promised"] = math.ceil(standing.promised.get(guest.id, own or 0.0))
+            if holds is not None:
+                known[HOLDS] = holds
+                known["mem_promised"] = math.ceil(standing.promised[guest.id])
             if target is not None:
                 known[CONTROL] = target
             if obstacle:
