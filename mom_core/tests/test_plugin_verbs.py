@@ -101,6 +101,7 @@ def test_the_list_for_programs(mom, shelf, tmp_path):
         "folder": None,
         "summary": "A test.",
         "enabled": True,
+        "state": None,
     }
     assert rows["gone"]["installed"] is False
     assert mom("plugin", "list", "--json", "-c", tmp_path / "none")[1].startswith("[")

@@ -29,11 +29,13 @@ _WHERE = {
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
     ),
+    "running": ("EngineState", "PastCycle", "PastCycles", "RunningMom", "StandingProblem"),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
-        "LedgerError", "MomError", "NotSupported", "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
+        "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
+        "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "UnitError",
     ),
     "policies": ("PolicyChange", "PolicyState", "PolicyText", "PolicyTexts"),
@@ -66,6 +68,7 @@ __all__ = [
     "Document",
     "Duration",
     "Engine",
+    "EngineState",
     "Entity",
     "Explanation",
     "FieldSpec",
@@ -88,11 +91,15 @@ __all__ = [
     "MomError",
     "NetTune",
     "NetTuneControl",
+    "NoSuchGuest",
     "NodeTune",
     "NodeTuneControl",
+    "NotRunning",
     "NotSupported",
     "OccupiedByOurselvesError",
     "Outcome",
+    "PastCycle",
+    "PastCycles",
     "PeerCredentials",
     "PermissionDenied",
     "PluginContext",
@@ -117,12 +124,14 @@ __all__ = [
     "Reservations",
     "Revision",
     "Room",
+    "RunningMom",
     "Scope",
     "Severity",
     "Size",
     "SizeOrShare",
     "Snapshot",
     "Source",
+    "StandingProblem",
     "Status",
     "Suggestion",
     "Trail",
@@ -171,6 +180,8 @@ if TYPE_CHECKING:
     from mom_core.errors import HypervisorError as HypervisorError
     from mom_core.errors import LedgerError as LedgerError
     from mom_core.errors import MomError as MomError
+    from mom_core.errors import NoSuchGuest as NoSuchGuest
+    from mom_core.errors import NotRunning as NotRunning
     from mom_core.errors import NotSupported as NotSupported
     from mom_core.errors import PermissionDenied as PermissionDenied
     from mom_core.errors import PluginError as PluginError
@@ -234,6 +245,11 @@ if TYPE_CHECKING:
     from mom_core.reservations import Reservations as Reservations
     from mom_core.reservations import ReservationState as ReservationState
     from mom_core.reservations import Room as Room
+    from mom_core.running import EngineState as EngineState
+    from mom_core.running import PastCycle as PastCycle
+    from mom_core.running import PastCycles as PastCycles
+    from mom_core.running import RunningMom as RunningMom
+    from mom_core.running import StandingProblem as StandingProblem
     from mom_core.settings import Duration as Duration
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings

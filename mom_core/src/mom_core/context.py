@@ -11,6 +11,7 @@ from pathlib import Path
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
 from mom_core.policies import PolicyTexts
 from mom_core.reservations import Reservations
+from mom_core.running import EngineState
 from mom_core.settings import GuestSettings
 
 
@@ -19,13 +20,15 @@ class Declarations:
     """All that the enabled plugins declared.
 
     `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
-    `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order.
+    `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
+    `field_owners` gives the first plugin in the YAML order that declares each field.
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
     control_owners: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, str] = field(default_factory=dict)
+    field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
 
 
 def _no_guest_settings(guest: Guest) -> GuestSettings:
@@ -70,6 +73,8 @@ class PluginContext:
     replaced when the configuration is reloaded."""
     reservations: Reservations | None = None
     """Who makes room for launches; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
+    engine_state: Callable[[], EngineState] = EngineState
+    """What the engine knows besides its reports, now. From any thread."""
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""

@@ -120,6 +120,14 @@ class AlreadyRunning(MomError):
         self.pid = pid
 
 
+class NoSuchGuest(MomError):
+    """There is no guest of that name or id; the hint names those that may be meant."""
+
+
+class NotRunning(MomError):
+    """No mom is there to be asked."""
+
+
 class HypervisorError(MomError):
     """The hypervisor could not do what was asked: it is unreachable, or refused for a reason that has no kind of its own."""
 

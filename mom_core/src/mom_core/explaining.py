@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core.context import Declarations
-from mom_core.errors import MomError
+from mom_core.errors import NoSuchGuest
 from mom_core.model import (
     Decision,
     Entity,
@@ -34,7 +34,7 @@ from mom_core.model import (
     differences,
     printable,
 )
-from mom_core.units import Unit, format_kib
+from mom_core.units import Unit, format_kib, lasting
 
 SIZE: Final = "balloon_cur"
 CONTROL: Final = "balloon_target"
@@ -362,7 +362,7 @@ _COMPARED_NAMES: Final = 2000
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
-    """The guest of this id or name. Raises `MomError`, which names those that may be meant."""
+    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant."""
     found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
     if found is not None:
         return found
@@ -375,7 +375,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
         hint = f"there are {', '.join(map(printable, names[:5]))}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
     else:
         hint = "there are no guests at all"
-    raise MomError(f"there is no guest {printable(wanted)}", hint=hint)
+    raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)
 
 
 def explain(
@@ -502,7 +502,7 @@ class _Told:
 
     def ago(self, time: float) -> str:
         """A moment, with how long before the cycle it was."""
-        return f"{self.at(time)}, {_lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
+        return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
         """A moment, with the day where it is another one than the cycle's."""
@@ -557,10 +557,8 @@ def _needs(told: _Told) -> Iterator[Sentence]:
         yield Sentence(Topic.NEEDS, f"It {' and '.join(suffers)}: it lacks memory, or did.")
     if memory.statistics_age is not None:
         age = memory.statistics_age
-        late = " They are too old to shrink it by." if age > max(LATE_SECONDS, 3 * (told.interval or 0.0)) else ""
-        yield Sentence(
-            Topic.NEEDS, f"So it said {_lasting(age)} before this cycle.{late}" if age >= 0.5 else "So it said just before this cycle."
-        )
+        late = ": too old to shrink it by" if age > max(LATE_SECONDS, 3 * (told.interval or 0.0)) else ""
+        yield Sentence(Topic.NEEDS, f"Its statistics were {lasting(age)} old{late}.")
 
 
 def _guaranteed(told: _Told) -> Iterator[Sentence]:
@@ -707,7 +705,7 @@ def _next(told: _Told) -> Iterator[Sentence]:
     elif memory.size is not None and not what.obstacle:
         yield Sentence(Topic.NEXT, f"If nothing changes, it keeps this size{_until(memory)}.")
     if told.interval:
-        yield Sentence(Topic.NEXT, f"mom looks at it again every {_lasting(told.interval)}, and sooner when something happens.")
+        yield Sentence(Topic.NEXT, f"mom looks at it again every {lasting(told.interval)}, and sooner when something happens.")
 
 
 def _until(memory: Memory) -> str:
@@ -732,11 +730,11 @@ def _moving(told: _Told, past: Past) -> str:
     step = steps[-1] if steps else 0.0
     if step * (asked - size) > 0 and abs(step) >= SAME_SIZE_KIB:
         left = math.ceil(abs(asked - size) / abs(step))
-        there = f"it should be there in about {left} {'cycle' if left == 1 else 'cycles'} ({_lasting(left * seconds[-1])})"
+        there = f"it should be there in about {left} {'cycle' if left == 1 else 'cycles'} ({lasting(left * seconds[-1])})"
         moved = f"moved by {format_kib(abs(step))} since the cycle before"
         return f"It is on its way to {format_kib(asked)}, which mom asked for, and {moved}: {there}."
     if past.asked is not None and past.asked_at < told.report.time:
-        when = _lasting(told.report.time - past.asked_at)
+        when = lasting(told.report.time - past.asked_at)
         return (
             f"mom asked it {when} before this cycle to go to {format_kib(asked)}, and it has not come nearer; "
             "if it stays so, mom gives up on it for a while."
@@ -754,13 +752,13 @@ def _step_by_step(told: _Told, past: Past, size: float) -> str:
     moved = last - first
     if moved * (wanted - size) <= 0 or abs(moved) < SAME_SIZE_KIB:
         return ""
-    so_far = f"{format_kib(abs(moved))} in the last {_lasting(ended - began)}"
+    so_far = f"{format_kib(abs(moved))} in the last {lasting(ended - began)}"
     if moved > 0:
         left = (
             ""
             if memory.maximum is None
             else f"; at this pace it has all of its {format_kib(memory.maximum)} in about "
-            + _lasting(max(0.0, memory.maximum - size) / moved * (ended - began))
+            + lasting(max(0.0, memory.maximum - size) / moved * (ended - began))
         )
         return f"mom gives memory back to it, {so_far}, and goes on while it needs it or the host has room{left}."
     keeps = [value for value in (memory.used, memory.guarantee) if value is not None]
@@ -804,19 +802,6 @@ def _amount(value: Value, unit: str) -> str:
         return format_kib(number)
     text = printable(str(value), LONGEST_LINE)
     return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"
-
-
-def _lasting(seconds: float) -> str:
-    """A time span for a person: two units at most."""
-    if seconds < 1:
-        return "less than 1 s"
-    rest = round(seconds)
-    parts = []
-    for unit, factor in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, factor)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
 
 
 def _number(value: Value) -> float | None:

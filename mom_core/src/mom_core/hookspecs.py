@@ -13,6 +13,7 @@ later, at growing intervals. What a hook returns is checked: what is not of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     )
     from mom_core.policies import PolicyTexts
     from mom_core.reservations import Reservations
+    from mom_core.running import PastCycles, RunningMom
+    from mom_core.settings import PluginSettings
 
 PROJECT = "mom"
 
@@ -201,4 +204,21 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself.
 
     A command named `GROUP VERB`, such as `policy set`, becomes a verb of the group that another plugin brings, if that one is installed.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
+    """How to ask a mom that runs with these settings of this plugin, for the verbs that show what it knows.
+
+    A static method: it is called on the class, by `mom` and not by the daemon. Connect when something is asked, not here.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> PastCycles | None:
+    """What was recorded of a mom, for the verbs that look back. A static method, as above.
+
+    :param path: where the operator says that it is; None: where a mom with these settings records
+    :param settings: None when there is no configuration, or it does not enable this plugin
     """

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,21 @@ from mom_core._version import __version__
 from mom_core.errors import MomError
 from mom_core.files import replace_file
 from mom_core.lock import holder
-from mom_core.model import Outcome, Report, Revision, Scope, Status, differences
+from mom_core.model import (
+    HOST_ID,
+    Decision,
+    Entity,
+    Guest,
+    Host,
+    Outcome,
+    Report,
+    Revision,
+    Scope,
+    Snapshot,
+    Source,
+    Status,
+    differences,
+)
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
@@ -165,6 +179,44 @@ def _revision(revision: Revision) -> dict[str, Any]:
         "reviewer": revision.reviewer,
         "reason": revision.reason,
     }
+
+
+def reported(content: Mapping[str, Any]) -> Report:
+    """The report that a status was made from, as far as it is in there: without properties, and with the decisions that had outcomes or
+    revisions only."""
+    guests = {}
+    for row in content["guests"]["rows"]:
+        known = dict(zip(content["guests"]["columns"], row, strict=True))
+        identity, name, blocked = known.pop("id"), known.pop("name"), known.pop("blocked")
+        guests[identity] = Guest(identity, name, known, {"name": name, "uuid": identity}, blocked)
+    host = Host(content["host"]["name"], content["host"]["fields"], {"name": content["host"]["name"], "interval": content["interval"]})
+    cycle = content["cycle"]
+    names = {guest.id: guest.entity for guest in guests.values()} | {HOST_ID: host.entity}
+
+    def decision(one: Mapping[str, Any], value: str) -> Decision:
+        entity = names.get(one["entity"]) or Entity(Scope.GUEST, one["entity"], one["entity"])
+        return Decision(entity, one["control"], one[value], one.get("reason", "") if value == "value" else "", _source(one["source"]))
+
+    outcomes = [
+        Outcome(decision(one, "value"), one["before"], one["after"], Status(one["status"]), one["error"]) for one in content["outcomes"]
+    ]
+    revisions = []
+    for one in content["revisions"]:
+        before = decision(one, "wanted")
+        after = None if one["became"] is None else replace(before, value=one["became"])
+        revisions.append(Revision(before, after, one["reason"], one["reviewer"]))
+    revised = {(one.after.entity.id, one.after.control) for one in revisions if one.after is not None}
+    wanted = [one.decision for one in outcomes if (one.decision.entity.id, one.decision.control) not in revised]
+    snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
+    decisions = (*wanted, *(one.before for one in revisions))
+    lasted = (cycle["duration"], cycle["lag"], cycle["skipped"], cycle["woken_by"])
+    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, decisions, revisions, outcomes, (), (), *lasted)
+
+
+def _source(text: str) -> Source:
+    """What `str` made of it."""
+    name, line, column = (*text.rsplit(":", 2), "", "")[:3]
+    return Source(name, int(line), int(column)) if line.isdigit() and column.isdigit() else Source(text)
 
 
 @dataclass(frozen=True, slots=True)

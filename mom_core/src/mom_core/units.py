@@ -131,3 +131,16 @@ def format_kib(kib: float) -> str:
             count = kib / factor
             return f"{count:,.0f} {unit}" if unit == "MiB" else f"{count:,.2f} {unit}"
     return f"{kib:,.0f} KiB"
+
+
+def lasting(seconds: float) -> str:
+    """A time span for a person: two units at most."""
+    if seconds < 1:
+        return "less than 1 s"
+    rest = round(seconds)
+    parts = []
+    for unit, factor in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, factor)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

@@ -121,7 +121,7 @@ def routes(
         ),
         Route("GET", "/v1/revisions", "revisions", "What review changed or dropped.", reading.revisions, "Revisions", parameters=page),
         Route("GET", "/v1/outcomes", "outcomes", "What came of the decisions.", reading.outcomes, "Outcomes", parameters=page),
-        Route("GET", "/v1/problems", "problems", "What went wrong.", reading.problems, "Problems", parameters=page),
+        Route("GET", "/v1/problems", "problems", "What is wrong, and since when.", reading.problems, "Problems", parameters=page),
         Route(
             "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reading.trial, "Differences", parameters=page
         ),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError, PolicyProblem, PolicyRefused, load_config
+from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -88,6 +88,7 @@ class Client:
         :param seen: the entity tag of what is changed
         :raises RefusedError: mom says no
         :raises PolicyRefused: policies that cannot be used
+        :raises NotRunning: nobody is there
         :raises MomError: nobody answers
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
@@ -101,7 +102,9 @@ class Client:
             text = response.read(_LARGEST_ANSWER)
             content = json.loads(text) if text else {}
         except (FileNotFoundError, ConnectionRefusedError):
-            raise MomError(f"nobody serves {self.path}", hint="start mom, with the plugin http enabled") from None
+            raise NotRunning(f"nobody serves {self.path}", hint="start mom, with the plugin http enabled") from None
+        except TimeoutError:
+            raise MomError(f"mom did not answer on {self.path} within {self._seconds:g} s", hint="it hangs, or the host does") from None
         except PermissionError:
             raise MomError(
                 f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"

@@ -122,6 +122,13 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "status": {"type": "string", "enum": [status.value for status in Status]},
         "error": _TEXT,
     }
+    problem: dict[str, Value] = {
+        "severity": {"type": "string", "enum": [severity.value for severity in Severity]},
+        "source": "Source",
+        "entity": {"anyOf": [_schema("Entity"), {"type": "null"}]},
+        "message": _TEXT,
+        "hint": _TEXT,
+    }
     guest: dict[str, Value] = {"id": _TEXT, "name": _TEXT, "blocked": text_map, "fields": _fields(declarations, Scope.GUEST)}
     lists: dict[str, Value] = {name: {"type": "array", "items": _schema(item)} for name, item in _OF_A_GUEST.items()}
     past: dict[str, Value] = {"cycle": _COUNT, "time": _TIME, "duration_seconds": _SECONDS}
@@ -151,13 +158,17 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
                 "pid": _COUNT,
                 "mode": {"type": "string", "enum": ["enforce", "observe"]},
                 "interval_seconds": _SECONDS,
+                "hypervisor": {"type": "string", "description": "Its URI."},
+                "configuration_file": {"type": ["string", "null"]},
                 "started_at": _TIME,
+                "monotonic_seconds": {**_SECONDS, "description": "When the cycle ended, by the host's CLOCK_MONOTONIC."},
+                "to_put_back": {"type": "integer", "description": "Changes that would be put back if mom stopped now."},
                 "cycle": "Cycle",
                 "guests": _COUNT,
                 "decisions": _COUNT,
                 "revisions": _COUNT,
                 "outcomes": {"type": "object", "additionalProperties": _COUNT},
-                "problems": _COUNT,
+                "problems": {"type": "integer", "description": "Problems that stand."},
                 "trial": {"type": ["object", "null"], "properties": {"decisions": _COUNT, "differences": _COUNT}},
                 "plugins": {"type": "object", "additionalProperties": states},
             }
@@ -165,6 +176,8 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Plugin": _object(
             {
                 "name": _TEXT,
+                "distribution": _TEXT,
+                "version": _TEXT,
                 "state": states,
                 "calls": _COUNT,
                 "failures": _COUNT,
@@ -174,7 +187,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
             }
         ),
         "Plugins": _object({"cycle": _COUNT, "items": {"type": "array", "items": _schema("Plugin")}}),
-        "Field": _object({"name": _TEXT, "scope": _TEXT, "unit": _TEXT, "description": _TEXT, "source": _TEXT}),
+        "Field": _object({"name": _TEXT, "scope": _TEXT, "unit": _TEXT, "description": _TEXT, "source": _TEXT, "plugin": _TEXT}),
         "Fields": _list("Field"),
         "Control": _object(
             {
@@ -227,16 +240,9 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Revisions": _list("Revision"),
         "Outcome": _object(outcome),
         "Outcomes": _list("Outcome"),
-        "CycleProblem": _object(
-            {
-                "severity": {"type": "string", "enum": [severity.value for severity in Severity]},
-                "source": "Source",
-                "entity": {"anyOf": [_schema("Entity"), {"type": "null"}]},
-                "message": _TEXT,
-                "hint": _TEXT,
-            }
-        ),
-        "Problems": _list("CycleProblem"),
+        "CycleProblem": _object(problem),
+        "StandingProblem": _object({**problem, "since": _TIME, "cycles": {"type": "integer", "description": "In which it was seen."}}),
+        "Problems": _list("StandingProblem"),
         "Difference": _object({**about, "decided": _ANY, "considered": _ANY}),
         "Differences": _list("Difference"),
         "PolicyProblem": _object({"name": _TEXT, "line": _COUNT, "column": _COUNT, "kind": _TEXT, "message": _TEXT}),

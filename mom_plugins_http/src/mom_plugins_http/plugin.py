@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Duration, Finding, MomError, PluginContext, PluginSettings, Report, Severity, Size, Suggestion, hookimpl
+from mom_core import Duration, Finding, MomError, PluginContext, PluginSettings, Report, RunningMom, Severity, Size, Suggestion, hookimpl
 
 if TYPE_CHECKING:
     import click
@@ -137,6 +137,15 @@ class HttpPlugin:
         if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
             findings.append(Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it"))
         return findings or [Finding(Severity.OK, subject, "can be listened on")]
+
+    @staticmethod
+    @hookimpl
+    def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
+        """Through the unix socket."""
+        from mom_plugins_http.asking import SocketMom
+
+        socket_path = settings.socket if isinstance(settings, HttpPlugin.Settings) else None
+        return SocketMom(socket_path or run_directory / SOCKET)
 
     @staticmethod
     @hookimpl

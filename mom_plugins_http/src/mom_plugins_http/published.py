@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Declarations, PolicyState, Report, Trail, Value
+from mom_core import Declarations, EngineState, PolicyState, Report, Trail, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -71,6 +72,9 @@ class View:
     totals: Totals
     policies: PolicyState | None = None
     """Those that decided in this cycle."""
+    state: EngineState = field(default_factory=EngineState)
+    """What the engine knew besides, when the cycle ended; and when that was, by the clock that all processes of a host share."""
+    monotonic: float = field(default_factory=time.monotonic)
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
@@ -118,12 +122,14 @@ class Published:
         self._totals = Totals()
         self._samples: deque[Sample] = deque(maxlen=KEPT_CYCLES)
 
-    def take(self, report: Report, declarations: Declarations, policies: PolicyState | None = None) -> None:
+    def take(
+        self, report: Report, declarations: Declarations, policies: PolicyState | None = None, state: EngineState | None = None
+    ) -> None:
         """A cycle has ended."""
         self._totals.add(report)
         self._remember(report)
         self.trail.take(report)
-        self.view = View(report, declarations, self._totals.copy(), policies)
+        self.view = View(report, declarations, self._totals.copy(), policies, state or EngineState())
 
     def history(self) -> Sequence[Sample]:
         """Past cycles, oldest first."""

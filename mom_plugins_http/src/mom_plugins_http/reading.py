@@ -16,6 +16,7 @@ from mom_core import (
     HOST_ID,
     ControlSpec,
     Decision,
+    EngineState,
     Entity,
     FieldSpec,
     Guest,
@@ -26,6 +27,7 @@ from mom_core import (
     Problem,
     Revision,
     Source,
+    StandingProblem,
     Status,
     Value,
     __version__,
@@ -79,20 +81,26 @@ class Reading:
             "pid": os.getpid(),
             "mode": report.mode,
             "interval_seconds": self._context.interval,
-            "started_at": self._started,
+            "hypervisor": view.state.hypervisor,
+            "configuration_file": view.state.file,
+            "started_at": view.state.started_at or self._started,
+            "monotonic_seconds": view.monotonic,
+            "to_put_back": view.state.to_put_back,
             "cycle": cycle_of(view),
             "guests": len(report.snapshot.guests),
             "decisions": len(report.decisions),
             "revisions": len(report.revisions),
             "outcomes": counts,
-            "problems": len(report.problems),
+            "problems": len(_standing(view)),
             "trial": None if report.considered is None else {"decisions": len(report.considered), "differences": len(differences(report))},
             "plugins": {plugin.name: plugin.state for plugin in report.plugins},
         }
 
     async def plugins(self, call: Call) -> Response:
         """How each plugin is."""
-        return self._kept("plugins", lambda view: {"cycle": view.report.number, "items": [_plugin(one) for one in view.report.plugins]})
+        return self._kept(
+            "plugins", lambda view: {"cycle": view.report.number, "items": [_plugin(one, view.state) for one in view.report.plugins]}
+        )
 
     async def host(self, call: Call) -> Response:
         """The host's fields."""
@@ -121,8 +129,17 @@ class Reading:
     async def fields(self, call: Call) -> Response:
         """All fields."""
 
+        owners = self.view().declarations.field_owners
+
         def described(spec: FieldSpec) -> dict[str, Value]:
-            return {"name": spec.name, "scope": spec.scope, "unit": spec.unit, "description": spec.description, "source": spec.source}
+            return {
+                "name": spec.name,
+                "scope": spec.scope,
+                "unit": spec.unit,
+                "description": spec.description,
+                "source": spec.source,
+                "plugin": owners.get((spec.scope, spec.name), ""),
+            }
 
         return self._paged(call, "fields", lambda view: list(view.declarations.fields.values()), described)
 
@@ -263,8 +280,12 @@ class Reading:
         )
 
     async def problems(self, call: Call) -> Response:
-        """What went wrong."""
-        return self._paged(call, "problems", lambda view: _about(call, view, view.report.problems, lambda one: one.entity), _problem)
+        """What is wrong, and since when."""
+
+        def described(one: StandingProblem) -> dict[str, Value]:
+            return {**_problem(one.problem), "since": one.since, "cycles": one.cycles}
+
+        return self._paged(call, "problems", lambda view: _about(call, view, _standing(view), lambda one: one.problem.entity), described)
 
     async def trial(self, call: Call) -> Response:
         """How policies on trial differ from those in force."""
@@ -397,9 +418,21 @@ def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
     }
 
 
-def _plugin(plugin: PluginReport) -> dict[str, Value]:
+def _standing(view: View) -> Sequence[StandingProblem]:
+    """The problems that stand, the newest report's too where the engine did not note them."""
+    noted = list(view.state.problems)
+    known = {(one.problem.source, one.problem.entity, one.problem.message) for one in noted}
+    report = view.report
+    new = [one for one in report.problems if (one.source, one.entity, one.message) not in known]
+    return [*noted, *(StandingProblem(one, report.time, 1) for one in new)]
+
+
+def _plugin(plugin: PluginReport, state: EngineState) -> dict[str, Value]:
+    distribution, version = state.distributions.get(plugin.name, ("", ""))
     return {
         "name": plugin.name,
+        "distribution": distribution,
+        "version": version,
         "state": plugin.state,
         "calls": plugin.calls,
         "failures": plugin.failures,

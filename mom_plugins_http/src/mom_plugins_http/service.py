@@ -79,7 +79,7 @@ class Service:
 
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell whoever listens."""
-        self._published.take(report, self._context.declarations, self._policies())
+        self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
         news = self._news.gather()
         self._server.call_soon(lambda: self._events.tell(news))
 

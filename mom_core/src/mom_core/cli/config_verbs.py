@@ -82,16 +82,23 @@ def _checked(path: str | None) -> Config:
 
 @config_command.command("show")
 @config_option
+@click.option("--running", "of_running", is_flag=True, help="What the running mom goes by, and where the file says something else by now.")
 @json_option
-def show_command(config_path: str | None, as_json: bool) -> None:
-    """Show every setting that is in force, with the place where it was set, or that it is the default. Secrets are not shown."""
+def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
+    """Show every setting that is in force, with the place where it was set, or that it is the default. Secrets are not shown.
+
+    With --running, exit code 1 when none runs, or it cannot be asked.
+    """
     from mom_core.cli.tables import print_table
     from mom_core.config import load_config
     from mom_core.config.document import dotted
 
     config = load_config(config_path)
+    if of_running:
+        _show_running(config, as_json=as_json)
+        return
     rows: list[tuple[str, object, str]] = []
-    for path, value in _settings(config):
+    for path, value in _settings(config.in_force()):
         place = config.places.get(path)
         rows.append((dotted(path), value, f"{config.file}:{place.line}" if place else "default"))
     if as_json:
@@ -101,9 +108,32 @@ def show_command(config_path: str | None, as_json: bool) -> None:
     print_table(("setting", "value", "from"), [(name, _shown(value), origin) for name, value, origin in rows])
 
 
-def _settings(config: Config) -> Iterator[tuple[KeyPath, object]]:
+def _show_running(config: Config, *, as_json: bool) -> None:
+    """What the running mom goes by, beside the file."""
+    from mom_core.cli.sources import ask, running_mom
+    from mom_core.cli.tables import print_table
+    from mom_core.config.document import dotted
+
+    answer = ask(config, lambda running: running.configuration())
+    if answer is None:
+        why = "mom does not run, or not with this configuration" if running_mom(config) else "no enabled plugin lets a running mom be asked"
+        raise MomError(why, hint="mom config show, without --running, shows what it would go by")
+    found, where = answer
+    if as_json:
+        click.echo(json.dumps({"from": where, "settings": found}, indent=2))
+        return
+    in_file = dict(_settings(config.in_force()))
+    rows = []
+    for path, value in _settings(found):
+        other = "" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
+        rows.append((dotted(path), _shown(value), "not there" if path not in in_file else other))
+    print_table(("setting", "value", "the file says now"), rows)
+    click.echo(f"from {where}")
+
+
+def _settings(in_force: Mapping[str, object]) -> Iterator[tuple[KeyPath, object]]:
     """All settings in force, in the order of the file, by the way to them."""
-    for name, value in config.in_force().items():
+    for name, value in in_force.items():
         if name not in {"plugins", "guests"}:
             yield (name,), value
         elif isinstance(value, Mapping):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.sources import ask_or_remark
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import ControlSpec, FieldSpec
+from mom_core.model import ControlSpec, FieldSpec, Scope
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import declared_by
+from mom_core.units import Unit
 
 
 @click.command("fields")
@@ -23,8 +26,15 @@ from mom_core.plugins.registry import declared_by
 def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:
     """List the fields that policies can read and the controls that they can set, with units.
 
-    Of the enabled plugins; of all installed ones when there is no configuration yet.
+    Those of the running mom; of the enabled plugins when none runs; of all installed ones when there is no configuration yet.
     """
+    answer = None if all_installed or (config_path is None and not DEFAULT_CONFIG.exists()) else _of_running(load_config(config_path))
+    if answer is not None:
+        fields_and_controls, where = answer
+        _tell(*fields_and_controls, as_json=as_json)
+        if not as_json:
+            click.echo(f"\nof the running mom, from {where}")
+        return
     everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
     config = _everything_installed() if everything else load_config(config_path)
     fields: list[tuple[str, FieldSpec]] = []
@@ -32,6 +42,31 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     for name, (specs, control_specs) in declared_by(config).items():
         fields.extend((name, spec) for spec in specs)
         controls.extend((name, spec) for spec in control_specs)
+    _tell(fields, controls, as_json=as_json)
+
+
+_Fields = Sequence[tuple[str, FieldSpec]]
+_Controls = Sequence[tuple[str, ControlSpec]]
+
+
+def _of_running(config: Config) -> tuple[tuple[_Fields, _Controls], str] | None:
+    """What the running mom has, with the plugins that declare it, and from where; None when nobody can be asked."""
+    answer = ask_or_remark(config, lambda running: running.declared())
+    if answer is None:
+        return None
+    (given_fields, given_controls), where = answer
+    fields = [(f["plugin"], FieldSpec(f["name"], Unit(f["unit"]), Scope(f["scope"]), f["description"], f["source"])) for f in given_fields]
+    controls = [
+        (
+            c["plugin"],
+            ControlSpec(c["name"], Unit(c["unit"]), Scope(c["scope"]), c["description"], c["field"], c["minimum"], c["maximum"]),
+        )
+        for c in given_controls
+    ]
+    return (fields, controls), where
+
+
+def _tell(fields: _Fields, controls: _Controls, *, as_json: bool) -> None:
     if as_json:
         click.echo(
             json.dumps(
@@ -42,8 +77,8 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
                 indent=2,
             )
         )
-        return
-    _show(fields, controls)
+    else:
+        _show(fields, controls)
 
 
 def _everything_installed() -> Config:
@@ -58,7 +93,7 @@ def _everything_installed() -> Config:
     return load_config({"plugins": plugins})
 
 
-def _show(fields: list[tuple[str, FieldSpec]], controls: list[tuple[str, ControlSpec]]) -> None:
+def _show(fields: _Fields, controls: _Controls) -> None:
     from mom_core.cli.tables import print_table
 
     rows = [

@@ -33,6 +33,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
     "status": Verb("mom_core.cli.status:status_command", "Show whether mom runs, and what it did in its last cycle."),
     "guests": Verb("mom_core.cli.status:guests_command", "Show all guests with their memory."),
+    "explain": Verb("mom_core.cli.explain:explain_command", "Say why a guest has the size that it has."),
     "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
     "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),

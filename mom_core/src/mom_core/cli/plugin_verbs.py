@@ -42,19 +42,23 @@ plugin_command.add_command(new_command)
 @click.option("--available", "only_available", is_flag=True, help="Only those that are installed and not enabled, with what they are for.")
 @json_option
 def list_command(config_path: str | None, only_available: bool, as_json: bool) -> None:
-    """List the installed plugins, and which of them the configuration enables. Imports none of them."""
+    """List the installed plugins, and which of them the configuration enables; and how those of the running mom are.
+
+    Imports none of them unless mom runs.
+    """
     path = Path(config_path or DEFAULT_CONFIG)
     enabled, folders, trouble = _enabled(path)
     available = available_plugins(folders)
     if only_available:
         available = {name: plugins for name, plugins in available.items() if name not in (enabled or ())}
         enabled = [name for name in enabled or () if name in available] if enabled is not None else None
+    states = {} if only_available or not enabled else _states(config_path)
     if as_json:
-        click.echo(json.dumps(_as_json(available, enabled), indent=2))
+        click.echo(json.dumps([{**row, "state": states.get(str(row["name"]))} for row in _as_json(available, enabled)], indent=2))
     elif only_available:
         _show_available(available)
     else:
-        _show_list(available, enabled)
+        _show_list(available, enabled, states)
     if trouble and (config_path is not None or not as_json):
         click.echo(f"mom: which plugins are enabled is not known: {trouble}", err=True)
 
@@ -111,7 +115,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
     return rows
 
 
-def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None) -> None:
+def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None, states: Mapping[str, str]) -> None:
     from mom_core.cli.tables import print_table
     from mom_core.model import printable
 
@@ -121,14 +125,22 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         if len(plugins) > 1:
             state += ", but provided twice"
         rows += [
-            (printable(name), plugin.distribution, plugin.version, f"{state}, in {p}" if (p := plugin.folder) else state)
+            (
+                printable(name),
+                plugin.distribution,
+                plugin.version,
+                f"{state}, in {p}" if (p := plugin.folder) else state,
+                states.get(name, ""),
+            )
             for plugin in plugins
         ]
     for name in enabled or ():
         if name not in available:
-            rows.append((printable(name), "not installed", "", "yes"))
-    if rows:
-        print_table(("plugin", "distribution", "version", "enabled"), rows)
+            rows.append((printable(name), "not installed", "", "yes", ""))
+    if rows and states:
+        print_table(("plugin", "distribution", "version", "enabled", "running"), rows)
+    elif rows:
+        print_table(("plugin", "distribution", "version", "enabled"), [row[:-1] for row in rows])
     else:
         click.echo("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'")
     absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy") if name not in available]
@@ -235,20 +247,43 @@ def _place(plugin: LoadedPlugin) -> Path:
 
 
 def _running(name: str, config_path: str | None) -> Mapping[str, object] | None:
-    """What the running mom says of a plugin; None when none runs, or it does not use it, or its status cannot be read."""
+    """What the running mom says of a plugin; None when none runs, or it does not use it, or nobody can be asked."""
+    return next((plugin for plugin in _running_plugins(config_path) if plugin["name"] == name), None)
+
+
+def _running_plugins(config_path: str | None) -> Sequence[Mapping[str, object]]:
+    """What the running mom says of its plugins: through what they serve; from its status file where the configuration cannot be loaded."""
+    from mom_core.cli.sources import told
+    from mom_core.config import load_config
     from mom_core.config.document import read_document
     from mom_core.config.schema import CoreSettings
     from mom_core.errors import MomError
+    from mom_core.lock import holder
     from mom_core.status import read_status
 
     try:
         value = read_document(Path(config_path or DEFAULT_CONFIG)).value
         named = value.get("run_directory") if isinstance(value, Mapping) else None
-        status = read_status(Path(named) if isinstance(named, str) else CoreSettings().run_directory)
+        directory = Path(named) if isinstance(named, str) else CoreSettings().run_directory
+        if not holder(directory):
+            return ()  # and nothing is imported
+        try:
+            found = told(load_config(config_path))
+            status = found.status if found else None
+        except ConfigError:
+            status = read_status(directory)
     except (MomError, OSError):
-        return None
-    plugins: Sequence[Mapping[str, object]] = status.content["plugins"] if status else ()
-    return next((plugin for plugin in plugins if plugin["name"] == name), None)
+        return ()
+    return status.content["plugins"] if status else ()
+
+
+def _states(config_path: str | None) -> dict[str, str]:
+    """How the running mom's plugins are, by name."""
+    return {
+        str(plugin["name"]): str(plugin["state"])
+        + (f", {plugin['failures']} of {plugin['calls']} calls failed" if plugin["failures"] else "")
+        for plugin in _running_plugins(config_path)
+    }
 
 
 def _show_running(running: Mapping[str, object] | None) -> None:

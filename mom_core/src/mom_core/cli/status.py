@@ -13,10 +13,11 @@ import click
 from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.sources import told
 from mom_core.config import load_config
 from mom_core.model import printable
-from mom_core.status import RunningStatus, read_status
-from mom_core.units import format_kib
+from mom_core.status import RunningStatus
+from mom_core.units import format_kib, lasting
 
 
 @click.command("status")
@@ -25,17 +26,18 @@ from mom_core.units import format_kib
 def status_command(config_path: str | None, as_json: bool) -> None:
     """Show whether mom runs, how its plugins are, and what it did in its last cycle. Exit code 1 when it does not run, or hangs."""
     config = load_config(config_path)
-    status = read_status(config.run_directory)
-    if status is None:
+    found = told(config)
+    if found is None:
         if as_json:
             click.echo(json.dumps({"running": False}))
         else:
             click.echo("mom does not run on this host. Start it with: mom run" + (f" -c {config_path}" if config_path else ""))
         sys.exit(1)
+    status = found.status
     if as_json:
-        click.echo(json.dumps({"running": True, "age": status.age, "late": status.late, **status.content}))
+        click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **status.content}))
     else:
-        _show(status)
+        _show(status, found.where)
     if status.late:
         sys.exit(1)
 
@@ -46,8 +48,12 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
     config = load_config(config_path)
-    status = read_status(config.run_directory)
-    if status is not None:
+    found = told(config)
+    origin = ""
+    if found is not None:
+        status = found.status
+        late = ", and is late: mom hangs" if status.late else ""
+        origin = f"as of {status.age:.1f} s ago{late}, from {found.where}"
         guests = status.content["guests"]
         rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         targets = {o["entity"]: o for o in status.content["outcomes"] if o["control"] == "balloon_target"}
@@ -58,13 +64,16 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         for problem in problems:
             click.echo(f"mom: {problem.source}: {problem.message}", err=True)
         rows = [{"id": g.id, "name": g.name, "blocked": dict(g.blocked), **g.fields} for g in snapshot.guests.values()]
+        origin = "read just now, as mom does not run"
     if as_json:
         click.echo(json.dumps(rows))
         return
     _show_guests(rows)
+    if rows:
+        click.echo(origin)
 
 
-def _show(status: RunningStatus) -> None:
+def _show(status: RunningStatus, where: str) -> None:
     content = status.content
     cycle = content["cycle"]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
@@ -74,7 +83,9 @@ def _show(status: RunningStatus) -> None:
     )
     woken = f", woken by {cycle['woken_by']}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
-    click.echo(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}")
+    click.echo(
+        f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}, says {where}"
+    )
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing to do"
     click.echo(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end")
     click.echo(_host_line(content["host"]["fields"]))
@@ -93,11 +104,15 @@ def _show(status: RunningStatus) -> None:
     for problem in content["problems"]:
         who = f" {printable(problem['entity'])}:" if problem["entity"] else ""
         hint = f" ({printable(problem['hint'], 200)})" if problem["hint"] else ""
-        click.echo(
-            f"  {problem['severity']}: {problem['source']}:{who} {printable(problem['message'], 300)}{hint}, {problem['cycles']} cycles"
-        )
+        click.echo(f"  {problem['severity']}: {problem['source']}:{who} {printable(problem['message'], 300)}{hint}, {_standing(problem)}")
     for text in [*_recent(content), *_trial(content)]:
         click.echo(text)
+
+
+def _standing(problem: Mapping[str, Any]) -> str:
+    """Since when, and how often it was seen: a problem that comes and goes is another one than one that stays."""
+    since = time.time() - float(problem["since"])
+    return f"for {lasting(since)}, in {problem['cycles']} {'cycle' if problem['cycles'] == 1 else 'cycles'}"
 
 
 def _host_line(fields: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
@@ -24,6 +24,7 @@ class Cycle:
     """The way of the data, with one set of plugins. Run from one thread only.
 
     :param history: filled by this; its bound is what the configuration keeps
+    :param on_report: called before the plugins have the report
     """
 
     plugins: PluginSet
@@ -34,6 +35,7 @@ class Cycle:
     stopping: threading.Event
     host_properties: Mapping[str, Value]
     collector: Collector
+    on_report: Callable[[Report], None]
     missing: dict[str, int] = field(default_factory=dict)
 
     def run(self, number: int, tick: Tick, skipped: int) -> Report:
@@ -73,6 +75,7 @@ class Cycle:
             woken_by=tick.woken_by,
             considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
         )
+        self.on_report(report)
         reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
         call_together(reporters, "mom_report")
         return report

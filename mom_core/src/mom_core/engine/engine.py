@@ -25,6 +25,7 @@ from mom_core.lock import RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 from mom_core.policies import PolicyTexts
+from mom_core.running import EngineState, StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 
@@ -94,7 +95,9 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
-            rebuilt = build_plugins(self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve)
+            rebuilt = build_plugins(
+                self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve, state=self._state
+            )
         except BaseException:
             self._lock.release()
             self._ledger = None
@@ -246,6 +249,17 @@ class Engine:
         """How many changes could be put back now."""
         return 0 if self._ledger is None else len(self._ledger.entries)
 
+    def _state(self) -> EngineState:
+        """What is so now, besides the newest report. From any thread."""
+        cycle = self._cycle
+        standing = tuple(StandingProblem(one.problem, one.since, one.count) for one in self._problems.standing())
+        if cycle is None:
+            return EngineState(started_at=self.started_at, to_put_back=self.ledger_entries, problems=standing, file=self.config.file)
+        loaded = {plugin.name: plugin.configured.loaded for plugin in cycle.plugins.plugins}
+        distributions = {name: (one.distribution, one.version) for name, one in loaded.items()}
+        uri = cycle.plugins.hypervisor.uri
+        return EngineState(uri, self.started_at, self.ledger_entries, standing, self.config.file, distributions)
+
     def problems(self) -> list[Standing]:
         """The problems that stand now, with how often and since when."""
         return self._problems.standing()
@@ -262,7 +276,6 @@ class Engine:
         self._skipped += tick.skipped
         report = self._opened().run(self._number, tick, self._skipped)
         self.report = report
-        self._problems.note(report.problems, report.outcomes, report.number, report.time)
         if self._on_report is not None:
             self._on_report(report)
         return report
@@ -283,6 +296,7 @@ class Engine:
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
             collector=Collector(rebuilt.plugins),
+            on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
         )
 
     def _reload_if_asked(self) -> None:
@@ -307,7 +321,9 @@ class Engine:
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
-        rebuilt = build_plugins(config, self.wake, self._stopping, old.plugins, self._clock.monotonic, serves=self._serve)
+        rebuilt = build_plugins(
+            config, self.wake, self._stopping, old.plugins, self._clock.monotonic, serves=self._serve, state=self._state
+        )
         self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):

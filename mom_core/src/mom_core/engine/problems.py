@@ -22,7 +22,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 @dataclass(slots=True)
 class Standing:
-    """A problem that has been seen: since when (seconds since the epoch), how often, and in which cycle last."""
+    """A problem that has been seen: since when (seconds since the epoch), in how many cycles, and in which last."""
 
     problem: Problem
     since: float

@@ -23,6 +23,7 @@ from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.policies import PolicyTexts
 from mom_core.reservations import Reservations
+from mom_core.running import EngineState
 from mom_core.units import Unit
 
 if TYPE_CHECKING:
@@ -147,11 +148,13 @@ def build_plugins(
     monotonic: Callable[[], float] = time.monotonic,
     *,
     serves: bool = False,
+    state: Callable[[], EngineState] = EngineState,
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
     :param monotonic: the clock that plugins are told to go by
     :param serves: whether this is for a daemon; otherwise plugins listen on nothing
+    :param state: what plugins ask for what the engine knows
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
@@ -168,6 +171,7 @@ def build_plugins(
                 plugin = _new(configured, config, wake, stopping, monotonic)
                 plugin.context.monotonic = monotonic
                 plugin.context.serves = serves
+                plugin.context.engine_state = state
                 fresh.append(plugin)
                 _guarded(errors, plugin, _construct)
             plugins.append(plugin)
@@ -415,9 +419,11 @@ def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
     controls: dict[str, ControlSpec] = {}
     owners: dict[str, str] = {}
     policies: dict[str, str] = {}
+    field_owners: dict[tuple[Scope, str], str] = {}
     for plugin in plugins:
         for spec in plugin.field_specs:
             other = fields.setdefault((spec.scope, spec.name), spec)
+            field_owners.setdefault((spec.scope, spec.name), plugin.name)
             if other.unit is not spec.unit:
                 errors.append(plugin.error(f"it declares the field {spec.name} in {spec.unit}, another plugin in {other.unit}"))
         for name, control in plugin.controls.items():
@@ -436,7 +442,7 @@ def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
             errors.append(
                 owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
             )
-    return Declarations(fields, controls, owners, policies)
+    return Declarations(fields, controls, owners, policies, field_owners)
 
 
 def _set_up(plugin: Plugin) -> None:

@@ -13,6 +13,7 @@ from mom_core import (
     Duration,
     Finding,
     Hypervisor,
+    PastCycles,
     PluginContext,
     PluginSettings,
     Report,
@@ -28,6 +29,10 @@ from mom_plugins_sim.recording.writer import Limits, RecordingFull, RecordingWri
 
 if TYPE_CHECKING:
     import click
+
+
+FOLDER = "recording"
+"""Where it is recorded unless the settings say otherwise, in mom's state directory."""
 
 
 class RecordPlugin:
@@ -60,7 +65,7 @@ class RecordPlugin:
     @property
     def folder(self) -> Path:
         """Where the recording is."""
-        return Path(self._settings.path) if self._settings.path else self._context.state_directory / "recording"
+        return Path(self._settings.path) if self._settings.path else self._context.state_directory / FOLDER
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -111,6 +116,16 @@ class RecordPlugin:
         limits = f"{format_size(settings.size)} and {format_duration(settings.keep)}"
         text = f"{format_size(sum(sizes))} in {len(sizes)} files in {self.folder}, of {limits}"
         return [Finding(Severity.OK, "recording", text)]
+
+    @staticmethod
+    @hookimpl
+    def mom_recording(path: Path | None, settings: PluginSettings | None, state_directory: Path) -> PastCycles | None:
+        """The recording at the path, or the one that a mom with these settings writes."""
+        from mom_plugins_sim.recording.past import PastOf
+
+        if path is None and isinstance(settings, RecordPlugin.Settings):
+            path = Path(settings.path) if settings.path else state_directory / FOLDER
+        return None if path is None else PastOf(path)
 
     @staticmethod
     @hookimpl

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_size
@@ -35,7 +36,8 @@ LARGEST_FILE = 128 << 20
 LONGEST_FILE_SECONDS = 86_400.0
 """A day, so that `keep` is kept to the day."""
 
-_NAME = re.compile(r"([0-9]{6,})-[0-9]{8}T[0-9]{6}Z\.momrec")
+_NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
+_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ def files_of(folder: Path) -> list[Path]:
     """A recording's files, oldest first: by their number, as clocks jump."""
     numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
+
+
+def begun(path: Path) -> datetime | None:
+    """When a file of a recording was begun, by its name; None if that is another one."""
+    match = _NAME.fullmatch(path.name)
+    try:
+        return None if match is None else datetime.strptime(match[2], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def must_be_new(folder: Path) -> Path:
@@ -189,7 +200,7 @@ class RecordingWriter:
             self._lock_folder()
             there = files_of(self.folder)
             last = _NAME.fullmatch(there[-1].name) if there else None
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(max(0.0, self._wall())))
+            stamp = time.strftime(_STAMP, time.gmtime(max(0.0, self._wall())))
             path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
             self._path, self._size, self._number, self._began = path, 0, 0, self._monotonic()

@@ -1,0 +1,212 @@
+"""`mom explain`: why a guest has the size that it has, now or then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mom_core.cli.moments import EXAMPLES, moment
+from mom_core.cli.options import config_option, json_option
+from mom_core.cli.sources import ask_or_remark, recording
+from mom_core.config import load_config
+from mom_core.errors import MomError
+from mom_core.explaining import Trail, explain, find_guest
+from mom_core.model import Report, printable
+from mom_core.running import PastCycle, PastCycles
+from mom_core.status import read_status, reported
+from mom_core.units import lasting
+
+LOOKED_BACK_SECONDS: Final = 1800.0
+"""How far before the moment a recording is read, to find out since when a guest has its size: some seconds with 1,000 guests."""
+
+GAP_CYCLES: Final = 3
+LEAST_GAP_SECONDS: Final = 10.0
+"""So many cycles, and at least so long without one is a gap: a cycle may be late."""
+
+WIDEST: Final = 100
+"""Columns of a line of text, on a wide terminal: longer lines are hard to read."""
+
+_LABELS: Final = {
+    "now": "Now",
+    "needs": "Needs",
+    "guaranteed": "Guaranteed",
+    "since": "Since",
+    "host": "Host",
+    "wanted": "Wanted",
+    "review": "Review",
+    "done": "Done",
+    "trial": "On trial",
+    "problems": "Problems",
+    "next": "Next",
+    "unknown": "Unknown",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An explanation as JSON, where it is from, and what must be said of that; and how old it is, in seconds."""
+
+    content: Mapping[str, Any]
+    where: str
+    remarks: Sequence[str]
+    age: float | None
+
+
+@click.command("explain")
+@click.argument("guest")
+@click.option("--at", "at", metavar="TIME", help=f"How it was then, from a recording: {EXAMPLES} (UTC, unless it says a zone).")
+@click.option(
+    "--recording",
+    "path",
+    metavar="FOLDER|FILE",
+    type=click.Path(path_type=Path),
+    help="This recording; its last cycle without --at.  [default: that of the running mom]",
+)
+@config_option
+@json_option
+def explain_command(guest: str, at: str | None, path: Path | None, config_path: str | None, as_json: bool) -> None:
+    """Say why GUEST (a name or UUID) has the size that it has now: what it has, needs and is guaranteed, what the policy wanted and where,
+    what review made of it, what the hypervisor did, and what comes next.
+
+    From the running mom; with --at or --recording from a recording. Exit code 1 when there is no such guest, or nobody to ask.
+    """
+    found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
+    if as_json:
+        click.echo(json.dumps({"from": found.where, "age_seconds": found.age, "remarks": list(found.remarks), **found.content}, indent=2))
+        return
+    for line in _lines(found):
+        click.echo(line)
+
+
+# --- from the running mom ------------------------------------------------------------------------------------------------------
+
+
+def _now(guest: str, config_path: str | None) -> _Found:
+    config = load_config(config_path)
+    status = read_status(config.run_directory)
+    if status is None:
+        option = "" if config_path is None else f" -c {config_path}"
+        raise MomError("mom does not run on this host", hint=f"start it with mom run{option}; with --at, a recording is looked at")
+    remarks = []
+    if status.late:
+        remarks.append(f"mom hangs: its last cycle ended {lasting(status.age)} ago.")
+    answer = ask_or_remark(config, lambda running: running.explanation(guest))
+    if answer is not None:
+        content, where = answer
+        return _Found(content, where, remarks, max(0.0, time.time() - float(content["time"])))
+    remarks.append("Only the last cycle is known: with the plugin http, mom also says since when, and shows the policy's line.")
+    report = reported(status.content)
+    content = explain(report, find_guest(report.snapshot.guests, guest)).as_json()
+    return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)
+
+
+# --- from a recording ----------------------------------------------------------------------------------------------------------
+
+
+def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _Found:
+    config = load_config(config_path) if config_path is not None or path is None else None
+    then = None if at is None else moment(at, "--at")
+    recorded = recording(config, path)
+    trail = Trail()
+    chosen, following = _cycle_at(recorded, then, trail)
+    report = chosen.report
+    remarks = [] if then is None else _gap(report, then, following)
+    wanted = find_guest(report.snapshot.guests, guest)
+    content = explain(report, wanted, trail.of(wanted.id), texts=chosen.policies, zone=UTC).as_json()
+    return _Found(content, recorded.where, remarks, None)
+
+
+def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[PastCycle, PastCycle | None]:
+    """The last cycle until a moment (None: of all), with everything shortly before it in the trail; and the cycle after it."""
+    if then is None:
+        last = _last(recorded.cycles(float("-inf"), float("inf")))
+        if last is None:
+            raise _nothing(recorded)
+        then = last.report.time
+    found, following = None, None
+    for cycle in recorded.cycles(then - LOOKED_BACK_SECONDS, float("inf")):
+        if cycle.report.time > then:
+            following = cycle
+            break
+        trail.take(cycle.report)
+        found = cycle
+    if found is None:  # there is a long gap before, or this is before everything
+        found = _last(recorded.cycles(float("-inf"), then))
+        if found is not None:
+            trail.take(found.report)
+    if found is None:
+        if following is None:
+            raise _nothing(recorded)
+        raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
+    return found, following
+
+
+def _last(cycles: Iterator[PastCycle]) -> PastCycle | None:
+    found = deque(cycles, maxlen=1)
+    return found[0] if found else None
+
+
+def _nothing(recorded: PastCycles) -> MomError:
+    return MomError(f"there is no cycle in {recorded.where}", hint="mom has not finished one since it records, or all is damaged")
+
+
+def _gap(report: Report, then: float, following: PastCycle | None) -> list[str]:
+    """What must be said when the moment is in no cycle."""
+    interval = report.snapshot.host.properties.get("interval")
+    usual = interval if isinstance(interval, int | float) else 0.0
+    away = then - report.time
+    if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
+        return []
+    before = f"This is the last cycle before it, {lasting(away)} earlier."
+    if following is None:
+        return [f"Nothing was recorded at {_shown(then)}: the recording ends at {_shown(report.time)}. {before}"]
+    lost = f", and {following.lost} cycles are lost there" if following.lost else ""
+    gap = f"from {_shown(report.time)} to {_shown(following.report.time)}"
+    return [f"Nothing was recorded at {_shown(then)}: the recording has a gap {gap}{lost}. {before}"]
+
+
+def _shown(moment_: float) -> str:
+    return datetime.fromtimestamp(moment_, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+# --- for a person --------------------------------------------------------------------------------------------------------------
+
+
+def _lines(found: _Found) -> Iterator[str]:
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = min(WIDEST, shutil.get_terminal_size((80, 24)).columns) if terminal else 0
+    content = found.content
+    name = printable(content["guest"]["name"])
+    when = f"{lasting(found.age)} ago" if found.age is not None else _shown(content["time"])
+    yield from _wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", "", width)
+    for remark in found.remarks:
+        yield from _wrapped(click.style(remark, fg="yellow"), "", width)
+    column = max(len(_LABELS.get(one["topic"], one["topic"])) for one in content["sentences"]) + 2
+    before = ""
+    for sentence in content["sentences"]:
+        topic = sentence["topic"]
+        label = "" if topic == before else _LABELS.get(topic, topic)
+        before = topic
+        colour = {"problems": "red", "unknown": "yellow"}.get(topic)
+        head = click.style(label.ljust(column), bold=True, fg=colour)
+        lines = list(_wrapped(sentence["text"], " " * column, width))
+        yield head + lines[0].removeprefix(" " * column)
+        yield from lines[1:]
+
+
+def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:
+    if not width:
+        yield indent + text
+        return
+    yield from textwrap.wrap(text, max(width, len(indent) + 20), initial_indent=indent, subsequent_indent=indent) or [indent]

@@ -1,0 +1,38 @@
+"""Moments, as operators write them: `2026-11-20T08:00`, `10:32`, `5m ago`.
+
+Without a zone they are in UTC, as recordings are looked at on other machines."""
+
+from __future__ import annotations
+
+import time as clock
+from datetime import UTC, datetime, timedelta
+from datetime import time as day_time
+
+import click
+
+from mom_core.model import printable
+from mom_core.units import parse_duration
+
+EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
+
+
+def moment(text: str, option: str, now: float | None = None) -> float:
+    """Seconds since the epoch. A time of the day is the last one that has been. Raises `click.UsageError`."""
+    present = clock.time() if now is None else now
+    stripped = text.strip()
+    try:
+        if stripped.endswith("ago"):
+            return present - parse_duration(stripped.removesuffix("ago").strip())
+        if len(stripped) <= len("00:00:00.000000+00:00") and ":" in stripped[:3] and "-" not in stripped[:3]:
+            return _last(day_time.fromisoformat(stripped.rjust(5, "0") if stripped[1:2] == ":" else stripped), present)
+        found = datetime.fromisoformat(stripped)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like {EXAMPLES} (UTC, unless it says a zone)") from None
+
+
+def _last(of_day: day_time, present: float) -> float:
+    """When it was this time of the day last."""
+    zone = of_day.tzinfo or UTC
+    found = datetime.combine(datetime.fromtimestamp(present, zone).date(), of_day.replace(tzinfo=zone))
+    return (found if found.timestamp() <= present else found - timedelta(days=1)).timestamp()

@@ -1,0 +1,98 @@
+"""Where verbs have their figures from: the mom that runs, through what a plugin serves or from its status file; or a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import click
+
+from mom_core.config import Config
+from mom_core.errors import MomError, NoSuchGuest, NotRunning
+from mom_core.plugins.discovery import available_plugins, load_plugins
+from mom_core.running import PastCycles, RunningMom
+from mom_core.status import RunningStatus, read_status
+
+Found = TypeVar("Found")
+
+RECORDER: Final = "record"
+"""The plugin that is looked at first for a recording, and that is advised."""
+
+
+class Told(NamedTuple):
+    """What a running mom says, and how it was asked."""
+
+    status: RunningStatus
+    where: str
+
+
+def running_mom(config: Config) -> RunningMom | None:
+    """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
+    for plugin in config.plugins.values():
+        offer = getattr(plugin.loaded.plugin_class, "mom_running", None)
+        found: RunningMom | None = None if offer is None else offer(plugin.settings, config.run_directory)
+        if found is not None:
+            return found
+    return None
+
+
+def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
+    """The running mom's answer, and from where it is; None when nobody can be asked that way, with the reason said where it is odd."""
+    running = running_mom(config)
+    if running is None:
+        return None
+    try:
+        return question(running), running.where
+    except NotRunning:
+        return None
+
+
+def ask_or_remark(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
+    """The same, but whatever goes wrong with asking is a remark: for verbs that have the status file to go on with."""
+    try:
+        return ask(config, question)
+    except NoSuchGuest:
+        raise
+    except MomError as error:
+        click.echo(f"mom: {error}; what follows is not from there", err=True)
+        return None
+
+
+def told(config: Config) -> Told | None:
+    """What the running mom says; None when none runs. Raises `MomError`."""
+    answer = ask_or_remark(config, lambda running: running.status())
+    if answer is not None:
+        content, where = answer
+        return Told(RunningStatus(content, int(content["pid"]), max(0.0, time.monotonic() - float(content["monotonic"]))), where)
+    status = read_status(config.run_directory)
+    return None if status is None else Told(status, str(config.run_directory / "status.json"))
+
+
+def recording(config: Config | None, path: Path | None) -> PastCycles:
+    """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
+    if config is not None:
+        for plugin in config.plugins.values():
+            opened = _opened(plugin.loaded.plugin_class, path, plugin.settings, config.state_directory)
+            if opened is not None:
+                return opened
+    if path is None:
+        raise MomError(
+            "there is no recording to look at: the configuration enables no plugin that records",
+            hint=f"add `{RECORDER}: {{}}` to `plugins`, or name one with --recording",
+        )
+    available = available_plugins()
+    for name in sorted(available, key=lambda name: (name != RECORDER, name)):
+        loaded, _ = load_plugins([name])
+        for plugin_class in (plugin.plugin_class for plugin in loaded.values()):
+            opened = _opened(plugin_class, path, None, Path())
+            if opened is not None:
+                return opened
+    raise MomError(f"no installed plugin reads {path}", hint="pip install mom-plugins-sim")
+
+
+def _opened(plugin_class: type, path: Path | None, settings: object, state_directory: Path) -> PastCycles | None:
+    offer = getattr(plugin_class, "mom_recording", None)
+    opened: PastCycles | None = None if offer is None else offer(path, settings, state_directory)
+    return opened

@@ -1,0 +1,81 @@
+"""What verbs look at besides the host itself: the mom that runs, and what was recorded of it. Plugins offer the ways to both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mom_core.model import Problem, Report
+
+
+@dataclass(frozen=True, slots=True)
+class StandingProblem:
+    """A problem that is not over: since when (seconds since the epoch), and in how many cycles it was seen."""
+
+    problem: Problem
+    since: float
+    cycles: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine knows besides its reports.
+
+    `started_at` is in seconds since the epoch, `to_put_back` counts changes, `file` is the configuration's (None: it came from a program),
+    `distributions` gives each plugin's distribution and its version by the plugin's name.
+    """
+
+    hypervisor: str = ""
+    started_at: float = 0.0
+    to_put_back: int = 0
+    problems: Sequence[StandingProblem] = ()
+    file: str | None = None
+    distributions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class RunningMom(Protocol):
+    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when nobody is there."""
+
+    @property
+    def where(self) -> str:
+        """How people name the way, such as the path of a socket."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """What `mom status` shows, in the form of the status file."""
+        ...
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Why the guest of this id or name is as it is, as `Explanation.as_json` gives it."""
+        ...
+
+    def declared(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+        """The declared fields and controls, as mappings with the names of `FieldSpec` and `ControlSpec`, and `plugin` of controls."""
+        ...
+
+    def configuration(self) -> Mapping[str, Any]:
+        """The settings in force, with secrets masked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PastCycle:
+    """A recorded cycle: its report, the texts of the policies in force by name, and how many cycles before it were lost."""
+
+    report: Report
+    policies: Mapping[str, str]
+    lost: int = 0
+
+
+class PastCycles(Protocol):
+    """A recording. Raises `MomError` where it cannot be read."""
+
+    @property
+    def where(self) -> str:
+        """How people name it, such as its folder."""
+        ...
+
+    def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
+        """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
+        ...
