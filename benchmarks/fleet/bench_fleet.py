@@ -1,0 +1,175 @@
+"""What a fleet costs its server: messages, bytes, CPU and storage with many hosts, and how soon a policy is in force on all of them.
+
+    python benchmarks/fleet/bench_fleet.py [--hosts 200] [--guests 30] [--seconds 60] [--changing 0.3]
+
+Each host is the plugin's own agent with a connection of its own to a real nats-server, and tells about made-up guests. What 10,000 hosts
+would come to is printed beside it: everything but the connections' own memory grows linearly with hosts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.link import Access, linked
+from mom_plugins_fleet.records import Group, GuestState, HostState, Member
+from mom_plugins_fleet.subjects import GROUPS, ROSTER
+from mom_plugins_fleet.view import View
+
+LOG = logging.getLogger("bench")
+PUBLISH_SECONDS = 5.0
+GUEST_KIB = 4 << 20
+
+
+class Host:
+    """A host of so many guests, of which a share changes between two looks."""
+
+    def __init__(self, name: str, guests: int, changing: float, seed: int) -> None:
+        self.name, self.changing = name, changing
+        self.random = random.Random(seed)  # noqa: S311  # numbers of a benchmark
+        self.guests = [GuestState(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
+        self.adopted: dict[int, float] = {}
+
+    def adopt(self, group: str, revision: int, record: Group) -> None:
+        self.adopted.setdefault(revision, time.monotonic())
+
+    def state(self) -> HostState:
+        for n, guest in enumerate(self.guests):
+            if self.random.random() < self.changing:
+                size = self.random.randrange(1, 256) << 14
+                self.guests[n] = guest.model_copy(update={"size": size, "maximum": GUEST_KIB, "need": size // 2, "guarantee": 1 << 20})
+        available = self.random.randrange(1, 1 << 12) << 14
+        return HostState(
+            host=self.name,
+            mom="0",
+            mode="enforce",
+            total=512 << 20,
+            available=available,
+            guests=tuple(self.guests),
+            group="g",
+            group_revision=1,
+        )
+
+
+def varz(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
+        found = json.load(answer)
+    return {key: found[key] for key in ("in_msgs", "out_msgs", "in_bytes", "out_bytes", "mem")}
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hosts", type=int, default=200)
+    parser.add_argument("--guests", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--changing", type=float, default=0.3, help="share of guests whose size has changed since the last look")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run(chosen.hosts, chosen.guests, chosen.seconds, chosen.changing, Path(folder))
+
+
+def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) -> None:
+    port, monitor = free_port(), free_port()
+    server_path = shutil.which("nats-server") or "/usr/sbin/nats-server"
+    (folder / "nats.conf").write_text(
+        f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor}"\njetstream {{ store_dir: "{folder}/js" }}\n'
+    )
+    server = subprocess.Popen([server_path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    access = Access([f"nats://127.0.0.1:{port}"])
+    agents: list[Agent] = []
+    try:
+        time.sleep(1)
+        made = [Host(f"h{n}", guests, changing, n) for n in range(hosts)]
+
+        async def enroll() -> None:
+            async with linked(access, "operator", LOG, patient=True) as store:
+                await store.make(1)
+                for one in made:
+                    await store.put(ROSTER, one.name, Member(group="g", address="x").packed())
+                await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 1)"}).packed())
+
+        asyncio.run(enroll())
+        for one in made:
+            agent = Agent(
+                access,
+                one.name,
+                PUBLISH_SECONDS,
+                LOG,
+                adopt=one.adopt,
+                remembered=lambda: None,
+                state=one.state,
+                accepts=lambda move: "",
+                wake=print,
+            )
+            agent.start()
+            agents.append(agent)
+        while not all(one.adopted for one in made):
+            time.sleep(0.2)
+        before, cpu, began = varz(monitor), cpu_seconds(server.pid), time.monotonic()
+        time.sleep(seconds)
+        passed = time.monotonic() - began
+        after, used = varz(monitor), cpu_seconds(server.pid) - cpu
+
+        async def change() -> tuple[int, float, float]:
+            async with linked(access, "operator", LOG, patient=True) as store:
+                revision = await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 2)"}).packed())
+                changed, started = time.monotonic(), time.monotonic()
+                await View().load(store)
+                return revision, changed, time.monotonic() - started
+
+        revision, changed, loading = asyncio.run(change())
+        while not all(revision in one.adopted for one in made) and time.monotonic() - changed < 60:
+            time.sleep(0.05)
+        reached = sorted(one.adopted[revision] - changed for one in made if revision in one.adopted)
+        size = sum(path.stat().st_size for path in (folder / "js").rglob("*") if path.is_file())
+        record = len(made[0].state().packed())
+    finally:
+        for agent in agents:
+            agent.close()
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+    rate = {key: (after[key] - before[key]) / passed for key in ("in_msgs", "out_msgs", "in_bytes", "out_bytes")}
+    grown = 10_000 / hosts
+    print(f"| | {hosts} hosts x {guests} guests | 10,000 hosts |\n| --- | --- | --- |")
+    for label, value, unit in (
+        ("messages to the server", rate["in_msgs"], "/s"),
+        ("messages from it", rate["out_msgs"], "/s"),
+        ("to the server", rate["in_bytes"] / 1024, "KiB/s"),
+        ("from it", rate["out_bytes"] / 1024, "KiB/s"),
+        ("its CPU", 100 * used / passed, "% of a core"),
+        ("storage", size / 1024**2, "MiB"),
+    ):
+        print(f"| {label} | {value:.1f} {unit} | {value * grown:,.0f} {unit} |")
+    print(f"| its memory | {after['mem'] / 1024**2:.0f} MiB | |")
+    print(f"| a host's state | {record} bytes | |")
+    print(f"| a coordinator reads all of it in | {loading:.2f} s | {loading * grown:.0f} s |")
+    print(f"| a policy is in force on half / all | {statistics.median(reached):.2f} / {reached[-1]:.2f} s ({len(reached)} hosts) | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Many hosts for mom: policies by group, the state of all hosts, and hosts that are drained."""
+
+from mom_plugins_fleet.plugin import FleetPlugin
+
+__all__ = ["FleetPlugin"]
+__version__ = "0.1.0"

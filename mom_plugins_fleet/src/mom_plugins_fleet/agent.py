@@ -1,0 +1,298 @@
+"""What a host does as a member of its fleet: take its group's policies, tell how it is, and move the guests that it is told to move.
+
+It runs in a thread of its own. Nothing of mom waits for it: without servers, the host goes on with the policies that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from mom_core import MomError
+from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
+from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
+from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
+
+RESYNC_SECONDS: Final = 30.0
+"""How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers
+from memory."""
+
+HEARTBEAT_SECONDS: Final = 30.0
+"""How often a host tells how it is although nothing has changed: others know by that that it is there."""
+
+CLOSING_SECONDS: Final = 0.3
+"""How long the end waits for the connection: plugins have 0.4 s."""
+
+CHANGE_ATTEMPTS: Final = 5
+"""How often a change of the orders is tried again when the coordinator has changed them in between."""
+
+_POLL_SECONDS: Final = 0.2
+
+READY_ATTEMPTS: Final = 50
+"""How often the evaluator is asked, at the start, whether it is ready: plugins have 10 s for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A record of the host's group, the revision that it is, and why it is not in force (empty: it is)."""
+
+    group: str
+    revision: int
+    record: Group
+    refused: str = ""
+
+
+class Agent:
+    """A host in its fleet. Other threads may call what has no underscore.
+
+    :param adopt: puts a group's record in force; raises `MomError` if that cannot be
+    :param remembered: the group, revision and record that were in force last
+    :param state: what to tell; None as long as nothing is known
+    :param accepts: why this host does not move that guest now; empty: it does
+    :param wake: asks for a cycle
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        host: str,
+        publish_seconds: float,
+        log: logging.Logger,
+        *,
+        adopt: Callable[[str, int, Group], None],
+        remembered: Callable[[], tuple[str, int, Group] | None],
+        state: Callable[[], HostState | None],
+        accepts: Callable[[Move], str],
+        wake: Callable[[str], None],
+    ) -> None:
+        self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
+        self._adopt, self._remembered, self._state, self._accepts, self._wake = adopt, remembered, state, accepts, wake
+        self._lock = threading.Lock()
+        self._results: dict[str, tuple[MoveState, str]] = {}
+        self._moves: Mapping[str, Move] = {}
+        self._taken: Taken | None = None
+        self._epoch = 0
+        self._connected = False
+        self._trouble = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._dirty: asyncio.Event | None = None
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
+
+    # --- from other threads ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+        self._ready.result(5.0)
+
+    def close(self) -> None:
+        """End, soon."""
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
+            with suppress(RuntimeError):  # it has ended already
+                loop.call_soon_threadsafe(task.cancel)
+        self._thread.join(CLOSING_SECONDS)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the fleet's servers can be reached now."""
+        return self._connected
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, for the operator; empty: nothing."""
+        return self._trouble
+
+    @property
+    def taken(self) -> Taken | None:
+        """What the group's record was when it was looked at last; None before that."""
+        return self._taken
+
+    def moves(self) -> Mapping[str, Move]:
+        """What this host has accepted to do and has not done yet, by guest id."""
+        with self._lock:
+            return {guest: move for guest, move in self._moves.items() if guest not in self._results}
+
+    def finished(self, guest: str, state: MoveState, error: str = "") -> None:
+        """A guest is gone, or stays."""
+        with self._lock:
+            self._results[guest] = (state, error)
+        self._look()
+
+    def _look(self) -> None:
+        loop, dirty = self._loop, self._dirty
+        if loop is not None and dirty is not None:
+            with suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(dirty.set)
+
+    # --- in its own ------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+        self._ready.set_result(None)
+        await self._resume()
+        async with linked(self._access, self._host, self._log, patient=True) as store:
+            telling = asyncio.create_task(self._tell(store))
+            try:
+                await self._follow(store, self._dirty)
+            finally:
+                telling.cancel()
+                with suppress(asyncio.CancelledError):
+                    await telling
+
+    async def _resume(self) -> None:
+        """Go on with the policies of the last run, until the servers say something else."""
+        last = self._remembered()
+        if last is None:
+            return
+        group, revision, record = last
+        for _ in range(READY_ATTEMPTS):
+            try:
+                await asyncio.to_thread(self._adopt, group, revision, record)
+            except MomError as error:
+                self._say(shown(error))
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            self._taken = Taken(group, revision, record)
+            self._say("")
+            return
+
+    async def _follow(self, store: Store, dirty: asyncio.Event) -> None:
+        """Do what stands in the buckets, whenever it changes and every now and then."""
+        listening_to: set[str] = set()
+
+        async def heard(_key: str, _kept: Kept) -> None:
+            dirty.set()
+
+        async def listen(bucket: str, key: str) -> None:
+            if bucket + key not in listening_to:
+                await store.hear(bucket, key, heard)
+                listening_to.add(bucket + key)
+
+        while True:
+            dirty.clear()
+            try:
+                await listen(ROSTER, self._host)
+                await listen(ORDERS, self._host)
+                member = await self._member(store)
+                if member is not None:
+                    await listen(GROUPS, member.group)
+                    await self._take_group(store, member.group)
+                    await self._take_orders(store)
+                self._connected = True
+                self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` lets it in")
+            except LinkError as error:
+                self._connected = store.connected
+                self._say(shown(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self._connected else 2.0)  # noqa: S311  # spreads load
+            await asyncio.sleep(_POLL_SECONDS * random.random())  # noqa: S311  # a change for all hosts does not bring all of them at once
+
+    def _say(self, trouble: str) -> None:
+        """Once for each thing that is wrong."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble:
+                self._log.warning("%s", trouble)
+
+    async def _member(self, store: Store) -> Member | None:
+        kept = await store.read(ROSTER, self._host)
+        if kept.data is None:
+            return None
+        try:
+            return read(Member, kept.data)
+        except MomError as error:
+            raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+
+    async def _take_group(self, store: Store, group: str) -> None:
+        kept = await store.read(GROUPS, group)
+        try:
+            record = Group() if kept.data is None else read(Group, kept.data)
+        except MomError as error:
+            self._refuse(group, kept.revision, Group(), shown(error))
+            return
+        try:  # also when nothing has changed there: somebody may have changed what is in force here
+            await asyncio.to_thread(self._adopt, group, kept.revision, record)
+        except MomError as error:
+            self._refuse(group, kept.revision, record, shown(error))
+            return
+        taken = Taken(group, kept.revision, record)
+        if taken != self._taken:
+            self._taken = taken
+            self._log.info("the policies of the group %s are in force, revision %d", group, kept.revision)
+
+    def _refuse(self, group: str, revision: int, record: Group, why: str) -> None:
+        taken = Taken(group, revision, record, why)
+        if taken != self._taken:  # it is tried again with each look, as the host's own policies may have been the cause
+            self._taken = taken
+            self._log.error("the policies of the group %s, revision %d, are not taken: %s; the ones before stay", group, revision, why)
+
+    async def _take_orders(self, store: Store) -> None:
+        for _ in range(CHANGE_ATTEMPTS):
+            kept = await store.read(ORDERS, self._host)
+            if kept.data is None:
+                self._keep({})
+                return
+            try:
+                orders = read(Orders, kept.data)
+            except MomError as error:
+                raise LinkError(f"this host's orders: {shown(error)}") from None
+            if orders.epoch < self._epoch:
+                return  # from a coordinator that was replaced
+            self._epoch = orders.epoch
+            changed = tuple(self._answered(move) for move in orders.moves)
+            if changed != orders.moves:
+                try:
+                    await store.put(ORDERS, self._host, orders.model_copy(update={"moves": changed}).packed(), kept.revision)
+                except ConflictError:
+                    continue
+            self._keep({move.guest: move for move in changed if move.state is MoveState.ACCEPTED})
+            return
+
+    def _answered(self, move: Move) -> Move:
+        """What this host says to a move."""
+        if move.state is MoveState.ORDERED:
+            why = self._accepts(move)
+            return move.model_copy(update={"state": MoveState.FAILED, "error": why} if why else {"state": MoveState.ACCEPTED})
+        if move.state is MoveState.ACCEPTED:
+            with self._lock:
+                result = self._results.get(move.guest)
+            if result is not None:
+                return move.model_copy(update={"state": result[0], "error": result[1]})
+        return move
+
+    def _keep(self, moves: Mapping[str, Move]) -> None:
+        with self._lock:
+            new = moves.keys() - self._moves.keys()
+            self._moves = moves
+            self._results = {guest: result for guest, result in self._results.items() if guest in moves}
+        if new:
+            self._wake("fleet: guests are to leave")
+
+    async def _tell(self, store: Store) -> None:
+        """Tell how this host is when that has changed, and as a sign of life."""
+        told: HostState | None = None
+        at = float("-inf")
+        loop = asyncio.get_running_loop()
+        while True:
+            state = self._state()
+            if state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS):
+                try:
+                    await store.put(STATES, self._host, state.packed())
+                    told, at = state, loop.time()
+                except MomError as error:
+                    self._log.debug("%s", shown(error))
+            await asyncio.sleep(self._publish_seconds)

@@ -1,0 +1,279 @@
+"""The connection to the fleet's servers, and the few things that are done through it: read a key, set it, hear of it, load a bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.kv import KeyValue
+
+from mom_core import MomError, printable
+from mom_plugins_fleet.subjects import LEASES, direct, inbox, subject
+
+ANSWER_SECONDS: Final = 5.0
+"""How long an answer of the servers' may take. Within one site that is milliseconds; a replicated bucket's new leader is chosen in 4 s."""
+
+PING_SECONDS: Final = 5
+LOST_PINGS: Final = 2
+"""A connection that answers so many pings too late is lost: a partition is noticed within 15 s."""
+
+_WRONG_REVISION: Final = 10071
+"""JetStream's code for "somebody was faster"."""
+
+_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class LinkError(MomError):
+    """The fleet's servers do not answer, or say no."""
+
+
+class ConflictError(LinkError):
+    """Somebody else has changed it since it was read. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the servers are, and how they are persuaded: `ca` checks them, `key` is a file with the client's own NKEY seed."""
+
+    servers: Sequence[str]
+    ca: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        for server in self.servers:
+            why = not_safe(server)
+            if why:
+                raise MomError(why, hint="write tls://HOST:4222")
+
+
+def not_safe(server: str) -> str:
+    """Why mom does not talk to that server; empty if it does. In the clear it talks within this host only."""
+    try:
+        parts = urlsplit(server)
+        _ = parts.port
+    except ValueError:
+        return f"{printable(server)} is no address of a server"
+    if parts.scheme not in ("nats", "tls") or not parts.hostname:
+        return f"{printable(server)} is no address of a server"
+    if parts.username or parts.password:
+        return "an address of a server has no user and password in it: mom uses a key"
+    if parts.scheme == "nats" and parts.hostname not in _LOCAL:
+        return f"{printable(server)} would be spoken to in the clear"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stands at a key: the revision, which changes with each change, and the bytes; None where nothing stands."""
+
+    revision: int
+    data: bytes | None
+
+
+class Store:
+    """The fleet's buckets through a connection. All calls are bounded in time and raise `LinkError`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.said = ""
+        """What the servers have complained about last, such as a lack of permissions: they answer nothing to that request."""
+        self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self.client.is_connected
+
+    async def read(self, bucket: str, key: str) -> Kept:
+        """What stands at a key now. The revision is 0 where nothing ever stood."""
+        async with self._asking(f"read {bucket} {key}"):
+            answer = await self.client.request(direct(bucket, key), b"", timeout=ANSWER_SECONDS)
+            headers = answer.headers or {}
+            if headers.get("Status") == "404":
+                return Kept(0, None)
+            if "Nats-Sequence" not in headers:
+                raise LinkError(f"the servers' answer for {bucket} {key} makes no sense: {printable(str(headers), 200)}")
+            deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
+            return Kept(int(headers["Nats-Sequence"]), None if deleted else answer.data)
+        raise AssertionError("unreachable")
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        """Set a key, if it still has that revision (0: nothing stands there; None: whatever it has), and return the new one.
+
+        Raises `ConflictError`, and a `LinkError` after which it may or may not have been set.
+        """
+        headers = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        async with self._asking(f"set {bucket} {key}"):
+            made = await self._jetstream.publish(subject(bucket, key), data, timeout=ANSWER_SECONDS, headers=headers)
+            return made.seq
+        raise AssertionError("unreachable")
+
+    async def remove(self, bucket: str, key: str) -> None:
+        """Let nothing stand at a key."""
+        async with self._asking(f"remove {bucket} {key}"):
+            await self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers={"KV-Operation": "DEL"})
+
+    async def hear(self, bucket: str, keys: str, heard: Callable[[str, Kept], Awaitable[None]]) -> Subscription:
+        """Call `heard(key, what stands there now)` for each change of these keys (`*`: all) from now on."""
+        begin = subject(bucket, "")
+
+        async def take(message: Msg) -> None:
+            headers = message.headers or {}
+            gone = headers.get("KV-Operation") in ("DEL", "PURGE")
+            await heard(message.subject.removeprefix(begin), Kept(0, None if gone else message.data))
+
+        async with self._asking(f"listen to {bucket}"):
+            return await self.client.subscribe(subject(bucket, keys), cb=take)
+        raise AssertionError("unreachable")
+
+    async def load(self, bucket: str) -> Mapping[str, Kept]:
+        """All keys of a bucket and what stands there."""
+        entries = await self._entries(bucket)
+        return {entry.key: Kept(entry.revision or 0, entry.value or b"") for entry in entries if not entry.operation}
+
+    async def ages(self, bucket: str) -> Mapping[str, float]:
+        """How many seconds older than the newest sign of life each key of a bucket is, by the servers' clock: no host's counts."""
+        entries, others = await self._entries(bucket, meta_only=True), await self._entries(LEASES, meta_only=True)
+        newest = max((_seconds(entry) for entry in (*entries, *others)), default=0.0)
+        return {entry.key: newest - _seconds(entry) for entry in entries if not entry.operation}
+
+    async def _entries(self, bucket: str, *, meta_only: bool = False) -> list[KeyValue.Entry]:
+        found: list[KeyValue.Entry] = []
+        async with self._asking(f"load {bucket}"):
+            keys = await self._jetstream.key_value(bucket)
+            watcher = await keys.watchall(meta_only=meta_only)
+            try:
+                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:  # type: ignore[no-untyped-call]  # it has no types
+                    found.append(entry)
+            finally:
+                with suppress(nats.errors.Error):
+                    await watcher.stop()  # type: ignore[no-untyped-call]  # it has no types
+        return found
+
+    async def make(self, replicas: int) -> None:
+        """Make all buckets that are missing."""
+        from mom_plugins_fleet.subjects import buckets
+
+        async with self._asking("make the buckets"):
+            for config in buckets(replicas):
+                await self._jetstream.create_key_value(config)
+
+    @asynccontextmanager
+    async def _asking(self, what: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError):
+            raise LinkError(f"cannot {what}: the fleet's buckets are not there", hint="`mom fleet init` makes them") from None
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_REVISION:
+                raise ConflictError(f"cannot {what}: somebody else was faster", hint="look again") from None
+            raise LinkError(f"cannot {what}: {printable(str(error.description or error), 200)}") from None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            why = self.said if isinstance(error, TimeoutError) and self.said else str(error) or type(error).__name__
+            raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
+
+
+def _seconds(entry: KeyValue.Entry) -> float:
+    """When it was set; the library says that this is an int, and gives a datetime."""
+    created: object = entry.created
+    return created.timestamp() if isinstance(created, datetime.datetime) else 0.0
+
+
+@asynccontextmanager
+async def linked(access: Access, name: str, log: logging.Logger, *, patient: bool) -> AsyncIterator[Store]:
+    """A store, as long as the connection is wanted. It connects again by itself.
+
+    :param name: the client's name, which its inbox has
+    :param patient: wait for servers that are not there, instead of raising `LinkError`
+    """
+    client = Client()
+    store = Store(client)
+
+    async def failed(error: Exception) -> None:
+        store.said = printable(str(error) or type(error).__name__, 300)
+        log.debug("the fleet's servers: %s", store.said)
+
+    wanted = True
+
+    async def lost() -> None:
+        if wanted:
+            log.warning("the connection to the fleet's servers is lost; going on alone")
+
+    async def back() -> None:
+        log.info("connected to the fleet's servers again")
+
+    tls = _tls(access)
+    seed = _seed(access.key)
+    try:
+        while True:
+            try:
+                await asyncio.wait_for(
+                    client.connect(
+                        list(access.servers),
+                        name=f"mom {name}",
+                        error_cb=failed,
+                        disconnected_cb=lost,
+                        reconnected_cb=back,
+                        allow_reconnect=True,
+                        max_reconnect_attempts=-1 if patient else 1,
+                        reconnect_time_wait=1,
+                        connect_timeout=3,
+                        ping_interval=PING_SECONDS,
+                        max_outstanding_pings=LOST_PINGS,
+                        tls=tls,
+                        nkeys_seed_str=seed,
+                        inbox_prefix=inbox(name),
+                        pending_size=0,  # what cannot be sent now is not sent later: it would be old by then
+                    ),
+                    None if patient else 2 * ANSWER_SECONDS,
+                )
+                break
+            except (nats.errors.Error, TimeoutError, OSError, ssl.SSLError) as error:
+                if not patient:
+                    raise LinkError(
+                        f"the fleet's servers cannot be reached: {printable(str(error) or type(error).__name__, 200)}",
+                        hint="is nats-server running there, and is this the right key?",
+                    ) from None
+                await asyncio.sleep(1.0)
+        yield store
+    finally:
+        wanted = False
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            await asyncio.wait_for(client.close(), 1.0)
+
+
+def _tls(access: Access) -> ssl.SSLContext | None:
+    if not any(urlsplit(server).scheme == "tls" for server in access.servers):
+        return None
+    try:
+        return ssl.create_default_context(cafile=None if access.ca is None else str(access.ca))
+    except OSError as error:
+        raise MomError(f"the certificates {access.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
+
+
+def _seed(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        if path.stat().st_mode & 0o077:
+            raise MomError(f"others may read the key {path}", hint=f"chmod 600 {path}")
+        seed = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MomError(f"the key {path} cannot be read: {error}", hint="`mom fleet enroll` makes one") from None
+    if not seed.startswith("SU") or len(seed) > 128:
+        raise MomError(f"{path} holds no NKEY seed of a user", hint="`mom fleet enroll` makes one")
+    return seed

@@ -1,0 +1,331 @@
+"""The plugin: a host's membership in a fleet, between the engine and the agent that talks to the fleet's servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+import mom_core
+from mom_core import (
+    Decision,
+    Duration,
+    FieldSpec,
+    Finding,
+    Guest,
+    MomError,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Status,
+    Unit,
+    Value,
+    hookimpl,
+    printable,
+)
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GuestState, HostState, Move, MoveState, read
+
+if TYPE_CHECKING:
+    import click
+
+    from mom_plugins_fleet.agent import Agent
+    from mom_plugins_fleet.link import Access
+
+MIGRATE: Final = "guest_migrate"
+"""The control by which guests are moved; the plugin that owns it says which guests may be."""
+
+GRAIN_KIB: Final = 16 << 10
+"""What a host tells of itself is rounded to this, so that it tells nothing as long as nothing has happened."""
+
+MOST_GUESTS: Final = 3000
+"""How many guests a host tells about: as many as fit into a message."""
+
+STATE_FILE: Final = "group.json"
+
+
+def _a_server(text: str) -> str:
+    from mom_plugins_fleet.link import not_safe
+
+    why = not_safe(text)
+    if why:
+        raise ValueError(f"{why}; write tls://HOST:4222")
+    return text
+
+
+class FleetPlugin:
+    """Follows the policies of this host's group, tells the fleet how the host is, and moves guests away when it is drained."""
+
+    contract = "1.1"
+
+    class Settings(PluginSettings):
+        """Where the fleet's servers are, and who this host is there."""
+
+        servers: Annotated[list[Annotated[str, AfterValidator(_a_server)]], Field(min_length=1, max_length=16)] = Field(
+            default_factory=lambda: ["nats://localhost:4222"]
+        )
+        """NATS servers with JetStream, such as `tls://nats1.example.org:4222`; within this host `nats://localhost:4222` will do."""
+
+        host: Annotated[str, Field(pattern=NAME)] | None = None
+        """This host's name in the fleet, as it was enrolled. Unset: the system's, up to the first dot."""
+
+        key: Path | None = None
+        """The file with this host's key, as `mom fleet enroll` made it; nobody else may read it. Unset: the servers ask for none."""
+
+        ca: Path | None = None
+        """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
+
+        publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0
+        """How often the fleet may hear how this host is: when something has changed, else every 30 s."""
+
+        leave: bool = True
+        """Whether guests may be moved away when the fleet's operator drains this host."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._host = settings.host or socket.gethostname().partition(".")[0].lower()
+        self._agent: Agent | None = None
+        self._lock = threading.Lock()
+        self._report: Report | None = None
+        self._tried: set[str] = set()
+
+    # --- life ------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """Whether the fleet can be reached."""
+        return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Begin to follow, unless somebody only takes a look."""
+        if not self._context.serves:
+            return
+        from mom_plugins_fleet.agent import Agent
+
+        if not re.match(NAME, self._host):
+            raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
+        settings = self._settings
+        self._agent = Agent(
+            self._access(),
+            self._host,
+            settings.publish,
+            self._context.log,
+            adopt=self._adopt,
+            remembered=self.remembered,
+            state=self._state,
+            accepts=self._accepts,
+            wake=self._context.wake,
+        )
+        self._agent.start()
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Leave the servers."""
+        if self._agent is not None:
+            self._agent.close()
+
+    def _access(self) -> Access:
+        from mom_plugins_fleet.link import Access
+
+        return Access(self._settings.servers, self._settings.ca, self._settings.key)
+
+    # --- the cycle -------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """Whether the fleet can be reached."""
+        return {} if self._agent is None else {"fleet_connected": self._agent.connected}
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """The moves that this host has accepted, each once; and what is wrong with the fleet."""
+        agent = self._agent
+        if agent is None:
+            return
+        if agent.trouble:
+            yield Problem(Source(self._context.name), agent.trouble, severity=Severity.WARNING)
+        moves = agent.moves()
+        self._tried &= moves.keys()
+        for identity, move in moves.items():
+            guest = snapshot.guests.get(identity)
+            if guest is None:
+                if snapshot.guests:  # else the hypervisor may not have answered
+                    agent.finished(identity, MoveState.DONE)
+            elif identity not in self._tried:
+                self._tried.add(identity)
+                reason = f"the host is drained; {printable(move.to)} has room"
+                yield Decision(guest.entity, MIGRATE, move.destination, reason, Source(self._context.name))
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """What came of the moves, and how the host is."""
+        self._report = report
+        agent = self._agent
+        if agent is None or not self._tried:
+            return
+        mine = {
+            decision.entity.id
+            for decision in report.decisions
+            if decision.control == MIGRATE and decision.source.name == self._context.name
+        }
+        for outcome in report.outcomes:
+            if outcome.decision.control == MIGRATE and outcome.decision.entity.id in mine:
+                agent.finished(outcome.decision.entity.id, *_result(outcome))
+                mine.discard(outcome.decision.entity.id)
+        for revision in report.revisions:
+            if revision.before.control == MIGRATE and revision.after is None and revision.before.entity.id in mine:
+                agent.finished(revision.before.entity.id, MoveState.FAILED, revision.reason)
+                mine.discard(revision.before.entity.id)
+        for identity in mine:
+            agent.finished(identity, MoveState.FAILED, "no plugin on the host moved it")
+
+    # --- what the agent asks for, in its thread ----------------------------------------------------------------------------------
+
+    def _adopt(self, group: str, revision: int, record: Group) -> None:
+        """Put a group's policies in force, and remember them. Raises `MomError`."""
+        policies = self._context.policies
+        if policies is None:
+            raise MomError("no plugin here takes policies", hint="enable the plugin policy")
+        wanted = record.texts()
+        now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
+        changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
+        changes.update(dict.fromkeys(now.keys() - wanted.keys()))
+        if changes:
+            policies.change(changes, who=f"the fleet, group {group}, revision {revision}")
+        self.remember(group, revision, record)
+
+    def _file(self) -> Path:
+        return self._context.state_directory / "fleet" / STATE_FILE
+
+    def remember(self, group: str, revision: int, record: Group) -> None:
+        """Keep a group's record for the next start, which may be one without servers."""
+        data = json.dumps({"group": group, "revision": revision, "record": record.model_dump_json()})
+        path = self._file()
+        try:
+            if path.exists() and path.read_text() == data:
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.write_text(data)
+            new.replace(path)
+        except OSError as error:
+            self._context.log.warning("the group's policies cannot be kept for the next start: %s: %s", path, error.strerror)
+
+    def remembered(self) -> tuple[str, int, Group] | None:
+        """The group, revision and record in force when mom ended; None when there was nothing, or it cannot be read."""
+        try:
+            kept = json.loads(self._file().read_text())
+            return str(kept["group"]), int(kept["revision"]), read(Group, str(kept["record"]).encode())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, MomError) as error:
+            self._context.log.warning("the group's policies of the last run cannot be read: %s: %s", self._file(), error)
+            return None
+
+    def _accepts(self, move: Move) -> str:
+        if not self._settings.leave:
+            return "the host's configuration says leave: false"
+        if MIGRATE not in self._context.declarations.controls:
+            return "no plugin on the host can move guests"
+        report = self._report
+        if report is None:
+            return "the host has only just started"
+        if report.mode != "enforce":
+            return "the host only observes"
+        guest = report.snapshot.guests.get(move.guest)
+        if guest is None:
+            return "the guest is not here"
+        return _why_stays(guest)
+
+    def _state(self) -> HostState | None:
+        report, agent = self._report, self._agent
+        if report is None or agent is None:
+            return None
+        taken = agent.taken
+        host = report.snapshot.host.fields
+        return HostState(
+            host=self._host,
+            mom=mom_core.__version__,
+            mode=report.mode,
+            total=_kib(host.get("mem_available"), 1),
+            available=_kib(host.get("mem_really_available"), GRAIN_KIB),
+            memory_state=_text(host.get("host_memory_state")),
+            problems=len(report.problems),
+            guests=tuple(_guest(guest) for guest in list(report.snapshot.guests.values())[:MOST_GUESTS]),
+            group="" if taken is None else taken.group,
+            group_revision=0 if taken is None or taken.refused else taken.revision,
+            refused="" if taken is None else taken.refused,
+        )
+
+    # --- for people ----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether the servers answer, and know this host."""
+        from mom_plugins_fleet.asking import look
+
+        subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
+        try:
+            member = look(self._access(), self._host, self._context.log)
+        except MomError as error:
+            return [Finding(Severity.ERROR, subject, error.message, error.hint)]
+        if member is None:
+            return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` lets it in")]
+        return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom fleet`."""
+        from mom_plugins_fleet.verbs import fleet
+
+        return [fleet]
+
+
+def _result(outcome: Outcome) -> tuple[MoveState, str]:
+    if outcome.status in (Status.APPLIED, Status.GONE):
+        return MoveState.DONE, ""
+    return MoveState.FAILED, outcome.error or f"the host says: {outcome.status}"
+
+
+def _why_stays(guest: Guest) -> str:
+    return guest.blocked.get(MIGRATE) or guest.blocked.get("*", "")
+
+
+def _guest(guest: Guest) -> GuestState:
+    fields = guest.fields
+    size, usable = _kib(fields.get("balloon_cur"), GRAIN_KIB), _kib(fields.get("mem_usable"), GRAIN_KIB)
+    return GuestState(
+        id=guest.id,
+        name=printable(guest.name, 200),
+        size=size,
+        maximum=_kib(fields.get("balloon_max"), 1),
+        need=None if size is None or usable is None else max(0, size - usable),
+        guarantee=_kib(fields.get("mem_guarantee"), 1) or _kib(fields.get("balloon_min"), 1) or 0,
+        stays=_why_stays(guest)[:200],
+    )
+
+
+def _kib(value: Value, grain: int) -> int | None:
+    kind = type(value)
+    if kind is not int and kind is not float:
+        return None
+    number = int(value)  # type: ignore[arg-type]  # it is a number, as was just asked
+    return number // grain * grain if 0 <= number <= 1 << 50 else None
+
+
+def _text(value: Value) -> str:
+    return value[:64] if isinstance(value, str) else ""

@@ -1,0 +1,184 @@
+"""What stands in the fleet's buckets: frozen, checked when it is read, and small. Sizes in KiB."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from mom_core import MomError, printable
+
+NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""What hosts and groups may be called: a label of a host name, which is also one word of a NATS subject."""
+
+FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}$")
+"""Policies of the fleet have names of their own, so that they can never take the place of a host's own policy, nor be left behind in it."""
+
+PARAMETERS: Final = "05_fleet_parameters"
+"""The policy that a group's parameters become."""
+
+LARGEST_RECORD: Final = 768 << 10
+"""Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host with 3,000 guests fits."""
+
+
+def _policy_name(name: str) -> str:
+    if not FLEET_POLICY.match(name):
+        raise ValueError("a policy of the fleet is called NN_fleet_NAME, such as 60_fleet_night")
+    return name
+
+
+HostName = Annotated[str, StringConstraints(pattern=NAME)]
+GroupName = Annotated[str, StringConstraints(pattern=NAME)]
+PolicyName = Annotated[str, AfterValidator(_policy_name)]
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Kib = Annotated[int, Field(ge=0, le=1 << 50)]
+
+
+class Record(BaseModel):
+    """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def packed(self) -> bytes:
+        """As JSON. Raises `MomError` when it is too large for a message."""
+        data = self.model_dump_json(exclude_defaults=True).encode()
+        if len(data) > LARGEST_RECORD:
+            raise MomError(f"a record of {len(data)} bytes is more than the fleet's servers take", hint=f"at most {LARGEST_RECORD}")
+        return data
+
+
+Read = TypeVar("Read", bound=Record)
+
+
+def read(kind: type[Read], data: bytes) -> Read:
+    """What was packed. Raises `MomError` with the first thing that is wrong."""
+    if len(data) > LARGEST_RECORD:
+        raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise MomError(f"a {kind.__name__} cannot be read: {where}: {first['msg']}") from None
+
+
+class Member(Record):
+    """One host as the operator enrolled it. It is in the fleet because this stands here."""
+
+    group: GroupName
+    address: str = ""
+    """The URI by which other hosts' hypervisors reach this one's, to move guests here; empty: nothing can be moved here."""
+    key: str = ""
+    """The public part of the host's key."""
+    cordoned: bool = False
+    """Nothing is moved here."""
+    draining: bool = False
+    """All guests are to leave."""
+    by: str = ""
+    """Who changed this last."""
+
+
+class Group(Record):
+    """What all hosts of a group are to do."""
+
+    policies: Mapping[PolicyName, str] = Field(default_factory=dict)
+    """Policy texts by name."""
+    parameters: Mapping[ParameterName, Annotated[float, Field(ge=-1e18, le=1e18)]] = Field(default_factory=dict)
+    """Values of variables that policies have a `defvar` for."""
+    classes: str = ""
+    """Service classes, as YAML; empty: the host's own."""
+    by: str = ""
+    """Who changed this last."""
+
+    def texts(self) -> dict[str, str]:
+        """All policies, with the one that the parameters become."""
+        found = dict(self.policies)
+        if self.parameters:
+            lines = [f"(defvar {name} {json.dumps(value)})" for name, value in sorted(self.parameters.items())]
+            found[PARAMETERS] = "\n".join(["# The parameters of this host's group.", *lines, ""])
+        return found
+
+
+class GuestState(Record):
+    """One guest, as its host sees it."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    name: Annotated[str, StringConstraints(max_length=256)]
+    size: Kib | None = None
+    maximum: Kib | None = None
+    need: Kib | None = None
+    guarantee: Kib = 0
+    stays: str = ""
+    """Why it cannot be moved; empty: it can."""
+
+
+class HostState(Record):
+    """One host, as it sees itself. What is not known is absent."""
+
+    host: HostName
+    mom: str
+    mode: str
+    total: Kib | None = None
+    available: Kib | None = None
+    memory_state: str = ""
+    problems: int = 0
+    guests: tuple[GuestState, ...] = ()
+    group: str = ""
+    group_revision: int = 0
+    """The revision of the group's record that is in force here; 0: none."""
+    refused: str = ""
+    """Why the newest record of the group is not in force here."""
+
+
+class MoveState(StrEnum):
+    """How far a move is."""
+
+    ORDERED = "ordered"  #: the coordinator wants it
+    ACCEPTED = "accepted"  #: the host is about to do it, and nobody may want something else any more
+    DONE = "done"  #: the guest is not here any more
+    FAILED = "failed"  #: it is still here
+
+
+class Move(Record):
+    """One guest that is to leave its host."""
+
+    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    name: Annotated[str, StringConstraints(max_length=256)]
+    to: HostName
+    destination: str
+    """The URI to which the hypervisor moves it."""
+    takes: Kib
+    """What it will take there."""
+    number: int
+    """Which attempt this is, from 1."""
+    state: MoveState = MoveState.ORDERED
+    error: str = ""
+
+
+class Orders(Record):
+    """What one host is to do with its guests. Both the coordinator and the host change it, by compare and set.
+
+    `epoch` is the coordinator's: a host takes nothing from one that was replaced.
+    """
+
+    epoch: int = 0
+    moves: tuple[Move, ...] = ()
+
+    def of(self, guest: str) -> Move | None:
+        """The move of this guest."""
+        return next((move for move in self.moves if move.guest == guest), None)
+
+
+class Lease(Record):
+    """Who coordinates now."""
+
+    holder: str
+
+
+def shown(error: MomError) -> str:
+    """An error in one line, for a record or a log."""
+    return printable(str(error), 400)

@@ -1,0 +1,92 @@
+"""The fleet's buckets in JetStream, and what each kind of client may do with them.
+
+A key-value bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`: so a host can be allowed exactly its own keys.
+Hosts use no consumers, as permissions for those cannot be cut to a key: they read a key directly, and hear of its changes by subscribing
+to its subject.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from nats.js.api import KeyValueConfig, StorageType
+
+from mom_plugins_fleet.records import LARGEST_RECORD, Member
+
+ROSTER: Final = "mom-roster"
+GROUPS: Final = "mom-groups"
+STATES: Final = "mom-states"
+ORDERS: Final = "mom-orders"
+LEASES: Final = "mom-leases"
+
+COORDINATOR: Final = "coordinator"
+"""The key of the lease."""
+
+LEASE_SECONDS: Final = 10.0
+"""For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
+lost; and a drain that stands still for ten seconds harms nobody."""
+
+GROUPS_KEPT: Final = 16
+"""How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
+
+
+def subject(bucket: str, key: str) -> str:
+    """Where a key is published, and heard of."""
+    return f"$KV.{bucket}.{key}"
+
+
+def direct(bucket: str, key: str) -> str:
+    """Where a key is asked for."""
+    return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
+
+
+def inbox(name: str) -> str:
+    """The prefix of the subjects at which a client gets its answers: nobody else may listen there."""
+    return f"_INBOX_mom_{name}"
+
+
+def buckets(replicas: int) -> Iterable[KeyValueConfig]:
+    """All of them, as they are made. Only the lease goes away by itself."""
+    for name, history, ttl in (
+        (ROSTER, 8, None),
+        (GROUPS, GROUPS_KEPT, None),
+        (STATES, 1, None),
+        (ORDERS, 1, None),
+        (LEASES, 1, LEASE_SECONDS),
+    ):
+        yield KeyValueConfig(
+            bucket=name,
+            history=history,
+            ttl=ttl,
+            direct=True,
+            replicas=replicas,
+            storage=StorageType.FILE,
+            max_value_size=LARGEST_RECORD + 4096,
+        )
+
+
+def host_permissions(host: str, group: str) -> Mapping[str, Mapping[str, list[str]]]:
+    """The least that a host needs: to read its own entry, group and orders, and to write its own state and orders."""
+    return {
+        "publish": {
+            "allow": [
+                subject(STATES, host),
+                subject(ORDERS, host),
+                direct(ROSTER, host),
+                direct(GROUPS, group),
+                direct(ORDERS, host),
+            ]
+        },
+        "subscribe": {"allow": [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), f"{inbox(host)}.>"]},
+    }
+
+
+def server_users(members: Mapping[str, Member], operators: Iterable[str]) -> str:
+    """The `authorization` block of a NATS server's configuration, with the hosts' public keys and what each may do."""
+    users: list[str] = [f"    {{ nkey: {key} }}" for key in operators]
+    for name, member in sorted(members.items()):
+        if member.key:
+            users.append(f"    {{ nkey: {member.key}, permissions: {json.dumps(host_permissions(name, member.group))} }}")
+    return "\n".join(["authorization {", "  users: [", *users, "  ]", "}", ""])

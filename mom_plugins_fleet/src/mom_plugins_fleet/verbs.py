@@ -1,0 +1,417 @@
+"""`mom fleet`: what an operator of many hosts types."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import logging
+import os
+import re
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from mom_core import MomError, format_kib, load_config, printable
+from mom_plugins_fleet.asking import ask
+from mom_plugins_fleet.link import Access, ConflictError, Store
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Member, Record, read
+from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_users
+from mom_plugins_fleet.view import View
+
+Answer = TypeVar("Answer")
+Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = TypeVar("Kind", bound=Record)
+
+_LOG: Final = logging.getLogger("mom.fleet")
+_ATTEMPTS: Final = 20
+"""How often a change is tried again when somebody else was faster."""
+
+
+class Where:
+    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration."""
+
+    def __init__(self, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None) -> None:
+        self._servers, self._key, self._ca, self._config = servers, key, ca, config
+
+    def access(self) -> Access:
+        """Raises `MomError` when nothing says where they are."""
+        servers, ca = list(self._servers), None if self._ca is None else Path(self._ca)
+        if not servers:
+            from mom_plugins_fleet.plugin import FleetPlugin
+
+            try:
+                config = load_config(self._config)
+            except MomError as error:
+                raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
+            found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
+            if not found:
+                raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
+            servers, ca = list(found[0].servers), ca or found[0].ca
+        return Access(servers, ca, None if self._key is None else Path(self._key))
+
+    def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
+        """Do that with a store."""
+        return ask(self.access(), "operator", _LOG, what)
+
+
+@click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--server", "servers", multiple=True, envvar="MOM_FLEET_SERVERS", metavar="URL", help="A NATS server; may be repeated.")
+@click.option("--key", envvar="MOM_FLEET_KEY", metavar="FILE", help="The operator's key.")
+@click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="What the servers' certificates are checked with, as PEM.")
+@click.option(
+    "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
+)
+@click.pass_context
+def fleet(context: click.Context, servers: tuple[str, ...], key: str | None, ca: str | None, config: str | None) -> None:
+    """Look after many hosts: their groups, policies and guests. What stands in the fleet's servers is what counts."""
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
+    context.obj = Where(servers, key, ca, config)
+
+
+# --- the fleet itself ------------------------------------------------------------------------------------------------------------------
+
+
+@fleet.command("init")
+@click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="On how many servers everything is kept.")
+@click.pass_obj
+def init_command(where: Where, replicas: int) -> None:
+    """Make the fleet's buckets in the servers, where they are missing."""
+    where.ask(lambda store: store.make(replicas))
+    click.echo("The fleet's buckets are there.")
+
+
+@fleet.command("key")
+@click.argument("file", type=click.Path(path_type=Path))
+def key_command(file: Path) -> None:
+    """Make a key of an operator or a coordinator in FILE, and print its public part for `mom fleet server-config --operator`."""
+    click.echo(_new_key(file))
+
+
+@fleet.command("enroll")
+@click.argument("host")
+@click.option("--group", required=True, help="The group whose policies it follows.")
+@click.option(
+    "--address", default="", metavar="URI", help="Where other hosts' hypervisors reach this one's, such as qemu+tls://HOST/system."
+)
+@click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file, to be brought to it.")
+@click.pass_obj
+def enroll_command(where: Where, host: str, group: str, address: str, key_file: Path | None) -> None:
+    """Let HOST in, or change its group, address or key."""
+    key = None if key_file is None else _new_key(key_file)
+
+    def enrolled(before: Member | None) -> Member:
+        known = {"group": group, "by": _who(), "address": address or (before.address if before else "")}
+        known["key"] = key or (before.key if before else "")
+        return _checked(Member, {**(before.model_dump() if before else {}), **known})
+
+    where.ask(lambda store: _change(store, ROSTER, Member, host, enrolled))
+    click.echo(f"{host} is in the group {group}." + (" The servers need its key: `mom fleet server-config`." if key else ""))
+
+
+@fleet.command("remove")
+@click.argument("host")
+@click.pass_obj
+def remove_command(where: Where, host: str) -> None:
+    """Take HOST out of the fleet. It keeps the policies that it has, and its guests."""
+
+    async def removed(store: Store) -> None:
+        if (await store.read(ROSTER, host)).data is None:
+            raise MomError(f"the fleet has no host {printable(host)}")
+        for bucket in (ROSTER, STATES, ORDERS):
+            await store.remove(bucket, host)
+
+    where.ask(removed)
+    click.echo(f"{host} is not in the fleet any more. Take its key out of the servers: `mom fleet server-config`.")
+
+
+@fleet.command("server-config")
+@click.option("--operator", "operators", multiple=True, metavar="KEY", help="The public key of an operator or coordinator, who may do all.")
+@click.pass_obj
+def server_config_command(where: Where, operators: tuple[str, ...]) -> None:
+    """Print what the NATS servers' configuration needs: each host's key, and the least that it may do."""
+
+    async def members(store: Store) -> Mapping[str, Member]:
+        return {key: read(Member, kept.data) for key, kept in (await store.load(ROSTER)).items() if kept.data is not None}
+
+    click.echo(server_users(where.ask(members), operators), nl=False)
+
+
+@fleet.command("coordinator")
+@click.option("--name", default=socket.gethostname, help="Who this is, for `mom fleet status`.  [default: the host's name]")
+@click.pass_obj
+def coordinator_command(where: Where, name: str) -> None:
+    """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
+    from mom_plugins_fleet.coordinator import Coordinator
+
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    access = where.access()
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
+        await Coordinator(access, f"{name} (process {os.getpid()})", _LOG).run()
+
+    with suppress(asyncio.CancelledError):
+        asyncio.run(work())
+
+
+# --- hosts -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
+    @click.argument("host")
+    @click.pass_obj
+    def command(where: Where, host: str) -> None:
+        def changed(before: Member | None) -> Member:
+            if before is None:
+                raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` shows those that it has")
+            return before.model_copy(update={**changes, "by": _who()})
+
+        where.ask(lambda store: _change(store, ROSTER, Member, host, changed))
+        click.echo(f"{host} {said}")
+
+    command.__doc__ = doc
+    return fleet.command(name)(command)
+
+
+_flag("cordon", "Move nothing to HOST.", "takes no guests any more.", cordoned=True)
+_flag("uncordon", "Let guests come to HOST again, and stay there.", "takes guests.", cordoned=False, draining=False)
+_flag(
+    "drain",
+    "Move all guests away from HOST. `mom fleet status` shows how far that is, and `mom fleet uncordon` ends it.",
+    "is drained: `mom fleet status` shows how far that is.",
+    cordoned=True,
+    draining=True,
+)
+
+
+@fleet.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_obj
+def status_command(where: Where, as_json: bool) -> None:
+    """Show all hosts: how they are, which policies are in force there, and what moves."""
+
+    async def looked(store: Store) -> tuple[View, dict[str, int], str, Mapping[str, float]]:
+        view = View()
+        await view.load(store)
+        revisions = {key: kept.revision for key, kept in (await store.load(GROUPS)).items()}
+        lease = await store.read(LEASES, COORDINATOR)
+        holder = "" if lease.data is None else json.loads(lease.data).get("holder", "")
+        return view, revisions, str(holder), await store.ages(STATES)
+
+    view, revisions, holder, ages = where.ask(looked)
+    hosts = [_host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
+    strangers = sorted(view.states.records.keys() - view.members.records.keys())
+    if as_json:
+        click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers}))
+        return
+    click.echo(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}")
+    _print_hosts(hosts)
+    for name in strangers:
+        click.echo(f"{printable(name)} tells how it is, and is not in the fleet: ignored")
+
+
+def _host_row(view: View, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
+    member, state, orders = view.members.get(name), view.states.get(name), view.orders.get(name)
+    moves = [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves]
+    wanted = 0 if member is None else revisions.get(member.group, 0)
+    return {
+        "host": name,
+        "group": "" if member is None else member.group,
+        "cordoned": member is not None and member.cordoned,
+        "draining": member is not None and member.draining,
+        "age_s": age,
+        "mode": None if state is None else state.mode,
+        "total_kib": None if state is None else state.total,
+        "available_kib": None if state is None else state.available,
+        "memory_state": None if state is None else state.memory_state,
+        "guests": None if state is None else len(state.guests),
+        "problems": None if state is None else state.problems,
+        "policies": _policies(state, wanted),
+        "refused": "" if state is None else state.refused,
+        "moves": moves,
+        "stay": [] if state is None or member is None or not member.draining else [[g.name, g.stays] for g in state.guests if g.stays],
+    }
+
+
+def _policies(state: HostState | None, wanted: int) -> str:
+    if state is None:
+        return "unknown"
+    if state.refused:
+        return "refused"
+    return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
+
+
+def _print_hosts(hosts: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for title in ("host", "group", "heard", "available", "guests", "policies", ""):
+        table.add_column(title, justify="right" if title in ("heard", "available", "guests") else "left", overflow="fold")
+    for row in hosts:
+        notes = [
+            word for word in ("draining" if row["draining"] else "cordoned" if row["cordoned"] else "", row["memory_state"] or "") if word
+        ]
+        if row["mode"] not in (None, "enforce"):
+            notes.append(str(row["mode"]))
+        if row["problems"]:
+            notes.append(f"{row['problems']} problems")
+        of = "" if row["total_kib"] is None else f" of {format_kib(row['total_kib'])}"
+        available = "?" if row["available_kib"] is None else f"{format_kib(row['available_kib'])}{of}"
+        heard = "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago"
+        guests = "?" if row["guests"] is None else str(row["guests"])
+        table.add_row(*(Text(cell) for cell in (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes))))
+    console = Console(highlight=False)
+    console.print(table)
+    for row in hosts:
+        if row["refused"]:
+            console.print(Text(f"{row['host']} refuses its group's policies: {row['refused']}"))
+        for move in row["moves"]:
+            error = f": {printable(move['error'], 200)}" if move["error"] else ""
+            console.print(Text(f"{row['host']}: {printable(move['guest'])} -> {move['to']}  {move['state']}{error}"))
+        for name, why in row["stay"]:
+            console.print(Text(f"{row['host']}: {printable(name)} stays: {printable(why, 200)}"))
+
+
+# --- groups ------------------------------------------------------------------------------------------------------------------------------
+
+
+@fleet.group("policy")
+def policy_group() -> None:
+    """The policies of a group of hosts."""
+
+
+@policy_group.command("show")
+@click.argument("group")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_obj
+def policy_show_command(where: Where, group: str, name: str | None, as_json: bool) -> None:
+    """Print the policies of GROUP, or the text of one."""
+
+    async def looked(store: Store) -> tuple[int, Group]:
+        kept = await store.read(GROUPS, group)
+        return kept.revision, Group() if kept.data is None else read(Group, kept.data)
+
+    revision, record = where.ask(looked)
+    if as_json:
+        click.echo(json.dumps({"revision": revision, **record.model_dump()}))
+    elif name is None:
+        for one in record.texts():
+            click.echo(one)
+        click.echo(f"revision {revision}, by {printable(record.by) or 'nobody'}")
+    elif name in record.texts():
+        click.echo(record.texts()[name], nl=False)
+    else:
+        raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
+
+
+@policy_group.command("set")
+@click.argument("group")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
+    """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, or on none where it cannot be right."""
+    try:
+        text = file.read(1 << 20).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MomError(f"{printable(file.name)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+    if not FLEET_POLICY.match(name):
+        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
+    revision = where.ask(lambda store: _group(store, group, lambda before: {"policies": {**before.policies, name: text}}))
+    click.echo(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.")
+
+
+@policy_group.command("remove")
+@click.argument("group")
+@click.argument("name")
+@click.pass_obj
+def policy_remove_command(where: Where, group: str, name: str) -> None:
+    """Remove the policy NAME from GROUP."""
+
+    def removed(before: Group) -> dict[str, object]:
+        if name not in before.policies:
+            raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
+        return {"policies": {one: text for one, text in before.policies.items() if one != name}}
+
+    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
+
+
+@fleet.command("parameter")
+@click.argument("group")
+@click.argument("name")
+@click.argument("value", required=False, type=float)
+@click.pass_obj
+def parameter_command(where: Where, group: str, name: str, value: float | None) -> None:
+    """Set the parameter NAME of GROUP's policies to VALUE; without VALUE, leave it to the policies' own default again."""
+
+    def changed(before: Group) -> dict[str, object]:
+        others = {one: number for one, number in before.parameters.items() if one != name}
+        return {"parameters": others if value is None else {**others, name: value}}
+
+    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.")
+
+
+# --- changing ----------------------------------------------------------------------------------------------------------------------------
+
+
+async def _group(store: Store, group: str, change: Callable[[Group], Mapping[str, object]]) -> int:
+    def changed(before: Group | None) -> Group:
+        known = before or Group()
+        return _checked(Group, {**known.model_dump(), **change(known), "by": _who()})
+
+    return await _change(store, GROUPS, Group, group, changed)
+
+
+async def _change(store: Store, bucket: str, kind: type[Kind], key: str, change: Callable[[Kind | None], Kind]) -> int:
+    """Change a record as it is now, however many others do the same; the new revision."""
+    if not re.match(NAME, key):
+        raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
+    for _ in range(_ATTEMPTS):
+        kept = await store.read(bucket, key)
+        after = change(None if kept.data is None else read(kind, kept.data))
+        try:
+            return await store.put(bucket, key, after.packed(), kept.revision)
+        except ConflictError:
+            continue
+    raise MomError("others change this all the time", hint="try again")
+
+
+def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MomError(f"{where}: {first['msg']}: {printable(str(first['input']), 100)}") from None
+
+
+def _new_key(path: Path) -> str:
+    """Make a key in a file that nobody else may read; its public part. Raises `MomError`."""
+    import nkeys  # type: ignore[import-untyped]  # it has no types
+
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(seed + b"\n")
+    return str(nkeys.from_seed(seed).public_key.decode())
+
+
+def _who() -> str:
+    return f"{getpass.getuser()} on {socket.gethostname()}"

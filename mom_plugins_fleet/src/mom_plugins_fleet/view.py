@@ -1,0 +1,95 @@
+"""All of the fleet as somebody sees it who reads the buckets: members, groups, states and orders, kept up to date by what is heard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from mom_core import MomError
+from mom_plugins_fleet.link import Kept, Store
+from mom_plugins_fleet.records import GuestState, HostState, Member, MoveState, Orders, Record, read
+from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
+
+SILENT_SECONDS: Final = 75.0
+"""A host that has said nothing for so long is lost: two signs of life are missing. By the clock of whoever listens; hosts' clocks are
+never compared."""
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+@dataclass(slots=True)
+class Bucket(Generic[Kind]):
+    """A bucket as it was read: revision and record by key, and what was wrong with those that could not be read."""
+
+    kind: type[Kind]
+    records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    def take(self, key: str, kept: Kept) -> None:
+        """What stands at that key now."""
+        self.damaged.pop(key, None)
+        if kept.data is None:
+            self.records.pop(key, None)
+            return
+        try:
+            self.records[key] = (kept.revision, read(self.kind, kept.data))
+        except MomError as error:
+            self.records.pop(key, None)
+            self.damaged[key] = error.message
+
+    def get(self, key: str) -> Kind | None:
+        """The record at that key."""
+        found = self.records.get(key)
+        return None if found is None else found[1]
+
+
+@dataclass(slots=True)
+class View:
+    """The fleet at this moment. States of hosts that are no members are left out wherever they would count."""
+
+    members: Bucket[Member] = field(default_factory=lambda: Bucket(Member))
+    states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState))
+    orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders))
+    heard: dict[str, float] = field(default_factory=dict)
+    """When each host was heard of, in monotonic seconds; a state that was only read from the bucket may be old."""
+
+    async def load(self, store: Store) -> None:
+        """Read all buckets anew."""
+        await _load(store, ROSTER, self.members)
+        await _load(store, STATES, self.states)
+        await _load(store, ORDERS, self.orders)
+
+    async def heard_state(self, key: str, kept: Kept) -> None:
+        """A host says how it is. One that is called otherwise than its key, or is no member, lies."""
+        self.states.take(key, kept)
+        state = self.states.get(key)
+        if state is not None and state.host != key:
+            del self.states.records[key]
+            self.states.damaged[key] = f"it says that it is {state.host}"
+        elif state is not None and key in self.members.records:
+            self.heard[key] = time.monotonic()
+
+    def is_fresh(self, host: str) -> bool:
+        """Whether that host is known to be there now."""
+        at = self.heard.get(host)
+        return at is not None and time.monotonic() - at < SILENT_SECONDS
+
+    def guests(self, host: str) -> Mapping[str, GuestState]:
+        """The guests that a host tells about, by id."""
+        state = self.states.get(host)
+        return {} if state is None else {guest.id: guest for guest in state.guests}
+
+    def open_moves(self, host: str) -> int:
+        """How many of a host's guests are on their way."""
+        orders = self.orders.get(host)
+        return 0 if orders is None else sum(move.state in (MoveState.ORDERED, MoveState.ACCEPTED) for move in orders.moves)
+
+
+async def _load(store: Store, bucket: str, shelf: Bucket[Kind]) -> None:
+    found = await store.load(bucket)
+    for gone in [key for key in shelf.records if key not in found]:
+        del shelf.records[gone]
+    for key, kept in found.items():
+        shelf.take(key, kept)

@@ -1,0 +1,9 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_fleet import FleetPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = FleetPlugin
+    settings = {"servers": ["nats://localhost:1"], "host": "h1"}

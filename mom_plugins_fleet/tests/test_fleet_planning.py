@@ -1,0 +1,129 @@
+"""Where guests go, and in which order: pure decisions on a fleet that is written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_fleet.placing import RESERVE_SHARE, Leaver, Place, choose
+from mom_plugins_fleet.planning import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
+from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.view import SILENT_SECONDS, View
+
+GIB = 1 << 20
+
+_PLACES = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.builds(
+        Place,
+        name=st.just(""),
+        group=st.sampled_from(["g", "other"]),
+        total=st.integers(GIB, 64 * GIB),
+        available=st.integers(0, 64 * GIB),
+        coming=st.integers(0, 8 * GIB),
+        promised=st.integers(0, 64 * GIB),
+    ),
+)
+
+
+@given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")))
+def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
+    drawn: dict[str, Place], takes: int, guarantee: int, avoid: frozenset[str]
+) -> None:
+    known = {name: Place(name, p.group, p.total, p.available, p.coming, p.promised) for name, p in drawn.items()}
+    chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid)
+    fits = [p for p in known.values() if p.group == "g" and p.name not in avoid and p.promised + guarantee <= p.total and p.room >= takes]
+    if isinstance(chosen, str):
+        assert not fits
+        assert chosen
+    else:
+        assert chosen in fits
+        assert chosen.room == max(p.room for p in fits)
+        assert chosen.available - chosen.coming - takes >= min(16 * GIB, int(RESERVE_SHARE * chosen.total))
+
+
+def _guest(name: str, gib: int = 2, stays: str = "") -> GuestState:
+    return GuestState(id=f"id-{name}", name=name, size=gib * GIB, maximum=gib * GIB, stays=stays)
+
+
+def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> View:
+    view = View()
+    for name, guests in hosts.items():
+        member = Member(group="g", address=f"sim:///{name}", draining=name in draining, cordoned=name in draining)
+        view.members.records[name] = (1, member)
+        state = HostState(host=name, mom="0", mode="enforce", total=64 * GIB, available=32 * GIB, guests=tuple(guests))
+        view.states.records[name] = (1, state)
+        if name not in silent:
+            view.heard[name] = time.monotonic()
+    return view
+
+
+def _orders(view: View, host: str) -> tuple[Orders, dict[str, str]]:
+    return next_orders(view, host, 7, places(view))
+
+
+def test_a_drained_host_loses_a_few_guests_at_a_time() -> None:
+    view = _view({"a": [_guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
+    orders, stuck = _orders(view, "a")
+    assert len(orders.moves) == AT_ONCE
+    assert not stuck
+    assert orders.epoch == 7
+    view.orders.records["a"] = (2, orders)
+    assert _orders(view, "a")[0] == orders
+
+
+def test_no_host_gets_more_than_a_few_at_a_time() -> None:
+    view = _view({"a": [_guest("1"), _guest("2")], "b": [_guest("3"), _guest("4")], "c": []}, draining=["a", "b"])
+    known = places(view)
+    for host in ("a", "b"):
+        view.orders.records[host] = (1, next_orders(view, host, 7, known)[0])
+    moves = [move for _, orders in view.orders.records.values() for move in orders.moves]
+    assert [move.to for move in moves] == ["c"] * ARRIVING_AT_ONCE
+
+
+def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing() -> None:
+    assert not places(_view({"a": [], "b": []}, silent=["a", "b"]))
+    view = _view({"a": [_guest("1")], "b": []}, draining=["a"])
+    view.heard["a"] = time.monotonic() - SILENT_SECONDS - 1
+    assert not _orders(view, "a")[0].moves
+
+
+def test_a_guest_that_may_not_leave_stays_and_it_is_said_why() -> None:
+    view = _view({"a": [_guest("1", stays="its class does not allow it")], "b": []}, draining=["a"])
+    orders, stuck = _orders(view, "a")
+    assert not orders.moves
+    assert stuck == {"1": "its class does not allow it"}
+
+
+def _with_move(state: MoveState, number: int = 1) -> View:
+    view = _view({"a": [_guest("1")], "b": [], "c": []}, draining=["a"])
+    move = Move(guest="id-1", name="1", to="b", destination="sim:///b", takes=2 * GIB, number=number, state=state, error="no")
+    view.orders.records["a"] = (1, Orders(epoch=3, moves=(move,)))
+    return view
+
+
+def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever() -> None:
+    orders, stuck = _orders(_with_move(MoveState.FAILED), "a")
+    assert [(move.to, move.number, move.state) for move in orders.moves] == [("c", 2, MoveState.ORDERED)]
+    orders, stuck = _orders(_with_move(MoveState.FAILED, ATTEMPTS), "a")
+    assert stuck == {"1": "no"}
+
+
+def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends() -> None:
+    for state, left in ((MoveState.ACCEPTED, 1), (MoveState.ORDERED, 0), (MoveState.FAILED, 0)):
+        view = _with_move(state)
+        view.members.records["a"] = (2, Member(group="g", address="sim:///a"))
+        assert len(_orders(view, "a")[0].moves) == left
+
+
+def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there() -> None:
+    view = _with_move(MoveState.DONE)
+    view.states.records["a"] = (2, HostState(host="a", mom="0", mode="enforce", total=64 * GIB, available=32 * GIB))
+    assert places(view)["b"].coming == 2 * GIB
+    assert len(_orders(view, "a")[0].moves) == 1
+    view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
+    assert places(view)["b"].coming == 0
+    assert not _orders(view, "a")[0].moves

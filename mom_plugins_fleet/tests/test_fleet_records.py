@@ -1,0 +1,96 @@
+"""What is read from the servers is believed only when it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import MomError, PluginContext
+from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.link import Access, Kept
+from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Orders, read
+from mom_plugins_fleet.subjects import host_permissions, server_users
+from mom_plugins_fleet.view import View
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_bytes_are_taken_for_a_record_by_mistake_and_none_break_it(data: bytes) -> None:
+    for kind in (Group, HostState, Orders):
+        with contextlib.suppress(MomError):
+            read(kind, data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"policies": {"60_fleet_a": 1}}',
+        b'{"policies": {"50_balloon": ""}}',
+        b'{"parameters": {"a)(b": 1}}',
+        b'{"parameters": {"a": NaN}}',
+        b'{"parameters": {"a": 1e300}}',
+        b'{"policies": {}, "policies": []}',
+        b"x" * (LARGEST_RECORD + 1),
+    ],
+)
+def test_a_group_that_makes_no_sense_is_refused(data: bytes) -> None:
+    with pytest.raises(MomError):
+        read(Group, data)
+
+
+def test_what_a_newer_mom_adds_is_left_out() -> None:
+    assert read(Member, b'{"group": "g", "colour": "red"}').group == "g"
+
+
+def test_parameters_become_a_policy_of_their_own() -> None:
+    texts = read(Group, b'{"parameters": {"b": 0.5, "a": 3}}').texts()
+    assert texts == {"05_fleet_parameters": "# The parameters of this host's group.\n(defvar a 3.0)\n(defvar b 0.5)\n"}
+
+
+def test_a_host_may_write_its_own_state_and_orders_and_nothing_else() -> None:
+    allowed = host_permissions("h1", "g1")
+    written = [subject for subject in allowed["publish"]["allow"] if not subject.startswith("$JS.API.DIRECT.GET.")]
+    assert written == ["$KV.mom-states.h1", "$KV.mom-orders.h1"]
+    assert not any("*" in subject for subject in (*allowed["publish"]["allow"], *allowed["subscribe"]["allow"]))
+    assert '"$KV.mom-states.h1"' in server_users({"h1": Member(group="g1", key="UABC")}, [])
+    assert "UABC" not in server_users({}, ["UOP"])
+
+
+def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> None:
+    view = View()
+    view.members.records["h1"] = (1, Member(group="g"))
+    state = HostState(host="h1", mom="0", mode="enforce")
+    asyncio.run(view.heard_state("h2", Kept(1, state.packed())))
+    assert "h2" not in view.states.records
+    asyncio.run(view.heard_state("h3", Kept(1, state.model_copy(update={"host": "h3"}).packed())))
+    assert not view.is_fresh("h3")
+    asyncio.run(view.heard_state("h1", Kept(1, state.packed())))
+    assert view.is_fresh("h1")
+    asyncio.run(view.heard_state("h1", Kept(2, b"nonsense")))
+    assert "h1" not in view.states.records
+
+
+@pytest.mark.parametrize(
+    "server", ["nats://nats.example.org:4222", "http://localhost", "tls://user:secret@host", "tls://", "nats", "tls://h:x"]
+)
+def test_a_server_that_would_be_spoken_to_in_the_clear_is_refused(server: str) -> None:
+    with pytest.raises(MomError):
+        Access([server])
+    with pytest.raises(ValueError, match="servers"):
+        FleetPlugin.Settings(servers=[server], host="h1")
+
+
+def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing(tmp_path: Path) -> None:
+    context = PluginContext(state_directory=tmp_path)
+    plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
+    group = Group(policies={"60_fleet_a": "(defvar a 1)"})
+    plugin.remember("g", 3, group)
+    assert plugin.remembered() == ("g", 3, group)
+    (tmp_path / "fleet" / "group.json").write_text('{"group": ')
+    assert plugin.remembered() is None
+    (tmp_path / "fleet" / "group.json").unlink()
+    assert plugin.remembered() is None

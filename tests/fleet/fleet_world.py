@@ -1,0 +1,156 @@
+"""A fleet for tests: a real nats-server, real moms on simulated guests as hosts, and coordinators, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+MOM = str(Path(sys.executable).parent / "mom")
+MOVING = Path(__file__).parent / "moving"
+NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
+
+START_SECONDS = 30.0
+"""How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class FleetWorld:
+    """Everything of one fleet below a folder. Processes are killed at the end, whatever state they are in."""
+
+    def __init__(self, folder: Path, *, interval: str = "1s") -> None:
+        self.folder, self.interval = folder, interval
+        self.port = free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.operator_key = folder / "operator.key"
+        self.operator = self._plain("fleet", "key", str(self.operator_key)).strip()
+        self._authorize(f"authorization {{ users: [ {{ nkey: {self.operator} }} ] }}")
+        self.start_server()
+        self.fleet("init")
+
+    # --- the server ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def _authorize(self, text: str) -> None:
+        (self.folder / "authorization.conf").write_text(text)
+        (self.folder / "nats.conf").write_text(
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude authorization.conf\n'
+        )
+
+    def start_server(self) -> None:
+        self._start("server", [NATS_SERVER, "-c", str(self.folder / "nats.conf")])
+        self.until(self._answers, "the server answers")
+
+    def _answers(self) -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def authorize_members(self) -> None:
+        """Give the server the hosts' keys and rights, as an operator would."""
+        self._authorize(self.fleet("server-config", "--operator", self.operator))
+        self.processes["server"].send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+
+    # --- hosts -----------------------------------------------------------------------------------------------------------------------
+
+    def enroll(self, host: str, group: str = "g1") -> None:
+        self.fleet("enroll", host, "--group", group, "--address", f"sim:///{host}", "--new-key", str(self.folder / f"{host}.key"))
+
+    def start_host(self, host: str, seed: int, *, guests: int = 3, url: str | None = None, policy: Mapping[str, Any] | None = None) -> None:
+        own = self.folder / host
+        own.mkdir(exist_ok=True)
+        simulated = {"shelf": str(self.folder / "shelf"), "host": host, "seed": seed, "guests": guests, "host_memory": "16GiB", "sold": 0.4}
+        settings = {
+            "interval": self.interval,
+            "state_directory": str(own / "state"),
+            "run_directory": str(own / "run"),
+            "plugin-path": [str(MOVING)],
+            "plugins": {
+                "sim": simulated,
+                "policy": dict(policy or {}),
+                "moving": {},
+                "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
+            },
+        }
+        (own / "mom.yaml").write_text(json.dumps(settings))
+        self._start(host, [MOM, "run", "-c", str(own / "mom.yaml")])
+
+    def start_coordinator(self, name: str) -> None:
+        self._start(name, [MOM, *self._access(), "coordinator", "--name", name])
+
+    def guests(self) -> dict[str, list[str]]:
+        """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
+        found: dict[str, list[str]] = {}
+        for path in (self.folder / "shelf").glob("*/*.json"):
+            found.setdefault(path.stem, []).append(path.parent.name)
+        return found
+
+    def where(self, host: str) -> set[str]:
+        return {guest for guest, hosts in self.guests().items() if host in hosts}
+
+    # --- what an operator types --------------------------------------------------------------------------------------------------------
+
+    def _access(self) -> list[str]:
+        return ["fleet", "--server", self.url, "--key", str(self.operator_key)]
+
+    def fleet(self, *arguments: str) -> str:
+        return self._plain(*self._access(), *arguments)
+
+    def status(self) -> Any:
+        return json.loads(self.fleet("status", "--json"))
+
+    def host(self, name: str) -> dict[str, Any]:
+        return next(row for row in self.status()["hosts"] if row["host"] == name)
+
+    def _plain(self, *arguments: str) -> str:
+        done = subprocess.run([MOM, *arguments], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    # --- processes ---------------------------------------------------------------------------------------------------------------------
+
+    def _start(self, name: str, command: list[str]) -> None:
+        log = (self.folder / f"{name}.log").open("ab")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MOM_")}
+        self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        log.close()
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def kill(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(10)
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait(10)
+
+    def until(self, holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
+        """Wait for it; fails with everybody's last words."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            if holds():
+                return
+            time.sleep(0.2)
+        last = "\n".join(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.processes)
+        raise AssertionError(f"not within {seconds} s: {what}\n{last}")

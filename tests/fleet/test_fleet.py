@@ -1,0 +1,175 @@
+"""Hosts in a fleet: real servers, real processes, and what goes wrong between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fleet_world import MOM, NATS_SERVER, FleetWorld
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+    if not Path(NATS_SERVER).exists():
+        if os.environ.get("MOM_REQUIRE_REAL"):
+            pytest.fail("there is no nats-server here")
+        pytest.skip("there is no nats-server here")
+    world = FleetWorld(tmp_path)
+    yield world
+    world.close()
+
+
+def _hosts(fleet: FleetWorld, count: int, guests: int = 3) -> list[str]:
+    names = [f"h{number}" for number in range(1, count + 1)]
+    for name in names:
+        fleet.enroll(name)
+    fleet.authorize_members()
+    for number, name in enumerate(names):
+        fleet.start_host(name, number + 1, guests=guests)
+    fleet.until(
+        lambda: all(row["guests"] is not None for row in fleet.status()["hosts"] if row["host"] in names), "all hosts are heard", 90
+    )
+    return names
+
+
+def _every_guest_once(fleet: FleetWorld) -> bool:
+    return all(len(hosts) == 1 for hosts in fleet.guests().values())
+
+
+def _moves_ordered(log: str) -> list[str]:
+    return [line.split(" is to leave ")[0] for line in log.splitlines() if " is to leave " in line]
+
+
+def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(fleet: FleetWorld, tmp_path: Path) -> None:
+    fleet.enroll("h3", "g2")
+    _hosts(fleet, 2)
+    policy = tmp_path / "night.policy"
+    policy.write_text("(defvar night 1)\n")
+    fleet.fleet("policy", "set", "g1", "60_fleet_night", str(policy))
+    fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "both have it")
+    assert "60_fleet_night" in fleet.log("h1")
+    policy.write_text("(defvar night (nothing\n")
+    fleet.fleet("policy", "set", "g1", "60_fleet_night", str(policy))
+    fleet.until(lambda: all(fleet.host(name)["refused"] for name in ("h1", "h2")), "both refuse it")
+    assert "60_fleet_night" in fleet.host("h1")["refused"]
+    fleet.fleet("policy", "remove", "g1", "60_fleet_night")
+    fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "all is well again")
+    assert "60_fleet_night" not in fleet.log("h1").splitlines()[-1]
+
+
+def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(fleet: FleetWorld, tmp_path: Path) -> None:
+    _hosts(fleet, 2)
+    policy = tmp_path / "night.policy"
+    policy.write_text("(defvar night 1)\n")
+    fleet.fleet("policy", "set", "g1", "60_fleet_night", str(policy))
+    fleet.until(lambda: fleet.host("h1")["policies"] == "newest" and "60_fleet_night" in fleet.log("h1"), "it has it")
+    fleet.kill("server")
+    fleet.until(lambda: "going on alone" in fleet.log("h1"), "the loss is noticed")
+    fleet.kill("h1")  # and one that is started without servers has the policies that it had
+    fleet.start_host("h1", 1)
+    fleet.until(lambda: fleet.log("h1").count("60_fleet_night (set by the fleet") >= 2, "the policy of the last run is in force")
+    fleet.start_server()
+    policy.write_text("(defvar night 2)\n")
+    fleet.fleet("policy", "set", "g1", "60_fleet_night", str(policy))
+    fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "both have the newest", 60)
+
+
+def test_a_partition_is_noticed_though_nobody_hangs_up(fleet: FleetWorld) -> None:
+    _hosts(fleet, 2)
+    fleet.processes["server"].send_signal(signal.SIGSTOP)
+    fleet.until(lambda: "going on alone" in fleet.log("h1"), "the loss is noticed", 40)
+    cycles = fleet.log("h1")
+    fleet.processes["server"].send_signal(signal.SIGCONT)
+    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h1"), "it is back", 40)
+    assert "ERROR" not in cycles
+    fleet.until(lambda: all(row["age_s"] < 5 for row in fleet.status()["hosts"]), "both are heard again", 60)
+
+
+def test_ten_hosts_drain_one_with_its_coordinator_killed_in_the_middle(fleet: FleetWorld) -> None:
+    _hosts(fleet, 10)
+    before = set(fleet.guests())
+    leaving = fleet.where("h1")
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
+    fleet.start_coordinator("c2")
+    fleet.fleet("drain", "h1")
+    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave", 60)
+    fleet.kill("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over", 30)
+    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 120)
+    assert set(fleet.guests()) == before
+    assert _every_guest_once(fleet)
+    ordered = _moves_ordered(fleet.log("c1") + fleet.log("c2"))
+    assert len(ordered) == len(set(ordered)) == len(leaving)
+
+
+def test_a_coordinator_that_wakes_up_late_decides_nothing(fleet: FleetWorld) -> None:
+    _hosts(fleet, 3)
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
+    fleet.processes["c1"].send_signal(signal.SIGSTOP)
+    fleet.start_coordinator("c2")
+    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over", 40)
+    fleet.fleet("drain", "h1")
+    fleet.until(lambda: " is to leave " in fleet.log("c2"), "the first guests are to leave", 60)
+    fleet.processes["c1"].send_signal(signal.SIGCONT)
+    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 90)
+    assert _every_guest_once(fleet)
+    assert not _moves_ordered(fleet.log("c1"))
+
+
+def test_a_drain_goes_on_after_the_server_was_killed_and_started_again(fleet: FleetWorld) -> None:
+    _hosts(fleet, 3)
+    before = set(fleet.guests())
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
+    fleet.fleet("drain", "h1")
+    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave", 60)
+    fleet.kill("server")
+    time.sleep(3)
+    fleet.start_server()
+    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 120)
+    assert set(fleet.guests()) == before
+    assert _every_guest_once(fleet)
+
+
+def test_guests_stay_where_nobody_has_room_and_it_is_said(fleet: FleetWorld) -> None:
+    fleet.enroll("h9", "other")
+    _hosts(fleet, 2)
+    fleet.fleet("cordon", "h2")
+    fleet.start_coordinator("c1")
+    fleet.fleet("drain", "h1")
+    fleet.until(lambda: "cannot leave h1: no other host of the group g1 can take guests now" in fleet.log("c1"), "it says why", 60)
+    assert len(fleet.where("h1")) == 3
+    fleet.fleet("uncordon", "h2")
+    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 90)
+
+
+def test_a_host_can_write_and_read_nothing_but_its_own(fleet: FleetWorld) -> None:
+    _hosts(fleet, 2)
+    stolen = ["fleet", "--server", fleet.url, "--key", str(fleet.folder / "h1.key")]
+    for command in (["policy", "set", "g1", "60_fleet_x", "-"], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
+        done = subprocess.run([MOM, *stolen, *command], input=b"(defvar x 1)", capture_output=True, timeout=60, check=False)
+        assert done.returncode != 0
+    assert {row["host"] for row in fleet.status()["hosts"]} == {"h1", "h2"}
+    assert not fleet.host("h2")["draining"]
+    assert json.loads(fleet.fleet("policy", "show", "g1", "--json"))["policies"] == {}
+
+
+def test_servers_without_the_fleet_and_a_wrong_key_are_said_plainly(fleet: FleetWorld, tmp_path: Path) -> None:
+    key = tmp_path / "other.key"
+    subprocess.run([MOM, "fleet", "key", str(key)], check=True, capture_output=True, timeout=60)
+    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert b"cannot be reached" in done.stderr
+    key.chmod(0o644)
+    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=60, check=False)
+    assert b"others may read the key" in done.stderr
