@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Value
-from mom_plugins_ksm.fields import FIELDS, ksm_fields, shareable_kib
+from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, shareable_kib
 from mom_plugins_ksm.ksmd import CpuUsage, Ksmd, parse_stat
+from mom_plugins_ksm.yields import Yield
 
 FILES: dict[str, Value] = {
     "run": 1,
@@ -44,6 +45,7 @@ def test_every_file_becomes_its_field() -> None:
         "ksm_general_profit": -4096,
         "ksm_advisor_mode": "none",
         "ksm_shareable": 400,
+        "ksm_saved": -4,
     }
 
 
@@ -64,6 +66,59 @@ def test_shareable_memory_counts_larger_pages_as_such() -> None:
     assert shareable_kib(FILES, page_size=65536) == 6400
 
 
+def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
+    assert saved_kib({**FILES, "general_profit": 5 << 20}, 4096) == 5 << 10
+    older = {name: value for name, value in FILES.items() if name != "general_profit"}
+    assert saved_kib(older, 4096) == 20 * 4 - 100 * 64 // 1024
+    assert saved_kib({**older, "pages_sharing": 0, "pages_unshared": 1000}, 4096) == -(1050 * 64 // 1024)
+    assert saved_kib({**older, "pages_volatile": None}, 4096) is None
+
+
+def scan(number: int, saved_kib: int, **more: Value) -> dict[str, Value]:
+    """KSM's files after so many whole scans."""
+    return {**FILES, "run": 1, "full_scans": number, "general_profit": saved_kib << 10, **more}
+
+
+def test_the_yield_is_what_the_last_whole_scan_saved_for_each_cpu_second() -> None:
+    found = Yield()
+    assert found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=10.0), 4096) is None
+    assert found.kib_per_second(scan(0, 500, ksmd_cpu_seconds=11.0), 4096) is None, "the scan is not over"
+    assert found.kib_per_second(scan(1, 6000, ksmd_cpu_seconds=12.0), 4096) == 3000
+    assert found.kib_per_second(scan(1, 9000, ksmd_cpu_seconds=13.0), 4096) == 3000
+    assert found.kib_per_second(scan(3, 8000, ksmd_cpu_seconds=14.0), 4096) == 1000
+    assert found.kib_per_second(scan(4, 4000, ksmd_cpu_seconds=15.0), 4096) == -4000
+
+
+def test_a_scan_that_takes_minutes_is_judged_before_it_is_over() -> None:
+    found = Yield()
+    found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=0.0), 4096)
+    assert found.kib_per_second(scan(0, 6000, ksmd_cpu_seconds=60.0), 4096) == 100
+
+
+def test_scans_too_short_to_be_measured_are_judged_together() -> None:
+    found = Yield()
+    found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=0.0), 4096)
+    assert found.kib_per_second(scan(1, 50, ksmd_cpu_seconds=0.02), 4096) is None
+    assert found.kib_per_second(scan(2, 100, ksmd_cpu_seconds=0.1), 4096) == 1000
+
+
+def test_the_yield_begins_anew_with_ksm_and_is_unknown_without_its_counters() -> None:
+    found = Yield()
+    for change in ({"run": 2}, {"full_scans": 0}, {"ksmd_cpu_seconds": 0.5}, {"pages_shared": None}):
+        found.kib_per_second(scan(1, 0, ksmd_cpu_seconds=1.0), 4096)
+        assert found.kib_per_second(scan(2, 1000, ksmd_cpu_seconds=2.0), 4096) is not None
+        assert found.kib_per_second({**scan(3, 1000, ksmd_cpu_seconds=3.0), **change}, 4096) is None, change
+
+
+def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> None:
+    newer, older = Yield(), Yield()
+    newer.kib_per_second(scan(0, 0, pages_scanned=0), 4096)
+    assert newer.kib_per_second(scan(1, 3000, pages_scanned=1_000_000), 4096) == 1000  # 3 us a page
+    counters: dict[str, Value] = {"pages_unshared": 999_940}
+    older.kib_per_second(scan(0, 0, **counters), 4096)
+    assert older.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
+
+
 def test_before_ksmd_has_looked_the_sum_is_0_for_policies_that_count_on_a_number() -> None:
     empty: dict[str, Value] = {"pages_shared": 0, "pages_sharing": 0, "pages_unshared": 0, "pages_volatile": 0}
     assert shareable_kib({**empty, "run": 0, "full_scans": 0}, 4096) == 0
@@ -80,7 +135,7 @@ def test_any_values_give_only_declared_fields_of_their_kind(files: dict[str, Val
             assert isinstance(value, str)
         else:
             assert isinstance(value, int)
-            assert value >= 0 or name == "ksm_general_profit"
+            assert value >= 0 or name in {"ksm_general_profit", "ksm_saved"}
 
 
 def test_ksmd_is_told_by_name_and_by_being_a_kernel_thread() -> None:

@@ -13,7 +13,8 @@ from mom_plugins_libvirt.domain_xml import Description, described
     ("devices", "wanted"),
     [
         ("<memballoon model='virtio'><stats period='5'/></memballoon>", Description("virtio", 5)),
-        ("<memballoon model='virtio' autodeflate='on'><alias name='balloon0'/></memballoon>", Description("virtio", 0)),
+        ("<memballoon model='virtio' autodeflate='on'><alias name='balloon0'/></memballoon>", Description("virtio", 0, autodeflate=True)),
+        ("<memballoon model='virtio' autodeflate='off' freePageReporting='on'/>", Description("virtio", 0, reports_free_pages=True)),
         ("<memballoon model='virtio-non-transitional'><stats period='1'/></memballoon>", Description("virtio-non-transitional", 1)),
         ("<memballoon model='none'/>", Description("", 0)),
         ("", Description("", 0)),

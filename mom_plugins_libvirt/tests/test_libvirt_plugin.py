@@ -209,6 +209,36 @@ def test_the_doctor_gives_each_trouble_its_cure(make_plugin: Callable[..., Libvi
     assert any("will switch them on" in finding.message for finding in make_plugin().mom_doctor())
 
 
+def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(
+    make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd
+) -> None:
+    for number in range(1000):
+        guest = libvirtd.add(f"g{number:03}")
+        guest.statistics = {"balloon.last-update": int(time.time()), "balloon.available": 900_000, "balloon.unused": 300 << 10}
+        guest.statistics["balloon.rss"] = 900 << 10
+    found = {finding.subject: finding for finding in make_plugin().mom_doctor() if "off for" in finding.message}
+    assert {finding.severity for finding in found.values()} == {Severity.OK}
+    assert "1000 guests: g000, g001, g002, g003, g004 and 995 more" in found["free page reporting"].message
+    assert "up to 176000 MiB" in found["free page reporting"].message  # 900 - (1024 - 300) of each
+    assert "freePageReporting=on" in found["free page reporting"].cure
+    assert "autodeflate=on" in found["autodeflate"].cure
+    assert all(len(finding.message) < 400 and len(finding.cure) < 400 for finding in found.values()), "or it would be cut"
+
+
+def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use(
+    make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd
+) -> None:
+    libvirtd.add("has").model = "virtio' autodeflate='on' freePageReporting='on"
+    libvirtd.add("bare").model = "none"
+    libvirtd.add("pinned").devices = "<hostdev mode='subsystem' type='pci'/>"
+    subjects = {finding.subject for finding in make_plugin().mom_doctor()}
+    assert not {"free page reporting", "autodeflate"} & subjects
+    libvirtd.add("plain")
+    assert {"free page reporting", "autodeflate"} <= {finding.subject for finding in make_plugin().mom_doctor()}
+    libvirtd.version = 6_008_000
+    assert "free page reporting" not in {finding.subject for finding in make_plugin().mom_doctor()}
+
+
 def test_the_doctor_says_whose_memory_cannot_be_had(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
     for name in ("one", "two"):
         libvirtd.add(name).more = "<memoryBacking><locked/></memoryBacking>"

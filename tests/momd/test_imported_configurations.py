@@ -77,10 +77,11 @@ def decided(text: str, *, total: float, available: float, run: int = 0, pages: i
         "ksm_run": run,
         "ksm_pages_to_scan": pages,
         "ksm_sleep_millisecs": sleep,
-        "ksm_pages_sharing": 0,
-        "ksm_general_profit": 0,
+        "ksm_saved": 0,
+        "ksm_yield": None,
+        "ksm_clock": 0.0,
         "ksm_advisor_mode": "none",
-        "ksmd_cpu_usage": 0.0,
+        "ksmd_cpu_usage": None,
         "ksm_full_scans": 0,
         "cpu_count": 8,
     }
@@ -97,10 +98,14 @@ def test_ksmtuneds_thresholds_decide() -> None:
     assert decided("KSM_THRES_COEF=25\n", total=1024, available=250)["ksm_run"] == 1  # also on a large host
 
 
-def test_ksmtuneds_steps_and_bounds_decide() -> None:
-    assert decided("", total=64, available=5, run=1)["ksm_pages_to_scan"] == 364
-    assert decided("", total=64, available=5, run=1, pages=1200)["ksm_pages_to_scan"] == 1250
-    assert decided("", total=64, available=15, run=1, pages=500)["ksm_pages_to_scan"] == 450
-    assert decided("KSM_NPAGES_MAX=2000\nKSM_NPAGES_BOOST=100\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 164
+def test_ksmtuneds_bounds_decide() -> None:
+    assert decided("", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
+    assert decided("KSM_NPAGES_MAX=2000\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 2000
+    assert decided("KSM_NPAGES_MIN=500\nKSM_SLEEP_MSEC=1\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
     assert decided("", total=4, available=0.5, run=1)["ksm_sleep_millisecs"] == 40
     assert decided("", total=64, available=5, run=1)["ksm_sleep_millisecs"] == 10
+
+
+def test_what_has_no_counterpart_is_said() -> None:
+    imported = import_ksmtuned("KSM_NPAGES_BOOST=100\n", "ksmtuned.conf")
+    assert any("KSM_NPAGES_BOOST=100" in note and "ksm_worth" in note for note in imported.notes)

@@ -123,6 +123,7 @@ class Lab:
         mib: int = 192,
         period: int = 1,
         balloon: str = "virtio",
+        balloon_options: str = "",
         workload: tuple[int, int, int, int] | None = None,
         memory: str = "",
         devices: str = "",
@@ -135,6 +136,7 @@ class Lab:
         :param name: without the prefix
         :param period: seconds of the statistics period; 0 leaves statistics off
         :param balloon: the balloon device's model, or `none`
+        :param balloon_options: more attributes of the balloon device, as XML
         :param workload: MiB of cold, warm, common and former memory
         :param memory: XML instead of `mib`
         :param devices: XML of more devices
@@ -153,7 +155,7 @@ class Lab:
             initrd=self._image.initrd,
             arguments=arguments,
             log=quoteattr(str(log)),
-            balloon=f"<memballoon model='{balloon}'>{stats}</memballoon>",
+            balloon=f"<memballoon model='{balloon}' {balloon_options}>{stats}</memballoon>",
             devices=devices,
         )
         flags = self._libvirt.VIR_DOMAIN_START_PAUSED if paused else 0

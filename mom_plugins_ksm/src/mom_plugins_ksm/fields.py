@@ -17,6 +17,7 @@ _FILES = (
     ("ksm_pages_unshared", "pages_unshared", Unit.PAGES, "pages that no other is equal to, and that are looked at again and again"),
     ("ksm_pages_volatile", "pages_volatile", Unit.PAGES, "pages that change too fast to be merged"),
     ("ksm_full_scans", "full_scans", Unit.COUNT, "how often all mergeable memory was looked at"),
+    ("ksm_zero_pages", "ksm_zero_pages", Unit.PAGES, "empty pages that the kernel's own empty page stands for (use_zero_pages)"),
     ("ksm_general_profit", "general_profit", Unit.BYTES, "what is saved, less what KSM needs to keep the books; may be negative"),
     ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's advisor that sets pages_to_scan by itself (scan-time)"),
 )
@@ -32,13 +33,44 @@ FIELDS = (
         "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size",
     ),
     FieldSpec(
+        "ksm_saved",
+        Unit.KIB,
+        Scope.HOST,
+        "memory that KSM saves, less what it needs to keep the books; may be negative",
+        "/sys/kernel/mm/ksm/general_profit, and before Linux 6.4 the same from the counters of pages",
+    ),
+    FieldSpec(
+        "ksm_yield",
+        Unit.KIB_PER_SECOND,
+        Scope.HOST,
+        "what ksmd's last whole scan has saved, for each second of its CPU time; negative: less is saved than before it",
+        "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the pages scanned, where ksmd is out of sight)",
+    ),
+    FieldSpec(
+        "ksm_clock",
+        Unit.SECONDS,
+        Scope.HOST,
+        "when these figures were read, on a clock that never jumps and begins anywhere",
+        "the clock of mom",
+    ),
+    FieldSpec(
         "ksmd_cpu_usage", Unit.PERCENT, Scope.HOST, "share of one CPU that ksmd used since the last sample", "/proc/PID/stat of ksmd"
     ),
 )
 
+POLICY_FIELDS = tuple(
+    FieldSpec(name, Unit.KIB, Scope.GUEST, description, "whoever collects it")
+    for name, description in (
+        ("balloon_max", "the guest's memory with an empty balloon; unknown if nobody collects it"),
+        ("balloon_cur", "the guest's memory with its balloon as it is now; unknown if nobody collects it"),
+        ("rss", "host memory that the guest's process holds; unknown if nobody collects it"),
+    )
+)
+"""What the default policy reads of guests where it is known, declared so that it can ask under every hypervisor."""
+
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
-    """The fields that KSM's files tell, without `ksmd_cpu_usage`, which needs two samples.
+    """The fields that KSM's files tell, without those that need two samples.
 
     :param files: values by the names of the files in /sys/kernel/mm/ksm
     :param page_size: bytes
@@ -52,7 +84,28 @@ def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     shareable = shareable_kib(files, page_size)
     if shareable is not None:
         fields["ksm_shareable"] = shareable
+    saved = saved_kib(files, page_size)
+    if saved is not None:
+        fields["ksm_saved"] = saved
     return fields
+
+
+_BOOK_BYTES = 64
+"""The kernel's struct ksm_rmap_item, which it keeps for each page that it has looked at (on 64 bits; its documentation says the same)."""
+
+
+def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
+    """Memory in KiB that KSM saves, less its own; None when that is unknown.
+
+    What general_profit says; where the kernel has none, the same sum: the pages that it has looked at are those of the four counters.
+    """
+    profit = files.get("general_profit")
+    if _is_number(profit):
+        return profit // 1024
+    sharing, looked_at = files.get("pages_sharing"), shareable_kib(files, page_size)
+    if not is_count(sharing) or looked_at is None:
+        return None
+    return sharing * page_size // 1024 - looked_at * _BOOK_BYTES // page_size
 
 
 def shareable_kib(files: Mapping[str, Value], page_size: int) -> int | None:

@@ -29,10 +29,11 @@ from mom_core import (
 )
 from mom_plugins_ksm import control
 from mom_plugins_ksm.control import CONTROLS, Knobs
-from mom_plugins_ksm.fields import FIELDS, is_count, ksm_fields
+from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, policy_findings, scanner_findings
 from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
+from mom_plugins_ksm.yields import Yield
 
 _POLICY_NAME = "40_ksm"
 
@@ -50,6 +51,7 @@ class KsmPlugin:
         self._sysfs = SysfsKsm(context.root)
         self._page_size = os.sysconf("SC_PAGE_SIZE")
         self._usage = CpuUsage()
+        self._yield = Yield()
         self._on_sysfs = True
         self._writes_itself = True
 
@@ -63,7 +65,7 @@ class KsmPlugin:
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
         """All fields of KSM; which of them have a value depends on the kernel."""
-        return FIELDS
+        return (*FIELDS, *POLICY_FIELDS)
 
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
@@ -83,7 +85,11 @@ class KsmPlugin:
         self._writes_itself = ksm is self._sysfs
         found = ksm.ksm_read()
         collected = ksm_fields(found, self._page_size)
-        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), self._context.monotonic())
+        now = self._context.monotonic()
+        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), now)
+        collected["ksm_yield"] = self._yield.kib_per_second(found, self._page_size)
+        if found:
+            collected["ksm_clock"] = now
         return collected
 
     @hookimpl

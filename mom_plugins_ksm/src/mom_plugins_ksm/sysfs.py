@@ -24,6 +24,9 @@ _COUNTS = (
     "pages_unshared",
     "pages_volatile",
     "full_scans",
+    "pages_scanned",  # since Linux 6.6
+    "ksm_zero_pages",  # since Linux 6.6
+    "use_zero_pages",
 )
 _COUNT = re.compile(r"[0-9]{1,20}\n?")
 _SIGNED = re.compile(r"-?[0-9]{1,20}\n?")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, format_duration, printable
+from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, Value, format_duration, printable
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _MOST_NAMES = 5
 """So many guests are named; a host may have hundreds."""
+
+_REPORTING_FROM = 6_009_000
+"""The libvirt that knows freePageReporting; it needs QEMU 5.1 and, in the guest, Linux 5.7 besides. autodeflate is older than anything that
+mom runs on."""
+
+_WORTH_MENTION_KIB = 64 << 10
+"""Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
 
 SUBJECT = "libvirt"
 
@@ -59,11 +66,49 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     elif off:
         cure = "set stats_period for the plugin libvirt, or virsh dommemstat GUEST --period 2 --live"
         yield Finding(Severity.WARNING, "guest statistics", f"off for {_count(off)}: {_names(off)}", cure)
+    yield from _could_have(hypervisor, [guest for guest in guests if guest.id in descriptions])
     silent = set(hypervisor.without_statistics())
     waiting = [guest for guest in guests if guest.id in silent]
     if waiting:
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
         yield Finding(Severity.WARNING, "guest statistics", f"{_count(waiting)} without an answer: {_names(waiting)}", cure)
+
+
+def _could_have(hypervisor: LibvirtHypervisor, guests: Sequence[Guest]) -> Iterable[Finding]:
+    """What guests with a balloon could have switched on, and what that would bring; nothing of it is wrong.
+
+    docs/reporting.md has the measurements.
+    """
+    descriptions = hypervisor.descriptions()
+    with_balloon = [guest for guest in guests if descriptions[guest.id].balloon and not descriptions[guest.id].pinned]
+    silent = [guest for guest in with_balloon if not descriptions[guest.id].reports_free_pages]
+    if silent and hypervisor.library_version >= _REPORTING_FROM:
+        fields = hypervisor.fields(silent)
+        held_kib = sum(_held_for_nothing(fields.get(guest.id, {})) for guest in silent)
+        now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
+        text = f"off for {_count(silent)}: {_names(silent)}; with it the host gets back within seconds what a guest has freed{now}"
+        cure = (
+            "to have it: virt-xml GUEST --edit --memballoon freePageReporting=on, or freePageReporting='on' in <memballoon> (virsh edit); "
+            "from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
+        )
+        yield Finding(Severity.OK, "free page reporting", text, cure)
+    stiff = [guest for guest in with_balloon if not descriptions[guest.id].autodeflate]
+    if stiff:
+        gain = "with it a guest that runs out takes back from its balloon before its kernel kills"
+        text = f"off for {_count(stiff)}: {_names(stiff)}; {gain}"
+        cure = (
+            "to have it: virt-xml GUEST --edit --memballoon autodeflate=on, or autodeflate='on' in <memballoon> (virsh edit); "
+            "from the guest's next start; not where a guest must never get more than the host has given it"
+        )
+        yield Finding(Severity.OK, "autodeflate", text, cure)
+
+
+def _held_for_nothing(fields: Mapping[str, Value]) -> int:
+    """KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
+    rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
+    if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
+        return 0
+    return max(0, min(unused, rss - (size - unused)))
 
 
 def _count(guests: Sequence[Guest]) -> str:

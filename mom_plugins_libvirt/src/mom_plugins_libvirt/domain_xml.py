@@ -28,6 +28,8 @@ class Description:
     `pinned` says why the host cannot use what the balloon takes, empty where it can.
     `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now.
     `channels` are those to agents, by name, with the paths of their sockets. `promises` are properties that the metadata gives the guest.
+    `autodeflate` and `reports_free_pages` say whether the balloon gives memory back before the guest's kernel kills, and whether the guest
+    tells the host which of its memory is free.
     """
 
     balloon: str
@@ -38,6 +40,8 @@ class Description:
     channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
     tuning: Tuning = UNTUNED
     promises: Mapping[str, str] = field(default_factory=lambda: NO_PROMISES)
+    autodeflate: bool = False
+    reports_free_pages: bool = False
 
     @property
     def unplugged_kib(self) -> int:
@@ -62,6 +66,8 @@ def described(xml: str) -> Description | None:
         channels_of(domain.find("devices")),
         tuning_of(domain),
         promises_of(domain),
+        balloon is not None and balloon.get("autodeflate") == "on",
+        balloon is not None and balloon.get("freePageReporting") == "on",
     )
 
 

@@ -134,6 +134,12 @@ class LibvirtHypervisor(TunableGuests):
         """libvirt's URI."""
         return self._connection.settings.uri
 
+    @property
+    def library_version(self) -> int:
+        """Of libvirt on this host: 1,000,000 times the major version, and 1,000 times the minor one."""
+        version: int = self._connection.module.getVersion()
+        return version
+
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
         wait = self._agents.close()

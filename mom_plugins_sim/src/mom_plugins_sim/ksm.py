@@ -42,6 +42,7 @@ class Ksm:
     merge_across_nodes: int = 1
     sharing: float = 0.0
     visited: float = 0.0
+    scans: float = 0.0
     candidates: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -56,13 +57,14 @@ class Ksm:
         most = mergeable_kib / PAGE * MERGEABLE
         self.sharing = min(self.sharing, most)  # freed and rewritten pages are merged no more
         if self.run == 2:
-            self.sharing = 0.0
+            self.sharing = self.visited = self.scans = 0.0  # the books are freed, and begun anew
         if self.run != 1 or self.candidates <= 0:
             return
         busy = self.pages_to_scan * SECONDS_PER_PAGE
         pages = self.pages_to_scan / (self.sleep_millisecs / 1000 + busy) * dt
         self.cpu_seconds += pages * SECONDS_PER_PAGE
         self.visited += pages
+        self.scans += pages / self.candidates
         self.sharing += (most - self.sharing) * (1 - math.exp(-pages / self.candidates / VISITS))
 
     def read(self) -> dict[str, Value]:
@@ -78,7 +80,7 @@ class Ksm:
             "pages_sharing": sharing,
             "pages_unshared": int(self.candidates * 0.8) - sharing if scanning and self.candidates * 0.8 > sharing else 0,
             "pages_volatile": int(self.candidates * VOLATILE) if scanning else 0,
-            "full_scans": int(self.visited / self.candidates) if self.candidates > 0 else 0,
+            "full_scans": int(self.scans),
             "general_profit": int(sharing * PAGE * 1024 - (min(self.visited, self.candidates) * RMAP_BYTES)),
             "ksmd_cpu_seconds": self.cpu_seconds,
         }

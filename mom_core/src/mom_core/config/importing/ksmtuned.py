@@ -1,4 +1,4 @@
-"""ksmtuned.conf: its variables as values of mom's default KSM policy, which follows the same rule."""
+"""ksmtuned.conf: its variables as values of mom's default KSM policy, which begins by the same rule and goes on by what merging yields."""
 
 from __future__ import annotations
 
@@ -52,13 +52,17 @@ def import_ksmtuned(text: str, file: str) -> Imported:
     if problems:
         raise ConfigError(sorted(problems))
     seconds = values["KSM_MONITOR_INTERVAL"]
-    imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is changed by the steps below")
+    imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
     imported.plugin("host", "what memory is available")
     imported.plugin("ksm", "what ksmtuned did")
     imported.plugin("policy", f"the default policy 40_ksm, with the values in {POLICY}.policy").set("directory", "/etc/mom/policy.d")
     imported.policies[POLICY] = _policy(values, file)
     imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
-    imported.notes.append("besides, mom keeps ksmd below a share of the host's CPU time: ksm_cpu_share and ksm_cpu_ceiling of 40_ksm")
+    boost, decay = values["KSM_NPAGES_BOOST"], values["KSM_NPAGES_DECAY"]
+    imported.notes.append(
+        f"KSM_NPAGES_BOOST={boost} and KSM_NPAGES_DECAY={decay} have no counterpart: mom sets the speed by what merging yields for "
+        "ksmd's CPU time, below a share of the host's: ksm_worth, ksm_cpu_share and ksm_cpu_ceiling of 40_ksm"
+    )
     return imported
 
 
@@ -88,7 +92,6 @@ def _values(text: str, file: str, imported: Imported) -> tuple[dict[str, int], l
 
 
 def _policy(values: dict[str, int], file: str) -> str:
-    most = values["KSM_NPAGES_MAX"]
     share = values["KSM_THRES_COEF"] / 100
     return f"""# Values of {printable(file, 200)} for the default policy 40_ksm.
 
@@ -101,10 +104,7 @@ def _policy(values: dict[str, int], file: str) -> str:
 
 # Pages that are looked at before each pause.
 (defvar ksm_pages_least {values["KSM_NPAGES_MIN"]})  # KSM_NPAGES_MIN
-(defvar ksm_pages_most {most})  # KSM_NPAGES_MAX
-(defvar ksm_pass_time 1)  # s: no other limit
-(defvar ksm_step_up (/ {values["KSM_NPAGES_BOOST"]} {most}))  # KSM_NPAGES_BOOST
-(defvar ksm_step_down (/ {-values["KSM_NPAGES_DECAY"]} {most}))  # KSM_NPAGES_DECAY
+(defvar ksm_pages_most {values["KSM_NPAGES_MAX"]})  # KSM_NPAGES_MAX
 
 # The pause: KSM_SLEEP_MSEC={values["KSM_SLEEP_MSEC"]} is for a host of 16 GiB; larger ones pause less, but 10 ms at least.
 (defvar ksm_sleep_short
