@@ -7,14 +7,14 @@ that holds only random memory. Each law begins with nothing merged. Then:
 
     0 s … 300 s   what is merged, and the CPU time of ksmd
     300 s …       a seventh equal guest is started: how long until 90 % of what it shares is merged, from when it holds it
-    then          all equal guests end, two with random memory take their place: 60 s to settle, and ksmd's CPU time in 60 s after
+    then          all equal guests end, two with random memory take their place: 60 s to settle, and ksmd's CPU time in 40 s after
 
 ksmtuned    its rule, from descriptions of it: every 60 s 300 pages more while memory counts as short, else 50 less, 64 to 1250; sleeps
             10 ms. Memory counts as short here all the time, until the equal guests have ended
 advisor     the kernel's own, scan-time, with its defaults (Linux 6.8 or later)
 mom         `mom run` with its default policy, told that memory is short
 mom-gentle  the same, told that memory is not short, but more is sold than there is
-full        30000 pages, no sleep: the bound. It ends after 120 s, and leaves the rest out
+full        30000 pages, no sleep: the bound. It ends after 90 s, and leaves the rest out
 
 KSM must not be in use; what stands in its files is put back. It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and nine
 minutes a law in which nobody else starts large things. `--keep` keeps each law's course in a folder, and shows all that are kept there.
@@ -50,7 +50,7 @@ KSM = Path("/sys/kernel/mm/ksm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 GUEST_MIB, COMMON_MIB, OWN_MIB, CHANGING_MIB = 288, 128, 24, 8
 EQUAL, RANDOM_AFTER = 6, 2
-WHOLE_SECONDS, BOUND_SECONDS, PATIENCE_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 300.0, 120.0, 150.0, 60.0, 60.0
+WHOLE_SECONDS, BOUND_SECONDS, PATIENCE_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 300.0, 90.0, 120.0, 60.0, 40.0
 MARKS = (60.0, 300.0)
 KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_mode")
 DEFAULTS = {"pages_to_scan": "100", "sleep_millisecs": "20", "smart_scan": "1"}

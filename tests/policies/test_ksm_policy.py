@@ -421,7 +421,7 @@ def test_with_nothing_to_share_ksm_is_given_up_and_costs_nothing() -> None:
     assert host.cycles(60) == 0
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=8)
 @given(
     equal=st.integers(0, 400),
     own=st.integers(10, 400),
@@ -430,13 +430,17 @@ def test_with_nothing_to_share_ksm_is_given_up_and_costs_nothing() -> None:
 )
 def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests: int, available: int) -> None:
     host = Answering(equal, own, guests, available)
-    host.cycles(119)  # just before time ends the first rest
+    for _ in range(480):
+        host.cycles(1)
+        if host.memory.host.get("ksm_mode") != "look":
+            break
+    assert host.memory.host.get("ksm_mode") != "look", "after forty minutes"
     host.decisions.clear()
-    host.cycles(1)
-    assert host.decisions == [{}]
+    assert host.cycles(100) < 1
+    assert not any(host.decisions)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(
     total=st.integers(2, 4096),
     base_share=st.floats(0, 1),
