@@ -181,15 +181,17 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
         click.echo("No guests.")
         return
     shared = _shared_reasons(rows)
-    headings = ("guest", "has", "of", "guaranteed", "usable", "swapping in", "statistics", "remarks")
+    classes = ["class"] if any(row.get("sla_class") for row in rows) else []
+    headings = ("guest", *classes, "has", "of", "guaranteed", "usable", "swapping in", "statistics", "remarks")
     print_table(
         headings,
         [
             (
                 printable(row["name"], 30),
+                *(printable(row.get("sla_class") or "none", 20) for _ in classes),
                 _size(row.get("balloon_cur")),
                 _size(row.get("balloon_max")),
-                _size(_guaranteed(row)),
+                _promise(_guaranteed(row)),
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
@@ -205,6 +207,10 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
 def _guaranteed(row: Mapping[str, Any]) -> float | None:
     """What the guest is guaranteed, in KiB: as the plugin says that enforces it, or else what was promised."""
     return next((kib for name in ("guest_guarantee", "mem_guarantee", "balloon_min") if (kib := row.get(name)) is not None), None)
+
+
+def _promise(kib: float | None) -> str:
+    return "nothing" if kib == 0 else _size(kib)
 
 
 def _size(kib: float | None) -> str:

@@ -1,0 +1,122 @@
+"""What a class of guests is sold as: promises, priorities, and what may be done to its guests when the host is full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mom_core import Duration, Portion, SizeOrShare
+
+NOTHING: Final = Portion(size=0)
+ORDINARY: Final = 100
+"""The CPU share of an ordinary guest."""
+
+LEAVING: Final = ("may_pause", "may_save", "may_power_off", "may_migrate")
+"""The settings that allow that a guest leaves the host, or stops, to make room. None is on unless a class says so."""
+
+
+class ServiceClass(BaseModel):
+    """One class. What is left out is what an ordinary guest without any promise has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    guarantee: SizeOrShare = NOTHING
+    """Memory below which a guest is never shrunk: `6GiB`, or `75%` of the most that it can have."""
+
+    cpu_share: Annotated[int, Field(ge=1, le=10_000)] = ORDINARY
+    """The guest's weight when CPUs are short; 100 is an ordinary guest's. Set by the policy 62_sla_cpu, where that is on."""
+
+    io_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How much of the limits agreed for its disks a guest may use while disks are short: 1 is all. Set by 64_sla_io, where that is on."""
+
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    """Whose promises are kept when the host has promised more than it has: 100 is the last to lose."""
+
+    reclaim_cost: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """What a KiB that is taken from such a guest costs: with twice the cost, it gives half of what others give."""
+
+    may_pause: bool = False
+    """A guest may be paused when the host lacks memory. It holds its memory; it takes no more."""
+
+    may_save: bool = False
+    """A guest may be saved to disk, and be restored later."""
+
+    may_power_off: bool = False
+    """A guest may be shut down."""
+
+    may_migrate: bool = False
+    """A guest may be moved to another host."""
+
+    warning: Duration | None = None
+    """How long before such a step it is announced, for something better to be done. Half a minute, unless it is given."""
+
+    comes_back: bool | None = None
+    """Whether what was done is undone (resumed, restored, started) when there has been enough memory for long. Yes, unless it is given."""
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether anything may be done to its guests when the host is full."""
+        return any(getattr(self, name) for name in LEAVING)
+
+    @property
+    def warning_seconds(self) -> float:
+        """How long before a step it is announced."""
+        return 30.0 if self.warning is None else self.warning
+
+    @property
+    def returns(self) -> bool:
+        """Whether what was done is undone."""
+        return self.comes_back is not False
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ServiceClass:
+        if not self.may_leave:
+            for name in ("warning", "comes_back"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is given, but nothing may be done to such guests: allow one of {', '.join(LEAVING)}, or leave it out"
+                    )
+        if self.guarantee.share == 1.0 and (self.may_power_off or self.may_save or self.may_pause):
+            allowed = next(name for name in LEAVING if name != "may_migrate" and getattr(self, name))
+            raise ValueError(
+                f"guarantee is 100%, and {allowed} is true: guests that keep all their memory whatever happens are none that may stop for"
+                " want of it. Lower the guarantee, or allow only may_migrate"
+            )
+        return self
+
+
+READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
+    {
+        # All that it bought, whatever happens. Moving it elsewhere would be a service to it, but nobody has asked for it.
+        "platinum": ServiceClass(guarantee=Portion(share=1.0), cpu_share=400, priority=90, reclaim_cost=8.0),
+        "gold": ServiceClass(guarantee=Portion(share=0.75), cpu_share=200, priority=70, reclaim_cost=4.0, may_migrate=True),
+        # All its CPU time, and little memory of its own: it is taken first and most.
+        "compute": ServiceClass(guarantee=Portion(share=0.25), cpu_share=400, priority=40, reclaim_cost=0.5, may_migrate=True),
+        # Cheap, and gone when the host is full.
+        "vapor": ServiceClass(
+            cpu_share=50,
+            io_share=0.5,
+            priority=10,
+            may_pause=True,
+            may_save=True,
+            may_power_off=True,
+            may_migrate=True,
+            warning="60s",  # type: ignore[arg-type]  # as in YAML
+        ),
+    }
+)
+"""The classes that are there without being defined; one of the same name in the settings takes the place of one of these."""
+
+
+def safest(classes: Mapping[str, ServiceClass]) -> str:
+    """The name of the class under which least can happen to a guest: for those whose class nobody knows."""
+
+    def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
+        one = classes[name]
+        stays = not (one.may_pause or one.may_save or one.may_power_off)
+        return stays, not one.may_migrate, one.guarantee.share or 0.0, one.guarantee.size or 0, one.reclaim_cost, one.priority, name
+
+    return max(classes, key=safety)

@@ -1,0 +1,59 @@
+"""What the plugin says of each guest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from mom_core import FieldSpec, Scope, Unit, Value
+from mom_plugins_sla.classes import LEAVING, ServiceClass
+
+_CLASS = "the guest's class"
+
+
+def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
+_ALLOWED: Mapping[str, str] = {
+    "may_pause": "paused",
+    "may_save": "saved to disk",
+    "may_power_off": "shut down",
+    "may_migrate": "moved to another host",
+}
+
+FIELDS = (
+    _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", "YAML file, metadata, patterns, default"),
+    _guest("mem_guarantee", Unit.KIB, "what the guest is guaranteed by its class; a share of the maximum as of the last cycle"),
+    _guest("mem_guarantee_share", Unit.RATIO, "the same as a share of the guest's maximum, where it is one"),
+    _guest("priority", Unit.COUNT, "0 to 100: whose promises are kept when not all can be; 100 is the last to lose"),
+    _guest("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary, more is dearer"),
+    _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is ordinary"),
+    _guest("io_share", Unit.RATIO, "how much of its disks' agreed limits the guest may use while disks are short"),
+    *(_guest(name, Unit.FLAG, f"whether the guest may be {what} when the host is full") for name, what in _ALLOWED.items()),
+    _guest("leave_warning", Unit.SECONDS, "how long before such a step it is announced; unknown if nothing may be done"),
+    _guest("comes_back", Unit.FLAG, "whether what was done is undone later; unknown if nothing may be done"),
+    _guest("fair_share", Unit.KIB, "the guest's fair share of what guests can have together; as of the last cycle", "all guests' needs"),
+)
+
+
+def fields_of(name: str, one: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
+    """The fields of a guest of this class.
+
+    :param maximum_kib: the most memory that the guest can have, as far as it is known
+    """
+    found: dict[str, Value] = {
+        "sla_class": name,
+        "mem_guarantee_share": one.guarantee.share,
+        "priority": one.priority,
+        "reclaim_cost": one.reclaim_cost,
+        "cpu_share": one.cpu_share,
+        "io_share": one.io_share,
+        **{allowed: int(getattr(one, allowed)) for allowed in LEAVING},
+    }
+    guarantee = one.guarantee.kib_of(maximum_kib)
+    if guarantee is not None:
+        found["mem_guarantee"] = math.ceil(guarantee)
+    if one.may_leave:
+        found["leave_warning"], found["comes_back"] = one.warning_seconds, int(one.returns)
+    return found

@@ -1,0 +1,100 @@
+"""The plugin: says of each guest which class it is of and what that promises; others hold the promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mom_core import (
+    Decision,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    Value,
+    hookimpl,
+    printable,
+)
+from mom_plugins_sla.assigning import Assigned, Assigning
+from mom_plugins_sla.fields import FIELDS, fields_of
+from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+
+
+class SlaPlugin:
+    """Service classes of guests."""
+
+    contract = "1.1"
+    Settings = SlaSettings
+    GuestSettings = SlaGuestSettings
+
+    def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._classes = settings.all_classes
+        self._assigning = Assigning(self._classes, settings.patterns, settings.default)
+        self._maxima: dict[str, float] = {}
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What a class says of its guests."""
+        return FIELDS
+
+    # --- collect and evaluate ----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """The class of each guest, and what it promises."""
+        assigned = self._assigning.of_all(guests, self._context.guest_settings)
+        return {identity: fields_of(one.name, self._classes[one.name], self._maxima.get(identity)) for identity, one in assigned.items()}
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Say which guests are of no class that there is; nothing is decided here."""
+        self._maxima = {
+            identity: maximum
+            for identity, guest in snapshot.guests.items()
+            if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
+        }
+        source = Source(self._context.name)
+        for guest, one in self._unknown(list(snapshot.guests.values())):
+            yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())
+
+    def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
+        assigned = self._assigning.of_all(guests, self._context.guest_settings)
+        return [(guest, one) for guest in guests if (one := assigned.get(guest.id)) is not None and one.unknown]
+
+    def _complaint(self, one: Assigned) -> str:
+        return f"there is no class {one.unknown}, which it has by {one.by}: it is taken for {one.name}, the safest"
+
+    def _cure(self) -> str:
+        return f"there are: {', '.join(self._classes)}; more can be defined in the settings of the plugin {self._context.name}"
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """How many guests are of which class, and which are of none that there is."""
+        subject = "service classes"
+        if hypervisor is None:
+            return [Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")]
+        try:
+            guests = hypervisor.guests()
+        except HypervisorError as error:
+            return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+        assigned = self._assigning.of_all(guests, self._context.guest_settings)
+        findings = [
+            Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())
+            for guest, one in self._unknown(guests)
+        ]
+        names = [one.name for one in assigned.values()]
+        counted = [f"{names.count(name)} {name}" for name in self._classes if name in names]
+        without = len(guests) - len(names)
+        counted += [f"{without} of no class"] if without or not counted else []
+        return [*findings, Finding(Severity.OK, subject, f"guests: {', '.join(counted)}")]

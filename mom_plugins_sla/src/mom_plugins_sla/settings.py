@@ -1,0 +1,82 @@
+"""What an operator writes about classes in YAML."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pydantic import Field, create_model, model_validator
+
+from mom_core import GuestSettings, PluginSettings, Portion, SizeOrShare
+from mom_plugins_sla.classes import READY, ServiceClass
+
+
+class SlaSettings(PluginSettings):
+    """Which classes there are, and which guests are of which."""
+
+    classes: dict[str, ServiceClass] = Field(default_factory=dict)
+    """Classes besides `platinum`, `gold`, `compute` and `vapor`, or instead of them, by name."""
+
+    patterns: dict[str, str] = Field(default_factory=dict)
+    """The classes of guests of which neither the section `guests` nor their metadata tells it: patterns of names to names of classes.
+    Where several match, the last one counts."""
+
+    default: str | None = None
+    """The class of all other guests. Unset: they have none, and nothing is promised to them."""
+
+    host_keeps: SizeOrShare = Portion(share=0.1)
+    """What the host is to have available besides what guests have, for `fair_share`: not to be promised or given to anybody."""
+
+    idle_tax: float = Field(default=0.75, ge=0, lt=1)
+    """How much dearer idle memory is than memory in use, for `fair_share`: with 0.75 a guest gets a quarter of the idle memory that it
+    would get of memory that it uses. 0 makes no difference between them."""
+
+    fair_share: bool = False
+    """Hold guests to their fair shares while the host is short of memory, by the policy 60_fair_share."""
+
+    cpu: bool = False
+    """Give guests their classes' CPU shares, by the policy 62_sla_cpu. It needs the plugin qos."""
+
+    io: bool = False
+    """Hold disks to their guests' I/O shares while disks are short, by the policy 64_sla_io. It needs the plugin qos."""
+
+    @property
+    def all_classes(self) -> dict[str, ServiceClass]:
+        """Those that are ready, with the operator's in their place or beside them."""
+        return {**READY, **self.classes}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> SlaSettings:
+        known = self.all_classes
+        for name in known:
+            if not name or len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"classes: {name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
+        for pattern, name in self.patterns.items():
+            if name not in known:
+                raise ValueError(f"patterns: the guests {pattern!r:.50} are to be of the class {name!r:.50}; there are: {', '.join(known)}")
+        if self.default is not None and self.default not in known:
+            raise ValueError(f"default: there is no class {self.default!r:.50}; there are: {', '.join(known)}")
+        return self
+
+
+# A field called `class` cannot be written as an annotation.
+SlaGuestSettings = cast(
+    "type[GuestSettings]",
+    create_model(
+        "SlaGuestSettings",
+        __base__=GuestSettings,
+        __module__=__name__,
+        **{
+            "class": (
+                str | None,
+                Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own."),
+            )
+        },  # type: ignore[call-overload]  # names of fields are not known to mypy
+    ),
+)
+SlaGuestSettings.__doc__ = "What a guest is sold as."
+
+
+def class_in(settings: GuestSettings) -> str | None:
+    """The name of the class in these settings of a guest."""
+    found = getattr(settings, "class", None)
+    return found if isinstance(found, str) else None

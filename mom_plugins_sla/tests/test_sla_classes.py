@@ -1,0 +1,128 @@
+"""Classes, and which guest is of which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mom_core import ConfigError, Guest, GuestSettings, PluginContext, Problem, Severity, Snapshot, load_config, parse_portion
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.assigning import Assigned, Assigning
+from mom_plugins_sla.classes import READY, ServiceClass, safest
+from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+
+GIB = 1 << 20
+IN_YAML, IN_METADATA = "guests: in the YAML file", "the guest's metadata"
+
+
+def written(name: str | None) -> GuestSettings:
+    return SlaGuestSettings.model_validate({} if name is None else {"class": name})
+
+
+@pytest.mark.parametrize(
+    ("in_yaml", "metadata", "found"),
+    [
+        ("gold", "vapor", Assigned("gold", IN_YAML)),
+        (None, "vapor", Assigned("vapor", IN_METADATA)),
+        (None, None, Assigned("compute", "patterns of the plugin sla")),
+        ("silver", "vapor", Assigned("platinum", IN_YAML, "silver")),
+        (None, "Gold", Assigned("platinum", IN_METADATA, "Gold")),
+        (None, "", Assigned("platinum", IN_METADATA, "an empty name")),
+        (None, "\x1b[2J" * 30, Assigned("platinum", IN_METADATA, ("\\x1b[2J" * 30)[:39] + "…")),
+    ],
+)
+def test_the_yaml_file_comes_before_metadata_and_metadata_before_patterns(
+    in_yaml: str | None, metadata: str | None, found: Assigned
+) -> None:
+    rules = Assigning(READY, {"*": "gold", "db-*": "compute"}, "vapor")
+    properties = {} if metadata is None else {"sla_class": metadata}
+    assert rules.of(Guest("1", "db-1", properties=properties), written(in_yaml)) == found
+
+
+def test_the_default_is_for_those_of_whom_nothing_tells_and_without_one_they_have_no_class() -> None:
+    assert Assigning(READY, {"db-*": "gold"}, "vapor").of(Guest("1", "web"), written(None)) == Assigned(
+        "vapor", "default of the plugin sla"
+    )
+    assert Assigning(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
+
+
+def test_a_class_follows_the_metadata_when_that_changes() -> None:
+    rules = Assigning(READY, {}, None)
+    for name in ("gold", "vapor", "gold"):
+        found = rules.of(Guest("1", "web", properties={"sla_class": name}), written(None))
+        assert found is not None
+        assert found.name == name
+
+
+def test_the_safest_class_is_the_one_under_which_least_can_be_done() -> None:
+    assert safest(READY) == "platinum"
+    assert safest({name: one for name, one in READY.items() if name != "platinum"}) == "gold"
+    large = ServiceClass(guarantee=parse_portion("64GiB"))
+    assert safest({"a": ServiceClass(), "large": large, "vapor": READY["vapor"]}) == "large"
+
+
+def test_guests_have_the_fields_of_their_class() -> None:
+    plugin = SlaPlugin(SlaSettings(default="gold"), PluginContext(name="sla"))
+    guests = [Guest("1", "a"), Guest("2", "b", properties={"sla_class": "vapor"})]
+    first = plugin.mom_collect_guests(guests)
+    assert first["1"]["mem_guarantee_share"] == 0.75
+    assert "mem_guarantee" not in first["1"], "a share of what is not known yet"
+    snapshot = Snapshot(guests={guest.id: Guest(guest.id, guest.name, {"balloon_max": 8 * GIB}) for guest in guests})
+    assert list(plugin.mom_evaluate(snapshot)) == []
+    fields = plugin.mom_collect_guests(guests)
+    assert fields["1"] == {
+        "sla_class": "gold", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75, "priority": 70, "reclaim_cost": 4.0, "cpu_share": 200,
+        "io_share": 1.0, "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
+    }  # fmt: skip
+    assert (fields["2"]["mem_guarantee"], fields["2"]["may_power_off"], fields["2"]["leave_warning"]) == (0, 1, 60.0)
+
+
+def test_every_field_is_declared() -> None:
+    plugin = SlaPlugin(SlaSettings(default="vapor"), PluginContext(name="sla"))
+    declared = {spec.name for spec in plugin.mom_fields()}
+    assert plugin.mom_collect_guests([Guest("1", "a")])["1"].keys() <= declared
+
+
+def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -> None:
+    plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla"))
+    guest = Guest("1", "db-1", properties={"sla_class": "goldd"})
+    assert plugin.mom_collect_guests([guest])["1"]["sla_class"] == "platinum"
+    (problem,) = plugin.mom_evaluate(Snapshot(guests={"1": guest}))
+    assert isinstance(problem, Problem)
+    assert (problem.severity, str(problem.entity)) == (Severity.ERROR, "db-1")
+    assert problem.message == "there is no class goldd, which it has by the guest's metadata: it is taken for platinum, the safest"
+    assert "there are: platinum, gold, compute, vapor" in problem.hint
+
+
+BAD = """
+plugins:
+  sla:
+    {}
+guests:
+  "x": {{class: gold}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "message"),
+    [
+        ("classes: {a: {guarantee: 100%, may_save: true}}", ":4:18", "guarantee is 100%, and may_save is true"),
+        ("classes: {a: {warning: 1m}}", ":4:18", "warning is given, but nothing may be done"),
+        ("classes: {a: {comes_back: true}}", ":4:18", "comes_back is given, but nothing may be done"),
+        ("classes: {a: {guarantee: 120%}}", ":4:30", "'120%' is more than all of it"),
+        ("classes: {a: {priority: 101}}", ":4:29", "must be at most 100"),
+        ("classes: {a: {priorty: 10}}", ":4:19", "did you mean 'priority'?"),
+        ("classes: {a b: {}}", ":", "is no name for a class"),
+        ("default: golden", ":", "there is no class 'golden'"),
+        ('patterns: {"db-*": golden}', ":", "the guests 'db-*' are to be of the class 'golden'"),
+    ],
+)
+def test_what_contradicts_itself_is_an_error_with_its_place(tmp_path: Path, settings: str, place: str, message: str) -> None:
+    file = tmp_path / "mom.yaml"
+    file.write_text(BAD.format(settings))
+    with pytest.raises(ConfigError) as refused:
+        load_config(file)
+    (problem,) = refused.value.problems
+    assert message in str(problem)
+    assert f"{file}{place}" in str(problem)

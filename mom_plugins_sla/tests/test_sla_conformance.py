@@ -1,0 +1,8 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_sla import SlaPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = SlaPlugin
