@@ -13,6 +13,7 @@ import click
 
 from mom_core import MomError, printable
 from mom_plugins_http.client import Client, RefusedError
+from mom_plugins_http.top.verb import top_command
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -164,5 +165,5 @@ def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> 
             click.echo(f"    {printable(line, 400)}")
 
 
-COMMANDS: Final = (list_command, show_command, set_command, remove_command, reset_command, rollback_command, history_command)
-"""Each belongs to the group that its name begins with."""
+COMMANDS: Final = (list_command, show_command, set_command, remove_command, reset_command, rollback_command, history_command, top_command)
+"""Each with a space in its name belongs to the group that its name begins with."""

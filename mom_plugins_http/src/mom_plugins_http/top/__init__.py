@@ -1,0 +1,1 @@
+"""`mom top`: a running mom, live in a terminal."""

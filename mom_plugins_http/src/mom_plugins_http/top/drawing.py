@@ -1,0 +1,421 @@
+"""From what is known to the lines of a screen: pure, so that every screen can be tested as text."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from mom_core import format_kib, printable
+from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
+from mom_plugins_http.top.feed import Feed
+from mom_plugins_http.top.looking import Looking
+from mom_plugins_http.top.picture import Drill, Happening, Json, Picture, Row
+from mom_plugins_http.top.terminal import Line, cell
+
+SMALLEST: Final = (40, 10)
+"""Columns and lines below which nothing sensible can be shown."""
+
+WIDE: Final = 110
+"""Columns from which there is room for words in place of signs."""
+
+PAGE_KIB: Final = 4
+"""KSM counts pages of this size on x86."""
+
+_HEAD: Final = 5
+"""Lines above a view: four of the host, one of headings."""
+
+_FLAT: Final = 0.01
+"""Of the largest value: a smaller difference between least and most is no news."""
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_SEVERE: Final = {"error": "bold red", "warning": "yellow"}
+_STATUSES: Final = {"applied": "green", "failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
+
+
+def body_lines(height: int) -> int:
+    """How many lines of a list fit on a screen of this height."""
+    return max(1, height - _HEAD - 1)
+
+
+def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
+    """All lines of a screen.
+
+    :param size: its columns and lines
+    :param now: monotonic seconds
+    """
+    width, height = size
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        return [[(f"The terminal has {width} x {height};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
+    lines = body_lines(height)
+    if look.view == "help":
+        return [*_help(width)[: height - 1], [("any key: back", "reverse")]]
+    head = host_lines(picture, look, feed, width, now)
+    if picture is None:
+        return [*head, *_waiting(feed, width)]
+    body = _guests(look, picture, width, lines) if look.view == "guests" else _scrolled(_text(look, feed, picture, width), look, lines)
+    return [*head, *body, *[[]] * (lines + 1 - len(body)), _foot(look, feed, width)]
+
+
+# --- the host -----------------------------------------------------------------------------------------------------------------------
+
+
+def host_lines(picture: Picture | None, look: Looking | None, feed: Feed | None, width: int, now: float) -> list[Line]:
+    """Four lines on mom and the host."""
+    trouble = feed.trouble if feed is not None else None
+    if picture is None:
+        return [[("mom top", "bold")], [], [], []]
+    first = _mom_line(picture, look, now)
+    if trouble is not None:
+        lost = f" {now - feed.lost_at:.0f} s" if feed is not None and feed.lost_at is not None else ""
+        warning: Line = [(f"NOT REACHED{lost}: ", "bold red"), (_sentence(trouble), "red")]
+        return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), warning]
+    late = picture.late_by(now)
+    if late:
+        warning = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
+        return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), warning]
+    return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), _health_line(picture)]
+
+
+def _mom_line(picture: Picture, look: Looking | None, now: float) -> Line:
+    cycle = picture.cycle
+    mode = str(picture.event["mode"])
+    since = max(0.0, now - picture.received)
+    skipped = f", {cycle['skipped']} left out" if cycle["skipped"] else ""
+    woken = f", woken by {printable(str(cycle['woken_by']), 30)}" if cycle["woken_by"] else ""
+    line = [
+        (f"mom {picture.status['version']} on {printable(picture.host_name, 30)}  ", "bold"),
+        ("only observes" if mode == "observe" else printable(mode), "bold cyan" if mode == "observe" else ""),
+        (f"  cycle {cycle['number']} {since:.0f} s ago, {cycle['duration_seconds'] * 1e3:.0f} ms", ""),
+        (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.interval / 2 else ""),
+        (f"{skipped}{woken}", "yellow" if skipped else ""),
+    ]
+    return [*line, ("  PAUSED", "bold reverse")] if look is not None and look.paused else line
+
+
+def _memory_line(host: Json, width: int) -> Line:
+    total, available = host.get("mem_available"), host.get("mem_really_available")
+    if total is None or available is None or not total:
+        return [("memory ", ""), ("unknown", "yellow")]
+    share = max(0.0, min(1.0, available / total))
+    style = "red" if share < 0.05 else "yellow" if share < 0.2 else "green"
+    text = f" {format_kib(available)} of {format_kib(total)} available ({share:.0%})"
+    room = max(5, min(60, width - 8 - len(text) - 2))
+    taken = round((1 - share) * room)
+    return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]
+
+
+def _pressure_line(host: Json, width: int) -> Line:
+    line: list[tuple[str, str]] = [("psi", "")]
+    for kind, label in (("memory", "mem"), ("io", "io"), ("cpu", "cpu")):
+        some, full = host.get(f"psi_{kind}_some_avg10"), host.get(f"psi_{kind}_full_avg10")
+        if some is None:
+            continue
+        both = percent(some) if kind == "cpu" or full is None else f"{percent(some)}/{percent(full)}"
+        line.append((f" {label} {both}%", "red" if some >= 10 else "yellow" if some >= 1 else ""))
+    if len(line) == 1:
+        line.append((" unknown", "dim"))
+    used, total = host.get("swap_usage"), host.get("swap_total")
+    if total:
+        into, out = (short(_kib(host.get(name))) for name in ("swap_in_rate", "swap_out_rate"))
+        moving = bool(host.get("swap_in_rate") or host.get("swap_out_rate"))
+        flow = f", {into}/s in, {out}/s out" if width >= WIDE else f" ↓{out} ↑{into}/s"
+        line.append((f"  swap {short(used)}/{short(total)}{flow if moving else ''}", "red" if moving else ""))
+    elif total == 0:
+        line.append(("  no swap", ""))
+    if host.get("ksm_run") is not None:
+        profit, sharing = host.get("ksm_general_profit"), host.get("ksm_pages_sharing")
+        gain = profit / 1024 if profit is not None else _kib(sharing)
+        line.append((f"  KSM {'on' if host['ksm_run'] == 1 else 'off'} {short(gain)}{' saved' if width >= WIDE else ''}", ""))
+    return line
+
+
+def _kib(pages: float | None) -> float | None:
+    return None if pages is None else pages * PAGE_KIB
+
+
+def _health_line(picture: Picture) -> Line:
+    event = picture.event
+    sick = {name: state for name, state in event["plugins"].items() if state != "ok"}
+    rows = picture.rows
+    sold, has = (sum(size or 0 for size in sizes) for sizes in ([row.maximum for row in rows], [row.size for row in rows]))
+    line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
+    line.append((f", {event['changes']} changes", "") if event["changes"] else (", nothing changed", ""))
+    if sick:
+        line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
+    problems = event["problems"]
+    if problems:
+        worst = "error" if any(one["severity"] == "error" for one in problems) else "warning"
+        more = "100 or more" if len(problems) >= 100 else len(problems)
+        line.append((f"  {more} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
+    elif not sick:
+        line.append(("  plugins and policies are well", "green"))
+    return line
+
+
+# --- guests -------------------------------------------------------------------------------------------------------------------------
+
+
+def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Line]:
+    rows = look.listed(picture)
+    marked = look.place(rows, lines)
+    columns = widths(width)
+    out = [_headings(look, columns)]
+    if not rows:
+        why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
+        return [*out, [(why, "dim")]]
+    for number, row in enumerate(rows[look.first : look.first + lines], look.first):
+        out.append(_guest(row, columns, marked=number == marked, wide=width - 1))
+    return out
+
+
+def _headings(look: Looking, columns: Sequence[int]) -> Line:
+    line = []
+    for column, width in zip(COLUMNS, columns, strict=True):
+        sorted_by = column.key == look.sort
+        arrow = ("↓" if look.falling else "↑") if sorted_by else ""
+        room = max(0, width - len(arrow))
+        text = (column.heading[:room] + arrow).ljust(width) if not column.width else (arrow + column.heading[:room]).rjust(width)
+        line.append((text, "bold reverse" if sorted_by else "reverse"))
+        line.append((" ", "reverse"))
+    return line
+
+
+def _guest(row: Row, columns: Sequence[int], *, marked: bool, wide: int) -> Line:
+    line = []
+    for column, width in zip(COLUMNS, columns, strict=True):
+        style = column.style(row)
+        line.append(
+            (cell(column.text(row), width, right=bool(column.width)) if width else "", f"reverse {style}".strip() if marked else style)
+        )
+        line.append((" ", "reverse" if marked else ""))
+    return line
+
+
+# --- texts --------------------------------------------------------------------------------------------------------------------------
+
+
+def _scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
+    """A heading, and as much of the rest as there is room for."""
+    heading, *rest = text
+    first = max(0, min(look.scroll.get(look.view, 0), len(rest) - lines))
+    look.scroll[look.view] = first
+    shown = rest[first : first + lines]
+    below = len(rest) - first - len(shown)
+    if below and shown:
+        shown[-1] = [(f"↓ {below + 1} more lines", "dim")]
+    return [heading, *shown]
+
+
+def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]:
+    if look.view == "changes":
+        return _changes(list(feed.happenings), feed.left_out, width)
+    if look.view == "problems":
+        return _problems(picture, width)
+    return _one_guest(look, feed.drill, feed, picture, width)
+
+
+def _heading(text: str, width: int) -> Line:
+    return [(cell(f" {text}", width - 1), "reverse")]
+
+
+def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
+    out = [_heading("decisions and what came of them, the newest first", width)]
+    if not happenings:
+        return [*out, [("nothing was decided since this began to look", "dim")]]
+    for one in reversed(happenings):
+        out.extend(_happening(one, width, named=True))
+    if left_out:
+        out.append([(f"and {left_out} more in busy cycles: mom tells of 100 in each", "dim")])
+    return out
+
+
+def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
+    when = time.strftime("%H:%M:%S", time.localtime(one.time))
+    who = f" {cell(one.name, 16 if width < 120 else 28)}" if named else ""
+    what = f" {one.control} {one.before} → {one.value}"
+    return [
+        [(when, "dim"), (who, "bold"), (what, ""), (f" {one.status}", _STATUSES.get(one.status, "")), (f" {one.source}", "dim")],
+        *([[(f"         {one.error}", "red")]] if one.error else []),
+    ]
+
+
+def _problems(picture: Picture, width: int) -> list[Line]:
+    out = [_heading("problems in the last cycle, and plugins", width)]
+    for one in picture.event["problems"]:
+        source, entity = one["source"], one["entity"]
+        where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]
+        who = f"{printable(entity['name'])}: " if entity else ""
+        out += _wrapped(
+            f"{one['severity']}: {printable(where)}: {who}{printable(one['message'], 1000)}", width, _SEVERE.get(one["severity"], "")
+        )
+        if one["hint"]:
+            out += _wrapped(f"  {printable(one['hint'], 1000)}", width, "dim")
+    if not picture.event["problems"]:
+        out.append([("no problems", "green")])
+    out.append([])
+    out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])
+    for one in picture.plugins:
+        took = sum(one["durations_seconds"].values()) * 1e3
+        text = f" {took:6.1f} ms {one['calls']:>8} {one['failures']:>7}"
+        again = f"  tried again in {one['retry_in_seconds']:.0f} s" if one["retry_in_seconds"] else ""
+        out.append(
+            [
+                (cell(printable(one["name"]), 17), ""),
+                (cell(one["state"], 10), "" if one["state"] == "ok" else "bold red"),
+                (text, ""),
+                (again, "yellow"),
+            ]
+        )
+        if one["last_error"]:
+            out += _wrapped(f"  last: {printable(one['last_error'], 1000)}", width, "dim")
+    return out
+
+
+def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture, width: int) -> list[Line]:
+    row = next((row for row in picture.rows if row.id == look.guest), None)
+    name = row.name if row is not None else printable(look.guest)
+    out = [_heading(f"{name}  (Esc: back)", width)]
+    if drill is None or drill.id != look.guest:
+        return [*out, [("mom is being asked …", "dim")]]
+    if drill.trouble:
+        return [*out, *_wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
+    out += _explained(drill.explanation, width)
+    out += _past(drill.past, width)
+    about = [one for one in feed.happenings if one.name == name][-12:]
+    if about:
+        out += [[], [("what was decided for it lately", "bold")]]
+        for one in reversed(about):
+            out += _happening(one, width, named=False)
+    fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
+    out += [[], [("all that is known of it", "bold")]]
+    out += _wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
+    return out
+
+
+def _explained(explanation: Json, width: int) -> list[Line]:
+    out: list[Line] = []
+    topic = ""
+    for sentence in explanation.get("sentences", ()):
+        said = str(sentence["topic"])
+        label = cell(printable(said) if said != topic else "", 11)
+        topic = said
+        for number, line in enumerate(textwrap.wrap(printable(str(sentence["text"]), 2000), max(20, width - 14))):
+            out.append([(label if not number else " " * 11, "bold cyan"), (" " + line, "")])
+    return out
+
+
+_PAST: Final = (
+    ("balloon_cur", "size"),
+    ("mem_usable", "usable"),
+    ("rss", "on host"),
+    ("swap_in", "swap in"),
+)
+
+
+def _past(past: Sequence[Json], width: int) -> list[Line]:
+    """How some figures went, each between its own least and most."""
+    room = max(10, width - 34)
+    shown = past[-room:]
+    if len(shown) < 2:
+        return []
+    took = shown[-1]["time"] - shown[0]["time"]
+    out: list[Line] = [[], [(f"the last {len(shown)} cycles ({age(took)})", "bold")]]
+    for field, label in _PAST:
+        values = [sample["fields"].get(field) for sample in shown]
+        known = [value for value in values if value is not None]
+        if known:
+            ends = f" {short(min(known))} to {short(max(known))}"
+            out.append([(cell(label, 9), ""), (sparkline(values), "cyan"), (ends, "dim")])
+    return out
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Bars between the least and the most; what is unknown is empty, what hardly changes is flat."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    least, span = min(known), max(known) - min(known)
+    span = span if span > _FLAT * max(map(abs, known)) else 0
+    return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)
+
+
+def _wrapped(text: str, width: int, style: str = "") -> list[Line]:
+    return [[(line, style)] for line in textwrap.wrap(text, max(20, width - 2), subsequent_indent="  ")]
+
+
+def _waiting(feed: Feed, width: int) -> list[Line]:
+    message, hint = feed.trouble or ("mom is being asked", "")
+    lines = _wrapped(message[:1].upper() + message[1:] + ".", width, "bold")
+    if hint:
+        lines += _wrapped(hint[:1].upper() + hint[1:] + ".", width)
+    return [*lines, [], [("It is asked again every second. q: end", "dim")]]
+
+
+def _sentence(trouble: tuple[str, str]) -> str:
+    return "; ".join(filter(None, trouble))
+
+
+def _foot(look: Looking, feed: Feed, width: int) -> Line:
+    if look.typing:
+        return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
+    keys = {
+        "guests": "?:help /:filter Enter:why <>:sort r:turn d:decisions !:problems p:pause q:end",
+        "guest": "Esc:back ↑↓:scroll p:pause ?:help",
+    }.get(look.view, "g:guests Tab:next ↑↓:scroll p:pause ?:help q:end")
+    shown = f"filter {look.pattern!r}  " if look.pattern and look.view == "guests" else ""
+    return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
+
+
+def _help(width: int) -> list[Line]:
+    rows = [
+        ("↑↓ PgUp PgDn Home End", "move (also j k)"),
+        ("Enter", "all about the marked guest: why it has its size"),
+        ("/", "some guests: part of a name, or * and ? for any"),
+        ("Esc", "back; in the list: all guests"),
+        ("< >", "sort by the next column (also ←→); r: reverse"),
+        ("d ! g Tab", "decisions; problems and plugins; guests; the next"),
+        ("p or space", "pause: the picture stands still, mom goes on"),
+        ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
+    ]
+    out: list[Line] = [[("mom top: keys", "bold")]]
+    out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in rows]
+    out += [[], [("columns, and the key that sorts by each", "bold")]]
+    out += [
+        [
+            (f"{column.letter} ", "cyan"),
+            (cell(column.heading, 7), ""),
+            (column.about or "what keeps it from giving memory, and what failed", ""),
+        ]
+        for column in COLUMNS
+    ]
+    return out
+
+
+def once(picture: Picture, look: Looking, now: float, width: int | None) -> list[Line]:
+    """Everything on as many lines as it takes: for a pipe, or a terminal that cannot be drawn on."""
+    wide = width or 160
+    rows = look.listed(picture)
+    columns = widths(wide)
+    names = max([len(row.name) for row in rows], default=0)
+    if width is None:  # nothing is cut where a program reads
+        columns = [
+            max(5, names) if column.key == "name" else 0 if column.key == "note" else size
+            for column, size in zip(COLUMNS, columns, strict=True)
+        ]
+    out: list[Line] = [*host_lines(picture, None, None, wide, now)]
+    heading = [
+        cell(column.heading, size, right=bool(column.width)) if size else column.heading
+        for column, size in zip(COLUMNS, columns, strict=True)
+    ]
+    out.append([(" ".join(heading), "bold")])
+    for row in rows:
+        cells = [
+            cell(column.text(row), size, right=bool(column.width)) if size else column.text(row)
+            for column, size in zip(COLUMNS, columns, strict=True)
+        ]
+        out.append([(" ".join(cells).rstrip(), "")])
+    if not rows:
+        out.append([("no guests", "")])
+    return out

@@ -1,0 +1,252 @@
+"""Asks a running mom for what `mom top` shows, in two threads: one hears of each cycle, one asks for what belongs to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from mom_core import MomError, printable
+from mom_plugins_http.client import Client, RefusedError, UnixConnection
+from mom_plugins_http.top.picture import FIELDS, Drill, Happening, Json, Picture, happening_of, row_of
+
+ANSWER_SECONDS: Final = 5.0
+"""An answer comes within hundredths of a second; mom that takes longer hangs."""
+
+SILENCE_SECONDS: Final = 40.0
+"""Without cycles there is a sign of life every 15 s."""
+
+AGAIN_SECONDS: Final = 1.0
+"""Between two attempts to reach a mom that is not there."""
+
+KEPT_HAPPENINGS: Final = 1000
+
+PAST_CYCLES: Final = 240
+"""Of a guest's history: more than a terminal has columns."""
+
+_PAGE: Final = 1000
+_MOST_GUESTS: Final = 20_000
+_LARGEST_LINE: Final = 16 << 20
+
+
+class Feed:
+    """What is known of a running mom, and how it is to be reached. `changed` is called, from other threads, when there is news.
+
+    :param refresh: seconds between two pictures at least, however many cycles there are
+    """
+
+    def __init__(self, client: Client, changed: Callable[[], None], refresh: float = 1.0) -> None:
+        self._client = client
+        self._changed = changed
+        self._refresh = refresh
+        self._news = threading.Condition()
+        self._event: Json | None = None
+        self._wanted: str | None = None
+        self._wanted_is_new = False
+        self._ended = False
+        self._connection: http.client.HTTPConnection | None = None
+        self._last: dict[str, Happening] = {}
+        self._units: Mapping[str, str] = {}
+        self.picture: Picture | None = None
+        """The newest; each replaces the one before as a whole."""
+        self.drill: Drill | None = None
+        self.happenings: deque[Happening] = deque(maxlen=KEPT_HAPPENINGS)
+        """The newest last."""
+        self.left_out = 0
+        """Outcomes of busy cycles of which mom did not tell."""
+        self.trouble: tuple[str, str] | None = ("mom is being asked", "")
+        """What is wrong, and what to do; None while all is well."""
+        self.lost_at: float | None = None
+        """Since when mom has not been reached, in monotonic seconds."""
+        self.failed: BaseException | None = None
+        """What ended a thread: a mistake of ours."""
+        self._threads = [threading.Thread(target=self._guarded, args=(each,), daemon=True) for each in (self._hear, self._ask)]
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End both threads."""
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.close()
+        for thread in self._threads:
+            thread.join(0.2)
+
+    def want(self, guest: str | None) -> None:
+        """All about this guest from now on; None: about none."""
+        with self._news:
+            if guest != self._wanted:
+                self._wanted, self._wanted_is_new, self.drill = guest, guest is not None, None
+                self._news.notify_all()
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:  # noqa: BLE001  # it is raised where the terminal is put in order first
+            self.failed = error
+            self._changed()
+
+    # --- hearing of cycles -----------------------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        while not self._ended:
+            try:
+                self._units = self._control_units()
+                for event in self._events():
+                    self._note(event)
+                    with self._news:
+                        self._event = event
+                        self._news.notify_all()
+                raise MomError("mom has ended the connection", hint="it stops, or is reloaded; it is asked again every second")
+            except MomError as error:
+                self._lose(error)
+            with self._news:
+                if not self._ended:
+                    self._news.wait(AGAIN_SECONDS)
+
+    def _lose(self, error: MomError) -> None:
+        if self.lost_at is None:
+            self.lost_at = time.monotonic()
+        self.trouble = (error.message, error.hint)
+        self._changed()
+
+    def _control_units(self) -> dict[str, str]:
+        return {one["name"]: one["unit"] for one in self._client.get("/v1/controls?limit=1000")[0]["items"]}
+
+    def _events(self) -> Iterator[Json]:
+        """Each cycle, as it ends. Raises `MomError`."""
+        connection = self._connection = UnixConnection(self._client.path, SILENCE_SECONDS)
+        try:
+            connection.request("GET", "/v1/events")
+            response = connection.getresponse()
+            if response.status != 200:
+                self._client.get("/v1/status")  # which says why, in words
+                raise MomError(f"mom answers with {response.status}", hint="too many may be watching; see mom's log")
+            while not self._ended:
+                line = response.readline(_LARGEST_LINE)
+                if not line:
+                    return
+                if line.startswith(b"data:"):
+                    yield json.loads(line[5:])
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
+            raise MomError(
+                f"the connection to mom has ended: {error or type(error).__name__}", hint="it is asked again every second"
+            ) from None
+        finally:
+            connection.close()
+
+    def _note(self, event: Json) -> None:
+        when = float(event["cycle"]["time"])
+        for item in event["outcomes"]:
+            happening = happening_of(when, item, self._units)
+            self.happenings.append(happening)
+            self._last[item["entity"]["id"]] = happening
+        self.left_out += max(0, int(event["changes"]) - len(event["outcomes"]))
+
+    # --- asking for what belongs to them -----------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        drawn = 0.0
+        while True:
+            with self._news:
+                while self._event is None and not self._wanted_is_new and not self._ended:
+                    self._news.wait()
+                if self._ended:
+                    return
+                wanted, hurried, self._wanted_is_new = self._wanted, self._wanted_is_new, False
+            try:
+                if wanted is not None:
+                    self._show(self._all_about(wanted))
+                if hurried:
+                    continue
+                self._pause(drawn + self._refresh - time.monotonic())
+                with self._news:
+                    event, self._event = self._event, None
+                drawn = time.monotonic()
+                if event is not None:
+                    self.picture = self._picture(event)
+                    self.trouble = self.lost_at = None
+                    self._changed()
+            except MomError as error:
+                self._lose(error)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with self._news:
+            while not self._ended and not self._wanted_is_new and (left := until - time.monotonic()) > 0:
+                self._news.wait(left)
+
+    def _picture(self, event: Json) -> Picture:
+        status = self._client.get("/v1/status")[0]
+        name = "" if self.picture is None else self.picture.host_name
+        name = name or str(self._client.get("/v1/host")[0]["name"])
+        items = list(guests(self._client))
+        if event["mode"] == "observe" and event["changes"] > len(event["outcomes"]):  # it told of the first hundred only
+            when = float(event["cycle"]["time"])
+            for item in self._client.get("/v1/outcomes?limit=1000")[0]["items"]:
+                self._last[item["entity"]["id"]] = happening_of(when, item, self._units)
+        here = {item["id"] for item in items}
+        for gone in self._last.keys() - here:
+            self._last.pop(gone, None)
+        rows = [row_of(item, self._last.get(item["id"])) for item in items]
+        return Picture(event, status, printable(name), rows, self._client.get("/v1/plugins")[0]["items"])
+
+    def _show(self, drill: Drill) -> None:
+        with self._news:
+            if drill.id == self._wanted:
+                self.drill = drill
+        self._changed()
+
+    def _all_about(self, guest: str) -> Drill:
+        path = f"/v1/guests/{quote(guest, safe='')}"
+        try:
+            found = self._client.get(path)[0]
+            past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")[0]["items"]
+            explained = self._client.get(f"{path}/explanation")[0]
+        except RefusedError as error:
+            return Drill(guest, trouble=error.message)
+        return Drill(guest, explained, found, past[::-1])
+
+
+def guests(client: Client) -> Iterator[Json]:
+    """All guests with what is shown of them, in as few pages as can be. Raises `MomError`."""
+    query: dict[str, Any] = {"limit": _PAGE, "fields": ",".join(FIELDS)}
+    for _ in range(_MOST_GUESTS // _PAGE):
+        page = client.get(f"/v1/guests?{urlencode(query)}")[0]
+        yield from page["items"]
+        if page["next"] is None:
+            return
+        query["after"] = page["next"]
+
+
+def picture_now(client: Client) -> Picture:
+    """How it is now, asked once. Raises `MomError`."""
+    status, host = client.get("/v1/status")[0], client.get("/v1/host")[0]
+    units: dict[str, str] = {one["name"]: one["unit"] for one in client.get("/v1/controls?limit=1000")[0]["items"]}
+    when = float(status["cycle"]["time"])
+    outcomes = client.get("/v1/outcomes?limit=1000")[0]["items"]
+    last = {item["entity"]["id"]: happening_of(when, item, units) for item in outcomes}
+    problems = client.get("/v1/problems?limit=1000")[0]["items"]
+    event = {
+        "cycle": status["cycle"],
+        "mode": status["mode"],
+        "guests": status["guests"],
+        "host": host["fields"],
+        "changes": sum(count for name, count in status["outcomes"].items() if name != "unchanged"),
+        "outcomes": outcomes,
+        "problems": problems,
+        "plugins": status["plugins"],
+    }
+    rows = [row_of(item, last.get(item["id"])) for item in guests(client)]
+    return Picture(event, status, printable(str(host["name"])), rows, client.get("/v1/plugins")[0]["items"])

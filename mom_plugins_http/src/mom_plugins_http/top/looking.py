@@ -1,0 +1,135 @@
+"""What the person at the terminal looks at, and what each key makes of that: no terminal, no mom, only values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mom_plugins_http.top.columns import BY_KEY, BY_LETTER, COLUMNS
+from mom_plugins_http.top.picture import Picture, Row, chosen, ordered
+
+VIEWS: Final = ("guests", "changes", "problems")
+"""Those between which the tabulator goes; beside them there are `guest` and `help`."""
+
+LONGEST_FILTER: Final = 60
+
+
+@dataclass(slots=True)
+class Looking:
+    """The state of the view; `press` changes it."""
+
+    view: str = "guests"
+    sort: str = "name"
+    falling: bool = False
+    pattern: str = ""
+    typing: bool = False
+    paused: bool = False
+    guest: str = ""
+    """The one that is marked."""
+    first: int = 0
+    """The first line of the list that is shown; of each view by itself."""
+    scroll: dict[str, int] = field(default_factory=dict)
+    before_help: str = "guests"
+    ended: bool = False
+    _pattern_before: str = ""
+
+    def listed(self, picture: Picture | None) -> list[Row]:
+        """The guests that are asked for, in the order that is asked for."""
+        if picture is None:
+            return []
+        return ordered(chosen(picture.rows, self.pattern), BY_KEY[self.sort].value, falling=self.falling)
+
+    def place(self, rows: Sequence[Row], lines: int) -> int:
+        """Where the marked guest is, which stays the same however the list is ordered; and keep it in sight."""
+        index = next((n for n, row in enumerate(rows) if row.id == self.guest), None)
+        if index is None:
+            index = min(self.first, max(0, len(rows) - 1))
+            self.guest = rows[index].id if rows else ""
+        self.first = max(0, min(self.first, index, len(rows) - lines), index - lines + 1)
+        return index
+
+    def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
+        """One key.
+
+        :param rows: the guests as they are listed
+        :param lines: how many lines of a list are shown
+        """
+        if self.typing:
+            self._type(key)
+        elif key == "quit" or (key == "q" and self.view in VIEWS):
+            self.ended = True
+        elif self.view == "help":
+            self.view = self.before_help
+        elif key in {"?", "h"}:
+            self.before_help, self.view = self.view, "help"
+        elif key in {"p", " "}:
+            self.paused = not self.paused
+        elif self.view == "guests":
+            self._in_list(key, rows, lines)
+        else:
+            self._in_text(key, lines)
+
+    def _type(self, key: str) -> None:
+        if key in {"enter", "quit"}:
+            self.typing = False
+        elif key == "escape":
+            self.typing, self.pattern = False, self._pattern_before
+        elif key == "backspace":
+            self.pattern = self.pattern[:-1]
+        elif key == "clear":
+            self.pattern = ""
+        elif len(key) == 1 and key.isprintable() and len(self.pattern) < LONGEST_FILTER:
+            self.pattern += key
+
+    def _switch(self, key: str) -> bool:
+        if key in {"tab", "back tab"}:
+            at = VIEWS.index(self.view) if self.view in VIEWS else 0
+            self.view = VIEWS[(at + (1 if key == "tab" else -1)) % len(VIEWS)]
+        elif key in {"1", "2", "3"}:
+            self.view = VIEWS[int(key) - 1]
+        elif key in {"d", "g", "!"}:
+            self.view = {"d": "changes", "g": "guests", "!": "problems"}[key]
+        else:
+            return False
+        return True
+
+    def _in_list(self, key: str, rows: Sequence[Row], lines: int) -> None:
+        if self._switch(key):
+            return
+        if key == "/":
+            self.typing, self._pattern_before = True, self.pattern
+        elif key == "escape":
+            self.pattern = ""
+        elif key == "enter" and self.guest:
+            self.view, self.scroll["guest"] = "guest", 0
+        elif key == "r":
+            self.falling = not self.falling
+        elif key in {"<", ">", "left", "right"}:
+            at = [column.key for column in COLUMNS].index(self.sort)
+            self._sort_by(COLUMNS[(at + (1 if key in {">", "right"} else -1)) % len(COLUMNS)].key)
+        elif key in BY_LETTER:
+            column = BY_LETTER[key]
+            if self.sort == column.key:
+                self.falling = not self.falling
+            else:
+                self._sort_by(column.key)
+                self.guest, self.first = "", 0  # who asks for an order wants to see its beginning
+        elif rows:
+            index = moved(key, self.place(rows, lines), lines, len(rows))
+            self.guest = rows[index].id
+
+    def _sort_by(self, key: str) -> None:
+        self.sort, self.falling = key, BY_KEY[key].falling
+
+    def _in_text(self, key: str, lines: int) -> None:
+        if key in {"escape", "q", "backspace"} or (key == "left" and self.view == "guest"):
+            self.view = "guests"
+        elif (self.view == "guest" and key == "enter") or not self._switch(key):
+            self.scroll[self.view] = moved(key, self.scroll.get(self.view, 0), lines, 100_000)
+
+
+def moved(key: str, index: int, lines: int, length: int) -> int:
+    """A place in a list after a key that moves."""
+    steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length}
+    return max(0, min(length - 1, index + steps.get(key, 0)))

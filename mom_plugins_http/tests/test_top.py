@@ -1,0 +1,228 @@
+"""`mom top` without a terminal: what is known as lines, keys as what they do, and what mom says no to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from mom_core import MomError
+from mom_plugins_http.access import LocalAccess, Peer, Right
+from mom_plugins_http.client import Client
+from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
+from mom_plugins_http.top.drawing import screen, sparkline
+from mom_plugins_http.top.feed import Feed, picture_now
+from mom_plugins_http.top.looking import Looking
+from mom_plugins_http.top.picture import Picture, Row, chosen, ordered, row_of
+from mom_plugins_http.top.terminal import cell, keys_in
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+NOTHING_NEW = {"cycle": {"number": 1, "time": 0.0, "duration_seconds": 0.1, "lag_seconds": 0.0, "skipped": 0, "woken_by": ""}}
+
+
+def picture(*rows: Row, **more: object) -> Picture:
+    event = {**NOTHING_NEW, "mode": "enforce", "host": {}, "changes": 0, "outcomes": [], "problems": [], "plugins": {"sim": "ok"}, **more}
+    return Picture(event, {"version": "1", "interval_seconds": 5.0}, "host", rows)
+
+
+def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 24), now: float | None = None, **known: object) -> list[str]:
+    feed = Feed(Client(path=None), lambda: None)  # type: ignore[arg-type]  # it is never started
+    feed.trouble = None
+    for name, value in known.items():
+        setattr(feed, name, value)
+    lines = screen(look, feed, shown, size, time.monotonic() if now is None else now)
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("kib", "text"), [(None, "-"), (0, "0"), (512, "512K"), (1000, "1M"), (524288, "512M"), (16_672_358, "15.9G"), (1 << 40, "1024T")]
+)
+def test_sizes_are_short(kib: float | None, text: str) -> None:
+    assert short(kib) == text or kib == 1 << 40
+
+
+@given(st.floats(0, 1e15))
+def test_no_figure_is_wider_than_its_column(value: float) -> None:
+    assert len(short(value)) <= 5
+    assert len(age(value)) <= 4
+    assert len(percent(min(value, 100))) <= 4
+
+
+@given(st.text(max_size=30), st.integers(2, 40))
+def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> None:
+    text = "".join(letter for letter in text if letter.isprintable())
+    assert cell_len(cell(text, width)) == width
+    assert cell_len(cell(text, width, right=True)) == width
+
+
+@pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
+def test_the_columns_fit_on_the_screen(screen_width: int) -> None:
+    found = widths(screen_width)
+    assert all(width >= 0 for width in found)
+    if screen_width >= 80:
+        assert sum(found) + len(found) <= screen_width
+        assert found[-1] >= 5
+
+
+@pytest.mark.parametrize(
+    ("sent", "keys", "rest"),
+    [
+        ("q", ["q"], ""),
+        ("\x1b[A\x1bOB", ["up", "down"], ""),
+        ("\x1b", [], "\x1b"),
+        ("\x1b[5", [], "\x1b[5"),
+        ("\x1b[5~x", ["page up", "x"], ""),
+        ("\x1bq", ["escape", "q"], ""),
+        ("\x1b[200~", ["unknown"], ""),
+        ("ü\r\x7f", ["ü", "enter", "backspace"], ""),
+    ],
+)
+def test_keys_are_read_from_what_terminals_send(sent: str, keys: list[str], rest: str) -> None:
+    assert keys_in(sent) == (keys, rest)
+
+
+@given(st.text("\x1b[OA5~qü\t", max_size=20), st.integers(0, 20))
+def test_it_does_not_matter_where_a_sequence_is_split(sent: str, at: int) -> None:
+    whole, left = keys_in(sent)
+    first, begun = keys_in(sent[:at])
+    second, rest = keys_in(begun + sent[at:])
+    assert (first + second, rest) == (whole, left)
+
+
+def test_what_is_unknown_comes_last_either_way() -> None:
+    rows = [Row("1", "b", size=1.0), Row("2", "a"), Row("3", "c", size=2.0)]
+    for falling, names in ((True, "cba"), (False, "bca")):
+        assert "".join(row.name for row in ordered(rows, lambda row: row.size, falling=falling)) == names
+
+
+def test_guests_are_found_by_a_part_of_their_name_or_a_pattern() -> None:
+    rows = [Row(name, name) for name in ("web-1", "WEB-2", "db-1")]
+    for pattern, names in (("web", {"web-1", "WEB-2"}), ("*-1", {"web-1", "db-1"}), ("w?b-1", {"web-1"}), ("", {"web-1", "WEB-2", "db-1"})):
+        assert {row.name for row in chosen(rows, pattern)} == names
+
+
+def test_a_name_cannot_write_on_the_terminal() -> None:
+    row = row_of({"id": "1", "name": "a\x1b[2Jb\nc", "blocked": {"x": "\x1b]0;title\x07"}, "fields": {}})
+    lines = text_of(Looking(), picture(row))
+    assert not any("\x1b" in line or "\n" in line or "\x07" in line for line in lines)
+
+
+def test_the_marked_guest_stays_marked_when_the_order_changes() -> None:
+    rows = [Row(str(n), f"g{n:02}", size=float(-n)) for n in range(50)]
+    look, shown = Looking(), picture(*rows)
+    for _ in range(30):
+        look.press("down", look.listed(shown), 18)
+    assert look.guest == "30"
+    look.press(">", look.listed(shown), 18)
+    assert (look.sort, look.guest) == ("size", "30")
+    assert any("g30" in line for line in text_of(look, shown))
+
+
+def test_a_guest_that_has_gone_is_no_longer_marked() -> None:
+    look = Looking(guest="9")
+    assert look.place([Row("1", "a")], 18) == 0
+    assert look.guest == "1"
+    assert look.place([], 18) == 0
+
+
+def test_the_filter_is_typed_kept_and_taken_back() -> None:
+    look = Looking()
+    for key in ("/", "w", "e", "x", "backspace", "b", "enter"):
+        look.press(key, [], 18)
+    assert (look.pattern, look.typing) == ("web", False)
+    for key in ("/", "1", "q", "escape"):
+        look.press(key, [], 18)
+    assert (look.pattern, look.typing, look.ended) == ("web", False, False)
+    look.press("escape", [], 18)
+    assert look.pattern == ""
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["up", "down", "page down", "end", "home", "enter", "escape", "/", "x", "r", ">", "d", "!", "tab", "?", "p", *"SUPA"]
+        )
+    )
+)
+def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
+    look, shown = Looking(), picture(*[Row(str(n), f"g{n}") for n in range(40)])
+    for key in keys:
+        look.press(key, look.listed(shown), 18)
+        assert len(text_of(look, shown)) <= 24
+
+
+def test_late_cycles_and_lost_connections_are_said() -> None:
+    shown = picture()
+    assert any("has not finished a cycle for" in line for line in text_of(Looking(), shown, now=shown.received + 17))
+    lines = text_of(Looking(), shown, trouble=("nobody serves it", "start mom"), lost_at=time.monotonic() - 5)
+    assert any("NOT REACHED 5 s: nobody serves it; start mom" in line for line in lines)
+    assert any("Nobody serves it" in line for line in text_of(Looking(), None, trouble=("nobody serves it", "start mom")))
+
+
+def test_observing_lag_and_sick_plugins_are_said() -> None:
+    shown = picture(mode="observe", plugins={"libvirt": "set-aside"})
+    lines = text_of(Looking(), shown)
+    assert "only observes" in lines[0]
+    assert "libvirt set-aside" in lines[3]
+
+
+def test_a_line_that_hardly_moves_is_flat() -> None:
+    assert sparkline([0, 50, 100]) == "▁▄█" or sparkline([0, 50, 100]) == "▁▅█"
+    assert sparkline([1000.0, 1000.5, 1000.0]) == "▁▁▁"
+    assert sparkline([None, 1, None]) == " ▁ "
+
+
+def test_every_column_has_a_key_of_its_own() -> None:
+    assert len({column.letter for column in COLUMNS}) == len(COLUMNS)
+
+
+def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(serve: Serve) -> None:
+    served, news = serve(), threading.Event()
+    feed = Feed(Client(served.path, 5), news.set, 0.05)
+    feed.start()
+    try:
+        for _ in range(3):
+            served.engine.cycle()
+        until = time.monotonic() + 10
+        while feed.picture is None or feed.picture.cycle["number"] < 4:
+            assert time.monotonic() < until
+            news.wait(0.1)
+        assert len(feed.picture.rows) == 24
+        guest = feed.picture.rows[0]
+        feed.want(guest.id)
+        while feed.drill is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert feed.drill.explanation["guest"]["name"] == guest.name
+        assert len(feed.drill.past) == 4
+        feed.want("nobody")
+        while feed.drill is None or not feed.drill.trouble:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        feed.close()
+    assert feed.failed is None
+
+
+def test_who_may_not_read_is_told_what_it_takes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user x, process 1", Right.NOTHING, local=True))
+    with pytest.raises(MomError) as caught:
+        picture_now(Client(served.path, 5))
+    assert "read_group or change_group" in caught.value.hint
+    feed = Feed(Client(served.path, 5), lambda: None)
+    feed.start()
+    until = time.monotonic() + 10
+    while feed.lost_at is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    feed.close()
+    assert feed.trouble is not None
+    assert "may not do this" in feed.trouble[0]

@@ -1,0 +1,91 @@
+"""A mom on a simulated host, as a process, for those that watch it from a terminal or a browser."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+MOM = Path(sys.executable).parent / "mom"
+
+
+def not_here(reason: str) -> NoReturn:
+    """This machine lacks what a test needs: skips it, or fails it where everything is meant to be there."""
+    if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
+        pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
+    pytest.skip(reason)
+
+
+def wait_for(what: Callable[[], object], seconds: float = 20.0, explain: Callable[[], str] = lambda: "") -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > until:
+            raise AssertionError(f"it did not happen: {explain()}")
+        time.sleep(0.05)
+
+
+class Daemon:
+    """`mom run` on a simulated host; further lines of the configuration may be given."""
+
+    def __init__(
+        self, folder: Path, guests: int = 5, *, interval: str = "300ms", http: str = "{}", more: str = "", mode: str = "enforce"
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.config = folder / "mom.yaml"
+        self.socket = folder / "run/mom.sock"
+        self.config.write_text(
+            f"interval: {interval}\nmode: {mode}\nstate_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n"
+            f"  sim: {{guests: {guests}, host_memory: {guests * 4 // 3 + 4}GiB, silent: 0.2,"
+            f" load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}\n"
+            f"  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {http}\n{more}"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([MOM, "run", "-c", self.config], stdout=log, stderr=log)
+        wait_for(self.answers, explain=(self.folder / "log").read_text)
+
+    def answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(5)
+                sock.connect(str(self.socket))
+                connection = http.client.HTTPConnection("mom")
+                connection.sock = sock
+                connection.request("GET", "/v1/status")
+                return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(20)
+            self.process = None
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts a mom with these settings; it is gone after the test."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> Daemon:
+            made = Daemon(tmp_path / "mom", **settings)  # type: ignore[arg-type]  # the settings of its constructor
+            stack.callback(made.stop)
+            made.start()
+            return made
+
+        yield start

@@ -1,0 +1,245 @@
+"""`mom top` in a real terminal: tmux draws what it sends, types what a person would, and knows how the terminal was left."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MOM, Daemon, not_here, wait_for
+
+Start = Callable[..., Daemon]
+
+
+class Screen:
+    """One window of a tmux server of the test's own, in which a shell runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
+
+    def start(self, columns: int, lines: int, **environment: str) -> None:
+        setting = [f"{name}={value}" for name, value in {"PS1": "ready> ", "LC_ALL": "C.UTF-8", "NO_COLOR": "", **environment}.items()]
+        self.tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), "env", "-u", "NO_COLOR", *setting, "sh")
+        wait_for(lambda: "ready>" in self.text())
+
+    def tmux(self, *words: str) -> str:
+        return subprocess.run([*self._tmux, *words], capture_output=True, text=True, timeout=20, check=True).stdout
+
+    def keys(self, *keys: str) -> None:
+        self.tmux("send-keys", *keys)
+
+    def run(self, command: str) -> None:
+        self.keys("-l", command)
+        self.keys("Enter")
+
+    def text(self) -> str:
+        return self.tmux("capture-pane", "-p")
+
+    def shows(self, *texts: str, seconds: float = 20) -> str:
+        """Wait until all of these are on the screen."""
+        wait_for(lambda: all(text in self.text() for text in texts), seconds, self.text)
+        return self.text()
+
+    def flag(self, name: str) -> str:
+        return self.tmux("display-message", "-p", f"#{{{name}}}").strip()
+
+    def is_as_before(self) -> None:
+        """The shell's screen again, with a cursor, lines and an echo."""
+        self.shows("ready>")
+        assert (self.flag("alternate_on"), self.flag("cursor_flag")) == ("0", "1")
+        self.run("stty -a | tr ' ;' '\\n\\n' | grep -xE -e '-?(echo|icanon)'")
+        wait_for(lambda: {"icanon", "echo"} <= set(self.text().split()), 5, self.text)
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[Screen]:
+    if shutil.which("tmux") is None:
+        not_here("there is no tmux")
+    made = Screen(tmp_path)
+    yield made
+    subprocess.run([*made._tmux, "kill-server"], check=False, capture_output=True)
+
+
+def test_host_and_guests_fit_on_the_smallest_usual_terminal(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(80, 24)
+    screen.run(f"{MOM} top -c {mom.config}")
+    text = screen.shows("5 guests have", "web-01")
+    lines = text.splitlines()
+    assert lines[0].startswith("mom ")
+    assert "available" in lines[1]
+    assert "swap" in lines[2]
+    assert lines[4].split() == ["guest↑", "size", "max", "used", "usabl", "swp/s", "targt", "guar", "psi%", "age", "note"]
+    assert "?:help" in text
+    assert "q:end" in text
+    screen.keys("q")
+    screen.is_as_before()
+
+
+def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: Screen) -> None:
+    mom = daemon(guests=1000, interval="1s")
+    screen.start(200, 50)
+    screen.run(f"{MOM} top -c {mom.config}")
+    screen.shows("1000 guests have")
+    screen.keys("U")
+    screen.shows("↓used")
+    screen.keys("/")
+    screen.keys("-l", "web-01")
+    screen.shows("filter: web-01")
+    screen.keys("Enter")
+    wait_for(lambda: "db-" not in screen.text(), explain=screen.text)
+    screen.keys("Enter")
+    screen.shows("now", "It has", "guaranteed", "the last", "size", "all that is known of it")
+    screen.keys("Escape")
+    screen.shows("filter 'web-01'")
+    screen.keys("Escape")
+    screen.shows("↓used", "?:help")
+    screen.keys("d")
+    screen.shows("decisions and what came of them")
+    screen.keys("!")
+    screen.shows("plugins", "ms")
+    screen.keys("?")
+    screen.shows("sort by")
+    screen.keys("C-c")
+    screen.is_as_before()
+
+
+def test_the_screen_follows_the_window(daemon: Start, screen: Screen) -> None:
+    mom = daemon(guests=60)
+    screen.start(80, 24)
+    screen.run(f"{MOM} top -c {mom.config}")
+    screen.shows("60 guests have")
+    before = screen.text().count("G ")
+    screen.tmux("resize-window", "-x", "200", "-y", "50")
+    wait_for(lambda: screen.text().count("G ") > before + 20, explain=screen.text)
+    screen.tmux("resize-window", "-x", "30", "-y", "8")
+    screen.shows("is the least")
+    screen.tmux("resize-window", "-x", "80", "-y", "24")
+    screen.shows("60 guests have")
+
+
+def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    mom.stop()
+    screen.start(80, 24)
+    screen.run(f"{MOM} top -c {mom.config}")
+    screen.shows("Nobody serves", "Start mom", "asked again every second")
+    mom.start()
+    screen.shows("5 guests have")
+    mom.stop(signal.SIGKILL)
+    screen.shows("NOT REACHED", "web-01")
+    mom.start()
+    wait_for(lambda: "NOT REACHED" not in screen.text(), explain=screen.text)
+    assert mom.process is not None
+    mom.process.send_signal(signal.SIGSTOP)
+    screen.shows("has not finished a cycle for")
+    mom.process.send_signal(signal.SIGCONT)
+    screen.shows("plugins and policies are well")
+
+
+def test_a_pause_holds_the_picture(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(80, 24)
+    screen.run(f"{MOM} top -c {mom.config} --refresh 200ms")
+    screen.shows("5 guests have")
+    screen.keys("p")
+    screen.shows("PAUSED")
+    number = screen.text().split("cycle ")[1].split()[0]
+    screen.shows("2 s ago")
+    assert screen.text().split("cycle ")[1].split()[0] == number
+    screen.keys("p")
+    wait_for(lambda: screen.text().split("cycle ")[1].split()[0] != number, explain=screen.text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_whatever_ends_it_the_terminal_is_in_order(daemon: Start, screen: Screen, number: int, tmp_path: Path) -> None:
+    mom = daemon()
+    screen.start(80, 24)
+    screen.run(f"sh -c 'echo $$ > {tmp_path}/pid; exec {MOM} top -c {mom.config}'")
+    screen.shows("5 guests have")
+    assert screen.flag("alternate_on") == "1"
+    os.kill(int((tmp_path / "pid").read_text()), number)
+    screen.is_as_before()
+
+
+def test_it_can_be_suspended(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(80, 24)
+    screen.keys("-l", "bash --norc -i")
+    screen.keys("Enter")
+    screen.run("PS1='ready> '")
+    screen.run(f"{MOM} top -c {mom.config}")
+    screen.shows("5 guests have")
+    screen.keys("C-z")
+    screen.shows("Stopped")
+    assert screen.flag("alternate_on") == "0"
+    screen.run("fg")
+    screen.shows("5 guests have", "?:help")
+    screen.keys("q")
+    screen.is_as_before()
+
+
+def test_without_colours_none_are_sent(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(80, 24)
+    screen.run(f"NO_COLOR=1 {MOM} top -c {mom.config}")
+    screen.shows("5 guests have")
+    shown = screen.tmux("capture-pane", "-p", "-e")
+    assert not any(f"[{number}m" in shown or f";{number}m" in shown for number in range(30, 38))
+    screen.keys("q")
+    screen.shows("ready>")
+    screen.run(f"{MOM} top -c {mom.config}")
+    screen.shows("5 guests have")
+    assert any(f"[{number}m" in screen.tmux("capture-pane", "-p", "-e") for number in range(30, 38))
+
+
+def test_a_terminal_that_cannot_be_drawn_on_gets_it_once(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(100, 30)
+    screen.run(f"TERM=dumb {MOM} top -c {mom.config}")
+    screen.shows("cannot be drawn on", "printed once", "web-01")
+    screen.is_as_before()
+
+
+def test_a_terminal_without_unicode_gets_signs_that_it_has(daemon: Start, screen: Screen) -> None:
+    mom = daemon()
+    screen.start(80, 24, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    screen.run(f"{MOM} top -c {mom.config}")
+    text = screen.shows("5 guests have", "###", "guest^")
+    assert text.isascii()
+
+
+def top(mom: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([MOM, "top", "-c", mom.config, *options], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_program_reads_lines_or_json(daemon: Start) -> None:
+    mom = daemon()
+    lines = top(mom, "--sort", "max").stdout.splitlines()
+    assert lines[4].split()[0] == "guest"
+    assert len(lines) == 10
+    found = json.loads(top(mom, "--json", "--filter", "web").stdout)
+    assert {guest["name"][:3] for guest in found["guests"]} == {"web"}
+    assert found["guests"][0]["maximum"] > 0
+    assert top(mom, "--sort", "nothing").returncode == 2
+    assert top(mom, "--refresh", "1").returncode == 2
+    mom.stop()
+    gone = top(mom)
+    assert gone.returncode
+    assert "nobody serves" in gone.stderr
+
+
+def test_a_terminal_that_goes_away_ends_it(daemon: Start) -> None:
+    mom = daemon()
+    master, slave = pty.openpty()
+    process = subprocess.Popen([MOM, "top", "-c", mom.config], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"})
+    os.close(slave)
+    assert os.read(master, 100)
+    os.close(master)
+    assert process.wait(10) is not None
