@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from mom_core import Decision, Entity, Outcome, Scope, Source, Status
-from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog
+from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog, described
 
 GUEST = Entity(Scope.GUEST, "u1", "vm1")
 
@@ -25,7 +25,11 @@ def test_a_control_that_cannot_be_set_is_logged_once_with_the_reason_and_again_w
     assert [standing.count for standing in log.standing()] == [5]
     for cycle in range(5, 5 + FORGOTTEN_AFTER_CYCLES):
         log.note((), [outcome(1, Status.APPLIED)], cycle, 0.0)
-    assert caplog.messages[1:] == ["over, after 5 cycles: 50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible"]
+    (over,) = log.over
+    assert (over.count, described(over.problem)) == (5, "50_main_:3:1: vm1: vcpu_quota is not set: a quota of 0 is impossible")
+    log.note((), [outcome(1, Status.APPLIED)], 5 + FORGOTTEN_AFTER_CYCLES, 0.0)
+    assert log.over == []
+    assert len(caplog.messages) == 1
     assert log.standing() == []
 
 

@@ -37,7 +37,7 @@ KSM = {
 }
 
 PLUGINS = '''
-import os, time
+import ctypes, os, time
 from mom_core import Decision, Entity, Scope, hookimpl
 
 class Base:
@@ -63,6 +63,19 @@ class HangsInSetup(Base):
     def mom_setup(self):
         time.sleep(3600)
 
+class Sticks(Base):
+    """Stops everything in the process, once there is a certain file: a call into C that holds Python's lock."""
+    @hookimpl
+    def mom_collect_host(self):
+        if os.path.exists(os.environ["STICKS"]):
+            ctypes.PyDLL(None).sleep(3600)
+
+class Dies(Base):
+    """Takes mom along."""
+    @hookimpl
+    def mom_setup(self):
+        os._exit(1)
+
 class Rereads(Base):
     """Reads a file at a reload."""
     @hookimpl
@@ -76,6 +89,8 @@ merge = mom_test_plugins:MergeAlways
 hangs = mom_test_plugins:Hangs
 hangs_in_setup = mom_test_plugins:HangsInSetup
 rereads = mom_test_plugins:Rereads
+sticks = mom_test_plugins:Sticks
+dies = mom_test_plugins:Dies
 """
 
 
@@ -158,6 +173,17 @@ class Mom:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait(10)
+        # The guardian of one that was killed would wait for its lease to end.
+        lock = self.directory / "run/guardian.lock"
+        if lock.exists() and (pid := int(lock.read_text() or 0)) and _is_guardian(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _is_guardian(pid: int) -> bool:
+    try:
+        return b"mom_core.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @pytest.fixture

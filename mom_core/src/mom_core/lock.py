@@ -6,21 +6,46 @@ import fcntl
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from mom_core.errors import AlreadyRunning, MomError
 
+LOOK_SECONDS: Final = 0.3
+"""Who only looks whether mom runs (`holder`) holds the lock for an instant: long enough for that to be over."""
+
+RESTORE_SECONDS: Final = 30.0
+"""How long a mom that starts waits for a `mom restore` that is at work: it takes a second or two, longer with a slow hypervisor."""
+
 
 class RunLock:
-    """Held while a mom manages the host. The file names the holder; the kernel's lock on it is what counts."""
+    """Held while a mom manages the host. The file names the holder; the kernel's lock on it is what counts.
 
-    def __init__(self, directory: Path) -> None:
+    :param patience: seconds to wait for a `mom restore` that holds it
+    """
+
+    def __init__(self, directory: Path, patience: float = LOOK_SECONDS) -> None:
         self.path = directory / "mom.lock"
+        self._patience = patience
         self._descriptor: int | None = None
 
     def take(self) -> None:
         """Take the lock. Raises `AlreadyRunning`, which names the holder, or `MomError` when the folder cannot be used."""
+        began = time.monotonic()
+        while (descriptor := self._try()) is None:
+            pid, command = self._holder()
+            waits = self._patience if " restore" in command else LOOK_SECONDS
+            if time.monotonic() - began >= waits:
+                who = f"process {pid} ({command})" if pid else "another process"
+                raise AlreadyRunning(f"mom is running already: {who} holds {self.path}", pid=pid, hint="stop that one first")
+            time.sleep(0.05)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)
+        self._descriptor = descriptor
+
+    def _try(self) -> int | None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -28,14 +53,25 @@ class RunLock:
             raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set run_directory") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = self.path.stat()
+            ours = os.fstat(descriptor)
         except OSError:
-            pid, command = _holder(descriptor)
             os.close(descriptor)
-            who = f"process {pid} ({command})" if pid else "another process"
-            raise AlreadyRunning(f"mom is running already: {who} holds {self.path}", pid=pid, hint="stop that one first") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)
-        self._descriptor = descriptor
+            return None
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            os.close(descriptor)  # the file was replaced between opening and locking: the lock of the new one is what counts
+            return None
+        return descriptor
+
+    def _holder(self) -> tuple[int, str]:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return 0, ""
+        try:
+            return _holder(descriptor)
+        finally:
+            os.close(descriptor)
 
     def release(self) -> None:
         """Let go of the lock. The file stays: removing it would let two hold it."""

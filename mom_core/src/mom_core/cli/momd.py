@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,12 +17,12 @@ import click
 
 from mom_core.cli.config_verbs import read_old
 from mom_core.cli.frame import run
-from mom_core.cli.run import leave, manage, start_logging
+from mom_core.cli.run import leave, manage
 from mom_core.config import Config, load_config
 from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
 from mom_core.errors import ConfigError, MomError
 from mom_core.files import replace_file
-from mom_core.plugins.secrets import Hiding
+from mom_core.logs import Log
 
 LOG = logging.getLogger("mom")
 
@@ -72,16 +73,16 @@ def momd(
         return dataclasses.replace(_config(read(), path), file=str(path))
 
     first = read()
-    hide = start_logging(_handler(first.log, background=daemonize))
-    with _also_in_the_log(first.log):
-        _config(first, path)  # what is wrong is said here, before anything goes to the background
+    journal = Log(_handler(first.log, background=daemonize))
+    with contextlib.closing(journal), _also_in_the_log(first.log):
+        journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
         if daemonize:
             if not first.log.file:
                 click.echo("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", err=True)
             with _in_background() as ready:
-                _run(load, first, hide, pid_file or DEFAULT_PID_FILE, ready)
+                _run(load, first, journal, pid_file or DEFAULT_PID_FILE, ready)
         else:
-            _run(load, first, hide, pid_file, None)
+            _run(load, first, journal, pid_file, None)
     leave()
 
 
@@ -125,7 +126,6 @@ def _config(momd: Momd, path: Path) -> Config:
             dataclasses.replace(problem, file=str(path), hint="; ".join(filter(None, (problem.hint, hint)))) for problem in error.problems
         ]
         raise ConfigError(problems) from error
-    logging.getLogger("mom").setLevel(config.log_level.upper())
     return config
 
 
@@ -141,16 +141,16 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
         raise
 
 
-def _handler(target: LogTarget, *, background: bool) -> logging.Handler:
+def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
     if not target.file:
-        return logging.NullHandler() if background else logging.StreamHandler()
+        return logging.NullHandler() if background else None
     try:
         return RotatingFileHandler(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
     except OSError as error:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
 
 
-def _run(load: Callable[[], Config], momd: Momd, hide: Hiding, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
+def _run(load: Callable[[], Config], momd: Momd, log: Log, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
     for note in momd.imported.notes:
         LOG.info("not taken over from the old configuration: %s", note)
 
@@ -161,7 +161,7 @@ def _run(load: Callable[[], Config], momd: Momd, hide: Hiding, pid_file: Path | 
             ready()
 
     try:
-        manage(load, hide, opened)
+        manage(load, log, opened)
     finally:
         if pid_file is not None and _pid_in(pid_file) == os.getpid():
             pid_file.unlink(missing_ok=True)

@@ -4,32 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import time
+from pathlib import Path
 
 import click
 
 from mom_core.cli.amounts import amount
+from mom_core.cli.lifeline import IN_FORCE, config_as_left
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
+from mom_core.errors import MomError
+from mom_core.guardian import guarded
+from mom_core.lease import LeaseFile, judge
 from mom_core.ledger import Ledger
-from mom_core.lock import RunLock
+from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.model import LedgerEntry, Outcome, Status, printable
 from mom_core.plugins.registry import build_plugins
+from mom_core.processes import boot_id
 
 
 @click.command("restore")
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be put back.")
 @click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--if-unclean", is_flag=True, help="Only if nobody else takes care: no mom that runs, no guardian that waits for one.")
+@click.option(
+    "--as-left", metavar="DIR", type=click.Path(path_type=Path), help="With the configuration that was in force in this run directory."
+)
 @json_option
-def restore_command(config_path: str | None, dry_run: bool, timeout: float, as_json: bool) -> None:
+def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Put back what an earlier run changed and could not put back itself: after a crash, a kill -9 or a power failure.
 
     Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
     """
-    config = load_config(config_path)
-    with RunLock(config.run_directory):
+    config = _config(config_path, as_left, if_unclean=if_unclean)
+    if if_unclean:
+        somebody = _who_takes_care(config)
+        if somebody:
+            click.echo(somebody)
+            return
+    with RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory)
         if ledger.damage:
             click.echo(f"mom: {ledger.damage}", err=True)
@@ -45,6 +62,40 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, as_j
     _show_outcomes(outcomes, as_json)
     if ledger.damage or any(outcome.status in {Status.FAILED, Status.REFUSED} for outcome in outcomes):
         sys.exit(1)
+
+
+def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) -> Config:
+    """The configuration that was in force; or the file's. In a service's clean-up, whichever can be read."""
+    if as_left is not None:
+        try:
+            return config_as_left(as_left)
+        except MomError as error:
+            click.echo(f"mom: {error}", err=True)
+            return load_config(config_path)
+    try:
+        return load_config(config_path)
+    except MomError as error:
+        directory = Path(os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or Config().run_directory)
+        if not if_unclean or not (directory / IN_FORCE).exists():
+            raise
+        click.echo(f"mom: {error}\nmom: used instead: the configuration that was in force", err=True)
+        return config_as_left(directory)
+
+
+def _who_takes_care(config: Config) -> str:
+    """Why there is nothing to do, or an empty text."""
+    pid = holder(config.run_directory)
+    if pid:
+        return f"mom runs as process {pid}, and takes care of it."
+    if not Ledger.open(config.state_directory).entries:
+        return "Nothing to put back."
+    term = LeaseFile(config.run_directory).term()
+    if term is not None and not term.ended and guarded(config.run_directory):
+        now = time.monotonic()
+        verdict = judge(term, alive=False, dead_since=now, now=now, boot=boot_id())
+        if not verdict.over:
+            return f"The guardian puts everything back unless another mom comes within {verdict.wait:.0f} s; mom restore does it now."
+    return ""
 
 
 def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import Final
 
 import click
 
+from mom_core.cli.lifeline import Lifeline
 from mom_core.cli.options import config_option
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
+from mom_core.engine.problems import described
 from mom_core.errors import MomError
+from mom_core.lease import Lease
+from mom_core.logs import Log
 from mom_core.model import Report, Status
 from mom_core.plugins.process_state import ProcessState
-from mom_core.plugins.secrets import Hiding, HidingFormatter
 from mom_core.status import StatusFile
 
 LOG = logging.getLogger("mom")
+
+MOST_NAMED: Final = 3
+"""Problems that are over are named up to so many: a cycle is one line."""
 
 
 @click.command("run")
@@ -31,52 +41,84 @@ LOG = logging.getLogger("mom")
 @click.option("--observe", is_flag=True, help="Decide and report, but touch nothing, whatever the configuration's mode is.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
-    """Manage this host until SIGTERM or SIGINT, then put everything back. SIGHUP reads the configuration and the policies again."""
+    """Manage this host until SIGTERM or SIGINT, then put everything back.
+
+    \b
+    SIGHUP   reads the configuration and the policies again
+    SIGUSR1  says more in the log (level debug), and at the next time as before
+    SIGUSR2  ends mom and keeps what it has changed, for a successor that comes within the setting `lease`
+    """
 
     def load() -> Config:
         config = load_config(config_path)
         if observe:
             config = dataclasses.replace(config, mode="observe")
-        logging.getLogger("mom").setLevel((log_level or config.log_level).upper())
         return config
 
-    manage(load, start_logging(logging.StreamHandler()))
+    log = Log(level=log_level)
+    try:
+        manage(load, log)
+    finally:
+        log.close()
     leave()
 
 
-def manage(load: Callable[[], Config], hide: Hiding, opened: Callable[[], None] | None = None) -> None:
+def manage(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
     """Run an engine until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
 
     :param load: gives the configuration, now and for each SIGHUP
-    :param hide: learns the secrets of each configuration, before anything else is done with it
+    :param log: learns the secrets of each configuration, before anything else is done with it
     :param opened: called when everything is set up, before the first cycle
     """
 
     def learn() -> Config:
         config = load()
-        hide.learn(plugin.settings for plugin in config.plugins.values())
+        log.use(config)
         return config
 
     config = learn()
-    status = StatusFile(config.run_directory, hide)
-    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report, process))
+    status = StatusFile(config.run_directory, log.hide)
+    lifeline = Lifeline()
+    engine = Engine(
+        config,
+        on_report=lambda report: _after_cycle(engine, status, report, process, lifeline),
+        lease=Lease(config.run_directory),
+    )
+    log.watch(lambda: engine.number)
     stopped = threading.Event()
 
     def on_stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
         stopped.set()
-        engine.stop()
+        keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
+        if keep and engine.config.lease <= 0:
+            LOG.warning("lease is 0s, so nobody would put back what is kept: it is put back now")
+            keep = False
+        lifeline.stopping(engine.config, keep=keep)
+        engine.stop(put_back=not keep)
+
+    def reload() -> Config:
+        lifeline.reloading()
+        return learn()
 
     def on_reload(number: int, frame: FrameType | None) -> None:
-        engine.request_reload(learn)
+        engine.request_reload(reload)
 
-    signal.signal(signal.SIGTERM, on_stop)
-    signal.signal(signal.SIGINT, on_stop)
+    def on_more(number: int, frame: FrameType | None) -> None:
+        log.toggle_debug(engine.config)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, on_stop)
     signal.signal(signal.SIGHUP, on_reload)
+    signal.signal(signal.SIGUSR1, on_more)
+    _say_where_it_hangs()
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     process = ProcessState.now()
     try:
         engine.open()
         spare_the_garbage_collector()
+        lifeline.opened(engine)
         if opened is not None:
             opened()
         engine.run()
@@ -88,7 +130,18 @@ def manage(load: Callable[[], Config], hide: Hiding, opened: Callable[[], None] 
         engine.close()  # `run` does that itself; this is for an `opened` that fails, which must leave no socket behind
         if engine.started_at:
             status.remove()
-    LOG.info("ended")
+            lifeline.ended(engine)
+    left = engine.ledger_entries
+    if left and engine.config.lease > 0:
+        LOG.info("ended; %d changes stand, and are put back unless another mom comes within %g s", left, engine.config.lease)
+    else:
+        LOG.info("ended")
+
+
+def _say_where_it_hangs() -> None:
+    """Have SIGABRT, which a watchdog sends, and faults write on standard error where all threads are."""
+    with suppress(OSError, ValueError, AttributeError):  # standard error may be closed, or no file
+        faulthandler.enable()
 
 
 def spare_the_garbage_collector() -> None:
@@ -102,27 +155,28 @@ def spare_the_garbage_collector() -> None:
     gc.set_threshold(20_000, 10, 50)
 
 
-def start_logging(handler: logging.Handler) -> Hiding:
-    """Log there, without the secrets that the result learns; on standard error without the time where the journal adds its own."""
-    journal = os.environ.get("JOURNAL_STREAM") and not isinstance(handler, logging.FileHandler)
-    stamp = "" if journal else "%(asctime)s "
-    hide = Hiding()
-    handler.setFormatter(HidingFormatter(f"{stamp}%(levelname)s %(name)s: %(message)s", hide))
-    logging.getLogger().addHandler(handler)
-    return hide
-
-
-def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState) -> None:
+def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState, lifeline: Lifeline) -> None:
     status.write(engine, report)
     for change in process.put_back():
         LOG.warning("a plugin has changed %s: it is as before again; `mom plugin check` says which plugin does that", change)
-    done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
-    level = logging.INFO if any(outcome.status is not Status.OBSERVED for outcome in done) else logging.DEBUG
-    if not LOG.isEnabledFor(level):
-        return
-    counts = ", ".join(f"{n} {status}" for status in Status if (n := sum(outcome.status is status for outcome in report.outcomes)))
-    guests = len(report.snapshot.guests)
-    LOG.log(level, "cycle %d: %d guests, %s, %.0f ms", report.number, guests, counts or "nothing to do", report.duration * 1e3)
+    summary = _summary(report)
+    lifeline.cycle_done(engine, report, summary)
+    over = engine.problems_over
+    acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
+    level = logging.INFO if acted or over else logging.DEBUG
+    if LOG.isEnabledFor(level):
+        ended = "".join(f"; over, after {one.count} cycles: {described(one.problem)}" for one in over[:MOST_NAMED])
+        more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
+        counts = Counter(str(outcome.status) for outcome in report.outcomes)
+        fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}
+        LOG.log(level, "cycle %d: %s%s%s", report.number, summary, ended, more, extra={"mom": fields})
+
+
+def _summary(report: Report) -> str:
+    """A cycle on one line."""
+    counts = Counter(outcome.status for outcome in report.outcomes)
+    done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+    return f"{len(report.snapshot.guests)} guests, {done or 'nothing to do'}, {report.duration * 1e3:.0f} ms"
 
 
 def leave() -> None:

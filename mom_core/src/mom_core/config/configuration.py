@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, as_written, validated
@@ -47,8 +47,8 @@ class GuestRule:
 class Config:
     """All that the operator decided. Made by `load_config`; a program may also make one itself.
 
-    `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None when the
-    configuration came from a program. `places` has the place of each key that is written in the file, by the way to it.
+    `interval`, `stop_timeout` and `lease` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None
+    when the configuration came from a program. `places` has the place of each key that is written in the file, by the way to it.
     """
 
     file: str | None = None
@@ -59,7 +59,10 @@ class Config:
     state_directory: Path = Path("/var/lib/mom")
     run_directory: Path = Path("/run/mom")
     log_level: str = "info"
+    log_format: Literal["auto", "text", "json", "journal"] = "auto"
     stop_timeout: float = 2.0
+    on_stop: Literal["restore", "keep"] = "restore"
+    lease: float = 60.0
     plugin_path: tuple[Path, ...] = ()
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
@@ -78,10 +81,12 @@ class Config:
             return lambda guest: nothing
         return _lookup(model, self.guests)
 
-    def in_force(self) -> dict[str, Value]:
-        """All settings as they would be written in YAML, defaults included; secrets are masked.
+    def in_force(self, *, secrets: bool = False) -> dict[str, Value]:
+        """All settings as they would be written in YAML, defaults included.
 
-        `load_config` reads the same configuration from it, unless it holds secrets.
+        `load_config` reads the same configuration from it, if it holds no secrets, or holds them.
+
+        :param secrets: as they are, for a file that nobody else can read; otherwise they are masked
         """
         found: dict[str, Value] = {}
         for name, field_ in CoreSettings.model_fields.items():
@@ -89,25 +94,43 @@ class Config:
             if isinstance(value, tuple):
                 value = list(map(str, value))
             found[field_.alias or name] = as_written(field_, value, str(value) if isinstance(value, Path) else value)
-        found["plugins"] = {plugin.name: _dumped(plugin.settings) for plugin in self.plugins.values()}
+        found["plugins"] = {plugin.name: _dumped(plugin.settings, secrets=secrets) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:
             for plugin in self.plugins.values():
                 model = plugin.loaded.guest_settings_class
                 own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
                 if model is not None and own:
-                    dumped = _dumped(validated(model, own))
+                    dumped = _dumped(validated(model, own), secrets=secrets)
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
         found["guests"] = guests
         return found
 
 
-def _dumped(settings: BaseModel) -> dict[str, Value]:
+def _dumped(settings: BaseModel, *, secrets: bool) -> dict[str, Value]:
     """Settings as they are written in YAML; secrets are masked by their type."""
     try:
-        return settings.model_dump(mode="json")
+        dumped = settings.model_dump(mode="json")
     except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
         return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+    if not secrets:
+        return dumped
+    revealed = _revealed(settings, dumped)
+    assert isinstance(revealed, dict)  # noqa: S101  # as the dump of a model is
+    return revealed
+
+
+def _revealed(value: object, dumped: Value) -> Value:
+    """What was dumped, with the secrets that were masked in it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, BaseModel) and isinstance(dumped, dict):
+        return {name: _revealed(getattr(value, name, inner), inner) for name, inner in dumped.items()}
+    if isinstance(value, Mapping) and isinstance(dumped, dict):
+        return {key: _revealed(value.get(key), inner) for key, inner in dumped.items()}
+    if isinstance(value, list | tuple) and isinstance(dumped, list) and len(value) == len(dumped):
+        return [_revealed(one, inner) for one, inner in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:

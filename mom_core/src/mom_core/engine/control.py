@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mom_core.engine.collect import ask
 from mom_core.errors import LedgerError
@@ -20,9 +20,18 @@ def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSe
 
 
 def apply(
-    snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet, ledger: Ledger, stopping: threading.Event
+    snapshot: Snapshot,
+    decisions: Sequence[Decision],
+    plugins: PluginSet,
+    ledger: Ledger,
+    stopping: threading.Event,
+    may_act: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
+    """Note what stands there, then let each controller apply its decisions, all controllers at the same time.
+
+    :param may_act: called before anything is noted, and again before anything is changed; raises if that must not be
+    """
+    may_act()
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
     due: list[Decision] = []
@@ -55,6 +64,7 @@ def apply(
         return outcomes, problems
     if stopping.is_set():
         return outcomes, problems
+    may_act()
     works: list[tuple[Plugin, tuple[Decision, ...]]] = []
     for plugin in plugins.having("mom_control"):
         share = tuple(decision for decision in due if decision.control in plugin.controls)

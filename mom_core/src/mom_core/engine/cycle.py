@@ -25,6 +25,7 @@ class Cycle:
 
     :param history: filled by this; its bound is what the configuration keeps
     :param on_report: called before the plugins have the report
+    :param may_act: raises when this process must not change anything any more
     """
 
     plugins: PluginSet
@@ -36,10 +37,12 @@ class Cycle:
     host_properties: Mapping[str, Value]
     collector: Collector
     on_report: Callable[[Report], None]
+    may_act: Callable[[], None]
     missing: dict[str, int] = field(default_factory=dict)
 
     def run(self, number: int, tick: Tick, skipped: int) -> Report:
-        """Do one cycle and give its report; the plugins' `mom_report` have it too by then."""
+        """Do one cycle and give its report; the plugins' `mom_report` have it too by then. Raises what `may_act` does."""
+        self.may_act()
         began = self.clock.monotonic()
         snapshot, problems = self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
         self._end_entries_of_the_gone(snapshot, problems)
@@ -53,7 +56,7 @@ class Cycle:
         if self.stopping.is_set():
             pass
         elif self.enforce:
-            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping)
+            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping, self.may_act)
             problems.extend(more)
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)

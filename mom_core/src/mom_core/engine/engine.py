@@ -20,10 +20,11 @@ from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
 from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
+from mom_core.lease import Lease, LeaseLost
 from mom_core.ledger import Key, Ledger
-from mom_core.lock import RunLock
+from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
-from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.plugins.registry import SETUP_SECONDS, PluginSet, Rebuilt, build_plugins, close_plugins
 from mom_core.policies import PolicyTexts
 from mom_core.running import EngineState, StandingProblem
 
@@ -38,6 +39,10 @@ LOGGED = 20
 
 EXIT_SECONDS = 0.3
 """What is left of the time that a stop has for the process itself to end."""
+
+CALLS_IN_A_ROW = 6
+"""Calls that a cycle makes one after the other, each of which may use up a deadline: the list of guests, host and guests, evaluators,
+controllers, reports, and one to spare; reviewers come besides, each by itself."""
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
@@ -55,6 +60,7 @@ class Engine:
     :param clock: where time comes from; a simulation brings its own
     :param on_report: called after every cycle, in the engine's thread
     :param serve: whether plugins that listen do; a program that only takes a look beside a running mom says no
+    :param lease: renewed by each completed cycle; without it, nothing is changed any more
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Engine:
         on_report: Callable[[Report], None] | None = None,
         *,
         serve: bool = True,
+        lease: Lease | None = None,
     ) -> None:
         self.config = config
         self.report: Report | None = None
@@ -71,9 +78,11 @@ class Engine:
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve
+        self._lease = lease
+        self._put_back = True
         self._stopping = threading.Event()
         self._schedule = Schedule(config.interval)
-        self._lock = RunLock(config.run_directory)
+        self._lock = RunLock(config.run_directory, RESTORE_SECONDS)
         self._problems = ProblemLog()
         self._history: deque[Snapshot] = deque(maxlen=config.history)
         self._cycle: Cycle | None = None
@@ -95,17 +104,22 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
+            if self._lease is not None:
+                slowest = max((plugin.settings.deadline for plugin in self.config.plugins.values()), default=0.0)
+                self._lease.begin(self.config.lease, max(SETUP_SECONDS, slowest) + self.config.interval)
             rebuilt = build_plugins(
                 self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve, state=self._state
             )
         except BaseException:
+            if self._lease is not None and not self.ledger_entries:
+                self._lease.end(left=False, kept=False)  # otherwise it runs on: the predecessor's changes stand
             self._lock.release()
             self._ledger = None
             raise
         self._use(self.config, rebuilt)
         self.started_at = self._clock.wall()
         if self._ledger.entries:
-            LOG.info("took over %d changes of an earlier run; they are put back at the end", len(self._ledger.entries))
+            LOG.info("took over %d changes of an earlier run", len(self._ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
         """Put back what was changed, tear the plugins down and let go of the lock, within the configured `stop_timeout`.
@@ -126,6 +140,8 @@ class Engine:
                 LOG.warning("plugin %s did not end; it is left behind", name)
         finally:
             self._cycle = None
+            if self._lease is not None:  # while the lock is held: from then on the lease may be another mom's
+                self._lease.end(left=self.ledger_entries > 0, kept=not put_back)
             self._lock.release()
             self._stopping.clear()
             self._schedule = Schedule(self.config.interval)
@@ -139,8 +155,12 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back."""
+        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back.
+
+        Raises `LeaseLost`, without putting anything back, when the lease was taken in the meantime.
+        """
         self.open()
+        lost = False
         try:
             broken = 0
             while (tick := self._schedule.wait()) is not None:
@@ -148,6 +168,9 @@ class Engine:
                     self._reload_if_asked()
                     self._one(tick)
                     broken = 0
+                except LeaseLost:
+                    lost = True
+                    raise
                 except Exception:
                     # Plugins are contained further in; this would be a mistake of our own, and a late cycle is better than none.
                     LOG.exception("cycle %d failed", self._number)
@@ -155,7 +178,7 @@ class Engine:
                     if broken >= BROKEN_CYCLES:
                         raise
         finally:
-            self.close()
+            self.close(put_back=self._put_back and not lost)
 
     def start(self) -> None:
         """Open, and run in a thread of the engine's own. Raises what `open` raises."""
@@ -165,9 +188,13 @@ class Engine:
         self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`: nobody waits for a plugin any more, what was changed is put back. Returns when that is done (`start`) or
-        at once (`run`). Raises what ended the engine's thread, if anything did. Safe in a signal handler, and when nothing runs."""
+        at once (`run`). Raises what ended the engine's thread, if anything did. Safe in a signal handler, and when nothing runs.
+
+        :param put_back: or leave everything as it is, for a successor, which finds it in the ledger
+        """
+        self._put_back = put_back
         self._stopping.set()
         self._schedule.stop()
         thread, self._thread = self._thread, None
@@ -260,9 +287,27 @@ class Engine:
         uri = cycle.plugins.hypervisor.uri
         return EngineState(uri, self.started_at, self.ledger_entries, standing, self.config.file, distributions)
 
+    @property
+    def patience(self) -> float:
+        """Seconds from one completed cycle to the next at the most, even if plugins hang until their deadlines in every phase."""
+        plugins = self._opened().plugins
+        slowest = max((plugin.lane.deadline for plugin in plugins.plugins), default=0.0)
+        reviews = sum(plugin.lane.deadline for plugin in plugins.having("mom_review"))
+        return self.config.interval + CALLS_IN_A_ROW * slowest + reviews
+
     def problems(self) -> list[Standing]:
         """The problems that stand now, with how often and since when."""
         return self._problems.standing()
+
+    @property
+    def problems_over(self) -> list[Standing]:
+        """The problems that were over with the last cycle."""
+        return self._problems.over
+
+    @property
+    def number(self) -> int:
+        """Of the cycle that runs, or ran last; 0 before the first."""
+        return self._number
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
 
@@ -276,6 +321,8 @@ class Engine:
         self._skipped += tick.skipped
         report = self._opened().run(self._number, tick, self._skipped)
         self.report = report
+        if self._lease is not None:
+            self._lease.renew(self.config.lease, self.patience)
         if self._on_report is not None:
             self._on_report(report)
         return report
@@ -297,6 +344,7 @@ class Engine:
             host_properties=host_properties(config.interval),
             collector=Collector(rebuilt.plugins),
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
+            may_act=_always if self._lease is None else self._lease.check,
         )
 
     def _reload_if_asked(self) -> None:
@@ -342,7 +390,14 @@ class Engine:
         not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]
         for outcome in not_back[:LOGGED]:
             decision = outcome.decision
-            LOG.warning("%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
+            about = {"guest": decision.entity.name, "control": decision.control}
+            LOG.warning(
+                "%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
+            )
         if len(not_back) > LOGGED:
             LOG.warning("and %d more were not put back", len(not_back) - LOGGED)
         LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
+
+
+def _always() -> None:
+    """There is no lease that could be lost."""

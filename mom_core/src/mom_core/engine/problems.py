@@ -1,4 +1,5 @@
-"""Says each problem once, however long it lasts: in the log when it begins and when it is over, and as a count in the status."""
+"""Says each problem once, however long it lasts: in the log when it begins, in the line of the cycle when it is over, and as a count in
+the status."""
 
 from __future__ import annotations
 
@@ -6,12 +7,15 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mom_core.model import Outcome, Problem, Severity, Status
+from mom_core.model import Outcome, Problem, Scope, Severity, Status
 
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
 """Problems that are remembered at the most: a source that finds new words every cycle must not fill the memory."""
+
+LOGGED = 20
+"""Problems that begin in one cycle are logged up to so many, the worst first; a hypervisor that is away is no news about each guest."""
 
 FORGOTTEN_AFTER_CYCLES = 10
 """A problem that did not come back for so many cycles is over; one that comes and goes within that is not logged each time."""
@@ -35,6 +39,9 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], Standing] = {}
+        self._begun: list[Problem] = []
+        self.over: list[Standing] = []
+        """Those that were over with the last cycle."""
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
         """Take in one cycle's problems, and the controls that could not be set."""
@@ -46,9 +53,19 @@ class ProblemLog:
                 problem = Problem(decision.source, f"{decision.control} is not set: {outcome.error or outcome.status}", decision.entity)
                 # Values differ from cycle to cycle, and so do the words about them: it is one problem all the same.
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
-        for key in [key for key, standing in self._standing.items() if cycle - standing.last_cycle >= FORGOTTEN_AFTER_CYCLES]:
-            over = self._standing.pop(key)
-            LOG.info("over, after %d cycles: %s", over.count, _line(over.problem))
+        ended = [key for key, standing in self._standing.items() if cycle - standing.last_cycle >= FORGOTTEN_AFTER_CYCLES]
+        self.over = [self._standing.pop(key) for key in ended]
+        self._log_begun()
+
+    def _log_begun(self) -> None:
+        begun = sorted(self._begun, key=lambda problem: problem.severity is not Severity.ERROR)
+        self._begun = []
+        for problem in begun[:LOGGED]:
+            level = logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING
+            guest = None if problem.entity is None or problem.entity.scope is Scope.HOST else problem.entity.name
+            LOG.log(level, "%s", described(problem), extra={"mom": {"plugin": problem.source.name, "guest": guest}})
+        if len(begun) > LOGGED:
+            LOG.warning("and %d more problems in this cycle; mom status shows them", len(begun) - LOGGED)
 
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
         there = self._standing.get(key)
@@ -57,14 +74,14 @@ class ProblemLog:
             there.last_cycle = cycle
         elif len(self._standing) < REMEMBERED:
             self._standing[key] = Standing(problem, time, 1, cycle)
-            level = logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING
-            LOG.log(level, "%s", _line(problem))
+            self._begun.append(problem)
 
     def standing(self) -> list[Standing]:
         """The problems that are not over, oldest first."""
         return list(self._standing.values())
 
 
-def _line(problem: Problem) -> str:
+def described(problem: Problem) -> str:
+    """A problem on one line."""
     who = f" {problem.entity}:" if problem.entity is not None else ""
     return f"{problem.source}:{who} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")

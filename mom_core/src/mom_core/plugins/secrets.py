@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -53,15 +52,3 @@ class Hiding:
             if secret in text:
                 text = text.replace(secret, MASK)
         return text
-
-
-class HidingFormatter(logging.Formatter):
-    """Writes log records, tracebacks included, without secrets."""
-
-    def __init__(self, form: str, hide: Hiding) -> None:
-        super().__init__(form)
-        self._hide = hide
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, or lines."""
-        return self._hide(super().format(record))

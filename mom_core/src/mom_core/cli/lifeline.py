@@ -1,0 +1,121 @@
+"""What keeps a running mom safe: the guardian beside it, systemd's watchdog, and a copy of the configuration with which to put back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from mom_core.config import Config, load_config
+from mom_core.engine import Engine
+from mom_core.errors import MomError
+from mom_core.files import replace_file
+from mom_core.guardian import command, guarded
+from mom_core.model import Report
+from mom_core.notify import Notifier
+
+LOG = logging.getLogger("mom.guardian")
+
+IN_FORCE: Final = "in-force.json"
+"""The configuration in force, in the run directory: the file may be changed, or broken, when something is to be put back."""
+
+RETRY_SECONDS: Final = 10.0
+"""Between two attempts to start a guardian: one that starts takes 0.1 s, one that cannot be started is tried six times a minute."""
+
+MARGIN_SECONDS: Final = 5.0
+"""What the watchdog gives beyond the longest cycle, and systemd beyond the longest stop."""
+
+
+class Lifeline:
+    """Everything outside the engine that says or sees whether it is alive. Used from the engine's thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._notifier = Notifier()
+        self._config: Config | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._reloading = False
+
+    def opened(self, engine: Engine) -> None:
+        """Everything is set up."""
+        self._take_in(engine)
+        self._notifier.ready("doing the first cycle")
+
+    def reloading(self) -> None:
+        """A new configuration is about to be read."""
+        self._reloading = True
+        self._notifier.reloading()
+
+    def cycle_done(self, engine: Engine, report: Report, summary: str) -> None:
+        """A cycle was completed: only that feeds the watchdog."""
+        self._take_in(engine)
+        if self._reloading:
+            self._reloading = False
+            self._notifier.ready()
+        self._notifier.alive(f"cycle {report.number}: {summary}" if self._notifier else "")
+
+    def stopping(self, config: Config, *, keep: bool) -> None:
+        """mom was told to end."""
+        self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
+
+    def ended(self, engine: Engine) -> None:
+        """All that could be done is done."""
+        if not engine.ledger_entries:
+            (engine.config.run_directory / IN_FORCE).unlink(missing_ok=True)
+
+    def _take_in(self, engine: Engine) -> None:
+        config = engine.config
+        if config is not self._config:
+            self._config = config
+            self._notifier.needs(engine.patience + MARGIN_SECONDS)
+            try:
+                replace_file(config.run_directory / IN_FORCE, json.dumps(config.in_force(secrets=True)), durable=False, mode=0o600)
+            except OSError as error:
+                LOG.error("cannot write %s: %s", config.run_directory / IN_FORCE, error.strerror)
+        if config.lease > 0:
+            self._ensure_guardian(config)
+
+    def _ensure_guardian(self, config: Config) -> None:
+        """One is there, whoever started it; a look costs some ten microseconds."""
+        if self._child is not None:
+            self._child.poll()  # takes note of one that has ended
+        if guarded(config.run_directory):
+            return
+        now = time.monotonic()
+        if self._started and now - self._started < RETRY_SECONDS:
+            return
+        if self._started:
+            LOG.warning("the guardian has ended; another one is started")
+        self._started = now
+        words = command(config.run_directory, config.state_directory)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
+        try:
+            # A session of its own: what ends mom from a terminal does not end it.
+            self._child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/", env=environment)
+        except OSError as error:
+            LOG.error("no guardian can be started, so nothing is put back if mom hangs or dies: %s", error)
+
+
+def config_as_left(directory: Path) -> Config:
+    """The configuration that the last mom with this run directory had in force.
+
+    :raises MomError: there is none, or somebody else may have written it
+    """
+    path = directory / IN_FORCE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise MomError(f"{path} is not used: others may have written it", hint="name the configuration with -c")
+            content = json.loads(file.read())
+    except OSError as error:
+        raise MomError(f"cannot read {path}: {error.strerror}", hint="name the configuration with -c") from error
+    except ValueError as error:
+        raise MomError(f"{path} is damaged: {error}", hint="name the configuration with -c") from error
+    return load_config(content)

@@ -1,0 +1,83 @@
+"""The log of a running mom: where it goes, in which format, and how much of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from mom_core.config import Config
+from mom_core.logs.fields import PLUGIN_LOGGER
+from mom_core.logs.formats import JsonFormatter, TextFormatter
+from mom_core.logs.journal import JournalHandler, leads_to_journal
+from mom_core.logs.writer import Writer
+from mom_core.plugins.secrets import Hiding
+
+LOG: Final = logging.getLogger("mom")
+
+
+class Stream(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
+    """Standard error; what it does not take is for the writer to count, not to be complained about on standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
+        """Let the writer know."""
+        raise  # noqa: PLE0704  # called from within the handler's `except`
+
+
+class Log:
+    """Takes all of Python's logging in, from when it is made.
+
+    :param handler: where to write instead of standard error and the journal, such as a file
+    :param level: instead of the configuration's
+    """
+
+    def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
+        self.hide = Hiding()
+        self._given = handler
+        self._level = level
+        self._format = ""
+        self._toggled = False
+        self._writer = Writer(handler or Stream(sys.stderr))
+        self._writer.sink.setFormatter(TextFormatter(self.hide, stamped=handler is not None or not leads_to_journal()))
+        logging.getLogger().addHandler(self._writer)
+
+    def use(self, config: Config) -> None:
+        """Log as this configuration says, from now on. What was changed at run time is over."""
+        self.hide.learn(plugin.settings for plugin in config.plugins.values())
+        LOG.setLevel((self._level or config.log_level).upper())
+        self._toggled = False
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if name.startswith(PLUGIN_LOGGER) and isinstance(logger, logging.Logger):
+                logger.setLevel(logging.NOTSET)
+        if config.log_format != self._format:
+            self._format = config.log_format
+            self._choose(config.log_format)
+
+    def toggle_debug(self, config: Config) -> None:
+        """Say more, or as much as before."""
+        self._toggled = not self._toggled
+        LOG.setLevel(logging.DEBUG if self._toggled else (self._level or config.log_level).upper())
+        LOG.warning("log level is %s now", logging.getLevelName(LOG.level).lower())
+
+    def watch(self, cycle: Callable[[], int]) -> None:
+        """Where the number of the cycle that runs is to be had."""
+        self._writer.cycle = cycle
+
+    def close(self) -> None:
+        """Write what waits to be written, for half a second at the most."""
+        logging.getLogger().removeHandler(self._writer)
+        self._writer.close()
+
+    def _choose(self, form: str) -> None:
+        journal = leads_to_journal()
+        old = self._writer.sink
+        if form == "journal" or (form == "auto" and journal and self._given is None):
+            self._writer.sink = JournalHandler(self.hide)
+            return
+        sink = self._given or Stream(sys.stderr)
+        stamped = self._given is not None or not journal
+        sink.setFormatter(JsonFormatter(self.hide) if form == "json" else TextFormatter(self.hide, stamped=stamped))
+        self._writer.sink = sink
+        if isinstance(old, JournalHandler):
+            old.close()

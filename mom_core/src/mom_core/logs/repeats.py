@@ -1,0 +1,92 @@
+"""Counts what is said again and again, instead of saying it each time."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mom_core.logs.fields import PLUGIN_LOGGER
+
+WINDOW_SECONDS: Final = 600.0
+"""A warning or error that comes back within this is counted, and the count is said when it is over: six lines an hour for what lasts."""
+
+ALIKE: Final = 20
+"""Lines that one place in a plugin writes in a window, such as one for each guest, before the rest of them is counted: as many as a person
+reads."""
+
+REMEMBERED: Final = 2000
+"""Different texts that are remembered; with more, the oldest are forgotten, and may be said again."""
+
+_NUMBERS: Final = re.compile(r"\d+(?:\.\d+)?")
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was said: when first in this window, and how often since without being said."""
+
+    since: float
+    record: logging.LogRecord
+    said: int = 1
+    counted: int = 0
+
+
+class Again(NamedTuple):
+    """So often was it not said, in so many seconds; the record is the first of them."""
+
+    record: logging.LogRecord
+    times: int
+    seconds: float
+    alike: bool
+
+    @property
+    def words(self) -> str:
+        """Behind the text of the record."""
+        minutes = max(1, round(self.seconds / 60))
+        what = f"and {self.times} more like this" if self.alike else f"again {self.times} times"
+        return f"… {what} in the last {minutes} min"
+
+
+class Repeats:
+    """Decides what is said. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, _Seen] = {}
+
+    def takes(self, record: logging.LogRecord, text: str, now: float) -> bool:
+        """Whether this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one.
+
+        :param now: seconds, monotonic
+        """
+        said = True
+        if record.levelno >= logging.WARNING:
+            said = self._note((record.name, record.levelno, _NUMBERS.sub("#", text)), record, now, 1)
+        if said and record.levelno >= logging.INFO and record.name.startswith(PLUGIN_LOGGER):
+            said = self._note((record.name, record.pathname, record.lineno), record, now, ALIKE)
+        return said
+
+    def over(self, now: float, *, all_of_them: bool = False) -> list[Again]:
+        """What was counted in windows that are over (or in all, at the end), and is to be said now."""
+        ended = [key for key, seen in self._seen.items() if all_of_them or now - seen.since >= WINDOW_SECONDS]
+        found = []
+        for key in ended:
+            seen = self._seen.pop(key)
+            if seen.counted:
+                found.append(Again(seen.record, seen.counted, now - seen.since, alike=isinstance(key[-1], int)))
+        return found
+
+    def _note(self, key: Key, record: logging.LogRecord, now: float, most: int) -> bool:
+        seen = self._seen.get(key)
+        if seen is None:
+            if len(self._seen) >= REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+            self._seen[key] = _Seen(now, record)
+            return True
+        if seen.said < most:
+            seen.said += 1
+            return True
+        seen.counted += 1
+        return False

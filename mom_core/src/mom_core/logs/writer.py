@@ -1,0 +1,106 @@
+"""Writes log records in a thread of its own: whoever logs never waits for a disk, a pipe or a journal."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from mom_core.logs.fields import EXTRA, text_of
+from mom_core.logs.repeats import Again, Repeats
+
+WAITING: Final = 2000
+"""Records that wait to be written: with a disk that hangs, ten minutes of a busy mom. What comes besides is counted and lost."""
+
+SWEEP_SECONDS: Final = 15.0
+"""How often it is looked for repetitions whose window is over."""
+
+
+class Writer(logging.Handler):
+    """Hands records on to `sink`.
+
+    :param cycle: the number of the cycle that runs
+    """
+
+    def __init__(self, sink: logging.Handler, cycle: Callable[[], int] = lambda: 0) -> None:
+        super().__init__()
+        self.sink = sink
+        self.cycle = cycle
+        self.lost = 0
+        self._repeats = Repeats()
+        # Not a bounded Queue: this one may be used in a signal handler that has interrupted its own `put`.
+        self._queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record in; returns at once."""
+        if self._pid != os.getpid():  # the first one, or the first after a fork: threads do not come along
+            self._pid = os.getpid()
+            self._queue = SimpleQueue()
+            self._thread = threading.Thread(target=self._write, args=(self._queue,), name="log", daemon=True)
+            self._thread.start()
+        if self._queue.qsize() >= WAITING:
+            self.lost += 1
+            return
+        text = text_of(record)  # now: what the arguments say later may be another thing
+        taken = copy.copy(record)
+        taken.msg, taken.args, taken.exc_info, taken.exc_text = text, None, None, None
+        cycle = self.cycle()
+        if cycle:
+            setattr(taken, EXTRA, {"cycle": cycle, **(getattr(record, EXTRA, None) or {})})
+        if self._repeats.takes(taken, text, time.monotonic()):
+            self._queue.put(taken)
+
+    def close(self) -> None:
+        """Write what waits, for half a second at the most, and end the thread."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._pid == os.getpid():
+            for again in self._repeats.over(time.monotonic(), all_of_them=True):
+                self._queue.put(_said_again(again))
+            self._queue.put(None)
+            thread.join(0.5)
+            self._pid = 0
+        super().close()
+
+    def _write(self, queue: SimpleQueue[logging.LogRecord | None]) -> None:
+        told = 0
+        while True:
+            try:
+                record = queue.get(timeout=SWEEP_SECONDS)
+            except Empty:
+                pass
+            else:
+                if record is None:
+                    return
+                self._hand_on(record)
+            lost, told = self.lost - told, self.lost
+            if lost:
+                self._hand_on(_made(f"{lost} lines of the log were lost: nobody could write them in time"))
+            with self.lock or threading.Lock():
+                due = self._repeats.over(time.monotonic())
+            for again in due:
+                self._hand_on(_said_again(again))
+
+    def _hand_on(self, record: logging.LogRecord) -> None:
+        try:
+            self.sink.handle(record)
+        except Exception:  # noqa: BLE001  # a full disk, a journal that is gone: mom goes on, and what was lost is counted
+            self.lost += 1
+
+
+def _said_again(again: Again) -> logging.LogRecord:
+    record = copy.copy(again.record)
+    record.created = time.time()
+    record.msg = f"{record.msg} {again.words}"
+    setattr(record, EXTRA, {**(getattr(record, EXTRA, None) or {}), "repeated": again.times})
+    return record
+
+
+def _made(text: str) -> logging.LogRecord:
+    return logging.LogRecord("mom", logging.WARNING, __file__, 0, text, None, None)

@@ -1,0 +1,70 @@
+"""Tells systemd how mom is: the datagrams of sd_notify(3), for a unit of `Type=notify` with `WatchdogSec`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+SECONDS: Final = 0.5
+"""How long a message may wait for a systemd that is busy. It is lost then, and the next one says the same or more."""
+
+
+class Notifier:
+    """Sends messages, if systemd (or another supervisor that speaks this) asked for them; else nothing happens.
+
+    :param environment: has NOTIFY_SOCKET and, with a watchdog, WATCHDOG_USEC and WATCHDOG_PID
+    """
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        # A path, or a name in the abstract namespace, which begins with @. Others (vsock:) are for virtual machines.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address if address.startswith("/") else ""
+        self._watchdog = 0.0
+        with suppress(ValueError):
+            if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+                self._watchdog = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
+        self.watchdog_seconds = self._watchdog if self._address else 0.0
+        """How often systemd wants to hear that all is well; 0: it does not watch."""
+
+    def __bool__(self) -> bool:
+        return bool(self._address)
+
+    def ready(self, status: str = "") -> None:
+        """Set up, or up again after a reload."""
+        self._send("READY=1", _status(status))
+
+    def reloading(self) -> None:
+        """A new configuration is being taken over; `ready` follows."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self, seconds: float, status: str = "") -> None:
+        """mom ends; that may take so many seconds."""
+        self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", _status(status))
+
+    def alive(self, status: str = "") -> None:
+        """A cycle is completed: feeds the watchdog."""
+        self._send("WATCHDOG=1" if self.watchdog_seconds else "", _status(status))
+
+    def needs(self, seconds: float) -> None:
+        """The next cycle may take so many seconds: the watchdog waits for longer than the unit says, never for less."""
+        wanted = max(seconds, self._watchdog)
+        if self.watchdog_seconds and wanted != self.watchdog_seconds:
+            self.watchdog_seconds = wanted
+            self._send(f"WATCHDOG_USEC={round(wanted * 1e6)}")
+
+    def _send(self, *lines: str) -> None:
+        message = "\n".join(line for line in lines if line)
+        if not self._address or not message:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(SECONDS)
+            sender.sendto(message.encode(), self._address)
+
+
+def _status(text: str) -> str:
+    """One line, as the protocol separates by lines."""
+    return f"STATUS={' '.join(text.split())}" if text else ""

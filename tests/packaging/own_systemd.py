@@ -1,0 +1,127 @@
+"""A systemd of the tests' own: process 1 of its own namespaces, with nothing but the units that it is given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+SYSTEMD = Path("/lib/systemd/systemd")
+
+_TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user")
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_HIERARCHIES = ("systemd", "unified", "memory", "pids")
+
+# The control groups are mounted anew in their namespace, so that this systemd sees its own as the root, and nobody else's.
+_BOOT = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system /run/lock
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified
+mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+export container=test SYSTEMD_UNIT_PATH="$1"
+exec /lib/systemd/systemd --system --log-target=console --show-status=no
+"""
+
+
+class CannotStart(Exception):
+    """Not on this host."""
+
+
+class OwnSystemd:
+    """Started with a folder of units."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.units = folder / "units"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._groups: list[Path] = []
+
+    def start(self) -> None:
+        if os.geteuid() != 0 or not SYSTEMD.exists() or shutil.which("unshare") is None:
+            raise CannotStart("it needs root, systemd and unshare")
+        if Path("/proc/1/comm").read_text().strip() == "systemd":
+            raise CannotStart("this host has a systemd, which is not to be disturbed")
+        if not (_CGROUPS / "systemd").is_dir():
+            raise CannotStart("control groups are not those that this is written for")
+        self.units.mkdir(exist_ok=True)
+        for target in _TARGETS:
+            (self.units / f"{target}.target").write_text("[Unit]\nDescription=nothing\n")
+        self._groups = [_CGROUPS / name / f"momtest-{os.getpid()}" for name in _HIERARCHIES if (_CGROUPS / name).is_dir()]
+        script = self.folder / "boot.sh"
+        join = "".join(f"mkdir {group} && echo $$ > {group}/cgroup.procs\n" for group in self._groups)
+        script.write_text(
+            f"{join}exec unshare -m -p -f -C -u -i --kill-child --mount-proc --propagation private sh -c '{_BOOT}' sh {self.units}\n"
+        )
+        with (self.folder / "systemd.log").open("wb") as log:
+            self._process = subprocess.Popen(["sh", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        until = time.monotonic() + 15
+        while time.monotonic() < until and self._process.poll() is None:
+            self._pid = self._child()
+            if self._pid and self.systemctl("is-system-running").stdout.strip() in {"running", "degraded"}:
+                return
+            time.sleep(0.1)
+        log_text = (self.folder / "systemd.log").read_text(errors="replace")
+        self.stop()
+        raise CannotStart(f"systemd does not come up in namespaces of its own: {log_text[-500:]}")
+
+    def _child(self) -> int:
+        assert self._process is not None
+        path = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        try:
+            return int((path.read_text().split() or ["0"])[0])
+        except OSError:
+            return 0
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command beside it."""
+        command = ["nsenter", "-t", str(self._pid), "-m", "-p", "-C", "-u", "-i", "--", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("systemctl", "--no-pager", *words)
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        done = self.systemctl("show", unit, *(f"--property={name}" for name in properties))
+        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+    def stop(self) -> None:
+        """With all that it has started: a process 1 takes everything along."""
+        if self._process is not None:
+            if self._pid:
+                subprocess.run(["kill", "-9", str(self._pid)], check=False)
+            self._process.kill()
+            self._process.wait(10)
+        time.sleep(0.2)
+        for group in self._groups:
+            for folder in sorted(group.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+                if folder.is_dir():
+                    _remove(folder)
+            _remove(group)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(20):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def eventually(what: str, is_so: Callable[[], bool], seconds: float = 15.0, log: Sequence[Path] = ()) -> None:
+    until = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {seconds:g} s: {what}\n" + "\n".join(path.read_text(errors="replace") for path in log))
+        time.sleep(0.05)

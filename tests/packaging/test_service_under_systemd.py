@@ -1,0 +1,216 @@
+"""The units in packaging/, run by a real systemd: start, watchdog, kill, restart, stop, and giving up."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the module beside this one is its fixture
+
+from own_systemd import CannotStart, OwnSystemd, eventually  # only found from here on
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+PLUGIN = '''
+import os
+from mom_core import Decision, hookimpl
+
+class MergeAlways:
+    """Wants KSM to run."""
+    contract = "1.0"
+    def __init__(self, settings, context):
+        if os.path.exists(os.environ["BROKEN"]):
+            os.abort()
+    @hookimpl
+    def mom_evaluate(self, snapshot):
+        return [Decision(snapshot.host.entity, "ksm_run", 1)]
+'''
+
+CONFIG = """
+interval: 200ms
+root: {root}
+state_directory: {folder}/state
+run_directory: /run/mom
+lease: 8s
+plugins:
+  host: {{deadline: 200ms}}
+  ksm: {{deadline: 200ms}}
+  merge: {{deadline: 200ms}}
+"""
+
+MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nMemAvailable: 2097152 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
+
+# What differs here: where things are, and how soon.
+DROP_IN = """[Service]
+Environment=PYTHONPATH={folder}/site BROKEN={folder}/broken
+ReadWritePaths={folder}
+StateDirectory=
+PrivateTmp=no
+ProtectHome=no
+StandardOutput=append:{folder}/log
+StandardError=append:{folder}/log
+"""
+
+
+class Service:
+    """mom's units under a systemd of the tests' own, on a host of files."""
+
+    def __init__(self, systemd: OwnSystemd, folder: Path) -> None:
+        self.systemd = systemd
+        self.folder = folder
+        self.broken = folder / "broken"
+        self.root = folder / "root"
+        self._knobs = self.root / "sys/kernel/mm/ksm"
+        self._knobs.mkdir(parents=True)
+        for name in ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes", "pages_shared", "pages_sharing", "full_scans"):
+            (self._knobs / name).write_text("0\n")
+        (self.root / "proc").mkdir()
+        (self.root / "proc/meminfo").write_text(MEMINFO)
+        (folder / "state").mkdir()
+        metadata = folder / "site/mom_unit_plugins-1.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / "site/mom_unit_plugins.py").write_text(PLUGIN)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-unit-plugins\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text("[mom.plugins]\nmerge = mom_unit_plugins:MergeAlways\n")
+        (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
+        systemd.units.mkdir()
+        for name in ("mom", "mom-guardian", "mom-restore"):
+            text = (ROOT / f"packaging/{name}.service").read_text()
+            text = text.replace("/opt/mom/bin/mom", str(BIN / "mom")).replace("/etc/mom/mom.yaml", str(folder / "mom.yaml"))
+            if name == "mom":
+                text = re.sub("WatchdogSec=.*", "WatchdogSec=3s", text).replace("RestartSec=2s", "RestartSec=1s")
+            (systemd.units / f"{name}.service").write_text(text)
+            drop_in = systemd.units / f"{name}.service.d"
+            drop_in.mkdir()
+            (drop_in / "here.conf").write_text(DROP_IN.format(folder=folder))
+
+    def knob(self) -> int:
+        while not (text := (self._knobs / "run").read_text()):
+            time.sleep(0.001)
+        return int(text)
+
+    def main_pid(self) -> int:
+        """As its own systemd counts."""
+        return int(self.systemd.show("mom", "MainPID")["MainPID"])
+
+    def kill(self, number: signal.Signals) -> None:
+        self.systemd.run("kill", f"-{number.value}", str(self.main_pid()))
+
+    def state(self, unit: str = "mom") -> str:
+        return self.systemd.show(unit, "ActiveState")["ActiveState"]
+
+    def wait(self, what: str, unit: str, state: str, seconds: float = 15.0) -> None:
+        eventually(f"{what}: {unit} is {state}", lambda: self.state(unit) == state, seconds, [self.folder / "systemd.log"])
+
+    def start(self) -> None:
+        done = self.systemd.systemctl("start", "mom")
+        assert done.returncode == 0, done.stderr + self.systemd.systemctl("status", "mom").stdout
+        eventually("it has applied", lambda: self.knob() == 1, log=[self.folder / "systemd.log"])
+
+    def stays_applied(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.knob() != 1:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def ledger(self) -> str:
+        return (self.folder / "state/ledger.json").read_text()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    systemd = OwnSystemd(tmp_path)
+    one = Service(systemd, tmp_path)
+    try:
+        systemd.start()
+    except CannotStart as error:
+        pytest.skip(str(error))
+    try:
+        yield one
+    finally:
+        systemd.stop()
+
+
+def test_it_is_started_watched_and_stopped(service: Service) -> None:
+    service.start()
+    shown = service.systemd.show("mom", "StatusText", "WatchdogUSec", "Type", "NRestarts")
+    assert shown["Type"] == "notify"
+    eventually("it says what it does", lambda: "0 guests" in service.systemd.show("mom", "StatusText")["StatusText"])
+    # 200 ms, six deadlines of 200 ms, and 5 s: more than the unit's 3 s.
+    assert shown["WatchdogUSec"].startswith("6.4")
+    assert service.state("mom-guardian") == "active"
+    time.sleep(8)
+    assert service.systemd.show("mom", "NRestarts")["NRestarts"] == "0", "a mom that works is fed"
+    done = service.systemd.systemctl("reload", "mom")
+    assert done.returncode == 0, done.stderr
+    eventually("it is ready again", lambda: service.state() == "active")
+    done = service.systemd.systemctl("stop", "mom")
+    assert done.returncode == 0
+    assert service.knob() == 0, "a stop has put everything back when it returns"
+    assert '"entries":[]' in service.ledger()
+    service.wait("nobody needs it", "mom-guardian", "inactive")
+    assert service.state() == "inactive"
+
+
+def test_a_restart_keeps_what_was_applied(service: Service) -> None:
+    service.start()
+    before = service.main_pid()
+    ledger = service.ledger()
+    service.systemd.systemctl("restart", "--no-block", "mom")
+    assert service.stays_applied(3)
+    service.wait("it is back", "mom", "active")
+    assert service.main_pid() != before
+    assert service.ledger() == ledger, "the entry is the old one, with its time"
+    assert service.stays_applied(9), "and the lease of the old one does not end it"
+    assert service.systemd.systemctl("stop", "mom").returncode == 0
+    assert service.knob() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_mom_that_dies_or_hangs_is_started_again_and_keeps_what_was_applied(service: Service, number: signal.Signals) -> None:
+    service.start()
+    before = service.main_pid()
+    service.kill(number)
+    eventually("another one is there", lambda: service.main_pid() not in {0, before}, 20, [service.folder / "systemd.log"])
+    service.wait("it works", "mom", "active")
+    assert service.stays_applied(9), (service.folder / "systemd.log").read_text()
+
+
+def test_a_mom_that_cannot_come_back_is_given_up_and_everything_put_back(service: Service) -> None:
+    service.start()
+    service.broken.write_text("")
+    service.kill(signal.SIGKILL)
+    eventually("everything is put back", lambda: service.knob() == 0, 30, [service.folder / "systemd.log"])
+    service.wait("it is given up", "mom", "failed", 60)
+    eventually("nothing is left", lambda: '"entries":[]' in service.ledger())
+
+
+def test_a_mom_that_hangs_and_is_stopped_is_put_back_at_once(service: Service) -> None:
+    service.start()
+    service.kill(signal.SIGSTOP)
+    text = (service.systemd.units / "mom.service").read_text().replace("TimeoutStopSec=15s", "TimeoutStopSec=2s")
+    (service.systemd.units / "mom.service").write_text(text)
+    service.systemd.systemctl("daemon-reload")
+    service.systemd.systemctl("stop", "mom")
+    eventually("it is put back before the lease is over", lambda: service.knob() == 0, 6, [service.folder / "systemd.log"])
+    service.wait("nobody needs it", "mom-guardian", "inactive")
+
+
+def test_when_the_guardian_is_killed_another_one_watches(service: Service) -> None:
+    service.start()
+    service.systemd.systemctl("kill", "-s", "KILL", "mom-guardian")
+    eventually("another", lambda: service.state("mom-guardian") == "active")
+    service.broken.write_text("")
+    service.kill(signal.SIGKILL)
+    eventually("everything is put back", lambda: service.knob() == 0, 30, [service.folder / "systemd.log"])
