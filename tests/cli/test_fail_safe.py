@@ -72,7 +72,7 @@ def test_what_a_killed_mom_has_changed_is_put_back_after_the_lease_and_not_befor
     process.kill()
     process.wait()
     assert stays(mom, LEASE - 0.3)
-    mom.wait_for(lambda: mom.knob() == 0, 3)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
     mom.wait_for(lambda: entries(mom) == [])
     mom.wait_for(lambda: guardian(mom) == 0)
     assert mom.logged("died, and no other has come within 2 s: what it has changed is put back")
@@ -82,7 +82,7 @@ def test_a_mom_that_stands_still_is_ended_and_what_it_has_changed_put_back(mom: 
     process = start(mom)
     process.send_signal(signal.SIGSTOP)
     assert stays(mom, LEASE - 0.5)
-    mom.wait_for(lambda: mom.knob() == 0, 3)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
     assert process.wait(1) == -signal.SIGKILL, "it was dead before anything was put back"
     assert mom.logged("has not completed a cycle for 2 s: it is ended")
 
@@ -92,7 +92,7 @@ def test_a_mom_whose_engine_is_stuck_says_where_and_is_ended(mom: Mom) -> None:
     mom.environment["STICKS"] = str(mom.directory / "stick")
     process = start(mom)
     (mom.directory / "stick").touch()
-    mom.wait_for(lambda: mom.knob() == 0, 8)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
     assert process.wait(1) == -signal.SIGABRT
     assert "mom_test_plugins.py" in mom.log.read_text(), "the traceback of the thread that sticks"
 
@@ -103,7 +103,7 @@ def test_a_plugin_that_hangs_does_not_cost_the_lease(mom: Mom) -> None:
     assert stays(mom, 2 * LEASE)
     assert process.poll() is None
     process.terminate()
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
 
 
 def test_one_that_was_stopped_for_less_than_the_lease_goes_on(mom: Mom) -> None:
@@ -114,7 +114,7 @@ def test_one_that_was_stopped_for_less_than_the_lease_goes_on(mom: Mom) -> None:
     assert stays(mom, LEASE + 1)
     assert process.poll() is None
     process.terminate()
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert mom.knob() == 0
 
 
@@ -131,23 +131,23 @@ def test_who_follows_within_the_lease_keeps_what_was_applied(mom: Mom, end: sign
     assert mom.logged("took over 1 changes of an earlier run")
     assert entries(mom) == before, "what stood there before mom is still known"
     second.terminate()
-    assert second.wait(3) == 0
+    assert second.wait(10) == 0
     assert mom.knob() == 0
     assert entries(mom) == []
-    mom.wait_for(lambda: guardian(mom) == 0, 3)
+    mom.wait_for(lambda: guardian(mom) == 0, 20)
 
 
 def test_who_comes_too_late_begins_afresh(mom: Mom) -> None:
     process = start(mom)
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert mom.logged("1 changes stand, and are put back unless another mom comes within 2 s")
-    mom.wait_for(lambda: mom.knob() == 0, LEASE + 2)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
     mom.wait_for(lambda: entries(mom) == [])
     second = start(mom)
     assert len(entries(mom)) == 1
     second.terminate()
-    assert second.wait(3) == 0
+    assert second.wait(10) == 0
 
 
 def test_moms_that_die_again_and_again_do_not_keep_it_for_ever(mom: Mom) -> None:
@@ -167,7 +167,7 @@ def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
     configure(mom, on_stop="keep", lease="60s")
     process = start(mom)
     process.terminate()
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert stays(mom, 1)
     done = mom("restore")
     assert "ksm_run put back to 0" in done.stdout, "an operator who does not want to wait"
@@ -178,7 +178,7 @@ def test_the_first_signal_decides(mom: Mom) -> None:
     process = start(mom)
     process.send_signal(signal.SIGUSR2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert mom.knob() == 1
 
 
@@ -188,7 +188,7 @@ def test_without_a_lease_nothing_is_kept_and_nobody_watches(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 1)
     assert guardian(mom) == 0
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert mom.knob() == 0
     assert mom.logged("nobody would put back what is kept")
 
@@ -199,7 +199,7 @@ def test_a_guardian_that_is_killed_is_replaced(mom: Mom) -> None:
     os.kill(first, signal.SIGKILL)
     mom.wait_for(lambda: guardian(mom) not in {0, first}, 15)
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, LEASE + 2)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
 
 
 def test_when_both_are_killed_restore_if_unclean_puts_back(mom: Mom) -> None:
@@ -226,7 +226,7 @@ def test_the_guardian_puts_back_with_what_was_in_force_whatever_the_file_says_no
     process = start(mom)
     mom.config.write_text("plugins: [broken")
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, LEASE + 2)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
 
 
 def test_the_copy_of_the_configuration_is_for_its_owner_only_and_goes_with_mom(mom: Mom) -> None:
@@ -234,7 +234,7 @@ def test_the_copy_of_the_configuration_is_for_its_owner_only_and_goes_with_mom(m
     copy = mom.directory / "run/in-force.json"
     assert copy.stat().st_mode & 0o777 == 0o600
     process.terminate()
-    assert process.wait(3) == 0
+    assert process.wait(10) == 0
     assert not copy.exists()
 
 
@@ -257,7 +257,7 @@ def test_a_guardian_that_is_told_to_end_after_mom_died_puts_back_at_once(mom: Mo
     os.kill(guardian(mom), signal.SIGTERM)
     assert stays(mom, 1), "together with mom, which ends by itself"
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, 3)
+    mom.wait_for(lambda: mom.knob() == 0, 20)
 
 
 def test_a_process_that_got_the_number_of_a_dead_mom_is_not_harmed(mom: Mom) -> None:
@@ -289,10 +289,10 @@ def test_a_mom_whose_lease_was_taken_ends_without_touching_anything(mom: Mom) ->
     assert term is not None
     file.write_taken(term)
     process.send_signal(signal.SIGCONT)
-    assert process.wait(3) == 1
+    assert process.wait(10) == 1
     assert mom.logged("the lease was taken")
     assert mom.knob() == 0
-    mom.wait_for(lambda: entries(mom) == [], LEASE + 3)
+    mom.wait_for(lambda: entries(mom) == [], 20)
 
 
 def test_guard_as_a_service_stays_for_the_next_mom(mom: Mom) -> None:
@@ -305,8 +305,8 @@ def test_guard_as_a_service_stays_for_the_next_mom(mom: Mom) -> None:
         process = mom.start()
         mom.wait_for(lambda: mom.knob() == 1)
         process.kill()
-        mom.wait_for(lambda: mom.knob() == 0, LEASE + 2)
+        mom.wait_for(lambda: mom.knob() == 0, 20)
         mom.wait_for(lambda: entries(mom) == [])
     assert guardian(mom) == service.pid, "no mom has started another one"
     service.terminate()
-    assert service.wait(3) == 0
+    assert service.wait(10) == 0
