@@ -34,7 +34,7 @@ from mom_core.model import (
     differences,
     printable,
 )
-from mom_core.units import Unit, format_kib, lasting
+from mom_core.units import Unit, format_duration, format_kib, lasting
 
 SIZE: Final = "balloon_cur"
 CONTROL: Final = "balloon_target"
@@ -705,7 +705,7 @@ def _next(told: _Told) -> Iterator[Sentence]:
     elif memory.size is not None and not what.obstacle:
         yield Sentence(Topic.NEXT, f"If nothing changes, it keeps this size{_until(memory)}.")
     if told.interval:
-        yield Sentence(Topic.NEXT, f"mom looks at it again every {lasting(told.interval)}, and sooner when something happens.")
+        yield Sentence(Topic.NEXT, f"mom looks at it again every {format_duration(told.interval)}, and sooner when something happens.")
 
 
 def _until(memory: Memory) -> str:

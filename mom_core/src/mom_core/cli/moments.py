@@ -19,16 +19,23 @@ EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 def moment(text: str, option: str, now: float | None = None) -> float:
     """Seconds since the epoch. A time of the day is the last one that has been. Raises `click.UsageError`."""
     present = clock.time() if now is None else now
-    stripped = text.strip()
     try:
-        if stripped.endswith("ago"):
-            return present - parse_duration(stripped.removesuffix("ago").strip())
-        if len(stripped) <= len("00:00:00.000000+00:00") and ":" in stripped[:3] and "-" not in stripped[:3]:
-            return _last(day_time.fromisoformat(stripped.rjust(5, "0") if stripped[1:2] == ":" else stripped), present)
-        found = datetime.fromisoformat(stripped)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        found = _seconds(text.strip(), present)
+        datetime.fromtimestamp(found, UTC)
+        if found < 0:
+            raise ValueError("before all clocks")
     except (ValueError, OverflowError, OSError):
         raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like {EXAMPLES} (UTC, unless it says a zone)") from None
+    return found
+
+
+def _seconds(text: str, present: float) -> float:
+    if text.endswith("ago"):
+        return present - parse_duration(text.removesuffix("ago").strip())
+    if ":" in text[:3]:
+        return _last(day_time.fromisoformat(f"0{text}" if text[1:2] == ":" else text), present)
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _last(of_day: day_time, present: float) -> float:

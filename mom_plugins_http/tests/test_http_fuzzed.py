@@ -1,0 +1,169 @@
+"""Requests of any shape, made from the API's own description, to a mom of its own process over TLS: no answer is a mistake of mom's,
+every answer is as described, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import yaml
+from test_http_access import certificate
+
+schemathesis = pytest.importorskip("schemathesis", minversion="4.0")
+requests = pytest.importorskip("requests")
+
+from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402  # what the test needs may be missing
+from schemathesis import checks as found_checks  # noqa: E402
+from schemathesis.specs.openapi import checks as api_checks  # noqa: E402
+
+if TYPE_CHECKING:
+    from schemathesis import APIOperation, Case
+
+EXAMPLES = int(os.environ.get("MOM_FUZZ_EXAMPLES", "8"))
+"""Requests for each operation and kind; more for a longer run."""
+
+CHECKS = [
+    found_checks.not_a_server_error,
+    api_checks.status_code_conformance,
+    api_checks.content_type_conformance,
+    api_checks.response_headers_conformance,
+    api_checks.response_schema_conformance,
+    api_checks.unsupported_method,
+    api_checks.allow_header_conformance,
+]
+
+WARM = 0.3
+"""Memory may grow by this ratio while caches fill; a leak of some KiB for each of the requests is more."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A mom in a process of its own, and how to reach it."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    ca: Path
+    folder: Path
+    headers: dict[str, str]
+
+    @property
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    @property
+    def resident_kib(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    def session(self) -> Any:
+        made = requests.Session()
+        made.verify = str(self.ca)
+        made.headers.update(self.headers)
+        return made
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    cert, key = certificate(folder)
+    token = folder / "token"
+    token.write_text("change" * 8)
+    token.chmod(0o600)
+    tcp = {"listen": f"localhost:{port}", "certificate": str(cert), "key": str(key), "change_token": str(token)}
+    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
+    config = {"interval": "1s", "state_directory": str(folder / "s"), "run_directory": str(folder / "r"), "plugins": plugins}
+    (folder / "mom.yaml").write_text(yaml.safe_dump(config))
+    command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        made = Daemon(process, f"https://localhost:{port}", cert, folder, {"authorization": f"Bearer {'change' * 8}"})
+        try:
+            _wait(made)
+            yield made
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _wait(daemon: Daemon) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if _ask(daemon, "/v1/status").status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        assert daemon.process.poll() is None, (daemon.folder / "log").read_text()
+        time.sleep(0.1)
+    raise AssertionError((daemon.folder / "log").read_text())
+
+
+def _ask(daemon: Daemon, path: str) -> httpx.Response:
+    import ssl
+
+    return httpx.get(daemon.url + path, headers=daemon.headers, verify=ssl.create_default_context(cafile=str(daemon.ca)), timeout=30)
+
+
+def operations(daemon: Daemon) -> list[APIOperation]:
+    """All that end: a stream of events has a test of its own."""
+    schema = schemathesis.openapi.from_dict(_ask(daemon, "/v1/openapi.json").json())
+    schema.config.base_url = daemon.url
+    return [found.ok() for found in schema.get_all_operations() if found.ok().path != "/v1/events"]
+
+
+def fuzz(operation: APIOperation, mode: Any, session: Any, examples: int) -> None:
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def one(case: Case) -> None:
+        case.call_and_validate(session=session, checks=CHECKS, timeout=30, verify=session.verify)
+
+    one()
+
+
+def test_no_request_is_a_mistake_of_moms_and_none_leaves_anything_behind(daemon: Daemon) -> None:
+    found = operations(daemon)
+    assert len(found) > 25
+    sizes = []
+    wrong = []
+    for _ in range(2):  # the first round fills what mom keeps on purpose, such as the last changes of policies
+        with daemon.session() as session:
+            for operation in found:
+                for mode in schemathesis.GenerationMode:
+                    try:
+                        fuzz(operation, mode, session, EXAMPLES)
+                    except AssertionError as error:
+                        wrong.append(f"{operation.label} ({mode.value}): {error}")
+                    except ExceptionGroup as errors:
+                        wrong.append(f"{operation.label} ({mode.value}): {[str(one) for one in errors.exceptions]}")
+                    except Exception as error:  # noqa: BLE001  # such as an operation that has nothing to do wrong
+                        if "Unsatisfiable" not in type(error).__name__ and "Unsatisfiable" not in str(error):
+                            wrong.append(f"{operation.label} ({mode.value}): {type(error).__name__}: {error}")
+        time.sleep(1.5)  # connections that were ended are looked after every second
+        sizes.append((daemon.descriptors, daemon.resident_kib))
+        assert daemon.process.poll() is None
+        assert _ask(daemon, "/v1/status").status_code == 200
+    assert not wrong, "\n\n".join(wrong)
+    (before_fd, before_kib), (after_fd, after_kib) = sizes
+    assert after_fd <= before_fd + 2
+    assert after_kib <= before_kib * (1 + WARM), "memory grows with each round"
+    log = (daemon.folder / "log").read_text()
+    assert "Traceback" not in log, log[-4000:]

@@ -1,0 +1,139 @@
+"""A configuration that changes while mom serves: the socket moves, TCP comes and goes, a certificate is renewed, and nobody is cut off."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from test_http_access import certificate
+
+from mom_core import Config, MomError, load_config
+
+if TYPE_CHECKING:
+    from conftest import Serve, Served
+
+
+def changed(served: Served, **http: object) -> Config:
+    config = served.engine.config
+    plugins: dict[str, object] = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": http}
+    folders = {"state_directory": str(config.state_directory), "run_directory": str(config.run_directory)}
+    return load_config({"interval": "1h", **folders, "plugins": plugins})
+
+
+def answers(path: Path) -> int:
+    """The status code within some seconds; raises what keeps a client from it after that."""
+    until = time.monotonic() + 5
+    while True:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom") as client:
+                return client.get("/v1/openapi.json").status_code
+        except httpx.HTTPError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def tcp(folder: Path, port: int, cert: tuple[Path, Path]) -> dict[str, object]:
+    token = folder / "token"
+    token.write_text("read" * 8)
+    token.chmod(0o600)
+    return {"listen": f"localhost:{port}", "certificate": str(cert[0]), "key": str(cert[1]), "read_token": str(token)}
+
+
+def over_tcp(port: int, ca: Path) -> httpx.Response:
+    headers = {"authorization": "Bearer " + "read" * 8}
+    return httpx.get(f"https://localhost:{port}/v1/openapi.json", headers=headers, verify=ssl.create_default_context(cafile=str(ca)))
+
+
+def shown_certificate(port: int) -> bytes:
+    """What the server shows to a new client, as DER."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("localhost", port), 5) as sock, context.wrap_socket(sock) as tls:
+        found = tls.getpeercert(binary_form=True)
+    assert found is not None
+    return found
+
+
+def test_a_socket_moves_and_nothing_is_left_where_it_was(serve: Serve, tmp_path: Path) -> None:
+    served = serve()
+    new = tmp_path / "other.sock"
+    served.engine.reload(changed(served, socket=str(new)))
+    assert answers(new) == 200
+    assert not served.path.exists()
+
+
+def test_settings_change_on_the_same_socket(serve: Serve) -> None:
+    served = serve()
+    served.engine.reload(changed(served, largest="2KiB"))
+    assert answers(served.path) == 200
+    served.engine.cycle()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom") as client:
+        put = client.put("/v1/policies/x", content=b"x" * 3000, headers={"if-match": "*", "content-type": "text/plain"})
+    assert put.status_code == 413
+
+
+def test_tcp_comes_and_goes(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    served = serve()
+    cert = certificate(tmp_path)
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("localhost", free_port), 1)
+    served.engine.reload(changed(served, tcp=tcp(tmp_path, free_port, cert)))
+    assert answers(served.path) == 200
+    assert over_tcp(free_port, cert[0]).status_code == 200
+    served.engine.reload(changed(served))
+    assert answers(served.path) == 200
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("localhost", free_port), 1)
+
+
+def test_a_refused_reload_leaves_the_server_as_it_was(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    served = serve()
+    wrong = tcp(tmp_path, free_port, (tmp_path / "none.pem", tmp_path / "none.key"))
+    with pytest.raises(MomError, match="certificate"):
+        served.engine.reload(changed(served, tcp=wrong))
+    assert served.get("/v1/status")["cycle"]["number"] == 1
+    assert answers(served.path) == 200
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    first = certificate(tmp_path)
+    served = serve(tcp=tcp(tmp_path, free_port, first))
+    before = shown_certificate(free_port)
+    # A connection from before goes on; a new one sees the new certificate.
+    headers = {"authorization": "Bearer " + "read" * 8}
+    old_ca = shutil.copy(first[0], tmp_path / "old.pem")
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(old_ca)), headers=headers) as kept:
+        assert kept.get(f"https://localhost:{free_port}/v1/openapi.json").status_code == 200
+        certificate(tmp_path)
+        served.engine.reload(served.engine.config)
+        assert kept.get(f"https://localhost:{free_port}/v1/openapi.json").status_code == 200
+    assert shown_certificate(free_port) != before
+    assert over_tcp(free_port, first[0]).status_code == 200
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_refused_and_the_old_one_stays(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    first = certificate(tmp_path)
+    served = serve(tcp=tcp(tmp_path, free_port, first))
+    before = shown_certificate(free_port)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(certificate(other)[1], first[1])
+    with pytest.raises(MomError, match="cannot be used"):
+        served.engine.reload(served.engine.config)
+    assert shown_certificate(free_port) == before
+
+
+def test_a_renewed_token_counts_from_then_on(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    cert = certificate(tmp_path)
+    served = serve(tcp=tcp(tmp_path, free_port, cert))
+    (tmp_path / "token").write_text("other" * 8)
+    assert over_tcp(free_port, cert[0]).status_code == 200
+    served.engine.reload(served.engine.config)
+    assert over_tcp(free_port, cert[0]).status_code == 401
