@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 
 from mom_core import (
     Decision,
@@ -21,6 +23,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_sla.assigning import Assigned, Assigning
+from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 
@@ -38,6 +41,7 @@ class SlaPlugin:
         self._classes = settings.all_classes
         self._assigning = Assigning(self._classes, settings.patterns, settings.default)
         self._maxima: dict[str, float] = {}
+        self._fairness = Fairness()
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -46,13 +50,35 @@ class SlaPlugin:
         """What a class says of its guests."""
         return FIELDS
 
+    @hookimpl
+    def mom_policies(self) -> Mapping[str, str]:
+        """The policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
+        on = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "64_sla_io": self._settings.io}
+        folder = files("mom_plugins_sla")
+        texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in on.items() if is_on}
+        if "62_sla_cpu" in texts:
+            ordinary = f"(defvar sla_cpu_ordinary {self._settings.cpu_ordinary})  # as the settings of the plugin say\n"
+            texts["62_sla_cpu"] = ordinary + texts["62_sla_cpu"]
+        return texts
+
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises."""
         assigned = self._assigning.of_all(guests, self._context.guest_settings)
-        return {identity: fields_of(one.name, self._classes[one.name], self._maxima.get(identity)) for identity, one in assigned.items()}
+        fields = {identity: fields_of(one.name, self._classes[one.name], self._maxima.get(identity)) for identity, one in assigned.items()}
+        for guest in guests:
+            share = self._fairness.shares.get(guest.id)
+            if share is not None:
+                fields.setdefault(guest.id, {})["fair_share"] = math.floor(share)
+        return fields
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """What the host lacks, as the last cycle saw it."""
+        lack = self._fairness.lack
+        return {} if lack is None else {"fair_share_lack": math.ceil(lack)}
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
@@ -62,6 +88,7 @@ class SlaPlugin:
             for identity, guest in snapshot.guests.items()
             if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
         }
+        self._fairness = fairness_of(snapshot, self._settings.host_keeps, self._settings.idle_tax)
         source = Source(self._context.name)
         for guest, one in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())

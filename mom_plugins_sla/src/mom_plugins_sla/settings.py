@@ -36,6 +36,9 @@ class SlaSettings(PluginSettings):
     cpu: bool = False
     """Give guests their classes' CPU shares, by the policy 62_sla_cpu. It needs the plugin qos."""
 
+    cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
+    """The weight of an ordinary guest, with a `cpu_share` of 100, as the host's cgroups count it: 100 with cgroups v2, 1024 with v1."""
+
     io: bool = False
     """Hold disks to their guests' I/O shares while disks are short, by the policy 64_sla_io. It needs the plugin qos."""
 

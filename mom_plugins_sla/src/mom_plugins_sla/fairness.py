@@ -1,0 +1,68 @@
+"""From what is known of all guests to their fair shares: what each claims, and what there is for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mom_core import Guest, Portion, Snapshot, Value
+from mom_plugins_sla.fair_share import Claim, fair_shares
+
+AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
+"""What a guest wants at hand above what it holds: what the default balloon policy calls its margin. Without it, every burst hurts."""
+
+GUARANTEES = ("guest_guarantee", "mem_guarantee", "balloon_min")
+"""Fields with what a guest is promised, in KiB. The first says what of it holds; the others, what was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """Fair shares in KiB by guest id, and how much the host lacks of what it is to have available; None: unknown."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    lack: float | None = None
+
+
+def fairness_of(snapshot: Snapshot, host_keeps: Portion, idle_tax: float) -> Fairness:
+    """Everybody's fair share. Guests whose size or maximum is unknown have none: what they hold is not for others.
+
+    :param host_keeps: what the host is to have available
+    """
+    host = snapshot.host.fields
+    total, available = number(host.get("mem_available")), number(host.get("mem_really_available"))
+    if total is None or available is None:
+        return Fairness()
+    reserved = number(host.get("mem_reserved")) or 0.0
+    lack = (host_keeps.kib_of(total) or 0.0) + reserved - available
+    claims: dict[str, Claim] = {}
+    together = 0.0
+    for identity, guest in snapshot.guests.items():
+        size, maximum = number(guest.fields.get("balloon_cur")), number(guest.fields.get("balloon_max"))
+        if size is None or maximum is None:
+            continue
+        together += size
+        claims[identity] = Claim(promised_kib(guest), used_kib(guest, size), maximum, number(guest.fields.get("reclaim_cost")) or 1.0)
+    shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
+    return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
+
+
+def promised_kib(guest: Guest) -> float:
+    """What the guest is guaranteed, in KiB; 0: nothing."""
+    holds = number(guest.fields.get(GUARANTEES[0]))
+    if holds is not None:
+        return holds
+    return max(number(guest.fields.get(name)) or 0.0 for name in GUARANTEES[1:])
+
+
+def used_kib(guest: Guest, size: float) -> float:
+    """What the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
+    usable = number(guest.fields.get("mem_usable"))
+    if usable is None:
+        return size
+    held = max(0.0, size - usable)
+    return held * (1 + AT_HAND_SHARE) + AT_HAND_KIB
+
+
+def number(value: Value) -> float | None:
+    """A number as it is, anything else as unknown."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

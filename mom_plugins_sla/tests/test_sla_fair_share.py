@@ -1,0 +1,97 @@
+"""Fair shares: the promises of `fair_shares`, whatever is claimed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mom_plugins_sla.fair_share import Claim, fair_shares
+
+sizes = st.one_of(st.just(0.0), st.floats(1, 1e9), st.integers(0, 1 << 30).map(float))
+costs = st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0])
+a_claim = st.builds(Claim, sizes, sizes, sizes, costs)
+claims = st.lists(a_claim, max_size=12)
+rooms = st.floats(0, 1e10)
+taxes = st.sampled_from([0.0, 0.5, 0.75, 0.99])
+SLACK = 1e-6
+"""Of what it is about: sums of numbers that have fractions."""
+
+
+def near(number: float) -> float:
+    return SLACK * max(1.0, abs(number))
+
+
+def promised(claim: Claim) -> float:
+    return min(claim.guarantee, claim.most)
+
+
+@given(claims, rooms, taxes)
+@settings(max_examples=400)
+def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(wanted: list[Claim], room: float, tax: float) -> None:
+    shares = fair_shares(wanted, room, tax)
+    guaranteed = sum(map(promised, wanted))
+    for claim, share in zip(wanted, shares, strict=True):
+        assert share <= claim.most + near(claim.most)
+        if guaranteed <= room:
+            assert share >= promised(claim) - near(claim.most)
+    most = sum(claim.most for claim in wanted)
+    assert math.isclose(sum(shares), min(room, most), rel_tol=1e-6, abs_tol=1e-3)
+
+
+@given(claims, rooms, rooms, taxes)
+@settings(max_examples=400)
+def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Claim], room: float, more: float, tax: float) -> None:
+    for less, share in zip(fair_shares(wanted, room, tax), fair_shares(wanted, room + more, tax), strict=True):
+        assert share >= less - near(room + more)
+
+
+@given(claims, rooms, taxes, st.floats(0.001, 1000))
+@settings(max_examples=400)
+def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: float, tax: float, factor: float) -> None:
+    scaled = [Claim(one.guarantee * factor, one.used * factor, one.most * factor, one.cost) for one in wanted]
+    for share, other in zip(fair_shares(wanted, room, tax), fair_shares(scaled, room * factor, tax), strict=True):
+        assert math.isclose(share * factor, other, rel_tol=1e-6, abs_tol=1e-5 * max(1.0, factor) + 1e-9 * room * factor)
+
+
+@given(st.lists(st.tuples(sizes, sizes), min_size=2, max_size=12), sizes, costs, rooms, taxes)
+@settings(max_examples=400)
+def test_no_envy_within_a_class(guests: list[tuple[float, float]], guarantee: float, cost: float, room: float, tax: float) -> None:
+    wanted = [Claim(guarantee, used, most, cost) for used, most in guests]
+    shares = fair_shares(wanted, room, tax)
+    if sum(map(promised, wanted)) > room:
+        return
+    for claim, share in zip(wanted, shares, strict=True):
+        if share < min(claim.used, claim.most) - near(claim.most):  # it lacks something that it uses
+            for other in shares:
+                assert other <= share + near(room)
+
+
+@given(claims, rooms, taxes, st.permutations(range(12)))
+def test_the_order_of_guests_does_not_matter(wanted: list[Claim], room: float, tax: float, order: list[int]) -> None:
+    order = [index for index in order if index < len(wanted)]
+    shares = fair_shares(wanted, room, tax)
+    shuffled = fair_shares([wanted[index] for index in order], room, tax)
+    for index, share in zip(order, shuffled, strict=True):
+        assert math.isclose(share, shares[index], rel_tol=1e-6, abs_tol=near(room))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "room", "tax", "shares"),
+    [
+        ([], 100, 0.75, []),
+        ([Claim(50, 80, 100), Claim(0, 80, 100)], 200, 0.75, [100, 100]),
+        ([Claim(80, 80, 100), Claim(40, 40, 100)], 60, 0.75, [40, 20]),  # promised more than there is
+        ([Claim(0, 100, 100, 1), Claim(0, 100, 100, 4)], 100, 0.75, [20, 80]),  # four times as dear
+        ([Claim(0, 60, 100), Claim(0, 20, 100)], 60, 0.75, [36, 24]),  # most of what one does not use, the other has
+        ([Claim(0, 20, 100), Claim(0, 20, 100)], 60, 0.75, [30, 30]),
+        ([Claim(0, 60, 100), Claim(0, 0, 100)], 50, 0.75, [40, 10]),  # a quarter for what is idle
+        ([Claim(0, 60, 100), Claim(0, 0, 100)], 50, 0.0, [25, 25]),
+        ([Claim(70, 10, 100), Claim(0, 60, 100)], 100, 0.75, [76, 24]),  # guaranteed first, also where it is idle
+        ([Claim(0, 50, 0), Claim(0, 50, 100)], 40, 0.75, [0, 40]),
+    ],
+)
+def test_shares_as_one_would_reckon_them(wanted: list[Claim], room: float, tax: float, shares: list[float]) -> None:
+    assert fair_shares(wanted, room, tax) == pytest.approx(shares)

@@ -1,0 +1,112 @@
+"""Classes at work on a simulated host: who gives, who keeps, and what the policies of the plugin sla set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mom_core import PluginContext
+from mom_core.testing import Run, run_plugins, snapshot
+from mom_plugins_policy import Policy
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
+
+SIM = {
+    "guests": 8, "host_memory": "8GiB", "sold": 1.6, "statistics_period": "1s", "load": "3GiB", "load_after": "20s", "load_for": "600s",
+}  # fmt: skip
+CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
+
+
+def run(folder: Path, **sla: object) -> Run:
+    return run_plugins(folder, {"sim": SIM, "balloon": {}, "sla": sla, "policy": {}}, cycles=40, guests=CLASSES)
+
+
+def kept(found: Run) -> Mapping[str, float]:
+    """The least that each class's guests have kept of what they can have, at the end."""
+    shares: dict[str, float] = {}
+    for guest in found.guests.values():
+        fields = guest.last.fields
+        size, maximum, name = fields["balloon_cur"], fields["balloon_max"], fields["sla_class"]
+        assert isinstance(size, int)
+        assert isinstance(maximum, int)
+        assert isinstance(name, str)
+        shares[name] = min(shares.get(name, 1.0), size / maximum)
+    return shares
+
+
+@pytest.mark.parametrize("fair_share", [False, True])
+def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fair_share: bool) -> None:
+    found = run(tmp_path, fair_share=fair_share, host_keeps="20%")
+    found.assert_never_below("balloon_cur", "guest_guarantee")
+    shares = kept(found)
+    assert shares["platinum"] == 1.0
+    assert shares["gold"] >= 0.75
+    assert min(shares.values()) < 0.75, "somebody pays"
+    assert not [problem for problem in found.problems if "policy" in problem or "60_fair" in problem]
+
+
+def test_fair_shares_are_fields_and_the_dearer_has_more(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    last = [guest.last.fields for guest in found.guests.values()]
+    for fields in last:
+        share, maximum = fields["fair_share"], fields["balloon_max"]
+        assert isinstance(share, int)
+        assert isinstance(maximum, int)
+        assert 0 <= share <= maximum
+
+
+def policies(**settings: object) -> Policy:
+    return Policy.compile(SlaPlugin(SlaSettings.model_validate(settings), PluginContext(name="sla")).mom_policies())
+
+
+def test_without_switches_there_are_no_policies() -> None:
+    assert SlaPlugin(SlaSettings(), PluginContext(name="sla")).mom_policies() == {}
+
+
+def asked(policy: Policy, host: Mapping[str, object], wanted: int | None = None, **guest: object) -> dict[str, object]:
+    result = policy.evaluate(snapshot(host=host, guests={"vm": guest}))
+    assert list(result.errors) == []
+    return {one.control: one.value for one in result.decisions}
+
+
+SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20}
+
+
+@pytest.mark.parametrize(
+    ("lack", "share", "law", "wanted"),
+    [
+        (1 << 20, 2 << 20, None, 3 << 20),  # half of what it has too much
+        (1 << 20, 2 << 20, 1 << 20, 3 << 20),  # the law wants more of it
+        (1 << 20, 2 << 20, 5 << 20, 5 << 20),  # it runs out of memory
+        (1 << 20, 4 << 20, 3 << 20, 4 << 20),  # it has its fair share, and gives nothing
+        (1 << 20, 4 << 20, None, None),
+        (0, 2 << 20, 3 << 20, 3 << 20),  # nothing is short: the law decides
+        (None, 2 << 20, None, None),
+    ],
+)
+def test_guests_are_held_to_fair_shares_while_the_host_is_short(lack: int | None, share: int, law: int | None, wanted: int | None) -> None:
+    texts = SlaPlugin(SlaSettings(fair_share=True), PluginContext(name="sla")).mom_policies()
+    first = {} if law is None else {"50_law": f'(with Guests g (g.Control "balloon_target" {law}))'}
+    found = asked(Policy.compile({**first, **texts}), {"fair_share_lack": lack}, **GUEST, fair_share=share)
+    assert found == ({} if wanted is None else {"balloon_target": wanted})
+
+
+@pytest.mark.parametrize(("ordinary", "now", "share", "wanted"), [(100, 100, 400, 400), (1024, 1024, 50, 512), (100, 200, 200, None)])
+def test_cpu_weights_are_those_of_the_class(ordinary: int, now: int, share: int, wanted: int | None) -> None:
+    found = asked(policies(cpu=True, cpu_ordinary=ordinary), {}, cpu_share=share, cpu_shares=now)
+    assert found == ({} if wanted is None else {"cpu_shares": wanted})
+
+
+@pytest.mark.parametrize(("pressure", "share", "wanted"), [(50, 0.5, 5_000_000), (5, 0.5, 10_000_000), (50, 1.0, None)])
+def test_disks_are_held_to_the_classes_share_while_they_are_short(pressure: int, share: float, wanted: int | None) -> None:
+    agreed = {**dict.fromkeys(SIX), "total_bytes_sec": 10_000_000}
+    disks = [{"name": "vda", "path": "", "current": dict.fromkeys(SIX, 0), "maximum": agreed, "guaranteed": None}]
+    found = asked(policies(io=True), {"psi_io_some_avg60": pressure}, io_share=share, io_tune=disks)
+    if wanted is None:
+        assert found == {}
+    else:
+        (disk,) = found["io_tune"]  # type: ignore[misc]  # one disk
+        assert disk["total_bytes_sec"] == wanted
