@@ -253,6 +253,31 @@ def test_the_doctor_names_the_advisor_and_how_to_switch_it_off(root: Path, folde
     assert "echo none > /sys/kernel/mm/ksm/advisor_mode" in finding.cure
 
 
+def test_the_doctor_says_what_merging_saves_and_has_cost(root: Path, folder: Path) -> None:
+    (folder / "general_profit").write_text(f"{300 << 20}\n")
+    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM yield")
+    assert "saves 300 MiB" in finding.message
+    assert "1 s of CPU time" in finding.message
+    (folder / "general_profit").write_text(f"{-30 << 20}\n")
+    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM yield")
+    assert "30 MiB more than" in finding.message
+    for name in ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile"):
+        (folder / name).write_text("0\n")
+    assert "KSM yield" not in {f.subject for f in plugin(root).mom_doctor(None)}
+
+
+def test_the_doctor_says_that_pages_of_several_nodes_are_merged(root: Path, folder: Path) -> None:
+    online = root / "sys/devices/system/node/online"
+    online.parent.mkdir(parents=True)
+    online.write_text("0\n")
+    assert "KSM and NUMA" not in {f.subject for f in plugin(root).mom_doctor(None)}
+    online.write_text("0-1\n")
+    (finding,) = (f for f in plugin(root).mom_doctor(None) if f.subject == "KSM and NUMA")
+    assert finding.severity is Severity.OK
+    (folder / "merge_across_nodes").write_text("0\n")
+    assert "KSM and NUMA" not in {f.subject for f in plugin(root).mom_doctor(None)}
+
+
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:
     (root / "proc/812").mkdir()
     (root / "proc/812/comm").write_text("ksmtuned\n")

@@ -30,7 +30,7 @@ from mom_core import (
 from mom_plugins_ksm import control
 from mom_plugins_ksm.control import CONTROLS, Knobs
 from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
-from mom_plugins_ksm.findings import knobs_finding, policy_findings, scanner_findings
+from mom_plugins_ksm.findings import knobs_finding, numa_findings, policy_findings, scanner_findings, yield_findings
 from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
@@ -121,6 +121,8 @@ class KsmPlugin:
         findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=self._ksm_of(hypervisor) is self._sysfs)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
+            findings += numa_findings(found, self._context.root / "sys/devices/system/node/online")
+            findings += yield_findings(found, self._page_size)
         return [*findings, *policy_findings(_POLICY_NAME, self._context.declarations)]
 
     def _ksm_of(self, hypervisor: object) -> KsmControl:
