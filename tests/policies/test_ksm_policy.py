@@ -201,6 +201,17 @@ def test_a_look_goes_on_to_its_end_though_nothing_is_found_yet() -> None:
     assert "ksm_sleep_millisecs" not in decide(SHORT, SCANNING, **RUNS, ksm_yield=-100.0)
 
 
+def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
+    memory = Memory({HOST_ID: {**SCANNING, "ksm_from": 9}, "g": {"ksm_seen": 1}})
+    until = []
+    for scan in range(10, 22):
+        decide({**SHORT, **RUNS}, memory, {"g": {"rss": (scan - 9) * 100 * MIB}}, ksm_full_scans=scan, ksm_yield=-10.0)
+        until.append(memory.host["ksm_until"])
+    assert until[:6] == [13, 14, 15, 16, 17, 18]
+    assert until[-1] == 18
+    assert memory.host["ksm_mode"] == "rest"
+
+
 def test_a_ksm_whose_books_need_more_than_it_saves_is_stopped_and_its_books_freed() -> None:
     memory = Memory({HOST_ID: dict(LOOKING)})
     assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-5000) == {"ksm_run": 2}
