@@ -1,6 +1,6 @@
 """KSM laws side by side on real guests: what each has merged after 60 s and 300 s, and what CPU time of ksmd that took.
 
-    python benchmarks/ksm/bench_ksm.py [ksmtuned] [advisor] [mom] [mom-gentle] [full] [--keep FOLDER] [--picture docs/ksm-law.svg] [--json]
+    python benchmarks/ksm/compare_laws.py [ksmtuned] [advisor] [mom] [mom-gentle] [full] [--keep FOLDER] [--picture docs/ksm-law.svg] [--json]
 
 Six guests that hold 128 MiB of memory that is the same in all of them, 24 MiB of their own, and 8 MiB that changes all the time, and one
 that holds only random memory. Each law begins with nothing merged. Then:

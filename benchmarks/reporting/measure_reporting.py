@@ -1,6 +1,6 @@
 """What free page reporting and autodeflate bring a host, and cost a guest: measured on real guests.
 
-    python benchmarks/reporting/bench_reporting.py [--rounds 3] [--json]
+    python benchmarks/reporting/measure_reporting.py [--rounds 3] [--json]
 
 reporting    two guests of 768 MiB, one with freePageReporting='on'. In each, a program takes 450 MiB, holds them for 20 s and frees them
              for 40 s, again and again: what the guest's process holds on the host meanwhile, and 10 s and 30 s after; how long it took
