@@ -152,7 +152,9 @@ def _cycle(view: View) -> Iterator[_Family]:
     yield _gauge("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
     yield _gauge("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
     yield _counter("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
-    yield _gauge("mom_problems", "Problems in the last cycle.", len(report.problems))
+    standing = view.state.problems
+    yield _gauge("mom_problems", "Problems that stand.", max(len(standing), len(report.problems)))
+    yield _gauge("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
 
 
 def _host(view: View) -> Iterator[_Family]:
@@ -178,6 +180,15 @@ def _sums(report: Report) -> Iterator[_Family]:
     ]
     if reclaimed:
         yield _gauge("mom_reclaimed_bytes", "Memory that balloons hold back from all guests together.", max(0, sum(reclaimed)) * 1024)
+    distances = [
+        abs(target - now)
+        for guest in guests
+        if isinstance(now := guest.fields.get("balloon_cur"), int | float)
+        and isinstance(target := guest.fields.get("balloon_target"), int | float)
+    ]
+    if distances:
+        text = "By how much all guests together are away from the sizes that mom last set."
+        yield _gauge("mom_balloon_distance_bytes", text, sum(distances) * 1024)
     for field, name, text in (
         ("balloon_max", "mom_guests_maximum_bytes", "Memory of all guests with empty balloons."),
         ("balloon_cur", "mom_guests_current_bytes", "Memory of all guests as it is."),
@@ -220,6 +231,8 @@ def _plugins(report: Report) -> Iterator[_Family]:
     yield _Family("mom_plugin_failures_total", "counter", "Calls of a plugin that failed.", failed)
     states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
     yield _Family("mom_plugin_state", "gauge", "1 for the state that a plugin is in.", states)
+    aside = [(f'{{plugin="{name}"}}', plugin.retry_in) for name, plugin in plugins]
+    yield _Family("mom_plugin_retry_seconds", "gauge", "In how long a plugin that is set aside is tried again; 0: it is not.", aside)
 
 
 def _trial(report: Report) -> Iterator[_Family]:
