@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -214,3 +215,38 @@ def test_when_the_guardian_is_killed_another_one_watches(service: Service) -> No
     service.broken.write_text("")
     service.kill(signal.SIGKILL)
     eventually("everything is put back", lambda: service.knob() == 0, 30, [service.folder / "systemd.log"])
+
+
+JOURNALD = """[Unit]
+DefaultDependencies=no
+[Service]
+Type=notify
+ExecStart=/lib/systemd/systemd-journald
+StandardOutput=null
+"""
+
+
+def test_a_real_journal_has_the_fields(service: Service) -> None:
+    units = service.systemd.units
+    (units / "systemd-journald.service").write_text(JOURNALD)
+    (units / "mom.service.d/journal.conf").write_text("[Service]\nStandardOutput=journal\nStandardError=journal\n")
+    service.systemd.systemctl("daemon-reload")
+    if service.systemd.systemctl("start", "systemd-journald").returncode:
+        pytest.skip("systemd-journald does not run in namespaces of its own")
+    service.start()
+
+    def entries(*matches: str) -> list[dict[str, str]]:
+        done = service.systemd.run("journalctl", "-D", "/run/log/journal", "-o", "json", "--no-pager", *matches)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    eventually("a cycle is in the journal", lambda: any("1 applied" in one["MESSAGE"] for one in entries("SYSLOG_IDENTIFIER=mom")))
+    cycle = next(one for one in entries("MOM_CYCLE=1") if "1 applied" in one["MESSAGE"])
+    assert (cycle["PRIORITY"], cycle["MOM_GUESTS"], cycle["MOM_APPLIED"]) == ("6", "0", "1")
+    assert cycle["_SYSTEMD_UNIT"] == "mom.service"
+    assert entries("MOM_PLUGIN=host"), "what the plugin host says"
+    service.systemd.systemctl("kill", "-s", "USR1", "mom")
+    eventually("it says more", lambda: len([one for one in entries("PRIORITY=7") if one["MESSAGE"].startswith("cycle")]) > 3)
+    # A journal that is gone stops nobody.
+    service.systemd.systemctl("kill", "-s", "KILL", "systemd-journald")
+    (service.root / "sys/kernel/mm/ksm/run").write_text("0\n")
+    eventually("it goes on", lambda: service.knob() == 1)

@@ -19,6 +19,7 @@ from mom_plugins_http.access import TOOL_NAMES, Peer, Right, Tokens, same_site, 
 from mom_plugins_http.changing import Changing
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
+from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
@@ -259,7 +260,7 @@ class Api:
         self._hosts = hosts
         self._reading = reading
         self._refused: dict[str, float] = {}
-        self.routes = routes(reading, changing, reserving, listening, self._describe)
+        self.routes = [*routes(reading, changing, reserving, listening, self._describe), *LogLevels(context).routes()]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route

@@ -150,11 +150,12 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """The verbs of `mom policy` that need a running mom, and `mom reserve`."""
+        """The verbs of `mom policy` that need a running mom, `mom reserve` and `mom log-level`."""
+        from mom_plugins_http.log_levels import log_level_command
         from mom_plugins_http.reserve_verbs import reserve_command
         from mom_plugins_http.verbs import COMMANDS
 
-        return [*COMMANDS, reserve_command]
+        return [*COMMANDS, reserve_command, log_level_command]
 
 
 def own_names(listen: str) -> list[str]:

@@ -43,7 +43,7 @@ VERBS: Final[Mapping[str, Verb]] = {
 }
 """mom's own verbs, in the order in which `mom --help` shows them."""
 
-BROUGHT_BY: Final[Mapping[str, str]] = {"demo": "sim", "policy": "policy", "reserve": "http"}
+BROUGHT_BY: Final[Mapping[str, str]] = {"demo": "sim", "policy": "policy", "reserve": "http", "log-level": "http"}
 """Verbs of mom's own plugins: asked for one, mom looks there first, and says what to install when it is missing."""
 
 EXIT_NO: Final = 1

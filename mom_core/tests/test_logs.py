@@ -1,0 +1,270 @@
+"""The log of a running mom: fields, formats, the journal's protocol, repetitions, and that nobody ever waits for it."""
+
+from __future__ import annotations
+
+import array
+import io
+import json
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from mom_core.config import Config
+from mom_core.logs import Log
+from mom_core.logs.formats import JsonFormatter, TextFormatter
+from mom_core.logs.journal import JournalHandler, encoded, leads_to_journal
+from mom_core.logs.repeats import ALIKE, WINDOW_SECONDS, Repeats
+from mom_core.logs.writer import WAITING, Writer
+from mom_core.plugins.secrets import Hiding
+
+LOG = logging.getLogger("mom.plugin.test_logs")
+
+
+def record(text: str, *arguments: object, level: int = logging.WARNING, name: str = "mom.plugin.ksm", **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord(name, level, __file__, 7, text, arguments, None, "function")
+    if extra:
+        made.mom = extra
+    return made
+
+
+def journal_fields(datagram: bytes) -> dict[str, str]:
+    """The protocol, read as its description says."""
+    found = {}
+    while datagram:
+        line, _, rest = datagram.partition(b"\n")
+        if b"=" in line:
+            name, _, value = line.partition(b"=")
+        else:
+            name, (size,) = line, struct.unpack("<Q", rest[:8])
+            value, rest = rest[8 : 8 + size], rest[8 + size + 1 :]
+        found[name.decode()] = value.decode()
+        datagram = rest
+    return found
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "journal"))
+        receiver.settimeout(5)
+        yield receiver
+
+
+class Slow(logging.Handler):
+    """A disk that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.free.wait(20)
+        self.lines.append(record.getMessage())
+
+
+class Full(logging.Handler):
+    """A disk that is full."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(28, "No space left on device")
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_text_has_level_logger_and_message_and_no_secret() -> None:
+    hide = Hiding()
+    hide.learn([{"password": SecretStr("hunter22")}])
+    assert TextFormatter(hide, stamped=False).format(record("no %s", "hunter22")) == "WARNING mom.plugin.ksm: no **********"
+    assert TextFormatter(hide, stamped=True).format(record("x"))[:4].isdigit()
+
+
+def test_json_has_a_line_with_fields() -> None:
+    line = JsonFormatter(Hiding()).format(record("grew\nby %d", 5, guest="web-1", cycle=7))
+    assert "\n" not in line
+    content = json.loads(line)
+    assert content.pop("time").endswith("+00:00")
+    assert content == {
+        "level": "warning",
+        "logger": "mom.plugin.ksm",
+        "message": "grew\nby 5",
+        "plugin": "ksm",
+        "guest": "web-1",
+        "cycle": "7",
+    }
+
+
+def test_a_message_whose_parts_do_not_fit_is_said_all_the_same() -> None:
+    assert "arguments that do not fit" in TextFormatter(Hiding(), stamped=False).format(record("%d %d", "x"))
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_journal_gets_fields(journald: socket.socket, tmp_path: Path) -> None:
+    handler = JournalHandler(Hiding(), tmp_path / "journal")
+    handler.emit(record("two\nlines", guest="web-1", cycle=3, control="balloon"))
+    fields = journal_fields(journald.recv(65536))
+    assert fields["MESSAGE"] == "two\nlines"
+    assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"], fields["CODE_LINE"]) == ("4", "mom", "7")
+    assert {name: value for name, value in fields.items() if name.startswith("MOM_")} == {
+        "MOM_PLUGIN": "ksm",
+        "MOM_GUEST": "web-1",
+        "MOM_CYCLE": "3",
+        "MOM_CONTROL": "balloon",
+    }
+    handler.close()
+
+
+def test_what_is_too_large_for_a_datagram_goes_as_a_sealed_file(journald: socket.socket, tmp_path: Path) -> None:
+    handler = JournalHandler(Hiding(), tmp_path / "journal")
+    handler.emit(record("x" * 1_000_000))
+    data, ancillary, _, _ = journald.recvmsg(10, 64)
+    assert data == b""
+    descriptors = array.array("i")
+    descriptors.frombytes(ancillary[0][2])
+    with os.fdopen(descriptors[0], "rb") as file:
+        file.seek(0)
+        assert len(journal_fields(file.read())["MESSAGE"]) == 1_000_000
+    handler.close()
+
+
+@given(
+    st.lists(
+        st.tuples(st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True), st.text(st.characters(codec="utf-8"))), unique_by=lambda f: f[0]
+    )
+)
+def test_whatever_a_value_holds_it_arrives_as_it_is(fields: list[tuple[str, str]]) -> None:
+    assert journal_fields(encoded(fields)) == dict(fields)
+
+
+def test_names_that_the_journal_would_not_take_are_made_such_that_it_does() -> None:
+    assert journal_fields(encoded([("_trusted", "a"), ("1-wert", "b"), ("", "c")])) == {"TRUSTED": "a", "WERT": "b"}
+
+
+def test_whether_standard_error_leads_to_the_journal_is_what_systemd_says(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        status = os.fstat(file.fileno())
+        assert leads_to_journal(file.fileno(), f"{status.st_dev}:{status.st_ino}")
+        assert not leads_to_journal(file.fileno(), "1:2")
+        assert not leads_to_journal(file.fileno(), "")
+
+
+# --- repetitions ------------------------------------------------------------------------------------------------------------------------
+
+
+def take(repeats: Repeats, made: logging.LogRecord, now: float) -> bool:
+    return repeats.takes(made, made.getMessage(), now)
+
+
+def test_what_comes_back_is_counted_and_the_count_said_when_the_window_is_over() -> None:
+    repeats = Repeats()
+    assert take(repeats, record("took %.1f s", 1.5), 0)
+    assert not any(take(repeats, record("took %.1f s", second), second) for second in range(1, 38))
+    assert repeats.over(WINDOW_SECONDS - 1) == []
+    (again,) = repeats.over(WINDOW_SECONDS)
+    assert again.words == "… again 37 times in the last 10 min"
+    assert take(repeats, record("took %.1f s", 9), WINDOW_SECONDS + 1)
+
+
+def test_other_words_other_levels_and_debug_are_not_repetitions() -> None:
+    repeats = Repeats()
+    assert take(repeats, record("guest %s is gone", "a"), 0)
+    assert take(repeats, record("guest %s is gone", "b"), 0)
+    assert take(repeats, record("guest %s is gone", "a", level=logging.ERROR), 0)
+    assert all(take(repeats, record("same", level=logging.INFO, name="mom"), 0) for _ in range(100))
+    assert all(take(repeats, record("same", level=logging.DEBUG), 0) for _ in range(100))
+
+
+def test_a_thousand_guests_with_one_trouble_are_some_lines_and_a_count() -> None:
+    repeats = Repeats()
+    said = sum(take(repeats, record("guest %s has no agent", chr(97 + i % 26) * (1 + i // 26)), i / 1000) for i in range(1000))
+    assert said == ALIKE
+    (again,) = repeats.over(WINDOW_SECONDS + 1)
+    assert again.words == "… and 980 more like this in the last 10 min"
+
+
+# --- nobody waits -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
+    sink = Slow()
+    writer = Writer(sink)
+    began = time.monotonic()
+    for number in range(WAITING + 500):
+        writer.handle(record("%s", f"line {'x' * number}", level=logging.INFO, name="mom"))
+    assert time.monotonic() - began < 5
+    assert writer.lost >= 499
+    sink.free.set()
+    until = time.monotonic() + 10
+    while not any("lines of the log were lost" in line for line in sink.lines) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert any("lines of the log were lost: nobody could write them in time" in line for line in sink.lines)
+    writer.close()
+
+
+def test_a_full_disk_stops_nobody() -> None:
+    writer = Writer(Full())
+    for number in range(10):
+        writer.handle(record(f"line {'x' * number}"))
+    until = time.monotonic() + 10
+    while writer.lost < 10 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert writer.lost >= 10
+    writer.close()
+
+
+def test_the_counts_are_said_at_the_end() -> None:
+    sink = Slow()
+    sink.free.set()
+    writer = Writer(sink)
+    for _ in range(5):
+        writer.handle(record("the same"))
+    writer.close()
+    assert sink.lines == ["the same", "the same … again 4 times in the last 1 min"]
+
+
+def test_arguments_are_what_they_were_when_it_was_logged() -> None:
+    sink = Slow()
+    writer = Writer(sink, cycle=lambda: 12)
+    changing = [1]
+    writer.handle(record("have %s", changing))
+    changing.append(2)
+    sink.free.set()
+    writer.close()
+    assert sink.lines == ["have [1]"]
+
+
+def test_what_a_configuration_says_is_in_force_at_once_and_ends_what_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    level = logging.getLogger("mom").level
+    log = Log()
+    try:
+        log.use(Config(log_level="warning", log_format="json"))
+        LOG.info("not this")
+        log.toggle_debug(Config(log_level="warning"))
+        LOG.debug("but this")
+        LOG.setLevel(logging.ERROR)
+        log.use(Config(log_level="info", log_format="text"))
+        assert LOG.getEffectiveLevel() == logging.INFO
+        LOG.info("and this")
+    finally:
+        log.close()
+        logging.getLogger("mom").setLevel(level)
+    text = stream.getvalue()
+    assert "not this" not in text
+    assert "but this" in text
+    assert "INFO mom.plugin.test_logs: and this" in text
