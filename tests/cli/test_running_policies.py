@@ -76,3 +76,33 @@ def test_memory_is_reserved_waited_for_and_given_up(mom: Mom) -> None:
     assert mom("reserve", "release", made["id"]).returncode == 1
     assert mom("reserve", "much").returncode == 2
     assert mom("reserve", "1GiB", "--for", "ever").returncode == 2
+
+
+GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))\n'
+
+
+def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(mom: Mom) -> None:
+    mom.configure("sim: {guests: 20, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
+    started(mom)
+    text = mom.directory / "mine.policy"
+    text.write_text(GREEDY)
+    assert "No policy has been tried" in mom("policy", "canary").stdout
+    begun = mom("policy", "set", "60_mine", str(text), "--canary", "20%", "--for", "10m")
+    assert begun.returncode == 0, begun.stderr
+    assert "set 60_mine, on 20 % of the guests for 10m, begun " in begun.stdout
+    ended = mom("policy", "canary", "--wait")
+    assert ended.returncode == 1
+    assert "rolled-back: guests are to be made smaller than they need: " in ended.stdout
+    assert "60_mine" not in mom("policy", "list").stdout
+    text.write_text("(+ 1 2)\n")
+    assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
+    assert mom("policy", "remove", "50_balloon").returncode == 1
+    assert mom("policy", "canary", "--wait").returncode == 0
+    assert "60_mine" in mom("policy", "list").stdout
+    assert "rolled back the trial of: set 60_mine" in mom("policy", "history").stdout
+    assert mom("policy", "rollback").returncode == 0
+    assert "60_mine" not in mom("policy", "list").stdout, "versions that changed no text are none to go back to"
+    assert mom("policy", "set", "60_mine", str(text), "--canary", "1%", "--guests", "a").returncode == 2
+    assert mom("policy", "set", "60_mine", str(text), "--for", "1m").returncode == 2
+    assert mom("policy", "canary", "--abort", "--promote").returncode == 2
+    assert mom("policy", "canary", "--abort").returncode == 1

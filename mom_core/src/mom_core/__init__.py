@@ -38,7 +38,9 @@ _WHERE = {
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "UnitError",
     ),
-    "policies": ("PolicyChange", "PolicyState", "PolicyText", "PolicyTexts"),
+    "policies": (
+        "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "PolicyChange", "PolicyState", "PolicyText", "PolicyTexts",
+    ),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
@@ -52,6 +54,10 @@ __all__ = [
     "AgentAccess",
     "AlreadyRunning",
     "BalloonControl",
+    "Canary",
+    "CanaryGroup",
+    "CanaryPolicies",
+    "CanaryState",
     "Clock",
     "Config",
     "ConfigError",
@@ -236,6 +242,10 @@ if TYPE_CHECKING:
     from mom_core.model import Value as Value
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
+    from mom_core.policies import Canary as Canary
+    from mom_core.policies import CanaryGroup as CanaryGroup
+    from mom_core.policies import CanaryPolicies as CanaryPolicies
+    from mom_core.policies import CanaryState as CanaryState
     from mom_core.policies import PolicyChange as PolicyChange
     from mom_core.policies import PolicyState as PolicyState
     from mom_core.policies import PolicyText as PolicyText

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from mom_core.errors import PolicyProblem
-from mom_core.model import Value
+from mom_core.model import Entity, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,86 @@ class PolicyTexts(Protocol):
 
     def set_memory(self, memory: Value) -> None:
         """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
+        ...
+
+
+class CanaryState(StrEnum):
+    """How policies that are tried on some guests are."""
+
+    RUNNING = "running"
+    PROMOTED = "promoted"  #: in force for all guests now
+    ROLLED_BACK = "rolled-back"  #: in force for nobody: guests or the host fared worse, or too little is known
+    ABORTED = "aborted"  #: somebody has ended it
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryGroup:
+    """How some guests fare: how many there are, how often one was looked at, in how many looks it told how it is, in how many of those it
+    ailed (it was short of memory, swapped, waited, or had less than it is guaranteed), and how many of its programs were killed."""
+
+    guests: int = 0
+    looks: int = 0
+    told: int = 0
+    ailing: int = 0
+    killed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """Policies that are tried on some guests while the others keep those in force.
+
+    `what` they change, in words; `share` of the guests or the pattern `guests` says who they are tried on, `on` who that is now. `seconds`
+    is how long they are tried, `left` how much of that is left; `began` is seconds since the epoch. `before` is how the same guests fared
+    before. `reason` says why it ended so; `note` what the trial cannot tell. `version` is of the policies in force meanwhile.
+    """
+
+    state: CanaryState
+    what: str
+    who: str
+    version: str
+    share: float | None
+    guests: str
+    seconds: float
+    began: float
+    left: float
+    cycles: int = 0
+    on: Sequence[Entity] = ()
+    canary: CanaryGroup = CanaryGroup()
+    others: CanaryGroup = CanaryGroup()
+    before: CanaryGroup = CanaryGroup()
+    reason: str = ""
+    note: str = ""
+
+
+@runtime_checkable
+class CanaryPolicies(Protocol):
+    """`PolicyTexts` that can be tried on some guests first. One trial at a time; until it ends, nothing else changes the policies.
+
+    The trial ends by itself: as soon as guests or the host fare worse than before and than the other guests, and at the end of its time,
+    when the policies go into force for all guests if enough is known that speaks for them, and for none if not. Each beginning and end is
+    in the history.
+    """
+
+    def begin_canary(
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        who: str,
+        seconds: float,
+        share: float | None = None,
+        guests: str = "",
+        expected_version: str | None = None,
+    ) -> Canary:
+        """Try changes, as `PolicyTexts.change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
+
+        Raises what `change` raises, and `MomError` when there is nothing to try, nobody to try it on, or a trial already.
+        """
+        ...
+
+    def canary(self) -> Canary | None:
+        """The trial that runs, or the last one; None when there was none."""
+        ...
+
+    def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
+        """Put what is tried in force for all guests now, or for none. Raises `MomError` when no trial runs."""
         ...

@@ -26,6 +26,7 @@ from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
 from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
+from mom_plugins_http.trying import Trying
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 
@@ -39,6 +40,7 @@ def routes(
     reading: Reading, changing: Changing, reserving: Reserving, listening: Events, describe: Callable[[Call], Awaitable[Response]]
 ) -> list[Route]:
     """All operations: the one table from which the application and its description are made."""
+    trying = Trying(changing)
     listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
     version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
     return [
@@ -233,6 +235,20 @@ def routes(
             "Reservation",
             Right.CHANGE,
         ),
+        *_canary_routes(trying),
+    ]
+
+
+def _canary_routes(trying: Trying) -> list[Route]:
+    path, answer, change = "/v1/policy-canary", "CanaryAnswer", Right.CHANGE
+    begin = "Try policies on some guests; they go into force for all, or for none, by themselves."
+    end, promote = "End the trial; nothing changes.", "Put what is tried in force for all guests now."
+    body: Mapping[str, Value] = {"application/json": "Trial"}
+    return [
+        Route("GET", path, "canary", "The trial of policies that runs, or the last one.", trying.current, answer),
+        Route("POST", path, "beginCanary", begin, trying.begin, answer, change, body=body, versioned=True, status=201),
+        Route("DELETE", path, "abortCanary", end, trying.abort, answer, change, versioned=True),
+        Route("POST", f"{path}/promotion", "promoteCanary", promote, trying.promote, answer, change, versioned=True),
     ]
 
 

@@ -7,7 +7,18 @@ from typing import Final, TypeVar
 
 from starlette.responses import Response
 
-from mom_core import MomError, PluginContext, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts, Value, printable
+from mom_core import (
+    MomError,
+    PluginContext,
+    PolicyConflict,
+    PolicyProblem,
+    PolicyRefused,
+    PolicyState,
+    PolicyTexts,
+    UnitError,
+    Value,
+    printable,
+)
 from mom_plugins_http.bodies import object_body, text_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
@@ -32,13 +43,15 @@ class Changing:
         self._context = context
         self._worker = worker
 
-    def _texts(self) -> PolicyTexts:
+    def texts(self) -> PolicyTexts:
+        """The evaluator's. Raises `ProblemError` when there is none."""
         texts = self._context.policies
         if texts is None:
             raise ProblemError(409, "no enabled plugin has policies", "enable the plugin policy in the configuration")
         return texts
 
-    async def _run(self, job: Callable[[], Result]) -> Result:
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """Have something done that takes its time, in its turn. Raises `ProblemError` for what it raises."""
         if self._worker.full:
             raise ProblemError(503, "too many changes and checks of policies wait", "ask again in a moment", headers={"retry-after": "1"})
         try:
@@ -48,6 +61,8 @@ class Changing:
             raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more={"problems": problems}) from None
         except PolicyConflict as error:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
+        except UnitError as error:
+            raise ProblemError(400, error.message, error.hint) from None
         except MomError as error:
             raise ProblemError(409, error.message, error.hint) from None
 
@@ -68,13 +83,13 @@ class Changing:
 
     async def _state(self) -> PolicyState:
         try:
-            return self._texts().state()
+            return self.texts().state()
         except MomError as error:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
     async def history(self, call: Call) -> Response:
         """The last changes, newest first."""
-        changes = await self._run(self._texts().history)
+        changes = await self.run(self.texts().history)
         items = [
             {"version": one.version, "time": one.time, "who": one.who, "what": one.what, "diff": one.diff} for one in reversed(changes)
         ]
@@ -83,13 +98,13 @@ class Changing:
     async def check(self, call: Call) -> Response:
         """What is wrong with changes, without making them."""
         changes, replace_all = await _changes(call)
-        texts = self._texts()
-        problems = await self._run(lambda: texts.check(changes, replace_all=replace_all))
+        texts = self.texts()
+        problems = await self.run(lambda: texts.check(changes, replace_all=replace_all))
         return _json({"good": not problems, "problems": [_problem(one) for one in problems]})
 
     async def put(self, call: Call) -> Response:
         """Set one policy."""
-        expected = self._expected(call)
+        expected = self.expected(call)
         name = _name(call.path["name"])
         if call.media_type == "text/plain":
             text = text_of(await call.body())
@@ -102,7 +117,7 @@ class Changing:
 
     async def delete(self, call: Call) -> Response:
         """Remove one policy."""
-        expected = self._expected(call)
+        expected = self.expected(call)
         name = call.path["name"]
         state = await self._state()
         if name not in state.texts:
@@ -111,32 +126,32 @@ class Changing:
 
     async def patch(self, call: Call) -> Response:
         """Set and remove several policies at once."""
-        expected = self._expected(call)
+        expected = self.expected(call)
         changes, replace_all = await _changes(call)
         return await self._change(call, changes, expected, replace_all=replace_all)
 
     async def _change(self, call: Call, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> Response:
-        texts, who = self._texts(), call.peer.name
-        made = await self._run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected))
+        texts, who = self.texts(), call.peer.name
+        made = await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected))
         return _made(made)
 
     async def reset(self, call: Call) -> Response:
         """Forget what was changed at run time."""
-        expected = self._expected(call)
-        texts, who = self._texts(), call.peer.name
-        return _made(await self._run(lambda: texts.reset(who=who, expected_version=expected)))
+        expected = self.expected(call)
+        texts, who = self.texts(), call.peer.name
+        return _made(await self.run(lambda: texts.reset(who=who, expected_version=expected)))
 
     async def roll_back(self, call: Call) -> Response:
         """Go back to an earlier version."""
-        expected = self._expected(call)
+        expected = self.expected(call)
         given = await object_body(call, {"version"})
         version = given.get("version")
         if not isinstance(version, str):
             raise ProblemError(400, "`version` must be a version that the history has", "GET /v1/policy-history lists them")
-        texts, who = self._texts(), call.peer.name
-        return _made(await self._run(lambda: texts.roll_back(version, who=who, expected_version=expected)))
+        texts, who = self.texts(), call.peer.name
+        return _made(await self.run(lambda: texts.roll_back(version, who=who, expected_version=expected)))
 
-    def _expected(self, call: Call) -> str | None:
+    def expected(self, call: Call) -> str | None:
         """The version that the client has seen; None when it says that any will do. Raises `ProblemError` when it says nothing."""
         header = call.request.headers.get("if-match", "").strip()
         if not header:
@@ -147,7 +162,7 @@ class Changing:
         # A weak tag never matches, and of several at most one is in force: that one, or any for the message.
         tags = [tag.strip() for tag in header.split(",")]
         versions = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
-        current = self._texts().state().version
+        current = self.texts().state().version
         return current if current in versions else (versions[0] if versions else header)
 
 
@@ -189,13 +204,19 @@ def _name(name: str) -> str:
 
 async def _changes(call: Call) -> tuple[dict[str, str | None], bool]:
     given = await object_body(call, {"changes", "replace_all"})
-    changes, replace_all = given.get("changes"), given.get("replace_all", False)
+    replace_all = given.get("replace_all", False)
+    changes = checked_changes(given.get("changes"))
+    if not isinstance(replace_all, bool):
+        raise ProblemError(400, "`replace_all` must be true or false", "leave it out to keep all other policies")
+    return changes, replace_all
+
+
+def checked_changes(changes: object) -> dict[str, str | None]:
+    """What is to be set and removed, as a client gives it. Raises `ProblemError`."""
     if not isinstance(changes, dict) or not all(text is None or isinstance(text, str) for text in changes.values()):
         raise ProblemError(
             400, "`changes` must be an object: policy names to texts, or null to remove one", 'such as {"changes": {"50_mine": "…"}}'
         )
-    if not isinstance(replace_all, bool):
-        raise ProblemError(400, "`replace_all` must be true or false", "leave it out to keep all other policies")
     for name in changes:
         _name(name)
-    return changes, replace_all
+    return changes

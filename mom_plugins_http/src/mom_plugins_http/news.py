@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mom_core import MomError, PluginContext, ReservationState, Value
+from mom_core import CanaryPolicies, CanaryState, MomError, PluginContext, ReservationState, Value
 from mom_plugins_http.reserving import reservation_of
+from mom_plugins_http.trying import canary_of
 
 
 class Item(NamedTuple):
@@ -23,10 +24,11 @@ class News:
         self._context = context
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
+        self._trial: tuple[float, CanaryState] | None = None
 
     def gather(self) -> Sequence[Item]:
         """What has happened since this was asked last."""
-        return [*self._reservations(), *self._policies()]
+        return [*self._reservations(), *self._policies(), *self._canary()]
 
     def _reservations(self) -> Sequence[Item]:
         kept = self._context.reservations
@@ -53,3 +55,11 @@ class News:
         since = known.index(before) + 1 if before in known else 0
         changes: list[Value] = [{"version": one.version, "time": one.time, "who": one.who, "what": one.what} for one in history[since:]]
         return [Item("policies", {"version": version, "items": changes})]
+
+    def _canary(self) -> Sequence[Item]:
+        texts: object = self._context.policies  # an evaluator may be able to do more than any must
+        found = texts.canary() if isinstance(texts, CanaryPolicies) else None
+        if found is None or (now := (found.began, found.state)) == self._trial:
+            return ()
+        self._trial = now
+        return [Item("canary", canary_of(found))]

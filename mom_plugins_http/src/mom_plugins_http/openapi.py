@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Declarations, FieldSpec, PluginState, ReservationState, Scope, Severity, Status, Unit, Value, __version__
+from mom_core import CanaryState, Declarations, FieldSpec, PluginState, ReservationState, Scope, Severity, Status, Unit, Value, __version__
 from mom_plugins_http import problems
 from mom_plugins_http.access import Right
 from mom_plugins_http.published import GUEST_HISTORY
@@ -224,6 +224,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
             {"name": _TEXT, "right": {"type": "string", "enum": [right.name.lower() for right in Right]}, "local": {"type": "boolean"}}
         ),
         **_reservations(),
+        **_trials(changed_text),
         "Decision": _object(decision),
         "Decisions": _list("Decision"),
         "Revision": _object(
@@ -263,6 +264,56 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Checked": _object({"good": {"type": "boolean"}, "problems": {"type": "array", "items": _schema("PolicyProblem")}}),
         "Version": _object({"version": _TEXT}, closed=True),
         "PolicyHistory": _list(_object({"version": _TEXT, "time": _TIME, "who": _TEXT, "what": _TEXT, "diff": _TEXT}), of_one_cycle=False),
+    }
+
+
+def _trials(changed_text: Schema) -> Mapping[str, Schema]:
+    """Policies that are tried on some guests."""
+    share: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    percent: Schema = {"type": "string", "description": "As `10%`.", "examples": ["10%"]}
+    time: Schema = {"type": "string", "description": "With a unit, as `10m`.", "examples": ["10m"]}
+    text: Schema = {"type": "string"}
+    return {
+        "Trial": _object(
+            {
+                "changes": {"type": "object", "additionalProperties": changed_text},
+                "share": {"anyOf": [share, percent], "description": "Of the guests; or `guests`."},
+                "guests": {**text, "description": "A pattern for guests' names or ids; or `share`."},
+                "duration": {"anyOf": [time, {**_SECONDS, "exclusiveMinimum": 0}], "default": "10m"},
+            },
+            optional=("share", "guests", "duration"),
+            closed=True,
+        ),
+        "CanaryGroup": _object(
+            {
+                "guests": _COUNT,
+                "looks": {**_COUNT, "description": "How often one of them was looked at: once in each cycle."},
+                "told": {**_COUNT, "description": "In how many looks it told how it is."},
+                "ailing": {**_COUNT, "description": "In how many of those it was short of memory, swapped or waited."},
+                "killed": {**_COUNT, "description": "Programs that guests' kernels killed for want of memory."},
+            }
+        ),
+        "Canary": _object(
+            {
+                "state": {"type": "string", "enum": [state.value for state in CanaryState]},
+                "what": _TEXT,
+                "who": _TEXT,
+                "version": _TEXT,
+                "share": {"type": ["number", "null"]},
+                "guests": _TEXT,
+                "duration_seconds": _SECONDS,
+                "began_at": _TIME,
+                "left_seconds": _SECONDS,
+                "cycles": _COUNT,
+                "on": {"type": "array", "items": _object({"id": _TEXT, "name": _TEXT})},
+                "canary": "CanaryGroup",
+                "others": "CanaryGroup",
+                "before": {"$ref": "#/components/schemas/CanaryGroup", "description": "The same guests before the trial."},
+                "reason": _TEXT,
+                "note": _TEXT,
+            }
+        ),
+        "CanaryAnswer": _object({"canary": {"anyOf": [_schema("Canary"), {"type": "null"}], "description": "null: there was none."}}),
     }
 
 

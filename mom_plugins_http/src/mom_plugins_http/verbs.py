@@ -1,4 +1,4 @@
-"""`mom policy list`, `show`, `set`, `remove`, `reset`, `rollback` and `history`: the policies of a running mom."""
+"""`mom policy list`, `show`, `set`, `canary`, `remove`, `reset`, `rollback` and `history`: the policies of a running mom."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, printable
+from mom_core import MomError, format_duration, printable
 from mom_plugins_http.client import Client, RefusedError
 from mom_plugins_http.top.verb import top_command
 
@@ -19,6 +19,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ATTEMPTS: Final = 20
 """How often a change is tried again when somebody else has changed the policies in between."""
+
+_CANARY: Final = "/v1/policy-canary"
+
+_LOOK_SECONDS: Final = 2.0
+"""How often it is looked whether a trial has ended."""
+
+_SHOWN_GUESTS: Final = 10
 
 _LONGEST_TEXT: Final = 64 << 20
 """Bytes of a policy that are read; the server takes less."""
@@ -80,23 +87,54 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
 @click.option("--check", "only_check", is_flag=True, help="Only say what would be wrong with it.")
+@click.option("--canary", "share", metavar="PERCENT", help="First for so many of the guests only, such as 10%.")
+@click.option("--guests", metavar="PATTERN", help="First for the guests of this name or id only, such as 'test-*'.")
+@click.option("--for", "lasts", default=None, metavar="TIME", help="How long it is tried on them.  [default: 10m]")
 @_seen
 @common_options
-def set_command(name: str, file: Any, only_check: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
+def set_command(
+    name: str,
+    file: Any,
+    only_check: bool,
+    share: str | None,
+    guests: str | None,
+    lasts: str | None,
+    version: str | None,
+    as_json: bool,
+    config_path: str | None,
+) -> None:
     """Set the policy NAME of the running mom to the text in FILE, or on the standard input (-), from the next cycle on.
 
     It is checked first, together with all others; what is in force stays so if anything is wrong. It takes the place of a file or
     default of the same name until `mom policy reset` or `remove`, and across restarts with `keep_changes: true` of the plugin policy.
+
+    With --canary or --guests it is tried on some guests first, while all others keep what is in force. As soon as those fare worse than
+    before and than the others, or the host does, it is rolled back; at the end of the time it goes into force for all if enough is known
+    that speaks for it, and is rolled back if not. `mom policy canary` shows how it goes.
     """
+    on_some = share is not None or guests is not None
+    if share is not None and guests is not None:
+        raise click.UsageError("--canary and --guests exclude each other")
+    if lasts is not None and not on_some:
+        raise click.UsageError("--for goes with --canary or --guests")
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
         raise MomError(f"{printable(file.name)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
     client = Client.configured(config_path)
     changes: dict[str, object] = {"changes": {name: text}}
-    if not only_check:
+    if only_check:
+        _check(client, changes, as_json=as_json)
+    elif on_some:
+        who = {"share": share} if share is not None else {"guests": guests}
+        trial = {**changes, **who, "duration": lasts or "10m"}
+        made, _ = client.ask("POST", "/v1/policy-canary", trial, seen=f'"{version}"' if version else "*")
+        _show_canary(made["canary"], as_json=as_json)
+    else:
         _changed(client, "PATCH", "/v1/policies", changes, version, as_json)
-        return
+
+
+def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None:
     found, _ = client.ask("POST", "/v1/policy-check", changes)
     if as_json:
         click.echo(json.dumps(found))
@@ -106,6 +144,57 @@ def set_command(name: str, file: Any, only_check: bool, version: str | None, as_
         click.echo(f"{printable(one['name'])}:{one['line']}:{one['column']}: {one['kind']}: {printable(one['message'], 400)}")
     if not found["good"]:
         sys.exit(1)
+
+
+@click.command("policy canary", short_help="Show or end what is tried on some guests.")
+@click.option("--promote", is_flag=True, help="Put it in force for all guests now.")
+@click.option("--abort", is_flag=True, help="End the trial now; nothing changes.")
+@click.option("--wait", is_flag=True, help="Wait for its end; exit code 1 when it is rolled back or ended.")
+@_seen
+@common_options
+def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
+    """Show how the policies fare that are tried on some guests (`mom policy set … --canary 10%`), or how the last trial ended."""
+    if promote + abort + wait > 1:
+        raise click.UsageError("--promote, --abort and --wait exclude each other")
+    client = Client.configured(config_path)
+    if promote or abort:
+        method, path = ("POST", f"{_CANARY}/promotion") if promote else ("DELETE", _CANARY)
+        found = client.ask(method, path, seen=f'"{version}"' if version else "*")[0]["canary"]
+    else:
+        found = client.get(_CANARY)[0]["canary"]
+        while wait and found is not None and found["state"] == "running":
+            time.sleep(min(_LOOK_SECONDS, max(0.2, found["left_seconds"])))
+            found = client.get(_CANARY)[0]["canary"]
+    if found is None and not as_json:
+        click.echo("No policy has been tried on some guests since mom began.")
+        return
+    _show_canary(found, as_json=as_json)
+    if wait and found is not None and found["state"] != "promoted":
+        sys.exit(1)
+
+
+def _show_canary(found: Any, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    whom = f"guests {printable(found['guests'])}" if found["guests"] else f"{100 * found['share']:g} % of the guests"
+    lasts = format_duration(round(found["duration_seconds"]))
+    begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["began_at"]))
+    click.echo(f"{printable(found['what'], 400)}, on {whom} for {lasts}, begun {begun} by {printable(found['who'], 200)}")
+    reason = f": {printable(found['reason'], 400)}" if found["reason"] else ""
+    left = f", {format_duration(round(found['left_seconds']))} left" if found["state"] == "running" else ""
+    click.echo(f"{found['state']}{left}{reason}")
+    if found["cycles"]:
+        click.echo(f"after {found['cycles']} cycles    guests  looks  told  ailing  killed")
+        for title, group in (("on trial", "canary"), ("all others", "others"), ("on trial, before", "before")):
+            one = found[group]
+            click.echo(f"  {title:<18}{one['guests']:6}{one['looks']:7}{one['told']:6}{one['ailing']:8}{one['killed']:8}")
+    names = [printable(one["name"]) for one in found["on"]]
+    if names:
+        more = f" and {len(names) - _SHOWN_GUESTS} more" if len(names) > _SHOWN_GUESTS else ""
+        click.echo(f"on {', '.join(names[:_SHOWN_GUESTS])}{more}")
+    if found["note"]:
+        click.echo(printable(found["note"], 400))
 
 
 @click.command("policy remove", short_help="Remove a policy.")
@@ -138,7 +227,9 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
             history = client.get("/v1/policy-history")[0]["items"]
             if len(history) < 2:
                 raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
-            seen, wanted = seen or history[0]["version"], history[1]["version"]
+            # A trial on some guests makes versions of the same texts: what is meant is the last one that says something else.
+            changes = next((index for index, one in enumerate(history[:-1]) if one["diff"]), 0)
+            seen, wanted = seen or history[0]["version"], history[changes + 1]["version"]
         try:
             _changed(client, "POST", "/v1/policy-rollback", {"version": wanted}, seen, as_json)
         except RefusedError as error:
@@ -165,5 +256,15 @@ def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> 
             click.echo(f"    {printable(line, 400)}")
 
 
-COMMANDS: Final = (list_command, show_command, set_command, remove_command, reset_command, rollback_command, history_command, top_command)
+COMMANDS: Final = (
+    list_command,
+    show_command,
+    set_command,
+    canary_command,
+    remove_command,
+    reset_command,
+    rollback_command,
+    history_command,
+    top_command,
+)
 """Each with a space in its name belongs to the group that its name begins with."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
+    CanaryState,
     Considered,
     Decision,
     PluginContext,
@@ -27,7 +28,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_policy.changing import DEFAULT, ChangingPolicies, Read, where_from
+from mom_plugins_policy.canary import SHARE_OF_TIME, Trial
+from mom_plugins_policy.changing import DEFAULT, ChangingPolicies, Read, Trying, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
 from mom_plugins_policy.notes import NoteStore
@@ -108,7 +110,15 @@ class PolicyPlugin:
         kept_in = self._kept_in if settings.keep_changes and context.serves else None
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
-        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes)
+        trying = Trying(
+            self._compile_for_trial,
+            self._why_no_trial,
+            context.monotonic,
+            lambda: context.interval,
+            context.wake,
+            context.state_directory / context.name / "canary.json" if context.serves else None,
+        )
+        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes, trying)
 
         self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
 
@@ -151,20 +161,40 @@ class PolicyPlugin:
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:
         """What the policies ask for, and what went wrong in them."""
+        self._policies.take_memory()
+        self._policies.seen = snapshot
         policy = self._policies.policy
         if policy is None:
             return ()
+        trial = self._policies.trial
+        if trial is not None:
+            trial.prepare()
         self._notes.forget_gone(snapshot)
         result = policy.evaluate(snapshot, history, self._notes)
         self._notes.keep(result.notes, snapshot)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        found: list[Decision | Considered | Problem] = [*decisions, *(_problem(fault, result) for fault in result.errors)]
+        on_trial, problems = self._tried(trial, snapshot, history, decisions)
+        found: list[Decision | Considered | Problem] = [*on_trial, *(_problem(fault, result) for fault in result.errors), *problems]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         if self._shadow is not None:
             found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found
+
+    def _tried(
+        self, trial: Trial | None, snapshot: Snapshot, history: Sequence[Snapshot], decisions: Sequence[Decision]
+    ) -> tuple[Sequence[Decision], Sequence[Problem]]:
+        """The same decisions, but for the guests on which others are tried; and what there is to say of that."""
+        if trial is None:
+            return decisions, ()
+        tried = trial.evaluate(snapshot, history, decisions, self._settings.ignore)
+        ended = self._policies.settle(trial)
+        if ended is None or ended.state is CanaryState.PROMOTED:
+            return tried.decisions, tried.problems
+        said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
+        # What it has just decided does harm: this cycle is already by the policies in force.
+        return decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
 
     @staticmethod
     @hookimpl
@@ -206,6 +236,13 @@ class PolicyPlugin:
 
     def _compile(self, texts: Mapping[str, str]) -> Policy:
         return Policy.compile(texts, self._context.declarations, self._settings.limits.limits())
+
+    def _compile_for_trial(self, texts: Mapping[str, str]) -> Policy:
+        limits = self._settings.limits.limits()
+        return Policy.compile(texts, self._context.declarations, replace(limits, seconds=limits.seconds * SHARE_OF_TIME))
+
+    def _why_no_trial(self) -> str:
+        return "mom only observes" if self._context.configuration().get("mode") == "observe" else ""
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
         """Say which policies are in force, and what the checks find in them."""

@@ -1,0 +1,115 @@
+"""Policies on some guests first, through the API: begun, watched, promoted or given up."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from starlette.responses import Response
+
+from mom_core import Canary, CanaryGroup, CanaryPolicies, UnitError, Value, parse_duration
+from mom_plugins_http.bodies import object_body
+from mom_plugins_http.changing import Changing, checked_changes
+from mom_plugins_http.encoding import encoded
+from mom_plugins_http.problems import ProblemError
+from mom_plugins_http.routes import Call
+
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
+
+
+class Trying:
+    """Everything about trials. Beginning one compiles, and so waits its turn with all other changes of policies."""
+
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    def _policies(self) -> CanaryPolicies:
+        texts = self._changing.texts()
+        if not isinstance(texts, CanaryPolicies):
+            raise ProblemError(409, "the enabled evaluator cannot try policies on some guests", "set them for all, or use another one")
+        return texts
+
+    async def current(self, call: Call) -> Response:
+        """The trial that runs, or the last one."""
+        return _answer(self._policies().canary())
+
+    async def begin(self, call: Call) -> Response:
+        """Try changes on some guests."""
+        expected = self._changing.expected(call)
+        given = await object_body(call, {"changes", "share", "guests", "duration"})
+        changes = checked_changes(given.get("changes"))
+        share, pattern, seconds = _share(given.get("share")), given.get("guests", ""), _seconds(given.get("duration", "10m"))
+        if not isinstance(pattern, str):
+            raise ProblemError(400, "`guests` must be a pattern for guests' names or ids", 'such as "db-*"')
+        texts, who = self._policies(), call.peer.name
+        made = await self._changing.run(
+            lambda: texts.begin_canary(changes, who=who, seconds=seconds, share=share, guests=pattern, expected_version=expected)
+        )
+        return _answer(made, 201)
+
+    async def promote(self, call: Call) -> Response:
+        """In force for all guests now."""
+        return await self._end(call, promote=True)
+
+    async def abort(self, call: Call) -> Response:
+        """In force for nobody."""
+        return await self._end(call, promote=False)
+
+    async def _end(self, call: Call, *, promote: bool) -> Response:
+        expected = self._changing.expected(call)
+        texts, who = self._policies(), call.peer.name
+        return _answer(await self._changing.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
+
+
+def canary_of(canary: Canary) -> dict[str, Value]:
+    """As JSON."""
+    on: list[Value] = [{"id": entity.id, "name": entity.name} for entity in canary.on]
+    return {
+        "state": canary.state,
+        "what": canary.what,
+        "who": canary.who,
+        "version": canary.version,
+        "share": canary.share,
+        "guests": canary.guests,
+        "duration_seconds": canary.seconds,
+        "began_at": canary.began,
+        "left_seconds": canary.left,
+        "cycles": canary.cycles,
+        "on": on,
+        "canary": _group(canary.canary),
+        "others": _group(canary.others),
+        "before": _group(canary.before),
+        "reason": canary.reason,
+        "note": canary.note,
+    }
+
+
+def _group(group: CanaryGroup) -> dict[str, Value]:
+    return {"guests": group.guests, "looks": group.looks, "told": group.told, "ailing": group.ailing, "killed": group.killed}
+
+
+def _answer(canary: Canary | None, status: int = 200) -> Response:
+    content: Value = {"canary": None if canary is None else canary_of(canary)}
+    return Response(encoded(content), status, {"cache-control": "no-store"}, "application/json")
+
+
+def _share(given: object) -> float | None:
+    """From 0 to 1."""
+    if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
+        return given if given is None or abs(given) < 1e9 else math.inf
+    found = _PERCENT.fullmatch(given.strip()) if isinstance(given, str) else None
+    if found is None:
+        raise ProblemError(400, "`share` must be a share of the guests", 'such as "10%" or 0.1')
+    return float(found[1]) / 100
+
+
+def _seconds(given: object) -> float:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return given if abs(given) < 1e9 else math.inf
+    try:
+        if isinstance(given, str):
+            return parse_duration(given)
+    except UnitError as error:
+        raise ProblemError(400, f"`duration`: {error.message}", error.hint) from None
+    raise ProblemError(400, "`duration` must say for how long it is tried", 'as "10m", or in seconds as a number')

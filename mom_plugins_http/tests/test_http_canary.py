@@ -1,0 +1,117 @@
+"""Policies on some guests first, through the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+    from conftest import Serve, Served
+
+PATH = "/v1/policy-canary"
+
+
+def begin(served: Served, status: int = 201, seen: str | None = "*", **body: object) -> Any:
+    headers = {} if seen is None else {"if-match": seen}
+    answer: httpx.Response = served.client.post(PATH, json={"changes": {"60_mine": "(+ 1 2)"}, **body}, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def an_hourly(serve: Serve) -> Served:
+    """The test does the cycles: a trial is as long as five of them are."""
+    return serve(cycles=2)
+
+
+def test_a_trial_begins_is_watched_and_promoted(serve: Serve) -> None:
+    served = an_hourly(serve)
+    assert served.get(PATH) == {"canary": None}
+    began = begin(served, share="10%", duration="6h")["canary"]
+    assert (began["state"], began["share"], began["what"], began["duration_seconds"]) == ("running", 0.1, "set 60_mine", 21600)
+    served.engine.cycle()
+    now = served.get(PATH)["canary"]
+    assert (now["cycles"], now["canary"]["guests"], len(now["on"])) == (1, 3, 3)
+    assert now["others"]["guests"] == 21
+    assert "60_mine" not in [one["name"] for one in served.get("/v1/policies")["items"]]
+    done = served.client.post(f"{PATH}/promotion", headers={"if-match": served.version()})
+    assert (done.status_code, done.json()["canary"]["state"]) == (200, "promoted")
+    assert served.get("/v1/policies/60_mine")["text"] == "(+ 1 2)"
+    assert served.get(PATH)["canary"]["state"] == "promoted"
+
+
+def test_a_trial_is_given_up(serve: Serve) -> None:
+    served = an_hourly(serve)
+    begin(served, guests="*", duration="6h")
+    done = served.client.delete(PATH, headers={"if-match": "*"})
+    assert (done.status_code, done.json()["canary"]["state"]) == (200, "aborted")
+    assert served.client.delete(PATH, headers={"if-match": "*"}).status_code == 409
+    assert served.get("/v1/policy-history")["items"][0]["what"].startswith("ended the trial of: set 60_mine")
+
+
+def test_other_changes_wait_until_it_ends(serve: Serve) -> None:
+    served = an_hourly(serve)
+    begin(served, share=0.1, duration="6h")
+    for method, path, body in (
+        ("PUT", "/v1/policies/60_x", {"text": "(+ 1 2)"}),
+        ("POST", "/v1/policy-reset", None),
+        ("POST", PATH, {"changes": {"60_x": "(+ 1 2)"}, "share": 0.1, "duration": "6h"}),
+    ):
+        refused = served.client.request(method, path, json=body, headers={"if-match": "*"})
+        assert refused.status_code == 409, refused.text
+        assert "is being tried on some guests" in refused.json()["detail"]
+        assert "--abort" in refused.json()["hint"]
+
+
+def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(serve: Serve) -> None:
+    served = an_hourly(serve)
+    begin(served, 428, seen=None, share=0.1, duration="6h")
+    begin(served, 412, seen='"9-x"', share=0.1, duration="6h")
+    seen = served.version()
+    begin(served, seen=seen, share=0.1, duration="6h")
+    assert served.client.post(f"{PATH}/promotion", headers={"if-match": seen}).status_code == 412
+    assert served.client.delete(PATH).status_code == 428
+    assert served.get(PATH)["canary"]["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({}, 400, "on a share of the guests or on those that match a pattern"),
+        ({"share": "ten"}, 400, "`share` must be a share"),
+        ({"share": "110%"}, 400, "1.1 is no share of the guests"),
+        ({"share": 1e300}, 400, "is no share of the guests"),
+        ({"share": True}, 400, "`share` must be a share"),
+        ({"guests": 5}, 400, "`guests` must be a pattern"),
+        ({"share": 0.1, "duration": "soon"}, 400, "`duration`: 'soon' is no number with a unit"),
+        ({"share": 0.1, "duration": 5}, 400, "a trial of 5s shows nothing"),
+        ({"share": 0.1, "duration": []}, 400, "`duration` must say for how long"),
+        ({"share": 0.1, "changes": {"60_mine": 5}}, 400, "`changes` must be an object"),
+        ({"share": 0.1, "changes": {"a/b": "x"}}, 400, "is no name of a policy"),
+        ({"share": 0.1, "more": 1}, 400, "a member 'more' that nobody knows"),
+        ({"share": 0.1, "duration": "6h", "changes": {"60_mine": "(+ 1"}}, 422, "the policies cannot be used"),
+        ({"share": 0.1, "duration": "6h", "changes": {}}, 409, "there is nothing to try"),
+        ({"guests": "nobody", "duration": "6h"}, 409, "there is nobody to try it on"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(serve: Serve, body: dict[str, object], status: int, message: str) -> None:
+    served = an_hourly(serve)
+    problem = begin(served, status, **body)
+    assert message in problem["detail"]
+    assert served.get(PATH) == {"canary": None}
+
+
+def test_who_listens_is_told_of_its_beginning_and_end(serve: Serve) -> None:
+    served = an_hourly(serve)
+    with served.client.stream("GET", "/v1/events") as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if line == "event: cycle")
+        begin(served, share=0.1, duration="6h")
+        served.engine.cycle()
+        assert next(line for line in lines if line == "event: canary")
+        assert '"state":"running"' in next(lines)
+        served.client.delete(PATH, headers={"if-match": "*"})
+        served.engine.cycle()
+        assert next(line for line in lines if line == "event: canary")
+        assert '"state":"aborted"' in next(lines)

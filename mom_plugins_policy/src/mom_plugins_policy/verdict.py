@@ -1,0 +1,298 @@
+"""What a trial of policies on some guests has shown: figures in, a verdict with its reason out.
+
+What speaks against a policy is compared with the same guests before and with the other guests now, so that a bad day of the host is not
+laid at its door. What is not known speaks for nobody: without enough figures nothing is promoted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+from mom_core import CanaryGroup, Guest, Host, Value, format_duration
+
+RECENT_CYCLES: Final = 6
+"""What counts as now: half a minute at 5 s."""
+
+LEAST_AILING: Final = 3
+"""Looks at ailing guests, in two cycles at least, before anything is concluded: one bad moment proves nothing."""
+
+MORE_NOW: Final = 0.10
+MORE_IN_ALL: Final = 0.05
+"""By how much the share of looks at ailing guests may exceed twice (now) or one and a half times (in all) what is usual. Now: one guest of
+ten, all the time."""
+
+LEAST_CYCLES: Final = 5
+LEAST_TOLD: Final = 0.5
+"""What it takes to promote: so many cycles, and so large a share of looks at which guests told how they are."""
+
+BAD_HOST_CYCLES: Final = 3
+"""Of the recent ones, in which the host fared worse than before."""
+
+# --- when a guest ails ----------------------------------------------------------------------------------------------------------------
+
+SIZE: Final = "balloon_target"
+"""The control that sets a guest's memory."""
+
+ASKED_TOO_MUCH: Final = "are to be made smaller than they need"
+
+SHORT_KIB: Final = 32 * 1024
+SHORT_SHARE: Final = 0.025
+"""KiB, and share of its size: half of what the balloon plugin leaves any guest that it shrinks. With less usable, a guest is short."""
+
+SWAP_IN_KIB: Final = 1024.0
+MAJOR_FAULTS: Final = 200.0
+"""KiB/s and faults a second: what the default policy takes for suffering."""
+
+PRESSURE_PERCENT: Final = 10.0
+"""Of time that some of its tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
+
+STALE_SECONDS: Final = 15.0
+"""Older statistics tell nothing."""
+
+_PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
+
+# --- when a host does -----------------------------------------------------------------------------------------------------------------
+
+SWAP_OUT_PAGES: Final = 256.0
+"""Pages a second: 1 MiB/s."""
+
+HOST_SHARE: Final = 0.05
+"""Of the host's memory available: below that the default policy lets no guest grow."""
+
+
+def ailment(guest: Guest, since_seconds: float) -> str | None:
+    """What a guest ails from, empty if it is well; None when it does not tell, or not of the time since the trial began.
+
+    :param since_seconds: how long ago the trial began; statistics that are older tell of before
+    """
+    fields = guest.fields
+    size, usable, age = (_number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    if size is None or usable is None or age is None or age > min(since_seconds, STALE_SECONDS):
+        return None
+    if usable < max(SHORT_KIB, SHORT_SHARE * size):
+        return "are short of memory"
+    if (_number(fields.get("swap_in")) or 0.0) > SWAP_IN_KIB:
+        return "swap"
+    if (_number(fields.get("major_fault")) or 0.0) > MAJOR_FAULTS:
+        return "wait for pages from their disks"
+    if any((_number(fields.get(name)) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
+        return "wait for memory"
+    if size < 0.99 * (_number(fields.get("balloon_min")) or 0.0):
+        return "have less than they are guaranteed"
+    return ""
+
+
+def asked_too_much(guest: Guest, wanted: Value) -> bool:
+    """Whether a size was decided for a guest, in KiB, that is less than it needs or is guaranteed. Review lets that happen to no guest; a
+    policy that asks for it is wrong all the same."""
+    target, size, usable = (_number(value) for value in (wanted, guest.fields.get("balloon_cur"), guest.fields.get("mem_usable")))
+    if target is None or size is None or usable is None:
+        return False
+    return target < max(size - usable, min(size, _number(guest.fields.get("balloon_min")) or 0.0))
+
+
+def kills(guest: Guest, before: Guest | None) -> int:
+    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
+    if before is None or before.incarnation != guest.incarnation:
+        return 0
+    now, then = _number(guest.fields.get("guest_oom_kills")), _number(before.fields.get("guest_oom_kills"))
+    return 0 if now is None or then is None else max(0, int(now - then))
+
+
+@dataclass(slots=True)
+class Tally:
+    """Looks at guests of one group, added up."""
+
+    looks: int = 0
+    told: int = 0
+    killed: int = 0
+    ailing: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rate(self) -> float | None:
+        """The share of looks at which a guest ailed, of those at which it told; None: nobody told."""
+        return self.ailing.total() / self.told if self.told else None
+
+    def add(self, found: Iterable[str | None], killed: int = 0) -> None:
+        """Look at each guest once."""
+        for one in found:
+            self.looks += 1
+            self.told += one is not None
+            if one:
+                self.ailing[one] += 1
+        self.killed += killed
+
+    def add_all(self, other: Tally) -> None:
+        """What another one has."""
+        self.looks += other.looks
+        self.told += other.told
+        self.killed += other.killed
+        self.ailing.update(other.ailing)
+
+    def group(self, guests: int) -> CanaryGroup:
+        """For who looks at the trial."""
+        return CanaryGroup(guests, self.looks, self.told, self.ailing.total(), self.killed)
+
+
+class HostFigures(NamedTuple):
+    """How the host is: percent of time that somebody waits for memory, pages a second to swap, ratio of memory available; None: unknown."""
+
+    pressure: float | None
+    swap_out: float | None
+    available: float | None
+
+    @classmethod
+    def of(cls, host: Host) -> HostFigures:
+        """From a snapshot."""
+        fields = host.fields
+        total, available = _number(fields.get("mem_available")), _number(fields.get("mem_really_available"))
+        share = None if not total or available is None else available / total
+        return cls(_number(fields.get("psi_memory_some_avg10")), _number(fields.get("swap_out_rate")), share)
+
+
+def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
+    """In what the host is worse than it was at any time before; empty: in nothing that is known."""
+    pressure = max((one.pressure for one in before if one.pressure is not None), default=0.0)
+    swap_out = max((one.swap_out for one in before if one.swap_out is not None), default=0.0)
+    available = min((one.available for one in before if one.available is not None), default=1.0)
+    if now.pressure is not None and now.pressure > pressure + PRESSURE_PERCENT:
+        return f"programs of the host wait for memory {now.pressure:.0f} % of the time, before at most {pressure:.0f} %"
+    if now.swap_out is not None and now.swap_out > max(SWAP_OUT_PAGES, 2 * swap_out):
+        return f"the host writes {now.swap_out:.0f} pages a second to its swap, before at most {swap_out:.0f}"
+    if now.available is not None and now.available < HOST_SHARE <= available:
+        return f"{100 * now.available:.1f} % of the host's memory is available, before at least {100 * available:.1f} %"
+    return ""
+
+
+@dataclass(slots=True)
+class Cycle:
+    """One cycle of a trial: the guests on which it is made, the others, and in what the host was worse (None: unknown), and what failed."""
+
+    canary: Tally
+    others: Tally
+    host: str | None
+    fault: str = ""
+
+
+class Outlook(Enum):
+    """What is to become of a trial."""
+
+    GO_ON = "go on"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll back"
+
+
+class Verdict(NamedTuple):
+    """What is to become of a trial, and why."""
+
+    outlook: Outlook
+    reason: str = ""
+
+
+class Evidence:
+    """All that a trial has shown so far.
+
+    :param before: how the same guests fared before
+    """
+
+    def __init__(self, before: Tally | None = None) -> None:
+        self.before = before or Tally()
+        self.canary = Tally()
+        self.others = Tally()
+        self.recent: deque[Cycle] = deque(maxlen=RECENT_CYCLES)
+        self.cycles = 0
+        self.host_known = 0
+
+    def add(self, cycle: Cycle) -> None:
+        """One more cycle."""
+        self.canary.add_all(cycle.canary)
+        self.others.add_all(cycle.others)
+        self.recent.append(cycle)
+        self.cycles += 1
+        self.host_known += cycle.host is not None
+
+
+def judge(evidence: Evidence, left_seconds: float) -> Verdict:
+    """What is to become of a trial with so much time left."""
+    against = _against_now(evidence)
+    if against:
+        return Verdict(Outlook.ROLL_BACK, against)
+    if left_seconds > 0:
+        return Verdict(Outlook.GO_ON)
+    missing = _missing(evidence)
+    if missing:
+        return Verdict(Outlook.ROLL_BACK, f"too little is known to promote it: {missing}")
+    rate, usual = evidence.canary.rate or 0.0, _usual(evidence.before, evidence.others)
+    if evidence.canary.ailing.total() >= LEAST_AILING and rate > 1.5 * usual + MORE_IN_ALL:
+        return Verdict(Outlook.ROLL_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
+    return Verdict(Outlook.PROMOTE, f"guests fared as well as before and as the others: {_rates(evidence)}")
+
+
+def _against_now(evidence: Evidence) -> str:
+    """What speaks against it so clearly that nobody waits for the end."""
+    recent = evidence.recent
+    faults = [cycle.fault for cycle in recent if cycle.fault]
+    if len(faults) >= BAD_HOST_CYCLES:
+        return f"it fails: {faults[-1]}"
+    canary, others = Tally(), Tally()
+    for cycle in recent:
+        canary.add_all(cycle.canary)
+        others.add_all(cycle.others)
+    if evidence.canary.killed and _each(evidence.canary) > 2 * max(_each(evidence.others), _each(evidence.before)):
+        return f"kernels of guests killed {evidence.canary.killed} programs for want of memory"
+    enough = canary.ailing.total() >= LEAST_AILING and evidence.cycles > 1
+    if enough and (canary.rate or 0.0) > 2 * _usual(evidence.before, others) + MORE_NOW:
+        return _ailing(canary, evidence.before, others)
+    bad = [cycle.host for cycle in recent if cycle.host]
+    return bad[-1] if len(bad) >= BAD_HOST_CYCLES else ""
+
+
+def _each(tally: Tally) -> float:
+    return tally.killed / tally.looks if tally.looks else 0.0
+
+
+def _usual(before: Tally, others: Tally) -> float:
+    """The share of looks at ailing guests that nobody would blame on the trial."""
+    return max(before.rate or 0.0, others.rate or 0.0)
+
+
+def _ailing(canary: Tally, before: Tally, others: Tally) -> str:
+    what = canary.ailing.most_common(1)[0][0]
+    return f"guests {what}: {_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
+
+
+def _rates(evidence: Evidence) -> str:
+    return f"ailing in {_looks(evidence.canary)}, {_looks(evidence.others)} of the others, {_looks(evidence.before)} before"
+
+
+def _looks(tally: Tally) -> str:
+    return f"{tally.ailing.total()} of {tally.told} looks" if tally.told else "no looks"
+
+
+def _missing(evidence: Evidence) -> str:
+    canary = evidence.canary
+    if evidence.cycles < LEAST_CYCLES:
+        return f"there were only {evidence.cycles} cycles"
+    if not canary.looks:
+        return "there was no guest to try it on"
+    if canary.told < LEAST_TOLD * canary.looks:
+        return f"guests told how they are in only {canary.told} of {canary.looks} looks"
+    if evidence.host_known < LEAST_TOLD * evidence.cycles:
+        return f"how the host is was known in only {evidence.host_known} of {evidence.cycles} cycles"
+    return ""
+
+
+def too_short(seconds: float, interval: float) -> str:
+    """Why a trial of this length shows nothing; empty: it does."""
+    least = LEAST_CYCLES * interval
+    if seconds >= least:
+        return ""
+    return f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(least)}"
+
+
+def _number(value: Value) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

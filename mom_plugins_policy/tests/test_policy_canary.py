@@ -1,0 +1,373 @@
+"""Policies on some guests first: two sets at the same time, one decisive for each guest, and an end by themselves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_core import (
+    Canary,
+    CanaryPolicies,
+    CanaryState,
+    Clock,
+    Engine,
+    Guest,
+    MomError,
+    PolicyConflict,
+    PolicyRefused,
+    PolicyTexts,
+    Report,
+    Scope,
+    UnitError,
+    load_config,
+)
+from mom_plugins_policy.canary import Choice, rank
+
+MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
+"""Makes guests smaller, whatever they need."""
+GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))'
+
+
+class Managed:
+    """Simulated guests under mom, on a clock of their own."""
+
+    def __init__(self, folder: Path, guests: int = 20, mode: str = "enforce", **policy: object) -> None:
+        self.now = 100.0
+        self.reports: list[Report] = []
+        self.config: dict[str, Any] = {
+            "interval": "5s",
+            "mode": mode,
+            "state_directory": str(folder / "state"),
+            "run_directory": str(folder / "run"),
+            "plugins": {"sim": {"guests": guests}, "balloon": {}, "ksm": {}, "policy": policy},
+        }
+        self.engine = self.new_engine()
+
+    def new_engine(self) -> Engine:
+        return Engine(load_config(self.config), Clock(lambda: self.now, lambda: 1e9 + self.now))
+
+    def cycles(self, count: int = 1) -> Report:
+        for _ in range(count):
+            self.now += 5
+            self.reports.append(self.engine.cycle())
+        return self.reports[-1]
+
+    @property
+    def texts(self) -> PolicyTexts:
+        return self.engine.policies
+
+    @property
+    def trials(self) -> CanaryPolicies:
+        texts: object = self.engine.policies
+        assert isinstance(texts, CanaryPolicies)
+        return texts
+
+    @property
+    def canary(self) -> Canary:
+        found = self.trials.canary()
+        assert found is not None
+        return found
+
+    def begin(self, text: str, name: str = "50_balloon", **more: Any) -> Canary:
+        more.setdefault("seconds", 60)
+        if "guests" not in more:
+            more.setdefault("share", 0.1)
+        return self.trials.begin_canary({name: text}, who="me", **more)
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Any:
+    made = Managed(tmp_path)
+    with made.engine:
+        made.cycles(3)
+        yield made
+
+
+def sources(report: Report, of: set[str]) -> Counter[str]:
+    """Which policies decided on guests' sizes: for those in the trial, and for the others."""
+    return Counter(
+        ("in " if one.entity.id in of else "out ") + one.source.name for one in report.decisions if one.control == "balloon_target"
+    )
+
+
+class TestWhoIsInIt:
+    def test_a_share_is_exact_stable_and_by_the_uuid_alone(self) -> None:
+        guests = [Guest(f"uuid-{number}", f"name-{number}") for number in range(50)]
+        choice = Choice.of_share(0.1, guests)
+        chosen = {guest.id for guest in guests if choice.has(guest)}
+        assert len(chosen) == 5
+        assert {g.id for g in guests if Choice.of_share(0.1, reversed(guests)).has(g)} == chosen
+        assert choice.has(Guest(min(chosen), "renamed"))
+        assert rank("uuid-1") == rank("uuid-1") != rank("uuid-2")
+
+    @pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.1, 1), (0.34, 2), (1.0, 3)])
+    def test_it_is_at_least_one_guest(self, share: float, count: int) -> None:
+        guests = [Guest(f"uuid-{number}", "a") for number in range(3)]
+        assert sum(map(Choice.of_share(share, guests).has, guests)) == count
+
+    def test_who_comes_and_goes_moves_nobody_in_or_out(self) -> None:
+        guests = [Guest(f"uuid-{number}", "a") for number in range(50)]
+        choice = Choice.of_share(0.2, guests)
+        before = {guest.id for guest in guests if choice.has(guest)}
+        later = [*guests[10:], *(Guest(f"later-{number}", "a") for number in range(100))]
+        assert {guest.id for guest in later if choice.has(guest)} >= before & {guest.id for guest in later}
+        assert 5 <= sum(choice.has(guest) for guest in later[40:]) <= 40, "of those that come, about as many"
+
+    def test_a_pattern_is_for_names_and_ids(self) -> None:
+        assert Choice("db-*").has(Guest("1", "db-1"))
+        assert Choice("uuid-*").has(Guest("uuid-1", "x"))
+        assert not Choice("db-*").has(Guest("1", "web"))
+
+
+class TestWhileItRuns:
+    def test_the_new_policies_decide_for_the_guests_in_it_and_the_old_ones_for_all_others(self, managed: Managed) -> None:
+        began = managed.begin(MINE.format(kib=20000), share=0.2, seconds=600)
+        report = managed.cycles()
+        on = {entity.id for entity in managed.canary.on}
+        assert len(on) == 4
+        assert began.state is CanaryState.RUNNING
+        found = sources(report, on)
+        assert found["in canary 50_balloon"] == 4
+        assert found["in 50_balloon"] == found["out canary 50_balloon"] == 0
+        decision = next(one for one in report.decisions if one.entity.id in on)
+        assert decision.reason.endswith(", on trial")
+        assert managed.texts.state().texts["50_balloon"].origin == "default"
+
+    def test_the_host_stays_with_the_old_policies_and_that_is_said(self, managed: Managed) -> None:
+        managed.begin('(Host.Control "ksm_run" 1)', name="60_ksm", share=0.5, seconds=600)
+        report = managed.cycles()
+        assert not any(one.source.name.startswith("canary") for one in report.decisions if one.entity.scope is Scope.HOST)
+        assert managed.canary.note == "what it decides for the host (ksm_run) is not tried"
+
+    def test_nothing_else_changes_the_policies(self, managed: Managed) -> None:
+        managed.begin(MINE.format(kib=1), seconds=600)
+        for change in (
+            lambda: managed.texts.change({"60_x": "(+ 1 2)"}, who="you"),
+            lambda: managed.texts.reset(who="you"),
+            lambda: managed.texts.roll_back("1-x", who="you"),
+            lambda: managed.begin(MINE.format(kib=2)),
+        ):
+            with pytest.raises(MomError, match="set 50_balloon is being tried on some guests, for 10m still"):
+                change()
+
+    def test_who_has_not_seen_it_begin_is_told(self, managed: Managed) -> None:
+        seen = managed.texts.state().version
+        began = managed.begin(MINE.format(kib=1), expected_version=seen)
+        assert began.version == managed.texts.state().version != seen
+        with pytest.raises(PolicyConflict):
+            managed.trials.end_canary(promote=True, who="you", expected_version=seen)
+        with pytest.raises(PolicyConflict):
+            managed.texts.change({"60_x": "(+ 1 2)"}, who="you", expected_version=seen)
+
+    def test_a_reload_keeps_it_with_the_files_as_they_are_now(self, managed: Managed) -> None:
+        managed.begin(MINE.format(kib=20000), seconds=600)
+        managed.engine.reload(managed.engine.config)
+        report = managed.cycles()
+        assert managed.canary.state is CanaryState.RUNNING
+        assert any(one.source.name == "canary 50_balloon" for one in report.decisions)
+
+
+class TestHowItEnds:
+    def test_one_that_asks_too_much_of_guests_is_rolled_back_within_a_few_cycles(self, managed: Managed) -> None:
+        managed.begin(GREEDY, share=0.2, seconds=600)
+        managed.cycles(4)
+        ended = managed.canary
+        assert ended.state is CanaryState.ROLLED_BACK
+        assert ended.cycles <= 3
+        assert "guests are to be made smaller than they need" in ended.reason
+        newest = managed.texts.history()[-1]
+        assert newest.who == "mom, for me"
+        assert newest.what.startswith("rolled back the trial of: set 50_balloon, after ")
+        assert ended.reason in newest.what
+        assert managed.texts.state().texts["50_balloon"].origin == "default"
+        assert any("the trial of set 50_balloon is rolled-back" in problem.message for problem in managed.reports[-2].problems) or any(
+            "is rolled-back" in problem.message for report in managed.reports for problem in report.problems
+        )
+
+    def test_one_that_hurts_guests_is_rolled_back_by_how_they_fare(self, tmp_path: Path) -> None:
+        made = Managed(tmp_path, guests=40)
+        # Asks for no more than there is to spare, and never gives anything back: bursts find guests without memory.
+        text = """(with Guests guest
+            (if (valid guest.mem_usable guest.balloon_cur)
+                (guest.Control "balloon_target" (+ 1 (- guest.balloon_cur guest.mem_usable))) 0))"""
+        with made.engine:
+            made.cycles(60)
+            made.begin(text, share=0.5, seconds=3600)
+            for _ in range(200):
+                made.cycles()
+                if made.canary.state is not CanaryState.RUNNING:
+                    break
+            ended = made.canary
+            assert ended.state is CanaryState.ROLLED_BACK
+            assert ended.canary.ailing > 0
+            assert ended.cycles < 150
+
+    def test_a_good_one_is_promoted_at_its_end(self, managed: Managed) -> None:
+        text = managed.texts.state().texts["50_balloon"].text
+        better = text.replace("(defvar guest_comfort 2.0)", "(defvar guest_comfort 2.1)") + "\n# another one\n"
+        managed.begin(better, share=0.2, seconds=60)
+        managed.cycles(11)
+        assert managed.canary.state is CanaryState.RUNNING
+        managed.cycles(2)
+        ended = managed.canary
+        assert ended.state is CanaryState.PROMOTED, ended.reason
+        assert managed.texts.state().texts["50_balloon"].text == better
+        newest = managed.texts.history()[-1]
+        assert newest.what.startswith("set 50_balloon for all guests, after a trial of 1m: guests fared as well as before")
+        assert "+# another one" in newest.diff
+        report = managed.cycles()
+        assert not any(one.source.name.startswith("canary") for one in report.decisions)
+
+    def test_guests_that_tell_nothing_promote_nothing(self, tmp_path: Path) -> None:
+        made = Managed(tmp_path)
+        made.config["plugins"]["sim"]["statistics_period"] = "10h"
+        made.engine = made.new_engine()
+        with made.engine:
+            made.cycles(3)
+            made.begin("(+ 1 2)", name="60_x", share=0.5, seconds=60)
+            made.cycles(13)
+            assert made.canary.state is CanaryState.ROLLED_BACK
+            assert "too little is known to promote it: guests told how they are in only 0 of" in made.canary.reason
+
+    def test_one_that_fails_is_rolled_back(self, managed: Managed) -> None:
+        managed.begin("(with Guests guest (+ 1 guest.nothing_like_that))", name="60_x", seconds=600)
+        managed.cycles(4)
+        assert managed.canary.state is CanaryState.ROLLED_BACK
+        assert "it fails: " in managed.canary.reason
+
+    def test_somebody_promotes_it(self, managed: Managed) -> None:
+        managed.begin("(+ 1 2)", name="60_x", seconds=600)
+        managed.cycles()
+        assert managed.trials.end_canary(promote=True, who="you").state is CanaryState.PROMOTED
+        assert managed.texts.state().texts["60_x"].text == "(+ 1 2)"
+        assert managed.texts.history()[-1].who == "you"
+
+    def test_somebody_ends_it(self, managed: Managed) -> None:
+        managed.begin("(+ 1 2)", name="60_x", seconds=600)
+        managed.cycles()
+        ended = managed.trials.end_canary(promote=False, who="you")
+        assert (ended.state, ended.reason) == (CanaryState.ABORTED, "by you")
+        assert "60_x" not in managed.texts.state().texts
+        with pytest.raises(MomError, match="no policies are tried on some guests now"):
+            managed.trials.end_canary(promote=False, who="you")
+        managed.texts.change({"60_x": "(+ 1 2)"}, who="you")
+
+    def test_what_the_policies_remembered_of_guests_in_it_is_remembered_after_it(self, managed: Managed) -> None:
+        counts = '(with Guests guest (guest.Remember "seen" (+ {step} (if (null (guest.Recall "seen")) 0 (guest.Recall "seen")))))'
+        managed.texts.change({"60_x": counts.format(step=1)}, who="me")
+        managed.cycles(2)
+        managed.begin(counts.format(step=100), name="60_x", share=0.5, seconds=600)
+        managed.cycles(2)
+        on = {entity.id for entity in managed.canary.on}
+        managed.trials.end_canary(promote=True, who="me")
+        managed.cycles()
+        memory: Any = managed.texts.memory()
+        assert {entry["values"]["seen"] for identity, entry in memory.items() if identity in on} == {302}
+        assert {entry["values"]["seen"] for identity, entry in memory.items() if identity not in on} == {104}
+
+    def test_a_promotion_outlives_a_restart_if_changes_do(self, tmp_path: Path) -> None:
+        made = Managed(tmp_path, keep_changes=True)
+        with made.engine:
+            made.cycles()
+            made.begin("(+ 1 2)", name="60_x", seconds=600)
+            made.trials.end_canary(promote=True, who="you")
+        made.engine = made.new_engine()
+        with made.engine:
+            assert made.texts.state().texts["60_x"].text == "(+ 1 2)"
+
+    def test_a_restart_rolls_it_back_and_says_so(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        made = Managed(tmp_path, keep_changes=True)
+        with made.engine:
+            made.cycles()
+            made.begin("(+ 1 2)", name="60_x", guests="web-*", seconds=600)
+        made.engine = made.new_engine()
+        with made.engine:
+            assert "60_x" not in made.texts.state().texts
+            ended = made.canary
+            assert (ended.state, ended.guests, ended.who) == (CanaryState.ROLLED_BACK, "web-*", "me")
+            assert "mom was restarted" in ended.reason
+            assert made.texts.history()[-1].what == f"rolled back the trial of: set 60_x: {ended.reason}"
+        assert "the trial of set 60_x, begun by me, is rolled back" in caplog.text
+        made.engine = made.new_engine()
+        with made.engine:
+            assert made.trials.canary() is None
+
+    @pytest.mark.parametrize("noted", ["", "{", "[]", json.dumps({"what": "x"})])
+    def test_a_damaged_note_of_it_is_no_trouble(self, tmp_path: Path, noted: str) -> None:
+        made = Managed(tmp_path)
+        path = tmp_path / "state/policy/canary.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(noted)
+        with made.engine:
+            assert made.trials.canary() is None
+        assert not path.exists()
+
+
+class TestWhatIsNotTried:
+    @pytest.mark.parametrize(
+        ("more", "error", "message"),
+        [
+            ({"share": 0.0}, UnitError, "0 is no share of the guests"),
+            ({"share": 1.5}, UnitError, "1.5 is no share of the guests"),
+            ({"share": float("nan")}, UnitError, "nan is no share of the guests"),
+            ({"share": 0.5, "guests": "a"}, UnitError, "on a share of the guests or on those that match"),
+            ({"share": None, "guests": ""}, UnitError, "on a share of the guests or on those that match"),
+            ({"seconds": 24}, UnitError, "a trial of 24s shows nothing: 5 cycles, one every 5s, take 25s"),
+            ({"seconds": 1e9}, UnitError, "a trial does not last"),
+            ({"seconds": float("nan")}, UnitError, "a trial does not last"),
+            ({"guests": "nobody-*"}, MomError, "there is nobody to try it on: no guest matches nobody-*"),
+        ],
+    )
+    def test_what_makes_no_sense(self, managed: Managed, more: dict[str, Any], error: type[MomError], message: str) -> None:
+        before = managed.texts.state().version
+        with pytest.raises(error) as refused:
+            managed.begin("(+ 1 2)", name="60_x", **more)
+        assert message in str(refused.value)
+        assert managed.texts.state().version == before
+        assert managed.trials.canary() is None
+
+    def test_what_cannot_be_used(self, managed: Managed) -> None:
+        with pytest.raises(PolicyRefused) as refused:
+            managed.begin("(+ 1", name="60_x")
+        assert refused.value.problems[0].kind == "syntax"
+
+    def test_what_changes_nothing(self, managed: Managed) -> None:
+        with pytest.raises(MomError, match="there is nothing to try"):
+            managed.begin(managed.texts.state().texts["50_balloon"].text)
+
+    def test_anything_where_mom_only_observes(self, tmp_path: Path) -> None:
+        made = Managed(tmp_path, mode="observe")
+        with made.engine:
+            made.cycles()
+            with pytest.raises(MomError, match="nothing can be tried: mom only observes"):
+                made.begin("(+ 1 2)", name="60_x")
+
+    def test_anything_before_the_guests_are_known(self, tmp_path: Path) -> None:
+        made = Managed(tmp_path)
+        with made.engine, pytest.raises(MomError, match="mom has not looked at the guests yet"):
+            made.begin("(+ 1 2)", name="60_x")
+
+
+def test_of_twenty_who_begin_at_once_one_does(managed: Managed) -> None:
+    results: list[str] = []
+    start = threading.Barrier(20)
+
+    def one(number: int) -> None:
+        start.wait()
+        try:
+            results.append(managed.begin(f"(+ 1 {number})", name="60_x").what)
+        except MomError as error:
+            results.append(type(error).__name__)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(results) == {"set 60_x": 1, "MomError": 19}
+    assert [change.what for change in managed.texts.history()] == ["read at the start", "tries set 60_x on 2 of 20 guests for 1m"]

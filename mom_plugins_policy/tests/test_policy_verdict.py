@@ -1,0 +1,209 @@
+"""What a trial on some guests has shown: bad ones end early, good ones at the end, and what is not known speaks for nobody."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Guest, Host, Value
+from mom_plugins_policy.verdict import (
+    LEAST_CYCLES,
+    RECENT_CYCLES,
+    Cycle,
+    Evidence,
+    HostFigures,
+    Outlook,
+    Tally,
+    ailment,
+    asked_too_much,
+    judge,
+    kills,
+    too_short,
+    worse,
+)
+
+GIB = 1 << 20
+WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}
+
+
+def a_guest(**more: Value) -> Guest:
+    return Guest("a", "a", {**WELL, **more})
+
+
+def looks(well: int = 0, ailing: int = 0, silent: int = 0, killed: int = 0) -> Tally:
+    tally = Tally()
+    tally.add(["" for _ in range(well)] + ["swap" for _ in range(ailing)] + [None for _ in range(silent)], killed)
+    return tally
+
+
+def after(*cycles: Cycle, before: Tally | None = None) -> Evidence:
+    evidence = Evidence(before)
+    for cycle in cycles:
+        evidence.add(cycle)
+    return evidence
+
+
+def good(count: int, guests: int = 3) -> list[Cycle]:
+    return [Cycle(looks(guests), looks(27), "") for _ in range(count)]
+
+
+class TestWhenAGuestAils:
+    @pytest.mark.parametrize(
+        ("more", "what"),
+        [
+            ({}, ""),
+            ({"mem_usable": 40 * 1024}, "are short of memory"),
+            ({"balloon_cur": GIB, "mem_usable": 33 * 1024}, ""),
+            ({"swap_in": 5000}, "swap"),
+            ({"major_fault": 900}, "wait for pages from their disks"),
+            ({"guest_psi_memory_some_avg10": 25.0}, "wait for memory"),
+            ({"host_psi_memory_some_avg10": 25.0}, "wait for memory"),
+            ({"balloon_min": 3 * GIB}, "have less than they are guaranteed"),
+            ({"mem_usable": None}, None),
+            ({"balloon_cur": None}, None),
+            ({"stats_age": None}, None),
+            ({"stats_age": 16.0}, None),
+        ],
+    )
+    def test_by_what_it_tells(self, more: dict[str, Value], what: str | None) -> None:
+        assert ailment(a_guest(**more), 600) == what
+
+    def test_statistics_from_before_the_trial_tell_nothing_of_it(self) -> None:
+        assert ailment(a_guest(stats_age=4.0), 3.0) is None
+        assert ailment(a_guest(stats_age=4.0), 5.0) == ""
+
+    @pytest.mark.parametrize(
+        ("wanted", "more", "too_much"),
+        [
+            (1.5 * GIB, {}, False),
+            (0.9 * GIB, {}, True),
+            (1.5 * GIB, {"balloon_min": 1.8 * GIB}, True),
+            (0.9 * GIB, {"mem_usable": None}, False),
+            (None, {}, False),
+        ],
+    )
+    def test_what_was_decided_for_it_is_compared_with_its_need(self, wanted: float, more: dict[str, Value], too_much: bool) -> None:
+        assert asked_too_much(a_guest(**more), wanted) == too_much
+
+    def test_kills_are_counted_from_one_look_to_the_next(self) -> None:
+        assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2
+        assert kills(a_guest(guest_oom_kills=0), a_guest(guest_oom_kills=3)) == 0, "it was booted anew"
+        assert kills(a_guest(), a_guest(guest_oom_kills=3)) == 0
+        assert kills(a_guest(guest_oom_kills=5), None) == 0
+        assert kills(Guest("a", "a", {"guest_oom_kills": 5}, incarnation="2"), a_guest(guest_oom_kills=3)) == 0
+
+
+class TestTheHost:
+    BEFORE = (HostFigures(1.0, 10.0, 0.30), HostFigures(5.0, 0.0, 0.20), HostFigures(None, None, None))
+
+    @pytest.mark.parametrize(
+        ("now", "what"),
+        [
+            (HostFigures(14.0, 250.0, 0.06), ""),
+            (HostFigures(16.0, 0.0, 0.20), "wait for memory 16 % of the time, before at most 5 %"),
+            (HostFigures(0.0, 300.0, 0.20), "writes 300 pages a second to its swap, before at most 10"),
+            (HostFigures(0.0, 0.0, 0.04), "4.0 % of the host's memory is available, before at least 20.0 %"),
+            (HostFigures(None, None, None), ""),
+        ],
+    )
+    def test_is_compared_with_before(self, now: HostFigures, what: str) -> None:
+        assert what in worse(now, self.BEFORE)
+        assert bool(what) == bool(worse(now, self.BEFORE))
+
+    def test_a_host_that_was_short_before_is_not_blamed_on_the_trial(self) -> None:
+        assert worse(HostFigures(0.0, 0.0, 0.03), [HostFigures(0.0, 0.0, 0.04)]) == ""
+
+    def test_figures_come_from_its_fields(self) -> None:
+        fields: dict[str, Value] = {
+            "psi_memory_some_avg10": 2.5, "swap_out_rate": 7, "mem_available": 100, "mem_really_available": 25,
+        }  # fmt: skip
+        assert HostFigures.of(Host(fields=fields)) == HostFigures(2.5, 7, 0.25)
+        assert HostFigures.of(Host()) == HostFigures(None, None, None)
+
+
+class TestTheVerdict:
+    def test_while_nothing_speaks_against_it_it_goes_on(self) -> None:
+        assert judge(after(*good(3)), 60).outlook is Outlook.GO_ON
+
+    def test_at_the_end_it_is_promoted(self) -> None:
+        verdict = judge(after(*good(LEAST_CYCLES), before=looks(10)), 0)
+        assert verdict.outlook is Outlook.PROMOTE
+        assert "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before" in verdict.reason
+
+    def test_one_guest_of_three_that_ails_all_the_time_ends_it_in_three_cycles(self) -> None:
+        bad = [Cycle(looks(2, 1), looks(27), "")] * 3
+        assert judge(after(*bad[:2]), 600).outlook is Outlook.GO_ON
+        verdict = judge(after(*bad), 600)
+        assert verdict.outlook is Outlook.ROLL_BACK
+        assert verdict.reason == "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"
+
+    def test_it_takes_two_cycles_however_many_guests_ail(self) -> None:
+        assert judge(after(Cycle(looks(0, 30), looks(70), "")), 600).outlook is Outlook.GO_ON
+
+    def test_what_was_so_before_is_not_its_fault(self) -> None:
+        bad = [Cycle(looks(2, 1), looks(27), "")] * 10
+        assert judge(after(*bad, before=looks(20, 10)), 600).outlook is Outlook.GO_ON
+        assert judge(after(*bad, before=looks(20, 10)), 0).outlook is Outlook.PROMOTE
+
+    def test_what_all_others_suffer_too_is_not_its_fault(self) -> None:
+        bad = [Cycle(looks(2, 1), looks(18, 9), "")] * 10
+        assert judge(after(*bad), 0).outlook is Outlook.PROMOTE
+
+    def test_a_little_more_all_the_time_is_seen_at_the_end(self) -> None:
+        worse_now = [Cycle(looks(27, 3), looks(97, 3), "")] * 20
+        assert judge(after(*worse_now), 600).outlook is Outlook.GO_ON
+        assert judge(after(*worse_now), 0).outlook is Outlook.ROLL_BACK
+
+    def test_a_killed_program_ends_it_at_once_unless_others_fare_the_same(self) -> None:
+        verdict = judge(after(*good(2), Cycle(looks(3, killed=1), looks(27), "")), 600)
+        assert verdict.outlook is Outlook.ROLL_BACK
+        assert "kernels of guests killed 1 programs" in verdict.reason
+        assert judge(after(*good(2), Cycle(looks(3, killed=1), looks(27, killed=9), "")), 600).outlook is Outlook.GO_ON
+
+    def test_a_host_that_fares_worse_for_three_of_six_cycles_ends_it(self) -> None:
+        bad = [Cycle(looks(3), looks(27), "the host swaps")]
+        assert judge(after(*good(9), *bad, *bad), 600).outlook is Outlook.GO_ON
+        verdict = judge(after(*good(9), *bad, *good(1), *bad, *good(1), *bad), 600)
+        assert verdict == (Outlook.ROLL_BACK, "the host swaps")
+        assert judge(after(*bad, *bad, *good(RECENT_CYCLES), *bad), 600).outlook is Outlook.GO_ON
+
+    def test_policies_that_fail_end_it(self) -> None:
+        bad = [Cycle(looks(3), looks(27), "", "60_x:1:1: unknown")]
+        assert judge(after(*bad, *bad, *bad), 600) == (Outlook.ROLL_BACK, "it fails: 60_x:1:1: unknown")
+
+    @pytest.mark.parametrize(
+        ("cycles", "why"),
+        [
+            ([], "there were only 0 cycles"),
+            (good(LEAST_CYCLES - 1), "there were only 4 cycles"),
+            ([Cycle(looks(), looks(27), "")] * 9, "there was no guest to try it on"),
+            ([Cycle(looks(1, 0, 2), looks(27), "")] * 9, "guests told how they are in only 9 of 27 looks"),
+            ([Cycle(looks(3), looks(27), None)] * 9, "how the host is was known in only 0 of 9 cycles"),
+        ],
+    )
+    def test_what_is_not_known_promotes_nothing(self, cycles: list[Cycle], why: str) -> None:
+        verdict = judge(after(*cycles), 0)
+        assert verdict.outlook is Outlook.ROLL_BACK
+        assert verdict.reason == f"too little is known to promote it: {why}"
+
+    @given(
+        cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20),
+        left=st.floats(0, 600),
+    )
+    def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
+        evidence = after(*(Cycle(looks(*one), looks(9), "") for one in cycles))
+        verdict = judge(evidence, left)
+        assert (verdict.outlook is Outlook.PROMOTE) <= (left == 0)
+        assert (verdict.outlook is Outlook.GO_ON) <= (left > 0)
+        assert bool(verdict.reason) == (verdict.outlook is not Outlook.GO_ON)
+        if verdict.outlook is Outlook.PROMOTE:
+            assert evidence.canary.told >= LEAST_CYCLES / 2
+
+
+def test_a_trial_must_last_for_a_few_cycles() -> None:
+    assert too_short(25, 5) == ""
+    assert too_short(24, 5) == "5 cycles, one every 5s, take 25s"
+    assert too_short(math.inf, 60) == ""
