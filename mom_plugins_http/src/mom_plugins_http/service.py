@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from mom_plugins_http.published import Published
 from mom_plugins_http.reading import Reading
 from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.serving import Door, Server, Worker
+from mom_plugins_http.tracing import CycleSpans
 
 if TYPE_CHECKING:
     from mom_plugins_http.plugin import HttpPlugin, TcpSettings
@@ -39,6 +41,7 @@ class Service:
         self._context = context
         self._path = path
         self._published = Published()
+        self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", reserving.MOST_JOBS)
         limits = Limits(settings.patience, settings.largest, settings.clients)
@@ -79,6 +82,8 @@ class Service:
 
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell whoever listens."""
+        if self._spans is not None:
+            self._spans.take(report)
         self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
         news = self._news.gather()
         self._server.call_soon(lambda: self._events.tell(news))
@@ -110,6 +115,10 @@ class Service:
         self._server.close()
         for worker in (self._room_worker, self._worker):
             worker.close(max(0.0, until - time.monotonic()))
+        if self._spans is not None:
+            ending = threading.Thread(target=self._spans.close, name="mom-spans-end", daemon=True)
+            ending.start()  # an exporter may wait for its network for longer than there is time
+            ending.join(max(0.0, until - time.monotonic()))
 
 
 def socket_permissions(groups: frozenset[int]) -> Permissions:
