@@ -151,7 +151,7 @@ def test_on_every_kernel_what_is_equal_is_merged_and_then_ksm_rests(tmp_path: Pa
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("shows_ksmd", [True, False])
 def test_on_every_kernel_ksm_is_given_up_where_nothing_is_equal(tmp_path: Path, kernel: str, shows_ksmd: bool) -> None:
-    machine = Machine(tmp_path, KERNELS[kernel], equal=0, own=1000, shows_ksmd=shows_ksmd)
+    machine = Machine(tmp_path, KERNELS[kernel], equal=0, own=2000, shows_ksmd=shows_ksmd)
     machine.cycles(40)
     assert machine.number("run") == 2
     assert machine.of(HOST_ID)["ksm_mode"] == "rest"

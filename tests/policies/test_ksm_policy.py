@@ -201,6 +201,11 @@ def test_a_look_goes_on_to_its_end_though_nothing_is_found_yet() -> None:
     assert "ksm_sleep_millisecs" not in decide(SHORT, SCANNING, **RUNS, ksm_yield=-100.0)
 
 
+def test_small_books_are_kept() -> None:
+    decided = decide(SHORT, LOOKING, **RUNS, ksm_yield=0.0, ksm_saved=-5000)
+    assert decided == {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
+
+
 def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
     memory = Memory({HOST_ID: {**SCANNING, "ksm_from": 9}, "g": {"ksm_seen": 1}})
     until = []
@@ -214,7 +219,7 @@ def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
 
 def test_a_ksm_whose_books_need_more_than_it_saves_is_stopped_and_its_books_freed() -> None:
     memory = Memory({HOST_ID: dict(LOOKING)})
-    assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-5000) == {"ksm_run": 2}
+    assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-20_000) == {"ksm_run": 2}
     stopped = {**RUNS, "ksm_run": 2, "ksm_full_scans": 0}
     assert decide(SHORT, memory, **stopped) == {}
     assert decide(SHORT, memory, **stopped, ksm_clock=2000.0)["ksm_run"] == 1, "after some time it is tried again"
@@ -304,7 +309,7 @@ def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
 def test_with_the_advisor_on_only_run_is_decided() -> None:
     on: dict[str, Value] = {"ksm_advisor_mode": "scan-time", "ksm_sleep_millisecs": 100}
     assert decide(SHORT, **on) == {"ksm_run": 1}
-    assert decide(SHORT, LOOKING, **{**RUNS, **on, "ksm_yield": 0.0, "ksm_saved": -5000}) == {}
+    assert decide(SHORT, LOOKING, **{**RUNS, **on, "ksm_yield": 0.0, "ksm_saved": -20_000}) == {}
     assert decide(AMPLE, LOOKING, **{**RUNS, **on}) == {"ksm_run": 0}
 
 
@@ -426,7 +431,7 @@ def test_a_new_guest_is_merged_within_half_a_minute() -> None:
 
 
 def test_with_nothing_to_share_ksm_is_given_up_and_costs_nothing() -> None:
-    host = Answering(equal=0)
+    host = Answering(equal=0, own=200)
     host.cycles(60)
     assert host.ksm.run == 2
     assert host.cycles(60) == 0
