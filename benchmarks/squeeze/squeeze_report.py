@@ -90,7 +90,7 @@ def main_table(runs: Sequence[Run], mix: str) -> str:
                     figure([run["p99_ms"] for run in mine]),
                     figure([run["work"] for run in mine], 1, 100) + " %",
                     figure([run["swap"] for run in mine]),
-                    figure([run["manager_cpu_percent"] for run in mine], 2),
+                    figure([run["manager_cpu_percent"] for run in mine], 2) if manager.command else "-",
                 ]
             )
     free = [run for run in runs if run["mix"] == mix]
@@ -127,16 +127,18 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
 
 def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
     """Real and simulated side by side, and in how many pairs of managers the simulator has the same one ahead."""
+    names = [name for name in MANAGERS if any(run["manager"] == name for run in simulated)]
     rows = []
     for mix in mixes:
         real = {name: spread([run["taken"] for run in of(runs, mix, name)]).median for name in MANAGERS if of(runs, mix, name)}
         guessed = {run["manager"]: float(run["taken"]) for run in simulated if run["mix"] == mix and run["manager"] in real}
         if len(guessed) < 2:
             continue
-        cells = [f"{real[name]:,.0f} / {guessed[name]:,.0f}" if name in guessed else "-" for name in MANAGERS]
+        cells = [f"{real[name]:,.0f} / {guessed[name]:,.0f}" if name in guessed else "-" for name in names]
         same, pairs = same_order(real, guessed)
         rows.append([f"`{mix}`", *cells, f"{same} of {pairs}"])
-    return table(["mix: real / simulated, MiB", *(manager.title for manager in MANAGERS.values()), "pairs in the same order"], rows)
+    heading = ["mix: real / simulated, MiB", *(MANAGERS[name].title for name in names), "pairs in the same order"]
+    return table(heading, rows) if rows else "Nothing has been measured yet that could be compared."
 
 
 TIE_SHARE = 0.05
@@ -214,7 +216,8 @@ def draw_mixes(runs: Sequence[Run], mixes: Mapping[str, Mix], path: Path) -> Non
                 axes.vlines(at, found.least, found.most, color="black", linewidth=1)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("MiB taken at ≥ 95 % of the work")
-    patches = [Patch(facecolor=COLOURS[name], label=manager.title) for name, manager in MANAGERS.items()]
+    shown = [name for name in MANAGERS if any(run["manager"] == name for run in runs)]
+    patches = [Patch(facecolor=COLOURS[name], label=MANAGERS[name].title) for name in shown]
     axes.legend(
         handles=[*patches, Patch(facecolor="white", edgecolor="grey", hatch="///", label="ended with harm")], frameon=False, fontsize=8
     )
@@ -239,6 +242,8 @@ def faults_table(faults: Sequence[Run]) -> str:
         ]
         for fault in faults
     ]
+    if not rows:
+        return "Nothing has been measured yet."
     return table(["fault", "recovered means", "recovery, s", "workloads lost", "work of the others meanwhile"], rows)
 
 
