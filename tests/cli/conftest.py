@@ -38,7 +38,9 @@ KSM = {
 
 PLUGINS = '''
 import ctypes, os, time
-from mom_core import Decision, Entity, Scope, hookimpl
+from pathlib import Path
+from pydantic import SecretStr
+from mom_core import Decision, Entity, PluginSettings, Scope, hookimpl
 
 class Base:
     contract = "1.0"
@@ -76,6 +78,20 @@ class Dies(Base):
     def mom_setup(self):
         os._exit(1)
 
+class Secretive(Base):
+    """Is told secrets in all ways there are, and talks of them."""
+    class Settings(PluginSettings):
+        password: SecretStr = SecretStr("")
+        api_token: str = ""
+        uri: str = ""
+        token_file: Path = Path("/nowhere")
+        headers: dict[str, str] = {}
+    def __init__(self, settings, context):
+        self.settings, self.log = settings, context.log
+    @hookimpl
+    def mom_collect_host(self):
+        raise OSError(f"{self.settings.uri} refused {self.settings.api_token} and {self.settings.password.get_secret_value()}")
+
 class Rereads(Base):
     """Reads a file at a reload."""
     @hookimpl
@@ -91,6 +107,7 @@ hangs_in_setup = mom_test_plugins:HangsInSetup
 rereads = mom_test_plugins:Rereads
 sticks = mom_test_plugins:Sticks
 dies = mom_test_plugins:Dies
+secretive = mom_test_plugins:Secretive
 """
 
 

@@ -37,6 +37,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "guard": Verb("mom_core.cli.guard:guard_command", "Watch over mom, and put back what it left if it does not return."),
     "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
     "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
+    "bugreport": Verb("mom_core.cli.bugreport:bugreport_command", "Collect what whoever helps would ask for, without secrets."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),
     "config": Verb("mom_core.cli.config_verbs:config_command", "Write, check and show the configuration."),
     "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List plugins, look at one, check one, begin a new one."),

@@ -1,0 +1,300 @@
+"""`mom bugreport`: everything that whoever helps would ask for, in one file, without secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core._version import __version__
+from mom_core.cli.options import config_option
+from mom_core.cli.redaction import Redaction
+from mom_core.config import Config, load_config
+from mom_core.errors import MomError
+from mom_core.model import Report, printable
+from mom_core.plugins.bounded import attempt
+
+VERB_SECONDS: Final = 45.0
+"""How long one of the parts may take: a plugin that hangs is what a report is made for."""
+
+LARGEST: Final = 2 << 20
+"""Bytes of a part; of a longer one the end is kept, where the newest is."""
+
+LOG_LINES: Final = "3000"
+CYCLES: Final = 30
+"""Recorded cycles, the newest."""
+
+AT_ONCE: Final = 3
+
+_HOST_FILES: Final = (
+    "/proc/version",
+    "/proc/meminfo",
+    "/proc/loadavg",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/pressure/*",
+    "/proc/sys/vm/overcommit_*",
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/vm/min_free_kbytes",
+    "/sys/kernel/mm/ksm/*",
+    "/sys/kernel/mm/transparent_hugepage/*",
+    "/sys/devices/system/node/online",
+    "/sys/devices/system/node/node*/meminfo",
+    "/sys/fs/cgroup/cgroup.controllers",
+    "/etc/os-release",
+)
+
+_LIBRARIES: Final = ("libvirt-python", "pluggy", "pydantic", "PyYAML", "click", "rich", "stevedore", "starlette", "uvicorn")
+
+_UNITS: Final = ("mom", "mom-guardian", "mom-restore", "mom-vdsm")
+
+Part = Callable[[], str]
+
+
+@click.command("bugreport")
+@config_option
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to write.  [default: mom-bugreport-TIME.tar.gz]"
+)
+@click.option("--anonymous", is_flag=True, help="Write guest-1, guest-2 … instead of guests' names, and numbers instead of UUIDs.")
+def bugreport_command(config_path: str | None, output: Path | None, anonymous: bool) -> None:
+    """Collect what whoever helps would ask for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
+    the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = output or Path(f"mom-bugreport-{stamp}.tar.gz")
+    if os.path.lexists(path):
+        raise MomError(f"{path} exists already, and stays as it is", hint="-o names another file")
+    try:
+        config, trouble = load_config(config_path), ""
+    except MomError as error:
+        config, trouble = Config(), str(error)
+    redact = Redaction(plugin.settings for plugin in config.plugins.values())
+    parts = _parts(config, config_path, trouble)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        texts = dict(zip(parts, pool.map(_made, (part for part, _ in parts.values())), strict=True))
+    if anonymous:
+        redact.replace_names(_words_for_names(config, texts))
+    redacted = {name: redact(text) for name, text in texts.items()}
+    described = {name: words for name, (_, words) in parts.items()}
+    redacted["README.txt"] = _readme(described, redacted, redact.masked, anonymous=anonymous)
+    size = _write(path, f"mom-bugreport-{stamp}", redacted)
+    click.echo(f"wrote {path} ({size / 1024:.0f} KiB, for your eyes only: mode 0600), with")
+    for name, words in described.items():
+        click.echo(f"  {name:<18} {words}{'' if redacted[name].strip() else ' (empty)'}")
+    click.echo(
+        f"{redact.masked} secrets were masked. "
+        + ("Names of guests were replaced." if anonymous else "It names your guests; --anonymous does not.")
+    )
+    click.echo("Look through it before you pass it on.")
+
+
+def _parts(config: Config, config_path: str | None, trouble: str) -> Mapping[str, tuple[Part, str]]:
+    """Each part's file, how it is made, and what it is."""
+    state, run = config.state_directory, config.run_directory
+    options = [] if config_path is None else ["-c", config_path]
+    return {
+        "versions.txt": (_versions, "mom, its plugins, the libraries, the kernel"),
+        "config.txt": (lambda: trouble or _verb("config", "show", *options), "the settings in force, and where each comes from"),
+        "plugins.txt": (lambda: _verb("plugin", "list", *options), "what is installed and enabled"),
+        "doctor.txt": (lambda: _verb("doctor", *options), "what mom doctor finds"),
+        "status.json": (lambda: _verb("status", "--json", *options), "the last cycle of the running mom"),
+        "guests.txt": (lambda: _verb("guests", *options), "all guests with their memory"),
+        "policies.json": (lambda: _policies(config, options), "the policies in force, or their files"),
+        "ledger.json": (lambda: _files([state / "ledger.json", *sorted(state.glob("ledger.damaged-*"))]), "what mom would put back"),
+        "lease.txt": (lambda: _files([run / "lease", run / "mom.lock", run / "guardian.lock"]), "who runs, and until when"),
+        "cycles.jsonl": (lambda: _cycles(config), f"the last {CYCLES} recorded cycles, if they are recorded"),
+        "log.txt": (_log, "the last lines of the log, if systemd's journal has it"),
+        "units.txt": (_service, "mom's services, as systemd has them"),
+        "host.txt": (lambda: _host(config.root), "kernel, memory, pressure, KSM, NUMA nodes"),
+    }
+
+
+def _made(part: Part) -> str:
+    """A part's text, or why there is none. No part keeps the others away."""
+    made = attempt(part, seconds=2 * VERB_SECONDS, what="this part of the report")
+    text = (made.value or "") if made.error is None else f"not to be had: {type(made.error).__name__}: {made.error}\n"
+    return text if len(text) <= LARGEST else f"… the last {LARGEST} characters:\n{text[-LARGEST:]}"
+
+
+def _run(words: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=VERB_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return f"{words[-1]} did not end within {VERB_SECONDS:g} s\n"
+    except OSError as error:
+        return f"{words[0]}: {error.strerror}\n"
+    said = f"\n--- standard error:\n{done.stderr}" if done.stderr else ""
+    return f"{done.stdout}{said}" + (f"\n--- exit code {done.returncode}\n" if done.returncode else "")
+
+
+def _verb(*words: str) -> str:
+    """What another verb prints, from a process of its own: a plugin that hangs or crashes does so there."""
+    return _run([sys.executable, "-P", "-m", "mom_core", *words])
+
+
+def _versions() -> str:
+    ours = {d.name: d.version for d in metadata.distributions() if d.name and d.name.lower().replace("_", "-").startswith("mom-")}
+    lines = [f"mom {__version__}", f"Python {platform.python_version()} ({sys.executable})", " ".join(platform.uname())]
+    lines += [f"{name} {version}" for name, version in sorted(ours.items())]
+    for name in _LIBRARIES:
+        try:
+            lines.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{name}: not installed")
+    lines += [_run(words).strip() for words in (("virsh", "--version"), ("qemu-system-x86_64", "--version")) if shutil.which(words[0])]
+    return "\n".join(lines) + "\n"
+
+
+def _policies(config: Config, options: Sequence[str]) -> str:
+    """Those of the running mom; else the files of every plugin that has a folder of some."""
+    said = _verb("policy", "list", "--json", *options)
+    if said.startswith("{"):
+        return said
+    folders = {Path(folder) for plugin in config.plugins.values() if (folder := getattr(plugin.settings, "directory", None))}
+    return f"{said}\n" + _files([file for folder in sorted(folders) for file in sorted(folder.glob("*.policy"))])
+
+
+def _files(paths: Sequence[Path]) -> str:
+    """Several files as they are, or why not."""
+    texts = []
+    for path in paths:
+        try:
+            text = path.read_bytes()[-LARGEST:].decode("utf-8", "replace").replace("\0", "").rstrip()
+        except OSError as error:
+            text = f"({error.strerror})"
+        texts.append(f"=== {path}\n{text}\n" if len(paths) > 1 or text.startswith("(") else f"{text}\n")
+    return "".join(texts)
+
+
+def _host(root: Path) -> str:
+    paths = [path for pattern in _HOST_FILES for path in sorted(root.glob(pattern.lstrip("/")))]
+    return _files([path for path in paths if path.is_file()])
+
+
+def _log() -> str:
+    if shutil.which("journalctl") is None:
+        return "there is no journalctl here; add the last lines of mom's log yourself\n"
+    units = [word for unit in _UNITS for word in ("-u", unit)]
+    return _run(["journalctl", *units, "-n", LOG_LINES, "--no-pager", "-o", "short-iso"])
+
+
+def _service() -> str:
+    if shutil.which("systemctl") is None:
+        return "there is no systemctl here\n"
+    units = [f"{unit}.service" for unit in _UNITS]
+    return _run(["systemctl", "--no-pager", "status", *units]) + _run(["systemctl", "--no-pager", "cat", *units])
+
+
+def _cycles(config: Config) -> str:
+    """The newest recorded cycles, a line of JSON for each."""
+    from mom_core.cli.sources import recording
+
+    try:
+        recorded = recording(config, None)
+    except MomError as error:
+        return f"{error}\n"
+    now = time.time()
+    for seconds in (600.0, 86_400.0, 30 * 86_400.0):
+        newest = deque((cycle.report for cycle in recorded.cycles(now - seconds, now + 60.0)), maxlen=CYCLES)
+        if newest:
+            return "".join(f"{json.dumps(_of(report), default=str)}\n" for report in newest)
+    return "nothing was recorded lately\n"
+
+
+def _of(report: Report) -> dict[str, object]:
+    snapshot = report.snapshot
+    return {
+        "number": report.number,
+        "time": report.time,
+        "duration": report.duration,
+        "woken_by": report.woken_by,
+        "host": dict(snapshot.host.fields),
+        "guests": {guest.name: dict(guest.fields) for guest in snapshot.guests.values()},
+        "outcomes": [
+            f"{one.decision.entity.name}: {one.decision.control} {one.before} -> {one.decision.value}: {one.status} {one.error}"
+            for one in report.outcomes
+        ],
+        "problems": [f"{one.source}: {one.message}" for one in report.problems],
+        "plugins": [dataclasses.asdict(one) for one in report.plugins],
+    }
+
+
+def _words_for_names(config: Config, texts: Mapping[str, str]) -> dict[str, str]:
+    """What is written for each guest's name and id, for the patterns of names in the configuration, and for the host's name."""
+    names: dict[str, None] = {}
+    patterns = [rule.pattern for rule in config.guests]
+    for name, text in texts.items():
+        lines = text.splitlines() if name == "cycles.jsonl" else [text]
+        for line in lines:
+            try:
+                content = json.loads(line.partition("\n--- ")[0])
+            except (ValueError, RecursionError):
+                continue
+            names.update(dict.fromkeys(_names_in(name, content)))
+    found = {pattern: f"pattern-{number}" for number, pattern in enumerate(patterns, 1)}
+    found.update({name: f"guest-{number}" for number, name in enumerate(names, 1)})
+    return {**found, socket.gethostname(): "this-host", platform.node(): "this-host"}
+
+
+def _names_in(part: str, content: object) -> list[str]:
+    if not isinstance(content, dict):
+        return []
+    if part == "ledger.json":
+        return [str(entry.get("name", "")) for entry in content.get("entries", []) if entry.get("scope") == "guest"]
+    guests = content.get("guests", {})
+    if part == "cycles.jsonl":
+        return list(guests)
+    rows = guests.get("rows", []) if isinstance(guests, dict) else []
+    return [str(row[1]) for row in rows if len(row) > 1]
+
+
+def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
+    lines = [
+        f"A report about mom {__version__}, made by `mom bugreport` on {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
+        "",
+        *(f"{name:<18} {words}, {len(texts[name])} characters" for name, words in described.items()),
+        "",
+        f"Masked: {masked} secrets: settings that are secret, what stands in the files of tokens and keys, passwords in URIs,",
+        "private keys, and whatever follows a word such as password or token. Neither the configuration file nor the environment is here.",
+        "Names of guests, UUIDs and the host's name were replaced." if anonymous else "Names of guests and of the host stand as they are.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: Path, folder: str, texts: Mapping[str, str]) -> int:
+    """The archive, whole or not at all, for nobody else to read; its size in bytes."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, text in texts.items():
+            content = text.encode("utf-8", "backslashreplace")
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
+            archive.addfile(member, io.BytesIO(content))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(made.getvalue())
+    except FileExistsError:
+        raise MomError(f"{path} exists already, and stays as it is", hint="-o names another file") from None
+    except OSError as error:
+        raise MomError(f"{printable(str(path))} cannot be written: {error.strerror}", hint="-o names another file") from error
+    return len(made.getvalue())
