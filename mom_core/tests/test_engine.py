@@ -679,6 +679,7 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
         ({"mom_policy_texts": hookimpl(lambda self: 5)}, "mom_policy_texts returned a int that is no PolicyTexts"),
         ({"mom_reservations": hookimpl(lambda self: 5)}, "mom_reservations returned a int that is no Reservations"),
+        ({"mom_admissions": hookimpl(lambda self: 5)}, "mom_admissions returned a int that is no Admissions"),
         ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
     ],
 )

@@ -41,6 +41,7 @@ _WHERE = {
     "policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "PolicyChange", "PolicyState", "PolicyText", "PolicyTexts",
     ),
+    "admission": ("Admission", "Admissions", "Giver"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
@@ -51,6 +52,8 @@ _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names
 __all__ = [
     "CONTRACT",
     "HOST_ID",
+    "Admission",
+    "Admissions",
     "AgentAccess",
     "AlreadyRunning",
     "BalloonControl",
@@ -79,6 +82,7 @@ __all__ = [
     "Explanation",
     "FieldSpec",
     "Finding",
+    "Giver",
     "Guest",
     "GuestBusy",
     "GuestEvents",
@@ -166,6 +170,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from mom_core.admission import Admission as Admission
+    from mom_core.admission import Admissions as Admissions
+    from mom_core.admission import Giver as Giver
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
     from mom_core.config import read_settings as read_settings

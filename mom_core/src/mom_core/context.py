@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mom_core.admission import Admissions
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
 from mom_core.policies import PolicyTexts
 from mom_core.reservations import Reservations
@@ -75,6 +76,8 @@ class PluginContext:
     """Who makes room for launches; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
     engine_state: Callable[[], EngineState] = EngineState
     """What the engine knows besides its reports, now. From any thread."""
+    admissions: Admissions | None = None
+    """Who knows whether another guest fits; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""

@@ -21,6 +21,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from mom_core.admission import Admissions
     from mom_core.context import PluginContext
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
@@ -85,6 +86,15 @@ def mom_policy_texts() -> PolicyTexts | None:
 @hookspec(firstresult=True)
 def mom_reservations() -> Reservations | None:
     """Who makes room for launches and keeps it; the first plugin in the YAML order that does so wins.
+
+    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
+    first cycle raise `MomError`.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_admissions() -> Admissions | None:
+    """Who knows whether another guest fits; the first plugin in the YAML order that does wins.
 
     Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
     first cycle raise `MomError`.

@@ -16,6 +16,7 @@ from starlette.routing import Route as StarletteRoute
 from mom_core import PluginContext, Value, printable
 from mom_plugins_http import events
 from mom_plugins_http.access import TOOL_NAMES, Peer, Right, Tokens, same_site, same_site_locally
+from mom_plugins_http.admitting import CLASS, COUNT, MEMORY, Admitting
 from mom_plugins_http.changing import Changing
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
@@ -37,7 +38,12 @@ _REMEMBERED_PEERS: Final = 256
 
 
 def routes(
-    reading: Reading, changing: Changing, reserving: Reserving, listening: Events, describe: Callable[[Call], Awaitable[Response]]
+    reading: Reading,
+    changing: Changing,
+    reserving: Reserving,
+    admitting: Admitting,
+    listening: Events,
+    describe: Callable[[Call], Awaitable[Response]],
 ) -> list[Route]:
     """All operations: the one table from which the application and its description are made."""
     trying = Trying(changing)
@@ -206,6 +212,15 @@ def routes(
         ),
         Route(
             "GET",
+            "/v1/admission",
+            "admission",
+            "Whether more guests fit without breaking a promise, and what would have to give.",
+            admitting.answer,
+            "Admission",
+            parameters=(MEMORY, CLASS, COUNT),
+        ),
+        Route(
+            "GET",
             "/v1/reservations",
             "reservations",
             "What is reserved for launches, and what could be.",
@@ -265,6 +280,7 @@ class Api:
         reading: Reading,
         changing: Changing,
         reserving: Reserving,
+        admitting: Admitting,
         listening: Events,
         limits: Limits,
         hosts: Sequence[str] = (),
@@ -276,7 +292,7 @@ class Api:
         self._hosts = hosts
         self._reading = reading
         self._refused: dict[str, float] = {}
-        self.routes = [*routes(reading, changing, reserving, listening, self._describe), *LogLevels(context).routes()]
+        self.routes = [*routes(reading, changing, reserving, admitting, listening, self._describe), *LogLevels(context).routes()]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route

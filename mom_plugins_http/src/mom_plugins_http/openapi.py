@@ -361,6 +361,28 @@ def _reservations() -> Mapping[str, Schema]:
                 "note": _TEXT,
             }
         ),
+        "Admission": _object(
+            {
+                "admitted": {"type": "boolean"},
+                "count": {"type": "integer"},
+                "fits": {"type": "integer", "description": "How many such guests there could be, counted up to 10,000."},
+                "memory_kib": kib,
+                "class": {"type": "string", "description": "Empty: none."},
+                "guarantee_kib": {**kib, "description": "What each would be promised."},
+                "reasons": {"type": "array", "items": _TEXT, "description": "Sentences; those against it first."},
+                "givers": {
+                    "type": "array",
+                    "description": "Guests that would have to give.",
+                    "items": _object(
+                        {
+                            "guest": _object({"id": _TEXT, "name": _TEXT}),
+                            "kib": kib,
+                            "what": {"type": "string", "enum": ["memory", "promise"]},
+                        }
+                    ),
+                },
+            }
+        ),
         "Reservations": _object(
             {
                 "room": {

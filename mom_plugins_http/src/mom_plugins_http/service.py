@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from mom_core import MomError, PluginContext, PolicyState, Report
 from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
+from mom_plugins_http.admitting import Admitting
 from mom_plugins_http.api import Api
 from mom_plugins_http.changing import MOST_JOBS, Changing
 from mom_plugins_http.events import Events
@@ -52,7 +53,8 @@ class Service:
         tcp = settings.tcp
         hosts = [] if tcp is None else [*own_names(tcp.listen), *(name.lower() for name in tcp.hosts)]
         kept = Reserving(context, self._room_worker)
-        self._api = Api(context, reading, Changing(context, self._worker), kept, self._events, limits, hosts)
+        admitting = Admitting(context, self._room_worker)
+        self._api = Api(context, reading, Changing(context, self._worker), kept, admitting, self._events, limits, hosts)
         self._tls = None if tcp is None else _tls(tcp)
         self._api.tokens = None if tcp is None else _tokens(tcp)
         self._server = Server(self._api.application, self._doors(), limits, context.log)

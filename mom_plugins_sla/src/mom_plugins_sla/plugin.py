@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
 from mom_core import (
+    Admissions,
     Decision,
     FieldSpec,
     Finding,
@@ -22,6 +23,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_sla.admitting import HostAdmissions
 from mom_plugins_sla.assigning import Assigned, Assigning
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
@@ -42,6 +44,7 @@ class SlaPlugin:
         self._assigning = Assigning(self._classes, settings.patterns, settings.default)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
+        self._admissions = HostAdmissions(self._classes, settings.default, context)
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -49,6 +52,11 @@ class SlaPlugin:
     def mom_fields(self) -> Iterable[FieldSpec]:
         """What a class says of its guests."""
         return FIELDS
+
+    @hookimpl
+    def mom_admissions(self) -> Admissions:
+        """Whether another guest fits."""
+        return self._admissions
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
@@ -88,6 +96,7 @@ class SlaPlugin:
             for identity, guest in snapshot.guests.items()
             if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
         }
+        self._admissions.look(snapshot)
         self._fairness = fairness_of(snapshot, self._settings.host_keeps, self._settings.idle_tax)
         source = Source(self._context.name)
         for guest, one in self._unknown(list(snapshot.guests.values())):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pluggy
 
 from mom_core import hookspecs
+from mom_core.admission import Admissions
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec)
-Offer = TypeVar("Offer", PolicyTexts, Reservations)
+Offer = TypeVar("Offer", PolicyTexts, Reservations, Admissions)
 
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
@@ -183,8 +184,10 @@ def build_plugins(
         _raise_all(errors)
         policies = _first_offer(plugins, "mom_policy_texts", PolicyTexts)  # type: ignore[type-abstract]  # it is asked whether something is one
         reservations = _first_offer(plugins, "mom_reservations", Reservations)  # type: ignore[type-abstract]  # the same
+        admissions = _first_offer(plugins, "mom_admissions", Admissions)  # type: ignore[type-abstract]  # the same
         for plugin in plugins:
             plugin.context.declarations = declarations
+            plugin.context.admissions = admissions
             plugin.context.policies = policies
             plugin.context.reservations = reservations
             plugin.context.interval = config.interval
@@ -200,6 +203,7 @@ def build_plugins(
         for context, was in before:
             context.declarations, context.interval, context.guest_settings = was.declarations, was.interval, was.guest_settings
             context.configuration, context.policies, context.reservations = was.configuration, was.policies, was.reservations
+            context.admissions = was.admissions
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner, policies), left_over, tuple(commits))

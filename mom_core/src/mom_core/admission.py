@@ -1,0 +1,56 @@
+"""Whether another guest fits: what a plugin that knows promises offers to whoever is about to start guests.
+
+Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from mom_core.model import Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Giver:
+    """A guest that would have to give: `kib` of the memory that it has, or, if `promise`, of what it is promised."""
+
+    guest: Entity
+    kib: int
+    promise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether guests fit, and why. Sizes in KiB.
+
+    `fits` is how many of those guests there could be now, counted up to 10,000; `guarantee_kib` is what each is promised.
+    `reasons` are sentences for an operator, those against it first. `givers` are the guests that would have to give for it: when the
+    answer is yes, memory that they have and neither need nor are promised; when it is no for want of promises, what less important
+    guests are promised, which somebody would have to take back.
+    """
+
+    admitted: bool
+    count: int
+    fits: int
+    memory_kib: int
+    sla_class: str
+    guarantee_kib: int
+    reasons: Sequence[str] = ()
+    givers: Sequence[Giver] = ()
+
+
+@runtime_checkable
+class Admissions(Protocol):
+    """Who knows whether guests fit. Any thread may call this."""
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        """Whether `count` more guests of so much memory and of this class fit without breaking a promise, by the last cycle.
+
+        Nothing is kept for them by asking: that is what `Reservations` is for, and what is reserved counts here.
+        Raises `MomError` for a class that does not exist, for what makes no sense, and while nothing is known of the host.
+
+        :param sla_class: empty: the class that guests get of which nothing else tells one
+        """
+        ...

@@ -1,0 +1,175 @@
+"""Whether more guests fit without breaking a promise: figures in, an answer with its reasons out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mom_core import Admission, Entity, Giver, Reservation, Room, Snapshot, format_kib
+from mom_plugins_sla.classes import ServiceClass
+from mom_plugins_sla.fairness import number, promised_kib, used_kib
+
+START_SHARE: Final = 0.25
+"""What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
+Of the simulator's usual mixture, which follows what clouds report, an idle guest holds 13 to 25 %."""
+
+MOST_COUNTED: Final = 10_000
+"""Guests; no host has more, and one that is promised nothing would fit for ever."""
+
+GIVERS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Guests that are to be started: how many, of how much memory (KiB), of which class."""
+
+    count: int
+    memory_kib: int
+    name: str
+    one: ServiceClass
+
+    @property
+    def guarantee_kib(self) -> float:
+        """What is promised to each."""
+        return min(self.memory_kib, self.one.guarantee.kib_of(self.memory_kib) or 0.0)
+
+    @property
+    def start_kib(self) -> float:
+        """What each must be able to have at once."""
+        return max(self.guarantee_kib, START_SHARE * self.memory_kib)
+
+    def __str__(self) -> str:
+        guests = "one guest" if self.count == 1 else f"{self.count} guests"
+        return f"{guests} of class {self.name or 'none'} with {format_kib(self.memory_kib)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What there is, in KiB: what the host can promise, what is promised to guests, and what is kept for launches that have not come.
+
+    `room` is what the host can have at once, by whoever makes room; None: nobody does, and what is available counts.
+    """
+
+    promisable: float
+    promised: float
+    reserved: float
+    available: float
+    room: Room | None
+
+
+def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation]) -> Figures | None:
+    """What the last cycle saw; None while it is not known what the host can promise."""
+    host = snapshot.host.fields
+    promisable, available = number(host.get("mem_promisable")), number(host.get("mem_really_available"))
+    if promisable is None or available is None:
+        return None
+    promised = sum(promise_of(snapshot, identity) for identity in snapshot.guests)
+    # A guest that has come for a reservation counts by its own promise.
+    reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
+    return Figures(promisable, promised, float(reserved), available, room)
+
+
+def promise_of(snapshot: Snapshot, identity: str) -> float:
+    """All that this guest is promised, in KiB, also what the host cannot keep."""
+    guest = snapshot.guests[identity]
+    maximum = number(guest.fields.get("balloon_max"))
+    share = number(guest.fields.get("mem_guarantee_share"))
+    known = [number(guest.fields.get("mem_promised")) or 0.0, promised_kib(guest)]
+    known += [] if share is None or maximum is None else [share * maximum]
+    return max(known) if maximum is None else min(max(known), maximum)
+
+
+def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
+    """Whether these guests fit, and why."""
+    left = figures.promisable - figures.promised - figures.reserved
+    at_once = figures.available if figures.room is None else float(figures.room.most_kib)
+    by_promises = _fits(left, wanted.guarantee_kib)
+    by_memory = _fits(at_once, wanted.start_kib)
+    fits = min(by_promises, by_memory)
+    against: list[str] = []
+    in_favour: list[str] = []
+    (in_favour if by_promises >= wanted.count else against).append(_about_promises(wanted, figures, left))
+    (in_favour if by_memory >= wanted.count else against).append(_about_memory(wanted, figures, at_once))
+    if figures.room is not None and figures.room.why:
+        against.append(figures.room.why)
+    admitted = fits >= wanted.count
+    if by_promises < wanted.count:
+        givers = _lesser_promises(snapshot, wanted, wanted.count * wanted.guarantee_kib - left)
+    else:
+        free = figures.available if figures.room is None else float(figures.room.free_kib)
+        givers = _spare(snapshot, wanted.count * wanted.start_kib - free) if admitted else []
+    return Admission(
+        admitted,
+        wanted.count,
+        max(0, min(fits, MOST_COUNTED)),
+        wanted.memory_kib,
+        wanted.name,
+        math.ceil(wanted.guarantee_kib),
+        (*against, *in_favour),
+        tuple(givers),
+    )
+
+
+def _fits(kib: float, each: float) -> int:
+    if each <= 0:
+        return MOST_COUNTED
+    return max(0, min(MOST_COUNTED, math.floor(kib / each)))
+
+
+def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
+    together = wanted.count * wanted.guarantee_kib
+    reserved = f" and {format_kib(figures.reserved)} are reserved for launches" if figures.reserved else ""
+    rest = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
+    return (
+        f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{reserved},"
+        f" {rest}; {wanted} would be promised {format_kib(together) if together else 'nothing'}"
+    )
+
+
+def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
+    room = figures.room
+    made_of = (
+        f"{format_kib(figures.available)} are available"
+        if room is None
+        else f"{format_kib(room.free_kib)} are free and guests can give {format_kib(room.can_free_kib)}"
+    )
+    return (
+        f"memory now: {made_of}, so {format_kib(max(0.0, at_once))} can be had; {wanted} would take"
+        f" {format_kib(wanted.count * wanted.start_kib)} at once"
+    )
+
+
+def _spare(snapshot: Snapshot, missing: float) -> list[Giver]:
+    """Guests that would give what is missing, the cheapest first: what they neither use nor are promised."""
+    found = []
+    for guest in snapshot.guests.values():
+        size = number(guest.fields.get("balloon_cur"))
+        if size is None or "balloon_target" in guest.blocked or "*" in guest.blocked:
+            continue
+        spare = size - max(promised_kib(guest), used_kib(guest, size))
+        if spare > 0:
+            found.append((number(guest.fields.get("reclaim_cost")) or 1.0, -spare, guest.entity))
+    return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
+
+
+def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list[Giver]:
+    """Guests whose promises are less important, the least important first."""
+    found = []
+    for identity, guest in snapshot.guests.items():
+        priority, promise = number(guest.fields.get("priority")), promise_of(snapshot, identity)
+        if promise > 0 and (50.0 if priority is None else priority) < wanted.one.priority:
+            found.append((50.0 if priority is None else priority, -promise, guest.entity))
+    return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)
+
+
+def _until(missing: float, found: Sequence[tuple[float, float, Entity]], *, promise: bool) -> list[Giver]:
+    givers = []
+    for _, negative, entity in found[:GIVERS_SHOWN]:
+        if missing < 1:
+            break
+        gives = min(-negative, missing)
+        givers.append(Giver(entity, math.ceil(gives), promise))
+        missing -= gives
+    return givers

@@ -1,0 +1,57 @@
+"""Answers whether guests fit, from any thread, by what the last cycle saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mom_core import Admission, MomError, PluginContext, Snapshot, printable
+from mom_plugins_sla.admission import MOST_COUNTED, Wanted, admission_of, figures_of
+from mom_plugins_sla.classes import ServiceClass
+
+LEAST_KIB: Final = 1024
+MOST_KIB: Final = 1 << 40
+"""KiB of a guest's memory: 1 MiB and 1 PiB. What is less or more is a mistake in a unit."""
+
+STALE_CYCLES, STALE_SECONDS = 3, 10.0
+"""After so many cycles, and so long, what the last cycle saw says nothing about now."""
+
+
+class HostAdmissions:
+    """Implements `Admissions` for this host."""
+
+    def __init__(self, classes: Mapping[str, ServiceClass], default: str | None, context: PluginContext) -> None:
+        self._classes = classes
+        self._default = default
+        self._context = context
+        self._seen: Snapshot | None = None
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take in what a cycle has seen."""
+        self._seen = snapshot
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        """Whether these guests fit; see `Admissions`."""
+        wanted = self._wanted(memory_kib, sla_class, count)
+        seen = self._seen
+        if seen is None:
+            raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
+        age = self._context.monotonic() - seen.monotonic
+        if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
+            raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be said", hint="see `mom status`")
+        kept = self._context.reservations
+        figures = figures_of(seen, None if kept is None else kept.room(), () if kept is None else kept.reservations())
+        if figures is None:
+            hint = "it is from the second cycle on, with the plugin balloon, which holds promises, and one that knows the host's memory"
+            raise MomError("what the host can promise is not known", hint=hint)
+        return admission_of(wanted, figures, seen)
+
+    def _wanted(self, memory_kib: int, sla_class: str, count: int) -> Wanted:
+        if not LEAST_KIB <= memory_kib <= MOST_KIB:
+            raise MomError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
+        if not 1 <= count <= MOST_COUNTED:
+            raise MomError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
+        name = sla_class or self._default or ""
+        if name and name not in self._classes:
+            raise MomError(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(self._classes)}")
+        return Wanted(count, memory_kib, name, self._classes.get(name) or ServiceClass())

@@ -1,0 +1,151 @@
+"""Whether more guests fit, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Admission, Entity, Guest, Host, MomError, PluginContext, Reservation, ReservationState, Room, Scope, Snapshot
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
+
+GIB = 1 << 20
+
+
+class Kept:
+    """Reservations that stand, and room that there is."""
+
+    def __init__(self, room: Room, *reservations: Reservation) -> None:
+        self._room, self._reservations = room, reservations
+
+    def room(self) -> Room:
+        return self._room
+
+    def reservations(self) -> Sequence[Reservation]:
+        return self._reservations
+
+    def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
+        raise AssertionError("nothing is reserved by asking")
+
+    def release(self, identity: str, *, who: str = "") -> Reservation:
+        raise AssertionError("nothing is released by asking")
+
+
+def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: object) -> Guest:
+    fields = {
+        "balloon_cur": size * GIB, "balloon_max": 8 * GIB, "mem_promised": promised * GIB, "guest_guarantee": promised * GIB,
+        "mem_usable": usable * GIB, **more,
+    }  # fmt: skip
+    return Guest(name, name, fields)  # type: ignore[arg-type]  # the fields are values
+
+
+def asked(
+    memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
+    kept: Kept | None = None, default: str | None = None,
+) -> Admission:  # fmt: skip
+    plugin = SlaPlugin(SlaSettings(default=default), PluginContext(name="sla", monotonic=lambda: 100.0, reservations=kept))
+    host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
+    snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
+    list(plugin.mom_evaluate(snapshot))
+    return plugin.mom_admissions().admission(int(memory * GIB), name, count)
+
+
+def test_a_guest_fits_where_its_promise_and_its_memory_do() -> None:
+    found = asked(guests=[a_guest("a", 20)])
+    assert (found.admitted, found.fits, found.guarantee_kib) == (True, 2, 6 * GIB)
+    assert found.reasons[0].startswith("promises: the host can promise 30.00 GiB, 8.00 GiB are promised to guests, 22.00 GiB are left;")
+    assert found.givers == ()
+
+
+def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
+    found = asked(count=4, promisable=20, available=64, guests=[a_guest("a", 2)])
+    assert (found.admitted, found.fits) == (False, 3)
+    assert "18.00 GiB are left; 4 guests of class gold with 8.00 GiB would be promised 24.00 GiB" in found.reasons[0]
+
+
+def test_what_would_make_room_are_promises_of_lesser_guests() -> None:
+    guests = [a_guest("vapor", 1, priority=10), a_guest("peer", 6, priority=70), a_guest("cheap", 3, priority=10)]
+    found = asked(promisable=12, guests=guests)
+    assert [(one.guest.name, one.kib, one.promise) for one in found.givers] == [("cheap", 3 * GIB, True), ("vapor", 1 * GIB, True)]
+
+
+def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
+    found = asked(available=5)
+    assert not found.admitted
+    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB can be had; one guest of class gold")
+
+
+def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:
+    room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=20 * GIB, guaranteed_kib=0)
+    guests = [a_guest("dear", 0, 8, 7, reclaim_cost=8.0), a_guest("cheap", 0, 8, 6, reclaim_cost=0.5)]
+    found = asked(promisable=99, guests=guests, kept=Kept(room))
+    assert found.admitted
+    assert [one.guest.name for one in found.givers] == ["cheap"]
+    assert found.givers[0].kib == 4 * GIB
+
+
+def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
+    room = Room(available_kib=64 * GIB, host_keeps_kib=0, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
+    waiting = Reservation("r1", 20 * GIB, ReservationState.READY, kept_kib=20 * GIB)
+    come = Reservation("r2", 9 * GIB, ReservationState.TAKEN, kept_kib=9 * GIB, guest=Entity(Scope.GUEST, "g", "g"))
+    over = Reservation("r3", 9 * GIB, ReservationState.EXPIRED, kept_kib=9 * GIB)
+    found = asked(kept=Kept(room, waiting, come, over))
+    assert found.fits == 1
+    assert "20.00 GiB are reserved for launches, 10.00 GiB are left" in " ".join(found.reasons)
+
+
+def test_a_class_without_a_promise_is_bounded_by_memory() -> None:
+    assert asked(name="vapor", memory=4, available=3.5).fits == 3
+    assert asked(name="", memory=4, available=3.5, default="platinum").fits == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((8 * GIB, "goldd", 1), "there is no class goldd (there are: platinum, gold, compute, vapor)"),
+        ((8, "gold", 1), "8 KiB is no memory of a guest"),
+        ((1 << 50, "gold", 1), "is no memory of a guest"),
+        ((8 * GIB, "gold", 0), "0 is no number of guests"),
+        ((8 * GIB, "gold", 1), "mom has not looked at the host yet"),
+    ],
+)
+def test_what_makes_no_sense_is_said(arguments: tuple[int, str, int], message: str) -> None:
+    plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla"))
+    with pytest.raises(MomError) as refused:
+        plugin.mom_admissions().admission(*arguments)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "seen"), [({}, 99.0), ({"mem_promisable": GIB}, 99.0), ({"mem_promisable": GIB, "mem_really_available": 1}, 9.0)]
+)
+def test_nothing_is_said_by_what_is_not_known_or_old(host: dict[str, int], seen: float) -> None:
+    plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", monotonic=lambda: 100.0))
+    list(plugin.mom_evaluate(Snapshot(Host(fields=host), monotonic=seen)))
+    with pytest.raises(MomError):
+        plugin.mom_admissions().admission(GIB)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), max_size=5),
+    st.sampled_from(["platinum", "gold", "compute", "vapor"]),
+    st.integers(1, 6),
+    st.integers(0, 64),
+    st.integers(0, 64),
+)
+def test_whoever_is_admitted_breaks_no_promise(
+    guests: list[tuple[int, int]], name: str, count: int, promisable: int, available: int
+) -> None:
+    there = [a_guest(f"g{number}", promised, size) for number, (promised, size) in enumerate(guests)]
+    found = asked(4, name, count, promisable=promisable, available=available, guests=there)
+    promised = sum(min(8, promised) for promised, _ in guests) * GIB
+    if found.admitted:  # one that is promised nothing breaks no promise, even where too much is promised already
+        assert not found.guarantee_kib or promised + count * found.guarantee_kib <= promisable * GIB
+        assert count * found.guarantee_kib <= available * GIB
+        assert found.fits >= count
+    else:
+        assert found.fits < count
+    assert found.reasons
