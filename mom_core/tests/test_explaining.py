@@ -156,6 +156,11 @@ def test_an_obstacle_is_told_with_since_when() -> None:
     assert "Nobody counts on its memory (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m." in said(explained(reports), "next")
 
 
+def test_a_guest_that_is_set_aside_is_told_until_when() -> None:
+    text = said(explained([report(2, 1000 * MIB, balloon_obstacle="set aside", balloon_rest=42.0)]), "next")
+    assert "set aside; it is asked again in 42 s, at 00:00:52 UTC." in text
+
+
 def test_in_observe_mode_nothing_will_happen() -> None:
     assert "mom only observes" in said(explained([report(1, 1000 * MIB, mode="observe")]), "next")
 

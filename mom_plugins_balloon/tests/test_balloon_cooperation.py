@@ -57,6 +57,17 @@ def cycles(loop, count, wanted=None):
         loop.cycle(wanted)
 
 
+def test_a_guest_that_is_set_aside_is_told_when_it_is_asked_again(loop, hypervisor):
+    loop.plugin._context.monotonic = lambda: loop.now
+    hypervisor.speed = 0
+    cycles(loop, 5, GIB)
+    assert "balloon_rest" not in loop.fields
+    loop.cycle(GIB)
+    assert loop.fields["balloon_rest"] == 55.0, "a minute, of which one cycle has gone by"
+    cycles(loop, 12)
+    assert "balloon_rest" not in loop.fields
+
+
 def test_a_guest_that_gives_nothing_is_set_aside_after_twenty_seconds_and_said(loop, hypervisor):
     hypervisor.speed = 0
     loop.cycle(GIB)

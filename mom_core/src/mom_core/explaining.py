@@ -273,6 +273,8 @@ class Explanation:
     since: Since | None
     wanted: Sequence[Wanted]
     obstacle: str
+    rest: float | None
+    """Seconds until a guest that is set aside is asked again; None: it is not, or nobody knows."""
     problems: Sequence[Problem]
     trial: Sequence[tuple[str, Value, Value]] | None
     """By control what was decided, and what would have been on trial; None without a trial."""
@@ -312,6 +314,7 @@ class Explanation:
             },
             "decisions": [_wanted_json(wanted) for wanted in self.wanted],
             "obstacle": self.obstacle,
+            "asked_again_in_seconds": self.rest,
             "problems": [
                 {"severity": one.severity, "source": _source_json(one.source), "message": one.message, "hint": one.hint}
                 for one in self.problems
@@ -414,6 +417,7 @@ def explain(
         since=None if past is None else past.since,
         wanted=wanted,
         obstacle=blocked or (obstacle if isinstance(obstacle, str) else ""),
+        rest=_number(guest.fields.get("balloon_rest")),
         problems=problems,
         trial=trial,
         unknown=[text for text, value in _must_be_known(memory) if value is None],
@@ -698,7 +702,8 @@ def _next(told: _Told) -> Iterator[Sentence]:
         since = ""
         if past is not None and past.obstacle_since is not None:
             since = f" (since {told.ago(past.obstacle_since)})"
-        yield Sentence(Topic.NEXT, f"Nobody counts on its memory{since}: {printable(what.obstacle, LONGEST_LINE)}.")
+        rest = "" if what.rest is None else f"; it is asked again in {lasting(what.rest)}, at {told.at(told.report.time + what.rest)}"
+        yield Sentence(Topic.NEXT, f"Nobody counts on its memory{since}: {printable(what.obstacle, LONGEST_LINE)}{rest}.")
     moving = None if past is None else _moving(told, past)
     if moving:
         yield Sentence(Topic.NEXT, moving)

@@ -109,6 +109,11 @@ class Cooperation:
         self._aside[guest.id] = _Aside(reason, now + rest, rest, guest.incarnation)
         del self._trials[guest.id]
 
+    def rest_left(self, identity: str, now: float) -> float | None:
+        """In how many seconds this guest is tried again; None when it is not set aside."""
+        aside = self._aside.get(identity)
+        return max(0.0, aside.until - now) if aside is not None and aside.reason else None
+
     def why_aside(self, identity: str) -> str:
         """Why this guest is not counted on now; empty when it is."""
         aside = self._aside.get(identity)

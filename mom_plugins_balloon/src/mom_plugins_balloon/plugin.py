@@ -58,6 +58,8 @@ from mom_plugins_balloon.told import told as _told
 
 HOLDS = "guest_guarantee"
 
+RESTS = "balloon_rest"
+
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
@@ -183,6 +185,9 @@ class BalloonPlugin:
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
             FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
             FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", "mom"),
+            FieldSpec(
+                RESTS, Unit.SECONDS, Scope.GUEST, "in how long a guest that gave nothing is asked again; unknown if it is asked", "mom"
+            ),
         )
 
     @hookimpl
@@ -257,6 +262,9 @@ class BalloonPlugin:
                 known[CONTROL] = target
             if obstacle:
                 known[OBSTACLE] = obstacle
+                rests = self._cooperation.rest_left(guest.id, self._context.monotonic())
+                if rests is not None:
+                    known[RESTS] = round(rests, 1)
             fields[guest.id] = known
         return fields
 

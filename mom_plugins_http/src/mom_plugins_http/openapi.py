@@ -456,6 +456,7 @@ def _explanations() -> Mapping[str, Schema]:
                 "guarantee_from": _TEXT,
                 "since": {"anyOf": [_schema("Since"), {"type": "null"}]},
                 "decisions": {"type": "array", "items": _schema("ExplainedDecision")},
+                "asked_again_in_seconds": {**unknown, "x-unit": "s"},
                 "obstacle": {"type": "string", "description": "Why its size cannot be changed, or it gives nothing; empty: nothing does."},
                 "problems": {
                     "type": "array",

@@ -150,7 +150,7 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """The verbs of `mom policy` that need a running mom, and verbs that look at what it does, `mom reserve`, `admit` and `log-level`."""
+        """The verbs of `mom policy` that need a running mom, those that look at it, `mom reserve`, `admit` and `log-level`."""
         from mom_plugins_http.admit_verb import admit_command
         from mom_plugins_http.log_levels import log_level_command
         from mom_plugins_http.looking_verbs import LOOKING

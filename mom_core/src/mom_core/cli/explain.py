@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -203,6 +204,8 @@ def _lines(found: _Found) -> Iterator[str]:
         lines = list(_wrapped(sentence["text"], " " * column, width))
         yield head + lines[0].removeprefix(" " * column)
         yield from lines[1:]
+    if found.age is not None and any(one["source"]["line"] for one in content["decisions"]):
+        yield from _wrapped(f"Each step of the policy: mom policy explain --live --guest {shlex.quote(name)}", "", width)
 
 
 def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:
