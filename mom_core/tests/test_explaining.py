@@ -199,3 +199,11 @@ def test_a_guest_that_is_not_there_gets_near_names() -> None:
 def test_what_comes_from_outside_is_made_printable() -> None:
     one = report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.FAILED, error="bad\x1b[31m"))
     assert "\x1b" not in said(explained([one]), "done")
+
+
+def test_what_is_reserved_for_launches_is_told() -> None:
+    one = report(1, 1000 * MIB)
+    host = replace(one.snapshot.host, fields={**HOST, "mem_reserved": 512 * MIB})
+    found = explained([replace(one, snapshot=replace(one.snapshot, host=host))])
+    assert "512 MiB are reserved for guests that are to be launched" in said(found, "host")
+    assert "reserved" not in said(explained([one]), "host")

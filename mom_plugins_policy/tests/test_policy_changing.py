@@ -25,7 +25,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyPlugin
+from mom_plugins_policy import PolicyPlugin, versions
 
 DECLARED = Declarations(
     {(Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free")},
@@ -194,6 +194,57 @@ def test_a_reset_forgets_what_was_kept(tmp_path: Path) -> None:
     assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
 
 
+def test_the_history_outlives_a_restart_with_the_changes_and_leads_back(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    before = first.policies.state().version
+    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    newest = first.policies.change({"20": "(defvar x 2)"}, who="somebody").version
+    again = Running(tmp_path, keep_changes=True)
+    assert again.policies.state().version == newest, "it is the same version still"
+    said = [(one.who, one.what) for one in again.policies.history()]
+    assert said == [("mom", "read at the start"), ("vdsm", "set 20"), ("somebody", "set 20")]
+    assert "-(defvar x 1)" in again.policies.history()[-1].diff
+    again.policies.roll_back(before, who="me")
+    assert again.names() == ["10_default"]
+    assert again.policies.state().version not in {before, newest}
+
+
+def test_files_that_have_changed_between_two_runs_are_a_version_of_their_own(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    (first.folder / "60_more.policy").write_text("(defvar y 1)")
+    again = Running(tmp_path, keep_changes=True)
+    assert [one.what for one in again.policies.history()] == ["read at the start", "set 20", "read at the start"]
+    assert again.names() == ["10_default", "20", "60_more"]
+
+
+def test_without_kept_changes_no_history_is_kept(tmp_path: Path) -> None:
+    Running(tmp_path, keep_changes=True).policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    assert [one.what for one in Running(tmp_path).policies.history()] == ["read at the start"]
+    assert not (tmp_path / "state/policy/history.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b'{"format": 9}', b'{"format": 1, "texts": {}, "versions": [{}], "count": 1}', b"\xff"]
+)
+def test_a_damaged_history_begins_anew(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state/policy/history.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert [one.what for one in Running(tmp_path, keep_changes=True).policies.history()] == ["read at the start"]
+    assert "is damaged, and begins anew" in caplog.text
+
+
+def test_of_large_policies_only_the_newest_versions_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "LARGEST_KEPT", 1000)
+    first = Running(tmp_path, keep_changes=True)
+    for number in range(10):
+        first.policies.change({"20": f"(defvar x {number}) #{'x' * 300}"}, who="vdsm")
+    kept = Running(tmp_path, keep_changes=True).policies.history()
+    assert 3 <= len(kept) <= 5
+    assert kept[-1].version == first.policies.state().version
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 9}', b'{"format": 1, "alone": false, "changes": {"a": 5}}', b"\xff\xfe"])
 def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state/policy/changes.json"
@@ -203,7 +254,7 @@ def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, co
     assert it.names() == ["10_default"]
     (problem,) = (item for item in it.plugin.mom_evaluate(snapshot(), ()) if isinstance(item, Problem))
     assert "set aside" in problem.message
-    assert [name.name.partition("-")[0] for name in path.parent.iterdir()] == ["changes.json.unused"]
+    assert sorted(name.name.partition("-")[0] for name in path.parent.iterdir()) == ["changes.json.unused", "history.json"]
 
 
 def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:

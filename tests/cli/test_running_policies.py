@@ -30,7 +30,7 @@ def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 1)
     assert mom("policy", "show", "60_mine").stdout == text.read_text()
     history = json.loads(mom("policy", "history", "--json").stdout)
-    assert history[0]["what"] == "read at the start"
+    assert history[0]["what"] == "set 60_mine", "it is the same version still"
     assert mom("policy", "reset").returncode == 0
     assert "60_mine" not in mom("policy", "list").stdout
 
@@ -72,6 +72,7 @@ def test_memory_is_reserved_waited_for_and_given_up(mom: Mom) -> None:
     listed = mom("reserve", "list").stdout
     assert f"{made['id']}  1.00 GiB for db-*: all of it is there; kept for " in listed
     assert "can be reserved besides" in listed
+    mom.wait_for(lambda: "reserved for launches 1.00 GiB" in mom("status").stdout)
     assert "released" in mom("reserve", "release", made["id"]).stdout
     assert mom("reserve", "release", made["id"]).returncode == 1
     assert mom("reserve", "much").returncode == 2
@@ -82,7 +83,7 @@ GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.ballo
 
 
 def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(mom: Mom) -> None:
-    mom.configure("sim: {guests: 20, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
+    mom.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
     started(mom)
     text = mom.directory / "mine.policy"
     text.write_text(GREEDY)
@@ -97,7 +98,8 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     text.write_text("(+ 1 2)\n")
     assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
     assert mom("policy", "remove", "50_balloon").returncode == 1
-    assert mom("policy", "canary", "--wait").returncode == 0
+    promoted = mom("policy", "canary", "--wait")
+    assert promoted.returncode == 0, promoted.stdout + promoted.stderr
     assert "60_mine" in mom("policy", "list").stdout
     assert "rolled back the trial of: set 60_mine" in mom("policy", "history").stdout
     assert mom("policy", "rollback").returncode == 0

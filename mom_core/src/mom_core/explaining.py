@@ -601,6 +601,10 @@ def _since(told: _Told) -> Iterator[Sentence]:
 def _host(told: _Told) -> Iterator[Sentence]:
     text = _host_memory(told.report.snapshot.host)
     yield Sentence(Topic.HOST, text or "What the host has available is unknown.")
+    reserved = _number(told.report.snapshot.host.fields.get("mem_reserved"))
+    if reserved:
+        kept = "no memory goes back to guests from that, and they give for it until it is there"
+        yield Sentence(Topic.HOST, f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}.")
     grown, shrunk, by = 0, 0, 0.0
     for outcome in told.report.outcomes:
         before, wanted = _number(outcome.before), _number(outcome.decision.value)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -42,6 +42,7 @@ from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.notes import NoteStore, replace_file
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.verdict import Outlook, too_short
+from mom_plugins_policy.versions import NO_VERSIONS, Overlay, Version, decoded, encoded
 
 REMEMBERED_CHANGES: Final = 50
 """Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
@@ -50,41 +51,11 @@ _FORMAT: Final = 1
 _NOT_READY: Final = "the policies are not loaded yet"
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """What was changed at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
-
-    texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
-    alone: bool = False
-
-    def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """What is in force with these files and defaults, in name order."""
-        merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
-        return {name: text for name, text in sorted(merged.items()) if text is not None}
-
-    def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """With these changes on top. Only what files or defaults bring has to be noted as removed."""
-        alone = self.alone or replace_all
-        texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
-        texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
-        noted = {name: text for name, text in texts.items() if text is not None or (name in base and not alone)}
-        return Overlay(noted, alone)
-
-
 class Read(NamedTuple):
     """What files and defaults say now, and what is wrong with the files."""
 
     texts: Mapping[str, PolicyText]
     problems: Sequence[ConfigProblem] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """One version of the policies, and all that is needed to go back to it."""
-
-    change: PolicyChange
-    state: PolicyState
-    overlay: Overlay
 
 
 LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
@@ -142,7 +113,7 @@ class ChangingPolicies:
         self._notes = notes
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
-        self._versions: deque[_Version] = deque(maxlen=REMEMBERED_CHANGES)
+        self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._diffs: Mapping[str, str] = {}
         self._count = 0
         self.trial: Trial | None = None
@@ -180,7 +151,9 @@ class ChangingPolicies:
                 policy, overlay = self._compiled(read, Overlay()), Overlay()
                 self._set_aside(f"they do not go with the files any more: {error.problems[0]}")
             self._base = read.texts
-            self._put(policy, overlay, "mom", "read at the start")
+            self._take_up_history()
+            if not self._goes_on_with(policy, overlay):
+                self._put(policy, overlay, "mom", "read at the start")
             self._tell_of_cut_off(policy, overlay)
 
     def prepare(self) -> Callable[[], None]:
@@ -470,7 +443,7 @@ class ChangingPolicies:
     def _overlay(self) -> Overlay:
         return self._current().overlay
 
-    def _current(self) -> _Version:
+    def _current(self) -> Version:
         if not self._versions:
             raise MomError(_NOT_READY, hint="ask again in a moment")
         return self._versions[-1]
@@ -517,9 +490,20 @@ class ChangingPolicies:
         self._count += 1
         digest = hashlib.sha256(json.dumps(_texts(effective)).encode()).hexdigest()
         state = PolicyState(f"{self._count}-{digest[:12]}", effective)
-        self._versions.append(_Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
+        self._versions.append(Version(PolicyChange(state.version, time.time(), who, what), state, overlay))
         self.policy = policy
+        self._keep_history()
         return state
+
+    def _goes_on_with(self, policy: Policy, overlay: Overlay) -> bool:
+        """Whether what was read at the start is the very version that was in force at the end: then that one still is."""
+        if not self._versions:
+            return False
+        last = self._versions[-1]
+        if overlay.over(self._base) != last.state.texts or overlay != last.overlay:
+            return False
+        self.policy = policy
+        return True
 
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
@@ -539,6 +523,35 @@ class ChangingPolicies:
             self._log.error("%s", self.write_error)
             return
         self.write_error = ""
+
+    @property
+    def _history_in(self) -> Path | None:
+        return None if self._kept_in is None else self._kept_in.with_name("history.json")
+
+    def _keep_history(self) -> None:
+        """Only for who looks or goes back later, so a disk that does not take it is said, and changes nothing else."""
+        path = self._history_in
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            replace_file(path, encoded(self._versions, self._count))
+        except OSError as error:
+            self._log.error("the history of the policies cannot be kept in %s: %s; it lasts until mom ends", path, error.strerror)
+
+    def _take_up_history(self) -> None:
+        path = self._history_in
+        if path is None:
+            return
+        try:
+            versions, self._count = decoded(path.read_bytes())
+            self._versions.extend(versions)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self._log.error("the history of the policies in %s cannot be read: %s", path, error.strerror)
+        except NO_VERSIONS as error:
+            self._log.error("the history of the policies in %s is damaged, and begins anew (%s)", path, type(error).__name__)
 
     def _kept(self) -> Overlay:
         if self._kept_in is None:

@@ -94,7 +94,8 @@ class PolicyPlugin:
         defaults: bool | None = None
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""
         keep_changes: bool = False
-        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings."""
+        """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings, and
+        the history of changes is known."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that nobody wants to edit."""
         shadow: Path | None = None
@@ -131,8 +132,9 @@ class PolicyPlugin:
     def mom_setup(self) -> None:
         """Read and compile all policies; with any that is bad the daemon does not start."""
         if not self._settings.keep_changes and self._context.serves:
-            with contextlib.suppress(OSError):
-                self._kept_in.unlink()  # what was kept before this was switched off must not come back much later
+            for path in (self._kept_in, self._kept_in.with_name("history.json")):
+                with contextlib.suppress(OSError):
+                    path.unlink()  # what was kept before this was switched off must not come back much later
         self._policies.load()
         self._say_loaded()
         self._notes.load()

@@ -120,6 +120,8 @@ def _host_line(fields: Mapping[str, Any]) -> str:
     for name, label in (("mem_available", "memory"), ("mem_really_available", "available"), ("swap_usage", "swapped")):
         if fields.get(name) is not None:
             parts.append(f"{label} {format_kib(fields[name])}")
+    if fields.get("mem_reserved"):
+        parts.append(f"reserved for launches {format_kib(fields['mem_reserved'])}")
     if fields.get("psi_memory_some_avg10") is not None:
         parts.append(f"memory pressure {fields['psi_memory_some_avg10']:.1f} %")
     if fields.get("ksm_run") is not None:
