@@ -81,6 +81,11 @@ def locked(path: Path | None) -> Iterator[None]:
         yield
 
 
+def done(runs: Sequence[Mapping[str, Any]], mix: str, manager: str, deaf: bool, label: str) -> int:
+    """How many runs of that there are; without a label, whatever their labels."""
+    return sum((one["mix"], one["manager"], one["deaf"]) == (mix, manager, deaf) and label in {"", one["label"]} for one in runs)
+
+
 def run_all(options: argparse.Namespace) -> None:
     """What has not been run as often as wished."""
     mixes = squeezed()
@@ -90,7 +95,7 @@ def run_all(options: argparse.Namespace) -> None:
     image = build()
     wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in options.managers)
     for name, number, manager in wished:
-        if sum((one["mix"], one["manager"], one["deaf"]) == (name, manager, options.deaf) for one in kept(options.results)) > number:
+        if done(kept(options.results), name, manager, options.deaf, options.label) > number:
             continue
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
@@ -181,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--managers", nargs="+", choices=list(MANAGERS), default=[name for name in MANAGERS if name != "mom-asked"])
     run.add_argument("--runs", type=int, default=1, help="of each")
     run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")
-    run.add_argument("--label", default="", help="kept with the results, such as a version")
+    run.add_argument("--label", default="", help="kept with the results, such as a version; what was run without it is run again")
     run.add_argument("--lock", type=Path, help="a file that is locked during each run")
     run.add_argument("--keep", type=Path, help="a folder for what guests and managers say")
     on_model = verbs.add_parser("simulate", help="on the simulated host")

@@ -7,7 +7,7 @@ from pathlib import Path
 import on_simulator
 import pytest
 from mixes import FAULTS, Mix, read_mixes
-from squeeze import main
+from squeeze import done, main
 
 MIXES = read_mixes()
 
@@ -67,3 +67,11 @@ def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         main(["simulate", FAULTS])
     assert "invalid choice" in capsys.readouterr().err
+
+
+def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
+    runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
+    assert done(runs, "fast", "mom", False, "") == 1
+    assert done(runs, "fast", "mom", False, "1.0") == 1
+    assert done(runs, "fast", "mom", False, "1.1") == 0
+    assert done(runs, "fast", "mom", True, "1.0") == 0
