@@ -1,6 +1,7 @@
 """KSM laws side by side on real guests: what each has merged after 60 s and 300 s, and what CPU time of ksmd that took.
 
-    python benchmarks/ksm/compare_laws.py [ksmtuned] [advisor] [mom] [mom-gentle] [full] [--keep FOLDER] [--picture docs/ksm-law.svg] [--json]
+    python benchmarks/ksm/compare_laws.py [ksmtuned] [advisor] [mom] [mom-gentle] [full] [--keep FOLDER] [--show] [--page docs/ksm-law.md]
+                                          [--picture docs/ksm-law.svg] [--json]
 
 Six guests that hold 128 MiB of memory that is the same in all of them, 24 MiB of their own, and 8 MiB that changes all the time, and one
 that holds only random memory. Each law begins with nothing merged. Then:
@@ -17,7 +18,8 @@ mom-gentle  the same, told that memory is not short, but more is sold than there
 full        30000 pages, no sleep: the bound. It ends after 90 s, and leaves the rest out
 
 KSM must not be in use; what stands in its files is put back. It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and nine
-minutes a law in which nobody else starts large things. `--keep` keeps each law's course in a folder, and shows all that are kept there.
+minutes a law in which nobody else starts large things. `--keep` keeps each law's course in a folder, and shows all that are kept there;
+`--show` measures nothing. `--page` puts the table into a page, in place of the one that begins with `| law |`.
 """
 
 from __future__ import annotations
@@ -354,6 +356,14 @@ def kept_in(folder: Path) -> list[Course]:
     return found
 
 
+def put_into(page: Path, text: str) -> None:
+    """This table in place of the one that is there."""
+    lines = page.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("| law |"))
+    last = next(number for number in range(first, len(lines)) if not lines[number].startswith("|"))
+    page.write_text("\n".join([*lines[:first], *text.splitlines(), *lines[last:]]) + "\n")
+
+
 def say(text: str) -> None:
     """How far it is."""
     sys.stderr.write(f"{text}\n")
@@ -365,6 +375,7 @@ def main() -> None:
     parser.add_argument("laws", nargs="*", choices=[*LAWS, []], help="all of them, if none is named")
     parser.add_argument("--keep", type=Path, help="a folder for what is measured")
     parser.add_argument("--show", action="store_true", help="only show what is kept")
+    parser.add_argument("--page", type=Path)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -386,6 +397,8 @@ def main() -> None:
             libvirtd.stop()
     courses = kept_in(keep)
     print(json.dumps([asdict(one) for one in courses]) if options.json else table(courses))
+    if options.page:
+        put_into(options.page, table(courses))
     if options.picture:
         draw(courses, options.picture)
 
