@@ -166,7 +166,7 @@ class Listener:
 
     def __init__(self, guests: Sequence[RealGuest], commands: Commands) -> None:
         self.bursts: dict[tuple[str, int], Burst] = {}
-        self._guests = {guest.uuid: Path(str(guest._log)) for guest in guests}  # where it prints to
+        self._guests = {guest.uuid: guest.log for guest in guests}  # where it prints to
         self._positions = {uuid: path.stat().st_size for uuid, path in self._guests.items()}
         self._rests = dict.fromkeys(self._guests, "")
         self._commands = commands
