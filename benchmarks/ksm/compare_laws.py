@@ -336,7 +336,6 @@ def draw(courses: Sequence[Course], path: Path) -> None:
         lower.plot(seconds, [moment.cpu - part[0].cpu for moment in part], label=one.law)
     upper.set_ylabel("saved, MiB")
     lower.set_ylabel("ksmd, CPU seconds")
-    lower.set_yscale("symlog", linthresh=1)
     lower.set_xlabel("seconds since the law began")
     for ax in (upper, lower):
         ax.grid(alpha=0.3)
