@@ -96,7 +96,8 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert "rolled-back: guests are to be made smaller than they need: " in ended.stdout
     assert "60_mine" not in mom("policy", "list").stdout
     text.write_text("(+ 1 2)\n")
-    assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
+    assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "15s").returncode == 0
+    assert "set 60_mine is tried on 20 guests: `mom policy canary`" in mom("policy", "list").stdout
     assert mom("policy", "remove", "50_balloon").returncode == 1
     promoted = mom("policy", "canary", "--wait")
     assert promoted.returncode == 0, promoted.stdout + promoted.stderr
@@ -106,5 +107,7 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert "60_mine" not in mom("policy", "list").stdout, "versions that changed no text are none to go back to"
     assert mom("policy", "set", "60_mine", str(text), "--canary", "1%", "--guests", "a").returncode == 2
     assert mom("policy", "set", "60_mine", str(text), "--for", "1m").returncode == 2
+    assert mom("policy", "set", "60_mine", str(text), "--canary", "10").returncode == 2
+    assert mom("policy", "set", "60_mine", str(text), "--canary", "10%", "--for", "ever").returncode == 2
     assert mom("policy", "canary", "--abort", "--promote").returncode == 2
     assert mom("policy", "canary", "--abort").returncode == 1

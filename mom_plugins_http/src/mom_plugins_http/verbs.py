@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, format_duration, printable
+from mom_core import MomError, UnitError, format_duration, parse_duration, printable
 from mom_plugins_http.client import Client, RefusedError
 from mom_plugins_http.top.verb import top_command
 
@@ -64,7 +65,8 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
 @common_options
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the policies that are in force in the running mom, and where they come from."""
-    found, _ = Client.configured(config_path).get("/v1/policies")
+    client = Client.configured(config_path)
+    found, _ = client.get("/v1/policies")
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -72,6 +74,17 @@ def list_command(as_json: bool, config_path: str | None) -> None:
     for one in found["items"]:
         click.echo(f"{printable(one['name']):<{width}}  {printable(one['origin'], 200)}")
     click.echo(f"version {found['version']}")
+    trial = _running_trial(client)
+    if trial is not None:
+        click.echo(f"{printable(trial['what'], 400)} is tried on {len(trial['on'])} guests: `mom policy canary` shows how they fare")
+
+
+def _running_trial(client: Client) -> Any:
+    try:
+        found = client.get(_CANARY)[0]["canary"]
+    except RefusedError:  # this evaluator can try nothing
+        return None
+    return found if found is not None and found["state"] == "running" else None
 
 
 @click.command("policy show", short_help="Print a policy that is in force.")
@@ -117,6 +130,12 @@ def set_command(
         raise click.UsageError("--canary and --guests exclude each other")
     if lasts is not None and not on_some:
         raise click.UsageError("--for goes with --canary or --guests")
+    if share is not None and not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?\s*%", share.strip()):
+        raise click.UsageError(f"{printable(share)!r} is no share of the guests: write it like 10%")
+    try:
+        parse_duration(lasts or "10m")
+    except UnitError as error:
+        raise click.UsageError(f"--for: {error}") from None
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
