@@ -259,3 +259,26 @@ def test_two_simulations_do_not_end_in_one_recording(tmp_path):
     assert shown.exit_code == 0, shown.output
     again = CliRunner().invoke(simulate, ["noisy-neighbour", "--hours", "0.01", "--record", str(tmp_path / "r")])
     assert "there is a recording in" in str(again.exception)
+
+
+SOLD = SMALL.replace("a: {count: 6", "a: {class: gold, count: 3").replace(
+    "guests:\n", "classes: {cheap: {guarantee: 10%, may_save: true}}\nguests:\n"
+) + ("  b: {class: cheap, count: 4, memory: 2GiB, workload: {constant: {use: 30%}}}\n")
+
+
+def test_guests_may_be_sold_as_classes_and_the_summary_says_what_each_class_had(tmp_path: Path) -> None:
+    path = write(tmp_path, SOLD)
+    done = run(path, "--json")
+    assert done.exit_code == 0, done.output
+    (summary,) = json.loads(done.stdout)
+    gold, cheap = summary["classes"]["gold"], summary["classes"]["cheap"]
+    assert (gold["guests"], cheap["guests"]) == (3, 4)
+    assert gold["least_share"] >= 0.75
+    assert gold["promise_broken_seconds"] == cheap["promise_broken_seconds"] == 0
+    assert cheap["least_share"] < gold["least_share"]
+    assert "class  guests" in run(path).stdout
+
+
+def test_a_class_that_does_not_exist_keeps_its_guests_as_they_are(tmp_path: Path) -> None:
+    summaries = json.loads(run(write(tmp_path, SOLD.replace("class: cheap", "class: chaep")), "--json").stdout)
+    assert summaries[0]["classes"]["platinum"]["least_share"] > 0.9

@@ -53,6 +53,13 @@ class SimPlugin:
         ends: float | None = None
         """Of the recording, up to then; seconds since the epoch."""
 
+        more: Annotated[int, Field(ge=0, le=10_000)] = 0
+        """Guests besides those of the recording, called advised-001 and so on, whose programs do what those of recorded ones did, at
+        another time of it; `seed` says which."""
+
+        more_memory: Size | None = None
+        """What each of them is sold; unset: what the recorded guest is whose programs it runs."""
+
         guests: Annotated[int, Field(ge=0, le=100_000)] = 24
         """How many guests there are."""
 
@@ -149,11 +156,12 @@ class SimPlugin:
     @staticmethod
     @hookimpl
     def mom_commands() -> Iterable[click.Command]:
-        """`mom demo` and `mom simulate`."""
+        """`mom demo`, `mom simulate` and `mom advise`."""
+        from mom_plugins_sim.advise.command import advise
         from mom_plugins_sim.demo.command import demo
         from mom_plugins_sim.simulate.command import simulate
 
-        return [demo, simulate]
+        return [demo, simulate, advise]
 
 
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
@@ -163,7 +171,14 @@ def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
         from mom_plugins_sim.scenario.recorded import scene_of_recording
 
         begins = float("-inf") if settings.begins is None else settings.begins
-        return scene_of_recording(Recording(Path(settings.recording)), begins, float("inf") if settings.ends is None else settings.ends)
+        ends = float("inf") if settings.ends is None else settings.ends
+        scene = scene_of_recording(Recording(Path(settings.recording)), begins, ends)
+        if not settings.more:
+            return scene
+        from mom_plugins_sim.advise.newcomers import with_newcomers
+
+        memory = None if settings.more_memory is None else settings.more_memory / 1024
+        return with_newcomers(scene, settings.more, memory, 1 if settings.seed is None else settings.seed)
     if settings.scenario is None:
         return plan_of(settings).scene()
     from mom_plugins_sim.scenario.drawing import scene_of

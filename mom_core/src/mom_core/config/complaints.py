@@ -163,7 +163,7 @@ def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         if field is None or inner is None:
             return []
         model, of_container = inner, _is_container(field.annotation)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _is_container(annotation: object) -> bool:

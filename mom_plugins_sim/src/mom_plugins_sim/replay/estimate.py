@@ -46,7 +46,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
     if begins is None or session is None:
         raise nothing_in(recording)
     seconds = interval_of(session)
-    plugins, left_out = _controllers(session.configuration)
+    plugins, left_out = controllers(session.configuration)
     sim: dict[str, Value] = {"recording": str(recording.path), "begins": begins, "ends": ends}
     guests = guest_rules(session.configuration, plugins)
     summaries = []
@@ -59,7 +59,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
     return Estimate(was, summaries[0], summaries[1], tuple(left_out))
 
 
-def _controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[str, Value]], list[str]]:
+def controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[str, Value]], list[str]]:
     """The recorded plugins that control something, are installed here, and do not touch a real host."""
     installed, left_out = installed_plugins(configuration)
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mom_core import Duration, Size
 from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
@@ -178,6 +178,8 @@ class GroupPart(Part):
     """What it tells."""
     balloon: BalloonPart = BalloonPart()
     """What it gives."""
+    sold_as: Annotated[str | None, Field(alias="class")] = None
+    """The service class that they are sold as, of the plugin sla; unset: none."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
     """When it is started, or the first and the last time, from which each draws."""
     stays: Annotated[Duration, Field(gt=0)] | None = None
@@ -252,6 +254,8 @@ class Scenario(Part):
     """The host."""
     guests: dict[str, GroupPart]
     """Groups of guests, by name: guests are called web-001, web-002 and so on."""
+    classes: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Service classes besides those that are ready, as in the settings of the plugin sla."""
     faults: tuple[FaultPart, ...] = ()
     """What goes wrong."""
 

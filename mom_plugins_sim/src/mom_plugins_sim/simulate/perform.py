@@ -124,6 +124,13 @@ def _tell(scenario: Scenario, summaries: list[Summary], lasts: float) -> None:
     for label in labels:
         cells = "  ".join(column[label].rjust(w) for column, w in zip(columns, widths, strict=True))
         click.echo(f"  {label:<{width}}  {cells}")
+    for summary in summaries:
+        rows = summary.class_rows()
+        if rows and len(summaries) > 1:
+            click.echo(f"{summary.name}:")
+        across = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+        for row in rows:
+            click.echo("  " + "  ".join(cell.rjust(w) if n else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, across, strict=True))))
 
 
 def _plot(record: Path, picture: Path, setup: Setup, *, alone: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,18 @@ def run_scenario(
     sim: dict[str, Value] = {"scenario": str(path)}
     if seed is not None:
         sim["seed"] = seed
-    return run_simulation(sim, setup, scenario.interval, lasts, record)
+    return run_simulation(sim, with_classes(scenario, setup), scenario.interval, lasts, record)
+
+
+def with_classes(scenario: Scenario, setup: Setup) -> Setup:
+    """The same, with the classes that groups of guests are sold as; unchanged where there are none."""
+    sold = {f"{name}-*": group.sold_as for name, group in scenario.guests.items() if group.sold_as is not None}
+    if not sold and not scenario.classes:
+        return setup
+    plugins = dict(setup.plugins) if setup.plugins is not None else {name: {} for name in CONTROLLERS}
+    classes: Mapping[str, Value] = {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}
+    guests = {pattern: {"class": name} for pattern, name in sold.items()}
+    return replace(setup, plugins={**plugins, "sla": classes}, guests={**guests, **(setup.guests or {})})
 
 
 def run_simulation(

@@ -4,12 +4,62 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mom_core import ControlSpec, Report, Status, Value
+from mom_core import ControlSpec, Guest, Report, Status, Value
 from mom_plugins_sim.measures import NOTICEABLE_KIB, PAGE_KIB, number, taken_from
 from mom_plugins_sim.replay.verdicts import Complaint, Verdict
 
 PRESSED_PERCENT = 10.0
 """Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
+
+
+BROKEN_KIB = 1024
+"""KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
+
+
+@dataclass(slots=True)
+class ClassSummary:
+    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold."""
+
+    guests: set[str] = field(default_factory=set)
+    sold: float = 0.0
+    had: float = 0.0
+    least: float = 1.0
+    broken_seconds: float = 0.0
+    guest_seconds: float = 0.0
+    lost: dict[str, float] = field(default_factory=dict)
+    killed: dict[str, float] = field(default_factory=dict)
+
+    def add(self, guest: Guest, elapsed: float) -> None:
+        """Take in one guest in one cycle."""
+        fields = guest.fields
+        size, most, promised = number(fields, "balloon_cur"), number(fields, "balloon_max"), number(fields, "mem_promised")
+        if not most:
+            return
+        self.guests.add(guest.id)
+        self.sold += most * elapsed
+        self.had += size * elapsed
+        self.least = min(self.least, size / most)
+        self.broken_seconds += elapsed * (size < promised - BROKEN_KIB)
+        self.guest_seconds += elapsed
+        self.lost[guest.id] = number(fields, "sim_lost")
+        self.killed[guest.id] = number(fields, "sim_killed")
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that its guests wanted to do and did."""
+        return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def as_json(self, seconds: float) -> dict[str, Value]:
+        """For a program."""
+        return {
+            "guests": len(self.guests),
+            "sold_kib": self.sold / seconds,
+            "had_share": self.had / self.sold if self.sold else None,
+            "least_share": self.least,
+            "promise_broken_seconds": self.broken_seconds,
+            "work_done": self.work_done,
+            "killed": int(sum(self.killed.values())),
+        }
 
 
 @dataclass(slots=True)
@@ -36,6 +86,8 @@ class Summary:
     failed: int = 0
     problems: int = 0
     verdict: Verdict = field(default_factory=Verdict)
+    classes: dict[str, ClassSummary] = field(default_factory=dict)
+    """By service class, those that have one."""
     _last: float | None = None
 
     def add(self, report: Report) -> None:
@@ -68,6 +120,10 @@ class Summary:
             self.failed += outcome.status is Status.FAILED
         self.problems += len(report.problems)
         self.verdict.add(snapshot, report.decisions)
+        for guest in snapshot.guests.values():
+            name = guest.fields.get("sla_class")
+            if isinstance(name, str):
+                self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
 
     def use(self, controls: dict[str, ControlSpec]) -> None:
         """What the controls' bounds are."""
@@ -99,10 +155,32 @@ class Summary:
             ("cycles, and of these out of turn", f"{self.cycles}, {self.woken}"),
         ]
 
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """For a person: headings, and a row for each service class; nothing without classes."""
+        seconds = self.seconds or 1.0
+        if not self.classes:
+            return []
+        heads = ("class", "guests", "sold", "had on average", "at least", "promise broken", "work done", "killed")
+        rows = [
+            (
+                name,
+                str(len(one.guests)),
+                gib(one.sold / seconds),
+                f"{100 * one.had / one.sold:.0f} %" if one.sold else "",
+                f"{100 * one.least:.0f} %",
+                f"{one.broken_seconds:.0f} s",
+                f"{100 * one.work_done:.2f} %",
+                str(int(sum(one.killed.values()))),
+            )
+            for name, one in sorted(self.classes.items(), key=lambda item: -item[1].least)
+        ]
+        return [heads, *rows]
+
     def as_json(self) -> dict[str, Value]:
         """For a program, in the units of the attributes."""
         seconds = self.seconds or 1.0
         return {
+            **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
             "name": self.name,
             "seconds": self.seconds,
             "cycles": self.cycles,

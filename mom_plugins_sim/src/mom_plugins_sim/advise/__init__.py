@@ -1,0 +1,1 @@
+"""How many more guests fit: the verb `mom advise`."""

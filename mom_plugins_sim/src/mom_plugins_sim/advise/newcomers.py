@@ -1,0 +1,71 @@
+"""Guests that might come to a recorded host: they do what recorded ones did, at another time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Final
+
+from mom_core import MomError
+from mom_plugins_sim.guest import BALLOON_RATE, SUPERVISION
+from mom_plugins_sim.scene import FOREVER, GUEST_GRAIN_KIB, GuestScene, Scene, draw_identity
+from mom_plugins_sim.workload import Demand, Trace, Workload
+
+NAME: Final = "advised"
+"""Newcomers are called this and a number: a pattern of the section `guests` gives them their class."""
+
+
+def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
+    """The scene with so many guests more, from its beginning on. Raises `MomError` when it has no guest that they could be like.
+
+    :param memory_kib: what each is sold; None: as much as the one whose programs it runs
+    :param seed: which recorded guest each is like, and by how much its time is shifted
+    """
+    models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]
+    if not models:
+        raise MomError("no guest of the recording has told what it uses", hint="record guests with memory statistics")
+    source = random.Random(seed)  # noqa: S311  # a simulation that repeats itself is the purpose
+    newcomers = [_like(source.choice(models), number, memory_kib, source) for number in range(1, count + 1)]
+    return replace(scene, guests=[*scene.guests, *newcomers])
+
+
+def _like(model: GuestScene, number: int, memory_kib: float | None, source: random.Random) -> GuestScene:
+    memory = model.memory if memory_kib is None else max(GUEST_GRAIN_KIB, memory_kib)
+    ratio = memory / model.memory
+    workload = model.workload
+    return GuestScene(
+        draw_identity(source),
+        f"{NAME}-{number:03d}",
+        NAME,
+        memory,
+        Workload(
+            _shifted(workload.demand, ratio, source),
+            workload.files * ratio,
+            workload.read_rate,
+            workload.hot_cache * ratio,
+            workload.duplicate,
+        ),
+        swap=model.swap * ratio,
+        cached=model.cached,
+        statistics_period=model.statistics_period,
+        statistics_first=source.uniform(0.0, model.statistics_period),
+        departs=FOREVER,
+        balloon_rate=BALLOON_RATE,
+        beside=SUPERVISION,
+    )
+
+
+def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:
+    """The same demand, begun at another moment of it, and over again from its beginning when it has come to its end."""
+    if not isinstance(demand, Trace) or len(demand.times) < 2:
+        return demand if not isinstance(demand, Trace) else Trace([0.0], [value * ratio for value in demand.values[:1]])
+    first, lasts = demand.times[0], demand.times[-1] - demand.times[0]
+    begin = source.uniform(0.0, lasts)
+    points = [((time - first - begin) % lasts, value * ratio) for time, value in zip(demand.times[:-1], demand.values[:-1], strict=True)]
+    points.sort()
+    times, values = [0.0], [points[-1][1]]
+    for time, value in points:
+        if time > times[-1]:
+            times.append(time)
+            values.append(value)
+    return Trace(times, values)
