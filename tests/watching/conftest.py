@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,6 +35,57 @@ def wait_for(what: Callable[[], object], seconds: float = 20.0, explain: Callabl
         if time.monotonic() > until:
             raise AssertionError(f"it did not happen: {explain()}")
         time.sleep(0.05)
+
+
+class Tunnel:
+    """What `ssh -L PORT:SOCKET` does: a TCP port of the loopback that leads to a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://localhost:{self.port}"
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                far.connect(str(self._path))
+            except OSError:  # mom is not there: so says the end of the connection
+                near.close()
+                far.close()
+                continue
+            self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                self._threads.append(threading.Thread(target=self._carry, args=(source, sink), daemon=True))
+                self._threads[-1].start()
+
+    @staticmethod
+    def _carry(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(1 << 16):
+                sink.sendall(part)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(2)
+        for each in self._open:
+            each.close()
 
 
 class Daemon:
@@ -89,3 +142,16 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
             return made
 
         yield start
+
+
+@pytest.fixture
+def tunnel() -> Iterator[Callable[[Path], Tunnel]]:
+    """Brings a unix socket within reach of a browser."""
+    with ExitStack() as stack:
+
+        def dig(path: Path) -> Tunnel:
+            made = Tunnel(path)
+            stack.callback(made.close)
+            return made
+
+        yield dig

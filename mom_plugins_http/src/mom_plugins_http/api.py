@@ -22,6 +22,7 @@ from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
+from mom_plugins_http.page import WebPage
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
@@ -50,6 +51,16 @@ def routes(
     listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
     version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
     return [
+        Route(
+            "GET",
+            "/",
+            "page",
+            "The web page, which asks the rest for what it shows.",
+            WebPage().show,
+            {"type": "string"},
+            Right.NOTHING,
+            media_type="text/html",
+        ),
         Route("GET", "/v1/whoami", "whoami", "Who the client is to mom, and what it may do.", reading.whoami, "Client"),
         Route("GET", "/v1/openapi.json", "describe", "This description.", describe, {"type": "object"}),
         Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", reading.status, "Status"),

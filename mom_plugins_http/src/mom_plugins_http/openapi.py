@@ -203,7 +203,19 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         ),
         "Controls": _list("Control"),
         "Host": _object({"cycle": "Cycle", "name": _TEXT, "properties": {"type": "object"}, "fields": _fields(declarations, Scope.HOST)}),
-        "HostHistory": _list(_object({**past, "fields": _fields(declarations, Scope.HOST)}), of_one_cycle=False),
+        "HostHistory": _list(
+            _object(
+                {
+                    **past,
+                    "fields": _fields(declarations, Scope.HOST),
+                    "guests_together": {
+                        **_fields(declarations, Scope.GUEST, GUEST_HISTORY),
+                        "description": "Sums over all guests of which the field is known; null where it is known of none.",
+                    },
+                }
+            ),
+            of_one_cycle=False,
+        ),
         "Guest": _object(guest),
         "Guests": _list("Guest"),
         "GuestWithDecisions": _object({**guest, "cycle": "Cycle", "properties": {"type": "object"}, **lists}),

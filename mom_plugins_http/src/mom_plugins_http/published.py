@@ -29,13 +29,17 @@ _KEPT_ANSWERS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One past cycle: the host's values, and of each guest those of `GUEST_HISTORY`, by guest id (None: not kept any more)."""
+    """One past cycle: the host's values, and of each guest those of `GUEST_HISTORY`, by guest id (None: not kept any more).
+
+    `together` are the sums of these over all guests that have them; None where none has.
+    """
 
     number: int
     time: float
     duration: float
     host: Mapping[str, Value]
     guests: Mapping[str, tuple[Value, ...]] | None
+    together: Mapping[str, float | None]
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class View:
     report: Report
     declarations: Declarations
     totals: Totals
+    together: Mapping[str, float | None] = field(default_factory=dict)
+    """Sums over all guests of the fields of `GUEST_HISTORY`."""
     policies: PolicyState | None = None
     """Those that decided in this cycle."""
     state: EngineState = field(default_factory=EngineState)
@@ -129,7 +135,7 @@ class Published:
         self._totals.add(report)
         self._remember(report)
         self.trail.take(report)
-        self.view = View(report, declarations, self._totals.copy(), policies, state or EngineState())
+        self.view = View(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
 
     def history(self) -> Sequence[Sample]:
         """Past cycles, oldest first."""
@@ -138,7 +144,8 @@ class Published:
     def _remember(self, report: Report) -> None:
         snapshot = report.snapshot
         guests = {guest.id: tuple(map(guest.fields.get, GUEST_HISTORY)) for guest in snapshot.guests.values()}
-        self._samples.append(Sample(report.number, report.time, report.duration, snapshot.host.fields, guests))
+        together = dict(zip(GUEST_HISTORY, map(_sum, zip(*guests.values(), strict=True)), strict=True)) if guests else {}
+        self._samples.append(Sample(report.number, report.time, report.duration, snapshot.host.fields, guests, together))
         kept = 0
         for index in range(len(self._samples) - 1, -1, -1):
             sample = self._samples[index]
@@ -146,4 +153,9 @@ class Published:
                 break
             kept += len(sample.guests)
             if kept > KEPT_GUEST_SAMPLES:
-                self._samples[index] = Sample(sample.number, sample.time, sample.duration, sample.host, None)
+                self._samples[index] = Sample(sample.number, sample.time, sample.duration, sample.host, None, sample.together)
+
+
+def _sum(values: Sequence[Value]) -> float | None:
+    known = [value for value in values if isinstance(value, int | float)]
+    return sum(known) if known else None

@@ -215,7 +215,7 @@ class Reading:
 
     async def host_history(self, call: Call) -> Response:
         """The host in past cycles."""
-        return self._past(call, lambda sample: {"fields": dict(sample.host)})
+        return self._past(call, lambda sample: {"fields": dict(sample.host), "guests_together": dict(sample.together)})
 
     async def guest_history(self, call: Call) -> Response:
         """The most important fields of a guest in past cycles."""
@@ -385,6 +385,7 @@ def event_of(view: View, most: int = 100) -> dict[str, object]:
         "mode": report.mode,
         "guests": len(report.snapshot.guests),
         "host": dict(report.snapshot.host.fields),
+        "guests_together": dict(view.together),
         "changes": len(done),
         "outcomes": [_outcome(one) for one in done[:most]],
         "problems": [_problem(one) for one in report.problems[:most]],

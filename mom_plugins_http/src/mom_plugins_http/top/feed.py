@@ -133,11 +133,14 @@ class Feed:
             if response.status != 200:
                 self._client.get("/v1/status")  # which says why, in words
                 raise MomError(f"mom answers with {response.status}", hint="too many may be watching; see mom's log")
+            name = b""
             while not self._ended:
                 line = response.readline(_LARGEST_LINE)
                 if not line:
                     return
-                if line.startswith(b"data:"):
+                if line.startswith(b"event:"):
+                    name = line[6:].strip()
+                elif line.startswith(b"data:") and name == b"cycle":  # there are others, such as of reservations
                     yield json.loads(line[5:])
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
             raise MomError(

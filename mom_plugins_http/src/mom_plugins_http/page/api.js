@@ -1,0 +1,84 @@
+// Asking mom: each request with a time limit, the token where there is one, and an error that says what to do.
+
+const TOKEN = "mom-token";
+const ANSWER_MS = 15000;
+const SILENCE_MS = 40000; // without cycles there is a sign of life every 15 s
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `mom answers with ${status}`);
+    this.status = status;
+    this.hint = problem.hint ?? "";
+    this.problems = problem.problems ?? [];
+  }
+}
+
+function authorization() {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+async function ask(method, path, { body, seen, signal } = {}) {
+  const headers = { accept: "application/json", ...authorization() };
+  if (seen) headers["if-match"] = seen;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const answer = await fetch(path, {
+    method, headers, body: body === undefined ? undefined : JSON.stringify(body),
+    cache: "no-store", credentials: "omit", redirect: "error", signal: signal ?? AbortSignal.timeout(ANSWER_MS),
+  });
+  const text = await answer.text();
+  let content = {};
+  try { content = text ? JSON.parse(text) : {}; } catch { content = { detail: `this is no answer of mom's (${answer.status})` }; }
+  if (!answer.ok) throw new Refused(answer.status, content);
+  return { content, tag: answer.headers.get("etag") ?? "" };
+}
+
+const get = async (path) => (await ask("GET", path)).content;
+
+async function everything(path) {
+  const items = [];
+  for (let after = ""; ;) {
+    const page = await get(`${path}${path.includes("?") ? "&" : "?"}limit=1000${after && `&after=${coded(after)}`}`);
+    items.push(...page.items);
+    if (page.next === null || items.length >= 20000) return items;
+    after = page.next;
+  }
+}
+
+// Calls `hear` with each cycle, `lost` when the connection ends, for ever. EventSource cannot send a token.
+async function listen(hear, lost) {
+  for (let wait = 1000; ; wait = Math.min(wait * 1.5, 10000)) {
+    const end = new AbortController();
+    let timer = 0;
+    const alive = () => { clearTimeout(timer); timer = setTimeout(() => end.abort(), SILENCE_MS); };
+    try {
+      alive();
+      const answer = await fetch("/v1/events", { headers: authorization(), cache: "no-store", credentials: "omit", signal: end.signal });
+      if (!answer.ok) {
+        const problem = await answer.json().catch(() => ({}));
+        throw new Refused(answer.status, problem);
+      }
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        alive();
+        rest += value;
+        const parts = rest.split("\n\n");
+        rest = parts.pop();
+        for (const part of parts) {
+          const lines = part.split("\n"); // of other kinds of events, such as reservations, this page shows nothing
+          const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+          if (data && lines.includes("event: cycle")) { hear(JSON.parse(data)); wait = 1000; }
+        }
+      }
+      lost(null);
+    } catch (error) {
+      if (lost(error) === "stop") return;
+    } finally {
+      clearTimeout(timer);
+      end.abort();
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+}

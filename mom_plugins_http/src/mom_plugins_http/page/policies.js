@@ -1,0 +1,235 @@
+// Policies: read, checked while they are typed, saved only over what was seen, and taken back.
+
+const CHECK_MS = 400;
+const drafts = new Map(); // what was typed and not saved, by name; outlives the view
+const LINE = 19; // pixels, as the style has it
+
+class PoliciesView {
+  constructor(mom, name) {
+    Object.assign(this, { mom, name, title: "Policies", items: [], tag: "", version: "", problems: [], timer: 0, checking: 0, seenTag: "" });
+    this.may = mom.me.right === "change";
+    this.names = h("nav", { class: "names", "aria-label": "Policies" });
+    this.message = h("p", { class: "notice", role: "alert", hidden: true });
+    this.heading = h("h3", { id: "editing" });
+    this.origin = h("p", { class: "faint" });
+    this.gutter = h("div", { class: "gutter", "aria-hidden": "true" });
+    this.text = h("textarea", { "aria-labelledby": "editing", "aria-describedby": "verdict", spellcheck: "false", autocapitalize: "off", wrap: "off",
+      readonly: !this.may, oninput: () => this.typed(), onscroll: () => { this.gutter.scrollTop = this.text.scrollTop; },
+      onkeydown: (event) => { if ((event.ctrlKey || event.metaKey) && event.key === "s") { event.preventDefault(); if (this.may) this.save(); } } });
+    this.verdict = h("p", { id: "verdict", role: "status" });
+    this.found = h("ul", { class: "plain" });
+    this.history = h("div");
+    this.saving = h("button", { type: "button", class: "chief", onclick: () => this.save() }, "Save");
+    this.dropping = h("button", { type: "button", onclick: () => this.discard() }, "Discard what I typed");
+    const buttons = this.may && h("div", { class: "bar" }, this.saving, this.dropping,
+      h("button", { type: "button", onclick: () => this.remove() }, "Remove this policy"));
+    const fresh = this.may && h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); this.begin(); } },
+      (this.newName = h("input", { "aria-label": "Name of a new policy", placeholder: "60_mine", maxlength: 128, required: true })), h("button", { type: "submit" }, "New policy"));
+    const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Forget all changes, read the files again");
+    const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. Changing them takes the group or the token that the plugin http names as ",
+      h("code", null, mom.me.local ? "change_group" : "change_token"), ".");
+    this.pane = h("div", null, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
+    this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
+      h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
+    this.load();
+  }
+
+  async load() {
+    try {
+      const { content, tag } = await ask("GET", "/v1/policies");
+      this.items = content.items;
+      this.tag = tag;
+      const kept = this.name && (this.items.some((one) => one.name === this.name) || drafts.has(this.name));
+      if (!kept) this.name = this.items[0]?.name ?? "";
+      this.list();
+      this.open();
+      await this.past();
+    } catch (error) {
+      this.tell(error);
+    }
+  }
+
+  // Each cycle: whether somebody else has changed the policies meanwhile.
+  async update() {
+    if (!this.tag || this.busy) return;
+    try {
+      const { content, tag } = await ask("GET", "/v1/policies");
+      if (tag === this.tag) return;
+      this.tag = tag;
+      this.items = content.items;
+      this.list();
+      if (!drafts.has(this.name)) this.open();
+      await this.past();
+    } catch { /* the banner tells of it */ }
+  }
+
+  list() {
+    const names = [...new Set([...this.items.map((one) => one.name), ...drafts.keys()])].sort();
+    this.names.replaceChildren(...names.map((name) => h("a", { href: `#/policies/${coded(name)}`, "aria-current": name === this.name ? "page" : null },
+      name, drafts.has(name) && h("span", { class: "warn" }, " (not saved)"))));
+  }
+
+  open() {
+    const stands = this.items.find((one) => one.name === this.name);
+    const draft = drafts.get(this.name);
+    this.pane.hidden = !stands && !draft;
+    if (this.pane.hidden) return;
+    this.heading.textContent = this.name;
+    this.origin.textContent = stands ? `from ${stands.origin}` : "new: not in force yet";
+    if (!draft) this.seenTag = this.tag;
+    else this.seenTag = draft.tag;
+    const text = draft?.text ?? stands.text;
+    if (this.text.value !== text) this.text.value = text;
+    this.buttons();
+    this.number();
+    this.check();
+  }
+
+  buttons() {
+    this.saving.disabled = this.dropping.disabled = !drafts.has(this.name);
+  }
+
+  typed() {
+    const stands = this.items.find((one) => one.name === this.name);
+    if (stands && stands.text === this.text.value) drafts.delete(this.name);
+    else drafts.set(this.name, { text: this.text.value, tag: drafts.get(this.name)?.tag ?? this.seenTag });
+    this.buttons();
+    this.list();
+    this.number();
+    this.verdict.textContent = "…";
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.check(), CHECK_MS);
+  }
+
+  async check() {
+    const number = ++this.checking;
+    try {
+      const { content } = await ask("POST", "/v1/policy-check", { body: { changes: { [this.name]: this.text.value } } });
+      if (number !== this.checking) return; // something was typed since
+      this.mark(content.problems);
+    } catch (error) {
+      if (number === this.checking) this.verdict.textContent = `It could not be checked: ${error.message}`;
+    }
+  }
+
+  mark(problems) {
+    this.problems = problems;
+    const count = problems.length;
+    this.verdict.className = count ? "bad" : "good";
+    this.verdict.textContent = count ? `✗ ${count} problem${count > 1 ? "s" : ""}: it cannot be saved so` : "✓ it can be saved, and fits the others";
+    this.found.replaceChildren(...problems.slice(0, 50).map((one) => h("li", null,
+      one.name === this.name && one.line ? h("button", { type: "button", onclick: () => this.go(one.line, one.column) }, `${one.line}:${one.column}`) : `${one.name}:${one.line}:${one.column}`,
+      ` ${one.kind}: ${one.message}`)));
+    this.number();
+  }
+
+  number() {
+    const lines = this.text.value.split("\n").length;
+    const marked = new Map(this.problems.filter((one) => one.name === this.name).map((one) => [one.line, one.message]));
+    this.gutter.replaceChildren(...Array.from({ length: lines }, (_, n) => h("div", { class: marked.has(n + 1) ? "mark" : "", title: marked.get(n + 1) ?? null },
+      `${marked.has(n + 1) ? "✗ " : ""}${n + 1}`)));
+    this.gutter.scrollTop = this.text.scrollTop;
+  }
+
+  go(line, column) {
+    const before = this.text.value.split("\n").slice(0, line - 1);
+    const at = before.reduce((sum, one) => sum + one.length + 1, 0) + Math.max(0, column - 1);
+    this.text.focus();
+    this.text.setSelectionRange(at, Math.min(at + 1, this.text.value.length));
+    this.text.scrollTop = Math.max(0, (line - 5) * LINE);
+  }
+
+  begin() {
+    const name = this.newName.value.trim();
+    if (!name) return;
+    if (!this.items.some((one) => one.name === name) && !drafts.has(name)) drafts.set(name, { text: "# What this policy is for.\n", tag: this.tag });
+    this.newName.value = "";
+    location.hash = `#/policies/${coded(name)}`;
+  }
+
+  discard() {
+    drafts.delete(this.name);
+    this.message.hidden = true;
+    this.load();
+  }
+
+  async change(what, done) {
+    this.busy = true;
+    try {
+      const { tag } = await what();
+      this.tag = tag;
+      done?.();
+      this.busy = false;
+      await this.load();
+      return true;
+    } catch (error) {
+      this.tell(error);
+      return false;
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async save(tag = this.seenTag) {
+    if (!drafts.has(this.name)) return;
+    const { name } = this;
+    const body = { text: this.text.value };
+    const saved = await this.change(() => ask("PUT", `/v1/policies/${coded(name)}`, { body, seen: tag }), () => drafts.delete(name));
+    if (saved) this.say(`${name} is saved, and in force from the next cycle on.`);
+  }
+
+  remove() {
+    const { name } = this;
+    if (!this.items.some((one) => one.name === name)) { this.discard(); return; }
+    if (!confirm(`Remove the policy ${name} from the running mom?`)) return;
+    this.change(() => ask("DELETE", `/v1/policies/${coded(name)}`, { seen: this.tag }), () => drafts.delete(name));
+  }
+
+  reset() {
+    if (!confirm("Forget all that was changed while mom runs, and read the files again?")) return;
+    this.change(() => ask("POST", "/v1/policy-reset", { seen: this.tag }));
+  }
+
+  back(version) {
+    if (!confirm(`Make all policies what they were in version ${version}?`)) return;
+    this.change(() => ask("POST", "/v1/policy-rollback", { body: { version }, seen: this.tag }));
+  }
+
+  say(text) {
+    this.message.className = "notice";
+    this.message.hidden = false;
+    this.message.textContent = text;
+  }
+
+  tell(error) {
+    this.message.className = "notice bad";
+    this.message.hidden = false;
+    if (error.status === 412) {
+      this.message.replaceChildren("Somebody else has changed the policies since you began: nothing is saved. What you typed is still here. ",
+        h("button", { type: "button", onclick: () => this.theirs() }, "Show what changed"), " ",
+        h("button", { type: "button", onclick: async () => { const { tag } = await ask("GET", "/v1/policies"); this.message.hidden = true; this.save(tag); } }, "Save mine all the same"));
+      return;
+    }
+    if (error.problems?.length) this.mark(error.problems);
+    this.message.textContent = [error.message, error.hint].filter(Boolean).join("; ");
+  }
+
+  async theirs() {
+    await this.past();
+    const first = this.history.querySelector("details");
+    if (!first) return;
+    first.open = true;
+    first.querySelector("summary").focus();
+  }
+
+  async past() {
+    const { items } = await get("/v1/policy-history");
+    this.history.replaceChildren(...items.map((one, n) => h("details", null,
+      h("summary", null, `${moment(one.time)}, ${one.who}: ${one.what} `, h("span", { class: "faint" }, n ? one.version : `${one.version}, in force`)),
+      h("pre", { tabindex: 0 }, one.diff.split("\n").map((line) => h("span", { class: line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : "" }, `${line}\n`))),
+      this.may && n > 0 && h("button", { type: "button", onclick: () => this.back(one.version) }, "Go back to this"))));
+    if (!items.length) this.history.replaceChildren(h("p", { class: "faint" }, "Nothing was changed yet."));
+  }
+
+  close() { clearTimeout(this.timer); }
+}

@@ -1,0 +1,480 @@
+"""The web page in a real Chromium, against a real mom: what is seen, what keys do, and what no other page can do."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Daemon, Tunnel, not_here
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from mom_core import Engine, Report, load_config
+from mom_core.testing import snapshot
+from mom_plugins_http import HttpPlugin
+
+Start = Callable[..., Daemon]
+Dig = Callable[[Path], Tunnel]
+
+EVIL = "<img src=x onerror=\"document.title='taken over'\">"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        not_here("there is no Chromium")
+    arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield made
+        made.close()
+
+
+@dataclass
+class Opened:
+    """A page, and what the browser said about it."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def shot(self, name: str) -> None:
+        """Keep a picture, where somebody wants to look: MOM_SCREENSHOTS names a folder."""
+        if folder := os.environ.get("MOM_SCREENSHOTS"):
+            self.page.screenshot(path=f"{folder}/{name}.png")
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    contexts = []
+
+    def opened(url: str, *, width: int = 1280, height: int = 900, **settings: Any) -> Opened:
+        context = browser.new_context(viewport={"width": width, "height": height}, locale="en-GB", **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        found = Opened(page)
+        page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        page.on("console", lambda message: found.complaints.append(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(url)
+        return found
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+expect.set_options(timeout=20_000)
+
+
+# --- what is seen ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_hosts_memory_is_drawn_and_read_out_by_keys(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    expect(page.get_by_role("heading", name="mom on")).to_be_visible()
+    legend = page.locator("figure").first.locator(".legend")
+    for part in ("guests", "the host itself", "available", "saved by KSM"):
+        expect(legend).to_contain_text(part)
+    expect(page.locator("svg.chart polygon")).to_have_count(4)
+    chart = page.locator("svg.chart").first
+    expect(page.locator("polygon").first).to_have_attribute("points", re.compile("( [0-9.,]+){8}"))
+    chart.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("figure p[aria-live]")).to_have_text(re.compile(r"\d\d:\d\d:\d\d: guests .* available .*"))
+    chart.hover()
+    expect(legend).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"))
+    number = page.locator("footer").inner_text()
+    expect(page.locator("footer")).not_to_have_text(number)
+    opened.shot("host-light")
+    assert opened.complaints == []
+
+
+def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=1000, interval="2s")
+    opened = visit(tunnel(mom.socket).url, color_scheme="dark")
+    page = opened.page
+    expect(page.locator("footer")).to_contain_text("live")
+    page.keyboard.press("2")
+    expect(page.get_by_role("status").get_by_text("1000 guests")).to_be_visible()
+    assert page.locator(".guests tbody tr").count() < 90, "only rows that can be seen are made"
+    assert page.locator(".guests table").get_attribute("aria-rowcount") == "1001"
+    expect(page.locator(".guests svg.spark path").first).to_have_attribute("d", re.compile("^M"))
+    page.get_by_role("button", name="Used").click()
+    expect(page.get_by_role("columnheader", name="Used")).to_have_attribute("aria-sort", "descending")
+    opened.shot("guests-dark")
+    expect(page.locator(".guests tbody tr td:nth-child(4)").first).to_contain_text("GiB")
+    page.locator(".guests").evaluate("box => { box.scrollTop = box.scrollHeight; }")
+    expect(page.locator('.guests tr[aria-rowindex="1001"]')).to_be_attached()
+    page.keyboard.press("/")
+    page.keyboard.type("web-01")
+    expect(page.get_by_role("status").get_by_text(re.compile("^[0-9]+ of 1000 guests"))).to_be_visible()
+    page.get_by_role("link", name="web-01", exact=True).focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent").startswith("web-01")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="web-01")).to_be_visible()
+    expect(page.locator("dl.told")).to_contain_text("It has")
+    expect(page.locator("dl.told")).to_contain_text("guaranteed")
+    expect(page.locator("svg.chart path.line").first).to_be_attached()
+    opened.shot("guest-dark")
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Filter guests")).to_have_value("web-01")
+    assert opened.complaints == []
+
+
+def test_scrolling_a_thousand_guests_keeps_up(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    """How many frames, not how fast: each of 60 steps is drawn with its own rows."""
+    mom = daemon(guests=1000, interval="2s")
+    page = visit(f"{tunnel(mom.socket).url}/#/guests").page
+    expect(page.get_by_role("status").get_by_text("1000 guests")).to_be_visible()
+    empty = page.evaluate("""async () => {
+      const box = document.querySelector(".guests"); let empty = 0;
+      for (let n = 0; n < 60; n++) {
+        box.scrollTop = n * 500;
+        await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+        const rows = [...box.querySelectorAll("tr[aria-rowindex]")].map((row) => row.getBoundingClientRect());
+        const middle = box.getBoundingClientRect().top + box.clientHeight / 2;
+        if (!rows.some((row) => row.top <= middle && row.bottom >= middle)) empty++;
+      }
+      return empty;
+    }""")
+    assert empty == 0
+
+
+@pytest.mark.parametrize("view", ["", "guests", "policies", "health", "decisions"])
+def test_a_narrow_window_needs_no_scrolling_sideways(daemon: Start, tunnel: Dig, visit: Callable[..., Opened], view: str) -> None:
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/{view}", width=400, height=800)
+    page = opened.page
+    expect(page.locator("h2").first).to_be_visible()
+    page.wait_for_timeout(700)
+    opened.shot(f"narrow-{view or 'host'}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert opened.complaints == []
+
+
+def test_light_and_dark_are_the_systems_until_somebody_chooses(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    page = visit(tunnel(mom.socket).url, color_scheme="dark").page
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = page.evaluate(ground)
+    page.get_by_role("button", name="Change between light and dark").click()
+    light = page.evaluate(ground)
+    assert light != dark
+    page.reload()
+    assert page.evaluate(ground) == light
+    page.keyboard.press("t")
+    assert page.evaluate(ground) == dark
+
+
+def test_the_keyboard_reaches_everything_in_order(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    page = visit(f"{tunnel(mom.socket).url}/#/guests").page
+    expect(page.get_by_role("link", name="db-01")).to_be_visible()
+    page.evaluate("document.activeElement.blur()")
+    seen = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.textContent || document.activeElement.id"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert seen[0] == "Skip to the content"
+    assert seen[1:6] == ["Host", "Guests", "Policies", "Health", "Decisions"]
+    assert "filter" in seen
+    assert any(text.startswith("Guest") for text in seen[8:])
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    page.keyboard.press("Escape")
+    for head in page.locator("thead th").all():
+        assert head.get_attribute("scope") == "col"
+
+
+def test_a_mom_that_goes_hangs_or_comes_back_is_told_of(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    banner = page.locator("#banner")
+    expect(page.locator("dl.tiles")).to_contain_text("Available")
+    mom.stop(signal.SIGKILL)
+    expect(banner).to_contain_text("mom cannot be reached")
+    opened.shot("gone")
+    mom.start()
+    expect(banner).to_be_hidden()
+    assert mom.process is not None
+    mom.process.send_signal(signal.SIGSTOP)
+    expect(banner).to_contain_text("has not finished a cycle")
+    mom.process.send_signal(signal.SIGCONT)
+    expect(banner).to_be_hidden()
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------------------------
+
+
+def client(mom: Daemon) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket)), base_url="http://mom", timeout=20)
+
+
+def text_in_force(mom: Daemon, name: str) -> str | None:
+    with client(mom) as one:
+        answer = one.get(f"/v1/policies/{name}")
+        return answer.json()["text"] if answer.status_code == 200 else None
+
+
+def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/policies")
+    page = opened.page
+    page.get_by_label("Name of a new policy").fill("60_mine")
+    page.keyboard.press("Enter")
+    editor = page.get_by_role("textbox", name="60_mine")
+    editor.fill("# mine\n\n(with Guests guest\n    (+ 1 2)\n")
+    expect(page.locator("#verdict")).to_contain_text("it cannot be saved so")
+    expect(page.locator(".gutter .mark")).to_have_text("✗ 3")
+    opened.shot("policy-wrong")
+    page.locator("ul.plain button").first.click()
+    assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 3
+    editor.fill("(+ 1 2)\n")
+    expect(page.locator("#verdict")).to_contain_text("it can be saved")
+    assert text_in_force(mom, "60_mine") is None, "checking changes nothing"
+    editor.press("Control+s")
+    expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
+    assert text_in_force(mom, "60_mine") == "(+ 1 2)\n"
+    expect(page.locator("details")).to_have_count(2)
+    page.locator("details summary").nth(1).click()
+    page.get_by_role("button", name="Go back to this").click()
+    expect(page.locator("details")).to_have_count(3)
+    assert text_in_force(mom, "60_mine") is None
+    opened.shot("policies")
+    assert opened.complaints == []
+
+
+def test_two_who_change_a_policy_do_not_overwrite_each_other(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(interval="30s")
+    with client(mom) as other:
+        put = {"content": "(+ 1 1)\n", "headers": {"content-type": "text/plain", "if-match": "*"}}
+        other.put("/v1/policies/60_mine", **put).raise_for_status()
+        page = visit(f"{tunnel(mom.socket).url}/#/policies/60_mine").page
+        editor = page.get_by_role("textbox", name="60_mine")
+        editor.fill("(+ 3 3)\n")
+        other.put("/v1/policies/60_mine", **{**put, "content": "(+ 2 2)\n"}).raise_for_status()
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("p.notice.bad")).to_contain_text("Somebody else has changed the policies")
+        assert text_in_force(mom, "60_mine") == "(+ 2 2)\n"
+        assert editor.input_value() == "(+ 3 3)\n"
+        page.get_by_role("button", name="Show what changed").click()
+        expect(page.locator("details[open] pre")).to_contain_text("+(+ 2 2)")
+        page.get_by_role("button", name="Save mine all the same").click()
+        expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
+    assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
+
+
+# --- who may -----------------------------------------------------------------------------------------------------------------------------
+
+
+def with_tcp(folder: Path) -> tuple[str, int, dict[str, str]]:
+    """Settings of the plugin http with TLS on a free port, the port, and the tokens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    tokens = {"read": "r" * 32, "change": "c" * 32}
+    for right, token in tokens.items():
+        (folder / right).write_text(token)
+        (folder / right).chmod(0o600)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    tcp = f"listen: 'localhost:{port}', certificate: {folder}/cert.pem, key: {folder}/key.pem"
+    return f"{{tcp: {{{tcp}, read_token: {folder}/read, change_token: {folder}/change}}}}", port, tokens
+
+
+def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: Start, visit: Callable[..., Opened], tmp_path: Path) -> None:
+    settings, port, tokens = with_tcp(tmp_path / "tls")
+    daemon(http=settings)
+    opened = visit(f"https://localhost:{port}/#/policies", ignore_https_errors=True)
+    page = opened.page
+    dialog = page.get_by_role("dialog", name="Who are you?")
+    expect(dialog).to_be_visible()
+    page.get_by_label("Token").fill("wrong" * 8)
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("Is it the right one")
+    opened.shot("sign-in")
+    page.get_by_label("Token").fill(tokens["read"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("may read", exact=True)).to_be_visible()
+    expect(page.locator("textarea")).to_have_attribute("readonly", "")
+    for button in ("Save", "New policy", "Remove this policy", "Forget all changes", "Go back"):
+        expect(page.get_by_role("button", name=button)).to_have_count(0)
+    expect(page.locator("p.notice").first).to_contain_text("change_token")
+    assert page.evaluate("[document.cookie, localStorage.getItem('mom-token')]") == ["", None]
+    page.reload()
+    expect(page.get_by_text("may read", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(dialog).to_be_visible()
+    page.get_by_label("Token").fill(tokens["change"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("may change", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="New policy")).to_be_visible()
+
+
+ATTACK = """<!doctype html><title>begun</title><form id=f method=post target=out enctype=text/plain action="%(url)s/v1/policy-reset">
+<input name=x value=y></form><iframe name=out></iframe><iframe id=framed src="%(url)s/"></iframe><script>
+const seen = [];
+async function tries() {
+  for (const [path, method, type] of [["/v1/policies/60_evil", "PUT", "text/plain"], ["/v1/policy-reset", "POST", "text/plain"],
+      ["/v1/policies", "PATCH", "application/json"], ["/v1/status", "GET", null], ["/v1/policy-check", "POST", "application/json"]])
+    for (const mode of ["cors", "no-cors"]) {
+      const headers = mode === "cors" ? {"if-match": "*", ...(type && {"content-type": type})} : {};
+      try {
+        const used = mode === "no-cors" && method !== "GET" ? "POST" : method;
+        const body = method === "GET" ? undefined : "(+ 6 6)";
+        const answer = await fetch("%(url)s" + path, {method: used, mode, headers, body});
+        if (answer.type !== "opaque" && answer.ok) seen.push(path);
+      } catch {}
+    }
+  try { await fetch("%(url)s/v1/events").then((a) => a.ok && seen.push("events")); } catch {}
+  document.getElementById("f").submit();
+  await new Promise((resolve) => setTimeout(resolve, 800));
+  try { if (document.getElementById("framed").contentDocument?.body?.textContent) seen.push("framed"); } catch {}
+  document.title = "done " + JSON.stringify(seen);
+}
+tries();
+</script>"""
+
+
+def test_a_hostile_page_cannot_use_the_operators_tunnel(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(interval="30s")
+    with client(mom) as one:
+        one.put("/v1/policies/60_mine", content="(+ 1 1)", headers={"content-type": "text/plain", "if-match": "*"}).raise_for_status()
+        before = one.get("/v1/policies").headers["etag"]
+        way = tunnel(mom.socket)
+
+        class Hostile(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # the standard library's name
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write((ATTACK % {"url": way.url}).encode())
+
+            def log_message(self, *arguments: object) -> None:
+                """Nothing."""
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as site:
+            thread = threading.Thread(target=site.serve_forever)
+            thread.start()
+            port = site.server_address[1]
+            # Another port of this machine is another site as well, although a browser calls it the same one.
+            for name in ("127.0.0.1", "localhost", "evil.example"):
+                page = visit(f"http://{name}:{port}/").page
+                expect(page).to_have_title("done []")
+            site.shutdown()
+            thread.join()
+        page = visit(f"http://evil.example:{way.port}/v1/status").page  # a name that its owner lets point to this machine
+        expect(page.locator("body")).to_contain_text("meant for another site")
+        assert "cannot" not in page.title()
+        assert one.get("/v1/policies").headers["etag"] == before
+
+
+# --- hostile names -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a mom whose guests and policies have names that want to be more than names."""
+    plugins: dict[str, object] = {"sim": {"guests": 1}, "policy": {}, "http": {}}
+    config = load_config({"interval": "1h", "state_directory": f"{tmp_path}/s", "run_directory": f"{tmp_path}/r", "plugins": plugins})
+    names = [EVIL, "__proto__", "constructor", "a\x1b[31mb\u202ec", "'-alert(1)-'", "x" * 500, "\ud800"]
+    with Engine(config) as engine:
+        (plugin,) = (one.instance for one in engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
+        engine.cycle()
+        ended = threading.Event()
+
+        def cycles() -> None:
+            number = 2
+            while not ended.wait(0.3):
+                guests = {
+                    name: {"balloon_cur": 1000 * number, "balloon_max": 9000, "mem_usable": 300, "balloon_obstacle": EVIL} for name in names
+                }
+                taken = snapshot(host={"mem_available": 10_000, "mem_really_available": 5000}, guests=guests)
+                plugin.mom_report(Report(number, time.time(), EVIL, taken, (), (), (), (), (), 0.01))
+                number += 1
+
+        thread = threading.Thread(target=cycles)
+        thread.start()
+        path = tmp_path / "r/mom.sock"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom") as one:
+            body = {
+                "changes": {EVIL.replace("/", ""): f"# {EVIL}</textarea></script><script>document.title='taken over'</script>\n(+ 1 2)\n"}
+            }
+            one.patch("/v1/policies", json=body, headers={"if-match": "*"}).raise_for_status()
+        yield path
+        ended.set()
+        thread.join()
+
+
+def test_names_stay_names(hostile: Path, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    opened = visit(f"{tunnel(hostile).url}/#/guests")
+    page = opened.page
+    expect(page.get_by_role("link", name=EVIL)).to_be_visible()
+    opened.shot("hostile")
+    page.get_by_role("link", name=EVIL).click()
+    expect(page.get_by_role("heading", name=EVIL)).to_be_visible()
+    for view in ("", "health", "decisions"):
+        page.evaluate(f"location.hash = '#/{view}'")
+        page.wait_for_timeout(300)
+        assert page.locator("img").count() == 0
+    page.evaluate("location.hash = '#/policies'")
+    page.get_by_role("navigation", name="Policies").get_by_text("onerror").click()
+    expect(page.locator("textarea")).to_have_value(re.compile("taken over"))
+    assert page.locator("img").count() == 0
+    assert "taken over" not in page.title()
+    assert opened.complaints == []
+
+
+def test_the_browser_is_told_to_run_nothing_else(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    expect(page.locator("footer")).to_contain_text("live")
+    with client(mom) as one:
+        answer = one.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert not re.search(r"(src|href)=\"(?!#|data:,)", answer.text), "nothing is loaded from anywhere"
+    script = "const s = document.createElement('script'); s.textContent = 'document.title = 1'; document.head.append(s)"
+    for attempt in ("document.body.innerHTML = '<b>x</b>'", script):
+        assert page.evaluate(f"() => {{ try {{ {attempt}; return 'done'; }} catch {{ return 'refused'; }} }}") == "refused"
+    clicked = "const d = document.createElement('div'); d.setAttribute('onclick', 'document.title = 1'); document.body.append(d); d.click()"
+    page.evaluate(f"() => {{ try {{ {clicked} }} catch {{}} }}")
+    assert page.title() != "1"
