@@ -447,7 +447,7 @@ def test_names_stay_names(hostile: Path, tunnel: Dig, visit: Callable[..., Opene
     expect(page.get_by_role("link", name=EVIL)).to_be_visible()
     opened.shot("hostile")
     page.get_by_role("link", name=EVIL).click()
-    expect(page.get_by_role("heading", name=EVIL)).to_be_visible()
+    expect(page.get_by_role("heading", name=EVIL, exact=True)).to_be_visible()
     for view in ("", "health", "decisions"):
         page.evaluate(f"location.hash = '#/{view}'")
         page.wait_for_timeout(300)
