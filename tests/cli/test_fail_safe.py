@@ -197,6 +197,8 @@ def test_a_guardian_that_is_killed_is_replaced(mom: Mom) -> None:
     process = start(mom)
     first = guardian(mom)
     os.kill(first, signal.SIGKILL)
+    mom.wait_for(lambda: guardian(mom) == 0)
+    assert "nobody watches over mom" in mom("doctor").stdout
     mom.wait_for(lambda: guardian(mom) not in {0, first}, 15)
     process.kill()
     mom.wait_for(lambda: mom.knob() == 0, 20)

@@ -77,6 +77,35 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", ["mom", "mom-guardian", "mom-restore"])
+def test_a_unit_may_do_no_more_than_the_page_says(name: str) -> None:
+    said = re.search(r"`systemd-analyze security` says ([\d.]+) ", (ROOT / "docs/service.md").read_text())
+    assert said is not None
+    threshold = str(round(float(said[1]) * 10))
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", str(ROOT / f"packaging/{name}.service")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_PAGER": "", "COLUMNS": "200"})
+    assert done.returncode == 0, done.stdout.splitlines()[-1:]
+    if name == "mom":
+        assert f"Overall exposure level for mom.service: {said[1]}" in done.stdout
+
+
+def test_what_the_page_says_of_capabilities_is_what_the_unit_has() -> None:
+    page = (ROOT / "docs/service.md").read_text()
+    text, _, more = page.partition("## What it may do")[2].partition("systemctl edit mom")
+    assert more
+    assert set(re.findall(r"`(CAP_\w+)`:", text)) == set(unit(ROOT / "packaging/mom.service")["Service"]["CapabilityBoundingSet"].split())
+
+
+def test_the_guardian_sees_the_files_that_mom_uses() -> None:
+    """The same folders, which outlive a restart: a lock that is made anew would not keep two apart."""
+    units = [unit(ROOT / f"packaging/{name}.service")["Service"] for name in ("mom", "mom-guardian", "mom-restore")]
+    for key in ("StateDirectory", "RuntimeDirectory"):
+        assert {one[key] for one in units} == {"mom"}
+    assert {one["RuntimeDirectoryPreserve"] for one in units} == {"yes"}
+    assert "mom-guardian.service" in unit(ROOT / "packaging/mom.service")["Unit"]["Wants"]
+
+
 def test_run_without_a_verb_says_which_there_are() -> None:
     done = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

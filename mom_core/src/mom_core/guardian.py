@@ -30,6 +30,9 @@ LOCK: Final = "guardian.lock"
 LOOK_SECONDS: Final = 1.0
 """How often the lease is looked at: a death is noticed at once, a mom that hangs within this."""
 
+LOCK_ATTEMPTS: Final = 6
+"""Who only looks whether there is a guardian holds its lock for an instant; one that holds it for longer is another guardian."""
+
 MOMENT_SECONDS: Final = 0.05
 """Between two looks at a mom that was told to end together with this process."""
 
@@ -101,10 +104,12 @@ class Guardian:
         notifier = Notifier()
         if self._stay:
             notifier.ready("waiting for another guardian to end")
+        attempts = 0
         while not self._lock(lock):
-            if not self._stay or self._told_to_end:
+            attempts += 1
+            if self._told_to_end or (not self._stay and attempts >= LOCK_ATTEMPTS):
                 return 0
-            self._sleep(LOOK_SECONDS)
+            self._sleep(LOOK_SECONDS if self._stay else MOMENT_SECONDS)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         notifier.ready("watching")

@@ -14,6 +14,7 @@ from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.errors import LedgerError, MomError, PluginError, PluginErrors
 from mom_core.files import DEFAULT_CONFIG
+from mom_core.guardian import guarded
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.model import Finding, Severity, printable
@@ -84,6 +85,9 @@ def _core(config: Config) -> Iterable[Finding]:
                 yield Finding(Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then mom restore, if it does not come back")
             else:
                 yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
+        if config.lease > 0 and not guarded(config.run_directory):
+            text = "nobody watches over mom: if it hangs or dies, what it has changed stays"
+            yield Finding(Severity.WARNING, "guardian", text, "mom starts a guardian within seconds; if not, its log says why")
     yield from _ledger(config, running=bool(pid))
 
 
