@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Final
 
-from mom_core import printable
+from mom_core import UnitError, parse_duration, printable
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import Call
 
@@ -40,6 +42,25 @@ def text_of(body: bytes) -> str:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ProblemError(400, f"byte {error.start} of the body is no UTF-8", "send it in UTF-8") from None
+
+
+def seconds_of(given: object, member: str, what: str) -> float:
+    """A time span, as a text with a unit or a number of seconds. Raises `ProblemError`.
+
+    :param what: what the member must say, for the message
+    """
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return given if abs(given) < _LARGEST else math.inf
+    try:
+        if isinstance(given, str):
+            return parse_duration(given)
+    except UnitError as error:
+        raise ProblemError(400, f"`{member}`: {error.message}", error.hint) from None
+    raise ProblemError(400, f"`{member}` must say {what}", 'as "10m", or in seconds as a number')
+
+
+_LARGEST: Final = 1e9
+"""Seconds, 30 years: an integer of hundreds of digits is no float."""
 
 
 def _no_constant(name: str) -> object:

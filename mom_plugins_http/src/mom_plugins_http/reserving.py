@@ -17,11 +17,10 @@ from mom_core import (
     Room,
     UnitError,
     Value,
-    parse_duration,
     parse_size,
     printable,
 )
-from mom_plugins_http.bodies import object_body
+from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import Call
@@ -91,7 +90,11 @@ class Reserving:
     async def make(self, call: Call) -> Response:
         """Reserve, or say at once why not."""
         given = await object_body(call, {"memory", "deadline", "name"})
-        memory, seconds, name = _memory(given.get("memory")), _deadline(given.get("deadline")), given.get("name", "")
+        memory, seconds, name = (
+            _memory(given.get("memory")),
+            seconds_of(given.get("deadline"), "deadline", "for how long it is to be reserved"),
+            given.get("name", ""),
+        )
         if not isinstance(name, str):
             raise ProblemError(400, "`name` must be a pattern for the name or id of the guest that it is for", 'such as "db-*"')
         kept, who = self._reservations(), call.peer.name
@@ -150,18 +153,6 @@ def _memory(given: object) -> int:
     except UnitError as error:
         raise ProblemError(400, f"`memory`: {error.message}", error.hint) from None
     raise ProblemError(400, "`memory` must say how much is to be reserved", 'as "8GiB", or in KiB as a number')
-
-
-def _deadline(given: object) -> float:
-    """Seconds from now."""
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return given if abs(given) < 1e9 else math.inf
-    try:
-        if isinstance(given, str):
-            return parse_duration(given)
-    except UnitError as error:
-        raise ProblemError(400, f"`deadline`: {error.message}", error.hint) from None
-    raise ProblemError(400, "`deadline` must say for how long it is to be reserved", 'as "10m", or in seconds as a number')
 
 
 def _json(content: Mapping[str, Value], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -8,8 +8,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from mom_core import Canary, CanaryGroup, CanaryPolicies, UnitError, Value, parse_duration
-from mom_plugins_http.bodies import object_body
+from mom_core import Canary, CanaryGroup, CanaryPolicies, Value
+from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.changing import Changing, checked_changes
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
@@ -39,7 +39,11 @@ class Trying:
         expected = self._changing.expected(call)
         given = await object_body(call, {"changes", "share", "guests", "duration"})
         changes = checked_changes(given.get("changes"))
-        share, pattern, seconds = _share(given.get("share")), given.get("guests", ""), _seconds(given.get("duration", "10m"))
+        share, pattern, seconds = (
+            _share(given.get("share")),
+            given.get("guests", ""),
+            seconds_of(given.get("duration", "10m"), "duration", "for how long it is tried"),
+        )
         if not isinstance(pattern, str):
             raise ProblemError(400, "`guests` must be a pattern for guests' names or ids", 'such as "db-*"')
         texts, who = self._policies(), call.peer.name
@@ -102,14 +106,3 @@ def _share(given: object) -> float | None:
     if found is None:
         raise ProblemError(400, "`share` must be a share of the guests", 'such as "10%" or 0.1')
     return float(found[1]) / 100
-
-
-def _seconds(given: object) -> float:
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return given if abs(given) < 1e9 else math.inf
-    try:
-        if isinstance(given, str):
-            return parse_duration(given)
-    except UnitError as error:
-        raise ProblemError(400, f"`duration`: {error.message}", error.hint) from None
-    raise ProblemError(400, "`duration` must say for how long it is tried", 'as "10m", or in seconds as a number')

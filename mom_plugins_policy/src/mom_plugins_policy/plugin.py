@@ -29,13 +29,14 @@ from mom_core import (
     printable,
 )
 from mom_plugins_policy.canary import SHARE_OF_TIME, Trial
-from mom_plugins_policy.changing import DEFAULT, ChangingPolicies, Read, Trying, where_from
+from mom_plugins_policy.changing import DEFAULT, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
+from mom_plugins_policy.trials import TriedPolicies, Trying
 
 if TYPE_CHECKING:
     import click
@@ -119,7 +120,7 @@ class PolicyPlugin:
             context.wake,
             context.state_directory / context.name / "canary.json" if context.serves else None,
         )
-        self._policies = ChangingPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes, trying)
+        self._policies = TriedPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes, trying)
 
         self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
 

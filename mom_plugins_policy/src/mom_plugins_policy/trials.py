@@ -1,0 +1,279 @@
+"""Changes of policies that are tried on some guests first: begun, watched, and put in force for all guests or for none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mom_core import (
+    Canary,
+    CanaryState,
+    MomError,
+    PolicyRefused,
+    PolicyState,
+    Snapshot,
+    UnitError,
+    format_duration,
+    printable,
+)
+from mom_plugins_policy.canary import Choice, Plan, Trial
+from mom_plugins_policy.changing import ChangingPolicies, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.errors import PolicyError
+from mom_plugins_policy.notes import NoteStore, replace_file
+from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.verdict import Outlook, too_short
+from mom_plugins_policy.versions import Overlay
+
+LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
+"""A week has every day in it; what is tried for longer is forgotten."""
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """What trials of policies on some guests need.
+
+    :param compile_texts: compiles what is tried
+    :param why_not: why nothing can be tried now, such as that mom only observes; empty: it can
+    :param interval: gives the seconds between two cycles
+    :param noted_in: the file that tells the next run of mom of a trial that its end cut off; None: none is written
+    """
+
+    compile_texts: Callable[[Mapping[str, str]], Policy]
+    why_not: Callable[[], str]
+    monotonic: Callable[[], float]
+    interval: Callable[[], float]
+    wake: Callable[[str], None]
+    noted_in: Path | None
+
+
+class TriedPolicies(ChangingPolicies):
+    """Policies that change at run time, and can be tried on some guests first (`CanaryPolicies`). For the parameters see there."""
+
+    def __init__(
+        self,
+        read: Callable[[], Read],
+        compile_texts: Callable[[Mapping[str, str]], Policy],
+        kept_in: Path | None,
+        changed: Callable[[Policy, PolicyState], None],
+        log: logging.Logger,
+        notes: NoteStore,
+        trying: Trying,
+    ) -> None:
+        super().__init__(read, compile_texts, kept_in, changed, log, notes)
+        self.trial: Trial | None = None
+        """What is tried on some guests now. Replaced as a whole, as the policy is."""
+        self.seen: Snapshot | None = None
+        """The newest snapshot, of which the guests for a trial are chosen."""
+        self._trying = trying
+        self._overlay_tried = Overlay()
+        self._ended: Canary | None = None
+        self._promoted: Trial | None = None
+
+    # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read and compile everything, and say what became of a trial that the end of the last run cut off."""
+        super().load()
+        with self._lock:
+            self._tell_of_cut_off()
+
+    def prepare(self) -> Callable[[], None]:
+        """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
+        put_in_force = super().prepare()
+
+        def commit() -> None:
+            put_in_force()
+            with self._lock:
+                trial = self.trial
+                if trial is None:
+                    return
+                try:
+                    trial.policy = self._trying.compile_texts(texts_of(self._overlay_tried.over(self._base)))
+                except PolicyError as error:
+                    self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
+
+        return commit
+
+    # --- CanaryPolicies -------------------------------------------------------------------------------------------------------------
+
+    def begin_canary(
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        who: str,
+        seconds: float,
+        share: float | None = None,
+        guests: str = "",
+        expected_version: str | None = None,
+    ) -> Canary:
+        """Try changes on some guests."""
+        who, now = printable(who, 200), self._trying.monotonic()
+        with self._lock:
+            self._expect(expected_version)
+            self._expect_sense(seconds, share, guests)
+            choice, on = self._chosen(share, guests)
+            overlay = self._overlay.changed(changes, who, self._base, replace_all=False)
+            texts = texts_of(overlay.over(self._base))
+            if texts == texts_of(self._current().state.texts):
+                raise MomError("there is nothing to try: this changes nothing", hint="`mom policy show` prints what is in force")
+            try:
+                tried = self._trying.compile_texts(texts)
+            except PolicyError as error:
+                raise PolicyRefused(problems_of(error), hint="the policies from before stay in force for all guests") from None
+            what = said_of(changes)
+            state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
+            plan = Plan(what, who, share, choice, seconds, time.time(), now)
+            trial = Trial(plan, tried, state.version, self.memory, self._log)
+            self._note_trial(plan)
+            self.trial, self._overlay_tried = trial, overlay
+        self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
+        self._trying.wake("policies are tried on some guests")
+        return trial.told(now)
+
+    def canary(self) -> Canary | None:
+        """The trial that runs, or the last one."""
+        trial = self.trial
+        return self._ended if trial is None else trial.told(self._trying.monotonic())
+
+    def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
+        """End the trial that runs, for all guests or for none."""
+        who = printable(who, 200)
+        with self._lock:
+            super()._expect(expected_version)
+            trial = self.trial
+            if trial is None:
+                raise MomError("no policies are tried on some guests now", hint="`mom policy set NAME FILE --canary 10%` does")
+            state = CanaryState.PROMOTED if promote else CanaryState.ABORTED
+            ended, made = self._end(trial, state, who, f"by {who}")
+        self._announced(made)
+        return ended
+
+    def settle(self, trial: Trial) -> Canary | None:
+        """End a trial if it has shown what it can; what came of it, None while it goes on."""
+        verdict = trial.verdict(self._trying.monotonic())
+        if verdict.outlook is Outlook.GO_ON:
+            return None
+        with self._lock:
+            if self.trial is not trial:
+                return None
+            state = CanaryState.PROMOTED if verdict.outlook is Outlook.PROMOTE else CanaryState.ROLLED_BACK
+            ended, made = self._end(trial, state, f"mom, for {trial.plan.who}", verdict.reason)
+        self._announced(made)
+        return ended
+
+    def take_memory(self) -> None:
+        """Remember what the policies remembered that were promoted. Called between two evaluations, by who evaluates."""
+        with self._lock:
+            promoted, self._promoted = self._promoted, None
+        if promoted is not None:
+            self.set_memory(promoted.memory(self.memory()))
+
+    # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
+
+    def _expect(self, version: str | None) -> None:
+        super()._expect(version)
+        self._expect_no_trial()
+
+    def _expect_no_trial(self) -> None:
+        trial = self.trial
+        if trial is not None:
+            left = format_duration(max(1, round(trial.left(self._trying.monotonic()))))
+            message = f"{trial.plan.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
+            raise MomError(message, hint="`mom policy canary --promote` or `--abort` ends it")
+
+    def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
+        """Raise what is wrong with a trial of these guests for so long."""
+        why_not = self._trying.why_not()
+        if why_not:
+            raise MomError(f"nothing can be tried: {why_not}", hint="policies on trial (`shadow`) and `mom simulate` can do that")
+        if (share is None) == (not guests):
+            raise UnitError("a trial is on a share of the guests or on those that match a pattern", hint="give one of the two")
+        if share is not None and not 0 < share <= 1:
+            raise UnitError(f"{share:g} is no share of the guests", hint="write it like 10%, up to 100%")
+        if not 0 < seconds <= LONGEST_TRIAL_SECONDS:
+            raise UnitError(f"a trial does not last {seconds:g} s", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
+        short = too_short(seconds, self._trying.interval())
+        if short:
+            raise UnitError(f"a trial of {format_duration(seconds)} shows nothing: {short}", hint="10m is usual")
+
+    def _chosen(self, share: float | None, pattern: str) -> tuple[Choice, str]:
+        """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
+        if self.seen is None:
+            raise MomError("mom has not looked at the guests yet", hint="ask again in a moment")
+        guests = list(self.seen.guests.values())
+        choice = Choice(pattern) if share is None else Choice.of_share(share, guests)
+        count = sum(map(choice.has, guests))
+        if not count:
+            found = f"no guest matches {printable(pattern)}" if pattern else "there is no guest"
+            raise MomError(f"there is nobody to try it on: {found}", hint="`mom guests` lists them")
+        return choice, f"{count} of {len(guests)} guests"
+
+    def _put_again(self, who: str, what: str) -> PolicyState:
+        """A new version of the same texts: who has seen an older one has not seen what is tried, or that it is over."""
+        current = self._current()
+        assert self.policy is not None  # noqa: S101  # there is a version
+        return self._put(self.policy, current.overlay, who, what)
+
+    def _end(self, trial: Trial, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
+        """End a trial. What cannot be put in force for all is put in force for none."""
+        now, overlay = self._trying.monotonic(), self._overlay_tried
+        self.trial, self._overlay_tried = None, Overlay()
+        after = format_duration(max(1, round(now - trial.plan.began_at)))
+        made: tuple[PolicyState, Policy | None] | None = None
+        if state is CanaryState.PROMOTED:
+            try:
+                made = self._change_to(overlay, who, f"{trial.plan.what} for all guests, after a trial of {after}: {reason}")
+                self._promoted = trial
+            except PolicyRefused as error:
+                state, reason = CanaryState.ROLLED_BACK, f"it cannot be put in force: {error.problems[0]}"
+        if made is None:
+            ended = "rolled back" if state is CanaryState.ROLLED_BACK else "ended"
+            made = (self._put_again(who, f"{ended} the trial of: {trial.plan.what}, after {after}: {reason}"), None)
+            log = self._log.warning if state is CanaryState.ROLLED_BACK else self._log.info
+            log("the trial of %s is %s after %s: %s", trial.plan.what, state, after, reason)
+        self._ended = trial.told(now, state, reason)
+        self._forget_trial()
+        return self._ended, made
+
+    def _note_trial(self, plan: Plan) -> None:
+        path = self._trying.noted_in
+        if path is None:
+            return
+        noted = {"what": plan.what, "who": plan.who, "share": plan.share, "guests": plan.choice.pattern, "seconds": plan.seconds}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            replace_file(path, json.dumps({"format": _FORMAT, "began": plan.began, **noted}) + "\n")
+        except OSError as error:
+            self._log.warning("a restart of mom will not tell that it ended this trial: %s: %s", path, error.strerror)
+
+    def _forget_trial(self) -> None:
+        if self._trying.noted_in is not None:
+            with contextlib.suppress(OSError):
+                self._trying.noted_in.unlink(missing_ok=True)
+
+    def _tell_of_cut_off(self) -> None:
+        """A trial ends with the run of mom in which it began: what it had shown is lost, and guests have got their memory back."""
+        path = self._trying.noted_in
+        if path is None:
+            return
+        try:
+            noted = json.loads(path.read_bytes())
+            what, who, guests = str(noted["what"]), str(noted["who"]), str(noted["guests"])
+            share = None if noted["share"] is None else float(noted["share"])
+            seconds, began = float(noted["seconds"]), float(noted["began"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._forget_trial()
+            return
+        reason = "mom was restarted or reconfigured meanwhile"
+        state = self._put_again("mom", f"rolled back the trial of: {what}: {reason}")
+        self._ended = Canary(CanaryState.ROLLED_BACK, what, who, state.version, share, guests, seconds, began, 0.0, reason=reason)
+        self._log.warning("the trial of %s, begun by %s, is rolled back: %s", what, who, reason)
+        self._forget_trial()
