@@ -95,7 +95,7 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(serve: Serv
         ({"guests": "nobody", "duration": "6h"}, 409, "there is nobody to try it on"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_would(serve: Serve, body: dict[str, object], status: int, message: str) -> None:
+def test_what_makes_no_sense_is_refused_with_what_would(serve: Serve, body: dict[str, Any], status: int, message: str) -> None:
     served = an_hourly(serve)
     problem = begin(served, status, **body)
     assert message in problem["detail"]
