@@ -30,6 +30,8 @@ _MODULES = (
     "drivers/virtio/virtio_balloon",
     "drivers/virtio/virtio_mem",
     "drivers/block/virtio_blk",
+    "drivers/input/evdev",
+    "drivers/acpi/button",
     "drivers/misc/pvpanic/pvpanic",
     "drivers/misc/pvpanic/pvpanic-mmio",
     "crypto/lzo",
@@ -47,6 +49,11 @@ mount -t devtmpfs dev /dev
 asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
 for module in MODULES; do insmod /lib/$module.ko; done
 echo "GUEST up"
+# Its power button ends it at once.
+mkdir -p /etc/acpi/PWRF
+printf '#!/bin/sh\necho GUEST off\nsync\npoweroff -f\n' > /etc/acpi/PWRF/00000080
+chmod +x /etc/acpi/PWRF/00000080
+acpid -d >/dev/null 2>&1 &
 [ -x /extra ] && /extra
 burst=$(asked burst | tr , ' ')
 [ -n "$burst" ] && burst $burst &

@@ -27,7 +27,8 @@ _WHERE = {
     "explaining": ("Explanation", "Trail", "explain", "find_guest"),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
-        "IoTuneControl", "KsmControl", "KsmWriter", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune", "NodeTuneControl",
+        "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
+        "NodeTuneControl", "Standing",
     ),
     "running": ("EngineState", "PastCycle", "PastCycles", "RunningMom", "StandingProblem"),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
@@ -96,6 +97,7 @@ __all__ = [
     "KsmWriter",
     "LedgerEntry",
     "LedgerError",
+    "LifecycleControl",
     "Listener",
     "MigrationControl",
     "MomError",
@@ -141,6 +143,7 @@ __all__ = [
     "SizeOrShare",
     "Snapshot",
     "Source",
+    "Standing",
     "StandingProblem",
     "Status",
     "Suggestion",
@@ -219,11 +222,13 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import IoTuneControl as IoTuneControl
     from mom_core.hypervisor import KsmControl as KsmControl
     from mom_core.hypervisor import KsmWriter as KsmWriter
+    from mom_core.hypervisor import LifecycleControl as LifecycleControl
     from mom_core.hypervisor import MigrationControl as MigrationControl
     from mom_core.hypervisor import NetTune as NetTune
     from mom_core.hypervisor import NetTuneControl as NetTuneControl
     from mom_core.hypervisor import NodeTune as NodeTune
     from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
+    from mom_core.hypervisor import Standing as Standing
     from mom_core.model import HOST_ID as HOST_ID
     from mom_core.model import Considered as Considered
     from mom_core.model import ControlSpec as ControlSpec

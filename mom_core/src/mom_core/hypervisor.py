@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from mom_core.model import Entity, Guest, Value
@@ -199,6 +200,44 @@ class KsmWriter(Protocol):
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
+        ...
+
+
+class Standing(StrEnum):
+    """Whether a guest runs, and what there is of it if it does not."""
+
+    RUNNING = "running"
+    PAUSED = "paused"  #: its CPUs stand still; it keeps its memory
+    SAVED = "saved"  #: it does not run, and goes on where it was when it is started
+    OFF = "off"  #: it does not run, and boots when it is started
+
+
+@runtime_checkable
+class LifecycleControl(Protocol):
+    """Can stop guests, and let them go on. What takes long is bounded by what the caller gives, and blocks for as long."""
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
+        ...
+
+    def pause(self, guest: Entity) -> None:
+        """Let the guest's CPUs stand still; its memory stays where it is."""
+        ...
+
+    def resume(self, guest: Entity) -> None:
+        """Let the CPUs of a guest that is paused go on."""
+        ...
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """Write the guest's memory to disk and end it. Raises `GuestBusy` when that took too long and was given up: then it runs on."""
+        ...
+
+    def shut_down(self, guest: Entity) -> None:
+        """Ask the guest's system to shut down; returns when it was asked. Not every guest follows."""
+        ...
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """Start a guest that is off, or let one that is saved go on where it was."""
         ...
 
 

@@ -27,6 +27,46 @@ class Domain(Protocol):
         """1 while the guest runs."""
         ...
 
+    def isPersistent(self) -> int:
+        """1 when libvirt knows the guest also while it does not run."""
+        ...
+
+    def state(self, flags: int = 0) -> Sequence[int]:
+        """How the guest is, and why."""
+        ...
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        """1 when libvirt keeps the guest's memory in a file."""
+        ...
+
+    def suspend(self) -> int:
+        """Let the guest's CPUs stand still."""
+        ...
+
+    def resume(self) -> int:
+        """Let them go on."""
+        ...
+
+    def shutdown(self) -> int:
+        """Ask the guest's system to shut down."""
+        ...
+
+    def managedSave(self, flags: int = 0) -> int:
+        """Keep the guest's memory in a file, and end it."""
+        ...
+
+    def create(self) -> int:
+        """Start the guest, from its file if there is one."""
+        ...
+
+    def abortJob(self) -> int:
+        """Give up the long job that is under way with the guest."""
+        ...
+
+    def migrate3(self, dconn: object, params: Mapping[str, object], flags: int = 0) -> Domain:
+        """Move the guest to another libvirt."""
+        ...
+
     def XMLDesc(self, flags: int = 0) -> str:
         """The guest's description."""
         ...

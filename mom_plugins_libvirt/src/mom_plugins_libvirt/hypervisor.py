@@ -13,7 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from mom_core import CpuTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import (
+    CpuTune,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Standing,
+    Value,
+    printable,
+)
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.calls import Call
@@ -21,6 +33,7 @@ from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.host_side import HostSide
+from mom_plugins_libvirt.lifecycle import Lifecycle
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.statistics import Reading, convert, possible_maximum
 from mom_plugins_libvirt.tuning import TunableGuests
@@ -94,7 +107,8 @@ class SamplingSettings:
 
 
 class LibvirtHypervisor(TunableGuests):
-    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestEvents`, and what `TunableGuests` does.
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, `LifecycleControl`,
+    `MigrationControl`, `GuestEvents`, and what `TunableGuests` does.
 
     Safe to be used from several threads. A call takes at most two of the connection's call timeouts, and however many guests hang, all
     calls of a cycle together not much more. A guest that does not answer is not asked again while the question to it is still open.
@@ -118,6 +132,7 @@ class LibvirtHypervisor(TunableGuests):
         self._known: dict[str, _Known] = {}
         self._opened = 0
         self._agents = AgentCommands(connection, log)
+        self._lifecycle = Lifecycle(connection, log)
         self._events = EventBook(monotonic)
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
@@ -143,6 +158,7 @@ class LibvirtHypervisor(TunableGuests):
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
         wait = self._agents.close()
+        self._lifecycle.close()
         self._connection.close()
         wait()
 
@@ -397,8 +413,7 @@ class LibvirtHypervisor(TunableGuests):
         return self._settings.cgroups if is_local(self.uri) else None
 
     def _ready(self, guest: Entity) -> _Known:
-        if self._connection.settings.readonly:
-            raise PermissionDenied("the connection to libvirt is read-only", hint="set readonly to false for the plugin libvirt")
+        self._writable()
         self._sample_first()
         with self._lock:
             known = self._known.get(guest.id)
@@ -430,6 +445,46 @@ class LibvirtHypervisor(TunableGuests):
                 known.late = call
 
         return self._connection.call(doing, known.uuid, function, late)
+
+    # --- stopping, going on, leaving ------------------------------------------------------------------------------------------------
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these guests are; a call for each: it is meant for the few that somebody has stopped."""
+        return self._lifecycle.standings(guests)
+
+    def pause(self, guest: Entity) -> None:
+        """Let the guest's CPUs stand still. Raises as `set_balloon` does."""
+        self._writable()
+        self._lifecycle.pause(guest)
+
+    def resume(self, guest: Entity) -> None:
+        """Let the guest's CPUs go on. Raises as `set_balloon` does."""
+        self._writable()
+        self._lifecycle.resume(guest)
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """Write the guest's memory to disk and end it. Raises `NotSupported` for a guest that libvirt would forget then."""
+        self._writable()
+        self._lifecycle.save(guest, timeout_seconds)
+
+    def shut_down(self, guest: Entity) -> None:
+        """Ask the guest's system to shut down."""
+        self._writable()
+        self._lifecycle.shut_down(guest)
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """Start a guest, or let one that was saved go on where it was."""
+        self._writable()
+        self._lifecycle.start(guest, timeout_seconds)
+
+    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+        """Move the guest while it runs; `destination` is libvirt's URI, and after a space that of the way there, where it is given."""
+        self._writable()
+        self._lifecycle.migrate(guest, destination, timeout_seconds)
+
+    def _writable(self) -> None:
+        if self._connection.settings.readonly:
+            raise PermissionDenied("the connection to libvirt is read-only", hint="set readonly to false for the plugin libvirt")
 
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NodeTune, NotSupported, Value, format_kib, printable
+from mom_core import (
+    CpuTune,
+    DiskTune,
+    Entity,
+    Guest,
+    GuestGone,
+    HypervisorError,
+    NodeTune,
+    NotSupported,
+    Standing,
+    Value,
+    format_kib,
+    printable,
+)
 from mom_plugins_sim.fields import HostSampler, guest_fields
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, World
@@ -65,8 +78,8 @@ def _suffers(told: Mapping[str, Value]) -> bool:
 
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl`, `NodeTuneControl` and
-    `MigrationControl`, for several threads.
+    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`, `CpuPinControl`, `NodeTuneControl`,
+    `LifecycleControl` and `MigrationControl`, for several threads.
 
     The world catches up with the clock before each call.
 
@@ -100,6 +113,48 @@ class SimHypervisor:
         if here is not None:
             for identity in sorted(here - self.world.guests.keys()):
                 self.world.join(shelf.guest(identity))
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these guests are, by guest id."""
+        with self._answering():
+            world = self.world
+            found: dict[str, Standing] = {}
+            for guest in guests:
+                there, stopped = world.guests.get(guest.id), world.stopped.get(guest.id)
+                if there is not None:
+                    found[guest.id] = Standing.PAUSED if there.paused else Standing.RUNNING
+                elif stopped is not None:
+                    found[guest.id] = Standing.OFF if stopped.saved is None else Standing.SAVED
+            return found
+
+    def pause(self, guest: Entity) -> None:
+        """Its programs stand still. Raises `GuestGone`."""
+        with self._answering():
+            self._there(guest).paused = True
+
+    def resume(self, guest: Entity) -> None:
+        """Its programs go on. Raises `GuestGone`."""
+        with self._answering():
+            self._there(guest).paused = False
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """It is not there any more, and goes on where it was, at once. Raises `GuestGone`."""
+        with self._answering():
+            self._there(guest)
+            self.world.stop(guest.id, keep=True)
+
+    def shut_down(self, guest: Entity) -> None:
+        """It is not there any more, at once. Raises `GuestGone`."""
+        with self._answering():
+            self._there(guest)
+            self.world.stop(guest.id, keep=False)
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """It is there again. Raises `GuestGone` when it was not stopped."""
+        with self._answering():
+            if guest.id not in self.world.stopped:
+                raise GuestGone("there is no such guest that is stopped")
+            self.world.start(guest.id)
 
     def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
         """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
@@ -161,7 +216,7 @@ class SimHypervisor:
     def guests(self) -> Sequence[Guest]:
         """The guests that are there now."""
         with self._answering():
-            return [guest.listed for guest in self.world.guests.values()]
+            return [_paused(guest.listed) if guest.paused else guest.listed for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask for a size. Raises `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
@@ -281,6 +336,10 @@ class SimHypervisor:
                 if isinstance(usable := fields.get("mem_usable"), int | float)
             }
             return found
+
+
+def _paused(guest: Guest) -> Guest:
+    return replace(guest, blocked={**guest.blocked, "*": "the guest is paused"})
 
 
 def _pins_of(guest: SimulatedGuest) -> Sequence[AbstractSet[int]]:

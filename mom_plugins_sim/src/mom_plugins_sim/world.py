@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, Scope
 from mom_plugins_sim import guest as guest_model
@@ -54,6 +54,8 @@ class SimulatedGuest:
     seen_faults: tuple[float, float] = (0.0, 0.0)
     hangs: bool = False
     mute: bool = False
+    paused: bool = False
+    """Its CPUs stand still, because somebody wanted that."""
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
     on: GuestOnNodes | None = None
@@ -63,6 +65,15 @@ class SimulatedGuest:
     def entity(self) -> Entity:
         """Who it is."""
         return self.listed.entity
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A guest that does not run: as it is when it goes on, or boots."""
+
+    scene: GuestScene
+    saved: SimulatedGuest | None
+    """What was saved of it; None: it boots."""
 
 
 class World:
@@ -85,8 +96,12 @@ class World:
         """Workloads that guests' own kernels have killed, in guests that have left."""
         self.lost_seconds = 0.0
         """Seconds of work lost by guests that have left."""
+        self.stopped: dict[str, Stopped] = {}
+        """Guests that were saved or shut down and can be started, by id."""
         self.ksm = Ksm()
         self._began = now
+        self._starts = 1
+        self._scenes: dict[str, GuestScene] = {}
         self._coming = sorted((guest for guest in scene.guests), key=lambda guest: guest.arrives, reverse=True)
         self._next_change = 0.0
         total = float(scene.host_memory)
@@ -124,7 +139,9 @@ class World:
         touched = mergeable = beside = 0.0
         for guest in self.guests.values():
             memory = guest.memory
-            if not guest.hangs:
+            if guest.paused:
+                memory.lost_seconds += dt
+            elif not guest.hangs:
                 step_guest(memory, time, dt)
                 memory.lost_seconds += waiting
                 statistics = guest.statistics
@@ -134,6 +151,7 @@ class World:
             beside += memory.beside
             mergeable += memory.touched * memory.workload.duplicate
         self.time = after
+        self.lost_seconds += dt * len(self.stopped)
         self.ksm.step(mergeable, touched, dt)
         self.host.step(touched + beside - self.ksm.saved_kib, time, dt)
         if self.nodes is not None:
@@ -168,8 +186,31 @@ class World:
     def leave(self, identity: str) -> None:
         """A guest is not here any more; KeyError when there is no such guest."""
         left = self.guests.pop(identity).memory
+        del self._scenes[identity]
         self.killed += left.killed
         self.lost_seconds += left.lost_seconds
+
+    def stop(self, identity: str, *, keep: bool) -> None:
+        """End a guest; KeyError when there is no such guest.
+
+        :param keep: it goes on where it was when it is started; otherwise it boots
+        """
+        guest = self.guests.pop(identity)
+        if not keep:
+            self.killed += guest.memory.killed
+            self.lost_seconds += guest.memory.lost_seconds
+        self.stopped[identity] = Stopped(self._scenes[identity], guest if keep else None)
+
+    def start(self, identity: str) -> None:
+        """Let a guest run again that was stopped; KeyError when there is none."""
+        stopped = self.stopped.pop(identity)
+        self._starts += 1
+        if stopped.saved is None:
+            self.join(stopped.scene)
+        else:
+            self.guests[identity] = stopped.saved
+        guest = self.guests[identity]
+        guest.listed = replace(guest.listed, incarnation=str(self._starts))
 
     def join(self, scene: GuestScene) -> None:
         """A guest is here from now on."""
@@ -184,6 +225,7 @@ class World:
         if self.nodes is not None:
             guest.on = self.nodes.new_guest(scene.identity, VCPUS)
         self.guests[scene.identity] = guest
+        self._scenes[scene.identity] = scene
 
     # --- what can be done to it ----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from mom_core.errors import GuestGone, NotSupported
-from mom_core.hypervisor import CpuTune, DiskTune, NetTune, NodeTune
+from mom_core.hypervisor import CpuTune, DiskTune, NetTune, NodeTune, Standing
 from mom_core.model import Entity, Guest, Value
 
 
@@ -52,7 +52,7 @@ class FakeGuest:
 
 class FakeHypervisor:
     """Implements `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `AgentAccess`, `CpuPinControl`,
-    `NodeTuneControl`, `MigrationControl` and `GuestEvents`, but not `KsmControl`: KSM is the test host's own.
+    `NodeTuneControl`, `LifecycleControl`, `MigrationControl` and `GuestEvents`, but not `KsmControl`: KSM is the test host's own.
 
     :param guests: three of 1 GiB each when left out; kept by name in `known`, and gone when they are taken out of it
     """
@@ -64,6 +64,10 @@ class FakeHypervisor:
         self.known = {guest.name: guest for guest in made}
         self.answers: Callable[[Entity, str], str] | None = None
         """What guest agents answer to a command; None: there are no agents."""
+        self.stands: dict[str, Standing] = {}
+        """How guests are that something was done to, by guest id."""
+        self.stopped: dict[str, FakeGuest] = {}
+        """Those that do not run, by guest id."""
         self.migrated: dict[str, str] = {}
         """Where guests went that were moved, by guest id."""
         self._listeners: list[Callable[[str], None]] = []
@@ -185,6 +189,41 @@ class FakeHypervisor:
         one.nodes = NodeTune(one.nodes.mode, frozenset(nodes))
 
     # GuestEvents
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these are: what was done to them last."""
+        ids = {one.id for one in self.known.values()} | {one.id for one in self.stopped.values()}
+        return {guest.id: self.stands.get(guest.id, Standing.RUNNING) for guest in guests if guest.id in ids}
+
+    def pause(self, guest: Entity) -> None:
+        """It is listed, and paused."""
+        self.stands[self.guest(guest).id] = Standing.PAUSED
+
+    def resume(self, guest: Entity) -> None:
+        """It runs again."""
+        self.stands[self.guest(guest).id] = Standing.RUNNING
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """It is not listed any more."""
+        self._stop(guest, Standing.SAVED)
+
+    def shut_down(self, guest: Entity) -> None:
+        """It follows at once."""
+        self._stop(guest, Standing.OFF)
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """It is listed again."""
+        stopped = self.stopped.pop(guest.id, None)
+        if stopped is None:
+            raise GuestGone(f"there is no guest {guest.name}")
+        self.known[stopped.name] = stopped
+        self.stands[guest.id] = Standing.RUNNING
+
+    def _stop(self, guest: Entity, standing: Standing) -> None:
+        stopped = self.guest(guest)
+        del self.known[stopped.name]
+        self.stopped[stopped.id] = stopped
+        self.stands[stopped.id] = standing
 
     def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
         """The guest is gone, and stands in `migrated` with where it went."""

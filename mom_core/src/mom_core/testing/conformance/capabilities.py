@@ -14,6 +14,7 @@ from mom_core.hypervisor import (
     GuestEvents,
     Hypervisor,
     IoTuneControl,
+    LifecycleControl,
     MigrationControl,
     NetTuneControl,
     NodeTuneControl,
@@ -81,6 +82,8 @@ def _readings(one: Hypervisor) -> Iterator[tuple[str, Callable[[Sequence[Entity]
         yield "cpu_pins", one.cpu_pins
     if isinstance(one, NodeTuneControl):
         yield "node_tunes", one.node_tunes
+    if isinstance(one, LifecycleControl):
+        yield "standings", one.standings
 
 
 def _changes(one: Hypervisor) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -99,6 +102,12 @@ def _changes(one: Hypervisor) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "set_node_tune", lambda: one.set_node_tune(GHOST, {0})
     if isinstance(one, MigrationControl):
         yield "migrate", lambda: one.migrate(GHOST, one.uri, 1.0)
+    if isinstance(one, LifecycleControl):
+        yield "pause", lambda: one.pause(GHOST)
+        yield "resume", lambda: one.resume(GHOST)
+        yield "save", lambda: one.save(GHOST, 1.0)
+        yield "shut_down", lambda: one.shut_down(GHOST)
+        yield "start", lambda: one.start(GHOST, 1.0)
 
 
 def _asked(subject: Subject, one: Hypervisor) -> Iterator[Finding]:

@@ -1,0 +1,165 @@
+"""Stopping guests and letting them go on, and moving them to another libvirt: calls that may take minutes.
+
+A connection carries one call at a time, so the long ones have connections of their own, as few as there are of them at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing, printable
+from mom_plugins_libvirt.api import Domain
+from mom_plugins_libvirt.calls import Call
+from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.failures import translated
+from mom_plugins_libvirt.states import PAUSED
+from mom_plugins_libvirt.uri import without_questions
+
+_MOST_AT_ONCE = 4
+"""Saving and moving are bound by the disk and the network: more at once make each slower."""
+
+_GIVE_UP_SECONDS = 5.0
+"""How long libvirt may take to give a job up that has taken too long: it then lets the guest run on."""
+
+_REACH_SECONDS = 10.0
+"""How long another host's libvirt may take to let mom in."""
+
+
+class Lifecycle:
+    """What `LifecycleControl` and `MigrationControl` ask for.
+
+    :param main: the connection that everything else goes through; these are like it
+    """
+
+    def __init__(self, main: Connection, log: logging.Logger) -> None:
+        self._main, self._log = main, log
+        self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._lock = threading.Lock()
+        self._open: set[Connection] = set()
+
+    def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
+        """How these guests are; those that do not run are asked for one by one."""
+        found: dict[str, Standing] = {}
+        for guest in guests:
+            with suppress(GuestGone):
+                found[guest.id] = self._main.call(f"looking at {guest}", guest.id, _standing)
+        return found
+
+    def pause(self, guest: Entity) -> None:
+        """Let its CPUs stand still."""
+        self._main.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend())
+
+    def resume(self, guest: Entity) -> None:
+        """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
+        self._main.call(f"resuming {guest}", guest.id, lambda domain: domain.resume())
+
+    def shut_down(self, guest: Entity) -> None:
+        """Ask its system, by its agent or its power button."""
+        self._main.call(f"shutting {guest} down", guest.id, lambda domain: domain.shutdown())
+
+    def save(self, guest: Entity, timeout_seconds: float) -> None:
+        """Have libvirt keep its memory in a file, from which it goes on when it is started."""
+        doing = f"saving {guest}"
+        self._long(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0))
+
+    def start(self, guest: Entity, timeout_seconds: float) -> None:
+        """Start it, or let it go on where it was saved."""
+        self._long(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
+
+    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+        """Move it. `destination` is libvirt's URI of the other host, and after a space, where it is given, that of the way there:
+        `qemu+tls://h2/system tcp://10.0.0.2`."""
+        there, _, way = destination.strip().partition(" ")
+        doing = f"moving {guest} to {printable(there)}"
+        if not there:
+            raise NotSupported(f"{doing}: no destination is given")
+        module = self._main.module
+        reached = self._reach(there, doing)
+        flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
+        parameters = {module.VIR_MIGRATE_PARAM_URI: way.strip()} if way.strip() else {}
+
+        def move(domain: Domain) -> object:
+            # A guest that is defined here is defined there then, and not here any more: nobody may start it twice.
+            persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
+            return domain.migrate3(reached, parameters, flags | persistent)
+
+        try:
+            self._long(doing, guest, timeout_seconds, move)
+        finally:
+            threading.Thread(target=_closed, args=(reached,), name="libvirt-destination-close", daemon=True).start()
+
+    def close(self) -> None:
+        """Let all connections go. A migration that is under way is given up by libvirt: the guest stays."""
+        with self._lock:
+            connections = tuple(self._open)
+        for connection in connections:
+            connection.close()
+
+    def _reach(self, uri: str, doing: str) -> Any:
+        """A connection to the other libvirt. Raises `HypervisorError`."""
+        module = self._main.module
+        call: Call[Any] = Call(lambda: module.open(without_questions(uri)))
+        threading.Thread(target=call.run, name="libvirt-destination", daemon=True).start()
+        if not call.wait(_REACH_SECONDS):
+            raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
+        try:
+            return call.result()
+        except module.libvirtError as error:
+            raise translated(error, doing) from error
+
+    def _long(
+        self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], *, can_be_given_up: bool = True
+    ) -> None:
+        if not self._slots.acquire(timeout=min(1.0, timeout_seconds)):
+            raise GuestBusy(f"{doing}: {_MOST_AT_ONCE} such things are being done already")
+        # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
+        settings = replace(self._main.settings, call_timeout=timeout_seconds + 2 * _GIVE_UP_SECONDS)
+        connection = Connection(settings, self._log, self._main.module)
+        with self._lock:
+            self._open.add(connection)
+        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest)) if can_be_given_up else None
+        try:
+            if timer is not None:
+                timer.daemon = True
+                timer.start()
+            connection.call(doing, guest.id, function)
+        except HypervisorError as error:
+            if timer is not None and timer.finished.is_set():
+                raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+            self._slots.release()
+
+    def _give_up(self, doing: str, guest: Entity) -> None:
+        """In the timer's thread."""
+        try:
+            self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob())
+        except HypervisorError as error:  # it has just ended
+            self._log.info("%s", error)
+
+
+def _standing(domain: Domain) -> Standing:
+    if domain.isActive():
+        return Standing.PAUSED if domain.state()[0] == PAUSED else Standing.RUNNING
+    return Standing.SAVED if domain.hasManagedSaveImage() else Standing.OFF
+
+
+def _only_persistent(domain: Domain, doing: str) -> Domain:
+    if not domain.isPersistent():
+        raise NotSupported(f"{doing}: libvirt forgets such a guest when it ends: it is not defined", hint="virsh define it")
+    return domain
+
+
+def _closed(connection: Any) -> None:
+    with suppress(Exception):  # it is not needed any more, whatever it says
+        connection.close()

@@ -1,0 +1,73 @@
+"""Simulated guests that are paused, saved, shut down and started."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import GuestGone, Standing
+from mom_plugins_sim.hypervisor import SimHypervisor
+from mom_plugins_sim.scene import Plan
+from mom_plugins_sim.world import World
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def host(clock: Clock) -> SimHypervisor:
+    return SimHypervisor(World(Plan(guests=3, host_memory=8 << 20).scene(), 0.0), clock)
+
+
+def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: Clock) -> None:
+    guest = host.guests()[0].entity
+    host.pause(guest)
+    memory = host.world.guests[guest.id].memory
+    before, anon = memory.lost_seconds, memory.anon
+    clock.now = 30
+    assert host.guests()[0].blocked["*"] == "the guest is paused"
+    assert (memory.lost_seconds - before, memory.anon) == (30, anon)
+    assert host.standings([guest]) == {guest.id: Standing.PAUSED}
+    host.resume(guest)
+    assert "*" not in host.guests()[0].blocked
+
+
+def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: SimHypervisor, clock: Clock) -> None:
+    guest = host.guests()[0].entity
+    clock.now = 5
+    host.guests()
+    held, before = host.world.host.guests, host.world.guests[guest.id].memory
+    incarnation = host.guests()[0].incarnation
+    host.save(guest, 1.0)
+    clock.now = 10
+    assert guest.id not in {one.id for one in host.guests()}
+    assert host.world.host.guests < held
+    assert host.standings([guest]) == {guest.id: Standing.SAVED}
+    with pytest.raises(GuestGone):
+        host.pause(guest)
+    host.start(guest, 1.0)
+    assert host.world.guests[guest.id].memory is before
+    assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
+
+
+def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: Clock) -> None:
+    guest = host.guests()[0].entity
+    before = host.world.guests[guest.id].memory
+    host.shut_down(guest)
+    assert host.standings([guest]) == {guest.id: Standing.OFF}
+    lost = host.world.lost_seconds
+    clock.now = 10
+    host.guests()
+    assert host.world.lost_seconds == lost + 10
+    host.start(guest, 1.0)
+    assert host.world.guests[guest.id].memory is not before
+    with pytest.raises(GuestGone):
+        host.start(guest, 1.0)
