@@ -269,6 +269,8 @@ class Explanation:
     cycle: int
     time: float
     mode: str
+    interval: float | None
+    """Seconds between two cycles."""
     memory: Memory
     guarantee_from: str
     since: Since | None
@@ -290,6 +292,7 @@ class Explanation:
             "cycle": self.cycle,
             "time": self.time,
             "mode": self.mode,
+            "interval_seconds": self.interval,
             "memory": {
                 "size_kib": memory.size,
                 "maximum_kib": memory.maximum,
@@ -415,6 +418,7 @@ def explain(
         cycle=report.number,
         time=report.time,
         mode=report.mode,
+        interval=_number(report.snapshot.host.properties.get("interval")),
         memory=memory,
         guarantee_from="" if memory.guarantee is None or spec is None else spec.source,
         since=None if past is None else past.since,
@@ -520,8 +524,7 @@ class _Told:
     @property
     def interval(self) -> float | None:
         """Seconds between two cycles."""
-        found = _number(self.report.snapshot.host.properties.get("interval"))
-        return found if found else None
+        return self.what.interval or None
 
 
 def _with_sentences(explanation: Explanation, told: _Told) -> Explanation:

@@ -464,6 +464,7 @@ def _explanations() -> Mapping[str, Schema]:
                 "cycle": _COUNT,
                 "time": _TIME,
                 "mode": {"type": "string", "enum": ["enforce", "observe"]},
+                "interval_seconds": {**unknown, "x-unit": "s", "description": "Between two cycles."},
                 "memory": "Memory",
                 "guarantee_from": _TEXT,
                 "since": {"anyOf": [_schema("Since"), {"type": "null"}]},

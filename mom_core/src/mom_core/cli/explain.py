@@ -25,7 +25,7 @@ from mom_core.errors import MomError
 from mom_core.explaining import Trail, explain, find_guest
 from mom_core.model import Report, printable
 from mom_core.running import PastCycle, PastCycles
-from mom_core.status import read_status, reported
+from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
 
 LOOKED_BACK_SECONDS: Final = 1800.0
@@ -95,21 +95,24 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 def _now(guest: str, config_path: str | None) -> _Found:
     config = load_config(config_path)
+    answer = ask_or_remark(config, lambda running: running.explanation(guest))
+    if answer is not None:
+        content, where = answer
+        age = max(0.0, time.time() - float(content["time"]))
+        return _Found(content, where, _late(age, content["interval_seconds"]), age)
     status = read_status(config.run_directory)
     if status is None:
         option = "" if config_path is None else f" -c {config_path}"
         raise MomError("mom does not run on this host", hint=f"start it with mom run{option}; with --at, a recording is looked at")
-    remarks = []
-    if status.late:
-        remarks.append(f"mom hangs: its last cycle ended {lasting(status.age)} ago.")
-    answer = ask_or_remark(config, lambda running: running.explanation(guest))
-    if answer is not None:
-        content, where = answer
-        return _Found(content, where, remarks, max(0.0, time.time() - float(content["time"])))
-    remarks.append("Only the last cycle is known: with the plugin http, mom also says since when, and shows the policy's line.")
     report = reported(status.content)
     content = explain(report, find_guest(report.snapshot.guests, guest)).as_json()
+    missing = "Only the last cycle is known: with the plugin http, mom also says since when, and shows the policy's line."
+    remarks = [*_late(status.age, status.content["interval"]), missing]
     return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)
+
+
+def _late(age: float, interval: float | None) -> list[str]:
+    return [f"mom hangs: its last cycle was {lasting(age)} ago."] if interval and age > LATE_CYCLES * interval + 1.0 else []
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------
