@@ -28,11 +28,21 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def make_certificate(folder: Path) -> Path:
+    """A certificate of a server at localhost that is its own authority; its key stands beside it."""
+    made, key = folder / "server.pem", folder / "server-key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return made
+
+
 class FleetWorld:
     """Everything of one fleet below a folder. Processes are killed at the end, whatever state they are in."""
 
-    def __init__(self, folder: Path, *, interval: str = "1s") -> None:
+    def __init__(self, folder: Path, *, interval: str = "1s", tls: bool = False) -> None:
         self.folder, self.interval = folder, interval
+        self.ca = make_certificate(folder) if tls else None
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.operator_key = folder / "operator.key"
@@ -45,12 +55,13 @@ class FleetWorld:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"{'nats' if self.ca is None else 'tls'}://localhost:{self.port}"
 
     def _authorize(self, text: str) -> None:
         (self.folder / "authorization.conf").write_text(text)
+        tls = "" if self.ca is None else f'tls {{ cert_file: "{self.ca}", key_file: "{self.folder}/server-key.pem" }}\n'
         (self.folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude authorization.conf\n'
+            f'listen: "127.0.0.1:{self.port}"\n{tls}jetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude authorization.conf\n'
         )
 
     def start_server(self) -> None:
@@ -76,7 +87,7 @@ class FleetWorld:
         own = self.folder / host
         own.mkdir(exist_ok=True)
         simulated = {"shelf": str(self.folder / "shelf"), "host": host, "seed": seed, "guests": guests, "host_memory": "16GiB", "sold": 0.4}
-        settings = {
+        settings: dict[str, Any] = {
             "interval": self.interval,
             "state_directory": str(own / "state"),
             "run_directory": str(own / "run"),
@@ -88,6 +99,8 @@ class FleetWorld:
                 "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
             },
         }
+        if self.ca is not None:
+            settings["plugins"]["fleet"]["ca"] = str(self.ca)
         (own / "mom.yaml").write_text(json.dumps(settings))
         self._start(host, [MOM, "run", "-c", str(own / "mom.yaml")])
 
@@ -107,7 +120,7 @@ class FleetWorld:
     # --- what an operator types --------------------------------------------------------------------------------------------------------
 
     def _access(self) -> list[str]:
-        return ["fleet", "--server", self.url, "--key", str(self.operator_key)]
+        return ["fleet", "--server", self.url, "--key", str(self.operator_key), *(["--ca", str(self.ca)] if self.ca else [])]
 
     def fleet(self, *arguments: str) -> str:
         return self._plain(*self._access(), *arguments)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import MOM, NATS_SERVER, FleetWorld
+from fleet_world import MOM, NATS_SERVER, FleetWorld, make_certificate
 
 pytestmark = pytest.mark.real
 
@@ -173,3 +173,20 @@ def test_servers_without_the_fleet_and_a_wrong_key_are_said_plainly(fleet: Fleet
     key.chmod(0o644)
     done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=60, check=False)
     assert b"others may read the key" in done.stderr
+
+
+def test_hosts_speak_to_their_servers_through_tls_and_to_no_others(fleet: FleetWorld, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    safe = FleetWorld(tmp_path / "tls", tls=True)
+    try:
+        _hosts(safe, 1)
+        assert safe.host("h1")["policies"] == "newest"
+        # An authority that did not sign the server's certificate, and a server that speaks in the clear.
+        (tmp_path / "other").mkdir()
+        wrong = ["--key", str(safe.operator_key), "--ca", str(make_certificate(tmp_path / "other"))]
+        for server in (safe.url, fleet.url.replace("nats:", "tls:")):
+            done = subprocess.run([MOM, "fleet", "--server", server, *wrong, "status"], capture_output=True, timeout=60, check=False)
+            assert done.returncode != 0
+            assert b"cannot be reached" in done.stderr
+    finally:
+        safe.close()
