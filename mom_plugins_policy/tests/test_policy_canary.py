@@ -172,6 +172,20 @@ class TestWhileItRuns:
         assert managed.canary.state is CanaryState.RUNNING
         assert any(one.source.name == "canary 50_balloon" for one in report.decisions)
 
+    def test_files_that_it_does_not_go_with_end_it(self, tmp_path: Path) -> None:
+        folder = tmp_path / "policy.d"
+        folder.mkdir()
+        (folder / "10_base.policy").write_text("(+ 1 2)")
+        made = Managed(tmp_path, directory=str(folder), defaults=False, limits={"text": 100})
+        with made.engine:
+            made.cycles()
+            made.begin(f"(+ 1 2) # {'x' * 50}", name="60_x", share=0.5, seconds=600)
+            (folder / "10_base.policy").write_text(f"(+ 1 2) # {'x' * 60}")
+            made.engine.reload(made.engine.config)
+            assert made.canary.state is CanaryState.ROLLED_BACK
+            assert "it does not go with the files any more: " in made.canary.reason
+            assert made.texts.state().texts["10_base"].text.endswith("x")
+
 
 class TestHowItEnds:
     def test_one_that_asks_too_much_of_guests_is_rolled_back_within_a_few_cycles(self, managed: Managed) -> None:
@@ -240,6 +254,12 @@ class TestHowItEnds:
         managed.cycles(4)
         assert managed.canary.state is CanaryState.ROLLED_BACK
         assert "it fails: " in managed.canary.reason
+
+    def test_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
+        managed.texts.change({"60_x": "(with Guests guest (+ 1 guest.nothing_like_that))"}, who="me")
+        managed.begin("(+ 1 2)", name="70_y", seconds=600)
+        managed.cycles(8)
+        assert managed.canary.state is CanaryState.RUNNING
 
     def test_somebody_promotes_it(self, managed: Managed) -> None:
         managed.begin("(+ 1 2)", name="60_x", seconds=600)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import HOST_ID, Canary, CanaryState, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
+from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.verdict import (
@@ -83,6 +84,13 @@ class _Memory(NoteStore):
         """Nothing is kept: a restart of mom ends the trial."""
 
 
+class Decided(NamedTuple):
+    """What the policies in force decide, and what went wrong in them."""
+
+    decisions: Sequence[Decision]
+    errors: Sequence[Fault]
+
+
 class Tried(NamedTuple):
     """What both sets of policies decide together, and what went wrong in the one on trial."""
 
@@ -116,20 +124,22 @@ class Trial:
         if self._evidence is None:
             self.notes.set_memory(self._memory())
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], decided: Sequence[Decision], ignored: Sequence[str]) -> Tried:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided, ignored: Sequence[str]) -> Tried:
         """Put the decisions of the policies on trial in the place of those in force, for the guests in the trial."""
+        decided = in_force.decisions
         members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
         self.notes.forget_gone(snapshot)
         result = self.policy.evaluate(snapshot, history, self.notes)
         self.notes.keep(result.notes, snapshot)
         own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
         mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
-        theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID}
+        theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID and one.control not in ignored}
         problems = []
         for fault in result.errors[:_SHOWN]:
             where = Source(f"canary {fault.name}", fault.line, fault.column)
             problems.append(Problem(where, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
-        concerning = [fault for fault in result.errors if fault.entity is None or fault.entity.id in members]
+        known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
+        concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
         with self._lock:
             self._untried |= {control for control, _ in mine ^ theirs}
             decisions = [*(one for one in decided if one.entity.id not in members), *own]
@@ -216,6 +226,11 @@ def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> 
                 tally.add([ailment(guest, math.inf)], 0 if last is None else kills(guest, last.guests.get(guest.id)))
         last = older
     return tally
+
+
+def _kind(fault: Fault) -> tuple[str, str, str]:
+    """What makes it the same mistake, wherever in the text it stands."""
+    return fault.name, fault.kind, "" if fault.entity is None else fault.entity.id
 
 
 def _marked(decision: Decision) -> Decision:

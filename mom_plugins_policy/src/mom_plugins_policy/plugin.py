@@ -28,7 +28,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_policy.canary import SHARE_OF_TIME, Trial
+from mom_plugins_policy.canary import SHARE_OF_TIME, Decided, Trial
 from mom_plugins_policy.changing import DEFAULT, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
@@ -177,7 +177,7 @@ class PolicyPlugin:
         self._notes.keep(result.notes, snapshot)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        on_trial, problems = self._tried(trial, snapshot, history, decisions)
+        on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
         found: list[Decision | Considered | Problem] = [*on_trial, *(_problem(fault, result) for fault in result.errors), *problems]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
@@ -186,18 +186,18 @@ class PolicyPlugin:
         return found
 
     def _tried(
-        self, trial: Trial | None, snapshot: Snapshot, history: Sequence[Snapshot], decisions: Sequence[Decision]
+        self, trial: Trial | None, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided
     ) -> tuple[Sequence[Decision], Sequence[Problem]]:
         """The same decisions, but for the guests on which others are tried; and what there is to say of that."""
         if trial is None:
-            return decisions, ()
-        tried = trial.evaluate(snapshot, history, decisions, self._settings.ignore)
+            return in_force.decisions, ()
+        tried = trial.evaluate(snapshot, history, in_force, self._settings.ignore)
         ended = self._policies.settle(trial)
         if ended is None or ended.state is CanaryState.PROMOTED:
             return tried.decisions, tried.problems
         said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
         # What it has just decided does harm: this cycle is already by the policies in force.
-        return decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
+        return in_force.decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
 
     @staticmethod
     @hookimpl
