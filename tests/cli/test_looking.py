@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from conftest import MOM
 
 if TYPE_CHECKING:
     from conftest import Mom
+
+MOM = Path(sys.executable).parent / "mom"
 
 
 def started(mom: Mom) -> None:
