@@ -259,3 +259,13 @@ def test_what_all_guests_had_in_the_last_cycles_comes_at_once(serve: Serve) -> N
     assert len(found["guests"]) == 24
     assert all(len(values) == 2 for values in found["guests"].values())
     assert "balloon_cur" in served.get("/v1/guest-histories?field=nothing_such", 400)["hint"]
+
+
+def test_what_was_done_in_past_cycles_is_remembered_the_newest_first(serve: Serve) -> None:
+    served = serve()
+    for number in (7, 8):
+        served.tell(busy_report(number))
+    found = served.get("/v1/recent-outcomes?guest=vm1&limit=5")["items"]
+    assert [one["cycle"] for one in found] == [8, 7]
+    assert found[0]["error"] == "no such guest"
+    assert served.get("/v1/recent-outcomes?guest=vm2")["items"] == []

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from mom_core import Engine, Report, load_config
+from mom_core import Engine, Report, Value, load_config
 from mom_core.testing import snapshot
 from mom_plugins_http import HttpPlugin
 
@@ -273,7 +273,7 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(daemon: Star
 def test_two_who_change_a_policy_do_not_overwrite_each_other(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     mom = daemon(interval="30s")
     with client(mom) as other:
-        put = {"content": "(+ 1 1)\n", "headers": {"content-type": "text/plain", "if-match": "*"}}
+        put: dict[str, Any] = {"content": "(+ 1 1)\n", "headers": {"content-type": "text/plain", "if-match": "*"}}
         other.put("/v1/policies/60_mine", **put).raise_for_status()
         page = visit(f"{tunnel(mom.socket).url}/#/policies/60_mine").page
         editor = page.get_by_role("textbox", name="60_mine")
@@ -421,7 +421,7 @@ def hostile(tmp_path: Path) -> Iterator[Path]:
         def cycles() -> None:
             number = 2
             while not ended.wait(0.3):
-                guests = {
+                guests: dict[str, dict[str, Value]] = {
                     name: {"balloon_cur": 1000 * number, "balloon_max": 9000, "mem_usable": 300, "balloon_obstacle": EVIL} for name in names
                 }
                 taken = snapshot(host={"mem_available": 10_000, "mem_really_available": 5000}, guests=guests)

@@ -141,6 +141,15 @@ def routes(
         ),
         Route("GET", "/v1/revisions", "revisions", "What review changed or dropped.", reading.revisions, "Revisions", parameters=page),
         Route("GET", "/v1/outcomes", "outcomes", "What came of the decisions.", reading.outcomes, "Outcomes", parameters=page),
+        Route(
+            "GET",
+            "/v1/recent-outcomes",
+            "recentOutcomes",
+            "What came of decisions in past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all.",
+            reading.recent_outcomes,
+            "RecentOutcomes",
+            parameters=(LIMIT, GUEST),
+        ),
         Route("GET", "/v1/problems", "problems", "What is wrong, and since when.", reading.problems, "Problems", parameters=page),
         Route(
             "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reading.trial, "Differences", parameters=page

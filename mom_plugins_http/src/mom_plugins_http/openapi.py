@@ -253,6 +253,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Revisions": _list("Revision"),
         "Outcome": _object(outcome),
         "Outcomes": _list("Outcome"),
+        "RecentOutcomes": _list(_object({"cycle": _COUNT, "time": _TIME, **outcome}), of_one_cycle=False),
         "CycleProblem": _object(problem),
         "StandingProblem": _object({**problem, "since": _TIME, "cycles": {"type": "integer", "description": "In which it was seen."}}),
         "Problems": _list("StandingProblem"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Declarations, EngineState, PolicyState, Report, Trail, Value
+from mom_core import Declarations, EngineState, Outcome, PolicyState, Report, Status, Trail, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -19,6 +19,12 @@ KEPT_GUEST_SAMPLES: Final = 60_000
 
 GUEST_HISTORY: Final = ("balloon_cur", "balloon_max", "mem_usable", "mem_available", "swap_in", "rss")
 """The fields of a guest whose history is kept."""
+
+KEPT_DONE: Final = 1000
+"""Outcomes of past cycles that are kept, the newest."""
+
+DONE_OF_A_CYCLE: Final = 100
+"""Of one cycle at most: where mom only observes a thousand guests, each cycle would push out all others."""
 
 _WAITING_EVENTS: Final = 16
 """Events that a client may be behind; one that is further behind is let go, and may come again."""
@@ -40,6 +46,15 @@ class Sample:
     host: Mapping[str, Value]
     guests: Mapping[str, tuple[Value, ...]] | None
     together: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a decision in a past cycle."""
+
+    number: int
+    time: float
+    outcome: Outcome
 
 
 @dataclass(slots=True)
@@ -127,6 +142,7 @@ class Published:
         """What explanations need of earlier cycles."""
         self._totals = Totals()
         self._samples: deque[Sample] = deque(maxlen=KEPT_CYCLES)
+        self._done: deque[Done] = deque(maxlen=KEPT_DONE)
 
     def take(
         self, report: Report, declarations: Declarations, policies: PolicyState | None = None, state: EngineState | None = None
@@ -134,8 +150,14 @@ class Published:
         """A cycle has ended."""
         self._totals.add(report)
         self._remember(report)
+        done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
+        self._done.extend(Done(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
         self.trail.take(report)
         self.view = View(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
+
+    def done(self) -> Sequence[Done]:
+        """What was done in past cycles, the newest cycle first."""
+        return list(self._done)[::-1]
 
     def history(self) -> Sequence[Sample]:
         """Past cycles, oldest first."""

@@ -286,6 +286,15 @@ class Reading:
             call, "outcomes", lambda view: _about(call, view, view.report.outcomes, lambda one: one.decision.entity), _outcome
         )
 
+    async def recent_outcomes(self, call: Call) -> Response:
+        """What was done in past cycles."""
+        done = self._published.done()
+        if (wanted := call.query.get("guest")) is not None:
+            known = HOST_ID if wanted == HOST_ID else found_guest(self.view(), str(wanted)).id
+            done = [one for one in done if one.outcome.decision.entity.id == known]
+        items = [{"cycle": one.number, "time": one.time, **_outcome(one.outcome)} for one in done[: call.limit]]
+        return _json(encoded({"next": None, "items": items}))
+
     async def problems(self, call: Call) -> Response:
         """What is wrong, and since when."""
 

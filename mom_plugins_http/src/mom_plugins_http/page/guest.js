@@ -25,9 +25,10 @@ class GuestView {
     this.asking = true;
     try {
       const path = `/v1/guests/${coded(this.id)}`;
-      const [guest, explanation, history] = await Promise.all([get(path), get(`${path}/explanation`), get(`${path}/history?limit=720`)]);
+      const [guest, explanation, history, done] = await Promise.all([get(path), get(`${path}/explanation`), get(`${path}/history?limit=720`),
+        get(`/v1/recent-outcomes?limit=30&guest=${coded(this.id)}`)]);
       this.trouble.hidden = true;
-      this.show(guest, explanation, history.items.reverse());
+      this.show(guest, explanation, history.items.reverse(), done.items);
     } catch (error) {
       this.trouble.hidden = false;
       this.trouble.textContent = error.status === 404 ? `${error.message}. It may have been stopped, or moved to another host.` : error.message;
@@ -36,7 +37,7 @@ class GuestView {
     }
   }
 
-  show(guest, explanation, past) {
+  show(guest, explanation, past, about) {
     write(this.name, guest.name);
     this.title = guest.name;
     document.title = `${guest.name} – mom`;
@@ -54,9 +55,8 @@ class GuestView {
       { label: "on the host", stroke: "stroke-1", values: values("rss") },
     ], values("balloon_max"));
     this.swap.show(times, [{ label: "swapped in", stroke: "stroke-1", values: values("swap_in") }]);
-    const about = this.mom.happenings.filter((one) => one.entity.id === guest.id).slice(0, 30);
     this.done.replaceChildren(...(about.length ? about.map((one) => happened(this.mom, one, false))
-      : [h("tr", null, h("td", { colspan: 6, class: "faint" }, "Nothing since this page was opened."))]));
+      : [h("tr", null, h("td", { colspan: 6, class: "faint" }, "Nothing for as long as mom remembers."))]));
     const fields = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
     this.known.replaceChildren(...fields.map(([name, value]) => {
       const spec = this.mom.fields.get(`guest.${name}`) ?? { unit: "", description: "" };

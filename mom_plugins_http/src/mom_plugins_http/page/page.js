@@ -67,7 +67,7 @@ function happeningHeads() {
 }
 
 function recent(most) {
-  if (!mom.happenings.length) return [h("tr", null, h("td", { colspan: 7, class: "faint" }, "Nothing since this page was opened."))];
+  if (!mom.happenings.length) return [h("tr", null, h("td", { colspan: 7, class: "faint" }, "Nothing for as long as mom remembers."))];
   return mom.happenings.slice(0, most).map((one) => happened(mom, one, true));
 }
 
@@ -265,8 +265,9 @@ async function begin() {
   byId("who").title = mom.me.name;
   byId("leave").hidden = !sessionStorage.getItem(TOKEN);
   try {
-    const [fields, controls, host, history, sparks] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
-      get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`)]);
+    const [fields, controls, host, history, sparks, done] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
+      get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`)]);
+    mom.happenings = done.items;
     mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
     mom.controls = new Map(controls.map((one) => [one.name, one]));
     mom.samples = history.items.reverse();

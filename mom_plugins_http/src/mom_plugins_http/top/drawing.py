@@ -223,7 +223,7 @@ def _heading(text: str, width: int) -> Line:
 def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
     out = [_heading("decisions and what came of them, the newest first", width)]
     if not happenings:
-        return [*out, [("nothing was decided since this began to look", "dim")]]
+        return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
     for one in reversed(happenings):
         out.extend(_happening(one, width, named=True))
     if left_out:
@@ -283,7 +283,7 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
         return [*out, *_wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in feed.happenings if one.name == name][-12:]
+    about = [one for one in list(feed.happenings) if one.name == name][-12:]
     if about:
         out += [[], [("what was decided for it lately", "bold")]]
         for one in reversed(about):

@@ -52,6 +52,7 @@ class Feed:
         self._connection: http.client.HTTPConnection | None = None
         self._last: dict[str, Happening] = {}
         self._units: Mapping[str, str] = {}
+        self._known_until = -1
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
         self.drill: Drill | None = None
@@ -103,6 +104,7 @@ class Feed:
         while not self._ended:
             try:
                 self._units = self._control_units()
+                self._remember()
                 for event in self._events():
                     self._note(event)
                     with self._news:
@@ -123,6 +125,19 @@ class Feed:
 
     def _control_units(self) -> dict[str, str]:
         return {one["name"]: one["unit"] for one in self._client.get("/v1/controls?limit=1000")[0]["items"]}
+
+    def _remember(self) -> None:
+        """What was done before this began to look, or while mom was not reached."""
+        items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")[0]["items"]
+        self.happenings.clear()
+        for item in reversed(items):
+            self._keep(float(item["time"]), item)
+        self._known_until = items[0]["cycle"] if items else -1
+
+    def _keep(self, when: float, item: Json) -> None:
+        happening = happening_of(when, item, self._units)
+        self.happenings.append(happening)
+        self._last[item["entity"]["id"]] = happening
 
     def _events(self) -> Iterator[Json]:
         """Each cycle, as it ends. Raises `MomError`."""
@@ -150,11 +165,10 @@ class Feed:
             connection.close()
 
     def _note(self, event: Json) -> None:
-        when = float(event["cycle"]["time"])
+        if event["cycle"]["number"] <= self._known_until:
+            return
         for item in event["outcomes"]:
-            happening = happening_of(when, item, self._units)
-            self.happenings.append(happening)
-            self._last[item["entity"]["id"]] = happening
+            self._keep(float(event["cycle"]["time"]), item)
         self.left_out += max(0, int(event["changes"]) - len(event["outcomes"]))
 
     # --- asking for what belongs to them -----------------------------------------------------------------------------------------------

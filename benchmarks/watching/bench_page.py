@@ -1,0 +1,116 @@
+"""What the web page takes in a browser with 1,000 guests: its share of a core, its memory, and how long a scrolled frame takes.
+
+Run it with `python benchmarks/watching/bench_page.py`, where there is a Chromium. The table of guests is open, with a cycle each second;
+the browser draws without a graphics card, so frames take longer than on a desk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from playwright.sync_api import CDPSession, sync_playwright
+
+GUESTS = 1000
+SECONDS = 20
+FRAMES = 120
+MOM = Path(sys.executable).parent / "mom"
+
+_SCROLLED = """async (frames) => {
+  const box = document.querySelector(".guests"), taken = [];
+  for (let n = 0; n < frames; n++) {
+    const began = performance.now();
+    box.scrollTop = n * 240;
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+    taken.push(performance.now() - began);
+  }
+  taken.sort((a, b) => a - b);
+  return [taken[Math.floor(frames / 2)], taken[Math.floor(frames * 0.95)]];
+}"""
+
+
+def tunnel(path: Path) -> int:
+    """A port of this machine that leads to a unix socket, as `ssh -L` makes one."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while part := source.recv(1 << 16):
+                sink.sendall(part)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def accept() -> None:
+        while True:
+            near, _ = listener.accept()
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(str(path))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=carry, args=(source, sink), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def figures(session: CDPSession) -> dict[str, float]:
+    """What Chromium counts of a page."""
+    return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+
+
+def main() -> None:
+    """One page for some time, then scrolled."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        print("there is no Chromium here")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "mom.yaml"
+        sim = f"{{guests: {GUESTS}, host_memory: 1400GiB, load: 300GiB, load_after: 1s, load_for: 1h}}"
+        config.write_text(
+            f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
+            f"plugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
+        )
+        daemon = subprocess.Popen([MOM, "run", "-c", config], stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(5)
+            measure(chromium, tunnel(Path(folder) / "r/mom.sock"))
+        finally:
+            daemon.terminate()
+            daemon.wait(20)
+
+
+def measure(chromium: str, port: int) -> None:
+    """Open the page, and count."""
+    with sync_playwright() as playwright:
+        arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"http://localhost:{port}/#/guests")
+        page.wait_for_selector(".guests tbody a")
+        page.wait_for_timeout(3000)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable")
+        before = figures(session)
+        time.sleep(SECONDS)
+        after = figures(session)
+        share = (after["TaskDuration"] - before["TaskDuration"]) / SECONDS
+        print(f"{GUESTS} guests, a cycle each second, {SECONDS} s: {share:.1%} of a core, of which")
+        for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"):
+            print(f"  {name:<22}{(after[name] - before[name]) / SECONDS:.1%}")
+        print(f"script's memory {after['JSHeapUsedSize'] / (1 << 20):.1f} MiB, {after['Nodes']:.0f} nodes of the document")
+        median, most = page.evaluate(_SCROLLED, FRAMES)
+        print(f"{FRAMES} scrolled frames: median {median:.0f} ms, 95 of 100 within {most:.0f} ms")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
