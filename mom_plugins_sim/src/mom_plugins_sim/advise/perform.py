@@ -15,7 +15,7 @@ import click
 
 from mom_core import UnitError, format_duration, parse_duration, parse_size
 from mom_plugins_sim.advise.search import Search, Tried
-from mom_plugins_sim.advise.trial import Newcomer, stage_of
+from mom_plugins_sim.advise.trial import Done, Newcomer, stage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
     stage = stage_of(recording, asked.config, None if asked.hours is None else asked.hours * 3600)
     newcomer = Newcomer(asked.sla_class, memory)
     cut_off = False
+    seen: list[int] = []
+    before = Done()
     with _progress(shown=not as_json) as say:
 
         def run(count: int, seed: int) -> str:
@@ -56,14 +58,13 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
                     raise _TimeIsOver
                 say(f"{count} more, run {seed} of {asked.seeds}: {100 * share:.0f} %")
 
+            nonlocal before
             done = stage.run(newcomer, count, seed, before, beat)
             if not count:
-                before.update(done.lost)
+                before = done
             seen.append(count)
             return done.harm
 
-        seen: list[int] = []
-        before: dict[str, float] = {}
         search = Search(run, asked.seeds, asked.most, asked.risk, lambda: time.monotonic() > ends)
         try:
             fits = search.largest()
@@ -75,6 +76,8 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
     else:
         for line in _told(search, fits, asked, stage.seconds, cut_off):
             click.echo(line)
+        if before.remark:
+            click.echo(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm")
     if not fits:
         sys.exit(1)
 

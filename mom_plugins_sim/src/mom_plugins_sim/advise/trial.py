@@ -41,10 +41,23 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of one run: who came to harm first and how (empty: nobody), and what share of its work each guest lost, by id."""
+    """What came of one run: who came to harm first and how (empty: nobody); what share of its work each guest lost, by id; how many
+    programs were killed, and how much the host has swapped out at most (KiB), once all was settled."""
 
-    harm: str
-    lost: Mapping[str, float]
+    harm: str = ""
+    lost: Mapping[str, float] = field(default_factory=dict)
+    killed: float = 0.0
+    swapped: float = 0.0
+
+    @property
+    def remark(self) -> str:
+        """What a run without newcomers suffers from already; empty: nothing."""
+        if self.killed:
+            return f"guests' kernels kill programs {self.killed:.0f} times"
+        if self.swapped > SWAPPED_KIB:
+            return f"the host swaps {format_kib(self.swapped)}"
+        worst = max(self.lost.values(), default=0.0)
+        return f"a guest loses {100 * worst:.1f} % of its work" if worst > WORK else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +72,10 @@ class Stage:
     guests: Mapping[str, Value]
     policies: Mapping[str, str]
 
-    def run(
-        self, newcomer: Newcomer, count: int, seed: int, before: Mapping[str, float], beat: Callable[[float], None] = lambda share: None
-    ) -> Done:
+    def run(self, newcomer: Newcomer, count: int, seed: int, before: Done, beat: Callable[[float], None] = lambda share: None) -> Done:
         """Who comes to harm first, and how.
 
-        :param before: what share of its work each guest loses without newcomers, by id
+        :param before: what comes of a run without newcomers: what it suffers from is not their doing
         :param beat: called now and then with how much of it is done; what it raises ends the run
         """
         sim: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.begins + self.seconds}
@@ -80,10 +91,10 @@ class Stage:
             for problem in report.problems:
                 if problem.source.name == CLASSES and problem.entity is not None and problem.entity.name.startswith(f"{NAME}-"):
                     raise MomError(problem.message.partition(", which")[0], hint=problem.hint)
-            found = harm.in_cycle(report)
+            found = harm.in_cycle(report, before, count)
             if found:
                 return Done(found, harm.shares())
-        return Done(harm.at_the_end(before) if count else "", harm.shares())
+        return Done(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped)
 
 
 @dataclass(slots=True)
@@ -96,8 +107,10 @@ class _Harm:
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     began: float | None = None
     now: float = 0.0
+    most_killed: float = 0.0
+    most_swapped: float = 0.0
 
-    def in_cycle(self, report: Report) -> str:
+    def in_cycle(self, report: Report, before: Done, count: int) -> str:
         """What cannot be made good any more."""
         snapshot = report.snapshot
         host = snapshot.host.fields
@@ -109,9 +122,11 @@ class _Harm:
         killed, swapped = number(host, "sim_killed"), number(host, "swap_usage")
         self.killed = killed if self.killed is None or not settled else self.killed
         self.swapped = swapped if self.swapped is None or not settled else self.swapped
-        if killed > self.killed:
+        self.most_killed = max(self.most_killed, killed - self.killed)
+        self.most_swapped = max(self.most_swapped, swapped - self.swapped)
+        if count and self.most_killed > before.killed:
             return "a guest's kernel kills programs for want of memory"
-        if swapped - self.swapped > SWAPPED_KIB:
+        if count and self.most_swapped > before.swapped + SWAPPED_KIB:
             return f"the host swaps: {format_kib(swapped)}"
         for guest in snapshot.guests.values():
             fields = guest.fields
@@ -135,15 +150,15 @@ class _Harm:
         """What share of its work each guest lost, by id."""
         return {identity: lost / (self.now - since) for identity, (since, lost) in self.seen.items() if self.now - since > SETTLED_SECONDS}
 
-    def at_the_end(self, before: Mapping[str, float]) -> str:
+    def at_the_end(self, without: Done) -> str:
         """Who was slowed down, the worst of them."""
-        shares = self.shares()
+        shares, before = self.shares(), without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
         if not worst or beyond[worst] <= 0:
             return ""
-        without = f", without newcomers {100 * before[worst]:.1f} %" if worst in before else ""
-        return f"{printable(self.lost[worst][0])} loses {100 * shares[worst]:.1f} % of its work{without}"
+        compared = f", without newcomers {100 * before[worst]:.1f} %" if worst in before else ""
+        return f"{printable(self.lost[worst][0])} loses {100 * shares[worst]:.1f} % of its work{compared}"
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> Stage:

@@ -1,0 +1,88 @@
+"""Promises to real guests: written into their metadata with libvirt, held against a policy that wants everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from mom_run import MomRun
+from real_guests import Lab, RealGuest, eventually
+
+pytestmark = pytest.mark.real
+
+MOM_GUEST = "urn:mom:guest:1.0"
+MIB = 1024
+
+_CONFIG = """
+interval: 1s
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}"}}
+  balloon: {{}}
+  sla: {{classes: {{half: {{guarantee: 50%}}}}}}
+  policy: {{directory: {folder}/policy.d}}
+guests:
+  "momtest-yaml": {{guarantee: 75%}}
+"""
+
+GREEDY = '(with Guests guest (guest.Control "balloon_target" 32768))\n'
+"""It wants every guest to have 32 MiB."""
+
+
+def promise(guest: RealGuest, attributes: str) -> None:
+    guest.domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT, f"<guest {attributes}/>", "mom", MOM_GUEST, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    )
+
+
+@pytest.fixture
+def mom(lab: Lab, tmp_path: Path) -> Iterator[MomRun]:
+    (tmp_path / "policy.d").mkdir()
+    (tmp_path / "policy.d" / "50_balloon.policy").write_text(GREEDY)
+    found = MomRun(tmp_path)
+    found.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
+    yield found
+    found.kill()
+
+
+def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab, mom: MomRun) -> None:
+    guests = {name: lab.start(name, mib=192) for name in ("yaml", "metadata", "class", "mistaken", "nothing")}
+    for guest in guests.values():
+        guest.wait_until_up()
+    promise(guests["metadata"], 'guarantee="160MiB"')
+    promise(guests["class"], 'class="half"')
+    promise(guests["mistaken"], 'class="hlaf"')
+    mom.start()
+
+    def sizes() -> dict[str, Any]:
+        rows = json.loads(mom.verb("guests", "--json").stdout)
+        return {row["name"].removeprefix("momtest-"): row for row in rows}
+
+    def has_shrunk(name: str, kib: int) -> bool:
+        return bool(sizes()[name]["balloon_cur"] <= kib)
+
+    maximum = 192 * MIB
+    eventually("a guest without a promise gives what it does not need", lambda: has_shrunk("nothing", maximum - 8 * MIB), 60)
+    eventually("a guest gives what is beyond its promise", lambda: has_shrunk("yaml", maximum - 8 * MIB), 60)
+    for _ in range(5):
+        found = sizes()
+        assert found["yaml"]["balloon_cur"] >= 0.75 * maximum
+        assert found["metadata"]["balloon_cur"] >= 160 * MIB
+        assert found["class"]["balloon_cur"] >= 0.5 * maximum
+        assert found["mistaken"]["balloon_cur"] == maximum
+        eventually("a cycle more", lambda: True, 2)
+    assert (found["class"]["sla_class"], found["mistaken"]["sla_class"]) == ("half", "platinum")
+    assert "momtest-mistaken: there is no class hlaf" in mom.log
+
+    promise(guests["metadata"], 'guarantee="100%"')
+    eventually("it gets back what it is promised now", lambda: sizes()["metadata"]["balloon_cur"] == maximum, 20)
+    promise(guests["metadata"], 'guarantee="lots"')
+    eventually("what cannot be understood is said", lambda: "momtest-metadata: the guarantee in its metadata" in mom.log, 20)
+    assert sizes()["metadata"]["balloon_cur"] == maximum
+    mom.stop()
