@@ -107,7 +107,7 @@ def _told(search: Search, fits: int | None, asked: Question, seconds: float, cut
     for one in sorted(search.tried.values(), key=lambda tried: tried.count):
         if one.runs:
             low, high = one.interval
-            yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}"
+            yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}".rstrip()
 
 
 def _as_json(search: Search, fits: int | None, asked: Question, cut_off: bool) -> dict[str, object]:
