@@ -36,96 +36,196 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     """`balloon.policy`."""
     host = snapshot.host.fields
     interval: Any = snapshot.host.properties["interval"]
-    total: Any = host.get("mem_available")
+    target: Any = host.get("mem_free_wanted")
+    hard: Any = host.get("mem_free_hard")
+    low: Any = host.get("mem_free_low")
     available: Any = host.get("mem_really_available")
-    if total is None or available is None:
+    total: Any = host.get("mem_available")
+    if target is None and total is not None:
+        target = min(33554432, 0.10 * total)
+    if target is None or available is None:
         return
-    target = min(33554432, 0.20 * total)
-    margin_share, margin_kib, comfort, runs_out, grows_to, grows_share = 0.25, 81920, 2.0, 0.5, 1.5, 0.5
-    swap_in_limit, fault_limit, oldest = 1024, 200, max(2, 1.6 * interval)
-    shrink_share, shrink_most, step_least, return_share = 0.5, 900000 * interval, 16384, 0.10
-    keeps = 1.0 if available < 0.50 * target else comfort
-    out_total = suffer_total = give_total = back_total = 0.0
+    if hard is None:
+        hard = 0.2 * target
+    if low is None:
+        low = 0.1 * target
+    reserved: Any = host.get("mem_reserved") or 0
+    hard = min(target, hard)
+    low = min(hard, low)
+    tight = target if reserved > 0 else max(hard, 0.7 * target)
+    free = available - reserved
+    oldest, step_least, most_in_a_cycle = max(2, 1.6 * interval), 16384, 900000 * interval
+    out_total = suffer_total = fill_total = empty_total = backed_total = sweep_total = sweep_most = 0.0
+    cache_total = lean_total = most_total = back_total = untouched = 0.0
     givers = 0
+    rooms: dict[str, float] = {}
     outs: dict[str, float] = {}
     sufferers: dict[str, float] = {}
-    gives: dict[str, float] = {}
+    fills: dict[str, float] = {}
+    sweeps: dict[str, float] = {}
+    gives: dict[str, tuple[float, float, float, float]] = {}
     backs: dict[str, float] = {}
     guests = snapshot.guests.values()
     for guest in guests:
         fields: Any = guest.fields
         size = fields.get("balloon_cur")
-        most = fields.get("balloon_max")
-        usable = fields.get("mem_usable")
-        age = fields.get("stats_age")
-        if size is None or most is None or usable is None or age is None or age > oldest:
+        maximum = fields.get("balloon_max")
+        said = fields.get("mem_usable")
+        stats_age = fields.get("stats_age")
+        if size is None or maximum is None or said is None or stats_age is None or stats_age > oldest:
             continue
-        taken = most - size
-        need = max(0, size - usable)
-        margin = margin_kib + margin_share * need
-        least = fields.get("balloon_min")
-        promised = min(least, most) if least is not None else 0
-        swap_in = fields.get("swap_in")
-        faults = fields.get("major_fault")
-        if usable < runs_out * margin or size < promised:
+        taken = maximum - size
+        peak, inside, hidden = fields.get("mem_used_peak"), fields.get("mem_available"), fields.get("mem_hidden")
+        watched = peak is not None and inside is not None
+        used = inside - said if watched else 0
+        to_peak = max(0, peak - used) if watched else 0
+        soon = fields.get("mem_usable_soon")
+        usable = said
+        if soon is not None:
+            usable = max(soon, said - to_peak) if to_peak > step_least else soon
+        burst = max(0, to_peak - (said - usable))
+        told = hidden is not None and inside is not None
+        age = fields.get("balloon_target_age")
+        if age is None:
+            age = 1000000
+        settled = stats_age <= age
+        need = max(0, (hidden + inside if told and not settled else size) - usable)
+        margin = 81920 + 0.25 * need
+        least = max(fields.get("balloon_min") or 0, fields.get("guest_guarantee") or 0)
+        promised = min(least, maximum)
+        hurts = fields.get("mem_usable_hurts") or 0
+        swap_in = fields.get("swap_in") or 0
+        faults = fields.get("major_fault") or 0
+        most_margin = margin + 0.25 * burst
+        comfort = max(2.0 * margin, burst + most_margin, hurts)
+        lean = max(burst + 0.6 * most_margin, hurts) if watched else max(margin, hurts)
+        cache_share = fields.get("mem_cache_share")
+        roomy = told and (1 if cache_share is None else cache_share) <= 0.25 and host.get("balloon_goal") != "safe"
+        room = maximum if roomy else min(maximum, need + lean)
+        before, rss, rss_before = fields.get("mem_used_before"), fields.get("rss"), fields.get("rss_before")
+        growing = (
+            usable + step_least < said
+            or (before is not None and used > before + step_least)
+            or (rss is not None and rss_before is not None and rss > rss_before + step_least)
+        )
+        asked = fields.get("balloon_target")
+        owes = max(0, size - asked) if asked is not None else 0
+        under_way = owes >= step_least and age < 3 + owes / 450000
+        short = room - (size - owes) >= step_least
+        if told and short and under_way and not growing:
+            continue
+        if short and roomy and available >= 1.25 * hard:
+            rooms[guest.id] = room
+            continue
+        if not settled:
+            continue
+        if usable < 0.2 * margin or size < promised:
             if taken > 0:
-                want = min(max(grows_to * margin - usable, grows_share * taken, promised - size), taken)
-                outs[guest.id] = want
-                out_total += want
+                new = not watched or used > peak + step_least or usable < 0.1 * margin
+                wants = (1.5 * margin - usable, burst + margin - usable, 0.5 * taken if new else 0, promised - size)
+                outs[guest.id] = min(max(wants), taken)
+                out_total += outs[guest.id]
             continue
-        if (swap_in or 0) > swap_in_limit or (faults or 0) > fault_limit:
-            want = min(taken, keeps * margin - usable)
+        if swap_in > 1024 or faults > 200 or usable < hurts:
+            want = min(taken, (hurts if usable < hurts else comfort) - usable)
             if want >= step_least:
                 sufferers[guest.id] = want
                 suffer_total += want
-        else:
-            spare = min(usable - keeps * margin, size - promised)
-            give = min(shrink_most, shrink_share * spare)
-            if give >= step_least:
-                gives[guest.id] = give
-                give_total += give
-                givers += 1
+        elif short and not roomy:
+            fills[guest.id] = room - size
+            fill_total += room - size
+        spare = max(0, size - promised) if not fields.get("balloon_obstacle") and swap_in <= 1024 else 0
+        calm = spare if faults <= 200 else 0
+        unused = fields.get("mem_unused")
+        if unused is None:
+            unused = usable
+        held = hidden + inside - unused if told else size
+        beside = fields.get("rss_beside")
+        idle = max(0, rss - (beside + held)) if told and rss is not None and beside is not None else 0
+        swept = 0 if growing else min(calm, idle, most_in_a_cycle, size - (max(need, held) + 32768))
+        worth = max(49152, 0.03 * size)
+        unneeded = min(most_in_a_cycle, calm, usable - comfort, unused - 32768)
+        empty = unneeded if unneeded >= worth else 0
+        beyond = min(calm, usable - comfort)
+        cache = max(empty, min(most_in_a_cycle, 0.5 * beyond) if beyond >= worth else 0)
+        above = min(calm, usable - (min(lean, margin) if reserved > 0 else lean))
+        thin = max(cache, min(most_in_a_cycle, 0.5 * above) if above >= worth else 0)
+        most = max(thin, min(most_in_a_cycle, 0.5 * max(0, min(spare, usable - 0.25 * margin))))
+        if swept >= worth and age >= 5:
+            sweeps[guest.id] = swept
+            sweep_total += swept
+            sweep_most = max(sweep_most, swept)
+        if not (roomy and available >= hard) and most >= step_least:
+            gives[guest.id] = (empty, cache, thin, most)
+            empty_total += empty
+            backed_total += min(empty, idle) if told else empty
+            cache_total += cache
+            lean_total += thin
+            most_total += most
+            givers += 1
         if taken > 0:
-            back = min(taken, return_share * most)
-            backs[guest.id] = back
-            back_total += back
+            backs[guest.id] = min(taken, 0.10 * maximum)
+            back_total += backs[guest.id]
+            if rss is not None:
+                untouched += 0.5 * max(0, size - rss)
 
     want_total = out_total + suffer_total
-    deficit = target + want_total - available
-    for_out = max(0, available - 0.25 * target)
-    for_suffering = max(0, available - (out_total + 0.75 * target))
-    room = max(0, available - (want_total + 1.25 * target))
-    out_ratio = min(1, for_out / out_total) if out_total > 0 else 0
+    slack = max(step_least, 0.02 * target)
+    lacks = target + want_total - free
+    gives_free = backed_total + sweep_total
+    lacks_cache = lacks - gives_free
+    lacks_much = tight + want_total - (free + (gives_free + (cache_total - empty_total)))
+    lacks_all = hard + out_total - (available + (gives_free + (lean_total - empty_total)))
+    danger = available < low
+    for_suffering = max(0, free - (untouched + out_total + hard))
+    fill_ratio = min(1, max(0, free - (want_total + target)) / fill_total) if fill_total > 0 else 0
+    out_ratio = min(1, max(0, available - low) / out_total) if out_total > 0 else 0
     suffer_ratio = min(1, for_suffering / suffer_total) if suffer_total > 0 else 0
-    give_ratio = min(1, deficit / give_total) if deficit >= step_least and give_total > 0 else 0
-    back_ratio = min(1, room / back_total) if back_total > 0 else 0
-    left = deficit
-    give_mean = 0.99 * (give_total / givers) if givers > 0 else 0
-    if not (out_ratio > 0 or suffer_ratio > 0 or give_ratio > 0 or back_ratio > 0):
+    caches, beyond, rest = cache_total - empty_total, lean_total - cache_total, most_total - lean_total
+    empty_ratio = min(1, lacks / empty_total) if lacks >= step_least and empty_total > 0 else 0
+    cache_ratio = (1 if danger else min(1, lacks_cache / caches)) if lacks_cache >= slack and caches > 0 else 0
+    lean_ratio = (1 if danger else min(1, lacks_much / beyond)) if lacks_much >= slack and beyond > 0 else 0
+    most_ratio = (1 if danger else min(1, lacks_all / rest)) if lacks_all >= slack and rest > 0 else 0
+    back_ratio = min(1, max(0, free - (want_total + 1.5 * target)) / back_total) if back_total > 0 else 0
+    left = empty_ratio * empty_total + cache_ratio * caches + (lean_ratio * beyond + most_ratio * rest)
+    to_sweep = lacks - backed_total
+    level = 3 if most_ratio > 0 else 2 if lean_ratio > 0 else 1 if cache_ratio > 0 else 0
+    give_mean = 0.99 * ((empty_total, cache_total, lean_total, most_total)[level] / givers) if givers > 0 else 0
+    sweeping = to_sweep >= step_least and sweep_total > 0
+    if not (rooms or out_ratio > 0 or suffer_ratio > 0 or fill_ratio > 0 or left > 0 or back_ratio > 0 or sweeping):
         return
     for guest in guests:
         identity = guest.id
+        fields = guest.fields
         change = 0.0
-        if identity in outs:
+        if identity in rooms:
+            targets[identity, "balloon_target"] = min(rooms[identity], fields["balloon_max"])
+        elif identity in outs:
             change = out_ratio * outs[identity]
         elif suffer_ratio > 0 and identity in sufferers:
             change = suffer_ratio * sufferers[identity]
-        elif give_ratio > 0 and left > 0 and identity in gives:
-            give = gives[identity]
-            share = give_ratio * give
+        elif to_sweep >= step_least and sweeps.get(identity, -1) >= 0.5 * sweep_most:
+            change = -sweeps[identity]
+            to_sweep += change
+        elif left > 0 and identity in gives:
+            empty, cache, thin, most = gives[identity]
+            share = empty_ratio * empty + cache_ratio * (cache - empty) + (lean_ratio * (thin - cache) + most_ratio * (most - thin))
+            can = gives[identity][level]
             if share >= step_least:
                 change = -share
-            elif give >= give_mean:
+            elif can >= step_least and can >= give_mean:
                 change = -step_least
             left += change
+        elif identity in fills and fill_ratio * fills[identity] >= step_least:
+            change = fill_ratio * fills[identity]
         elif back_ratio > 0 and identity in backs:
             share = back_ratio * backs[identity]
-            fields = guest.fields
             if share >= step_least or fields["balloon_cur"] + share >= fields["balloon_max"]:
                 change = share
         if change != 0:
-            fields = guest.fields
-            targets[identity, "balloon_target"] = fields["balloon_cur"] + change
+            size = fields["balloon_cur"]
+            kept = min(fields.get("balloon_min") or 0, size)
+            targets[identity, "balloon_target"] = min(fields["balloon_max"], max(kept, size + change))
 
 
 def ksm(snapshot: Snapshot, targets: Targets) -> None:

@@ -8,23 +8,7 @@ from datetime import UTC
 
 import pytest
 
-from mom_core import (
-    Canary,
-    CanaryState,
-    Decision,
-    Explanation,
-    MomError,
-    Outcome,
-    Problem,
-    Report,
-    Revision,
-    Source,
-    Status,
-    Trail,
-    Value,
-    explain,
-    find_guest,
-)
+from mom_core import Decision, Explanation, MomError, Outcome, Problem, Report, Revision, Source, Status, Trail, Value, explain, find_guest
 from mom_core.testing import snapshot
 
 MIB = 1024
@@ -199,19 +183,6 @@ def test_problems_and_trials_about_the_guest_are_told() -> None:
     found = explained([one])
     assert said(found, "problems") == "error from libvirt: it is silent (look at it)."
     assert said(found, "trial") == "Policies on trial would set balloon_target to 900 MiB, instead of nothing."
-
-
-def test_policies_that_are_tried_on_some_guests_are_told_of() -> None:
-    one = report(1, 1000 * MIB)
-    guest = one.snapshot.guests["web"]
-    canary = Canary(CanaryState.RUNNING, "set 60_mine", "root", "v1", 0.1, "", 600.0, 0.0, 480.0, on=(guest.entity,))
-    text = said(explain(one, guest, canary=canary), "trial")
-    assert (
-        text == "Policies are being tried on it (set 60_mine, by root): for another 8 min, or until guests or the host fare worse by them."
-    )
-    other = replace(canary, on=(replace(guest.entity, id="other"),))
-    assert "tried on 1 other guests" in said(explain(one, guest, canary=other), "trial")
-    assert said(explain(one, guest, canary=replace(canary, state=CanaryState.PROMOTED)), "trial") == ""
 
 
 def test_a_guest_that_is_not_there_gets_near_names() -> None:

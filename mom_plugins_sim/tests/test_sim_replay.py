@@ -264,7 +264,7 @@ def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path
     assert then.reclaimed / then.seconds == pytest.approx(was.reclaimed / was.seconds, rel=0.1)
     assert then.available / then.seconds == pytest.approx(was.available / was.seconds, abs=0.05 * (32 << 20))  # of the host
     assert then.merged / then.seconds == pytest.approx(was.merged / was.seconds, rel=0.25)
-    assert then.killed == pytest.approx(was.killed, abs=1)  # what a guest came to want between two cycles, it wants all at once
+    assert then.killed == pytest.approx(was.killed, abs=2)  # what a guest came to want between two cycles, it wants all at once
 
 
 def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Daemon:
     def configure(self, *plugins: str, top: str = "") -> None:
         """Write the configuration; each plugin is a line of YAML."""
         folders = "".join(f"{key}: {self.directory / key}\n" for key in ("root", "state_directory", "run_directory"))
-        self.config.write_text(f"interval: 100ms\n{folders}{top}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins) + "lease: 0s\n")
+        self.config.write_text(f"interval: 100ms\n{folders}{top}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins))
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

@@ -16,41 +16,76 @@ MIB = 1024
 GIB = 1024 * MIB
 TEXT = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
 
-TARGET = 0.2 * 32 * GIB
-"""What the policy wants a host of 32 GiB to have available."""
-ROOM, RELIEF, HARD, DANGER = 1.25 * TARGET, 0.75 * TARGET, 0.5 * TARGET, 0.25 * TARGET
-"""Where it gives back, where guests that suffer may grow, below where guests give beyond their margin, and where nobody grows."""
+TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
+"""What the host of these tests should have available, below what it is hard up, and below what nobody grows."""
+TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
+"""Below the first guests give of their margins; above the second there is room to give memory back."""
+
+KNOWN = (
+    "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "mem_hidden", "mem_used_peak", "mem_used_before", "mem_usable_hurts",
+    "mem_cache_share", "rss", "rss_before", "rss_beside", "balloon_target", "balloon_target_age", "balloon_obstacle",
+)  # fmt: skip
 
 Fields = Mapping[str, Value]
 
 
 def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> dict[str, Value]:
-    """A guest of 2 GiB at most that is in good health."""
-    fields: dict[str, Value] = {
+    """A guest of 2 GiB at most that is in good health, and of which nothing is learnt yet."""
+    fields: dict[str, Value] = dict.fromkeys(KNOWN)
+    fields |= {
         "balloon_cur": int(size),
         "balloon_max": 2 * GIB,
-        "balloon_min": None,
         "mem_usable": int(size - need),
         "stats_age": 1.0,
         "swap_in": 0,
         "major_fault": 0,
-        "balloon_obstacle": None,
     }
     return fields | more
+
+
+HIDDEN, BESIDE = 50 * MIB, 60 * MIB
+
+
+def a_known_guest(
+    size: float = 2 * GIB, need: float = 512 * MIB, *, peak: float = 1024 * MIB, idle: float = 0, cache: float = 0, **more: Value
+) -> dict[str, Value]:
+    """One that mom knows: it needs `peak` in its bursts, and has used and freed `idle`; so much of what is usable is page cache."""
+    usable = size - need
+    unused = usable - cache
+    fields: dict[str, Value] = {
+        "mem_available": int(size - HIDDEN),
+        "mem_unused": int(unused),
+        "mem_hidden": HIDDEN,
+        "mem_used_peak": int(peak - HIDDEN),
+        "mem_used_before": int(need - HIDDEN),
+        "mem_cache_share": cache / usable if usable else 0.0,
+        "rss": int(BESIDE + need + cache + idle),
+        "rss_before": int(BESIDE + need + cache + idle),
+        "rss_beside": BESIDE,
+    }
+    return a_guest(size, need) | fields | more
 
 
 def margin(need: float) -> float:
     return 80 * MIB + 0.25 * need
 
 
-def targets(available: float | None, parameters: str = "", reserved: float = 0, **guests: Fields) -> dict[str, int]:
-    """The sizes that the policy decides on, by guest, on a host of 32 GiB with so much available, of which so much is reserved."""
-    known = None if available is None else int(available)
-    seen = snapshot(
-        host={"mem_available": 32 * GIB, "mem_really_available": known, "mem_reserved": int(reserved)},
-        guests=guests,
-        properties={"host": {"interval": 5.0}},
-    )
+def room(need: float, peak: float) -> float:
+    """The size that it has for a burst."""
+    return peak + 0.6 * (margin(need) + 0.25 * (peak - need))
+
+
+def targets(available: float | None, parameters: str = "", reserved: float = 0, goal: str = "balanced", **guests: Fields) -> dict[str, int]:
+    """The sizes that the policy decides on, by guest, on a host with so much available, of which so much is reserved."""
+    host: dict[str, Value] = {
+        "mem_really_available": None if available is None else int(available),
+        "mem_free_wanted": TARGET,
+        "mem_free_hard": HARD,
+        "mem_free_low": LOW,
+        "mem_reserved": int(reserved),
+        "balloon_goal": goal,
+    }
+    seen = snapshot(host=host, guests=guests, properties={"host": {"interval": 5.0}})
     result = Policy.compile({"10_parameters": parameters, "50_balloon": TEXT}).evaluate(seen)
     assert not result.errors
     decided = {}
@@ -70,22 +105,39 @@ class TestWhenTheHostLacksMemory:
         assert sum(given.values()) == pytest.approx(300 * MIB, abs=2)
         assert given["idle"] / given["busy"] == pytest.approx(spare["idle"] / spare["busy"], rel=1e-3)
 
-    def test_no_guest_gives_more_than_half_of_what_it_can_spare_in_one_cycle(self) -> None:
-        assert targets(HARD + 1, a=a_guest()) == {"a": int(2 * GIB - (1536 * MIB - 2 * margin(512 * MIB)) / 2)}
+    def test_what_holds_nothing_is_given_at_once(self) -> None:
+        assert targets(TIGHT, a=a_guest()) == {"a": int(512 * MIB + 2 * margin(512 * MIB))}
+
+    def test_of_page_cache_no_more_than_half_of_what_is_beyond_comfort_is_given_in_one_cycle(self) -> None:
+        spare = 1536 * MIB - 2 * margin(512 * MIB)
+        assert targets(TIGHT, a=a_guest(mem_unused=100 * MIB)) == {"a": int(2 * GIB - spare / 2)}
+
+    def test_memory_that_holds_nothing_goes_before_page_cache(self) -> None:
+        decided = targets(TARGET - 300 * MIB, empty=a_guest(), full=a_guest(mem_unused=50 * MIB))
+        assert decided.keys() == {"empty"}
 
     def test_when_it_lacks_much_they_give_beyond_their_margin_too(self) -> None:
-        assert targets(HARD - 1, a=a_guest()) == {"a": int(2 * GIB - (1536 * MIB - margin(512 * MIB)) / 2)}
+        size = 512 * MIB + 2 * margin(512 * MIB)
+        assert targets(TIGHT - GIB, a=a_guest(size=size)) == {"a": int(size - margin(512 * MIB) / 2)}
+        assert targets(TIGHT, a=a_guest(size=size)) == {}
 
-    def test_no_guest_gives_what_it_needs_with_its_margin_or_is_guaranteed(self) -> None:
-        size = 512 * MIB + margin(512 * MIB) + 10 * MIB
-        assert targets(0, a=a_guest(size=size), b=a_guest(balloon_min=2 * GIB - 10 * MIB)) == {}
+    def test_when_it_is_hard_up_they_give_of_their_margins(self) -> None:
+        size = 512 * MIB + margin(512 * MIB)
+        assert targets(HARD, a=a_guest(size=size)) == {}
+        assert targets(LOW, a=a_guest(size=size)) == {"a": int(size - 0.75 * margin(512 * MIB) / 2)}
 
-    def test_a_guarantee_limits_what_is_given(self) -> None:
-        assert targets(0, a=a_guest(balloon_min=1536 * MIB)) == {"a": 2 * GIB - 256 * MIB}
+    def test_no_guest_gives_the_least_that_it_keeps_or_what_it_is_guaranteed(self) -> None:
+        size = 512 * MIB + 0.25 * margin(512 * MIB) + 10 * MIB
+        assert targets(LOW, a=a_guest(size=size), b=a_guest(balloon_min=2 * GIB - 10 * MIB)) == {}
+
+    @pytest.mark.parametrize("name", ["balloon_min", "guest_guarantee"])
+    def test_a_guarantee_limits_what_is_given(self, name: str) -> None:
+        assert targets(0, a=a_guest(**{name: 1536 * MIB})) == {"a": 1536 * MIB}
 
     def test_a_guest_gives_no_more_than_a_balloon_moves_in_a_cycle(self) -> None:
         large = a_guest(size=64 * GIB, balloon_max=64 * GIB)
-        assert targets(0, a=large) == {"a": 64 * GIB - 5 * 900_000}
+        parameters = f"(defvar host_free_target_kib {20 * GIB})"
+        assert targets(0, parameters, a=large) == {"a": 64 * GIB - 5 * 900_000}
 
     @pytest.mark.parametrize(
         "unknown",
@@ -95,6 +147,10 @@ class TestWhenTheHostLacksMemory:
     def test_a_guest_without_trustworthy_statistics_is_held(self, unknown: Fields) -> None:
         decided = targets(0, sick=a_guest(**unknown), well=a_guest())  # type: ignore[arg-type]  # names of guests or fields
         assert decided.keys() == {"well"}
+
+    def test_a_guest_is_left_alone_until_its_statistics_are_newer_than_its_size(self) -> None:
+        assert targets(0, a=a_guest(balloon_target_age=0.5)) == {}
+        assert targets(0, a=a_guest(balloon_target_age=1.5)).keys() == {"a"}
 
     def test_what_a_guest_does_not_give_is_not_counted_on(self) -> None:
         lacking = TARGET - 300 * MIB
@@ -109,7 +165,10 @@ class TestWhenTheHostLacksMemory:
 
     @pytest.mark.parametrize("strain", [{"swap_in": 5000}, {"major_fault": 900}], ids=lambda strain: next(iter(strain)))
     def test_a_guest_that_swaps_or_waits_for_its_disk_gives_nothing(self, strain: Fields) -> None:
-        assert targets(0, a=a_guest(**strain)) == {}  # type: ignore[arg-type]  # names of guests or fields
+        assert targets(HARD + GIB, a=a_guest(**strain)) == {}  # type: ignore[arg-type]  # names of guests or fields
+
+    def test_when_it_is_hard_up_one_that_waits_for_its_disk_gives_what_one_that_swaps_does_not(self) -> None:
+        assert targets(0, a=a_guest(major_fault=900), b=a_guest(swap_in=5000)).keys() == {"a"}
 
     def test_small_shares_are_given_by_those_that_can_spare_most(self) -> None:
         many = {f"g{n:02d}": a_guest(need=512 * MIB) for n in range(20)}
@@ -127,10 +186,98 @@ class TestWhenTheHostLacksMemory:
         assert (lacking - 16) * MIB < given <= (lacking + 16) * MIB + 20
 
 
+class TestSweeps:
+    need, peak = 512 * MIB, 1024 * MIB
+
+    def idle(self, idle: float = 400 * MIB, **more: Value) -> dict[str, Value]:
+        return a_known_guest(2 * GIB, self.need, peak=self.peak, idle=idle, **more)  # type: ignore[arg-type]  # names of fields
+
+    def test_a_guest_that_has_used_and_freed_memory_gives_that_and_no_more(self) -> None:
+        assert targets(TARGET - 300 * MIB, a=self.idle()) == {"a": 2 * GIB - 400 * MIB}
+
+    def test_it_is_left_with_its_need_and_a_little_more(self) -> None:
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB)) == {"a": self.need + 32 * MIB}
+
+    def test_its_page_cache_is_left_alone(self) -> None:
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, cache=200 * MIB)) == {"a": self.need + 232 * MIB}
+
+    def test_the_host_must_lack_something_and_the_guest_must_have_it(self) -> None:
+        assert targets(TARGET, a=self.idle()) == {}
+        assert targets(TARGET - GIB, a=self.idle(40 * MIB)) == {}
+
+    def test_those_with_most_give_first_and_no_more_than_it_takes(self) -> None:
+        guests = {"a": self.idle(100 * MIB), "b": self.idle(400 * MIB), "c": self.idle(380 * MIB)}
+        assert targets(TARGET - 350 * MIB, **guests).keys() == {"b"}  # type: ignore[arg-type]  # names of guests or fields
+        assert targets(TARGET - 700 * MIB, **guests).keys() == {"b", "c"}  # type: ignore[arg-type]  # names of guests or fields
+
+    @pytest.mark.parametrize(
+        "growth",
+        [{"mem_used_before": 400 * MIB}, {"rss_before": 700 * MIB}, {"balloon_target_age": 3.0}],
+        ids=lambda growth: next(iter(growth)),
+    )
+    def test_a_guest_that_grows_or_was_just_resized_is_not_swept(self, growth: Fields) -> None:
+        assert targets(TARGET - GIB, a=self.idle(**growth)) == {}  # type: ignore[arg-type]  # names of fields
+
+    @pytest.mark.parametrize("unknown", ["rss_beside", "rss"])
+    def test_one_of_which_the_host_knows_nothing_is_not_swept(self, unknown: str) -> None:
+        assert targets(TARGET - GIB, a=self.idle(**{unknown: None})) == {}
+
+    def test_a_guarantee_is_the_bottom(self) -> None:
+        assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, balloon_min=900 * MIB)) == {"a": 900 * MIB}
+
+    def test_page_cache_is_taken_only_when_that_does_not_suffice(self) -> None:
+        filler = a_known_guest(need=256 * MIB, peak=256 * MIB, cache=1750 * MIB)
+        assert targets(TARGET - 300 * MIB, a=self.idle(), filler=filler).keys() == {"a"}
+        assert targets(TARGET - GIB, a=self.idle(), filler=filler).keys() == {"a", "filler"}
+
+
+class TestRoomForBursts:
+    need, peak, bottom = 512 * MIB, 1024 * MIB, 544 * MIB
+
+    def swept(self, size: float = 544 * MIB, **more: Value) -> dict[str, Value]:
+        asked: dict[str, Value] = {"balloon_target": self.bottom, "balloon_target_age": 0.6}
+        return a_known_guest(size, self.need, peak=self.peak) | asked | more
+
+    def filler(self, size: float, need: float = 512 * MIB, **more: Value) -> dict[str, Value]:
+        return a_known_guest(size, need, peak=self.peak, mem_cache_share=0.8) | more
+
+    @pytest.mark.parametrize("available", [1.25 * HARD, TARGET - GIB, TARGET + GIB])
+    def test_one_that_has_given_gets_all_of_it_back_at_once(self, available: float) -> None:
+        assert targets(available, a=self.swept()) == {"a": 2 * GIB}
+
+    def test_while_it_gives_it_is_left_to_it(self) -> None:
+        assert targets(TARGET - GIB, a=self.swept(size=800 * MIB)) == {}
+
+    def test_one_that_grows_meanwhile_has_it_at_once(self) -> None:
+        assert targets(TARGET - GIB, a=self.swept(800 * MIB, mem_used_before=self.need - HIDDEN - 100 * MIB)) == {"a": 2 * GIB}
+
+    def test_so_has_one_that_takes_too_long(self) -> None:
+        assert targets(TARGET - GIB, a=self.swept(800 * MIB, balloon_target_age=5.0)) == {"a": 2 * GIB}
+
+    def test_when_the_host_is_hard_up_there_is_no_room_to_give(self) -> None:
+        assert targets(HARD, a=self.swept()) == {}
+
+    def test_when_the_host_is_hard_up_room_is_taken(self) -> None:
+        assert targets(HARD - 50 * MIB, a=a_known_guest(peak=self.peak))["a"] < 2 * GIB
+
+    def test_a_guest_that_fills_it_with_page_cache_gets_it_only_as_far_as_the_host_has_it(self) -> None:
+        assert targets(TARGET - 100 * MIB, a=self.filler(800 * MIB)) == {}
+        assert targets(TARGET + 100 * MIB, a=self.filler(800 * MIB)) == {"a": 900 * MIB}
+
+    def test_in_its_burst_it_has_the_same_room(self) -> None:
+        size = room(self.need, self.peak)
+        for need in (self.need, 700 * MIB, 900 * MIB):
+            assert targets(TARGET - 100 * MIB, a=self.filler(size, need)) == {}
+
+    def test_with_safety_as_the_goal_a_guest_is_trimmed_to_what_it_was_seen_to_need(self) -> None:
+        comfort = self.peak + margin(self.need) + 0.25 * (self.peak - self.need)
+        assert targets(TARGET - 2 * GIB, goal="safe", a=a_known_guest(peak=self.peak))["a"] == pytest.approx(comfort, abs=2)
+
+
 class TestWhenAGuestRunsOutOfMemory:
     need = 512 * MIB
 
-    def poor(self, taken: float = 100 * MIB, usable: float = 50 * MIB, **more: Value) -> dict[str, Value]:
+    def poor(self, taken: float = 100 * MIB, usable: float = 40 * MIB, **more: Value) -> dict[str, Value]:
         size = self.need + usable
         return a_guest(size=size, need=self.need, balloon_max=int(size + taken), **more)
 
@@ -139,29 +286,38 @@ class TestWhenAGuestRunsOutOfMemory:
         assert decided["a"] == pytest.approx(self.need + 1.5 * margin(self.need), abs=2)
 
     def test_it_grows_by_half_of_what_was_taken_if_that_is_more(self) -> None:
-        assert targets(TARGET + GIB, a=self.poor(taken=1000 * MIB)) == {"a": self.need + 550 * MIB}
+        assert targets(TARGET + GIB, a=self.poor(taken=1000 * MIB)) == {"a": self.need + 540 * MIB}
 
     def test_it_does_not_grow_above_its_maximum(self) -> None:
-        assert targets(TARGET + GIB, a=self.poor(taken=100 * MIB)) == {"a": self.need + 150 * MIB}
+        assert targets(TARGET + GIB, a=self.poor(taken=100 * MIB)) == {"a": self.need + 140 * MIB}
         assert targets(TARGET + GIB, a=self.poor(taken=0)) == {}
 
     def test_the_others_give_for_it_when_the_host_has_just_enough(self) -> None:
         decided = targets(TARGET, poor=self.poor(), rich=a_guest(need=100 * MIB))
-        assert decided["poor"] == self.need + 150 * MIB
+        assert decided["poor"] == self.need + 140 * MIB
         assert 2 * GIB - decided["rich"] == pytest.approx(100 * MIB, abs=2)
 
     def test_it_grows_also_while_the_host_lacks_much(self) -> None:
-        assert targets(DANGER + GIB, poor=self.poor()) == {"poor": self.need + 150 * MIB}
+        assert targets(LOW + GIB, poor=self.poor()) == {"poor": self.need + 140 * MIB}
 
-    def test_it_does_not_grow_when_the_host_is_in_danger(self) -> None:
-        assert targets(DANGER, poor=self.poor()) == {}
+    def test_it_does_not_grow_when_the_host_has_nearly_nothing(self) -> None:
+        assert targets(LOW, poor=self.poor(usable=20 * MIB)) == {}
 
     def test_guests_share_what_the_host_can_afford(self) -> None:
-        decided = targets(DANGER + 100 * MIB, a=self.poor(), b=self.poor())
-        assert decided["a"] == decided["b"] == pytest.approx(self.need + 100 * MIB, abs=2)
+        decided = targets(LOW + 100 * MIB, a=self.poor(), b=self.poor())
+        assert decided["a"] == decided["b"] == pytest.approx(self.need + 90 * MIB, abs=2)
 
     def test_a_guest_below_its_guarantee_grows_to_it(self) -> None:
         assert targets(TARGET + GIB, a=a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB)) == {"a": 1800 * MIB}
+
+    def test_one_that_will_have_run_out_grows_now(self) -> None:
+        soon = '(with Guests guest (guest.SetVar "usable_soon" 0))'
+        assert targets(TARGET + GIB, soon, a=self.poor(usable=300 * MIB, taken=500 * MIB)).keys() == {"a"}
+
+    def test_a_burst_is_not_expected_to_go_on_beyond_its_peak(self) -> None:
+        soon = '(with Guests guest (guest.SetVar "usable_soon" 0))'
+        bursting = a_known_guest(room(512 * MIB, 1024 * MIB), 800 * MIB, peak=1024 * MIB, mem_cache_share=0.8)
+        assert targets(TARGET + GIB, soon, a=bursting) == {}
 
 
 @pytest.mark.parametrize("sign", [{"swap_in": 4000}, {"major_fault": 900}], ids=lambda sign: next(iter(sign)))
@@ -178,22 +334,25 @@ class TestWhenAGuestSuffers:
     def test_in_comfort_it_is_left_alone(self, sign: Fields) -> None:
         assert targets(TARGET, a=self.suffering(2.1, sign)) == {}
 
-    def test_it_waits_while_the_host_lacks_memory_itself(self, sign: Fields) -> None:
-        assert targets(RELIEF, a=self.suffering(1.2, sign)) == {}
-        assert targets(HARD - 1, a=self.suffering(1.2, sign)) == {}
+    def test_it_waits_while_the_host_is_hard_up_itself(self, sign: Fields) -> None:
+        assert targets(HARD, a=self.suffering(1.2, sign)) == {}
+
+    def test_it_grows_to_what_it_was_seen_to_wait_with(self, sign: Fields) -> None:
+        waits = a_guest(size=self.need + 400 * MIB, need=self.need, mem_usable_hurts=500 * MIB, **sign)
+        assert targets(TARGET + GIB, a=waits) == {"a": self.need + 500 * MIB}
 
     def test_no_size_both_gives_and_grows(self, sign: Fields) -> None:
-        for available in (TARGET - MIB, HARD - MIB):
+        for available in (TARGET - MIB, TIGHT + MIB):
             for margins in range(1, 40):
                 calm, suffering = self.suffering(margins / 10, {}), self.suffering(margins / 10, sign)
                 gives = targets(available, a=calm).get("a", calm["balloon_cur"]) < calm["balloon_cur"]  # type: ignore[operator]  # numbers
-                grows = targets(TARGET + 9 * GIB, a=suffering).get("a", 0) > suffering["balloon_cur"]  # type: ignore[operator]  # numbers
-                assert not (gives and grows and available >= HARD), margins
+                grows = targets(TARGET + GIB, a=suffering).get("a", 0) > suffering["balloon_cur"]  # type: ignore[operator]  # numbers
+                assert not (gives and grows), margins
 
 
 class TestWhenTheHostHasRoom:
     def test_guests_get_back_a_tenth_of_their_memory_in_one_cycle(self) -> None:
-        assert targets(ROOM + 5 * GIB, a=a_guest(size=GIB)) == {"a": int(GIB + 0.1 * 2 * GIB)}
+        assert targets(ROOM + 5 * GIB, a=a_guest(size=GIB, mem_cache_share=1.0)) == {"a": int(GIB + 0.1 * 2 * GIB)}
 
     def test_what_is_missing_is_given_back_to_the_last_kib(self) -> None:
         assert targets(ROOM + 5 * GIB, a=a_guest(size=2 * GIB - 3)) == {"a": 2 * GIB}
@@ -211,38 +370,29 @@ class TestWhenTheHostHasRoom:
 
 
 class TestWhenMemoryIsReserved:
-    def test_guests_give_for_it_though_the_host_itself_has_enough(self) -> None:
-        assert targets(ROOM, a=a_guest()) == {}
-        assert targets(ROOM, reserved=ROOM - TARGET + 200 * MIB, a=a_guest()) == {"a": 2 * GIB - 200 * MIB}
+    def test_guests_give_for_it(self) -> None:
+        assert targets(TARGET, reserved=200 * MIB, a=a_guest()) == {"a": 2 * GIB - 200 * MIB}
 
-    def test_they_give_beyond_their_comfort_until_it_is_there(self) -> None:
-        in_between = a_guest(need=1402 * MIB)  # has one and a half of its margin
+    def test_they_give_of_their_margins_too(self) -> None:
+        in_between = a_guest(size=512 * MIB + 1.8 * margin(512 * MIB))
         assert targets(TARGET - 200 * MIB, a=in_between) == {}
         assert targets(TARGET - 200 * MIB, reserved=MIB, a=in_between).keys() == {"a"}
 
-    def test_no_memory_is_given_back_from_it(self) -> None:
-        assert targets(ROOM + GIB, a=a_guest(size=GIB)).keys() == {"a"}
+    def test_nothing_is_given_back_from_it(self) -> None:
         assert targets(ROOM + GIB, reserved=GIB, a=a_guest(size=GIB)) == {}
 
     def test_a_guest_that_runs_out_comes_first(self) -> None:
-        out = a_guest(size=GIB, need=GIB - 20 * MIB)
-        assert targets(HARD, reserved=8 * GIB, out=out)["out"] > GIB
+        out = a_guest(size=GIB, need=GIB - 10 * MIB)
+        assert targets(HARD + GIB, reserved=8 * GIB, out=out)["out"] > GIB
 
 
 class TestParameters:
     def test_a_policy_that_comes_first_changes_them(self) -> None:
         assert targets(ROOM, a=a_guest()) == {}
         assert targets(ROOM, parameters=f"(defvar host_free_target_kib {20 * GIB})", a=a_guest()).keys() == {"a"}
-        margins = "(defvar guest_margin_share 0) (defvar guest_margin_kib 0) (defvar shrink_share 1)"
+        margins = "(defvar guest_margin_share 0) (defvar guest_margin_kib 0) (defvar sweep_keeps_kib 0)"
         tight = targets(0, parameters=margins, a=a_guest())
         assert tight == {"a": 512 * MIB}
-
-    def test_large_hosts_keep_an_amount_and_not_a_share(self) -> None:
-        policy = Policy.compile({"50_balloon": TEXT})
-        for total, available, short in ((4096, 40, False), (4096, 31, True), (8, 2, False), (8, 1.5, True)):
-            host = {"mem_available": total * GIB, "mem_really_available": int(available * GIB), "mem_reserved": 0}
-            seen = snapshot(host=host, guests={"a": a_guest()}, properties={"host": {"interval": 5.0}})
-            assert bool(policy.evaluate(seen).decisions) == short
 
     def test_a_host_that_is_unknown_is_not_acted_upon(self) -> None:
         assert targets(None, a=a_guest(), b=a_guest(size=540 * MIB)) == {}
@@ -281,7 +431,7 @@ class Loop:
     def cycle(self) -> Report:
         self.now += 5.0
         report = self.engine.cycle()
-        assert not [problem.message for problem in report.problems]
+        assert not [problem.message for problem in report.problems if not problem.message.startswith("the host has")]
         self.reports.append(report)
         return report
 
@@ -324,19 +474,17 @@ def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
         yield made
 
 
-@pytest.mark.parametrize("loop", [{"load": "7GiB", "seed": seed} for seed in (1, 3, 4)], indirect=True)
+@pytest.mark.parametrize("loop", [{"load": "9GiB", "seed": seed} for seed in (1, 3, 4)], indirect=True)
 def test_pressure_is_relieved_and_memory_returned(loop: Loop) -> None:
     before = loop.until(60)
     assert taken(before) == 0, "nothing is taken while nothing is wrong"
-    assert of_host(before, "mem_really_available") > TARGET
+    assert of_host(before, "mem_really_available") > of_host(before, "mem_free_wanted")
     under = loop.until(300)
     assert of_host(under, "swap_usage") == 0
-    assert of_host(under, "mem_really_available") > HARD, "without mom nothing would be left of it"
+    assert of_host(under, "mem_really_available") > 0.9 * of_host(under, "mem_free_wanted"), "without mom nothing would be left of it"
     assert taken(under) > GIB
     after = loop.until(600)
-    given_back = taken(after) == 0 or of_host(after, "mem_really_available") < 1.03 * ROOM
-    assert given_back, "all of it, or as much as there is room for"
-    assert taken(after) < 0.3 * taken(under)
+    assert taken(after) == 0, "all of it comes back"
 
 
 @pytest.mark.parametrize("loop", [{"load": "8GiB", "seed": seed} for seed in (1, 2, 3, 4, 5)], indirect=True)
@@ -366,18 +514,19 @@ def test_a_guest_in_a_burst_gets_its_memory_within_two_cycles(loop: Loop) -> Non
     assert longest <= 2
 
 
-CONSTANT = {"guests": 12, "load": "9GiB", "load_for": "1d"}
+CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
 """Pressure that stays. Guests with bursts are among the guests of the seeds 1 and 3, not among those of 2 and 4."""
 
 
 @pytest.mark.parametrize("loop", [CONSTANT | {"seed": seed} for seed in (2, 4)], indirect=True)
 def test_under_constant_load_there_is_not_one_command_in_ten_minutes(loop: Loop) -> None:
-    assert taken(loop.until(240)) > GIB
-    loop.until(240 + 600)
-    assert loop.resized(since=240) == 0
+    settled = 1500  # load from 60 s on, and page cache that finds its size
+    assert taken(loop.until(settled)) > GIB
+    loop.until(settled + 600)
+    assert loop.resized(since=settled) == 0
 
 
-@pytest.mark.parametrize("loop", [CONSTANT | {"seed": seed} for seed in (1, 3)], indirect=True)
+@pytest.mark.parametrize("loop", [CONSTANT | {"load": "10GiB", "seed": seed} for seed in (1, 3)], indirect=True)
 def test_the_bursts_of_some_are_no_waves_for_others(loop: Loop) -> None:
     loop.until(240 + 600)
     guests = [guest.entity for guest in loop.reports[-1].snapshot.guests.values()]
@@ -386,7 +535,7 @@ def test_the_bursts_of_some_are_no_waves_for_others(loop: Loop) -> None:
         sizes = [of_guest(report, guest.id, "balloon_cur") for report in loop.reports[48:]]
         steps = [after - before for before, after in pairwise(sizes) if after != before]
         reversals = sum(x * y < 0 for x, y in pairwise(steps))
-        assert reversals <= (6 if guest.name.startswith("build") else 0), (guest.name, steps)
+        assert reversals <= (6 if guest.name.startswith("build") else 1), (guest.name, steps)  # what was taken too much comes back
 
 
 @pytest.mark.parametrize("loop", [{"load": "9GiB", "seed": 1, "silent": 0.25}], indirect=True)

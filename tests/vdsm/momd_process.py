@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy, Transport
@@ -88,16 +88,6 @@ class Momd:
         self.process.stderr.close()
         self.process = None
         return code
-
-    def kill(self) -> None:
-        """End it without warning, and the guardian that would put back what it leaves."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-        with suppress(OSError, ValueError):
-            guardian = int((self.log.parent / "run/guardian.lock").read_text())
-            if b"mom_core.guardian" in Path(f"/proc/{guardian}/cmdline").read_bytes():
-                os.kill(guardian, signal.SIGKILL)
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 20.0) -> None:
         until = time.monotonic() + seconds

@@ -44,7 +44,7 @@ def momd(tmp_path: Path, vdsm: Vdsm, pki: Path) -> Iterator[Momd]:
     it.start()
     yield it
     if it.process is not None:
-        it.kill()
+        it.process.kill()
         it.stop()
 
 

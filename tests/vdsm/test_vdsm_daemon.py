@@ -68,7 +68,6 @@ class Daemon:
         (self.root / "etc/vdsm/vdsm.conf").write_text(f"[vars]\nvm_sample_interval = 1\n[addresses]\nmanagement_port = {self.vdsm.port}\n")
         self.config.write_text(
             f"""interval: 250ms
-lease: 0s
 root: {self.root}
 state_directory: {folder}/state
 run_directory: {folder}/run

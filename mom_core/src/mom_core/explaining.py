@@ -34,7 +34,6 @@ from mom_core.model import (
     differences,
     printable,
 )
-from mom_core.policies import Canary, CanaryState
 from mom_core.units import Unit, format_duration, format_kib, lasting
 
 SIZE: Final = "balloon_cur"
@@ -392,7 +391,6 @@ def explain(
     *,
     texts: Mapping[str, str] | None = None,
     declarations: Declarations | None = None,
-    canary: Canary | None = None,
     zone: tzinfo | None = None,
 ) -> Explanation:
     """Why a guest of this report is as it is.
@@ -400,7 +398,6 @@ def explain(
     :param past: what a `Trail` remembers of it, with this report; None: nothing is known of earlier cycles
     :param texts: the policies in force by name, from which the lines are taken
     :param declarations: for units, and for where a guarantee comes from
-    :param canary: the policies that are tried on some guests, or were last
     :param zone: in which times are written; None: this host's own
     """
     declared = declarations or Declarations()
@@ -430,7 +427,7 @@ def explain(
         unknown=[text for text, value in _must_be_known(memory) if value is None],
         sentences=(),
     )
-    return _with_sentences(explanation, _Told(explanation, report, past, zone, canary))
+    return _with_sentences(explanation, _Told(explanation, report, past, zone))
 
 
 def _wanted(report: Report, guest: Guest, texts: Mapping[str, str], declared: Declarations) -> list[Wanted]:
@@ -510,7 +507,6 @@ class _Told:
     report: Report
     past: Past | None
     zone: tzinfo | None
-    canary: Canary | None = None
 
     def ago(self, time: float) -> str:
         """A moment, with how long before the cycle it was."""
@@ -686,7 +682,6 @@ def _done(outcome: Outcome, unit: str) -> str:
 
 
 def _trial(told: _Told) -> Iterator[Sentence]:
-    yield from _canary(told)
     if told.what.trial is None:
         return
     if not told.what.trial:
@@ -696,22 +691,6 @@ def _trial(told: _Told) -> Iterator[Sentence]:
         unit = units.get(control, "")
         then, now = ("nothing" if value is None else _amount(value, unit) for value in (considered, decided))
         yield Sentence(Topic.TRIAL, f"Policies on trial would set {control} to {then}, instead of {now}.")
-
-
-def _canary(told: _Told) -> Iterator[Sentence]:
-    """What is tried on some guests, and whether on this one."""
-    canary = told.canary
-    if canary is None or canary.state is not CanaryState.RUNNING:
-        return
-    what = f"{printable(canary.what, LONGEST_LINE)}, by {printable(canary.who)}"
-    if any(entity.id == told.what.guest.id for entity in canary.on):
-        others = len(canary.on) - 1
-        text = (
-            f"Policies are being tried on it{f' and {others} other guests' if others else ''} ({what}): for another {lasting(canary.left)}"
-        )
-        yield Sentence(Topic.TRIAL, f"{text}, or until guests or the host fare worse by them.")
-    else:
-        yield Sentence(Topic.TRIAL, f"Policies are being tried on {len(canary.on)} other guests ({what}); those in force decide about it.")
 
 
 def _problems(told: _Told) -> Iterator[Sentence]:

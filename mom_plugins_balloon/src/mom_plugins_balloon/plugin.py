@@ -47,16 +47,20 @@ from mom_core import (
 from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
+from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, Margin
+from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
 
 HOLDS = "guest_guarantee"
+MOM = "mom"
+"""The source of what nobody else knows."""
 
 RESTS = "balloon_rest"
 
@@ -71,6 +75,8 @@ CLOCK_SLACK_SECONDS = 1.0
 """The time of a guest's statistics is known to the second."""
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
+
+_FULL = "the host is full: move guests away, start no more, or stop what else runs on it"
 
 FINDINGS_SHOWN = 10
 """`mom doctor` names so many guests that cannot be resized, and counts the rest."""
@@ -95,8 +101,8 @@ class ReservationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     host_keeps: Size | None = None
-    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: 5 % of its memory, at most
-    8 GiB, below which the default policy lets no guest grow."""
+    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
+    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss."""
     guest_margin: Annotated[Size, Field(ge=0)] = 80 << 20
     """What a guest keeps above its need when it gives, by the policy in force: only the rest is promised. The default policy's value."""
     guest_margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
@@ -118,7 +124,14 @@ class BalloonPlugin:
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""
 
-        reserve: Size = 64 << 20
+        goal: Goal = Goal.BALANCED
+        """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or
+        `balanced`."""
+
+        remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
+        """For how long a guest's largest use of memory is remembered in full; after as long again, a third of it above the present use."""
+
+        reserve: Size = 32 << 20
         """What a guest keeps at least above its need when it is shrunk: a guest without any spare memory cannot even start a process."""
 
         reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
@@ -149,6 +162,9 @@ class BalloonPlugin:
         self._sizes = RecentSizes()
         self._requests = Requests(self._dead_band)
         self._cooperation = Cooperation(self._dead_band)
+        self._learning = Learning(settings.remember_bursts)
+        self._reserve: Reserve | None = None
+        self._state = State.HIGH
         self._snapshot = Snapshot()
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
@@ -183,10 +199,27 @@ class BalloonPlugin:
             FieldSpec("mem_promised", Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
             FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
-            FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", "mom"),
-            FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", "mom"),
+            FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if nobody looks"),
+            FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
+            FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
+            FieldSpec("mem_hidden", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),
+            FieldSpec("mem_usable_hurts", Unit.KIB, Scope.GUEST, "what is to be usable: with less the guest was seen to wait", MOM),
+            FieldSpec("mem_cache_share", Unit.RATIO, Scope.GUEST, "how much of what is usable in the guest was page cache lately", MOM),
+            FieldSpec("rss_before", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process held in the cycle before", MOM),
+            FieldSpec("rss_beside", Unit.KIB, Scope.GUEST, "what the guest's process holds besides what the guest uses", MOM),
+            FieldSpec("balloon_target_age", Unit.SECONDS, Scope.GUEST, "how long ago mom asked the guest for a size", MOM),
+            FieldSpec("mem_free_wanted", Unit.KIB, Scope.HOST, "what should be available: with less, guests give memory", MOM),
+            FieldSpec("mem_free_hard", Unit.KIB, Scope.HOST, "with less available than this, guests give what they may miss", MOM),
+            FieldSpec("mem_free_low", Unit.KIB, Scope.HOST, "with less available than this, no guest grows", MOM),
             FieldSpec(
-                RESTS, Unit.SECONDS, Scope.GUEST, "in how long a guest that gave nothing is asked again; unknown if it is asked", "mom"
+                "host_memory_state", Unit.TEXT, Scope.HOST, "high, soft, hard or low, by what was available in the cycle before", MOM
+            ),
+            FieldSpec("balloon_goal", Unit.TEXT, Scope.HOST, "density, balanced or safe: the plugin's setting goal", MOM),
+            FieldSpec("mem_growth_peak", Unit.KIB, Scope.HOST, "the most that guests together took from the host within 3 s lately", MOM),
+            FieldSpec(CONTROL, Unit.KIB, Scope.GUEST, "what mom asked the guest for last; unknown if it did not", MOM),
+            FieldSpec(OBSTACLE, Unit.TEXT, Scope.GUEST, "why the guest cannot be counted on to give memory; unknown if it can", MOM),
+            FieldSpec(
+                RESTS, Unit.SECONDS, Scope.GUEST, "in how long a guest that gave nothing is asked again; unknown if it is asked", MOM
             ),
         )
 
@@ -232,11 +265,14 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What is reserved for launches; what is promised, and what can be, as the last cycle saw it."""
+        """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
         standing = self._guarantees.standing
-        known: dict[str, Value] = {RESERVED: self._reservations.reserved_kib()}
+        known: dict[str, Value] = {RESERVED: self._reservations.reserved_kib(), "balloon_goal": str(self._settings.goal)}
         if standing.room is not None:
             known |= {"mem_promised": math.ceil(standing.total), "mem_promisable": int(standing.room)}
+        if self._reserve is not None:
+            known |= {f"mem_free_{name}": int(kib) for name, kib in self._reserve._asdict().items()}
+            known |= {"host_memory_state": str(self._state), "mem_growth_peak": int(self._learning.growth_kib)}
         return known
 
     @hookimpl
@@ -250,9 +286,9 @@ class BalloonPlugin:
             target = targets.get(guest.id)
             obstacle = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") or self._obstacle(guest)
             holds = standing.holds.get(guest.id)
-            if own is None and holds is None and target is None and not obstacle:
+            known = self._learning.fields(guest)
+            if own is None and holds is None and target is None and not obstacle and not known:
                 continue
-            known: dict[str, Value] = {}
             if own is not None:
                 known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
             if holds is not None:
@@ -260,6 +296,9 @@ class BalloonPlugin:
                 known["mem_promised"] = math.ceil(standing.promised[guest.id])
             if target is not None:
                 known[CONTROL] = target
+                request = self._requests.get(guest.id)
+                if request is not None:
+                    known["balloon_target_age"] = round(max(0.0, self._context.monotonic() - request.asked), 3)
             if obstacle:
                 known[OBSTACLE] = obstacle
                 rests = self._cooperation.rest_left(guest.id, self._context.monotonic())
@@ -288,6 +327,7 @@ class BalloonPlugin:
         decided follows from the snapshots alone.
         """
         self._requests.follow(snapshot.guests)
+        yield from self._learn(snapshot)
         self._cooperation.watch(snapshot.guests, self._requests.all(), CONTROL, snapshot.monotonic)
         limits = self._limits()
         source = Source(self._context.name)
@@ -305,6 +345,19 @@ class BalloonPlugin:
             aside = self._cooperation.why_aside(guest.id)
             if aside:
                 yield Problem(source, f"the guest does not give memory: {aside}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
+
+    def _learn(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Learn from what guests did, and see how the host is off: the operator hears of it when guests have to give what they may miss."""
+        self._learning.see(snapshot, self._requests.all())
+        total, available = (_number(snapshot.host.fields.get(name)) for name in ("mem_available", "mem_really_available"))
+        if total is None or available is None:
+            return
+        self._reserve = reserve_of(total, self._settings.goal, self._learning.growth_kib, self._learning.room_kib)
+        self._state = self._reserve.state(available, self._state)
+        if self._state in {State.HARD, State.LOW}:
+            message = f"the host has {format_kib(available)} available: "
+            message += "no guest grows any more" if self._state is State.LOW else "guests give memory that they may miss"
+            yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
     def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits, guarantee: int) -> Verdict | None:
         """The size that a guest is to be set to though nobody else decides anything, and why; None for nearly all.

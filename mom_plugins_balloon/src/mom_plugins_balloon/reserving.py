@@ -38,6 +38,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.states import hard_kib
 from mom_plugins_balloon.told import number, promised
 
 RESERVED: Final = "mem_reserved"
@@ -77,8 +78,8 @@ _DAMAGE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionErro
 class Keeping(NamedTuple):
     """How promises are made.
 
-    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: 5 % of its memory, at most 8 GiB, below which
-        the default policy lets nobody grow
+    :param host_keeps_kib: what the host keeps available beside all that is reserved; None: half of the least that a host of its
+        size keeps, below which the default policy has guests give what they may miss
     :param margin: what guests keep above their needs, by the policy in force
     :param settle_seconds: how long memory is kept still for a guest that has come
     """
@@ -86,10 +87,6 @@ class Keeping(NamedTuple):
     host_keeps_kib: float | None
     margin: Margin
     settle_seconds: float
-
-
-HOST_KEEPS_SHARE: Final = 0.05
-HOST_KEEPS_MOST_KIB: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +334,7 @@ class HostReservations:
     def _host_keeps(self, snapshot: Snapshot) -> int:
         if self._keeping.host_keeps_kib is not None:
             return math.ceil(self._keeping.host_keeps_kib)
-        return math.ceil(min(HOST_KEEPS_SHARE * (number(snapshot.host.fields.get("mem_available")) or 0.0), HOST_KEEPS_MOST_KIB))
+        return math.ceil(hard_kib(number(snapshot.host.fields.get("mem_available")) or 0.0))
 
     def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""

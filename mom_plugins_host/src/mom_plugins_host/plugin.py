@@ -34,6 +34,9 @@ from mom_plugins_host.watch import HostWatch, WatchSettings
 
 _MEMINFO = "proc/meminfo"
 
+WANTED = "mem_free_wanted"
+"""The field in which a plugin that manages the host's memory says what should be available."""
+
 _SHORTEST_WATCH_SECONDS = 0.01
 """A look takes some 10 µs: more often than this would cost more than 0.1 % of a CPU, and tell no more."""
 
@@ -55,8 +58,9 @@ class HostPlugin:
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
         """How often to look whether the host comes short of memory, which wakes mom for a cycle at once. `0s`: never."""
         watch_available: Size | None = None
-        """Wake when less memory than this is available. Unset: a fifth of the host's memory, at most 32 GiB, where the default balloon
-        policy has guests give memory; an operator who changes `host_free_target_kib` sets the same here."""
+        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available, where its default policy has
+        guests give memory, or without it a fifth of the host's memory, at most 32 GiB; an operator who changes `host_free_target_kib`
+        sets the same here."""
         watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
         """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
         programs lose a twentieth of their time."""
@@ -119,8 +123,11 @@ class HostPlugin:
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Decides nothing, but says each cycle what policies have to do without, and tells the watch what they go by."""
-        total, available = snapshot.host.fields.get("mem_available"), snapshot.host.fields.get("mem_really_available")
-        self._watch.saw(available if isinstance(available, int) else None, total if isinstance(total, int) else None)
+        known = snapshot.host.fields
+        total, available, wanted = (
+            value if isinstance(value := known.get(name), int) else None for name in ("mem_available", "mem_really_available", WANTED)
+        )
+        self._watch.saw(available, total, wanted)
         findings = (memory_finding(snapshot.host.fields), pressure_finding(snapshot.host.fields))
         return [
             Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)

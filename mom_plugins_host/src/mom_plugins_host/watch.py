@@ -23,8 +23,8 @@ from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
 
 LOW_SHARE = 0.2
 LOW_MOST_KIB = 32 << 20
-"""Without a setting, the host is low when less than this share is available, or these 32 GiB if that is less: the default balloon policy
-has guests give from there on."""
+"""Without a setting, and where no plugin says what should be available, the host is low when less than this share is, or these 32 GiB if
+that is less: where operators begin to worry."""
 
 REARM_SHARE = 0.01
 """So much above the level a cycle must have seen the host again before falling below it is news once more: what is available goes up and
@@ -192,6 +192,7 @@ class HostWatch:
         self._lock = threading.Lock()
         self._available = AvailableGauge()
         self._another_host = False
+        self._wanted: int | None = None
         self._stalls = StallGauge()
         self._patience = Patience()
         self._trigger: StallTrigger | None = None
@@ -225,10 +226,11 @@ class HostWatch:
             if self._trigger is not None:
                 self._trigger.close()
 
-    def saw(self, available: int | None, total: int | None) -> None:
-        """A cycle goes by these values of the host's memory in KiB, whoever collected them."""
+    def saw(self, available: int | None, total: int | None, wanted: int | None = None) -> None:
+        """A cycle goes by these values of the host's memory in KiB, whoever collected them; `wanted` is what should be available."""
         with self._lock:
             own = _number(_TOTAL, self._meminfo.read())
+            self._wanted = wanted
             self._another_host = total != own  # a simulated one, perhaps: then this one is nobody's business
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
@@ -253,7 +255,9 @@ class HostWatch:
             self._wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
 
     def _low(self, total: int) -> float:
-        return min(LOW_SHARE * total, LOW_MOST_KIB) if self.settings.low_kib is None else self.settings.low_kib
+        if self.settings.low_kib is not None:
+            return self.settings.low_kib
+        return min(LOW_SHARE * total, LOW_MOST_KIB) if self._wanted is None else self._wanted
 
     def _run(self) -> None:
         poller = select.poll()

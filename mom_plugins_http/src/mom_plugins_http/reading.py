@@ -14,8 +14,6 @@ from starlette.responses import Response
 
 from mom_core import (
     HOST_ID,
-    Canary,
-    CanaryPolicies,
     ControlSpec,
     Decision,
     EngineState,
@@ -209,14 +207,9 @@ class Reading:
         def made(view: View) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
             past = self._published.trail.of(guest.id)
-            return explain(view.report, guest, past, texts=texts, declarations=view.declarations, canary=self._canary()).as_json()
+            return explain(view.report, guest, past, texts=texts, declarations=view.declarations).as_json()
 
         return self._kept(("explanation", guest.id), made)
-
-    def _canary(self) -> Canary | None:
-        """What is tried on some guests."""
-        texts = self._context.policies
-        return texts.canary() if isinstance(texts, CanaryPolicies) else None
 
     # --- what came before --------------------------------------------------------------------------------------------------------------
 

@@ -27,12 +27,22 @@ USED_UP_KIB = 16 << 10
 """What the last cycle decided is out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
 comfort to running out, that is five cycles."""
 
+FREED_KIB = 128 << 10
+"""A guest that has freed so much since the last cycle holds memory that the host could have: worth a cycle while the host has less than it
+should. A sweep takes half a second for 0.5 GiB; a smaller one can wait for the next cycle."""
+
+STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
+"""The host has what it should have in this state, as far as a plugin tells; otherwise what guests free is of interest."""
+
 SWAP_IN_KIB = 1024
 MAJOR_FAULTS = 200
 """KiB/s and 1/s: with more, a guest suffers from having too little memory, for the default balloon policy too."""
 
 TAKEN_KIB = 8 << 10
 """With less taken from it, a guest is not watched: nothing worth a command could be given back."""
+
+ARRIVING_SECONDS = 0.1
+"""How often to look while a guest shrinks: one that is swept is to have its room back as soon as it has given what it does not use."""
 
 LARGEST_SHARE = 0.05
 """libvirtd is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time between
@@ -82,6 +92,11 @@ def why_wake(before: Memory, now: Memory) -> str:
     return ""
 
 
+def freed_kib(before: Memory, now: Memory) -> float:
+    """What a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
+    return now.usable - before.usable - max(0.0, now.size - before.size)
+
+
 def _runs_out(usable: float, memory: Memory) -> bool:
     return usable < RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
 
@@ -129,6 +144,8 @@ class _Watched:
         """What the guest has when it has done what that cycle asked of it."""
         self.asked = False
         """Whether a cycle was asked for since the last one."""
+        self.owes: float | None = None
+        """The size that it was asked to shrink to, in KiB, until it gets there."""
         self.reading: Reading | None = None
         self.news: Memory | None = None
         """What the guest has said that no cycle was asked for, and none is known to have seen: it is judged when no cycle is due."""
@@ -182,6 +199,7 @@ class GuestWatch:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
+        self._pressed = False
         self._handles: tuple[int, frozenset[str]] = (0, frozenset())
         self._stopping = threading.Event()
         self._some = threading.Event()
@@ -206,7 +224,9 @@ class GuestWatch:
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
         asked = {o.decision.entity.id: o.decision.value for o in report.outcomes if _asked_for_a_size(o.status, o.decision.control)}
+        state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
+            self._pressed = state is not None and state != STATE_HIGH
             before, self._watched = self._watched, {}
             for guest in report.snapshot.guests.values():
                 seen = _memory(guest.fields)
@@ -216,6 +236,9 @@ class GuestWatch:
                 if known is None or known.incarnation != guest.incarnation:
                     known = _Watched(guest.name, guest.incarnation)
                 known.seen, known.expected, known.asked = seen, _expected(seen, asked.get(guest.id)), False
+                target = _number(asked.get(guest.id))
+                if target is not None:
+                    known.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = known
             if self._watched:
                 self._some.set()
@@ -248,6 +271,8 @@ class GuestWatch:
             before = guest.reading
             size = record.get("balloon.current")
             guest.moved(size if isinstance(size, int) else None)
+            if isinstance(size, int) and self._arrived(guest, size):
+                reasons.append(f"guest {printable(guest.name)} has given what it was asked for")
             if before is not None and record.get("balloon.last-update", 0) in {0, before.updated}:  # nothing new, as most of the time
                 guest.reading = before._replace(looked=now)
             else:
@@ -255,10 +280,19 @@ class GuestWatch:
                 guest.news = guest.forecast(fields, guest.reading.updated, now)
             why = self._judged(guest)
             if why:
-                reasons.append(f"guest {printable(guest.name)} is short of memory: {why}")
+                reasons.append(f"guest {printable(guest.name)} {why}")
         if reasons:
             self._wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
-        return max(self._every, (now - began) / LARGEST_SHARE)
+        every = min(self._every, ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self._every
+        return max(every, (now - began) / LARGEST_SHARE)
+
+    def _arrived(self, guest: _Watched, size: int) -> bool:
+        """Whether the guest has come to have what it was asked to shrink to; once for each time that it was asked."""
+        with self._lock:
+            if guest.owes is None or size > guest.owes + TAKEN_KIB:
+                return False
+            guest.owes = None
+            return True
 
     def _judged(self, guest: _Watched) -> str:
         """Why a cycle is needed for this guest now, if none was asked for yet.
@@ -275,6 +309,10 @@ class GuestWatch:
                     return ""
                 now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)
             why = why_wake(guest.expected, now)
+            if why:
+                why = f"is short of memory: {why}"
+            elif self._pressed and (freed := freed_kib(guest.expected, now)) >= FREED_KIB:
+                why = f"has freed {format_kib(freed)} since the last cycle"
             guest.asked = bool(why)
             return why
 

@@ -95,6 +95,8 @@ class SimHypervisor:
         self._sampler = HostSampler()
         self._seen: dict[str, _Seen] = {}
         self._seen_host: _SeenHost | None = None
+        self._owing: dict[str, float] = {}
+        """What guests were asked to shrink to in KiB, until they get there."""
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -179,6 +181,9 @@ class SimHypervisor:
                 return why
             for identity, guest in self.world.guests.items():
                 memory, statistics = guest.memory, guest.statistics
+                if identity in self._owing and memory.size <= self._owing[identity] + TAKEN_KIB:
+                    del self._owing[identity]
+                    return f"guest {printable(guest.listed.name)} has given what it was asked for"
                 told = statistics.told
                 before = self._seen.get(identity)
                 if before is None or told is None or memory.maximum - before.size < TAKEN_KIB:
@@ -226,6 +231,9 @@ class SimHypervisor:
                 raise NotSupported("the guest has no balloon device")
             if not 0 < target_kib <= there.memory.maximum:
                 raise NotSupported(f"{target_kib} KiB is not between 0 and the guest's maximum")
+            self._owing.pop(guest.id, None)
+            if target_kib < there.memory.size - TAKEN_KIB:
+                self._owing[guest.id] = target_kib
             self.world.resize(guest.id, target_kib)
             seen = self._seen.get(guest.id)
             if seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again

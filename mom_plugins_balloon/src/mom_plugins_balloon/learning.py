@@ -1,0 +1,211 @@
+"""What guests have taught: how much each uses in its bursts, what it was seen to wait without, what its process holds beside it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mom_core import Guest, Snapshot, Value
+from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, Request
+from mom_plugins_balloon.told import number as _number
+
+PROCESS_KIB = 64 * 1024.0
+"""KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
+
+SWEPT_KIB = 160 * 1024.0
+"""KiB. A guest that was shrunk until it has less than this unused has given all that it had used and freed: what is left is what its kernel
+keeps free (70 MiB in a guest of 1 GiB), what the sweep leaves it, and a bit."""
+
+PAIN_KIB_PER_SECOND = 256.0
+"""KiB/s. A guest that reads so much from its swap waits: 64 pages a second are more than strays."""
+
+PAIN_FAULTS = 50.0
+"""Page faults a second. A guest that waits for so many pages from a disk of 100 us loses half a percent of its time: the first that can be
+told from the few that every program causes."""
+
+PAIN_PERCENT = 2.0
+"""Percent of the time in which some program waited for memory, where an agent tells it (PSI, average of 10 s). It counts waiting for memory
+only, so little is enough; a percent is what a balloon that moves costs by itself."""
+
+PAIN_STEP_KIB = 32 * 1024.0
+"""KiB. By how much more a guest has, next time, than when it waited: two least steps of the policy."""
+
+PAIN_STEP_SHARE = 0.25
+"""The same as a ratio of what was usable then, whichever is more: a cache of many GiB is not found in steps of 32 MiB."""
+
+FREE_SHARE = 0.5
+"""Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
+or after memory was given back."""
+
+REACTION_SECONDS = 3.0
+"""From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
+half a second to sweep 0.5 GiB, and as much again."""
+
+
+@dataclass(slots=True)
+class _Learnt:
+    """One guest. Sizes in KiB, moments in monotonic seconds: when its statistics were last made, when the largest use and the largest pain
+    were seen. `process` is what its process holds beside what it uses; `swept` the moment of the request that told so. `rest` is the size
+    that was seen with the last statistics, and the total that they told."""
+
+    incarnation: str
+    said: float
+    used: float
+    peak: float
+    peak_at: float
+    before: float
+    hurts: float = 0.0
+    hurts_at: float = 0.0
+    process: float = PROCESS_KIB
+    swept: float = -math.inf
+    rss: float | None = None
+    hidden: float | None = None
+    cache_share: float = 0.0
+    rest: tuple[float | None, float] | None = None
+
+
+class Learning:
+    """What was learnt of all guests; `see` takes in a snapshot, `fields` says what was learnt until then.
+
+    This stands beside the policy because a policy has no clock, sees no statistics but the newest, and pays for each note with a write
+    to disk. What to do with what was learnt is the policy's.
+
+    :param memory_seconds: for how long a burst counts in full, and after that until a third of it is left
+    """
+
+    def __init__(self, memory_seconds: float) -> None:
+        self._seconds = memory_seconds
+        self._learnt: dict[str, _Learnt] = {}
+        self._growth: deque[tuple[float, float]] = deque()
+        self._growth_peak = 0.0
+        self._growth_at = -math.inf
+        self._seen = -math.inf
+        self._room = 0.0
+
+    def see(self, snapshot: Snapshot, requests: Mapping[str, Request]) -> None:
+        """Take in what all guests say now."""
+        learnt, now, grown, room = self._learnt, snapshot.monotonic, 0.0, 0.0
+        for identity, guest in snapshot.guests.items():
+            fields = guest.fields
+            known = learnt.get(identity)
+            rss = _number(fields.get("rss"))
+            if known is not None and known.rss is not None and rss is not None and known.incarnation == guest.incarnation:
+                grown += max(0.0, rss - known.rss)
+            age, total, usable = (_number(fields.get(name)) for name in ("stats_age", "mem_available", "mem_usable"))
+            if age is not None and total is not None and usable is not None:
+                known = self._hear(guest, known, now - age, total, usable, rss)
+                self._weigh(known, guest, requests.get(identity), total, rss)
+            if known is not None:
+                known.rss = rss
+                size = _number(fields.get("balloon_cur"))
+                if size is not None and rss is not None:
+                    room += max(0.0, size - max(0.0, rss - known.process))
+        if len(learnt) > len(snapshot.guests):
+            self._learnt = {identity: one for identity, one in learnt.items() if identity in snapshot.guests}
+        self._room = room
+        self._note_growth(now, grown)
+
+    def _hear(self, guest: Guest, known: _Learnt | None, said: float, total: float, usable: float, rss: float | None) -> _Learnt:
+        """What the guest's own statistics tell."""
+        used = max(0.0, total - usable)
+        if known is None or known.incarnation != guest.incarnation:
+            caches = _number(guest.fields.get("mem_disk_caches"))
+            touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
+            peak = max(used, touched)  # what its programs have had at some time, the host has backed
+            share = _cache_share(guest.fields, usable)
+            known = self._learnt[guest.id] = _Learnt(guest.incarnation, said, used, peak, said, before=used, cache_share=share)
+            return known
+        if said <= known.said + SAME_STATISTICS_SECONDS:
+            return known
+        size = _number(guest.fields.get("balloon_cur"))
+        if size is not None and known.rest == (size, total) and size >= total:
+            known.hidden = size - total  # the balloon has not moved between two statistics
+        known.rest = (size, total)
+        passed, known.said = said - known.said, said
+        known.before, known.used = known.used, used
+        share = _cache_share(guest.fields, usable)
+        known.cache_share = max(share, known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds))
+        if used >= known.peak:
+            known.peak, known.peak_at = used, said
+        elif said - known.peak_at > self._seconds:
+            known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
+        if _pained(guest.fields, usable):
+            hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
+            if hurts >= known.hurts:
+                known.hurts, known.hurts_at = hurts, said
+        elif said - known.hurts_at > self._seconds:
+            known.hurts *= math.exp(-passed / self._seconds)
+        return known
+
+    def _weigh(self, known: _Learnt, guest: Guest, request: Request | None, total: float, rss: float | None) -> None:
+        """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use."""
+        unused, size = _number(guest.fields.get("mem_unused")), _number(guest.fields.get("balloon_cur"))
+        if unused is None or size is None or rss is None or known.hidden is None:
+            return
+        held = known.hidden + total - unused
+        beside = max(0.0, rss - held)
+        if beside < known.process:
+            if request is None or known.said > request.asked + 1.0:  # else pages that it held then went with the balloon
+                known.process = beside
+        elif request is not None and request.arrived and request.target < request.began_at and request.asked > known.swept:
+            at_bottom = abs(size - request.target) < SWEPT_KIB / 16 and size - held < SWEPT_KIB
+            if at_bottom:
+                known.process, known.swept = beside, request.asked
+
+    def _note_growth(self, now: float, grown: float) -> None:
+        """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
+        passed, self._seen = now - self._seen, now
+        if grown > 0 and passed < self._seconds:
+            self._growth.append((now, grown))
+        while self._growth and self._growth[0][0] < now - REACTION_SECONDS:
+            self._growth.popleft()
+        growth = sum(kib for _, kib in self._growth)
+        if growth >= self._growth_peak:
+            self._growth_peak, self._growth_at = growth, now
+        elif now - self._growth_at > self._seconds:
+            self._growth_peak = growth + (self._growth_peak - growth) * math.exp(-passed / self._seconds)
+
+    @property
+    def growth_kib(self) -> float:
+        """The most that guests took from the host together within the time of a reaction, lately."""
+        return self._growth_peak
+
+    @property
+    def room_kib(self) -> float:
+        """What guests could take from the host: what they have, and the host has not backed with memory."""
+        return self._room
+
+    def fields(self, guest: Guest) -> dict[str, Value]:
+        """What was learnt of this guest, as fields; empty as long as that is nothing."""
+        known = self._learnt.get(guest.id)
+        if known is None or known.incarnation != guest.incarnation:
+            return {}
+        found: dict[str, Value] = {"mem_used_peak": int(known.peak), "mem_used_before": int(known.used)}
+        found["mem_cache_share"] = round(known.cache_share, 3)
+        if known.hidden is not None:
+            found["mem_hidden"] = int(known.hidden)
+        if known.rss is not None:
+            found["rss_before"], found["rss_beside"] = int(known.rss), int(known.process)
+        if known.hurts > 0:
+            found["mem_usable_hurts"] = int(known.hurts)
+        return found
+
+
+def _pained(fields: Mapping[str, Value], usable: float) -> bool:
+    """Whether the guest waits for its swap or its disk, and has too little memory: one that reads files into free memory has not."""
+    unused = _number(fields.get("mem_unused"))
+    if unused is not None and unused > FREE_SHARE * usable:
+        return False
+    signs = (("swap_in", PAIN_KIB_PER_SECOND), ("major_fault", PAIN_FAULTS), ("guest_psi_memory_some_avg10", PAIN_PERCENT))
+    return any((value := _number(fields.get(name))) is not None and value > least for name, least in signs)
+
+
+def _cache_share(fields: Mapping[str, Value], usable: float) -> float:
+    """How much of what is usable in a guest is page cache."""
+    unused, caches = _number(fields.get("mem_unused")), _number(fields.get("mem_disk_caches"))
+    if caches is None:
+        caches = 0.0 if unused is None else max(0.0, usable - unused)
+    whole = caches + (max(0.0, usable - caches) if unused is None else unused)
+    return caches / whole if whole > 0 else 0.0

@@ -1,0 +1,92 @@
+"""How much memory the host is to have available, and how it is off: from its size, its goal, and how fast its guests grow."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+GIB = 1 << 20
+"""KiB."""
+
+SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
+"""The least that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, as VMware's ESX does
+(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB: what a kernel and its programs want from one moment to the
+next grows with the host, but not as fast."""
+
+HARD_SHARE = 0.5
+LOW_SHARE = 0.25
+"""Of the least. Below the first guests give what they may miss, and get back no room for bursts; below the second nobody grows."""
+
+GAP = 1.05
+"""A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
+
+
+class Goal(StrEnum):
+    """What matters most."""
+
+    DENSITY = "density"  #: more guests; the host keeps what guests were seen to take at once
+    BALANCED = "balanced"  #: both
+    SAFE = "safe"  #: what guests may take is always there
+
+
+GROWTH_FACTOR = {Goal.DENSITY: 1.0, Goal.BALANCED: 1.5, Goal.SAFE: 3.0}
+"""Ratios. How often the host has what guests were seen to take from it, together, in the time that it takes mom to get it back."""
+
+UNSEEN_SHARE = {Goal.DENSITY: 0.03, Goal.BALANCED: 0.06, Goal.SAFE: 0.12}
+UNSEEN_MOST_KIB = 16 * GIB
+"""Ratios of the host, and KiB: what it has at least for growth that was not seen yet. A program that reads its data at 150 MiB/s takes
+750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. How much may come at once does not depend on the host's size for ever: 16 GiB are
+fifty guests that fill fresh memory at 320 MiB/s for a second."""
+
+ROOM_SHARE = {Goal.DENSITY: 0.0, Goal.BALANCED: 0.1, Goal.SAFE: 1.0}
+"""Ratios. How much of what guests could take, as they have the room for it, the host has at least."""
+
+
+class State(StrEnum):
+    """How the host is off, by what is available."""
+
+    HIGH = "high"  #: it has what it should have: nothing is taken
+    SOFT = "soft"  #: guests give what they do not use
+    HARD = "hard"  #: they give of their margins, too
+    LOW = "low"  #: nobody grows
+
+
+class Reserve(NamedTuple):
+    """What the host is to have available, and below what it is in which state. KiB."""
+
+    wanted: float
+    hard: float
+    low: float
+
+    def state(self, available: float, before: State) -> State:
+        """The state with so much available, after that state."""
+        for state, ends in ((State.LOW, self.low), (State.HARD, self.hard), (State.SOFT, self.wanted)):
+            if available < (GAP * ends if list(State).index(before) >= list(State).index(state) else ends):
+                return state
+        return State.HIGH
+
+
+def least_kib(total: float) -> float:
+    """The least that a host of so much memory keeps."""
+    least, left = 0.0, total
+    for part, share in SCALE:
+        least += share * min(left, part)
+        left = max(0.0, left - part)
+    return least
+
+
+def hard_kib(total: float) -> float:
+    """What is left when a host of so much memory is hard up."""
+    return HARD_SHARE * least_kib(total)
+
+
+def reserve_of(total: float, goal: Goal, growth: float = 0.0, room: float = 0.0) -> Reserve:
+    """What a host is to have. KiB.
+
+    :param growth: what guests were seen to take together within the time of a reaction
+    :param room: what they could take, as they have the room for it
+    """
+    least = least_kib(total)
+    unseen = min(UNSEEN_SHARE[goal] * total, UNSEEN_MOST_KIB)
+    wanted = least + max(GROWTH_FACTOR[goal] * growth, ROOM_SHARE[goal] * room, unseen)
+    return Reserve(wanted, hard_kib(total), LOW_SHARE * least)
