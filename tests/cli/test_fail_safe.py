@@ -297,6 +297,24 @@ def test_a_mom_whose_lease_was_taken_ends_without_touching_anything(mom: Mom) ->
     mom.wait_for(lambda: entries(mom) == [], 20)
 
 
+def test_a_guardian_that_ends_leaves_its_place_to_one_that_waits(mom: Mom) -> None:
+    configure(mom, lease="60s")
+    process = start(mom)
+    first = guardian(mom)
+    with mom.log.open("ab") as log:
+        command = [str(Path(sys.executable).parent / "mom"), "guard", "-c", str(mom.config)]
+        service = subprocess.Popen(command, stderr=log, stdout=log, env=mom.environment)
+    mom.started.append(service)
+    time.sleep(3)
+    process.send_signal(signal.SIGUSR2)
+    process.wait(10)
+    os.kill(first, signal.SIGTERM)
+    mom.wait_for(lambda: guardian(mom) == service.pid)
+    assert stays(mom, 2), "what is kept is kept"
+    service.terminate()
+    mom.wait_for(lambda: mom.knob() == 0, 20)
+
+
 def test_guard_as_a_service_stays_for_the_next_mom(mom: Mom) -> None:
     with mom.log.open("ab") as log:
         command = [str(Path(sys.executable).parent / "mom"), "guard", "-c", str(mom.config)]

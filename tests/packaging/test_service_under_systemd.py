@@ -209,10 +209,22 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_at_once(service: Service) -
     service.wait("nobody needs it", "mom-guardian", "inactive")
 
 
+def test_a_restart_with_a_wrong_configuration_puts_everything_back(service: Service) -> None:
+    service.start()
+    (service.folder / "mom.yaml").write_text("plugins: [broken")
+    assert service.systemd.systemctl("restart", "mom").returncode
+    eventually("everything is put back", lambda: service.knob() == 0, 20, [service.folder / "log"])
+    service.wait("it is not tried again", "mom", "failed")
+    service.wait("it has done its work", "mom-restore", "inactive")
+
+
 def test_when_the_guardian_is_killed_another_one_watches(service: Service) -> None:
     service.start()
     service.systemd.systemctl("kill", "-s", "KILL", "mom-guardian")
     eventually("another", lambda: service.state("mom-guardian") == "active")
+    service.systemd.systemctl("restart", "mom")
+    assert service.stays_applied(3), "a restart keeps what was applied, as before"
+    service.wait("it is back", "mom", "active")
     service.broken.write_text("")
     service.kill(signal.SIGKILL)
     eventually("everything is put back", lambda: service.knob() == 0, 30, [service.folder / "systemd.log"])

@@ -92,6 +92,7 @@ class Guardian:
         self._stood_still = 0.0
         self._done_with: tuple[int, int, str] | None = None
         self._woken = -1
+        self._descriptor = -1
 
     def run(self) -> int:
         """Until there is nothing left to watch; the process's exit code."""
@@ -104,6 +105,7 @@ class Guardian:
         notifier = Notifier()
         if self._stay:
             notifier.ready("waiting for another guardian to end")
+        self._descriptor = lock
         attempts = 0
         while not self._lock(lock):
             attempts += 1
@@ -142,6 +144,8 @@ class Guardian:
             return 0
         verdict = judge(term, alive=alive, dead_since=self._dead_since, now=now, boot=self._boot)
         if self._told_to_end and not alive:
+            if not self._stay and self._relieved():
+                return 0
             say("told to end: what mom has changed is put back now")
         elif not verdict.over:
             self._sleep(min(LOOK_SECONDS, max(0.01, verdict.wait)), process if alive else None)
@@ -223,6 +227,16 @@ class Guardian:
             os.read(self._woken, 64)
         # Who stood still together with mom (a host that was paused, a frozen control group) has not seen mom hang.
         self._stood_still += max(0.0, time.monotonic() - began - seconds - LOOK_SECONDS)
+
+    def _relieved(self) -> bool:
+        """Whether another guardian, that waited for this one to end, watches from now on."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        until = time.monotonic() + 2 * LOOK_SECONDS
+        while time.monotonic() < until:
+            time.sleep(MOMENT_SECONDS)
+            if guarded(self._directory):
+                return True
+        return not self._lock(self._descriptor)
 
     def _lock(self, descriptor: int) -> bool:
         try:

@@ -38,7 +38,7 @@ class Lifeline:
         self._notifier = Notifier()
         self._config: Config | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
+        self._started = self._seen = float("-inf")
         self._reloading = False
 
     def opened(self, engine: Engine) -> None:
@@ -84,12 +84,14 @@ class Lifeline:
         """One is there, whoever started it; a look costs some ten microseconds."""
         if self._child is not None:
             self._child.poll()  # takes note of one that has ended
-        if guarded(config.run_directory):
-            return
         now = time.monotonic()
-        if self._started and now - self._started < RETRY_SECONDS:
+        if guarded(config.run_directory):
+            self._seen = now
             return
-        if self._started:
+        # One that was there and is gone is perhaps a service, which is started again by whoever has started it.
+        if now - max(self._started, self._seen) < RETRY_SECONDS:
+            return
+        if max(self._started, self._seen) > 0:
             LOG.warning("the guardian has ended; another one is started")
         self._started = now
         words = command(config.run_directory, config.state_directory)

@@ -75,8 +75,9 @@ def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) 
     try:
         return load_config(config_path)
     except MomError as error:
-        directory = Path(os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or Config().run_directory)
-        if not if_unclean or not (directory / IN_FORCE).exists():
+        given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd says so to a unit's commands
+        directory = Path(given or Config().run_directory)
+        if not (given or if_unclean) or not (directory / IN_FORCE).exists():
             raise
         click.echo(f"mom: {error}\nmom: used instead: the configuration that was in force", err=True)
         return config_as_left(directory)
