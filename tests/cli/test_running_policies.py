@@ -99,6 +99,7 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "15s").returncode == 0
     assert "set 60_mine is tried on 20 guests: `mom policy canary`" in mom("policy", "list").stdout
     assert mom("policy", "remove", "50_balloon").returncode == 1
+    mom.wait_for(lambda: json.loads(mom("policy", "canary", "--json").stdout)["state"] != "running", 60)
     promoted = mom("policy", "canary", "--wait")
     assert promoted.returncode == 0, promoted.stdout + promoted.stderr
     assert "60_mine" in mom("policy", "list").stdout
