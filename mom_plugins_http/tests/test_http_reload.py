@@ -14,6 +14,7 @@ import pytest
 from test_http_access import certificate
 
 from mom_core import Config, MomError, load_config
+from mom_plugins_http.client import Client
 
 if TYPE_CHECKING:
     from conftest import Serve, Served
@@ -26,14 +27,13 @@ def changed(served: Served, **http: object) -> Config:
     return load_config({"interval": "1h", **folders, "plugins": plugins})
 
 
-def answers(path: Path) -> int:
-    """The status code within some seconds; raises what keeps a client from it after that."""
-    until = time.monotonic() + 5
+def answers(path: Path) -> bool:
+    """Whether somebody answers within some seconds; raises what keeps a client from it after that."""
+    until = time.monotonic() + 10
     while True:
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom") as client:
-                return client.get("/v1/openapi.json").status_code
-        except httpx.HTTPError:
+            return bool(Client(path).get("/v1/openapi.json"))
+        except MomError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.02)
@@ -65,14 +65,14 @@ def test_a_socket_moves_and_nothing_is_left_where_it_was(serve: Serve, tmp_path:
     served = serve()
     new = tmp_path / "other.sock"
     served.engine.reload(changed(served, socket=str(new)))
-    assert answers(new) == 200
+    assert answers(new)
     assert not served.path.exists()
 
 
 def test_settings_change_on_the_same_socket(serve: Serve) -> None:
     served = serve()
     served.engine.reload(changed(served, largest="2KiB"))
-    assert answers(served.path) == 200
+    assert answers(served.path)
     served.engine.cycle()
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom") as client:
         put = client.put("/v1/policies/x", content=b"x" * 3000, headers={"if-match": "*", "content-type": "text/plain"})
@@ -85,10 +85,10 @@ def test_tcp_comes_and_goes(serve: Serve, tmp_path: Path, free_port: int) -> Non
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("localhost", free_port), 1)
     served.engine.reload(changed(served, tcp=tcp(tmp_path, free_port, cert)))
-    assert answers(served.path) == 200
+    assert answers(served.path)
     assert over_tcp(free_port, cert[0]).status_code == 200
     served.engine.reload(changed(served))
-    assert answers(served.path) == 200
+    assert answers(served.path)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("localhost", free_port), 1)
 
@@ -99,7 +99,7 @@ def test_a_refused_reload_leaves_the_server_as_it_was(serve: Serve, tmp_path: Pa
     with pytest.raises(MomError, match="certificate"):
         served.engine.reload(changed(served, tcp=wrong))
     assert served.get("/v1/status")["cycle"]["number"] == 1
-    assert answers(served.path) == 200
+    assert answers(served.path)
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path: Path, free_port: int) -> None:

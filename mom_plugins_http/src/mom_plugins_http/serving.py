@@ -130,7 +130,7 @@ class Server:
         made: set[asyncio.Task[None]] = set()
         while True:
             try:
-                sock, _ = await loop.sock_accept(listener.sock)
+                sock = await _accepted(listener.sock)
             except OSError as error:
                 self._log.warning("a client could not be accepted: %s", error.strerror)
                 self._drop_one()
@@ -144,6 +144,7 @@ class Server:
             task = loop.create_task(self._connect(door, sock))
             made.add(task)
             task.add_done_callback(made.discard)
+            task.add_done_callback(_closing_if_cancelled(sock))
 
     async def _connect(self, door: Door, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -183,6 +184,29 @@ class Server:
 
     def _tick(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+async def _accepted(listener: socket.socket) -> socket.socket:
+    """The next connection. One that was accepted just when this was cancelled is closed."""
+    accepting = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
+    try:
+        sock, _ = await asyncio.shield(accepting)
+    except asyncio.CancelledError:
+        if accepting.done() and not accepting.cancelled() and accepting.exception() is None:
+            accepting.result()[0].close()
+        accepting.cancel()
+        raise
+    return sock
+
+
+def _closing_if_cancelled(sock: socket.socket) -> Callable[[asyncio.Task[None]], None]:
+    """For a task that looks after a connection, and may be cancelled before it has begun to."""
+
+    def close(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            sock.close()
+
+    return close
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
