@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import (
+    Admission,
     Clock,
     Engine,
     Guest,
@@ -192,6 +193,34 @@ class TestWhatCanBeHad:
         host.kept.follow(Sight(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now), (), LIMITS))
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
+
+
+class Promises:
+    """Knows promises: how many more guests there may be."""
+
+    def __init__(self, fits: int, knows: bool = True) -> None:
+        self.fits, self.knows = fits, knows
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        if not self.knows:
+            raise MomError("mom has not looked at the host yet")
+        return Admission(self.fits >= count, count, self.fits, memory_kib, sla_class, memory_kib, ("promises: all are made",))
+
+
+class TestWhereSomebodyKnowsPromises:
+    def test_what_would_break_one_is_refused_with_the_reason(self, host: Kept) -> None:
+        host.context.admissions = Promises(0)
+        host.see(64 * GIB)
+        with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
+            host.kept.reserve(GIB, 60)
+        assert refused.value.hint == "promises: all are made"
+        assert refused.value.room.most_kib > GIB
+
+    @pytest.mark.parametrize("promises", [Promises(1), Promises(0, knows=False)])
+    def test_what_breaks_none_or_is_not_known_to_is_made(self, host: Kept, promises: Promises) -> None:
+        host.context.admissions = promises
+        host.see(64 * GIB)
+        assert host.kept.reserve(GIB, 60).state is ReservationState.READY
 
 
 class TestWhatGuestsCanSpare:

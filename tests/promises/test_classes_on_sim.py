@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_without_switches_there_are_no_policies() -> None:
     assert SlaPlugin(SlaSettings(), PluginContext(name="sla")).mom_policies() == {}
 
 
-def asked(policy: Policy, host: Mapping[str, object], wanted: int | None = None, **guest: object) -> dict[str, object]:
+def asked(policy: Policy, host: Mapping[str, Any], **guest: Any) -> dict[str, Any]:
     result = policy.evaluate(snapshot(host=host, guests={"vm": guest}))
     assert list(result.errors) == []
     return {one.control: one.value for one in result.decisions}
@@ -108,5 +109,5 @@ def test_disks_are_held_to_the_classes_share_while_they_are_short(pressure: int,
     if wanted is None:
         assert found == {}
     else:
-        (disk,) = found["io_tune"]  # type: ignore[misc]  # one disk
+        (disk,) = found["io_tune"]
         assert disk["total_bytes_sec"] == wanted

@@ -171,6 +171,7 @@ class HostReservations:
             room, spare = self._room(sight)
             if memory_kib > room.most_kib:
                 raise _too_much(memory_kib, room)
+            self._ask_for_admission(memory_kib, room)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
             expected = self._expected(memory_kib - room.free_kib, sum(self._outstanding().values()) + memory_kib, sight, spare)
@@ -189,6 +190,22 @@ class HostReservations:
         self._log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, last, kept.who, whom, there, rest)
         self._context.wake(f"{format_kib(memory_kib)} were reserved")
         return made
+
+    def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
+        """Refuse what no guest could be started for without breaking a promise, where somebody knows promises.
+
+        Raises `ReservationRefused`. What is not known there keeps nobody from reserving: the room was looked at.
+        """
+        admissions = self._context.admissions
+        if admissions is None:
+            return
+        try:
+            found = admissions.admission(memory_kib)
+        except MomError:
+            return
+        if not found.admitted:
+            message = f"no guest of {format_kib(memory_kib)} could be started: it would break a promise to others"
+            raise ReservationRefused(message, room=room, hint=found.reasons[0] if found.reasons else "see `mom admit`")
 
     def reservations(self) -> Sequence[Reservation]:
         """Those that last, and the last ones that have ended."""
