@@ -61,7 +61,7 @@ SWAP_OUT_PAGES: Final = 256.0
 """Pages a second: 1 MiB/s."""
 
 HOST_SHARE: Final = 0.05
-"""Of the host's memory available: below that the default policy lets no guest grow."""
+"""Ratio of the host's memory that is available: a host on which nobody is in need has more, however large it is."""
 
 
 def ailment(guest: Guest, since_seconds: float) -> str | None:
