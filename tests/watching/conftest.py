@@ -28,7 +28,7 @@ def not_here(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def wait_for(what: Callable[[], object], seconds: float = 20.0, explain: Callable[[], str] = lambda: "") -> None:
+def wait_for(what: Callable[[], object], seconds: float = 60.0, explain: Callable[[], str] = lambda: "") -> None:
     """Wait until something is so."""
     until = time.monotonic() + seconds
     while not what():

@@ -41,7 +41,7 @@ class Screen:
     def text(self) -> str:
         return self.tmux("capture-pane", "-p")
 
-    def shows(self, *texts: str, seconds: float = 20) -> str:
+    def shows(self, *texts: str, seconds: float = 60) -> str:
         """Wait until all of these are on the screen."""
         wait_for(lambda: all(text in self.text() for text in texts), seconds, self.text)
         return self.text()
@@ -54,7 +54,7 @@ class Screen:
         self.shows("ready>")
         assert (self.flag("alternate_on"), self.flag("cursor_flag")) == ("0", "1")
         self.run("stty -a | tr ' ;' '\\n\\n' | grep -xE -e '-?(echo|icanon)'")
-        wait_for(lambda: {"icanon", "echo"} <= set(self.text().split()), 5, self.text)
+        wait_for(lambda: {"icanon", "echo"} <= set(self.text().split()), 30, self.text)
 
 
 @pytest.fixture

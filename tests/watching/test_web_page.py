@@ -70,7 +70,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
         context = browser.new_context(viewport={"width": width, "height": height}, locale="en-GB", **settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         found = Opened(page)
         page.on("pageerror", lambda error: found.complaints.append(str(error)))
         page.on("console", lambda message: found.complaints.append(message.text) if message.type == "error" else None)
@@ -83,7 +83,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
         context.close()
 
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 
 
 # --- what is seen ---------------------------------------------------------------------------------------------------------------------
@@ -227,6 +227,31 @@ def test_a_mom_that_goes_hangs_or_comes_back_is_told_of(daemon: Start, tunnel: D
     expect(banner).to_contain_text("has not finished a cycle")
     mom.process.send_signal(signal.SIGCONT)
     expect(banner).to_be_hidden()
+
+
+def test_a_page_that_nobody_sees_gives_its_connection_back(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    """A browser has six connections to a place: with more tabs than that, none would get an answer."""
+    mom = daemon()
+    opened = visit("about:blank")
+    page = opened.page
+    page.clock.install()
+    page.goto(tunnel(mom.socket).url)
+    footer = page.locator("footer")
+    expect(footer).to_contain_text("live: cycle")
+    turn = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(turn, True)
+    page.clock.fast_forward(31_000)
+    page.wait_for_timeout(700)
+    before = footer.inner_text().split(": ")[1]
+    page.wait_for_timeout(1500)
+    assert footer.inner_text().split(": ")[1] == before
+    page.evaluate(turn, False)
+    expect(footer).to_contain_text("live: cycle")
+    expect(footer).not_to_contain_text(before)
+    assert opened.complaints == []
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------------------------

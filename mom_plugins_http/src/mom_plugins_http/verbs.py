@@ -14,7 +14,6 @@ import click
 
 from mom_core import MomError, UnitError, format_duration, parse_duration, printable
 from mom_plugins_http.client import Client, RefusedError
-from mom_plugins_http.top.verb import top_command
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -284,6 +283,5 @@ COMMANDS: Final = (
     reset_command,
     rollback_command,
     history_command,
-    top_command,
 )
-"""Each with a space in its name belongs to the group that its name begins with."""
+"""Each belongs to the group that its name begins with."""

@@ -45,10 +45,26 @@ async function everything(path) {
   }
 }
 
-// Calls `hear` with each cycle, `lost` when the connection ends, for ever. EventSource cannot send a token.
-async function listen(hear, lost) {
+const ASLEEP_MS = 30000; // a browser has six connections to a place: tabs that nobody sees give theirs back
+
+function seen() {
+  return new Promise((resolve) => {
+    if (!document.hidden) { resolve(); return; }
+    document.addEventListener("visibilitychange", () => resolve(), { once: true });
+  });
+}
+
+// Calls `hear` with each cycle, `lost` when the connection ends, `back` after nobody looked for a while. EventSource cannot send a token.
+async function listen(hear, lost, back) {
+  let end = new AbortController();
+  let asleep = 0;
+  let slept = false;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(asleep);
+    if (document.hidden) asleep = setTimeout(() => { slept = true; end.abort(); }, ASLEEP_MS);
+  });
   for (let wait = 1000; ; wait = Math.min(wait * 1.5, 10000)) {
-    const end = new AbortController();
+    end = new AbortController();
     let timer = 0;
     const alive = () => { clearTimeout(timer); timer = setTimeout(() => end.abort(), SILENCE_MS); };
     try {
@@ -72,13 +88,18 @@ async function listen(hear, lost) {
           if (data && lines.includes("event: cycle")) { hear(JSON.parse(data)); wait = 1000; }
         }
       }
-      lost(null);
+      if (!slept) lost(null);
     } catch (error) {
-      if (lost(error) === "stop") return;
+      if (!slept && lost(error) === "stop") return;
     } finally {
       clearTimeout(timer);
       end.abort();
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    if (!slept) await new Promise((resolve) => setTimeout(resolve, wait));
+    else {
+      while (document.hidden) await seen();
+      slept = false;
+      await back();
+    }
   }
 }

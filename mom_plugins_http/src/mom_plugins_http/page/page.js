@@ -250,6 +250,18 @@ function signIn(error) {
   byId("token").focus();
 }
 
+// What was before this page began to listen.
+async function load() {
+  const [fields, controls, host, history, sparks, done] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
+    get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`)]);
+  mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
+  mom.controls = new Map(controls.map((one) => [one.name, one]));
+  mom.samples = history.items.reverse();
+  mom.sparks = new Map(Object.entries(sparks.guests));
+  mom.happenings = done.items;
+  write(byId("title"), `mom on ${host.name}`);
+}
+
 async function begin() {
   try {
     mom.me = await get("/v1/whoami");
@@ -265,20 +277,13 @@ async function begin() {
   byId("who").title = mom.me.name;
   byId("leave").hidden = !sessionStorage.getItem(TOKEN);
   try {
-    const [fields, controls, host, history, sparks, done] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
-      get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`)]);
-    mom.happenings = done.items;
-    mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
-    mom.controls = new Map(controls.map((one) => [one.name, one]));
-    mom.samples = history.items.reverse();
-    mom.sparks = new Map(Object.entries(sparks.guests));
-    write(byId("title"), `mom on ${host.name}`);
+    await load();
   } catch (error) {
     trouble(error);
     setTimeout(begin, 2000);
     return;
   }
-  listen(hear, lost);
+  listen(hear, lost, () => load().catch(trouble));
 }
 
 const SHORTCUTS = [["1 … 5", "the views, in their order"], ["/", "filter guests"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],

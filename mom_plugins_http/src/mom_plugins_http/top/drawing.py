@@ -417,5 +417,5 @@ def once(picture: Picture, look: Looking, now: float, width: int | None) -> list
         ]
         out.append([(" ".join(cells).rstrip(), "")])
     if not rows:
-        out.append([("no guests", "")])
+        out.append([("no guest's name matches" if picture.rows else "there are no guests on this host", "")])
     return out

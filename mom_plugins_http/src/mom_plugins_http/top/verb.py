@@ -14,6 +14,7 @@ import click
 
 from mom_core import MomError, parse_duration
 from mom_plugins_http.client import Client
+from mom_plugins_http.verbs import common_options
 
 TICK_SECONDS: Final = 1.0
 """How often ages are drawn anew when nothing else happens."""
@@ -30,17 +31,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @click.command("top", short_help="Watch the host, its guests and what mom decides, live.")
-@click.option(
-    "-c",
-    "--config",
-    "config_path",
-    metavar="FILE",
-    envvar="MOM_CONFIG",
-    default=None,
-    help="The configuration of the running mom.  [default: /etc/mom/mom.yaml, or $MOM_CONFIG]",
-)
 @click.option("--once", "only_once", is_flag=True, help="Print it once, as is done where the output is no terminal.")
-@click.option("--json", "as_json", is_flag=True, help="Print it once as JSON, for programs.")
 @click.option(
     "--sort", "sort", metavar="COLUMN", default="name", show_default=True, help="Sort guests by this column first; `-COLUMN` the other way."
 )
@@ -48,6 +39,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option(
     "--refresh", default="1s", show_default=True, callback=_seconds, help="How often to look at most, however short mom's cycles are."
 )
+@common_options
 def top_command(config_path: str | None, only_once: bool, as_json: bool, sort: str, pattern: str, refresh: float) -> None:
     """Watch a running mom in the terminal: the host, all guests, what is decided, and why. `?` shows the keys.
 
