@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Listener, MomError, OccupiedByOurselvesError, free_socket_path
 
-BACKLOG: Final = 256
+BACKLOG: Final = 1024
 """Connections that the kernel holds until they are accepted."""
 
 LONGEST_PATH: Final = 107
