@@ -115,6 +115,8 @@ class TestTheHost:
 
     def test_a_host_that_was_short_before_is_not_blamed_on_the_trial(self) -> None:
         assert worse(HostFigures(0.0, 0.0, 0.03), [HostFigures(0.0, 0.0, 0.04)]) == ""
+        assert worse(HostFigures(0.0, 0.0, 0.03), [HostFigures(0.0, 0.0, 0.055)]) == "", "a large host has no more"
+        assert "1.0 % of the host's memory is available" in worse(HostFigures(0.0, 0.0, 0.01), [HostFigures(0.0, 0.0, 0.03)])
 
     def test_figures_come_from_its_fields(self) -> None:
         fields: dict[str, Value] = {

@@ -61,7 +61,9 @@ SWAP_OUT_PAGES: Final = 256.0
 """Pages a second: 1 MiB/s."""
 
 HOST_SHARE: Final = 0.05
-"""Ratio of the host's memory that is available: a host on which nobody is in need has more, however large it is."""
+HOST_LOSS: Final = 0.5
+"""Ratios. With less of the host's memory available than the first, and than the second of what was available before, the trial has cost the
+host memory: what a host has available goes up and down, and a large one has 2 % in the best of times."""
 
 
 def ailment(guest: Guest, since_seconds: float) -> str | None:
@@ -163,7 +165,7 @@ def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
         return f"programs of the host wait for memory {now.pressure:.0f} % of the time, before at most {pressure:.0f} %"
     if now.swap_out is not None and now.swap_out > max(SWAP_OUT_PAGES, 2 * swap_out):
         return f"the host writes {now.swap_out:.0f} pages a second to its swap, before at most {swap_out:.0f}"
-    if now.available is not None and now.available < HOST_SHARE <= available:
+    if now.available is not None and now.available < min(HOST_SHARE, HOST_LOSS * available):
         return f"{100 * now.available:.1f} % of the host's memory is available, before at least {100 * available:.1f} %"
     return ""
 
