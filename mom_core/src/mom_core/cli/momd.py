@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -17,7 +16,7 @@ import click
 
 from mom_core.cli.config_verbs import read_old
 from mom_core.cli.frame import run
-from mom_core.cli.run import leave, manage
+from mom_core.cli.run import ending, leave, manage
 from mom_core.config import Config, load_config
 from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
 from mom_core.errors import ConfigError, MomError
@@ -74,7 +73,7 @@ def momd(
 
     first = read()
     journal = Log(_handler(first.log, background=daemonize))
-    with contextlib.closing(journal), _also_in_the_log(first.log):
+    with ending(journal), _also_in_the_log(first.log):
         journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
         if daemonize:
             if not first.log.file:

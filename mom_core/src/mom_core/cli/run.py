@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -56,10 +56,8 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
         return config
 
     log = Log(level=log_level)
-    try:
+    with ending(log):
         manage(load, log)
-    finally:
-        log.close()
     leave()
 
 
@@ -177,6 +175,19 @@ def _summary(report: Report) -> str:
     counts = Counter(outcome.status for outcome in report.outcomes)
     done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     return f"{len(report.snapshot.guests)} guests, {done or 'nothing to do'}, {report.duration * 1e3:.0f} ms"
+
+
+@contextmanager
+def ending(log: Log) -> Iterator[None]:
+    """Close the log at the end, and end the process at once if nobody takes what it says: nobody would take the last words either."""
+    try:
+        yield
+    except BaseException:
+        if not log.close():
+            os._exit(1)
+        raise
+    if not log.close():
+        os._exit(0)
 
 
 def leave() -> None:

@@ -64,10 +64,14 @@ class Log:
         """Where the number of the cycle that runs is to be had."""
         self._writer.cycle = cycle
 
-    def close(self) -> None:
-        """Write what waits to be written, for half a second at the most."""
+    def close(self) -> bool:
+        """Write what waits to be written, for half a second at the most. Whether that was possible.
+
+        If not, Python cannot end either: it would wait for standard error.
+        """
         logging.getLogger().removeHandler(self._writer)
         self._writer.close()
+        return not self._writer.stuck
 
     def _choose(self, form: str) -> None:
         journal = leads_to_journal()

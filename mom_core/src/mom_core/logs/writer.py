@@ -36,6 +36,7 @@ class Writer(logging.Handler):
         # Not a bounded Queue: this one may be used in a signal handler that has interrupted its own `put`.
         self._queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ended: threading.Thread | None = None
         self._pid = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -57,10 +58,16 @@ class Writer(logging.Handler):
         if self._repeats.takes(taken, text, time.monotonic()):
             self._queue.put(taken)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the thread did not end with `close`: whatever it writes to does not take it."""
+        return self._ended is not None and self._ended.is_alive()
+
     def close(self) -> None:
         """Write what waits, for half a second at the most, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._pid == os.getpid():
+            self._ended = thread
             for again in self._repeats.over(time.monotonic(), all_of_them=True):
                 self._queue.put(_said_again(again))
             self._queue.put(None)

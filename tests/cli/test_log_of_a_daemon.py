@@ -1,0 +1,84 @@
+"""What a running mom logs, and that it works on whatever becomes of its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Mom
+
+
+MOM = Path(sys.executable).parent / "mom"
+
+
+def works_on(mom: Mom) -> None:
+    """It still acts."""
+    mom.wait_for(lambda: mom.knob() == 1)
+    (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")
+    mom.wait_for(lambda: mom.knob() == 1)
+
+
+def test_a_full_disk_under_the_log_stops_nothing(mom: Mom) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=full, stdout=full, env=mom.environment)
+    mom.started.append(process)
+    works_on(mom)
+    process.terminate()
+    assert process.wait(10) == 0
+    assert mom.knob() == 0
+
+
+def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom) -> None:
+    mom.configure("merge: {}", interval="10ms", log_level="debug")
+    hear, tell = os.pipe()
+    os.set_blocking(tell, False)
+    while True:
+        try:
+            os.write(tell, b"x" * 4096)
+        except BlockingIOError:
+            break
+    os.set_blocking(tell, True)
+    process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=tell, stdout=tell, env=mom.environment)
+    os.close(tell)
+    mom.started.append(process)
+    works_on(mom)
+    process.terminate()
+    assert process.wait(10) == 0
+    assert mom.knob() == 0
+    os.close(hear)
+
+
+def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None:
+    mom.configure("merge: {}", log_format="json")
+    process = mom.start()
+    works_on(mom)
+    process.send_signal(signal.SIGUSR1)
+    mom.wait_for(lambda: mom.logged('"level": "debug"'))
+    process.terminate()
+    assert process.wait(10) == 0
+    lines = [json.loads(line) for line in mom.log.read_text().splitlines() if line.startswith("{")]
+    cycles = [line for line in lines if line["message"].startswith("cycle ") and line["level"] == "info"]
+    assert cycles[0]["cycle"] == "1"
+    assert (cycles[0]["guests"], cycles[0]["applied"]) == ("0", "1")
+    assert len({line["cycle"] for line in cycles}) == len(cycles)
+    quiet = [line for line in lines if line["level"] == "info" and line.get("cycle") == cycles[-1]["cycle"]]
+    assert len([line for line in quiet if line["logger"] != "mom.engine"]) <= 2, "the cycle, and that mom ended"
+    assert any(line.get("plugin") == "host" for line in lines)
+
+
+def test_a_plugin_that_fails_in_every_cycle_is_some_lines(mom: Mom) -> None:
+    mom.configure("merge: {}", "secretive: {password: 'hunter22', uri: 'u'}")
+    process = mom.start()
+    works_on(mom)
+    mom.wait_for(lambda: "set-aside" in mom("status").stdout, 20)
+    process.terminate()
+    assert process.wait(10) == 0
+    text = mom.log.read_text()
+    assert 1 <= text.count("refused") <= 3
+    assert "hunter22" not in text
