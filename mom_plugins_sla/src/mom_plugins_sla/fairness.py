@@ -23,17 +23,21 @@ class Fairness:
     lack: float | None = None
 
 
-def fairness_of(snapshot: Snapshot, host_keeps: Portion, idle_tax: float) -> Fairness:
+KEEPS_SHARE = 0.05
+"""Ratio of the host's memory that it is to have available, where nobody says more: below that, a Linux host begins to swap out guests."""
+
+
+def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float) -> Fairness:
     """Everybody's fair share. Guests whose size or maximum is unknown have none: what they hold is not for others.
 
-    :param host_keeps: what the host is to have available
+    :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
     """
     host = snapshot.host.fields
     total, available = number(host.get("mem_available")), number(host.get("mem_really_available"))
     if total is None or available is None:
         return Fairness()
-    reserved = number(host.get("mem_reserved")) or 0.0
-    lack = (host_keeps.kib_of(total) or 0.0) + reserved - available
+    keeps = number(host.get("mem_free_hard")) if host_keeps is None else host_keeps.kib_of(total)
+    lack = (KEEPS_SHARE * total if keeps is None else keeps) - available
     claims: dict[str, Claim] = {}
     together = 0.0
     for identity, guest in snapshot.guests.items():

@@ -6,7 +6,7 @@ from typing import cast
 
 from pydantic import Field, create_model, model_validator
 
-from mom_core import GuestSettings, PluginSettings, Portion, SizeOrShare
+from mom_core import GuestSettings, PluginSettings, SizeOrShare
 from mom_plugins_sla.classes import READY, ServiceClass
 
 
@@ -23,8 +23,9 @@ class SlaSettings(PluginSettings):
     default: str | None = None
     """The class of all other guests. Unset: they have none, and nothing is promised to them."""
 
-    host_keeps: SizeOrShare = Portion(share=0.1)
-    """What the host is to have available besides what guests have, for `fair_share`: not to be promised or given to anybody."""
+    host_keeps: SizeOrShare | None = None
+    """With less available than this, the host is short, for `fair_share`. Unset: less than `mem_free_hard` of the plugin balloon, where its
+    policy begins to take what guests may miss; where nobody says that, 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
     """How much dearer idle memory is than memory in use, for `fair_share`: with 0.75 a guest gets a quarter of the idle memory that it
