@@ -63,7 +63,7 @@ class Chart {
       parts.push(drawn("line", { class: "axis", x1: CHART.left, x2: width - CHART.right, y1: y(value), y2: y(value) }));
       parts.push(drawn("text", { x: CHART.left - 6, y: y(value) + 4, "text-anchor": "end" }, this.text(value)));
     }
-    const marks = Math.max(2, Math.min(6, Math.floor(width / 150)));
+    const marks = Math.max(2, Math.min(6, Math.floor(width / 150), times.length));
     for (let mark = 0; mark < marks; mark++) {
       const n = Math.round((mark * (times.length - 1)) / (marks - 1));
       const anchor = mark === 0 ? "start" : mark === marks - 1 ? "end" : "middle";
