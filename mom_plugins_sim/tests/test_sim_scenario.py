@@ -187,7 +187,7 @@ def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: P
     assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
 
 
-def test_what_a_balloon_takes_is_no_news(tmp_path: Path) -> None:
+def test_what_a_balloon_takes_is_no_news_but_that_it_has_done_so_once(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s"))
     scene = scene_of(read_scenario(path), tmp_path)
     now = 0.0
@@ -199,6 +199,7 @@ def test_what_a_balloon_takes_is_no_news(tmp_path: Path) -> None:
     size, usable = float(str(seen[guest.id]["balloon_cur"])), float(str(seen[guest.id]["mem_usable"]))
     hypervisor.set_balloon(guest.entity, int(size - 0.6 * usable))
     now = 40.0
+    assert hypervisor.news() == f"guest {guest.name} has given what it was asked for"
     assert guest.name not in hypervisor.news()
 
 

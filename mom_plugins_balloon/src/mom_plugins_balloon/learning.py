@@ -55,7 +55,6 @@ class _Learnt:
     used: float
     peak: float
     peak_at: float
-    before: float
     hurts: float = 0.0
     hurts_at: float = 0.0
     process: float = PROCESS_KIB
@@ -115,7 +114,8 @@ class Learning:
             touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
             peak = max(used, touched)  # what its programs have had at some time, the host has backed
             share = _cache_share(guest.fields, usable)
-            known = self._learnt[guest.id] = _Learnt(guest.incarnation, said, used, peak, said, before=used, cache_share=share)
+            rest = (_number(guest.fields.get("balloon_cur")), total)
+            known = self._learnt[guest.id] = _Learnt(guest.incarnation, said, used, peak, said, cache_share=share, rest=rest)
             return known
         if said <= known.said + SAME_STATISTICS_SECONDS:
             return known
@@ -124,7 +124,7 @@ class Learning:
             known.hidden = size - total  # the balloon has not moved between two statistics
         known.rest = (size, total)
         passed, known.said = said - known.said, said
-        known.before, known.used = known.used, used
+        known.used = used
         share = _cache_share(guest.fields, usable)
         known.cache_share = max(share, known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds))
         if used >= known.peak:

@@ -1,0 +1,42 @@
+"""What a host should have available, and how it is off."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_balloon.states import GIB, Goal, Reserve, State, hard_kib, least_kib, reserve_of
+
+
+@pytest.mark.parametrize(("gib", "least"), [(8, 0.4), (24, 0.8), (128, 1.88), (4096, 41.6)])
+def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float) -> None:
+    assert least_kib(gib * GIB) == pytest.approx(least * GIB, rel=0.02)
+
+
+def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
+    assert reserve_of(32 * GIB, Goal.BALANCED, growth=4 * GIB).wanted == least_kib(32 * GIB) + 6 * GIB
+    assert reserve_of(32 * GIB, Goal.DENSITY, growth=4 * GIB).wanted == least_kib(32 * GIB) + 4 * GIB
+
+
+def test_with_safety_as_the_goal_all_room_is_there() -> None:
+    assert reserve_of(32 * GIB, Goal.SAFE, growth=GIB, room=9 * GIB).wanted == least_kib(32 * GIB) + 9 * GIB
+
+
+def test_a_state_is_left_later_than_it_is_entered() -> None:
+    reserve = Reserve(1000.0, 400.0, 200.0)
+    assert [reserve.state(kib, State.HIGH) for kib in (1001, 999, 399, 199)] == [State.HIGH, State.SOFT, State.HARD, State.LOW]
+    assert reserve.state(1001, State.SOFT) is State.SOFT
+    assert reserve.state(1051, State.SOFT) is State.HIGH
+    assert reserve.state(205, State.LOW) is State.LOW
+    assert reserve.state(205, State.HARD) is State.HARD
+
+
+@given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10), goal=st.sampled_from(Goal))
+def test_states_follow_upon_each_other_on_every_host(total: float, growth: float, room: float, goal: Goal) -> None:
+    reserve = reserve_of(total, goal, growth, room)
+    assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.wanted
+
+
+@given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10))
+def test_safety_never_wants_less_than_density(total: float, growth: float, room: float) -> None:
+    density, balanced, safe = (reserve_of(total, goal, growth, room).wanted for goal in (Goal.DENSITY, Goal.BALANCED, Goal.SAFE))
+    assert density <= balanced <= safe
