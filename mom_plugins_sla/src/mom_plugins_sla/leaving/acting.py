@@ -1,0 +1,214 @@
+"""Stops and moves guests, lets them go on, and remembers whom. What takes long is done in threads; what may be done was decided before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from mom_core import (
+    Entity,
+    Hypervisor,
+    HypervisorError,
+    LifecycleControl,
+    MigrationControl,
+    MomError,
+    PluginContext,
+    Scope,
+    Standing,
+    format_duration,
+    printable,
+)
+from mom_plugins_sla.leaving.doing import Doing
+from mom_plugins_sla.leaving.ladder import Stopped
+from mom_plugins_sla.leaving.remembered import Remembered
+from mom_plugins_sla.leaving.steps import Step
+
+STANDS: Final[Mapping[Step, Standing]] = {Step.PAUSE: Standing.PAUSED, Step.SAVE: Standing.SAVED, Step.SHUT_DOWN: Standing.OFF}
+"""How a guest stands to which that was done."""
+
+_LOOK_SECONDS: Final = 0.5
+"""How often it is looked whether a guest that was asked has shut down."""
+
+_LOOKS_UNTIL_GONE: Final = 3
+"""A guest that the hypervisor does not know in so many cycles in a row is gone. One that has just started may not know all of them yet."""
+
+
+class Tell(Protocol):
+    """Tells others of an event: its name, the guest's id and name, the step, and what is wrong."""
+
+    def __call__(self, event: str, identity: str, name: str, step: Step, *, error: str = "") -> None:
+        """It has happened just now. From any thread."""
+
+
+class Acting:
+    """What is done to guests, and what was.
+
+    :param timeout: seconds that saving, moving, starting or shutting down one guest may take
+    """
+
+    def __init__(self, context: PluginContext, remembered: Remembered, timeout: float, tell: Tell) -> None:
+        self._context, self._timeout, self._tell = context, timeout, tell
+        self.remembered = remembered
+        self.doing = Doing()
+        self.trouble = ""
+        """What is wrong with the file, for as long as it is."""
+        self._missing: dict[str, int] = {}
+        self._returns_failed: dict[str, int] = {}
+        self._unsure_until = context.monotonic() + timeout
+        """Until then an earlier run's save or shutdown may be under way still."""
+
+    # --- stopping and moving -----------------------------------------------------------------------------------------------------
+
+    def move(self, hypervisor: Hypervisor, guest: Entity, destination: str) -> None:
+        """Begin to move a guest away. Raises `MomError`."""
+        if not isinstance(hypervisor, MigrationControl):
+            raise MomError(f"{hypervisor.uri} cannot move guests")
+        control = hypervisor
+        what = f"being moved to {printable(destination, 100)}"
+
+        def work() -> None:
+            control.migrate(guest, destination, self._timeout)
+
+        self.doing.begin(guest.id, what, Step.MIGRATE, work, self._after(guest, Step.MIGRATE))
+
+    def stop(self, hypervisor: Hypervisor, one: Stopped) -> None:
+        """Begin to stop a guest; a pause is done when this returns. Raises `MomError`, and `OSError` when it cannot be noted."""
+        if not isinstance(hypervisor, LifecycleControl):
+            raise MomError(f"{hypervisor.uri} cannot stop guests")
+        if self.doing.is_busy_with(one.identity):
+            raise MomError("something is being done to the guest already")
+        control, guest = hypervisor, _entity(one)
+        # Noted before it is done: what is not remembered would never come back.
+        self.remembered.add(one)
+        try:
+            if one.step is Step.PAUSE:
+                # At once: what puts it back at mom's end must not come before it.
+                control.pause(guest)
+                self._ended(guest, one.step, "")
+            elif one.step is Step.SAVE:
+                self.doing.begin(
+                    guest.id, "being saved", one.step, lambda: control.save(guest, self._timeout), self._after(guest, one.step)
+                )
+            else:
+                self.doing.begin(
+                    guest.id, "being shut down", one.step, lambda: self._shut_down(control, guest), self._after(guest, one.step)
+                )
+        except MomError:
+            self.forget(guest.id)
+            raise
+
+    def _after(self, guest: Entity, step: Step) -> Callable[[str], None]:
+        return lambda error: self._ended(guest, step, error)
+
+    def _shut_down(self, hypervisor: LifecycleControl, guest: Entity) -> None:
+        """Ask, and see whether the guest follows."""
+        hypervisor.shut_down(guest)
+        ends = time.monotonic() + self._timeout
+        while time.monotonic() < ends:
+            if hypervisor.standings([guest]).get(guest.id) in (Standing.OFF, None):
+                return
+            time.sleep(_LOOK_SECONDS)
+        raise HypervisorError(f"it was asked, and did not shut down within {format_duration(self._timeout)}")
+
+    def _ended(self, guest: Entity, step: Step, error: str) -> None:
+        """In the thread that did it."""
+        if error:
+            self._context.log.error("guest %s, %s: %s", guest, step, printable(error, 300))
+            self.forget(guest.id)
+        else:
+            self._context.log.warning("guest %s, %s: done", guest, step)
+            if step is not Step.MIGRATE:
+                self._noting(lambda: self.remembered.done(guest.id))
+        self._tell("failed" if error else "done", guest.id, guest.name, step, error=error)
+        self._context.wake(f"guest {guest}: {step}")
+
+    # --- going on ------------------------------------------------------------------------------------------------------------------
+
+    def can_return(self) -> Sequence[Stopped]:
+        """Those that were stopped, first to last, but what has failed to go on comes first: whoever takes the last tries others before."""
+        return sorted(
+            (one for one in self.remembered.stopped if not self.doing.is_busy_with(one.identity)),
+            key=lambda one: -self._returns_failed.get(one.identity, 0),
+        )
+
+    def let_go_on(self, hypervisor: Hypervisor | None, one: Stopped, why: str, answer: Callable[[str], None] = lambda error: None) -> None:
+        """Begin to let a guest go on.
+
+        :param answer: called with the error, or with nothing, when it is over
+        """
+        guest = _entity(one)
+        if hypervisor is None or not isinstance(hypervisor, LifecycleControl):
+            answer("there is no hypervisor that can do that")
+            return
+        control = hypervisor
+
+        def work() -> None:
+            if one.step is Step.PAUSE:
+                control.resume(guest)
+            else:
+                control.start(guest, self._timeout)
+
+        def ended(error: str) -> None:
+            if error:
+                self._returns_failed[guest.id] = self._returns_failed.get(guest.id, 0) + 1
+                self._context.log.error("guest %s cannot go on: %s", guest, printable(error, 300))
+            else:
+                self.forget(guest.id)
+                self._context.log.warning("guest %s goes on: %s", guest, why)
+            self._tell("undo failed" if error else "undone", guest.id, guest.name, one.step, error=error)
+            self._context.wake(f"guest {guest} goes on")
+            answer(error)
+
+        try:
+            self.doing.begin(guest.id, "going on", None, work, ended)
+        except MomError as error:
+            answer(str(error))
+
+    # --- what somebody else has done -------------------------------------------------------------------------------------------------
+
+    def reconcile(self, hypervisor: Hypervisor) -> None:
+        """Somebody else may have let a guest go on, or stopped it otherwise: then it is not mom's any more."""
+        stopped = self.can_return()
+        if not stopped or not isinstance(hypervisor, LifecycleControl):
+            return
+        try:
+            standings = hypervisor.standings([_entity(one) for one in stopped])
+        except HypervisorError:
+            return  # another cycle will know
+        for one in stopped:
+            found = standings.get(one.identity)
+            if found is STANDS[one.step]:
+                self._missing.pop(one.identity, None)
+                self._noting(lambda identity=one.identity: self.remembered.done(identity))  # type: ignore[misc]  # it is a str
+                continue
+            if found is None:
+                self._missing[one.identity] = self._missing.get(one.identity, 0) + 1
+                if self._missing[one.identity] < _LOOKS_UNTIL_GONE:
+                    continue
+            if not one.done and self._context.monotonic() < self._unsure_until:
+                continue
+            how = "gone" if found is None else found
+            self._context.log.warning(
+                "guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(one.name), one.step, how
+            )
+            self.forget(one.identity)
+
+    def forget(self, identity: str) -> None:
+        """It is not mom's any more."""
+        self._missing.pop(identity, None)
+        self._returns_failed.pop(identity, None)
+        self._noting(lambda: self.remembered.remove(identity))
+
+    def _noting(self, note: Callable[[], None]) -> None:
+        try:
+            note()
+        except OSError as error:
+            self.trouble = f"which guests mom has stopped cannot be written down: {error.strerror}"
+            self._context.log.error("%s", self.trouble)
+        else:
+            self.trouble = ""
+
+
+def _entity(one: Stopped) -> Entity:
+    return Entity(Scope.GUEST, one.identity, one.name)

@@ -1,0 +1,24 @@
+"""What the plugin says of guests, and what it can do to them."""
+
+from __future__ import annotations
+
+from mom_core import ControlSpec, FieldSpec, Scope, Unit
+
+_GUEST, _FLAG, _TEXT = Scope.GUEST, Unit.FLAG, Unit.TEXT
+
+FIELDS = (
+    FieldSpec("guest_leaving", _TEXT, _GUEST, "what is being done to the guest, or announced; empty: nothing", "mom"),
+    FieldSpec("guest_leaving_error", _TEXT, _GUEST, "why what was tried last did not work; empty: it did, or nothing was", "mom"),
+    FieldSpec("guest_runs_at", _TEXT, _GUEST, "the URI of the guest's hypervisor", "the hypervisor"),
+    FieldSpec("guest_paused", _FLAG, _GUEST, "whether the guest's CPUs stand still", "the hypervisor"),
+    FieldSpec("guest_saved", _FLAG, _GUEST, "0: a guest that is saved to disk is not listed", "the hypervisor"),
+    FieldSpec("guest_off", _FLAG, _GUEST, "0: a guest that is shut down is not listed", "the hypervisor"),
+    FieldSpec("guests_stopped", Unit.COUNT, Scope.HOST, "guests that mom has stopped, and that stand still", "mom"),
+)
+
+CONTROLS = (
+    ControlSpec("guest_pause", _FLAG, _GUEST, "1: let the guest's CPUs stand still", "guest_paused", 0, 1),
+    ControlSpec("guest_save", _FLAG, _GUEST, "1: save the guest to disk and end it", "guest_saved", 0, 1),
+    ControlSpec("guest_shutdown", _FLAG, _GUEST, "1: ask the guest to shut down", "guest_off", 0, 1),
+    ControlSpec("guest_migrate", _TEXT, _GUEST, "the URI to which the guest is moved; it does not come back", "guest_runs_at"),
+)

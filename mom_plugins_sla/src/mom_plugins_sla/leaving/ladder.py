@@ -1,0 +1,167 @@
+"""The ladder over time: pressure must last, a step is announced before it is taken, its effect is waited for, and all of it is undone.
+
+It knows no clock and no hypervisor: `climb` is given both as numbers, and says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from mom_plugins_sla.leaving.steps import Candidate, Limits, Pressure, Step, choose, is_calm, is_hard, most_stopped
+
+LONGEST_HOLD: Final = 300.0
+"""Seconds by which a management system can put off an announced step in all. Who needs longer must make the host calm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly all of it goes, in seconds: pressure must last `after`, steps are `apart`, calm must last `calm_for` before a guest comes
+    back. At most `share` of the guests are stopped at once."""
+
+    after: float = 60.0
+    apart: float = 60.0
+    calm_for: float = 600.0
+    share: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then; `held` of that because somebody asked."""
+
+    identity: str
+    name: str
+    step: Step
+    since: float
+    due: float
+    held: float = 0.0
+
+    def put_off(self, seconds: float) -> Announced:
+        """The same, later by as much of that as is allowed."""
+        given = min(seconds, LONGEST_HOLD - self.held)
+        return replace(self, due=self.due + given, held=self.held + given) if given > 0 else self
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A guest that was stopped here and can come back.
+
+    :param needs: what it needs then, in KiB
+    :param done: whether it is known that it has stopped: until then it is only tried
+    :param time: when that was, in seconds since the epoch, for people
+    """
+
+    identity: str
+    name: str
+    step: Step
+    needs: float
+    comes_back: bool = True
+    done: bool = False
+    time: float = 0.0
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Where it stands. All moments are monotonic seconds."""
+
+    limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
+    hard_since: float | None = None
+    calm_since: float | None = None
+    last_step: float = float("-inf")
+    announced: Announced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What `climb` came to: a step that is announced, cancelled (`why`) or to be taken now, or a guest that is to come back."""
+
+    announce: Announced | None = None
+    cancel: Announced | None = None
+    take: Announced | None = None
+    undo: Stopped | None = None
+    why: str = ""
+
+
+def climb(
+    ladder: Ladder,
+    now: float,
+    pressure: Pressure,
+    candidates: Sequence[Candidate],
+    stopped: Sequence[Stopped],
+    guests: int,
+    *,
+    moved: int = 0,
+    busy: bool = False,
+) -> Said:
+    """What to do at this moment. `ladder` is moved on.
+
+    :param candidates: the guests that run and to which something may be done
+    :param stopped: those that were stopped before, first to last
+    :param guests: how many there are in all, those that are stopped included
+    :param moved: how many were moved away lately
+    :param busy: whether something is being done to a guest still: its effect cannot be seen yet
+    """
+    if busy:
+        ladder.last_step = now
+    hard = is_hard(pressure, ladder.limits, already=ladder.hard_since is not None)
+    if not hard:
+        ladder.hard_since = None
+    elif ladder.hard_since is None:
+        ladder.hard_since = now
+    if hard:
+        ladder.calm_since = None
+        return _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.pace.share))
+    if ladder.announced is not None:
+        cancelled, ladder.announced = ladder.announced, None
+        return Said(cancel=cancelled, why="the host is not full any more" if hard is False else "how full the host is has become unknown")
+    return _down(ladder, now, pressure, stopped)
+
+
+def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
+    """The steps of which the safety bounds leave some."""
+    may_stop = stopped < most_stopped(guests, share)
+    may_move = moved < most_stopped(guests + moved, share)
+    return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
+
+
+def _up(ladder: Ladder, now: float, pressure: Pressure, candidates: Sequence[Candidate], steps: frozenset[Step]) -> Said:
+    announced = ladder.announced
+    able = {one.identity: replace(one, allowed=one.allowed & steps) for one in candidates if one.allowed & steps}
+    if announced is not None:
+        if announced.identity not in able or announced.step not in able[announced.identity].allowed:
+            ladder.announced = None
+            return Said(cancel=announced, why="it may not, or need not, be done to the guest any more")
+        if now < announced.due or now - ladder.last_step < ladder.pace.apart:
+            return Said()
+        ladder.announced, ladder.last_step = None, now
+        return Said(take=announced)
+    lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.pace.after
+    if not lasting or now - ladder.last_step < ladder.pace.apart:
+        return Said()
+    total, available = pressure.total or 0.0, pressure.available or 0.0
+    chosen = choose(tuple(able.values()), max(0.0, ladder.limits.calm_share * total - available))
+    if chosen is None:
+        return Said()
+    candidate, step = chosen
+    ladder.announced = Announced(candidate.identity, candidate.name, step, now, now + candidate.warning)
+    return Said(announce=ladder.announced)
+
+
+def _down(ladder: Ladder, now: float, pressure: Pressure, stopped: Sequence[Stopped]) -> Said:
+    returning = [one for one in stopped if one.comes_back and one.done]
+    if not returning:
+        ladder.calm_since = None
+        return Said()
+    last = returning[-1]  # who was stopped last, and so at the dearest rung, comes back first
+    # One that is paused has its memory still.
+    if not is_calm(pressure, ladder.limits, 0.0 if last.step is Step.PAUSE else last.needs):
+        ladder.calm_since = None
+        return Said()
+    if ladder.calm_since is None:
+        ladder.calm_since = now
+    if now - ladder.calm_since < ladder.pace.calm_for or now - ladder.last_step < ladder.pace.apart:
+        return Said()
+    ladder.last_step = now
+    return Said(undo=last)

@@ -1,0 +1,508 @@
+"""The plugin: owns the controls by which guests stop and leave, says who may, climbs the ladder, and lets guests come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, urlsplit
+
+from mom_core import (
+    ControlSpec,
+    Decision,
+    FieldSpec,
+    Finding,
+    Guest,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    LedgerEntry,
+    LifecycleControl,
+    MigrationControl,
+    MomError,
+    Outcome,
+    PluginContext,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Standing,
+    Status,
+    Value,
+    format_duration,
+    hookimpl,
+    printable,
+)
+from mom_plugins_sla.leaving.acting import Acting
+from mom_plugins_sla.leaving.asked import Asked
+from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
+from mom_plugins_sla.leaving.hook import Webhook, read_secret, trusted
+from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
+from mom_plugins_sla.leaving.remembered import Remembered
+from mom_plugins_sla.leaving.requests import Requests
+from mom_plugins_sla.leaving.settings import LeavingSettings
+from mom_plugins_sla.leaving.steps import (
+    ALLOWED_BY,
+    STEP_OF,
+    Candidate,
+    Pressure,
+    Step,
+    candidate_of,
+    most_stopped,
+    needs_of,
+    number_of,
+    warning_of,
+)
+
+if TYPE_CHECKING:
+    import click
+
+FOLDER: Final = "leaving"
+STATE_FILE: Final = "stopped.json"
+REQUESTS: Final = "undo"
+
+AGAIN_SECONDS: Final = 1800.0
+"""How long a step that has not worked is not tried again on that guest: what kept it from working seldom goes away sooner."""
+
+MOVES_SECONDS: Final = 3600.0
+"""How long a guest that was moved away counts."""
+
+_PROGRAMS: Final = ("command", "netcat", "pkipath", "keyfile")
+"""Parameters of libvirt's URIs by which a client runs programs, or reads files, of the writer's choice."""
+
+
+class LeavingPlugin:
+    """Stops guests, or moves them away, when the host stays full."""
+
+    contract = "1.1"
+    Settings = LeavingSettings
+
+    def __init__(self, settings: LeavingSettings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._source = Source(context.name)
+        self._lock = threading.Lock()  # guards the ladder and what is asked: the webhook's thread puts things off
+        self._ladder = Ladder(settings.limits, settings.pace)
+        self._asked = Asked()
+        folder = context.state_directory / FOLDER
+        self._acting = Acting(context, Remembered(folder / STATE_FILE), settings.timeout, self._happened)
+        self._requests = Requests(folder / REQUESTS)
+        self._webhook: Webhook | None = None
+        self._hypervisor: Hypervisor | None = None
+        self._snapshot = Snapshot()
+        self._enforces = False
+        self._taking: tuple[str, Step] | None = None
+        self._failed: dict[tuple[str, Step], float] = {}
+        self._moments: dict[Announced, str] = {}
+        self._moves: deque[float] = deque()
+
+    # --- life ------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What is being done to guests, and what was."""
+        return FIELDS
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The rungs of the ladder. Undone when there is room again, and pauses also when mom ends."""
+        return CONTROLS
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Find out whom an earlier run has stopped, and begin to tell. Raises `MomError`."""
+        self._acting.remembered.load()
+        hook = self._settings.webhook
+        if hook is not None and self._context.serves:
+            self._webhook = Webhook(hook.url, read_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Begin nothing any more, and say so."""
+        self._acting.doing.close()
+        self._call_off("mom ends")
+        if self._webhook is not None:
+            self._webhook.close()
+
+    # --- collect ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests mom has stopped; and a look at what others did to them, or ask for."""
+        self._hypervisor = hypervisor
+        self._see_mode(self._context.configuration().get("mode", "enforce") == "enforce")
+        if self._context.serves:
+            self._acting.reconcile(hypervisor)
+            self._answer_requests(hypervisor)
+        return {"guests_stopped": len(self._acting.remembered.stopped)}
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """How each guest is."""
+        acting = self._acting
+        acting.doing.forget({guest.id for guest in guests})
+        with self._lock:
+            waiting = [*self._asked.waiting, *([self._ladder.announced] if self._ladder.announced else [])]
+        announced = {one.identity: f"announced: {one.step}" for one in waiting}
+        found: dict[str, Mapping[str, Value]] = {}
+        for guest in guests:
+            deed, mine = acting.doing.of(guest.id), acting.remembered.get(guest.id)
+            busy = deed is not None and deed.running
+            paused = guest.properties.get("state") == "paused" or (mine is not None and mine.step is Step.PAUSE)
+            found[guest.id] = {
+                "guest_leaving": deed.what if deed is not None and busy else announced.get(guest.id, ""),
+                "guest_leaving_error": "" if deed is None or busy else printable(deed.error, 300),
+                "guest_runs_at": hypervisor.uri,
+                "guest_paused": int(paused),
+                "guest_saved": 0,
+                "guest_off": 0,
+            }
+        return found
+
+    def _see_mode(self, enforces: bool) -> None:
+        """What was announced under another mode was not announced to the same people: begin anew."""
+        if enforces != self._enforces:
+            self._call_off("mom only observes now")
+            self._enforces = enforces
+
+    def _call_off(self, why: str) -> None:
+        with self._lock:
+            waiting = [*self._asked.keep(()), *([self._ladder.announced] if self._ladder.announced else [])]
+            self._ladder.announced = None
+        for one in waiting:
+            self._cancelled(one, why)
+
+    def _answer_requests(self, hypervisor: Hypervisor) -> None:
+        for identity in self._requests.take():
+            one = self._acting.remembered.get(identity)
+            if one is None:
+                self._requests.answer(identity, "mom has not stopped this guest, or somebody else has let it go on")
+            elif not self._enforces:
+                self._requests.answer(identity, "mom only observes, and changes nothing")
+            else:
+                self._acting.let_go_on(hypervisor, one, "the operator says so", self._answering(identity))
+
+    def _answering(self, identity: str) -> Callable[[str], None]:
+        return lambda error: self._requests.answer(identity, error)
+
+    # --- evaluate and review -----------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Climb, or go down, one step at most."""
+        now = snapshot.monotonic
+        if self._acting.trouble:
+            yield Problem(self._source, self._acting.trouble, hint="free space, or repair the disk; until then mom stops nobody")
+        candidates = self._candidates(snapshot)
+        with self._lock:
+            said = climb(
+                self._ladder,
+                now,
+                _pressure(snapshot),
+                candidates,
+                self._acting.can_return(),
+                self._guests(snapshot),
+                moved=self._moved(now),
+                busy=self._acting.doing.busy,
+            )
+            waiting = [self._ladder.announced] if self._ladder.announced else []
+            waiting += self._asked.waiting
+        if said.announce is not None:
+            self._announced(said.announce, now, "the host stays full")
+        if said.cancel is not None:
+            self._cancelled(said.cancel, said.why)
+        self._moments = {one: at for one, at in self._moments.items() if one in waiting}
+        for one in waiting:
+            guest = snapshot.guests.get(one.identity)
+            if guest is not None:
+                yield self._warning(one, guest, snapshot)
+        self._taking = None
+        if said.take is not None:
+            step, guest = said.take.step, snapshot.guests[said.take.identity]
+            self._taking = (guest.id, step)
+            value: Value = self._settings.destination if step is Step.MIGRATE else 1
+            yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
+        if said.undo is not None:
+            if self._enforces:
+                self._acting.let_go_on(self._hypervisor, said.undo, "there is room again")
+            else:
+                self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
+
+    def _candidates(self, snapshot: Snapshot) -> list[Candidate]:
+        """Who may be asked to go: nobody to whom something is being done, or was, and nothing that has just failed."""
+        if not self._settings.enabled:
+            return []
+        acting, now = self._acting, snapshot.monotonic
+        with self._lock:
+            failed = self._failed = {key: moment for key, moment in self._failed.items() if now - moment < AGAIN_SECONDS}
+        found = []
+        for guest in snapshot.guests.values():
+            one = candidate_of(guest, self._settings.destination is not None)
+            if one is None or acting.remembered.get(guest.id) is not None or acting.doing.is_busy_with(guest.id):
+                continue
+            allowed = frozenset(step for step in one.allowed if (guest.id, step) not in failed)
+            if allowed:
+                found.append(replace(one, allowed=allowed))
+        return found
+
+    def _guests(self, snapshot: Snapshot) -> int:
+        """How many there are, those that are stopped included."""
+        return len(snapshot.guests) + sum(one.identity not in snapshot.guests for one in self._acting.remembered.stopped)
+
+    def _moved(self, now: float) -> int:
+        while self._moves and now - self._moves[0] >= MOVES_SECONDS:
+            self._moves.popleft()
+        return len(self._moves)
+
+    def _warning(self, one: Announced, guest: Guest, snapshot: Snapshot) -> Problem:
+        # The same text in all cycles: it is logged and counted as one problem then.
+        at = self._moments.setdefault(one, time.strftime("%H:%M:%S", time.localtime(snapshot.time + one.due - snapshot.monotonic)))
+        what = "announced" if self._enforces else "would be announced, did mom not only observe"
+        return Problem(
+            self._source,
+            f"{what} for {at}, unless it is not needed any more by then: {one.step}",
+            guest.entity,
+            Severity.WARNING,
+            "make room on the host, or move the guest away",
+        )
+
+    @hookimpl
+    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """Whoever decides: only what a guest's class allows, after the warning that it promises, and never too many."""
+        self._snapshot = snapshot
+        now, guests = snapshot.monotonic, self._guests(snapshot)
+        stopped, moved = len(self._acting.remembered.stopped), self._moved(now)
+        most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
+        wanted: list[tuple[str, Step]] = []
+        revisions = []
+        for decision in decisions:
+            step, guest = STEP_OF.get(decision.control), snapshot.guests.get(decision.entity.id)
+            if step is None or guest is None or decision.value == 0:
+                continue
+            drains = step is Step.MIGRATE and decision.source.name in self._settings.drains and not decision.source.line
+            why = self._why_not(step, guest, decision, drains)
+            if not why and not drains:
+                if step is Step.MIGRATE and moved >= most_moved:
+                    why = f"{moved} guests were moved away within the last hour, and more than {most_moved} of {guests + moved} must not be"
+                elif step is not Step.MIGRATE and stopped >= most:
+                    why = f"{stopped} guests are stopped, and more than {most} of {guests} must not be"
+            if not why and not drains and decision.source != self._source:
+                wanted.append((guest.id, step))
+                why = self._not_yet(guest, step, decision, now)
+            if why:
+                revisions.append(Revision(decision, None, why))
+            elif not drains:
+                stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
+        with self._lock:
+            ended = self._asked.keep(wanted)
+        for one in ended:
+            self._cancelled(one, "it is not wanted any more, or must not be")
+        return revisions
+
+    def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float) -> str:
+        """Why what a policy wants must wait; empty when its warning is over."""
+        with self._lock:
+            announced, new = self._asked.ask(guest.id, guest.name, step, now, warning_of(guest))
+            if now >= announced.due:
+                self._asked.taken(guest.id, step)
+                return ""
+        if new:
+            self._announced(announced, now, f"{decision.source} wants it")
+        return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
+
+    def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
+        field = ALLOWED_BY[step]
+        allowed = guest.fields.get(field)
+        if allowed is None and not (drains and self._settings.move_unclassed):
+            return f"the guest has no class that allows it ({field})"
+        if allowed is not None and allowed != 1:
+            return f"the guest's class {printable(str(guest.fields.get('sla_class')), 40)} does not allow it ({field})"
+        mine = self._acting.remembered.get(guest.id)
+        if mine is not None:
+            return f"mom has done that to the guest already: {mine.step}"
+        deed = self._acting.doing.of(guest.id)
+        if deed is not None and deed.running:
+            return f"the guest is {deed.what}"
+        if step is Step.MIGRATE:
+            return self._why_not_there(str(decision.value), drains)
+        return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
+
+    def _why_not_there(self, destination: str, drains: bool) -> str:
+        if destination == self._settings.destination:
+            return ""
+        if not drains:
+            return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"
+        if _runs_programs(destination):
+            return "the destination is one by which programs would be run on this host"
+        return ""
+
+    # --- control ---------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
+        """Begin; how it goes is told by the field guest_leaving."""
+        for decision in decisions:
+            step = STEP_OF[decision.control]
+            before: Value = hypervisor.uri if step is Step.MIGRATE else 0
+            if decision.value == 0:
+                yield Outcome(decision, before, before, Status.UNCHANGED)
+                continue
+            try:
+                self._begin(hypervisor, decision, step)
+            except GuestGone as error:
+                yield Outcome(decision, before, None, Status.GONE, str(error))
+            except MomError as error:
+                yield Outcome(decision, before, before, Status.FAILED, str(error))
+            except OSError as error:
+                yield Outcome(decision, before, before, Status.FAILED, f"it could not be noted, so it is not done: {error.strerror}")
+            else:
+                yield Outcome(decision, before, decision.value, Status.APPLIED)
+
+    def _begin(self, hypervisor: Hypervisor, decision: Decision, step: Step) -> None:
+        entity = decision.entity
+        guest = self._snapshot.guests.get(entity.id)
+        if guest is None:
+            raise MomError("the guest was not seen in this cycle")
+        if step is Step.MIGRATE:
+            self._acting.move(hypervisor, entity, str(decision.value))
+            if decision.source.name not in self._settings.drains:
+                self._moves.append(self._snapshot.monotonic)
+            return
+        needs, comes_back = needs_of(guest, step), guest.fields.get("comes_back") != 0
+        if needs is None:
+            raise MomError("how much memory it needs when it comes back is unknown")
+        self._acting.stop(hypervisor, Stopped(entity.id, entity.name, step, needs, comes_back, time=self._snapshot.time))
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """What has not worked, or must not be, is not tried again for some time."""
+        for outcome in report.outcomes:
+            step = STEP_OF.get(outcome.decision.control)
+            if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):
+                entity = outcome.decision.entity
+                self._happened("failed", entity.id, entity.name, step, error=outcome.error)
+        for revision in report.revisions:
+            entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
+            if step is not None and revision.after is None and (entity.id, step) == self._taking and revision.before.source == self._source:
+                self._happened("cancelled", entity.id, entity.name, step, error=revision.reason)
+
+    @hookimpl
+    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+        """Let guests that mom has paused go on. Those that it saved or shut down stay, as the host may be full: the next run lets them."""
+        for entry in entries:
+            decision = Decision(entry.entity, entry.control, entry.before)
+            if entry.control != Step.PAUSE.control or not isinstance(hypervisor, LifecycleControl):
+                yield Outcome(decision, None, None, Status.GONE)
+                continue
+            try:
+                yield self._resumed(hypervisor, decision)
+            except GuestGone:
+                yield Outcome(decision, None, None, Status.GONE)
+            except HypervisorError as error:
+                yield Outcome(decision, 1, 1, Status.FAILED, str(error))
+
+    def _resumed(self, hypervisor: LifecycleControl, decision: Decision) -> Outcome:
+        entity = decision.entity
+        found = hypervisor.standings([entity]).get(entity.id)
+        mine = self._acting.remembered.get(entity.id)
+        if found is Standing.RUNNING:
+            return Outcome(decision, 0, 0, Status.UNCHANGED)
+        if found is not Standing.PAUSED:
+            return Outcome(decision, None, None, Status.GONE)
+        if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and somebody else has paused it since
+            return Outcome(decision, 1, 1, Status.LEFT_ALONE)
+        hypervisor.resume(entity)
+        self._acting.forget(entity.id)
+        return Outcome(decision, 1, 0, Status.APPLIED)
+
+    # --- telling -----------------------------------------------------------------------------------------------------------------
+
+    def _happened(self, event: str, identity: str, name: str, step: Step, *, error: str = "") -> None:
+        """In any thread: something was done, or was not."""
+        if event in ("failed", "cancelled"):
+            with self._lock:
+                self._failed[identity, step] = self._context.monotonic()
+        self._send(event, identity, name, step, error=error)
+
+    def _announced(self, one: Announced, now: float, why: str) -> None:
+        """The log has it by the problem that it is."""
+        if self._enforces:
+            self._send("announced", one.identity, one.name, one.step, in_seconds=round(max(0.0, one.due - now), 1), error=why)
+
+    def _cancelled(self, one: Announced, why: str) -> None:
+        self._context.log.warning("guest %s: not done: %s: %s", printable(one.name), one.step, why)
+        if self._enforces:
+            self._send("cancelled", one.identity, one.name, one.step, error=why)
+
+    def _send(self, event: str, identity: str, name: str, step: Step, *, error: str = "", in_seconds: float | None = None) -> None:
+        if self._webhook is None:
+            return
+        host, guest = self._snapshot.host.name, self._snapshot.guests.get(identity)
+        told: dict[str, Value] = {"event": event, "host": host, "guest": name, "guest_id": identity, "step": str(step)}
+        sla_class = None if guest is None else guest.fields.get("sla_class")
+        more: dict[str, Value] = {"class": sla_class, "in_seconds": in_seconds, "reason": error or None}
+        self._webhook.send({**told, **{key: value for key, value in more.items() if value is not None}})
+
+    def _hold(self, identity: str, seconds: float) -> None:
+        """In the webhook's thread."""
+        with self._lock:
+            before = self._ladder.announced
+            if before is not None and before.identity == identity:
+                self._ladder.announced = before.put_off(seconds)
+            changed = self._asked.put_off(identity, seconds) or self._ladder.announced != before
+        if changed:
+            self._context.log.info("what was announced is put off, as the webhook asked (for %s)", format_duration(round(seconds)))
+
+    # --- for people ----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """Whether guests can be stopped and moved here, and who is told."""
+        subject, settings = "guests that leave", self._settings
+        if not settings.enabled:
+            yield Finding(Severity.OK, subject, "mom stops and moves nobody by itself (enabled: false)")
+        elif hypervisor is not None and not isinstance(hypervisor, LifecycleControl):
+            yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "leave enabled out, or use libvirt")
+        elif (Scope.GUEST, "may_save") not in self._context.declarations.fields:
+            yield Finding(Severity.WARNING, subject, "nothing says which guests may leave, so none will", "enable the plugin sla")
+        else:
+            yield Finding(Severity.OK, subject, "guests whose class allows it are stopped or moved when the host stays full")
+        if settings.destination is not None and hypervisor is not None and not isinstance(hypervisor, MigrationControl):
+            yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot move guests", "leave destination out, or use libvirt")
+        if settings.webhook is not None:
+            try:
+                read_secret(settings.webhook.secret)
+                trusted(settings.webhook.ca)
+            except MomError as error:
+                yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
+
+    @staticmethod
+    @hookimpl
+    def mom_commands() -> Iterable[click.Command]:
+        """`mom leaving`."""
+        from mom_plugins_sla.leaving.verbs import leaving
+
+        return [leaving]
+
+
+def _pressure(snapshot: Snapshot) -> Pressure:
+    fields = snapshot.host.fields
+    full, total, available = (number_of(fields.get(name)) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
+    state = fields.get("host_memory_state")
+    return Pressure(full, total, available, state if isinstance(state, str) else "")
+
+
+def _runs_programs(destination: str) -> bool:
+    """Whether opening this libvirt URI would run a program that the URI names, or read a file that it names."""
+    try:
+        parts = urlsplit(destination.partition(" ")[0])
+    except ValueError:
+        return True
+    asked = {name.lower() for name in parse_qs(parts.query.replace(";", "&"), keep_blank_values=True)}
+    return parts.scheme.partition("+")[2] == "ext" or bool(asked & set(_PROGRAMS)) or (parts.hostname or "").startswith("-")

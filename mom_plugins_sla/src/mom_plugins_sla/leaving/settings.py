@@ -1,0 +1,98 @@
+"""What an operator writes about guests that stop or leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mom_core import Duration, PluginSettings
+from mom_plugins_sla.leaving.ladder import Pace
+from mom_plugins_sla.leaving.steps import Limits
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def _a_webhook(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("write https://HOST/PATH")
+    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+        raise ValueError("write https://: what guests are to stop is nobody else's business; http is for this host only")
+    if parts.username or parts.password:
+        raise ValueError("leave user and password out: the receiver checks the signature")
+    return url
+
+
+class WebhookSettings(BaseModel):
+    """Who is told what is announced, before it is done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    url: Annotated[str, AfterValidator(_a_webhook)]
+    """Where events are sent, each as a POST with a JSON body."""
+    secret: Path
+    """A file with the secret that they are signed with; nobody else may read it."""
+    ca: Path | None = None
+    """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
+
+
+_PACE, _LIMITS = Pace(), Limits()
+
+
+class LeavingSettings(PluginSettings):
+    """When guests must go, how slowly, and who is told."""
+
+    enabled: bool = False
+    """Whether mom itself stops or moves guests whose class allows that, when the host stays full. Without it, guests are moved only when
+    somebody else decides that, such as the operator of a fleet."""
+
+    full: Annotated[float, Field(gt=0, le=100)] = _LIMITS.full_percent
+    """%: the host is full when everything on it waits for memory for more than this share of the last ten seconds."""
+
+    least: Annotated[float, Field(gt=0, lt=0.5)] = _LIMITS.least_share
+    """The host is full, too, when less than this share of its memory is available."""
+
+    calm: Annotated[float, Field(gt=0, lt=1)] = _LIMITS.calm_share
+    """There is room when this share of its memory is available, also with the guest that comes back."""
+
+    after: Annotated[Duration, Field(ge=5, le=3600)] = _PACE.after
+    """For how long the host must have been full before the first step: ballooning and KSM need some time to help."""
+
+    apart: Annotated[Duration, Field(ge=10, le=3600)] = _PACE.apart
+    """How long after one step the next may follow: so long its effect takes to be seen."""
+
+    calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = _PACE.calm_for
+    """For how long there must have been room before a guest comes back."""
+
+    share: Annotated[float, Field(gt=0, le=0.9)] = _PACE.share
+    """At most this share of the guests is stopped at once, and moved away within an hour, whoever decides it: one of several always, and
+    never all of them."""
+
+    destination: str | None = None
+    """libvirt's URI of the host to which guests are moved, such as `qemu+tls://spare/system`; behind a space, where it is needed, the way
+    there, such as `tcp://10.0.0.2`. Unset: nobody is moved but by the operator of a fleet."""
+
+    timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
+    """How long saving or moving one guest may take before it is given up, and the guest runs on."""
+
+    move_unclassed: bool = False
+    """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""
+
+    drains: list[str] = Field(default_factory=lambda: ["fleet"])
+    """Plugins that may move as many guests away as they like, because an operator has drained the host."""
+
+    webhook: WebhookSettings | None = None
+    """Who is told. Unset: the log, and mom's own reports."""
+
+    @property
+    def limits(self) -> Limits:
+        """When the host is full, and when it has room."""
+        return Limits(self.full, self.least, self.calm)
+
+    @property
+    def pace(self) -> Pace:
+        """How slowly it goes."""
+        return Pace(self.after, self.apart, self.calm_for, self.share)

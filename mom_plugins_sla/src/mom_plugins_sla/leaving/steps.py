@@ -1,0 +1,189 @@
+"""What can be done to a guest when the host stays full, and to which guest first: pure, numbers in and a step out. Sizes in KiB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mom_core import Guest, Value
+
+
+class Step(StrEnum):
+    """One rung of the ladder, in the order in which they are taken.
+
+    Saving comes before pausing: both let the guest stand still, and only saving gives the host its memory. Shutting down comes last, as
+    programs lose what they were doing.
+    """
+
+    MIGRATE = "migrate"  #: it works on elsewhere, a moment slower
+    SAVE = "save"  #: it stands still, gives all of its memory back, and goes on where it was
+    PAUSE = "pause"  #: it stands still, and takes no more memory; it gives none back either
+    SHUT_DOWN = "shut down"  #: it gives all of its memory back, and its programs must start anew
+
+    @property
+    def control(self) -> str:
+        """The control that does it."""
+        return _CONTROLS[self]
+
+
+_CONTROLS: Final[Mapping[Step, str]] = {
+    Step.MIGRATE: "guest_migrate",
+    Step.PAUSE: "guest_pause",
+    Step.SAVE: "guest_save",
+    Step.SHUT_DOWN: "guest_shutdown",
+}
+
+STEP_OF: Final[Mapping[str, Step]] = {control: step for step, control in _CONTROLS.items()}
+"""The step that a control does."""
+
+ALLOWED_BY: Final[Mapping[Step, str]] = {
+    Step.MIGRATE: "may_migrate",
+    Step.PAUSE: "may_pause",
+    Step.SAVE: "may_save",
+    Step.SHUT_DOWN: "may_power_off",
+}
+"""The field by which a guest's class allows each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What is known of the host: the share of the last ten seconds in which everybody waited for memory (%), its memory and what of it is
+    available, and the state that the plugin balloon gives it (high, soft, hard or low). None, and an empty state: unknown."""
+
+    full: float | None = None
+    total: float | None = None
+    available: float | None = None
+    state: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """The share of the host's memory that is available; None when that is unknown, or makes no sense."""
+        if self.available is None or self.total is None or not 0 < self.total < math.inf or not 0 <= self.available < math.inf:
+            return None
+        return self.available / self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a host is full: everybody waited for memory for more than `full_percent` of the last ten seconds, or less than `least_share` of
+    its memory is available; and when it has room again: `calm_share` is, and nobody waits."""
+
+    full_percent: float = 10.0
+    least_share: float = 0.02
+    calm_share: float = 0.15
+
+
+WAITS: Final = 0.5
+"""Of `full_percent`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
+
+ROOM_TO_END: Final = 1.5
+"""Of `least_share`: a host that is full stays so until this much is available. Else each page that moves would begin the wait anew."""
+
+
+def is_hard(pressure: Pressure, limits: Limits, already: bool = False) -> bool | None:
+    """Whether the host is full. None: not enough is known to say so, which is no reason to do anything.
+
+    :param already: whether it was full the last time, so that it takes a little more to end
+    """
+    share = pressure.share
+    if share is None:
+        return None
+    if share < limits.least_share * (ROOM_TO_END if already else 1.0):
+        return True
+    if share >= limits.calm_share:
+        return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
+    if pressure.state == "low":
+        return True
+    helped = already or pressure.state == "hard"
+    return pressure.full is not None and pressure.full > limits.full_percent * (WAITS if helped else 1.0)
+
+
+def is_calm(pressure: Pressure, limits: Limits, needs: float) -> bool:
+    """Whether there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
+    if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
+        return False
+    if pressure.full is not None and pressure.full > 0.1 * limits.full_percent:
+        return False
+    return (pressure.available - needs) / pressure.total >= limits.calm_share
+
+
+LEAST_KNOWN_WARNING: Final = 30.0
+"""Seconds, where a class gives none: as a class that allows something has by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
+
+    identity: str
+    name: str
+    allowed: frozenset[Step]
+    frees: float
+    cost: float
+    priority: int
+    warning: float
+
+
+def candidate_of(guest: Guest, can_migrate: bool) -> Candidate | None:
+    """What is known of a guest, if anything may be done to it. Only what its class says explicitly counts as allowed."""
+    if guest.blocked.get("*") or guest.properties.get("state") == "paused":
+        return None
+    fields = guest.fields
+    allowed = frozenset(
+        step
+        for step, name in ALLOWED_BY.items()
+        if fields.get(name) == 1 and not guest.blocked.get(step.control) and (step is not Step.MIGRATE or can_migrate)
+    )
+    frees = number_of(fields.get("rss")) or number_of(fields.get("balloon_cur"))
+    if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
+        return None
+    cost, priority = (number_of(fields.get(name)) for name in ("reclaim_cost", "priority"))
+    return Candidate(
+        guest.id,
+        guest.name,
+        allowed,
+        frees,
+        1.0 if cost is None else cost,
+        50 if priority is None else int(priority),
+        warning_of(guest),
+    )
+
+
+def warning_of(guest: Guest) -> float:
+    """How many seconds before a step it is announced."""
+    warning = number_of(guest.fields.get("leave_warning"))
+    return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
+
+
+def needs_of(guest: Guest, step: Step) -> float | None:
+    """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that boots may take all that it can have."""
+    names = ("rss", "balloon_cur", "balloon_max") if step is Step.SHUT_DOWN else ("rss", "balloon_cur")
+    known = [number for name in names if (number := number_of(guest.fields.get(name))) is not None]
+    return max(known, default=None)
+
+
+def choose(candidates: Sequence[Candidate], lacks: float) -> tuple[Candidate, Step] | None:
+    """Whom to ask next, and for what: the lowest rung that anybody allows; there the guest whose class is the cheapest; among equals the
+    smallest that is enough for what the host `lacks`, or else the largest."""
+    for step in Step:
+        able = [one for one in candidates if step in one.allowed]
+        if able:
+            cheapest = min((one.priority, one.cost) for one in able)
+            same = [one for one in able if (one.priority, one.cost) == cheapest]
+            return min(same, key=lambda one: (one.frees < lacks, one.frees if one.frees >= lacks else -one.frees, one.identity)), step
+    return None
+
+
+def most_stopped(guests: int, share: float) -> int:
+    """How many of so many guests may be stopped at once: one of several always, and never all of them, whatever the share."""
+    return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)
+
+
+def number_of(value: Value) -> float | None:
+    """A field's number; None when it is none, or no finite one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

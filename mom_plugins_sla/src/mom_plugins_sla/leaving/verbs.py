@@ -1,0 +1,98 @@
+"""`mom leaving`: which guests mom has stopped, and letting one go on before there is room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core import Config, MomError, format_kib, load_config, printable
+from mom_plugins_sla.leaving.ladder import Stopped
+from mom_plugins_sla.leaving.plugin import FOLDER, REQUESTS, STATE_FILE, LeavingPlugin
+from mom_plugins_sla.leaving.remembered import read
+from mom_plugins_sla.leaving.requests import Requests
+from mom_plugins_sla.leaving.steps import Step
+
+_DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
+
+_config_option = click.option(
+    "-c", "--config", "config_path", metavar="FILE", envvar="MOM_CONFIG", help="The configuration file; /etc/mom/mom.yaml by default."
+)
+
+
+@click.group("leaving", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.pass_context
+def leaving(context: click.Context, config_path: str | None, as_json: bool) -> None:
+    """Show the guests that mom has stopped because the host was full, and when."""
+    context.obj = config_path
+    if context.invoked_subcommand is not None:
+        return
+    stopped = read(_folder(config_path) / STATE_FILE)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in stopped], indent=2))
+    elif not stopped:
+        click.echo("mom has stopped no guest.")
+    else:
+        for line in _table(stopped):
+            click.echo(line)
+
+
+@leaving.command("undo")
+@click.argument("guest")
+@_config_option
+@click.option("--timeout", type=click.FloatRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
+@click.pass_obj
+def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
+    """Have the mom that runs let GUEST go on now, by its name or id, though there may be no room for it.
+
+    Exit code 1 when it does not go on.
+    """
+    folder = _folder(config_path or above)
+    one = _named(read(folder / STATE_FILE), guest)
+    error = Requests(folder / REQUESTS).ask(one.identity, timeout)
+    if error:
+        raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
+    click.echo(f"Guest {printable(one.name)} goes on.")
+
+
+def _folder(config_path: str | None) -> Path:
+    config = load_config(config_path)
+    if not _has_plugin(config):
+        raise MomError("the configuration does not enable the plugin leaving", hint="add `leaving: {}` to `plugins`")
+    return config.state_directory / FOLDER
+
+
+def _has_plugin(config: Config) -> bool:
+    return any(isinstance(one.settings, LeavingPlugin.Settings) for one in config.plugins.values())
+
+
+def _named(stopped: Sequence[Stopped], guest: str) -> Stopped:
+    found = [one for one in stopped if guest == one.identity] or [one for one in stopped if guest == one.name]
+    if len(found) > 1:
+        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(one.identity for one in found)}")
+    if not found:
+        names = ", ".join(printable(one.name) for one in stopped)
+        raise MomError(
+            f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped none"
+        )
+    return found[0]
+
+
+def _table(stopped: Sequence[Stopped]) -> list[str]:
+    rows = [("GUEST", "STATE", "SINCE", "NEEDS", "COMES BACK")]
+    for one in stopped:
+        since = datetime.fromtimestamp(one.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        state = _DONE.get(one.step, str(one.step)) if one.done else f"to be {_DONE.get(one.step, str(one.step))}"
+        back = "when there is room" if one.comes_back else "by hand"
+        rows.append(
+            (printable(one.name, 40), state, since, "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs)), back)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

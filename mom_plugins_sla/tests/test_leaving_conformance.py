@@ -1,0 +1,8 @@
+"""The plugin against the conformance kit."""
+
+from mom_core.testing import ConformanceTests
+from mom_plugins_sla.leaving import LeavingPlugin
+
+
+class TestConformance(ConformanceTests):
+    plugin = LeavingPlugin

@@ -1,0 +1,323 @@
+"""The ladder as pure functions: whom it takes, when, and that nothing makes it take anybody else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import MomError, Value
+from mom_core.testing import snapshot
+from mom_plugins_sla.leaving.asked import Asked
+from mom_plugins_sla.leaving.ladder import LONGEST_HOLD, Ladder, Pace, Stopped, climb
+from mom_plugins_sla.leaving.remembered import Remembered
+from mom_plugins_sla.leaving.steps import (
+    ALLOWED_BY,
+    Candidate,
+    Limits,
+    Pressure,
+    Step,
+    candidate_of,
+    choose,
+    is_calm,
+    is_hard,
+    most_stopped,
+)
+
+TOTAL = 1_000_000.0
+FULL, ROOM = Pressure(50.0, TOTAL, 5_000.0), Pressure(0.0, TOTAL, 800_000.0)
+PACE = Pace(after=60, apart=60, calm_for=600, share=0.25)
+
+
+def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> Candidate:
+    return Candidate(name, name, frozenset(steps), frees, cost, priority, warning)
+
+
+# --- when the host is full ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pressure", "already", "hard"),
+    [
+        (Pressure(0.0, TOTAL, 10_000), False, True),  # hardly anything is available, though nobody waits yet
+        (Pressure(None, TOTAL, 10_000), False, True),
+        (Pressure(20.0, TOTAL, 100_000), False, True),
+        (Pressure(20.0, TOTAL, 200_000), False, False),  # somebody's own cgroup waits
+        (Pressure(6.0, TOTAL, 100_000), False, False),
+        (Pressure(6.0, TOTAL, 100_000), True, True),  # it ends a little later than it begins
+        (Pressure(0.0, TOTAL, 25_000), True, True),
+        (Pressure(0.0, TOTAL, 35_000), True, False),
+        (Pressure(6.0, TOTAL, 100_000, "hard"), False, True),
+        (Pressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and nobody waits
+        (Pressure(0.0, TOTAL, 100_000, "low"), False, True),
+        (Pressure(0.0, TOTAL, 500_000, "low"), False, False),
+        (Pressure(None, TOTAL, 100_000), False, False),
+        (Pressure(99.0, TOTAL, None), False, None),
+        (Pressure(99.0, None, 10_000, "low"), False, None),
+        (Pressure(99.0, 0.0, 0.0), False, None),
+        (Pressure(99.0, TOTAL, float("nan")), False, None),
+    ],
+)
+def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: Pressure, already: bool, hard: bool | None) -> None:
+    assert is_hard(pressure, Limits(), already) is hard
+
+
+def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
+    assert is_calm(Pressure(0.0, TOTAL, 300_000), Limits(), 150_000)
+    assert not is_calm(Pressure(0.0, TOTAL, 300_000), Limits(), 150_001)
+    assert not is_calm(Pressure(2.0, TOTAL, 300_000), Limits(), 0)
+    assert not is_calm(Pressure(0.0, TOTAL, 300_000, "hard"), Limits(), 0)
+    assert not is_calm(Pressure(0.0, None, 300_000), Limits(), 0)
+    assert not is_calm(Pressure(), Limits(), 0)
+
+
+# --- whom ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_lowest_rung_comes_first_then_the_cheapest_class_then_the_smallest_that_is_enough() -> None:
+    every = tuple(Step)
+    assert choose([guest("a", *every, priority=10), guest("b", Step.MIGRATE, priority=70)], 0) == (guest("a", *every), Step.MIGRATE)
+    assert choose([guest("a", Step.SHUT_DOWN, priority=1), guest("b", Step.SAVE, priority=99)], 0)[1] is Step.SAVE  # type: ignore[index]
+    sizes = [guest(name, Step.SAVE, frees=frees) for name, frees in (("s", 100), ("m", 500), ("l", 900))]
+    assert [choose(sizes, lacks)[0].name for lacks in (50, 400, 5000)] == ["s", "m", "l"]  # type: ignore[index]
+    dear = guest("dear", Step.SAVE, cost=8)
+    assert choose([dear, *sizes], 400)[0].name == "m"  # type: ignore[index]
+    assert choose([], 0) is None
+    assert choose([guest("nothing")], 0) is None
+
+
+@pytest.mark.parametrize(("guests", "share", "most"), [(0, 0.5, 0), (1, 0.9, 0), (2, 0.25, 1), (3, 0.9, 2), (4, 0.25, 1), (100, 0.25, 25)])
+def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float, most: int) -> None:
+    assert most_stopped(guests, share) == most
+
+
+def a_guest(**fields: Value) -> Candidate | None:
+    known: dict[str, Value] = {
+        "rss": 1000,
+        "balloon_cur": 2000,
+        "may_save": 1,
+        "priority": 10,
+        "reclaim_cost": 1.0,
+        "leave_warning": 60.0,
+        **fields,
+    }
+    return candidate_of(snapshot(guests={"vm": known}).guests["vm"], can_migrate=True)
+
+
+def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough_is_known() -> None:
+    one = a_guest()
+    assert one is not None
+    assert (set(one.allowed), one.frees, one.warning) == ({Step.SAVE}, 1000.0, 60.0)
+    nothings: list[dict[str, Value]] = [{"may_save": 0}, {"may_save": None}, {"may_save": "yes"}, {"rss": None, "balloon_cur": None}]
+    for nothing in nothings:
+        assert a_guest(**nothing) is None
+    silent = a_guest(leave_warning=None)
+    assert silent is not None
+    assert silent.warning == 30
+    there = snapshot(guests={"vm": {"rss": 1, "may_save": 1}}).guests["vm"]
+    assert candidate_of(replace(there, blocked={"*": "it is paused"}), True) is None
+    assert candidate_of(replace(there, properties={"state": "paused"}), True) is None
+    assert candidate_of(replace(there, blocked={"guest_save": "no"}), True) is None
+    moves = snapshot(guests={"vm": {"rss": 1, "may_migrate": 1}}).guests["vm"]
+    assert candidate_of(moves, can_migrate=False) is None
+
+
+# --- over time ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_pressure_must_last_and_the_announcement_comes_a_warning_before_the_step() -> None:
+    ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
+    said = {now: climb(ladder, now, FULL, [one], [], 10) for now in range(0, 101, 5)}
+    assert [now for now, what in said.items() if what.announce] == [60]
+    assert [now for now, what in said.items() if what.take] == [90]
+
+
+def test_what_is_announced_is_cancelled_when_the_host_is_well_or_unknown_or_the_guest_is_not_there() -> None:
+    for pressure, there in ((ROOM, True), (Pressure(), True), (FULL, False)):
+        ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
+        for now in range(0, 66, 5):
+            climb(ladder, now, FULL, [one], [], 10)
+        assert ladder.announced
+        said = climb(ladder, 70, pressure, [one] if there else [], [], 10)
+        assert said.cancel
+        assert said.why
+        assert ladder.announced is None
+        assert not climb(ladder, 95, FULL, [one], [], 10).take
+
+
+def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() -> None:
+    ladder, others = Ladder(pace=PACE), [guest(name, Step.SAVE, warning=0) for name in "abcdefgh"]
+    taken = [now for now in range(0, 400, 5) if climb(ladder, now, FULL, others, [], 10, busy=70 <= now <= 200).take]
+    assert taken[0] == 65
+    assert taken[1] >= 260
+
+
+def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
+    ladder = Ladder(pace=PACE)
+    both = [Stopped("a", "a", Step.SAVE, 1000, done=True), Stopped("b", "b", Step.SAVE, 1000, done=True)]
+    back = [(now, said.undo.name) for now in range(0, 1300, 10) if (said := climb(ladder, now, ROOM, [], both, 10)).undo]
+    assert back[0] == (600, "b")
+    assert back[1][0] >= 660
+
+
+def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothing() -> None:
+    tight = Pressure(0.0, TOTAL, 200_000)
+    for one, comes in (
+        (Stopped("a", "a", Step.SAVE, 100_000, done=True), False),
+        (Stopped("a", "a", Step.PAUSE, 100_000, done=True), True),
+        (Stopped("a", "a", Step.PAUSE, 0, comes_back=False, done=True), False),
+        (Stopped("a", "a", Step.PAUSE, 0, done=False), False),
+    ):
+        ladder = Ladder(pace=PACE)
+        assert any(climb(ladder, now, tight, [], [one], 10).undo for now in range(0, 1000, 10)) is comes
+
+
+def test_a_hold_puts_a_step_off_and_not_for_ever() -> None:
+    ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
+    for now in range(0, 66, 5):
+        climb(ladder, now, FULL, [one], [], 10)
+    for _ in range(50):
+        assert ladder.announced
+        ladder.announced = ladder.announced.put_off(1000.0)
+    taken = [now for now in range(70, 1000, 5) if climb(ladder, now, FULL, [one], [], 10).take]
+    assert taken[0] == 90 + LONGEST_HOLD
+
+
+numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
+pressures = st.one_of(
+    st.just(FULL),
+    st.just(FULL),
+    st.just(ROOM),
+    st.builds(Pressure, numbers, numbers, numbers, st.sampled_from(["", "low", "hard", "high"])),
+)
+crowds = st.lists(
+    st.builds(
+        guest,
+        st.sampled_from("abcdefghij"),
+        st.sampled_from(list(Step)),
+        st.sampled_from(list(Step)),
+        frees=st.floats(1, 1e6),
+        priority=st.integers(0, 100),
+        warning=st.floats(0, 300),
+    ),
+    max_size=10,
+    unique_by=lambda one: one.identity,
+)
+
+
+@given(crowds, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
+def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
+    crowd: list[Candidate], cycles: list[tuple[Pressure, float, bool]], share: float
+) -> None:
+    pace = replace(PACE, share=share)
+    ladder, now = Ladder(pace=pace), 0.0
+    running = {one.identity: one for one in crowd}
+    stopped: list[Stopped] = []
+    done: set[str] = set()
+    announced: dict[str, float] = {}
+    steps: list[float] = []
+    moves = 0
+    guests = len(crowd) + 1
+    for pressure, passed, busy in cycles:
+        now += passed
+        said = climb(ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
+        if pressure.share is None:
+            assert not said.announce
+            assert not said.take
+            assert not said.undo
+        if said.announce:
+            announced[said.announce.identity] = now
+        if said.take:
+            one = running.pop(said.take.identity)
+            assert said.take.step in one.allowed
+            assert is_hard(pressure, Limits(), already=True)
+            assert now - announced.pop(one.identity) >= one.warning
+            assert not steps or now - steps[-1] >= pace.apart
+            steps.append(now)
+            if said.take.step is Step.MIGRATE:
+                moves += 1
+            else:
+                stopped.append(Stopped(one.identity, one.name, said.take.step, one.frees, done=True))
+                done.add(one.identity)
+            assert len(stopped) <= most_stopped(guests - moves, share)
+            assert moves <= most_stopped(guests, share)
+        if said.undo:
+            assert said.undo.identity in done
+            assert is_calm(pressure, Limits(), 0.0)
+            assert not steps or now - steps[-1] >= pace.apart
+            steps.append(now)
+            done.remove(said.undo.identity)
+            stopped.remove(said.undo)
+            running[said.undo.identity] = next(one for one in crowd if one.identity == said.undo.identity)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ALLOWED_BY.values())), st.sampled_from([0, 1, None, True, 2, "1", 1.0])))
+def test_nothing_is_allowed_that_the_class_does_not_say(fields: dict[str, Value]) -> None:
+    one = candidate_of(snapshot(guests={"vm": {"rss": 5, **fields}}).guests["vm"], True)
+    allowed = set() if one is None else one.allowed
+    assert allowed == {step for step, name in ALLOWED_BY.items() if fields.get(name) == 1}
+
+
+# --- what others ask for -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_policy_wants_waits_for_the_warning_and_is_forgotten_when_it_is_not_wanted() -> None:
+    asked = Asked()
+    first, new = asked.ask("a", "a", Step.SAVE, 100.0, 60.0)
+    assert new
+    assert first.due == 160
+    assert asked.ask("a", "a", Step.SAVE, 130.0, 60.0) == (first, False)
+    assert asked.put_off("a", 10.0)
+    assert not asked.put_off("b", 10.0)
+    assert asked.waiting[0].due == 170
+    assert asked.keep([("a", Step.SAVE)]) == []
+    assert [one.identity for one in asked.keep([])] == ["a"]
+    assert asked.waiting == ()
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------------------------
+
+
+def test_who_was_stopped_survives_a_restart_in_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "leaving" / "stopped.json"
+    before = Remembered(path)
+    before.load()
+    for name in "cab":
+        before.add(Stopped(name, name, Step.SAVE, 5.0, time=7.0))
+    before.done("a")
+    before.remove("c")
+    after = Remembered(path)
+    after.load()
+    assert [(one.name, one.done) for one in after.stopped] == [("a", True), ("b", False)]
+    assert after.stopped == before.stopped
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"identity": 5}]}', "[" * 5000, "\xff"],
+)
+def test_a_file_that_makes_no_sense_is_said_and_not_guessed_at(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "stopped.json"
+    path.write_text(text, "latin-1")
+    with pytest.raises(MomError, match="cannot be read"):
+        Remembered(path).load()
+
+
+def test_what_cannot_be_written_is_not_remembered_as_stopped(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    remembered = Remembered(tmp_path / "file" / "stopped.json")
+    with pytest.raises(OSError, match="file"):
+        remembered.add(Stopped("a", "a", Step.SAVE, 5.0))
+    assert remembered.stopped == ()
+
+
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.json"
+    one = {"identity": "a", "name": "a", "step": "save", "needs": float("inf"), "comes_back": True, "done": True, "time": 0}
+    path.write_text(json.dumps({"format": 1, "stopped": [one]}))
+    with pytest.raises(MomError):
+        Remembered(path).load()

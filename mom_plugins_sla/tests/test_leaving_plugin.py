@@ -1,0 +1,492 @@
+"""The plugin on guests that are pretended: what it does to whom, what it leaves alone, and what it remembers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mom_core import (
+    Decision,
+    Entity,
+    GuestBusy,
+    LedgerEntry,
+    MomError,
+    Outcome,
+    PluginContext,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Snapshot,
+    Source,
+    Standing,
+    Status,
+    Value,
+)
+from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_plugins_sla.leaving import LeavingPlugin
+from mom_plugins_sla.leaving.hook import Webhook
+from mom_plugins_sla.leaving.settings import LeavingSettings
+from mom_plugins_sla.leaving.verbs import leaving
+
+FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
+ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
+VAPOR: Mapping[str, Value] = {
+    "may_save": 1,
+    "may_pause": 0,
+    "may_power_off": 0,
+    "may_migrate": 0,
+    "leave_warning": 30.0,
+    "comes_back": 1,
+    "sla_class": "vapor",
+}
+MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "may_migrate": 1}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """One plugin through its cycles, as the engine would call it, five seconds apart."""
+
+    def __init__(self, folder: Path, *, guests: int = 4, mode: str = "enforce", **settings: object) -> None:
+        self.folder, self.mode, self.clock = folder, mode, Clock()
+        self.hypervisor = FakeHypervisor([FakeGuest(f"vm{number}") for number in range(1, guests + 1)])
+        self.fields: dict[str, Mapping[str, Value]] = {}
+        self.ordinary: Mapping[str, Value] = {}
+        self.host: Mapping[str, Value] = FULL
+        self.told: list[tuple[str, str]] = []
+        self.plugin = self.start(**settings)
+
+    def start(self, **settings: object) -> LeavingPlugin:
+        context = PluginContext(
+            name="leaving", state_directory=self.folder, monotonic=self.clock, configuration=lambda: {"mode": self.mode}
+        )
+        plugin = LeavingPlugin(LeavingSettings.model_validate(settings), context)
+        plugin.mom_setup()
+        self.plugin = plugin
+        return plugin
+
+    def tell(self, bench_hook: Telling) -> None:
+        self.plugin._webhook = bench_hook
+
+    def cycle(self, *wanted: tuple[str, str, object]) -> Report:
+        """:param wanted: what a policy decides: guest, control, value"""
+        self.clock.now += 5
+        plugin, hypervisor = self.plugin, self.hypervisor
+        listed = hypervisor.guests()
+        host = {**self.host, **plugin.mom_collect_host(hypervisor)}
+        own = plugin.mom_collect_guests(hypervisor, listed)
+        known: dict[str, Mapping[str, Value]] = {
+            guest.name: {"rss": 1000, **self.ordinary, **self.fields.get(guest.name, {}), **own[guest.id]} for guest in listed
+        }
+        seen = snapshot(host=host, guests=known, properties={guest.name: {"uuid": guest.id} for guest in listed})
+        by_id = {guest.id: guest for guest in (*seen.guests.values(),)}
+        ids = {guest.name: guest.id for guest in listed}
+        assert set(by_id) == set(ids.values()), "the bench's guests have the hypervisor's ids"
+        seen = Snapshot(seen.host, by_id, 1000.0 + self.clock.now, self.clock.now)
+        evaluated = list(plugin.mom_evaluate(seen))
+        decisions = [item for item in evaluated if isinstance(item, Decision)]
+        problems = [item for item in evaluated if isinstance(item, Problem)]
+        for name, control, value in wanted:
+            if name in ids:
+                decisions.append(Decision(by_id[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))  # type: ignore[arg-type]
+        revisions = [*plugin.mom_review(seen, decisions)]
+        dropped = [revision.before for revision in revisions]
+        left = [decision for decision in decisions if decision not in dropped]
+        if self.mode == "enforce":
+            outcomes = [*plugin.mom_control(hypervisor, left)]
+        else:
+            outcomes = [Outcome(decision, 0, 0, Status.OBSERVED) for decision in left]
+        report = Report(1, seen.time, self.mode, seen, decisions, revisions, outcomes, problems, (), 0.1)
+        plugin.mom_report(report)
+        self.settle()
+        return report
+
+    def settle(self) -> None:
+        """Until nothing is under way."""
+        ends = time.monotonic() + 5
+        while self.plugin._acting.doing.busy:
+            assert time.monotonic() < ends
+            time.sleep(0.005)
+
+    def cycles(self, seconds: float, *wanted: tuple[str, str, object]) -> list[Report]:
+        return [self.cycle(*wanted) for _ in range(int(seconds / 5))]
+
+    def identity(self, name: str) -> str:
+        return next(one.id for one in (*self.hypervisor.known.values(), *self.hypervisor.stopped.values()) if one.name == name)
+
+    def entity(self, name: str) -> Entity:
+        return next(guest.entity for guest in self.hypervisor.guests() if guest.name == name)
+
+    @property
+    def remembered(self) -> list[str]:
+        return [f"{one.name}: {one.step}" for one in self.plugin._acting.remembered.stopped]
+
+
+class Telling(Webhook):
+    """A webhook that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, object]] = []
+
+    def send(self, event: Mapping[str, object]) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def names(self) -> list[object]:
+        return [event["event"] for event in self.events]
+
+
+def refusals(reports: Sequence[Report]) -> list[str]:
+    return list(dict.fromkeys(revision.reason for report in reports for revision in report.revisions))
+
+
+def applied(reports: Sequence[Report]) -> list[tuple[str, str]]:
+    return [
+        (outcome.decision.entity.name, outcome.decision.control)
+        for report in reports
+        for outcome in report.outcomes
+        if outcome.status is Status.APPLIED
+    ]
+
+
+# --- the ladder -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_been_room(tmp_path: Path) -> None:
+    bench, hook = Bench(tmp_path, enabled=True), Telling()
+    bench.tell(hook)
+    bench.fields = {"vm2": VAPOR}
+    reports = bench.cycles(200)
+    assert applied(reports) == [("vm2", "guest_save")]
+    assert bench.remembered == ["vm2: save"]
+    warned = [problem for report in reports for problem in report.problems]
+    assert warned[0].entity is not None
+    assert warned[0].entity.name == "vm2"
+    assert len({problem.message for problem in warned}) == 1, "one problem is one text"
+    assert hook.names == ["announced", "done"]
+    assert hook.events[0]["in_seconds"] == 30.0
+    assert hook.events[0]["class"] == "vapor"
+    bench.host = ROOM
+    bench.cycles(590)
+    assert bench.hypervisor.stopped
+    bench.cycles(30)
+    assert not bench.hypervisor.stopped
+    assert bench.remembered == []
+    assert hook.names == ["announced", "done", "undone"]
+
+
+def test_without_a_word_of_the_operator_nobody_is_stopped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    assert applied(bench.cycles(300)) == []
+
+
+def test_nothing_is_done_to_guests_without_a_class(tmp_path: Path) -> None:
+    assert applied(Bench(tmp_path, enabled=True).cycles(300)) == []
+
+
+def test_no_guest_is_lost_when_all_may_be_stopped_but_for_the_share(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, enabled=True, guests=8)
+    bench.ordinary = MAY_ALL
+    assert len(applied(bench.cycles(2000))) == 2
+    assert len(bench.hypervisor.known) == 6
+
+
+def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, enabled=True, guests=8, destination="qemu+tls://spare/system")
+    bench.ordinary = MAY_ALL
+    done = applied(bench.cycles(2000))
+    assert [control for _, control in done[:2]] == ["guest_migrate", "guest_migrate"]
+    assert set(bench.hypervisor.migrated.values()) == {"qemu+tls://spare/system"}
+    assert [control for _, control in done[2:]] == ["guest_save"], "no more than a quarter is moved within an hour"
+
+
+def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tmp_path: Path) -> None:
+    bench, hook = Bench(tmp_path, enabled=True, mode="observe"), Telling()
+    bench.tell(hook)
+    bench.fields = {"vm2": VAPOR}
+    reports = bench.cycles(200)
+    assert any("would be announced" in problem.message for report in reports for problem in report.problems)
+    assert [o.status for report in reports for o in report.outcomes][:1] == [Status.OBSERVED]
+    assert hook.events == []
+    assert not bench.hypervisor.stopped
+    assert bench.remembered == []
+    assert not (tmp_path / "leaving").exists()
+
+
+def test_what_was_announced_is_called_off_when_mom_is_told_to_observe(tmp_path: Path) -> None:
+    bench, hook = Bench(tmp_path, enabled=True), Telling()
+    bench.tell(hook)
+    bench.fields = {"vm2": VAPOR}
+    bench.cycles(70)
+    bench.mode = "observe"
+    bench.cycles(100)
+    assert hook.names == ["announced", "cancelled"]
+    assert bench.remembered == []
+
+
+def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
+    bench, hook = Bench(tmp_path, enabled=True), Telling()
+    bench.tell(hook)
+    bench.fields = {"vm2": VAPOR}
+    tried: list[str] = []
+
+    def save(guest: Entity, timeout_seconds: float) -> None:
+        tried.append(guest.name)
+        raise GuestBusy("the disk is full")
+
+    bench.hypervisor.save = save  # type: ignore[method-assign]
+    reports = bench.cycles(1000)
+    assert tried == ["vm2"]
+    assert bench.remembered == []
+    assert hook.names == ["announced", "failed"]
+    assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_leaving_error"] == "the disk is full"
+
+
+def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, enabled=True, guests=8)
+    bench.fields = {"vm1": VAPOR, "vm2": VAPOR}
+    bench.cycles(400)
+    assert bench.remembered == ["vm1: save", "vm2: save"]
+    start = bench.hypervisor.start
+
+    def only_vm1(guest: Entity, timeout_seconds: float) -> None:
+        if guest.name == "vm2":
+            raise GuestBusy("its disk is away")
+        start(guest, timeout_seconds)
+
+    bench.hypervisor.start = only_vm1  # type: ignore[method-assign]
+    bench.host = ROOM
+    bench.cycles(1400)
+    assert bench.remembered == ["vm2: save"]
+
+
+# --- review -----------------------------------------------------------------------------------------------------------------------------
+
+
+def every(control: str, value: object = 1) -> list[tuple[str, str, object]]:
+    return [(f"vm{number}", control, value) for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("control", ["guest_pause", "guest_save", "guest_shutdown"])
+def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tmp_path: Path, control: str) -> None:
+    bench = Bench(tmp_path, guests=8)
+    bench.ordinary, bench.host = MAY_ALL, ROOM
+    early = bench.cycles(30, *every(control))
+    assert applied(early) == []
+    assert any("announced" in reason for reason in refusals(early))
+    later = bench.cycles(300, *every(control))
+    assert len(applied(later)) == 2
+    assert any("more than 2 of 8 must not be" in reason for reason in refusals(later))
+
+
+def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_operators_destination(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system")
+    bench.ordinary = MAY_ALL
+    elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+ssh://evil/system?command=/bin/sh"))
+    assert applied(elsewhere) == []
+    assert any("only" in reason for reason in refusals(elsewhere))
+    assert len(applied(bench.cycles(3000, *every("guest_migrate", "qemu+tls://spare/system")))) == 2
+
+
+def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.fields = {"vm1": VAPOR, "vm2": {**VAPOR, "may_save": 0}}
+    reports = bench.cycles(100, ("vm1", "guest_shutdown", 1), ("vm2", "guest_save", 1), ("vm3", "guest_pause", 1))
+    assert applied(reports) == []
+    assert any("class vapor does not allow it (may_power_off)" in reason for reason in refusals(reports))
+    assert any("no class that allows it" in reason for reason in refusals(reports))
+
+
+def test_what_a_policy_does_not_want_any_more_is_called_off(tmp_path: Path) -> None:
+    bench, hook = Bench(tmp_path), Telling()
+    bench.tell(hook)
+    bench.ordinary = MAY_ALL
+    bench.cycles(20, ("vm1", "guest_save", 1))
+    bench.cycle()
+    assert hook.names == ["announced", "cancelled"]
+    assert applied(bench.cycles(25, ("vm1", "guest_save", 1))) == [], "the warning begins anew"
+
+
+def test_an_operators_drain_moves_all_and_those_without_a_class_only_where_that_is_allowed(tmp_path: Path) -> None:
+    for unclassed, moved in ((False, 1), (True, 4)):
+        bench = Bench(tmp_path / str(unclassed), move_unclassed=unclassed)
+        bench.fields = {"vm1": MAY_ALL}
+        seen = bench.cycle().snapshot
+        wanted = [Decision(guest.entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet")) for guest in seen.guests.values()]
+        assert len(wanted) - len([*bench.plugin.mom_review(seen, wanted)]) == moved
+        forged = [Decision(one.entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet", 1, 1)) for one in wanted]
+        assert len([*bench.plugin.mom_review(seen, forged)]) == 4
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["qemu+ssh://h/system?command=/bin/sh", "qemu+ext:///x", "qemu+ssh://h/system?a=b&netcat=/x", "qemu+ssh://-oX/system", "q://[x"],
+)
+def test_no_destination_runs_programs_here(tmp_path: Path, destination: str) -> None:
+    bench = Bench(tmp_path, move_unclassed=True)
+    seen = bench.cycle().snapshot
+    wanted = [Decision(guest.entity, "guest_migrate", destination, "", Source("fleet")) for guest in seen.guests.values()]
+    revisions: list[Revision] = [*bench.plugin.mom_review(seen, wanted)]
+    assert len(revisions) == 4
+    assert "programs would be run" in revisions[0].reason
+
+
+def test_nothing_is_done_twice(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    reports = bench.cycles(300, ("vm1", "guest_pause", 1), ("vm1", "guest_save", 1), ("vm1", "guest_shutdown", 1))
+    assert len(applied(reports)) == 1
+    assert any("mom has done that to the guest already" in reason for reason in refusals(reports)) or bench.remembered != ["vm1: pause"]
+
+
+# --- what others do, and what survives ---------------------------------------------------------------------------------------------------
+
+
+def paused(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    bench.cycles(60, ("vm1", "guest_pause", 1))
+    assert bench.remembered == ["vm1: pause"]
+    return bench
+
+
+def test_a_guest_that_somebody_else_lets_go_on_is_left_alone(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    bench.hypervisor.resume(bench.entity("vm1"))
+    bench.cycle()
+    assert bench.remembered == []
+
+
+def test_a_guest_that_is_gone_for_one_look_is_not_forgotten(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    vm1 = bench.hypervisor.known.pop("vm1")
+    bench.cycles(10)
+    assert bench.remembered == ["vm1: pause"]
+    bench.hypervisor.known["vm1"] = vm1
+    bench.cycle()
+    del bench.hypervisor.known["vm1"]
+    bench.cycles(15)
+    assert bench.remembered == []
+
+
+def entry(bench: Bench, name: str, control: str = "guest_pause") -> LedgerEntry:
+    return LedgerEntry(bench.entity(name), control, 0, 1, "leaving", 0.0)
+
+
+def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    bench.hypervisor.pause(bench.entity("vm2"))  # by somebody else
+    bench.start()  # another process restores: it has read the file
+    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [entry(bench, "vm1"), entry(bench, "vm2"), entry(bench, "vm3")])]
+    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED]
+    assert bench.hypervisor.stands[bench.identity("vm1")] is Standing.RUNNING
+    assert bench.remembered == []
+
+
+def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    bench.cycles(60, ("vm1", "guest_save", 1))
+    assert bench.remembered == ["vm1: save"]
+    vm1 = Entity(Scope.GUEST, bench.identity("vm1"), "vm1")
+    outcomes = [*bench.plugin.mom_restore(bench.hypervisor, [LedgerEntry(vm1, "guest_save", 0, 1, "leaving", 0.0)])]
+    assert outcomes[0].status is Status.GONE
+    assert bench.hypervisor.stopped, "it stays saved"
+    bench.start()
+    bench.host = ROOM
+    bench.cycles(700)
+    assert not bench.hypervisor.stopped
+
+
+def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    path = tmp_path / "leaving" / "stopped.json"
+    kept = json.loads(path.read_text())
+    kept["stopped"][0] |= {"step": "save", "done": False}
+    path.write_text(json.dumps(kept))
+    bench.hypervisor.resume(bench.entity("vm1"))
+    bench.start()
+    bench.cycles(100)
+    assert bench.remembered == ["vm1: save"], "libvirt may be saving it still"
+    bench.hypervisor.save(bench.entity("vm1"), 1.0)
+    bench.cycle()
+    bench.host = ROOM
+    bench.cycles(700)
+    assert not bench.hypervisor.stopped
+
+
+def test_a_damaged_file_keeps_mom_from_starting(tmp_path: Path) -> None:
+    paused(tmp_path)
+    (tmp_path / "leaving" / "stopped.json").write_text("{")
+    with pytest.raises(MomError, match="cannot be read"):
+        Bench(tmp_path)
+
+
+def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    (tmp_path / "leaving").write_text("in the way")
+    reports = bench.cycles(60, ("vm1", "guest_save", 1))
+    assert applied(reports) == []
+    assert any("could not be noted" in outcome.error for report in reports for outcome in report.outcomes)
+    assert not bench.hypervisor.stopped
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------------------
+
+
+def mom_leaving(tmp_path: Path, *words: str) -> tuple[int, str]:
+    config = tmp_path / "mom.yaml"
+    config.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  leaving: {{}}\n")
+    done = CliRunner().invoke(leaving, ["-c", str(config), *words])
+    return done.exit_code, done.output if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
+
+
+def test_the_command_shows_who_is_stopped_and_says_whom_it_does_not_know(tmp_path: Path) -> None:
+    assert mom_leaving(tmp_path) == (0, "mom has stopped no guest.\n")
+    paused(tmp_path)
+    code, text = mom_leaving(tmp_path)
+    assert code == 0
+    assert "vm1" in text
+    assert "paused" in text
+    assert json.loads(mom_leaving(tmp_path, "--json")[1])[0]["step"] == "pause"
+    code, text = mom_leaving(tmp_path, "undo", "vm7")
+    assert code != 0
+    assert "has not stopped a guest vm7" in text
+
+
+def test_a_request_is_done_by_the_mom_that_runs_and_answered(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    folder = tmp_path / "leaving" / "undo"
+    folder.mkdir()
+    identity = bench.identity("vm1")
+    for name in (identity, "0-somebody-else", ".hidden"):
+        (folder / name).touch()
+    bench.cycle()
+    assert (folder / f"{identity}.answer").read_text() == ""
+    assert "has not stopped" in (folder / "0-somebody-else.answer").read_text()
+    assert bench.remembered == []
+    assert bench.hypervisor.stands[identity] is Standing.RUNNING
+
+
+def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
+    paused(tmp_path)
+    code, text = mom_leaving(tmp_path, "undo", "vm1", "--timeout", "1")
+    assert code != 0
+    assert "no mom has taken the request" in text
+    assert [*(tmp_path / "leaving" / "undo").iterdir()] == []
