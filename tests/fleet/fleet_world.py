@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 MOM = str(Path(sys.executable).parent / "mom")
-MOVING = Path(__file__).parent / "moving"
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 START_SECONDS = 30.0
@@ -91,11 +90,10 @@ class FleetWorld:
             "interval": self.interval,
             "state_directory": str(own / "state"),
             "run_directory": str(own / "run"),
-            "plugin-path": [str(MOVING)],
             "plugins": {
                 "sim": simulated,
                 "policy": dict(policy or {}),
-                "moving": {},
+                "leaving": {"move_unclassed": True},
                 "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
             },
         }

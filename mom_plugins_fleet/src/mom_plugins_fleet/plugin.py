@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 MIGRATE: Final = "guest_migrate"
 """The control by which guests are moved; the plugin that owns it says which guests may be."""
 
+LEAVING: Final = "guest_leaving"
+"""The guest's field that says what is being done to it, empty for nothing; of the same plugin, as is the next."""
+
+LEAVING_ERROR: Final = "guest_leaving_error"
+
+STILL_HERE_CYCLES: Final = 5
+"""A guest that has moved may be listed a little longer: only after so many cycles without any error has it not moved."""
+
 GRAIN_KIB: Final = 16 << 10
 """What a host tells of itself is rounded to this, so that it tells nothing as long as nothing has happened."""
 
@@ -100,6 +108,8 @@ class FleetPlugin:
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._tried: set[str] = set()
+        self._under_way: dict[str, int] = {}
+        """Moves that were begun, by guest id, with the cycle in which they were."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -159,15 +169,30 @@ class FleetPlugin:
             yield Problem(Source(self._context.name), agent.trouble, severity=Severity.WARNING)
         moves = agent.moves()
         self._tried &= moves.keys()
+        self._under_way = {identity: number for identity, number in self._under_way.items() if identity in moves}
         for identity, move in moves.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
                 if snapshot.guests:  # else the hypervisor may not have answered
                     agent.finished(identity, MoveState.DONE)
+            elif identity in self._under_way:
+                self._look_at(guest, snapshot.number, agent)
             elif identity not in self._tried:
                 self._tried.add(identity)
                 reason = f"the host is drained; {printable(move.to)} has room"
                 yield Decision(guest.entity, MIGRATE, move.destination, reason, Source(self._context.name))
+
+    def _look_at(self, guest: Guest, number: int, agent: Agent) -> None:
+        """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
+        # A field is as old as the cycle that read it; the one in which the move was begun knew nothing of it.
+        passed = number - self._under_way[guest.id]
+        if passed < 1 or guest.fields.get(LEAVING) != "":
+            return
+        error = guest.fields.get(LEAVING_ERROR)
+        if not error and passed < STILL_HERE_CYCLES:
+            return
+        del self._under_way[guest.id]
+        agent.finished(guest.id, MoveState.FAILED, printable(str(error), 200) if error else "the guest is still here")
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -183,8 +208,11 @@ class FleetPlugin:
         }
         for outcome in report.outcomes:
             if outcome.decision.control == MIGRATE and outcome.decision.entity.id in mine:
-                agent.finished(outcome.decision.entity.id, *_result(outcome))
                 mine.discard(outcome.decision.entity.id)
+                if outcome.status is Status.APPLIED and (Scope.GUEST, LEAVING) in self._context.declarations.fields:
+                    self._under_way[outcome.decision.entity.id] = report.number  # it is begun; the next cycles see how it ends
+                else:
+                    agent.finished(outcome.decision.entity.id, *_result(outcome))
         for revision in report.revisions:
             if revision.before.control == MIGRATE and revision.after is None and revision.before.entity.id in mine:
                 agent.finished(revision.before.entity.id, MoveState.FAILED, revision.reason)

@@ -266,7 +266,7 @@ class LeavingPlugin:
         what = "announced" if self._enforces else "would be announced, did mom not only observe"
         return Problem(
             self._source,
-            f"{what} for {at}, unless it is not needed any more by then: {one.step}",
+            f"{what} for {at}, unless it is called off before: {one.step}",
             guest.entity,
             Severity.WARNING,
             "make room on the host, or move the guest away",

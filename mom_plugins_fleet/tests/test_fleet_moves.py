@@ -1,0 +1,106 @@
+"""A host that was told to let a guest go: what it says became of it, from what the plugin that moves guests shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from mom_core import Decision, FieldSpec, Outcome, PluginContext, Report, Scope, Status, Unit, Value
+from mom_core.testing import snapshot
+from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.plugin import LEAVING, STILL_HERE_CYCLES
+from mom_plugins_fleet.records import Move, MoveState
+
+
+class OrdersOnly(Agent):
+    """An agent without servers: it has orders, and keeps what it is told of them."""
+
+    def __init__(self, moves: Mapping[str, Move]) -> None:
+        self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
+
+    @property
+    def trouble(self) -> str:
+        return ""
+
+    def moves(self) -> dict[str, Move]:
+        return {identity: move for identity, move in self.orders.items() if identity not in self.results}
+
+    def finished(self, guest: str, state: MoveState, error: str = "") -> None:
+        self.results[guest] = (state, error)
+
+
+class Host:
+    """A plugin and its cycles, with one guest that is to leave."""
+
+    def __init__(self, *, declared: bool = True) -> None:
+        context = PluginContext(name="fleet")
+        if declared:
+            spec = FieldSpec(LEAVING, Unit.TEXT, Scope.GUEST, "")
+            context.declarations = replace(context.declarations, fields={(Scope.GUEST, LEAVING): spec})
+        self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
+        self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
+        self.agent = OrdersOnly({self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination="sim:///h2", takes=1, number=1)})
+        self.plugin._agent = self.agent
+        self.number = 0
+
+    def cycle(self, leaving: Value = "", error: str = "", *, there: bool = True, status: Status = Status.APPLIED) -> list[Decision]:
+        self.number += 1
+        fields: dict[str, Value] = {LEAVING: leaving, "guest_leaving_error": error}
+        guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), "other": {}}
+        seen = replace(snapshot(guests=guests), number=self.number)
+        decisions = [item for item in self.plugin.mom_evaluate(seen) if isinstance(item, Decision)]
+        outcomes = [Outcome(one, None, one.value, status) for one in decisions]
+        self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, (), (), 0.0))
+        return decisions
+
+    @property
+    def result(self) -> tuple[MoveState, str] | None:
+        return self.agent.results.get(self.uuid)
+
+
+def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
+    host = Host()
+    assert len(host.cycle()) == 1
+    for _ in range(10):
+        assert host.cycle("being moved to sim:///h2") == []
+        assert host.result is None
+    host.cycle(there=False)
+    assert host.result == (MoveState.DONE, "")
+
+
+def test_a_move_that_failed_is_said_with_its_reason() -> None:
+    host = Host()
+    host.cycle(error="of an earlier one")
+    assert host.result is None
+    host.cycle("being moved to sim:///h2")
+    host.cycle("", "it took longer than 600 s and was given up")
+    assert host.result == (MoveState.FAILED, "it took longer than 600 s and was given up")
+
+
+def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever() -> None:
+    host = Host()
+    host.cycle()
+    for _ in range(STILL_HERE_CYCLES - 1):
+        host.cycle()
+        assert host.result is None
+    host.cycle()
+    assert host.result == (MoveState.FAILED, "the guest is still here")
+
+
+def test_what_is_not_known_decides_nothing() -> None:
+    host = Host()
+    host.cycle()
+    for _ in range(20):
+        host.cycle(None)
+    assert host.result is None
+
+
+@pytest.mark.parametrize(("status", "state"), [(Status.APPLIED, MoveState.DONE), (Status.FAILED, MoveState.FAILED)])
+def test_a_plugin_that_shows_nothing_is_believed_at_once(status: Status, state: MoveState) -> None:
+    host = Host(declared=False)
+    host.cycle(status=status)
+    assert host.result is not None
+    assert host.result[0] is state
