@@ -210,6 +210,27 @@ def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(
     assert read <= 2
 
 
+def test_statistics_that_were_switched_off_are_noticed_when_they_are_late(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+) -> None:
+    guest = libvirtd.add("g")
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor.guests()
+    guests = hypervisor.guests()
+    on = hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"]
+    assert isinstance(on, int)
+    guest.period = 0
+    clock.now += 1.5 * on + 2
+    guests = hypervisor.guests()
+    fields = hypervisor.fields(guests)[guest.uuid]
+    assert fields["balloon_stats_period"] == 0
+    assert fields.get("mem_usable") is not None, "what it said last is still believed"
+    read = libvirtd.calls["XMLDesc"]
+    clock.now += 1
+    hypervisor.guests()
+    assert libvirtd.calls["XMLDesc"] == read, "once is enough"
+
+
 def test_what_changes_while_the_description_is_read_is_read_again(
     libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock
 ) -> None:

@@ -45,6 +45,11 @@ _STALE_PERIODS = 3
 _STALE_SECONDS = 10.0
 """Without a setting, statistics are stale after three of the guest's periods, and ten seconds: a guest that is short of CPU misses one."""
 
+_DUE_SECONDS = 1.0
+_DUE_PERIODS = 1.5
+"""Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
+whether somebody has switched them off, long before they are stale."""
+
 _DRIVER_GRACE_SECONDS = 60.0
 """How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
 
@@ -88,6 +93,8 @@ class _Known:
     """Monotonic seconds at which it is read again though nobody has said that it changed."""
     reading: Reading | None = None
     fresh: bool = False
+    prompt: bool = False
+    """Whether its statistics came when they were due."""
     fields: dict[str, Value] = field(default_factory=dict)
     late: Call[object] | None = None
     """A call that did not come back in time, until it has come back."""
@@ -240,12 +247,19 @@ class LibvirtHypervisor(TunableGuests):
         )
         age = known.reading.age(monotonic)
         fresh = age is not None and age <= stale_after
-        # Statistics that begin or cease to come, and a new maximum, are signs that somebody has changed the guest; so is, where memory
-        # can be plugged in by the block, a new size. Jobs end.
-        known.describe |= fresh != known.fresh or (before is not None and known.reading.maximum != before.maximum) or bool(known.job)
+        period = known.description.stats_period if known.description else 0
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * period
+        # Statistics that begin or cease to come or are late, and a new maximum, are signs that somebody has changed the guest; so is,
+        # where memory can be plugged in by the block, a new size. Jobs end.
+        known.describe |= (
+            fresh != known.fresh
+            or (known.prompt and not prompt)
+            or (before is not None and known.reading.maximum != before.maximum)
+            or bool(known.job)
+        )
         if known.description is not None and known.description.resizable_kib:
             known.describe |= known.fields.get("balloon_cur") != size
-        known.fresh = fresh
+        known.fresh, known.prompt = fresh, prompt
         if known.late is not None and known.late.done:
             known.late = None
 
