@@ -30,7 +30,7 @@ def standing(host=64 * GIB, written="", reserve="0B", **guests):
             key: value for key, value in known.items() if not isinstance(value, str)
         }
         found[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
-    return Guarantees(lambda one: one.guarantee, parse_portion(reserve)).look(
+    return Guarantees(lambda one: settings.guarantee, parse_portion(reserve)).look(
         Snapshot(Host(fields={"mem_available": host}), found), lambda guest: settings
     )
 

@@ -21,7 +21,7 @@ class Watched:
         self.now = 0.0
         self.requests: dict[str, Request] = {}
 
-    def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float = 0.0, **more: Value) -> dict[str, Value]:
+    def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float = 0.0, **more: Value) -> dict[str, float]:
         self.now += after
         fields: dict[str, Value] = {
             "balloon_cur": TOTAL + HIDDEN,

@@ -177,12 +177,12 @@ class Learning:
         """What guests could take from the host: what they have, and the host has not backed with memory."""
         return self._room
 
-    def fields(self, guest: Guest) -> dict[str, Value]:
+    def fields(self, guest: Guest) -> dict[str, float]:
         """What was learnt of this guest, as fields; empty as long as that is nothing."""
         known = self._learnt.get(guest.id)
         if known is None or known.incarnation != guest.incarnation:
             return {}
-        found: dict[str, Value] = {"mem_used_peak": int(known.peak), "mem_used_before": int(known.used)}
+        found: dict[str, float] = {"mem_used_peak": int(known.peak), "mem_used_before": int(known.used)}
         found["mem_cache_share"] = round(known.cache_share, 3)
         if known.hidden is not None:
             found["mem_hidden"] = int(known.hidden)

@@ -286,7 +286,7 @@ class BalloonPlugin:
             target = targets.get(guest.id)
             obstacle = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") or self._obstacle(guest)
             holds = standing.holds.get(guest.id)
-            known = self._learning.fields(guest)
+            known: dict[str, Value] = {**self._learning.fields(guest)}
             if own is None and holds is None and target is None and not obstacle and not known:
                 continue
             if own is not None:
