@@ -12,6 +12,9 @@ from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
+OPERATION_ABORTED = 78
+"""As in libvirt/virterror.h."""
+
 XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon>{devices}</devices>{more}</domain>"
 
 
@@ -53,6 +56,15 @@ class FakeGuest:
         """Setting this fails half-way."""
         self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
         self.job: dict[str, object] = {"type": 0}
+        self.persistent = True
+        self.saved = False
+        """Its memory is in a file."""
+        self.moved_to = ""
+        self.moved_with: tuple[Mapping[str, object], int] = ({}, 0)
+        self.obeys = True
+        """It shuts down when it is asked to."""
+        self.job_goes_on: threading.Event | None = None
+        """Saving and moving it wait for this: set when the job is given up."""
         self.hangs: threading.Event | None = None
         """Calls on this guest wait for it."""
 
@@ -92,6 +104,59 @@ class FakeDomain:
     def isActive(self) -> int:
         self._libvirtd.count("isActive")
         return int(self._guest.uuid in self._libvirtd.guests)
+
+    def isPersistent(self) -> int:
+        return int(self._guest.persistent)
+
+    def state(self, flags: int = 0) -> Sequence[int]:
+        return (self._guest.state, 0)
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        return int(self._guest.saved)
+
+    def suspend(self) -> int:
+        self._there("suspend").state = FakeLibvirtd.PAUSED
+        return 0
+
+    def resume(self) -> int:
+        self._there("resume").state = FakeLibvirtd.RUNNING
+        return 0
+
+    def shutdown(self) -> int:
+        guest = self._there("shutdown")
+        if guest.obeys:
+            self._libvirtd.end(guest)
+        return 0
+
+    def managedSave(self, flags: int = 0) -> int:
+        guest = self._after_its_job("managedSave")
+        guest.saved = True
+        self._libvirtd.end(guest)
+        return 0
+
+    def create(self) -> int:
+        self._libvirtd.count("create")
+        if self._guest.uuid in self._libvirtd.guests:
+            raise FakeError("domain is already running", OPERATION_INVALID)
+        del self._libvirtd.ended[self._guest.uuid]
+        self._guest.saved = False
+        self._guest.number += 1
+        self._libvirtd.guests[self._guest.uuid] = self._guest
+        return 0
+
+    def abortJob(self) -> int:
+        guest = self._there("abortJob")
+        if guest.job_goes_on is None:
+            raise FakeError("no job is active on the domain", OPERATION_INVALID)
+        guest.job_goes_on.set()
+        return 0
+
+    def migrate3(self, dconn: object, params: Mapping[str, object], flags: int = 0) -> Domain:
+        guest = self._after_its_job("migrate3")
+        assert isinstance(dconn, FakeConnection)
+        guest.moved_to, guest.moved_with = dconn.uri, (params, flags)
+        del self._libvirtd.guests[guest.uuid]
+        return self
 
     def XMLDesc(self, flags: int = 0) -> str:
         return self._there("XMLDesc").xml
@@ -149,6 +214,13 @@ class FakeDomain:
         guest.tuned.append(what)
         return 0
 
+    def _after_its_job(self, call: str) -> FakeGuest:
+        guest = self._there(call)
+        if guest.job_goes_on is not None:
+            guest.job_goes_on.wait()
+            raise FakeError("operation aborted: job: canceled by client", OPERATION_ABORTED)
+        return guest
+
     def _there(self, call: str) -> FakeGuest:
         self._libvirtd.count(call)
         guest = self._libvirtd.guests.get(self._guest.uuid)
@@ -162,8 +234,9 @@ class FakeDomain:
 class FakeConnection:
     """One connection; it notices when it is used for two calls at a time, or after it was closed."""
 
-    def __init__(self, libvirtd: FakeLibvirtd) -> None:
+    def __init__(self, libvirtd: FakeLibvirtd, uri: str = "") -> None:
         self._libvirtd = libvirtd
+        self.uri = uri
         self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
         self.broken = False
         self.keepalive: tuple[int, int] | None = None
@@ -179,9 +252,10 @@ class FakeConnection:
 
     def lookupByUUIDString(self, uuidstr: str) -> Domain:
         self._libvirtd.count("lookupByUUIDString")
-        if uuidstr not in self._libvirtd.guests:
+        guest = self._libvirtd.guests.get(uuidstr) or self._libvirtd.ended.get(uuidstr)
+        if guest is None:
             raise FakeError("no domain with that UUID", NO_DOMAIN)
-        return FakeDomain(self._libvirtd, self._libvirtd.guests[uuidstr])
+        return FakeDomain(self._libvirtd, guest)
 
     def isAlive(self) -> int:
         return int(not self.broken and not self.closed)
@@ -253,9 +327,15 @@ class FakeLibvirtd:
     VIR_DOMAIN_EVENT_ID_TUNABLE, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED = 17, 19
     """Some of the kinds: a binding may lack the others."""
     VIR_DOMAIN_AFFECT_LIVE = 1
+    VIR_MIGRATE_LIVE, VIR_MIGRATE_PERSIST_DEST, VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_ABORT_ON_ERROR = 1, 8, 16, 4096
+    VIR_MIGRATE_PARAM_URI = "migrate_uri"
+    RUNNING, PAUSED = 1, 3
 
     def __init__(self) -> None:
         self.guests: dict[str, FakeGuest] = {}
+        """Those that run."""
+        self.ended: dict[str, FakeGuest] = {}
+        """Those that do not, and are defined."""
         self.calls: Counter[str] = Counter()
         self.connections: list[FakeConnection] = []
         self.refusal: FakeError | None = None
@@ -272,6 +352,12 @@ class FakeLibvirtd:
         self.guests[guest.uuid] = guest
         return guest
 
+    def end(self, guest: FakeGuest) -> None:
+        """It runs no more; libvirt forgets it if it is not defined."""
+        del self.guests[guest.uuid]
+        if guest.persistent:
+            self.ended[guest.uuid] = guest
+
     def count(self, call: str) -> None:
         self.calls[call] += 1
 
@@ -285,7 +371,7 @@ class FakeLibvirtd:
             self.open_hangs.wait()
         if self.refusal is not None:
             raise self.refusal
-        self.connections.append(FakeConnection(self))
+        self.connections.append(FakeConnection(self, uri))
         return self.connections[-1]
 
     openReadOnly = open

@@ -61,7 +61,7 @@ def test_an_interval_holds_what_was_seen_and_narrows(harmed: int, runs: int) -> 
     assert harmed / runs - 1e-9 <= high <= 1
     narrower = wilson(harmed * 4, runs * 4)
     assert narrower[1] - narrower[0] < high - low
-    assert wilson(0, 10) == (pytest.approx(0.0), pytest.approx(0.2775, abs=1e-3))
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
 
 
 DAY = """

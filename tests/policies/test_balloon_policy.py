@@ -220,7 +220,7 @@ class TestSweeps:
 
     @pytest.mark.parametrize("unknown", ["rss_beside", "rss"])
     def test_one_of_which_the_host_knows_nothing_is_not_swept(self, unknown: str) -> None:
-        assert targets(TARGET - GIB, a=self.idle(**{unknown: None})) == {}
+        assert targets(TARGET - GIB, a=self.idle() | {unknown: None}) == {}
 
     def test_a_guarantee_is_the_bottom(self) -> None:
         assert targets(TARGET - 2 * GIB, a=self.idle(1600 * MIB, balloon_min=900 * MIB)) == {"a": 900 * MIB}

@@ -1,0 +1,96 @@
+"""Stopping guests and letting them go on, and moving them: on a fake libvirtd."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from fake_libvirt import FakeGuest, FakeLibvirtd
+
+from mom_core import Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope, Standing
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+LONG_SECONDS = 20.0
+"""Longer than any call here takes."""
+
+
+@pytest.fixture
+def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
+    return libvirtd.add("a")
+
+
+@pytest.fixture
+def entity(guest: FakeGuest) -> Entity:
+    return Entity(Scope.GUEST, guest.uuid, guest.name)
+
+
+def test_a_guest_is_paused_and_goes_on(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
+    hypervisor.pause(entity)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.PAUSED}
+    hypervisor.resume(entity)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+
+
+def test_a_guest_that_is_saved_goes_on_when_it_is_started(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
+    hypervisor.save(entity, LONG_SECONDS)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.SAVED}
+    hypervisor.start(entity, LONG_SECONDS)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+
+
+def test_a_guest_that_obeys_is_off_then(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
+    guest.obeys = False
+    hypervisor.shut_down(entity)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+    guest.obeys = True
+    hypervisor.shut_down(entity)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.OFF}
+
+
+def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
+    guest.persistent = False
+    with pytest.raises(NotSupported, match="forgets such a guest"):
+        hypervisor.save(entity, LONG_SECONDS)
+    assert not guest.saved
+
+
+def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor: LibvirtHypervisor) -> None:
+    unknown = Entity(Scope.GUEST, "uuid-of-nobody", "nobody")
+    assert hypervisor.standings([unknown]) == {}
+    with pytest.raises(GuestGone):
+        hypervisor.pause(unknown)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
+    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, guest: FakeGuest, entity: Entity, persistent: bool
+) -> None:
+    guest.persistent = persistent
+    hypervisor.migrate(entity, " qemu+tls://h2/system tcp://10.0.0.2 ", LONG_SECONDS)
+    assert guest.moved_to.startswith("qemu+tls://h2/system")
+    way, flags = guest.moved_with
+    assert way == {"migrate_uri": "tcp://10.0.0.2"}
+    leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
+    assert flags & leaves_nothing == (leaves_nothing if persistent else 0)
+    assert hypervisor.standings([entity]) == {}
+
+
+def test_without_a_destination_nothing_moves(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
+    with pytest.raises(NotSupported, match="no destination"):
+        hypervisor.migrate(entity, " ", LONG_SECONDS)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(
+    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity, saved: bool
+) -> None:
+    guest.job_goes_on = threading.Event()
+    with pytest.raises(GuestBusy, match="was given up"):
+        hypervisor.save(entity, 0.05) if saved else hypervisor.migrate(entity, "qemu://h2/system", 0.05)
+    assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
+
+
+def test_what_only_reads_stops_nobody(make_hypervisor, guest: FakeGuest, entity: Entity) -> None:
+    with pytest.raises(PermissionDenied):
+        make_hypervisor(readonly=True).pause(entity)
+    assert guest.state == FakeLibvirtd.RUNNING
