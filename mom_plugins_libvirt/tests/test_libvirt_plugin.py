@@ -216,7 +216,7 @@ def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(
         guest = libvirtd.add(f"g{number:02}")
         guest.statistics = {"balloon.last-update": int(time.time()), "balloon.available": 900_000, "balloon.unused": 300 << 10}
         guest.statistics["balloon.rss"] = 900 << 10
-    found = {finding.subject: finding for finding in make_plugin(call_timeout="5s").mom_doctor() if "off for" in finding.message}
+    found = {finding.subject: finding for finding in make_plugin(call_timeout="2s").mom_doctor() if "off for" in finding.message}
     assert {finding.severity for finding in found.values()} == {Severity.OK}
     assert "100 guests: g00, g01, g02, g03, g04 and 95 more" in found["free page reporting"].message
     assert "up to 17600 MiB" in found["free page reporting"].message  # 900 - (1024 - 300) of each
