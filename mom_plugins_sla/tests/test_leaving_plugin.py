@@ -115,7 +115,7 @@ class Bench:
     def settle(self) -> None:
         """Until nothing is under way."""
         ends = time.monotonic() + 5
-        while self.plugin._acting.doing.busy:
+        while self.plugin._acting.doing.under_way:
             assert time.monotonic() < ends
             time.sleep(0.005)
 
@@ -368,8 +368,9 @@ def paused(tmp_path: Path) -> Bench:
 def test_a_guest_that_somebody_else_lets_go_on_is_left_alone(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     bench.hypervisor.resume(bench.entity("vm1"))
-    bench.cycle()
+    reports = bench.cycles(1000, ("vm1", "guest_pause", 1))
     assert bench.remembered == []
+    assert any("a person has let the guest go on" in reason for reason in refusals(reports)), "for half an hour whatever a policy wants"
 
 
 def test_a_guest_that_is_gone_for_one_look_is_not_forgotten(tmp_path: Path) -> None:
@@ -445,6 +446,14 @@ def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Pat
     assert applied(reports) == []
     assert any("could not be noted" in outcome.error for report in reports for outcome in report.outcomes)
     assert not bench.hypervisor.stopped
+
+
+def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, guests=9, share=0.7)
+    bench.ordinary = MAY_ALL
+    reports = bench.cycles(60, *every("guest_save"))
+    assert [count for report in reports if (count := len(applied([report])))] == [4, 2]
+    assert not any(outcome.status is Status.FAILED for report in reports for outcome in report.outcomes)
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------------------

@@ -55,4 +55,4 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_and_none_whose_class
     assert not any(name.startswith("web-") for name in done)
     reasons = {revision.reason for report in found.reports for revision in report.revisions}
     assert any("class platinum does not allow it" in reason for reason in reasons)
-    assert "3 guests are stopped, and more than 3 of 12 must not be" in reasons
+    assert "3 guests are stopped, or about to be, and more than 3 of 12 must not be" in reasons

@@ -193,6 +193,7 @@ class Acting:
                 "guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(one.name), one.step, how
             )
             self.forget(one.identity)
+            self._tell("left alone", one.identity, one.name, one.step, error=f"the guest is {how}")
 
     def forget(self, identity: str) -> None:
         """It is not mom's any more."""

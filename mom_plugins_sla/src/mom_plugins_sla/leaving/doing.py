@@ -67,10 +67,10 @@ class Doing:
             return self._deeds.get(identity)
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is under way."""
+    def under_way(self) -> int:
+        """To how many guests something is being done."""
         with self._lock:
-            return any(deed.running for deed in self._deeds.values())
+            return sum(deed.running for deed in self._deeds.values())
 
     def is_busy_with(self, identity: str) -> bool:
         """Whether something is being done to that guest."""

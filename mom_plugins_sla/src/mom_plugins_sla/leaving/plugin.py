@@ -41,6 +41,7 @@ from mom_core import (
 )
 from mom_plugins_sla.leaving.acting import Acting
 from mom_plugins_sla.leaving.asked import Asked
+from mom_plugins_sla.leaving.doing import AT_ONCE
 from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
 from mom_plugins_sla.leaving.hook import Webhook, read_secret, trusted
 from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
@@ -68,7 +69,8 @@ STATE_FILE: Final = "stopped.json"
 REQUESTS: Final = "undo"
 
 AGAIN_SECONDS: Final = 1800.0
-"""How long a step that has not worked is not tried again on that guest: what kept it from working seldom goes away sooner."""
+"""How long a step that has not worked is not tried again on that guest, and nothing on one that a person has let go on: what kept it from
+working seldom goes away sooner, and that person had a reason."""
 
 MOVES_SECONDS: Final = 3600.0
 """How long a guest that was moved away counts."""
@@ -98,7 +100,8 @@ class LeavingPlugin:
         self._snapshot = Snapshot()
         self._enforces = False
         self._taking: tuple[str, Step] | None = None
-        self._failed: dict[tuple[str, Step], float] = {}
+        self._spared: Mapping[tuple[str, Step], float] = {}
+        """What is not tried on which guest for some time, since when."""
         self._moments: dict[Announced, str] = {}
         self._moves: deque[float] = deque()
 
@@ -186,6 +189,7 @@ class LeavingPlugin:
             elif not self._enforces:
                 self._requests.answer(identity, "mom only observes, and changes nothing")
             else:
+                self._spare(identity, Step)
                 self._acting.let_go_on(hypervisor, one, "the operator says so", self._answering(identity))
 
     def _answering(self, identity: str) -> Callable[[str], None]:
@@ -209,7 +213,7 @@ class LeavingPlugin:
                 self._acting.can_return(),
                 self._guests(snapshot),
                 moved=self._moved(now),
-                busy=self._acting.doing.busy,
+                busy=self._acting.doing.under_way > 0,
             )
             waiting = [self._ladder.announced] if self._ladder.announced else []
             waiting += self._asked.waiting
@@ -238,18 +242,20 @@ class LeavingPlugin:
         """Who may be asked to go: nobody to whom something is being done, or was, and nothing that has just failed."""
         if not self._settings.enabled:
             return []
-        acting, now = self._acting, snapshot.monotonic
-        with self._lock:
-            failed = self._failed = {key: moment for key, moment in self._failed.items() if now - moment < AGAIN_SECONDS}
+        acting = self._acting
         found = []
         for guest in snapshot.guests.values():
             one = candidate_of(guest, self._settings.destination is not None)
             if one is None or acting.remembered.get(guest.id) is not None or acting.doing.is_busy_with(guest.id):
                 continue
-            allowed = frozenset(step for step in one.allowed if (guest.id, step) not in failed)
+            allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
             if allowed:
                 found.append(replace(one, allowed=allowed))
         return found
+
+    def _is_spared(self, identity: str, step: Step, now: float) -> bool:
+        since = self._spared.get((identity, step))
+        return since is not None and now - since < AGAIN_SECONDS
 
     def _guests(self, snapshot: Snapshot) -> int:
         """How many there are, those that are stopped included."""
@@ -277,7 +283,7 @@ class LeavingPlugin:
         """Whoever decides: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved = len(self._acting.remembered.stopped), self._moved(now)
+        stopped, moved, begun = len(self._acting.remembered.stopped), self._moved(now), self._acting.doing.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
         wanted: list[tuple[str, Step]] = []
         revisions = []
@@ -286,35 +292,43 @@ class LeavingPlugin:
             if step is None or guest is None or decision.value == 0:
                 continue
             drains = step is Step.MIGRATE and decision.source.name in self._settings.drains and not decision.source.line
-            why = self._why_not(step, guest, decision, drains)
+            why = self._why_not(step, guest, decision, drains) or ("" if drains else self._why_not_now(step, guest, now))
             if not why and not drains:
                 if step is Step.MIGRATE and moved >= most_moved:
                     why = f"{moved} guests were moved away within the last hour, and more than {most_moved} of {guests + moved} must not be"
                 elif step is not Step.MIGRATE and stopped >= most:
-                    why = f"{stopped} guests are stopped, and more than {most} of {guests} must not be"
-            if not why and not drains and decision.source != self._source:
-                wanted.append((guest.id, step))
-                why = self._not_yet(guest, step, decision, now)
+                    why = f"{stopped} guests are stopped, or about to be, and more than {most} of {guests} must not be"
+                else:  # what is only announced counts, too: nobody is to be announced who then must not go
+                    stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
+                    if decision.source != self._source:
+                        wanted.append((guest.id, step))
+                        why = self._not_yet(guest, step, decision, now, begun)
+                    begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
-            elif not drains:
-                stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
         with self._lock:
             ended = self._asked.keep(wanted)
         for one in ended:
             self._cancelled(one, "it is not wanted any more, or must not be")
         return revisions
 
-    def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float) -> str:
-        """Why what a policy wants must wait; empty when its warning is over."""
+    def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
+        """Why what a policy wants must wait; empty when its warning is over, and not too much is being done already."""
         with self._lock:
             announced, new = self._asked.ask(guest.id, guest.name, step, now, warning_of(guest))
             if now >= announced.due:
+                if begun >= AT_ONCE:
+                    return f"announced; {AT_ONCE} guests are being stopped or moved at this moment, it is next"
                 self._asked.taken(guest.id, step)
                 return ""
         if new:
             self._announced(announced, now, f"{decision.source} wants it")
         return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
+
+    def _why_not_now(self, step: Step, guest: Guest, now: float) -> str:
+        if self._is_spared(guest.id, step, now):
+            return "that did not work lately, or a person has let the guest go on: it is left alone for half an hour"
+        return ""
 
     def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
         field = ALLOWED_BY[step]
@@ -425,10 +439,18 @@ class LeavingPlugin:
 
     def _happened(self, event: str, identity: str, name: str, step: Step, *, error: str = "") -> None:
         """In any thread: something was done, or was not."""
-        if event in ("failed", "cancelled"):
-            with self._lock:
-                self._failed[identity, step] = self._context.monotonic()
+        if event == "left alone":
+            self._spare(identity, Step)
+        elif event in ("failed", "cancelled"):
+            self._spare(identity, [step])
         self._send(event, identity, name, step, error=error)
+
+    def _spare(self, identity: str, steps: Iterable[Step]) -> None:
+        """Do none of these to the guest for some time."""
+        now = self._context.monotonic()
+        with self._lock:
+            still = {key: since for key, since in self._spared.items() if now - since < AGAIN_SECONDS}
+            self._spared = still | {(identity, step): now for step in steps}
 
     def _announced(self, one: Announced, now: float, why: str) -> None:
         """The log has it by the problem that it is."""

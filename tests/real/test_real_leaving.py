@@ -1,0 +1,200 @@
+"""Real guests that leave a host that is full: the pressure is made up in files, everything else is as it would be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from guest_image import cache_folder
+from private_libvirtd import PREFIX, PrivateLibvirtd
+from real_guests import Lab, RealGuest, eventually
+
+from mom_core import Report
+from mom_core.testing import Run, run_plugins
+
+pytestmark = pytest.mark.real
+
+FULL = (
+    "MemTotal: 1000000 kB\nMemFree: 2000 kB\nMemAvailable: 4000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\nCached: 2000 kB\nBuffers: 0 kB\n",
+    60,
+)
+ROOM = (
+    "MemTotal: 1000000 kB\nMemFree: 800000 kB\nMemAvailable: 900000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\nCached: 9000 kB\nBuffers: 0 kB\n",
+    0,
+)
+MAY = {"may_pause": False, "may_save": False, "may_power_off": False, "may_migrate": False, "warning": "5s"}
+
+
+class HostFiles:
+    """What the host says of itself, below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, host: tuple[str, int]) -> None:
+        text, full = host
+        pressure = self.root / "proc" / "pressure"
+        pressure.mkdir(parents=True, exist_ok=True)
+        (self.root / "proc" / "meminfo").write_text(text)
+        line = f"avg10={full}.00 avg60={full}.00 avg300=0.00 total=0"
+        (pressure / "memory").write_text(f"some {line}\nfull {line}\n")
+
+
+def _run(
+    lab: Lab, folder: Path, allowed: str, cycles: int, between: Callable[[HostFiles, int], None], guest: RealGuest, **leaving: object
+) -> Run:
+    files = HostFiles(folder / "root")
+
+    def before(number: int) -> None:
+        between(files, number)
+        time.sleep(0.3)  # five made-up seconds pass in it
+
+    settings = {"enabled": True, "after": "10s", "apart": "10s", "calm_for": "20s", "share": 0.5, "timeout": "60s", **leaving}
+    plugins = {
+        "host": {},
+        "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
+        "sla": {"classes": {"leaves": {**MAY, allowed: True}}},
+        "leaving": settings,
+    }
+    classes = {guest.name: {"class": "leaves"}}
+    return run_plugins(folder, plugins, cycles=cycles, guests=classes, root=folder / "root", between=before)
+
+
+def _applied(found: Run, control: str) -> list[str]:
+    reports: list[Report] = list(found.reports)
+    return [o.decision.entity.name for r in reports for o in r.outcomes if o.decision.control == control and o.status == "applied"]
+
+
+@pytest.fixture
+def company(lab: Lab) -> Iterator[RealGuest]:
+    """Another guest, without a class, that is to be left alone: one guest alone is never stopped."""
+    guest = lab.start("stays", workload=(5, 5, 0, 0))
+    guest.wait_until_it_works()
+    yield guest
+    assert guest.domain.isActive()
+    seen = len(guest.beats)
+    eventually("it works on", lambda: len(guest.beats) > seen, 30)
+
+
+def _full_then_room(full: int) -> Callable[[HostFiles, int], None]:
+    def between(files: HostFiles, number: int) -> None:
+        files.write(FULL if number <= full else ROOM)
+
+    return between
+
+
+def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
+    guest.wait_until_it_works()
+    age = guest.beats[-1].seconds
+    was_saved: list[bool] = []
+
+    def between(files: HostFiles, number: int) -> None:
+        saved = bool(guest.domain.hasManagedSaveImage())
+        if saved and not was_saved:
+            was_saved.append(True)
+        files.write(FULL if not saved and not was_saved else ROOM)
+
+    found = _run(lab, tmp_path, "may_save", 60, between, guest)
+    assert _applied(found, "guest_save") == [guest.name]
+    assert was_saved
+    assert guest.domain.isActive()
+    assert found.reports[-1].snapshot.host.fields["guests_stopped"] == 0
+    eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 30)
+    assert guest.printed.count("GUEST up") <= 1, "it has not booted anew"
+
+
+def test_a_real_guest_is_paused_and_resumed_when_there_is_room(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0))
+    guest.wait_until_it_works()
+    states: list[int] = []
+
+    def between(files: HostFiles, number: int) -> None:
+        states.append(guest.domain.state()[0])
+        files.write(FULL if number <= 8 else ROOM)
+
+    found = _run(lab, tmp_path, "may_pause", 25, between, guest)
+    assert _applied(found, "guest_pause") == [guest.name]
+    assert 3 in states
+    assert guest.domain.state()[0] == 1
+    seen = len(guest.beats)
+    eventually("it works on", lambda: len(guest.beats) > seen + 1, 30)
+
+
+def test_a_real_guest_that_is_paused_goes_on_when_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0))
+    guest.wait_until_it_works()
+    states: list[int] = []
+
+    def between(files: HostFiles, number: int) -> None:
+        states.append(guest.domain.state()[0])
+        files.write(FULL)
+
+    _run(lab, tmp_path, "may_pause", 8, between, guest)
+    assert states[-1] == 3
+    assert guest.domain.state()[0] == 1
+
+
+def test_a_real_guest_that_somebody_else_resumes_is_left_alone(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0))
+    guest.wait_until_it_works()
+
+    def between(files: HostFiles, number: int) -> None:
+        files.write(FULL if number <= 7 else ROOM)
+        if number == 8:
+            assert guest.domain.state()[0] == 3
+            guest.domain.resume()
+        if number == 12:
+            guest.domain.suspend()  # by somebody else now: mom must not resume it, not even at its end
+
+    found = _run(lab, tmp_path, "may_pause", 25, between, guest)
+    stopped = [report.snapshot.host.fields["guests_stopped"] for report in found.reports]
+    assert stopped[6] == 1
+    assert stopped[-1] == 0
+    assert guest.domain.state()[0] == 3
+
+
+def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
+    guest.wait_until_it_works()
+    was_off: list[bool] = []
+
+    def between(files: HostFiles, number: int) -> None:
+        if not guest.domain.isActive() and not was_off:
+            was_off.append(True)
+        files.write(FULL if not was_off else ROOM)
+
+    found = _run(lab, tmp_path, "may_power_off", 80, between, guest)
+    assert _applied(found, "guest_shutdown") == [guest.name]
+    assert was_off
+    assert guest.domain.isActive()
+
+
+def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b14")
+    try:
+        other.start()
+        guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
+        guest.wait_until_it_works()
+        age = guest.beats[-1].seconds
+        destination = f"{other.uri} unix://{other.folder}/migration"
+        found = _run(lab, tmp_path, "may_migrate", 40, _full_then_room(25), guest, destination=destination)
+        assert _applied(found, "guest_migrate") == [guest.name]
+        names = [one.name for one in found.reports[-1].snapshot.guests.values()]
+        assert names == [f"{PREFIX}stays"]
+        eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 30)
+    finally:
+        other.stop()
+
+
+def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
+    guest = lab.start("leaves", workload=(5, 5, 0, 0))  # libvirt would forget it
+    guest.wait_until_it_works()
+    found = _run(lab, tmp_path, "may_save", 25, _full_then_room(25), guest)
+    assert _applied(found, "guest_save") == [guest.name], "it was tried once"
+    last = found.reports[-1].snapshot
+    assert "not defined" in str(last.guests[guest.uuid].fields["guest_leaving_error"])
+    assert last.host.fields["guests_stopped"] == 0
+    assert guest.domain.isActive()
