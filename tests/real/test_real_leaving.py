@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def _run(
         time.sleep(0.3)  # five made-up seconds pass in it
 
     settings = {"enabled": True, "after": "10s", "apart": "10s", "calm_for": "20s", "share": 0.5, "timeout": "60s", **leaving}
-    plugins = {
+    plugins: dict[str, type | Mapping[str, object]] = {
         "host": {},
         "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder)},
         "sla": {"classes": {"leaves": {**MAY, allowed: True}}},
