@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
+from crowd import GUESTS, crowd
 from playwright.sync_api import CDPSession, sync_playwright
 
-GUESTS = 1000
 SECONDS = 20
 FRAMES = 120
-MOM = Path(sys.executable).parent / "mom"
 
 _SCROLLED = """async (frames) => {
   const box = document.querySelector(".guests"), taken = [];
@@ -72,20 +68,8 @@ def main() -> None:
     if chromium is None:
         print("there is no Chromium here")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "mom.yaml"
-        sim = f"{{guests: {GUESTS}, host_memory: 1400GiB, load: 300GiB, load_after: 1s, load_for: 1h}}"
-        config.write_text(
-            f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
-            f"plugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
-        )
-        daemon = subprocess.Popen([MOM, "run", "-c", config], stderr=subprocess.DEVNULL)
-        try:
-            time.sleep(5)
-            measure(chromium, tunnel(Path(folder) / "r/mom.sock"))
-        finally:
-            daemon.terminate()
-            daemon.wait(20)
+    with crowd() as (_, config):
+        measure(chromium, tunnel(config.parent / "r/mom.sock"))
 
 
 def measure(chromium: str, port: int) -> None:

@@ -11,16 +11,14 @@ import os
 import pty
 import struct
 import subprocess
-import sys
-import tempfile
 import termios
 import threading
 import time
 from pathlib import Path
 
-GUESTS = 1000
+from crowd import GUESTS, MOM, crowd
+
 SECONDS = 20.0
-MOM = Path(sys.executable).parent / "mom"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,24 +43,12 @@ def measured(daemon: int, top: int | None) -> str:
 
 def main() -> None:
     """Once without it, once with it on each size of a terminal."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "mom.yaml"
-        sim = f"{{guests: {GUESTS}, host_memory: 1400GiB, load: 300GiB, load_after: 1s, load_for: 1h}}"
-        config.write_text(
-            f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
-            f"plugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
-        )
-        daemon = subprocess.Popen([MOM, "run", "-c", config], stderr=subprocess.DEVNULL)
-        try:
-            time.sleep(5)
-            print(f"{GUESTS} guests, a cycle and a picture each second, {SECONDS:g} s; shares of one core")
-            print(f"{'':<24}{'daemon':>12}{'mom top':>12}{'sent/s':>12}{'memory':>12}")
-            print(f"{'nobody watches':<24}{measured(daemon.pid, None)}")
-            for columns, lines in ((80, 24), (200, 50)):
-                print(f"{f'{columns} x {lines}':<24}{watched(daemon.pid, config, columns, lines)}")
-        finally:
-            daemon.terminate()
-            daemon.wait(20)
+    with crowd() as (daemon, config):
+        print(f"{GUESTS} guests, a cycle and a picture each second, {SECONDS:g} s; shares of one core")
+        print(f"{'':<24}{'daemon':>12}{'mom top':>12}{'sent/s':>12}{'memory':>12}")
+        print(f"{'nobody watches':<24}{measured(daemon, None)}")
+        for columns, lines in ((80, 24), (200, 50)):
+            print(f"{f'{columns} x {lines}':<24}{watched(daemon, config, columns, lines)}")
 
 
 def watched(daemon: int, config: Path, columns: int, lines: int) -> str:
