@@ -82,7 +82,16 @@ class FleetWorld:
     def enroll(self, host: str, group: str = "g1") -> None:
         self.fleet("enroll", host, "--group", group, "--address", f"sim:///{host}", "--new-key", str(self.folder / f"{host}.key"))
 
-    def start_host(self, host: str, seed: int, *, guests: int = 3, url: str | None = None, policy: Mapping[str, Any] | None = None) -> None:
+    def start_host(
+        self,
+        host: str,
+        seed: int,
+        *,
+        guests: int = 3,
+        url: str | None = None,
+        policy: Mapping[str, Any] | None = None,
+        sla: Mapping[str, Any] | None = None,
+    ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
         simulated = {"shelf": str(self.folder / "shelf"), "host": host, "seed": seed, "guests": guests, "host_memory": "16GiB", "sold": 0.4}
@@ -97,6 +106,8 @@ class FleetWorld:
                 "fleet": {"servers": [url or self.url], "host": host, "key": str(self.folder / f"{host}.key"), "publish": "1s"},
             },
         }
+        if sla is not None:
+            settings["plugins"]["sla"] = {"classes_file": str(own / "state" / "fleet" / "classes.yaml"), **sla}
         if self.ca is not None:
             settings["plugins"]["fleet"]["ca"] = str(self.ca)
         (own / "mom.yaml").write_text(json.dumps(settings))
@@ -114,6 +125,11 @@ class FleetWorld:
 
     def where(self, host: str) -> set[str]:
         return {guest for guest, hosts in self.guests().items() if host in hosts}
+
+    def classes_on(self, host: str) -> set[str | None]:
+        """The classes of the guests there, as that host's mom says."""
+        told = json.loads(self._plain("guests", "--json", "-c", str(self.folder / host / "mom.yaml")))
+        return {guest.get("sla_class") for guest in told}
 
     # --- what an operator types --------------------------------------------------------------------------------------------------------
 

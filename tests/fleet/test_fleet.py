@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,11 @@ from pathlib import Path
 
 import pytest
 from fleet_world import MOM, NATS_SERVER, FleetWorld, make_certificate
+
+from mom_plugins_fleet.asking import ask
+from mom_plugins_fleet.link import Access
+from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.subjects import GROUPS
 
 pytestmark = pytest.mark.real
 
@@ -63,6 +69,41 @@ def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(flee
     fleet.fleet("policy", "remove", "g1", "60_fleet_night")
     fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "all is well again")
     assert "60_fleet_night" not in fleet.log("h1").splitlines()[-1]
+
+
+def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: FleetWorld, tmp_path: Path) -> None:
+    fleet.enroll("h1")
+    fleet.enroll("h2")
+    fleet.authorize_members()
+    fleet.start_host("h1", 1, sla={"default": "silver"})
+    fleet.start_host("h2", 2)  # nobody there knows what a class is
+    fleet.until(lambda: all(fleet.host(name)["guests"] is not None for name in ("h1", "h2")), "both are heard", 90)
+    fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "there is no class silver yet: guests are of the safest")
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("classes: {silver: {guarantee: 500%}}\n")
+    done = subprocess.run([MOM, *fleet._access(), "classes", "set", "g1", str(classes)], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert b"more than all of it" in done.stderr
+    classes.write_text("classes: {silver: {guarantee: 50%}}\n")
+    fleet.fleet("classes", "set", "g1", str(classes))
+    fleet.until(lambda: fleet.classes_on("h1") == {"silver"}, "they are there")
+    fleet.until(lambda: not fleet.host("h1")["classes_unused"] and fleet.host("h1")["policies"] == "newest", "and that is said")
+    fleet.until(lambda: "no plugin reads them" in fleet.host("h2")["classes_unused"], "and where they are not")
+    # One that another mom's operator took for right; and then the host is started without servers.
+    wrong = Group(classes="classes: {silver: {guarantee: 500%}}\n")
+    ask(Access([fleet.url], None, fleet.operator_key), "test", logging.getLogger(), lambda store: store.put(GROUPS, "g1", wrong.packed()))
+    fleet.until(lambda: "more than all of it" in fleet.host("h1")["classes_unused"], "the host says what is wrong")
+    assert fleet.classes_on("h1") == {"silver"}
+    classes.write_text("classes: {silver: {guarantee: 60%}}\n")
+    fleet.fleet("classes", "set", "g1", str(classes))
+    fleet.until(lambda: not fleet.host("h1")["classes_unused"], "all is well again")
+    fleet.kill("server")
+    fleet.kill("h1")
+    fleet.start_host("h1", 1, sla={"default": "silver"})
+    fleet.until(lambda: fleet.log("h1").count("classes.yaml: silver") >= 3, "the classes of the last run are in force")
+    fleet.start_server()
+    fleet.fleet("classes", "remove", "g1")
+    fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "without them it is as it was", 60)
 
 
 def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(fleet: FleetWorld, tmp_path: Path) -> None:

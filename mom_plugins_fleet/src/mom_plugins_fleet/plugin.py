@@ -62,6 +62,12 @@ MOST_GUESTS: Final = 3000
 
 STATE_FILE: Final = "group.json"
 
+CLASSES_FILE: Final = "classes.yaml"
+"""Where the group's classes are put for the plugin that knows what a class is, which has this file in its settings."""
+
+CLASSES_WRONG: Final = "classes_file_wrong"
+"""The host's field that says why those are not in force, of the same plugin; empty: they are."""
+
 
 def _a_server(text: str) -> str:
     from mom_plugins_fleet.link import not_safe
@@ -233,7 +239,26 @@ class FleetPlugin:
         changes.update(dict.fromkeys(now.keys() - wanted.keys()))
         if changes:
             policies.change(changes, who=f"the fleet, group {group}, revision {revision}")
+        self._put_classes(record.classes)
         self.remember(group, revision, record)
+
+    def _put_classes(self, text: str) -> None:
+        """Let the file of classes hold that; without any, there is none. Raises `MomError`."""
+        path = self._file().with_name(CLASSES_FILE)
+        try:
+            if text:
+                _write(path, text)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
+
+    def _classes_unused(self, record: Group, host: Mapping[str, Value]) -> str:
+        if not record.classes:
+            return ""
+        wrong = host.get(CLASSES_WRONG)
+        path = self._file().with_name(CLASSES_FILE)
+        return wrong[:400] if isinstance(wrong, str) else f"no plugin reads them: the plugin sla needs `classes_file: {path}`"
 
     def _file(self) -> Path:
         return self._context.state_directory / "fleet" / STATE_FILE
@@ -243,12 +268,7 @@ class FleetPlugin:
         data = json.dumps({"group": group, "revision": revision, "record": record.model_dump_json()})
         path = self._file()
         try:
-            if path.exists() and path.read_text() == data:
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".new")
-            new.write_text(data)
-            new.replace(path)
+            _write(path, data)
         except OSError as error:
             self._context.log.warning("the group's policies cannot be kept for the next start: %s: %s", path, error.strerror)
 
@@ -296,6 +316,7 @@ class FleetPlugin:
             group="" if taken is None else taken.group,
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
+            classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record, host),
         )
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
@@ -321,6 +342,16 @@ class FleetPlugin:
         from mom_plugins_fleet.verbs import fleet
 
         return [fleet]
+
+
+def _write(path: Path, text: str) -> None:
+    """Let the file hold that, at once; what holds it already is left alone. Raises `OSError`."""
+    if path.exists() and path.read_bytes() == text.encode():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8", newline="")
+    new.replace(path)
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:

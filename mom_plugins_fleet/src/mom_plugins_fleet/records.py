@@ -132,6 +132,8 @@ class HostState(Record):
     """The revision of the group's record that is in force here; 0: none."""
     refused: str = ""
     """Why the newest record of the group is not in force here."""
+    classes_unused: str = ""
+    """Why the group's classes are not in force here, though its record is."""
 
 
 class MoveState(StrEnum):

@@ -12,12 +12,15 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from pydantic import BaseModel, ConfigDict
 
-from mom_core import MomError, format_kib, load_config, printable
+from mom_core import ConfigError, MomError, format_kib, load_config, printable, read_settings
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Member, Record, read
@@ -237,6 +240,7 @@ def _host_row(view: View, name: str, revisions: Mapping[str, int], age: float | 
         "problems": None if state is None else state.problems,
         "policies": _policies(state, wanted),
         "refused": "" if state is None else state.refused,
+        "classes_unused": "" if state is None else state.classes_unused,
         "moves": moves,
         "stay": [] if state is None or member is None or not member.draining else [[g.name, g.stays] for g in state.guests if g.stays],
     }
@@ -276,6 +280,8 @@ def _print_hosts(hosts: list[dict[str, Any]]) -> None:
     for row in hosts:
         if row["refused"]:
             console.print(Text(f"{row['host']} refuses its group's policies: {row['refused']}"))
+        if row["classes_unused"]:
+            console.print(Text(f"{row['host']} does not use its group's classes: {printable(row['classes_unused'], 400)}"))
         for move in row["moves"]:
             error = f": {printable(move['error'], 200)}" if move["error"] else ""
             console.print(Text(f"{row['host']}: {printable(move['guest'])} -> {move['to']}  {move['state']}{error}"))
@@ -348,6 +354,50 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
     click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
 
 
+@fleet.group("classes")
+def classes_group() -> None:
+    """The service classes of a group of hosts."""
+
+
+@classes_group.command("show")
+@click.argument("group")
+@click.pass_obj
+def classes_show_command(where: Where, group: str) -> None:
+    """Print the classes of GROUP, as they were set."""
+
+    async def looked(store: Store) -> str:
+        data = (await store.read(GROUPS, group)).data
+        return "" if data is None else read(Group, data).classes
+
+    text = where.ask(looked)
+    click.echo(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n", nl=False)
+
+
+@classes_group.command("set")
+@click.argument("group")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_obj
+def classes_set_command(where: Where, group: str, file: Path) -> None:
+    """Let the hosts of GROUP have the classes in FILE, a YAML file with `classes:`, before their own."""
+    text = checked_classes(file)
+    revision = where.ask(lambda store: _group(store, group, lambda _: {"classes": text}))
+    click.echo(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.")
+
+
+@classes_group.command("remove")
+@click.argument("group")
+@click.pass_obj
+def classes_remove_command(where: Where, group: str) -> None:
+    """Leave the hosts of GROUP to their own classes."""
+
+    def removed(before: Group) -> dict[str, object]:
+        if not before.classes:
+            raise MomError(f"the group {printable(group)} has no classes")
+        return {"classes": ""}
+
+    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
+
+
 @fleet.command("parameter")
 @click.argument("group")
 @click.argument("name")
@@ -361,6 +411,32 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
         return {"parameters": others if value is None else {**others, name: value}}
 
     click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.")
+
+
+class _ClassesFile(BaseModel):
+    """The form of such a file. What a class may say is known to the plugin that has classes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    classes: dict[str, dict[str, object]]
+
+
+def checked_classes(file: Path) -> str:
+    """The text of a file of classes. Raises `MomError` with all that is wrong in it, as far as is known here."""
+    if not file.is_file():
+        raise MomError(f"{printable(str(file))} is no file", hint="name a YAML file with `classes:`")
+    classes = read_settings(file, _ClassesFile).classes
+    if not classes:
+        raise MomError(f"{printable(str(file))} has no classes", hint="`mom fleet classes remove` leaves the hosts to their own")
+    if entry_points(group="mom.plugins", name="sla"):
+        try:
+            load_config({"plugins": {"sla": {"classes": classes}}})
+        except ConfigError as error:
+            found = [replace(one, file=str(file), message=one.message.removeprefix("plugins.sla.")) for one in error.problems]
+            raise ConfigError(found) from None
+    else:
+        click.echo("What these classes say is not checked here, as mom-plugins-sla is not installed: see `mom fleet status`.", err=True)
+    return file.read_text("utf-8")
 
 
 # --- changing ----------------------------------------------------------------------------------------------------------------------------

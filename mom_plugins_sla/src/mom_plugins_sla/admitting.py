@@ -26,6 +26,10 @@ class HostAdmissions:
         self._context = context
         self._seen: Snapshot | None = None
 
+    def know(self, classes: Mapping[str, ServiceClass]) -> None:
+        """Go by these classes from now on."""
+        self._classes = classes
+
     def look(self, snapshot: Snapshot) -> None:
         """Take in what a cycle has seen."""
         self._seen = snapshot
@@ -51,7 +55,7 @@ class HostAdmissions:
             raise MomError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
             raise MomError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
-        name = sla_class or self._default or ""
-        if name and name not in self._classes:
-            raise MomError(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(self._classes)}")
-        return Wanted(count, memory_kib, name, self._classes.get(name) or ServiceClass())
+        name, classes = sla_class or self._default or "", self._classes
+        if name and name not in classes:
+            raise MomError(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
+        return Wanted(count, memory_kib, name, classes.get(name) or ServiceClass())

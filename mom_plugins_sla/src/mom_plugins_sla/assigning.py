@@ -72,8 +72,8 @@ class Assigning:
             return self._existing(metadata, "the guest's metadata")
         for pattern in reversed(self._patterns):
             if pattern.matches(guest):
-                return Assigned(pattern.name, "patterns of the plugin sla")
-        return None if self._default is None else Assigned(self._default, "default of the plugin sla")
+                return self._existing(pattern.name, "patterns of the plugin sla")
+        return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:
         if name in self._classes:

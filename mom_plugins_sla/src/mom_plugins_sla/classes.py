@@ -111,6 +111,14 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
 """The classes that are there without being defined; one of the same name in the settings takes the place of one of these."""
 
 
+def checked_names(classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
+    """The same classes. Raises `ValueError` when one has a name that nobody could write."""
+    for name in classes:
+        if not name or len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"classes: {name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
+    return classes
+
+
 def safest(classes: Mapping[str, ServiceClass]) -> str:
     """The name of the class under which least can happen to a guest: for those whose class nobody knows."""
 

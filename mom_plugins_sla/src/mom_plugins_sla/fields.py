@@ -34,6 +34,13 @@ FIELDS = (
     _guest("leave_warning", Unit.SECONDS, "how long before such a step it is announced; unknown if nothing may be done"),
     _guest("comes_back", Unit.FLAG, "whether what was done is undone later; unknown if nothing may be done"),
     FieldSpec(
+        "classes_file_wrong",
+        Unit.TEXT,
+        Scope.HOST,
+        "why the classes of classes_file are not in force; empty: they are; unknown without that setting",
+        "classes_file",
+    ),
+    FieldSpec(
         "fair_share_lack",
         Unit.KIB,
         Scope.HOST,

@@ -25,9 +25,11 @@ from mom_core import (
 )
 from mom_plugins_sla.admitting import HostAdmissions
 from mom_plugins_sla.assigning import Assigned, Assigning
+from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+from mom_plugins_sla.shared_classes import SharedClasses
 
 
 class SlaPlugin:
@@ -40,8 +42,9 @@ class SlaPlugin:
     def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._classes = settings.all_classes
+        self._classes: Mapping[str, ServiceClass] = settings.all_classes
         self._assigning = Assigning(self._classes, settings.patterns, settings.default)
+        self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
         self._admissions = HostAdmissions(self._classes, settings.default, context)
@@ -71,6 +74,20 @@ class SlaPlugin:
 
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 
+    def _look(self) -> None:
+        """Take the classes of the file that others may change, where there is one and it has changed."""
+        if self._shared is None or not self._shared.look():
+            return
+        self._classes = {**self._settings.all_classes, **self._shared.classes}
+        self._assigning = Assigning(self._classes, self._settings.patterns, self._settings.default)
+        self._admissions.know(self._classes)
+        self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
+
+    def _wrong_file(self) -> str:
+        """Why the classes of the file are not in force; empty: they are, or there are none to be."""
+        shared = self._shared
+        return "" if shared is None or not shared.wrong else f"the classes stay as they were: {shared.wrong}"
+
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises."""
@@ -84,9 +101,14 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What the host lacks, as the last cycle saw it."""
-        lack = self._fairness.lack
-        return {} if lack is None else {"fair_share_lack": math.ceil(lack)}
+        """What the host lacks, as the last cycle saw it, and whether the file of classes makes sense."""
+        self._look()
+        lack, fields = self._fairness.lack, dict[str, Value]()
+        if lack is not None:
+            fields["fair_share_lack"] = math.ceil(lack)
+        if self._shared is not None:
+            fields["classes_file_wrong"] = f"there is no {self._settings.classes_file}" if self._shared.absent else self._wrong_file()
+        return fields
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
@@ -99,6 +121,8 @@ class SlaPlugin:
         self._admissions.look(snapshot)
         self._fairness = fairness_of(snapshot, self._settings.host_keeps, self._settings.idle_tax)
         source = Source(self._context.name)
+        if wrong := self._wrong_file():
+            yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; for a fleet's: `mom fleet classes set`")
         for guest, one in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())
 
@@ -124,8 +148,11 @@ class SlaPlugin:
             guests = hypervisor.guests()
         except HypervisorError as error:
             return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+        self._look()
         assigned = self._assigning.of_all(guests, self._context.guest_settings)
-        findings = [
+        wrong = self._wrong_file()
+        findings = [Finding(Severity.ERROR, subject, wrong, "correct the file")] if wrong else []
+        findings += [
             Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())
             for guest, one in self._unknown(guests)
         ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from mom_core import GuestSettings, PluginSettings, SizeOrShare
-from mom_plugins_sla.classes import READY, ServiceClass
+from mom_plugins_sla.classes import READY, ServiceClass, checked_names
 
 
 class SlaSettings(PluginSettings):
@@ -15,6 +16,10 @@ class SlaSettings(PluginSettings):
 
     classes: dict[str, ServiceClass] = Field(default_factory=dict)
     """Classes besides `platinum`, `gold`, `compute` and `vapor`, or instead of them, by name."""
+
+    classes_file: Path | None = None
+    """A file with more classes, below `classes` as here, which come before those here. It may change at any time, and need not be there.
+    A fleet's are in `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)
     """The classes of guests of which neither the section `guests` nor their metadata tells it: patterns of names to names of classes.
@@ -48,12 +53,19 @@ class SlaSettings(PluginSettings):
         """Those that are ready, with the operator's in their place or beside them."""
         return {**READY, **self.classes}
 
+    @field_validator("classes_file")
+    @classmethod
+    def _is_absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError(f"{str(path)!r:.100} depends on where mom is started; write the whole path, from / on")
+        return path
+
     @model_validator(mode="after")
     def _names_exist(self) -> SlaSettings:
         known = self.all_classes
-        for name in known:
-            if not name or len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"classes: {name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
+        checked_names(known)
+        if self.classes_file is not None:
+            return self  # what stands there may change at any time; a class that is missing then is said of the guests that are to have it
         for pattern, name in self.patterns.items():
             if name not in known:
                 raise ValueError(f"patterns: the guests {pattern!r:.50} are to be of the class {name!r:.50}; there are: {', '.join(known)}")

@@ -1,0 +1,87 @@
+"""A group's classes, from the operator's file to the host's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mom_core import MomError, PluginContext, Value
+from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.verbs import checked_classes
+
+TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
+
+
+def test_a_file_of_classes_is_taken_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "classes.yaml"
+    file.write_text(TEXT)
+    assert checked_classes(file) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: {silver: {guarantee: 500%}}", "more than all of it"),
+        ("classes: {silver: {priorty: 1}}", "did you mean 'priority'"),
+        ("classes: {silver: {warning: 5s}}", "nothing may be done to such guests"),
+        ("classes: {'s r': {}}", "no name for a class"),
+        ("silver: {guarantee: 50%}", "silver"),
+        ("classes: {}", "has no classes"),
+        ("classes: {silver: 5}", "silver"),
+        ("classes: {silver: {}, silver: {}}", "silver"),
+        ("", "must be"),
+        ("a: [", "classes.yaml:1"),
+    ],
+)
+def test_a_wrong_one_is_refused_before_anybody_has_it(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "classes.yaml"
+    file.write_text(text)
+    with pytest.raises(MomError) as refused:
+        checked_classes(file)
+    assert str(file) in refused.value.message
+    assert message in refused.value.message
+
+
+def test_what_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "classes.yaml"
+    file.write_bytes(b"classes: {a\xff: {}}")
+    for path in (file, tmp_path, Path("/dev/zero")):
+        with pytest.raises(MomError):
+            checked_classes(path)
+
+
+def test_the_hosts_file_follows_the_groups_record(tmp_path: Path) -> None:
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(state_directory=tmp_path))
+    file = tmp_path / "fleet" / "classes.yaml"
+    plugin._put_classes("")
+    assert not file.exists()
+    plugin._put_classes(TEXT)
+    assert file.read_text() == TEXT
+    before = file.stat()
+    plugin._put_classes(TEXT)
+    assert file.stat() == before, "what has not changed is not written"
+    file.write_bytes(b"\xff")
+    plugin._put_classes(TEXT)
+    assert file.read_text() == TEXT
+    plugin._put_classes("")
+    assert not file.exists()
+    file.mkdir()
+    with pytest.raises(MomError, match="cannot be kept"):
+        plugin._put_classes(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("record", "fields", "said"),
+    [
+        (Group(), {}, ""),
+        (Group(classes=TEXT), {}, "no plugin reads them"),
+        (Group(classes=TEXT), {"classes_file_wrong": ""}, ""),
+        (Group(classes=TEXT), {"classes_file_wrong": "line 3: wrong"}, "line 3: wrong"),
+    ],
+)
+def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, fields: dict[str, Value], said: str) -> None:
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(state_directory=tmp_path))
+    assert said in plugin._classes_unused(record, fields)
+    assert bool(said) == bool(plugin._classes_unused(record, fields))

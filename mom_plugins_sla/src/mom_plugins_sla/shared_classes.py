@@ -1,0 +1,65 @@
+"""Classes that stand in a file of their own, beside the settings: whoever looks after many hosts can change them while mom runs."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mom_core import ConfigError, printable, read_settings
+from mom_plugins_sla.classes import ServiceClass, checked_names
+
+
+class ClassesFile(BaseModel):
+    """What stands in such a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    classes: dict[str, ServiceClass] = Field(default_factory=dict)
+    """Classes by name, as in the settings of the plugin."""
+
+    @field_validator("classes")
+    @classmethod
+    def _are_names(cls, classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
+        return checked_names(classes)
+
+
+class SharedClasses:
+    """The classes of a file, as far as it made sense last. Not for several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self.classes: Mapping[str, ServiceClass] = {}
+        self.wrong = ""
+        """Why the file as it is now is not what counts, with its line; empty: it is."""
+        self.absent = True
+        """Whether there is no such file, which is not wrong: nobody has any classes to share."""
+
+    def look(self) -> bool:
+        """Read the file if it is another than before; whether the classes are others now."""
+        before = self.classes
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._seen, self.absent, self.wrong, self.classes = None, True, "", {}
+            return bool(before)
+        except OSError as error:
+            self._seen, self.absent, self.wrong = None, False, f"{self._path}: {error.strerror}"
+            return False
+        self.absent = False
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
+            self._seen, self.wrong = None, f"{self._path}: it is no file"
+            return False
+        seen = found.st_mtime_ns, found.st_size, found.st_ino
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            self.classes, self.wrong = read_settings(self._path, ClassesFile).classes, ""
+        except ConfigError as error:
+            first, more = error.problems[0], len(error.problems) - 1
+            self.wrong = printable(f"{first}" + (f" (and {more} more)" if more else ""), 400)
+        return before != self.classes

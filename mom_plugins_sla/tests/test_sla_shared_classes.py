@@ -1,0 +1,109 @@
+"""Classes in a file that somebody else changes while mom runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mom_core import ConfigError, Guest, PluginContext, Problem, load_config
+from mom_core.testing import snapshot
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
+
+
+class Host:
+    """A plugin that has such a file, and two guests."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.file = folder / "classes.yaml"
+        self.plugin = SlaPlugin(SlaSettings.model_validate({"classes_file": self.file, **settings}), PluginContext(name="sla"))
+
+    def write(self, text: str) -> None:
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.file)
+
+    def classes(self) -> dict[str, object]:
+        """What each guest has after a cycle's collection."""
+        self.wrong = self.plugin.mom_collect_host()["classes_file_wrong"]
+        guests = [Guest("1", "web", properties={"sla_class": "silver"}), Guest("2", "db")]
+        return {
+            one.name: fields.get("mem_guarantee_share") for one in guests if (fields := self.plugin.mom_collect_guests([one]).get(one.id))
+        }
+
+    def problems(self) -> list[str]:
+        return [str(one.message) for one in self.plugin.mom_evaluate(snapshot()) if isinstance(one, Problem)]
+
+
+def test_classes_of_the_file_come_and_change_and_go_while_mom_runs(tmp_path: Path) -> None:
+    host = Host(tmp_path, default="gold")
+    assert host.classes() == {"web": 1.0, "db": 0.75}, "an unknown class is the safest"
+    assert host.wrong == f"there is no {host.file}"
+    assert host.problems() == []
+    host.write("classes: {silver: {guarantee: 50%}}")
+    assert host.classes() == {"web": 0.5, "db": 0.75}
+    assert host.wrong == ""
+    host.write("classes: {silver: {guarantee: 40%}, gold: {guarantee: 60%}}")
+    assert host.classes() == {"web": 0.4, "db": 0.6}, "they come before the host's own and those that are ready"
+    host.file.unlink()
+    assert host.classes() == {"web": 1.0, "db": 0.75}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "classes: {silver: {guarantee: 500%}}",
+        "classes: {silver: {guarantee: -1GiB}}",
+        "classes: {silver: {guarantee: 100%, may_save: true}}",
+        "classes: {silver: {priority: 1e99}}",
+        "classes: {silver: {priorty: 1}}",
+        "classes: {'a b': {}}",
+        "klasses: {}",
+        "classes: [",
+        "[]",
+        "",
+        "\0",
+        "classes: &a [*a]",
+        "\n" * (1 << 21),
+    ],
+)
+def test_a_file_that_makes_no_sense_leaves_the_classes_as_they_were_and_is_said_with_its_place(tmp_path: Path, text: str) -> None:
+    host = Host(tmp_path)
+    host.write("classes: {silver: {guarantee: 50%}}")
+    host.classes()
+    host.write(text)
+    assert host.classes() == {"web": 0.5}
+    assert str(host.wrong).startswith(f"the classes stay as they were: {host.file}")
+    assert host.problems() == [host.wrong]
+    host.write("classes: {silver: {guarantee: 50%}}")
+    assert host.classes() == {"web": 0.5}
+    assert host.problems() == []
+
+
+def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    os.mkfifo(host.file)
+    host.classes()
+    assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
+    host.file.unlink()
+    host.file.mkdir()
+    host.classes()
+    assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
+
+
+def test_a_pattern_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_path: Path) -> None:
+    host = Host(tmp_path, patterns={"d*": "silver"})
+    assert host.classes() == {"web": 1.0, "db": 1.0}
+    host.write("classes: {silver: {guarantee: 50%}}")
+    assert host.classes() == {"web": 0.5, "db": 0.5}
+
+
+def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:
+    file = tmp_path / "mom.yaml"
+    file.write_text("plugins: {sla: {classes_file: classes.yaml}}")
+    with pytest.raises(ConfigError, match="write the whole path"):
+        load_config(file)
+    file.write_text("plugins: {sla: {classes_file: /x/classes.yaml, default: silver}}")
+    assert load_config(file).plugins["sla"].settings.model_dump()["classes_file"] == Path("/x/classes.yaml")
