@@ -63,11 +63,59 @@ def test_what_cannot_be_used_is_refused_with_all_its_mistakes(serve: Serve) -> N
     before = served.version()
     refused = put(served, "60_mine", "(+ 1")
     assert refused.status_code == 422
-    assert refused.json()["problems"] == [{"name": "60_mine", "line": 1, "column": 1, "kind": "syntax", "message": "( is never closed"}]
+    assert refused.json()["problems"] == [
+        {
+            "name": "60_mine",
+            "line": 1,
+            "column": 1,
+            "kind": "syntax",
+            "message": "( is never closed",
+            "severity": "error",
+            "hint": "",
+        }
+    ]
     assert served.version() == before
     checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": "(+ 1"}}).json()
     assert not checked["good"]
-    assert served.client.post("/v1/policy-check", json={"changes": {"60_mine": "(+ 1 2)"}}).json() == {"good": True, "problems": []}
+    checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": "(+ 1 2)"}}).json()
+    assert checked == {"good": True, "problems": [], "warnings": []}
+
+
+UNKNOWN = '(def f (guest) (nosuch guest))\n(with Guests guest (guest.Control "ballon_target" 1))\n(f 1)'
+
+
+def test_what_would_fail_for_certain_is_found_by_the_check_and_refused(serve: Serve) -> None:
+    served = serve()
+    before = served.version()
+    checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": UNKNOWN}}).json()
+    assert not checked["good"]
+    assert [(one["kind"], one["line"], one["column"]) for one in checked["problems"]] == [("unknown-function", 1, 17)]
+    warning = checked["warnings"][0]
+    assert (warning["kind"], warning["severity"], warning["line"]) == ("unknown-control", "warning", 2)
+    assert "balloon_target" in warning["hint"]
+    canary = {"changes": {"60_mine": UNKNOWN}, "share": "10%", "duration": "20s"}
+    for refused in (
+        put(served, "60_mine", UNKNOWN),
+        served.client.patch("/v1/policies", json={"changes": {"60_mine": UNKNOWN}}, headers={"if-match": before}),
+        served.client.post("/v1/policy-canary", json=canary, headers={"if-match": "*"}),
+    ):
+        assert refused.status_code == 422
+        assert refused.json()["problems"] == checked["problems"]
+    assert put(served, "60_mine", UNKNOWN, '"1-other"').status_code == 412
+    assert served.version() == before
+    warned = '(with Guests guest (guest.Control "ballon_target" 1))'
+    assert put(served, "60_mine", warned).status_code == 200
+
+
+def test_a_policy_cannot_be_removed_while_another_calls_its_functions(serve: Serve) -> None:
+    served = serve()
+    changes = {"10_words": "(def twice (x) (* 2 x))", "60_mine": "(twice 3)"}
+    assert served.client.patch("/v1/policies", json={"changes": changes}, headers={"if-match": "*"}).status_code == 200
+    refused = served.client.delete("/v1/policies/10_words", headers={"if-match": "*"})
+    assert refused.status_code == 422
+    assert [(one["name"], one["kind"]) for one in refused.json()["problems"]] == [("60_mine", "unknown-function")]
+    both = served.client.patch("/v1/policies", json={"changes": dict.fromkeys(changes)}, headers={"if-match": "*"})
+    assert both.status_code == 200
 
 
 def test_several_change_together_or_not_at_all(serve: Serve) -> None:

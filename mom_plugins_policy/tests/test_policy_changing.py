@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import (
+    CheckedPolicies,
     ConfigError,
     ControlSpec,
     Decision,
@@ -84,6 +85,18 @@ def test_a_change_that_is_wrong_anywhere_changes_nothing_and_says_where(running:
     assert running.policies.check({"20_a": "(set level 2)", "30_b": "1\n(if 1 2"}) == refused.value.problems
     assert running.policies.check({"20_a": "(set level 2)"}) == ()
     assert running.policies.state() is before
+
+
+def test_remarks_are_of_what_changes_and_of_what_that_causes_elsewhere(running: Running) -> None:
+    running.policies.change({"20_old": "(nosuch 1)", "10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
+    assert isinstance(running.policies, CheckedPolicies)
+    assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # what 20_old fails with, it failed with before
+    found = running.policies.remarks({"60_new": "(other 1)", "10_words": None})
+    assert [(one.name, one.kind, one.severity) for one in found] == [
+        ("30_uses", "unknown-function", "error"),
+        ("60_new", "unknown-function", "error"),
+    ]
+    assert running.policies.remarks({"60_new": "(+ 1"}) == running.policies.check({"60_new": "(+ 1"})
 
 
 def test_a_name_that_cannot_be_one_is_refused(running: Running) -> None:

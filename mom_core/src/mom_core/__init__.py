@@ -40,7 +40,8 @@ _WHERE = {
         "PolicyRefused", "UnitError",
     ),
     "policies": (
-        "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "PolicyChange", "PolicyState", "PolicyText", "PolicyTexts",
+        "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "PolicyChange", "PolicyState", "PolicyText",
+        "PolicyTexts",
     ),
     "admission": ("Admission", "Admissions", "Giver"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
@@ -62,6 +63,7 @@ __all__ = [
     "CanaryGroup",
     "CanaryPolicies",
     "CanaryState",
+    "CheckedPolicies",
     "Clock",
     "Config",
     "ConfigError",
@@ -258,6 +260,7 @@ if TYPE_CHECKING:
     from mom_core.policies import CanaryGroup as CanaryGroup
     from mom_core.policies import CanaryPolicies as CanaryPolicies
     from mom_core.policies import CanaryState as CanaryState
+    from mom_core.policies import CheckedPolicies as CheckedPolicies
     from mom_core.policies import PolicyChange as PolicyChange
     from mom_core.policies import PolicyState as PolicyState
     from mom_core.policies import PolicyText as PolicyText

@@ -53,7 +53,8 @@ class UnitError(MomError, ValueError):
 class PolicyProblem:
     """One thing that is wrong with policy texts: the policy's name, where in it (1-based, 0 if unknown), of which kind, and what.
 
-    `kind` is a word of the policy language's reference, such as `syntax` or `arity`.
+    `kind` is a word of the policy language's reference, such as `syntax` or `arity`. `severity` is `error`, or `warning` for what is legal
+    and hardly meant; `hint` says what to do.
     """
 
     name: str
@@ -61,6 +62,8 @@ class PolicyProblem:
     column: int
     kind: str
     message: str
+    severity: str = "error"
+    hint: str = ""
 
     def __str__(self) -> str:
         where = f"{self.name}:{self.line}:{self.column}" if self.line else self.name

@@ -97,6 +97,17 @@ class PolicyTexts(Protocol):
         ...
 
 
+@runtime_checkable
+class CheckedPolicies(Protocol):
+    """`PolicyTexts` whose evaluator finds more in texts than what it refuses. Any thread may call this."""
+
+    def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """Everything that speaks against changes: what `check` says; what fails for certain once it is evaluated, as errors too; and what
+        is hardly meant, as warnings. Of policies that are not changed, only what the changes cause in them. Nothing changes.
+        """
+        ...
+
+
 class CanaryState(StrEnum):
     """How policies that are tried on some guests are."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from starlette.responses import Response
 
 from mom_core import (
+    CheckedPolicies,
     MomError,
     PluginContext,
     PolicyConflict,
@@ -99,8 +100,9 @@ class Changing:
         """What is wrong with changes, without making them."""
         changes, replace_all = await _changes(call)
         texts = self.texts()
-        problems = await self.run(lambda: texts.check(changes, replace_all=replace_all))
-        return _json({"good": not problems, "problems": [_problem(one) for one in problems]})
+        found = await self.run(lambda: _remarks(texts, changes, replace_all=replace_all))
+        problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
+        return _json({"good": not problems, "problems": problems, "warnings": warnings})
 
     async def put(self, call: Call) -> Response:
         """Set one policy."""
@@ -132,8 +134,12 @@ class Changing:
 
     async def _change(self, call: Call, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> Response:
         texts, who = self.texts(), call.peer.name
-        made = await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected))
-        return _made(made)
+
+        def made() -> PolicyState:
+            expect_good(texts, changes, expected, replace_all=replace_all)
+            return texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)
+
+        return _made(await self.run(made))
 
     async def reset(self, call: Call) -> Response:
         """Forget what was changed at run time."""
@@ -166,6 +172,25 @@ class Changing:
         return current if current in versions else (versions[0] if versions else header)
 
 
+def _remarks(texts: PolicyTexts, changes: Mapping[str, str | None], *, replace_all: bool) -> Sequence[PolicyProblem]:
+    """Everything that speaks against changes, as far as the evaluator looks for it."""
+    if isinstance(texts, CheckedPolicies):
+        return texts.remarks(changes, replace_all=replace_all)
+    return texts.check(changes, replace_all=replace_all)
+
+
+def expect_good(texts: PolicyTexts, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> None:
+    """Raise `PolicyRefused` for changes that an evaluator would take, and that would fail for certain once they are evaluated.
+
+    Files and vdsm may bring such policies, as parts of them may never be reached; who sets one by hand wants to know at once.
+    """
+    if not isinstance(texts, CheckedPolicies) or (expected is not None and expected != texts.state().version):
+        return  # a conflict comes first: what was seen is not what would be changed
+    errors = [one for one in texts.remarks(changes, replace_all=replace_all) if one.severity == "error"]
+    if errors:
+        raise PolicyRefused(errors, hint="the policies from before stay in force")
+
+
 def _made(state: PolicyState) -> Response:
     names: list[Value] = list(state.texts)
     return _json({"version": state.version, "names": names}, {"etag": _tag(state.version)})
@@ -191,7 +216,15 @@ def _no_policy(name: str, state: PolicyState) -> ProblemError:
 
 
 def _problem(problem: PolicyProblem) -> dict[str, Value]:
-    return {"name": problem.name, "line": problem.line, "column": problem.column, "kind": problem.kind, "message": problem.message}
+    return {
+        "name": problem.name,
+        "line": problem.line,
+        "column": problem.column,
+        "kind": problem.kind,
+        "message": problem.message,
+        "severity": problem.severity,
+        "hint": problem.hint,
+    }
 
 
 def _name(name: str) -> str:

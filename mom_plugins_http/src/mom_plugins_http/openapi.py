@@ -259,7 +259,17 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "Problems": _list("StandingProblem"),
         "Difference": _object({**about, "decided": _ANY, "considered": _ANY}),
         "Differences": _list("Difference"),
-        "PolicyProblem": _object({"name": _TEXT, "line": _COUNT, "column": _COUNT, "kind": _TEXT, "message": _TEXT}),
+        "PolicyProblem": _object(
+            {
+                "name": _TEXT,
+                "line": _COUNT,
+                "column": _COUNT,
+                "kind": _TEXT,
+                "message": _TEXT,
+                "severity": {"enum": ["error", "warning"]},
+                "hint": {"type": "string", "description": "What to do; may be empty."},
+            }
+        ),
         "PolicyText": _object({"text": _TEXT}, closed=True),
         "Policies": _object(
             {"version": _TEXT, "items": {"type": "array", "items": _object({"name": _TEXT, "origin": _TEXT, "text": _TEXT})}}
@@ -274,7 +284,13 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
             closed=True,
         ),
         "Changed": _object({"version": _TEXT, "names": {"type": "array", "items": _TEXT}}),
-        "Checked": _object({"good": {"type": "boolean"}, "problems": {"type": "array", "items": _schema("PolicyProblem")}}),
+        "Checked": _object(
+            {
+                "good": {"type": "boolean", "description": "Whether the changes could be made: there may be warnings."},
+                "problems": {"type": "array", "items": _schema("PolicyProblem")},
+                "warnings": {"type": "array", "items": _schema("PolicyProblem")},
+            }
+        ),
         "Version": _object({"version": _TEXT}, closed=True),
         "PolicyHistory": _list(_object({"version": _TEXT, "time": _TIME, "who": _TEXT, "what": _TEXT, "diff": _TEXT}), of_one_cycle=False),
     }

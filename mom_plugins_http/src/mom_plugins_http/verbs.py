@@ -158,8 +158,10 @@ def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None
         click.echo(json.dumps(found))
     elif found["good"]:
         click.echo("It could be set.")
-    for one in [] if as_json else found["problems"]:
-        click.echo(f"{printable(one['name'])}:{one['line']}:{one['column']}: {one['kind']}: {printable(one['message'], 400)}")
+    for one in [] if as_json else [*found["problems"], *found["warnings"]]:
+        place = f"{printable(one['name'])}:{one['line']}:{one['column']}"
+        advice = f" ({printable(one['hint'], 400)})" if one["hint"] else ""
+        click.echo(f"{place}: {one['severity']}: {printable(one['message'], 400)}{advice} [{one['kind']}]")
     if not found["good"]:
         sys.exit(1)
 

@@ -156,6 +156,36 @@ class ChangingPolicies:
                 return problems_of(error)
             return ()
 
+    def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
+        """What the checks say of changes: all of it in the policies that are changed, of the others what they did not say before."""
+        with self._lock:
+            self._current()
+            now, wanted = self.policy, self._overlay.changed(changes, "", self._base, replace_all=replace_all)
+            texts = texts_of(wanted.over(self._base))
+        try:
+            policy = self._compile(texts)
+        except PolicyError as error:
+            return problems_of(error)
+        found = self._checked(policy)
+        if now is None or all(one.name in changes for one in found):
+            return found
+        known = set(self._checked(now))
+        return tuple(one for one in found if one.name in changes or one not in known)
+
+    def _checked(self, policy: Policy) -> tuple[PolicyProblem, ...]:
+        from mom_plugins_policy.checks import check_policy  # of no use to a mom of which nobody changes the policies
+
+        log = self._log
+        try:
+            remarks = check_policy(policy)
+        except Exception:  # a mistake of the checks is no reason not to use policies that can be loaded
+            log.exception("the policies could not be checked")
+            return ()
+        return tuple(
+            PolicyProblem(one.source.name, one.source.line, one.source.column, one.rule, one.message, str(one.severity), one.hint)
+            for one in remarks
+        )
+
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
