@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, FieldSpec, Outcome, PluginContext, Report, Scope, Status, Unit, Value
+from mom_core import Decision, FieldSpec, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import Agent
-from mom_plugins_fleet.plugin import LEAVING, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, LEAVING, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 
 
@@ -46,14 +46,24 @@ class Host:
         self.plugin._agent = self.agent
         self.number = 0
 
-    def cycle(self, leaving: Value = "", error: str = "", *, there: bool = True, status: Status = Status.APPLIED) -> list[Decision]:
+    def cycle(
+        self,
+        leaving: Value = "",
+        error: str = "",
+        *,
+        there: bool = True,
+        status: Status = Status.APPLIED,
+        others: bool = True,
+        wrong: str = "",
+    ) -> list[Decision]:
         self.number += 1
         fields: dict[str, Value] = {LEAVING: leaving, "guest_leaving_error": error}
-        guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), "other": {}}
+        guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), **({"other": {}} if others else {})}
         seen = replace(snapshot(guests=guests), number=self.number)
         decisions = [item for item in self.plugin.mom_evaluate(seen) if isinstance(item, Decision)]
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
-        self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, (), (), 0.0))
+        problems = [Problem(Source("sim"), wrong)] if wrong else []
+        self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0))
         return decisions
 
     @property
@@ -88,6 +98,18 @@ def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever()
         assert host.result is None
     host.cycle()
     assert host.result == (MoveState.FAILED, "the guest is still here")
+
+
+def test_the_last_guest_of_a_host_is_gone_when_there_are_none_for_some_cycles_and_nothing_is_wrong() -> None:
+    host = Host()
+    host.cycle()
+    for _ in range(10):
+        host.cycle(there=False, others=False, wrong="the hypervisor does not answer")
+    assert host.result is None
+    for _ in range(EMPTY_CYCLES + 1):
+        assert host.result is None
+        host.cycle(there=False, others=False)
+    assert host.result == (MoveState.DONE, "")
 
 
 def test_what_is_not_known_decides_nothing() -> None:

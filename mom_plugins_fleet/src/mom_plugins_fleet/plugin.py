@@ -51,6 +51,9 @@ LEAVING: Final = "guest_leaving"
 
 LEAVING_ERROR: Final = "guest_leaving_error"
 
+EMPTY_CYCLES: Final = 3
+"""A host without any guest has lost its last one only after so many cycles: a hypervisor that does not answer lists none either."""
+
 STILL_HERE_CYCLES: Final = 5
 """A guest that has moved may be listed a little longer: only after so many cycles without any error has it not moved."""
 
@@ -114,6 +117,8 @@ class FleetPlugin:
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._tried: set[str] = set()
+        self._empty = 0
+        """For how many cycles in a row there have been no guests at all, and nothing wrong."""
         self._under_way: dict[str, int] = {}
         """Moves that were begun, by guest id, with the cycle in which they were."""
 
@@ -179,7 +184,7 @@ class FleetPlugin:
         for identity, move in moves.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
-                if snapshot.guests:  # else the hypervisor may not have answered
+                if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     agent.finished(identity, MoveState.DONE)
             elif identity in self._under_way:
                 self._look_at(guest, snapshot.number, agent)
@@ -204,6 +209,8 @@ class FleetPlugin:
     def mom_report(self, report: Report) -> None:
         """What came of the moves, and how the host is."""
         self._report = report
+        unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
+        self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
         agent = self._agent
         if agent is None or not self._tried:
             return
