@@ -18,7 +18,7 @@ from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
 from mom_plugins_http.top.drawing import screen, sparkline
 from mom_plugins_http.top.feed import Feed, picture_now
 from mom_plugins_http.top.looking import Looking
-from mom_plugins_http.top.picture import Picture, Row, chosen, ordered, row_of
+from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, row_of
 from mom_plugins_http.top.terminal import cell, keys_in
 
 if TYPE_CHECKING:
@@ -164,6 +164,77 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
     lines = text_of(Looking(), shown, trouble=("nobody serves it", "start mom"), lost_at=time.monotonic() - 5)
     assert any("NOT REACHED 5 s: nobody serves it; start mom" in line for line in lines)
     assert any("Nobody serves it" in line for line in text_of(Looking(), None, trouble=("nobody serves it", "start mom")))
+
+
+def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
+    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
+    lines = text_of(Looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
+    assert "`mom status` says what was so last" in " ".join(line.strip() for line in lines[2:4])
+    assert max(map(len, lines)) <= 80
+
+
+def outcome(identity: str, name: str, **more: object) -> dict[str, object]:
+    source = {"name": "50_balloon", "line": 463, "column": 37}
+    made = {"entity": {"id": identity, "name": name, "scope": "guest"}, "control": "balloon_target", "before": 2 << 20, "value": 1 << 20}
+    return {**made, "status": "applied", "error": "", "source": source, "reason": "", **more}
+
+
+def test_what_was_decided_for_another_guest_of_the_same_name_is_not_shown() -> None:
+    look = Looking(view="guest", guest="new")
+    happenings = [happening_of(0.0, outcome(identity, "web-01", reason=f"for the {identity} one"), {}) for identity in ("old", "new")]
+    text = "\n".join(text_of(look, picture(Row("new", "web-01")), (80, 40), drill=Drill("new"), happenings=happenings))
+    assert "for the new one" in text
+    assert "for the old one" not in text
+
+
+def test_a_decision_says_where_in_the_policy_it_was_made_and_why_on_a_narrow_terminal_too() -> None:
+    happenings = [happening_of(0.0, outcome("1", "a-guest-with-a-long-name", reason="the host needs memory"), {"balloon_target": "KiB"})]
+    text = "\n".join(text_of(Looking(view="changes"), picture(), (80, 24), happenings=happenings))
+    assert "50_balloon:463:37: the host needs memory" in text
+
+
+def test_changes_of_policies_stand_among_the_decisions_in_full() -> None:
+    news = News(0.0, "policies", "set 61_try for all guests, after a trial of 5s: guests fared as well as before, by mom, for root")
+    text = " ".join(line.strip() for line in text_of(Looking(view="changes"), picture(), (80, 24), happenings=[news]))
+    assert f"policies: {news.text}" in text
+
+
+def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of(serve: Serve) -> None:
+    served = serve()
+
+    def put(name: str) -> None:
+        headers = {"content-type": "text/plain", "if-match": served.version()}
+        assert served.client.put(f"/v1/policies/{name}", content="(+ 1 2)", headers=headers).status_code == 200
+
+    served.engine.cycle()
+    put("60_before")
+    served.engine.cycle()
+    feed = Feed(Client(served.path, 5), lambda: None, 0.05)
+    feed.start()
+    try:
+        until = time.monotonic() + 10
+        while feed.picture is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        put("61_after")
+        assert served.client.post("/v1/reservations", json={"memory": "64MiB", "deadline": "10m", "name": "db-9"}).status_code == 201
+        served.engine.cycle()
+
+        def told() -> list[str]:
+            return [f"{one.about}: {one.text}" for one in list(feed.happenings) if isinstance(one, News)]
+
+        while len(told()) < 4:
+            assert time.monotonic() < until, told()
+            time.sleep(0.01)
+    finally:
+        feed.close()
+    assert feed.failed is None
+    before, first, *later = told()
+    assert before == "policies: read at the start, by mom"
+    assert first.startswith("policies: set 60_before, by ")
+    (policies,) = (text for text in later if text.startswith("policies: set 61_after, by "))
+    (reserved,) = (text for text in later if text.startswith("reserved: 64 MiB for db-9: "))
+    assert sorted(later) == [policies, reserved], "each once"
 
 
 def test_observing_lag_and_sick_plugins_are_said() -> None:

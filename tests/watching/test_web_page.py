@@ -130,7 +130,8 @@ def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon:
     page.keyboard.press("/")
     page.keyboard.type("web-01")
     expect(page.get_by_role("status").get_by_text(re.compile("^[0-9]+ of 1000 guests"))).to_be_visible()
-    page.get_by_role("link", name="web-01", exact=True).focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("link", name="web-01", exact=True)).to_be_focused()
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.textContent").startswith("web-01")
     page.keyboard.press("Home")
@@ -227,6 +228,31 @@ def test_a_mom_that_goes_hangs_or_comes_back_is_told_of(daemon: Start, tunnel: D
     expect(banner).to_contain_text("has not finished a cycle")
     mom.process.send_signal(signal.SIGCONT)
     expect(banner).to_be_hidden()
+
+
+def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(
+    daemon: Start, tunnel: Dig, visit: Callable[..., Opened]
+) -> None:
+    def change(name: str) -> None:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(mom.socket)), base_url="http://mom", timeout=20) as client:
+            headers = {"content-type": "text/plain", "if-match": client.get("/v1/policies").headers["etag"]}
+            assert client.put(f"/v1/policies/{name}", content="(+ 1 2)", headers=headers).status_code == 200
+
+    mom = daemon()
+    dug = tunnel(mom.socket)
+    change("60_before")
+    opened = visit(f"{dug.url}/#/decisions")
+    rows = opened.page.locator("main tbody")
+    expect(rows).to_contain_text("set 60_before, by user")
+    change("61_heard")
+    expect(rows).to_contain_text("set 61_heard, by user")
+    opened.shot("decisions")
+    mom.stop(signal.SIGKILL)
+    expect(opened.page.locator("#banner")).to_contain_text("mom cannot be reached")
+    mom.start()
+    change("62_missed")
+    expect(rows).to_contain_text("set 62_missed, by user")
+    expect(rows.get_by_text("set 62_missed")).to_have_count(1)
 
 
 def test_a_page_that_nobody_sees_gives_its_connection_back(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:

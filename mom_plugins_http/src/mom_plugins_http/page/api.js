@@ -54,11 +54,13 @@ function seen() {
   });
 }
 
-// Calls `hear` with each cycle, `lost` when the connection ends, `back` after nobody looked for a while. EventSource cannot send a token.
-async function listen(hear, lost, back) {
+// Calls `hear` with each cycle, `tell` with what else has changed, `lost` when the connection ends, `back` when it is there again, or after
+// nobody looked for a while. EventSource cannot send a token.
+async function listen(hear, tell, lost, back) {
   let end = new AbortController();
   let asleep = 0;
   let slept = false;
+  let missed = false;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(asleep);
     if (document.hidden) asleep = setTimeout(() => { slept = true; end.abort(); }, ASLEEP_MS);
@@ -74,6 +76,8 @@ async function listen(hear, lost, back) {
         const problem = await answer.json().catch(() => ({}));
         throw new Refused(answer.status, problem);
       }
+      if (missed) await back(); // what has happened meanwhile is not told again
+      missed = false;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
         const { value, done } = await reader.read();
@@ -83,9 +87,10 @@ async function listen(hear, lost, back) {
         const parts = rest.split("\n\n");
         rest = parts.pop();
         for (const part of parts) {
-          const lines = part.split("\n"); // of other kinds of events, such as reservations, this page shows nothing
+          const lines = part.split("\n");
           const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
-          if (data && lines.includes("event: cycle")) { hear(JSON.parse(data)); wait = 1000; }
+          const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim();
+          if (data && name === "cycle") { hear(JSON.parse(data)); wait = 1000; } else if (data) tell(name, JSON.parse(data));
         }
       }
       if (!slept) lost(null);
@@ -95,6 +100,7 @@ async function listen(hear, lost, back) {
       clearTimeout(timer);
       end.abort();
     }
+    missed = !slept;
     if (!slept) await new Promise((resolve) => setTimeout(resolve, wait));
     else {
       while (document.hidden) await seen();

@@ -92,7 +92,8 @@ class GuestsView {
     this.rows = new Map();
     this.shown = [];
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
-      autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); } });
+      autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
+      onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
     this.search.value = list.pattern;
     this.count = h("span", { role: "status", class: "faint" });
     const heading = (key, label, about, minor, number) => h("th", { scope: "col", "data-column": key, class: `${number ? "number" : ""} ${minor ? "minor" : ""}` },
@@ -150,6 +151,13 @@ class GuestsView {
     this.above.firstChild.style.height = `${first * ROW}px`;
     this.below.firstChild.style.height = `${Math.max(0, this.shown.length - last) * ROW}px`;
     if (focused && document.activeElement?.dataset?.guest !== focused) here.get(focused)?.link.focus({ preventScroll: true });
+  }
+
+  // From the filter to what it has found.
+  enter() {
+    this.box.scrollTop = 0;
+    this.paint();
+    this.rows.get(this.shown[0]?.id)?.link.focus({ preventScroll: true });
   }
 
   key(event) {

@@ -48,7 +48,7 @@ class HostView {
       tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving ? `, ${kib((known.swap_in_rate || 0) * 4)}/s in, ${kib((known.swap_out_rate || 0) * 4)}/s out` : ""}`, moving ? "warn" : ""),
       tile("KSM saves", kib(isNumber(known.ksm_general_profit) ? known.ksm_general_profit / 1024 : saved({ fields: known })), `${known.ksm_run === 1 ? "merges" : "is off"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
       tile("Cycle", event.cycle.number, `took ${span(event.cycle.duration_seconds)}, lag ${span(event.cycle.lag_seconds)}${event.cycle.skipped ? `, ${event.cycle.skipped} left out` : ""}`),
-      tile("Decided", event.changes ? `${event.changes} changes` : "nothing new", counted));
+      tile("Decided", event.changes ? `${event.changes} change${event.changes === 1 ? "" : "s"}` : "nothing new", counted));
     const samples = mom.samples.filter((sample) => isNumber(total(sample)) && isNumber(sample.fields.mem_really_available));
     const made = samples.map(parts);
     const layer = (label, key) => ({ label, fill: `${key}-fill`, values: made.map((one) => one[key]) });
@@ -68,7 +68,25 @@ function happeningHeads() {
 
 function recent(most) {
   if (!mom.happenings.length) return [h("tr", null, h("td", { colspan: 7, class: "faint" }, "Nothing for as long as mom remembers."))];
-  return mom.happenings.slice(0, most).map((one) => happened(mom, one, true));
+  return mom.happenings.slice(0, most).map((one) => (one.text === undefined ? happened(mom, one, true)
+    : h("tr", null, h("td", null, clock(one.time)), h("td", null, one.about), h("td", { colspan: 5 }, one.text))));
+}
+
+// What has changed beside what was decided. The beginnings and ends of trials are among the changes of policies.
+const policyNews = (one) => ({ time: one.time, about: "policies", text: `${one.what}, by ${one.who}` });
+const reservationNews = (time) => (one) => ({ time: time ?? one.created_at, about: "reserved",
+  text: `${kib(one.memory_kib)} for ${one.name || one.id}: ${one.state}${one.guest ? `, by ${one.guest.name}` : ""}${one.note ? `; ${one.note}` : ""}` });
+
+async function pastNews() {
+  const known = (path) => get(path).catch((error) => { if (error instanceof Refused) return {}; throw error; }); // nothing that is enabled has them
+  const [changes, kept] = await Promise.all([known("/v1/policy-history"), known("/v1/reservations")]);
+  return [...(changes.items ?? []).map(policyNews), ...[...(kept.items ?? []), ...(kept.ended ?? [])].map(reservationNews(null))];
+}
+
+function tell(name, content) {
+  const made = name === "policies" ? content.items.map(policyNews).reverse() : name === "reservations" ? content.items.map(reservationNews(Date.now() / 1000)) : [];
+  mom.happenings.unshift(...made.filter((one) => !mom.happenings.some((other) => other.text === one.text && other.time === one.time)));
+  mom.happenings.length = Math.min(mom.happenings.length, KEPT_HAPPENINGS);
 }
 
 function told(problems) {
@@ -184,7 +202,7 @@ function hear(event) {
   const first = !mom.event;
   mom.event = event;
   mom.heard = performance.now();
-  if (mom.samples.at(-1)?.cycle !== event.cycle.number) {
+  if (!mom.samples.some((one) => one.cycle === event.cycle.number && one.time === event.cycle.time)) {
     mom.samples.push({ cycle: event.cycle.number, time: event.cycle.time, duration_seconds: event.cycle.duration_seconds, fields: event.host, guests_together: event.guests_together });
     if (mom.samples.length > KEPT_SAMPLES) mom.samples.shift();
     mom.happenings.unshift(...event.outcomes.map((one) => ({ ...one, time: event.cycle.time })));
@@ -252,13 +270,13 @@ function signIn(error) {
 
 // What was before this page began to listen.
 async function load() {
-  const [fields, controls, host, history, sparks, done] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
-    get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`)]);
+  const [fields, controls, host, history, sparks, done, news] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
+    get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
   mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
   mom.controls = new Map(controls.map((one) => [one.name, one]));
   mom.samples = history.items.reverse();
   mom.sparks = new Map(Object.entries(sparks.guests));
-  mom.happenings = done.items;
+  mom.happenings = [...done.items, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
   write(byId("title"), `mom on ${host.name}`);
 }
 
@@ -283,10 +301,10 @@ async function begin() {
     setTimeout(begin, 2000);
     return;
   }
-  listen(hear, lost, () => load().catch(trouble));
+  listen(hear, tell, lost, () => load().catch(trouble));
 }
 
-const SHORTCUTS = [["1 … 5", "the views, in their order"], ["/", "filter guests"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
+const SHORTCUTS = [["1 … 5", "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first that is left"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
   ["← →", "in a chart: earlier and later cycles"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
 
 function dark() {

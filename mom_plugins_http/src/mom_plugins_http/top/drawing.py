@@ -7,11 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from rich.cells import cell_len
+
 from mom_core import format_kib, printable
 from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.looking import Looking
-from mom_plugins_http.top.picture import Drill, Happening, Json, Picture, Row
+from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, Row
 from mom_plugins_http.top.terminal import Line, cell
 
 SMALLEST: Final = (40, 10)
@@ -69,8 +71,10 @@ def host_lines(picture: Picture | None, look: Looking | None, feed: Feed | None,
     first = _mom_line(picture, look, now)
     if trouble is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed is not None and feed.lost_at is not None else ""
-        warning: Line = [(f"NOT REACHED{lost}: ", "bold red"), (_sentence(trouble), "red")]
-        return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), warning]
+        begins = f"NOT REACHED{lost}: "
+        said = textwrap.wrap(begins + _sentence(trouble), max(20, width - 1))
+        third = [(said.pop(0), "bold red")] if len(said) > 1 else _pressure_line(picture.host, width)  # how to go on matters more by now
+        return [first, _memory_line(picture.host, width), third, [(" ".join(said), "bold red")]]
     late = picture.late_by(now)
     if late:
         warning = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
@@ -141,7 +145,9 @@ def _health_line(picture: Picture) -> Line:
     rows = picture.rows
     sold, has = (sum(size or 0 for size in sizes) for sizes in ([row.maximum for row in rows], [row.size for row in rows]))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
-    line.append((f", {event['changes']} changes", "") if event["changes"] else (", nothing changed", ""))
+    line.append(
+        (f", {event['changes']} change{'' if event['changes'] == 1 else 's'}", "") if event["changes"] else (", nothing changed", "")
+    )
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
     problems = event["problems"]
@@ -220,12 +226,12 @@ def _heading(text: str, width: int) -> Line:
     return [(cell(f" {text}", width - 1), "reverse")]
 
 
-def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
+def _changes(happenings: Sequence[Happening | News], left_out: int, width: int) -> list[Line]:
     out = [_heading("decisions and what came of them, the newest first", width)]
     if not happenings:
         return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
     for one in reversed(happenings):
-        out.extend(_happening(one, width, named=True))
+        out.extend(_happening(one, width, named=True) if isinstance(one, Happening) else _news(one, width))
     if left_out:
         out.append([(f"and {left_out} more in busy cycles: mom tells of 100 in each", "dim")])
     return out
@@ -235,10 +241,24 @@ def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
     when = time.strftime("%H:%M:%S", time.localtime(one.time))
     who = f" {cell(one.name, 16 if width < 120 else 28)}" if named else ""
     what = f" {one.control} {one.before} → {one.value}"
+    line = [(when, "dim"), (who, "bold"), (what, ""), (f" {one.status}", _STATUSES.get(one.status, ""))]
+    why = f"{one.source}: {one.reason}" if one.reason else one.source
+    fits = sum(cell_len(text) for text, _ in line) + 1 + cell_len(why) < width
     return [
-        [(when, "dim"), (who, "bold"), (what, ""), (f" {one.status}", _STATUSES.get(one.status, "")), (f" {one.source}", "dim")],
-        *([[(f"         {one.error}", "red")]] if one.error else []),
+        [*line, (f" {why}", "dim")] if fits else line,
+        *([] if fits else _indented(why, width, "dim")),
+        *(_indented(one.error, width, "red") if one.error else []),
     ]
+
+
+def _news(one: News, width: int) -> list[Line]:
+    when = time.strftime("%H:%M:%S", time.localtime(one.time))
+    first, *rest = textwrap.wrap(f"{one.about}: {one.text}", max(20, width - 11))
+    return [[(when, "dim"), (f" {first}", "cyan")], *([(f"         {line}", "cyan")] for line in rest)]
+
+
+def _indented(text: str, width: int, style: str) -> list[Line]:
+    return [[(f"         {line}", style)] for line in textwrap.wrap(text, max(20, width - 11))]
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
@@ -283,7 +303,7 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
         return [*out, *_wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in list(feed.happenings) if one.name == name][-12:]
+    about = [one for one in list(feed.happenings) if isinstance(one, Happening) and one.id == look.guest][-12:]
     if about:
         out += [[], [("what was decided for it lately", "bold")]]
         for one in reversed(about):

@@ -7,13 +7,25 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mom_core import MomError, printable
 from mom_plugins_http.client import Client, RefusedError, UnixConnection
-from mom_plugins_http.top.picture import FIELDS, Drill, Happening, Json, Picture, happening_of, row_of
+from mom_plugins_http.top.picture import (
+    FIELDS,
+    Drill,
+    Happening,
+    Json,
+    News,
+    Picture,
+    happening_of,
+    policy_news,
+    reservation_news,
+    row_of,
+)
 
 ANSWER_SECONDS: Final = 5.0
 """An answer comes within hundredths of a second; mom that takes longer hangs."""
@@ -56,7 +68,7 @@ class Feed:
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
         self.drill: Drill | None = None
-        self.happenings: deque[Happening] = deque(maxlen=KEPT_HAPPENINGS)
+        self.happenings: deque[Happening | News] = deque(maxlen=KEPT_HAPPENINGS)
         """The newest last."""
         self.left_out = 0
         """Outcomes of busy cycles of which mom did not tell."""
@@ -105,7 +117,10 @@ class Feed:
             try:
                 self._units = self._control_units()
                 self._remember()
-                for event in self._events():
+                for name, event in self._events():
+                    if name != b"cycle":
+                        self._tell(news_of(name, event, time.time()))
+                        continue
                     self._note(event)
                     with self._news:
                         self._event = event
@@ -130,17 +145,37 @@ class Feed:
         """What was done before this began to look, or while mom was not reached."""
         items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")[0]["items"]
         self.happenings.clear()
+        past = self._past_news()
         for item in reversed(items):
-            self._keep(float(item["time"]), item)
+            when = float(item["time"])
+            while past and past[0].time < when:
+                self.happenings.append(past.popleft())
+            self._keep(when, item)
+        self.happenings.extend(past)
         self._known_until = items[0]["cycle"] if items else -1
+
+    def _past_news(self) -> deque[News]:
+        """The oldest first. Of a reservation it is known when it was made, and how it stands now."""
+        found: list[News] = []
+        with suppress(RefusedError):  # nothing that is enabled has policies that change
+            found += map(policy_news, self._client.get("/v1/policy-history")[0]["items"])
+        with suppress(RefusedError):  # nor reservations
+            kept = self._client.get("/v1/reservations")[0]
+            found += [reservation_news(float(one["created_at"]), one) for one in (*kept["items"], *kept["ended"])]
+        return deque(sorted(found, key=lambda one: one.time))
+
+    def _tell(self, news: Sequence[News]) -> None:
+        for one in news:
+            if one not in self.happenings:  # asked for just before it was told
+                self.happenings.append(one)
 
     def _keep(self, when: float, item: Json) -> None:
         happening = happening_of(when, item, self._units)
         self.happenings.append(happening)
         self._last[item["entity"]["id"]] = happening
 
-    def _events(self) -> Iterator[Json]:
-        """Each cycle, as it ends. Raises `MomError`."""
+    def _events(self) -> Iterator[tuple[bytes, Json]]:
+        """The name and the content of each event: a cycle as it ends, and before it what else has changed. Raises `MomError`."""
         connection = self._connection = UnixConnection(self._client.path, SILENCE_SECONDS)
         try:
             connection.request("GET", "/v1/events")
@@ -155,8 +190,8 @@ class Feed:
                     return
                 if line.startswith(b"event:"):
                     name = line[6:].strip()
-                elif line.startswith(b"data:") and name == b"cycle":  # there are others, such as of reservations
-                    yield json.loads(line[5:])
+                elif line.startswith(b"data:"):
+                    yield name, json.loads(line[5:])
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
             raise MomError(
                 f"the connection to mom has ended: {error or type(error).__name__}", hint="it is asked again every second"
@@ -234,6 +269,13 @@ class Feed:
         except RefusedError as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explained, found, past[::-1])
+
+
+def news_of(name: bytes, event: Json, now: float) -> list[News]:
+    """What an event that is no cycle tells; those of trials say what the policies' own history says, too."""
+    if name == b"policies":
+        return [policy_news(one) for one in event["items"]]
+    return [reservation_news(now, one) for one in event["items"]] if name == b"reservations" else []
 
 
 def guests(client: Client) -> Iterator[Json]:

@@ -45,6 +45,7 @@ class Happening:
     """One decision and what came of it; `before` and `value` as people say them, `target` in KiB when it is a size for a guest."""
 
     time: float
+    id: str
     name: str
     control: str
     before: str
@@ -54,6 +55,15 @@ class Happening:
     source: str
     reason: str
     target: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has changed beside what was decided: the policies, or a reservation."""
+
+    time: float
+    about: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,7 @@ def happening_of(when: float, item: Json, units: Mapping[str, str]) -> Happening
     target = value if item["control"] == "balloon_target" and isinstance(value, int | float) else None
     return Happening(
         when,
+        item["entity"]["id"],
         printable(item["entity"]["name"], 200),
         printable(item["control"]),
         _amount(item["before"], unit),
@@ -157,6 +168,19 @@ def happening_of(when: float, item: Json, units: Mapping[str, str]) -> Happening
         printable(item["reason"], LONGEST_NOTE),
         target,
     )
+
+
+def policy_news(item: Json) -> News:
+    """A change of the policies as the API gives it; the beginnings and ends of trials are among them."""
+    return News(float(item["time"]), "policies", printable(f"{item['what']}, by {item['who']}", LONGEST_NOTE))
+
+
+def reservation_news(when: float, item: Json) -> News:
+    """A reservation as the API gives it, and how it stands at this time."""
+    guest, note = item["guest"], item["note"]
+    whose = f", by {guest['name']}" if guest else ""
+    text = f"{format_kib(item['memory_kib'])} for {item['name'] or item['id']}: {item['state']}{whose}{f'; {note}' if note else ''}"
+    return News(when, "reserved", printable(text, LONGEST_NOTE))
 
 
 def _amount(value: object, unit: str) -> str:
