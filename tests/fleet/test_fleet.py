@@ -191,7 +191,7 @@ def test_guests_stay_where_nobody_has_room_and_it_is_said(fleet: FleetWorld) -> 
     fleet.until(lambda: "cannot leave h1: no other host of the group g1 can take guests now" in fleet.log("c1"), "it says why", 60)
     assert len(fleet.where("h1")) == 3
     fleet.fleet("uncordon", "h2")
-    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 90)
+    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty, and says so", 90)
 
 
 def test_a_host_can_write_and_read_nothing_but_its_own(fleet: FleetWorld) -> None:
