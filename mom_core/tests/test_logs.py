@@ -226,6 +226,24 @@ def test_a_full_disk_stops_nobody() -> None:
     writer.close()
 
 
+def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() -> None:
+    sink = Full()
+    writer = Writer(sink)
+    for number in range(10):
+        writer.handle(record(f"line {'x' * number}"))
+    until = time.monotonic() + 10
+    while writer.lost < 10 and time.monotonic() < until:
+        time.sleep(0.01)
+    room = Slow()
+    room.free.set()
+    writer.sink = room
+    writer.handle(record("there is room again"))
+    while not any("were lost" in line for line in room.lines) and time.monotonic() < until:
+        time.sleep(0.01)
+    writer.close()
+    assert [line for line in room.lines if "lost" in line] == ["10 lines of the log were lost: nobody could write them in time"]
+
+
 def test_the_counts_are_said_at_the_end() -> None:
     sink = Slow()
     sink.free.set()

@@ -85,20 +85,32 @@ class Writer(logging.Handler):
             else:
                 if record is None:
                     return
-                self._hand_on(record)
-            lost, told = self.lost - told, self.lost
-            if lost:
-                self._hand_on(_made(f"{lost} lines of the log were lost: nobody could write them in time"))
+                if not self._hand_on(record):
+                    self.lost += 1
+            lost = self.lost - told
+            if lost and self._hand_on(_made(_lost_words(lost))):
+                told += lost  # a disk that is still full has not taken that either: it is said again, with all of them
             with self.lock or threading.Lock():
                 due = self._repeats.over(time.monotonic())
             for again in due:
-                self._hand_on(_said_again(again))
+                if not self._hand_on(_said_again(again)):
+                    self.lost += 1
 
-    def _hand_on(self, record: logging.LogRecord) -> None:
+    def _hand_on(self, record: logging.LogRecord) -> bool:
+        """Whether the sink has taken it."""
         try:
             self.sink.handle(record)
         except Exception:  # noqa: BLE001  # a full disk, a journal that is gone: mom goes on, and what was lost is counted
-            self.lost += 1
+            return False
+        return True
+
+
+def _lost_words(lost: int) -> str:
+    return (
+        f"{lost} lines of the log were lost: nobody could write them in time"
+        if lost > 1
+        else "a line of the log was lost: nobody could write it in time"
+    )
 
 
 def _said_again(again: Again) -> logging.LogRecord:
