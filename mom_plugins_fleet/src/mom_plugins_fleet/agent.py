@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import MomError
+from mom_core import MomError, printable
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
@@ -32,6 +32,9 @@ CLOSING_SECONDS: Final = 0.3
 
 CHANGE_ATTEMPTS: Final = 5
 """How often a change of the orders is tried again when the coordinator has changed them in between."""
+
+AGAIN_SECONDS: Final = 10.0
+"""How soon it is tried again when the servers could not even be asked."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -144,10 +147,20 @@ class Agent:
         self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
         self._ready.set_result(None)
         await self._resume()
+        while True:
+            try:
+                await self._belong(self._dirty)
+            except MomError as error:  # such as a key that cannot be read: somebody may see to it while mom runs
+                self._connected = False
+                self._say(shown(error))
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _belong(self, dirty: asyncio.Event) -> None:
+        """Be connected, and do what a member does."""
         async with linked(self._access, self._host, self._log, patient=True) as store:
             telling = asyncio.create_task(self._tell(store))
             try:
-                await self._follow(store, self._dirty)
+                await self._follow(store, dirty)
             finally:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
@@ -194,7 +207,7 @@ class Agent:
                     await self._take_orders(store)
                 self._connected = True
                 self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` lets it in")
-            except LinkError as error:
+            except MomError as error:
                 self._connected = store.connected
                 self._say(shown(error))
             with suppress(TimeoutError):
@@ -288,7 +301,11 @@ class Agent:
         at = float("-inf")
         loop = asyncio.get_running_loop()
         while True:
-            state = self._state()
+            try:
+                state = self._state()
+            except ValueError as error:  # something of a guest's that nobody has thought of: the next cycle may be without it
+                self._log.error("what this host is cannot be told to the fleet: %s", printable(str(error), 400))
+                state = None
             if state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS):
                 try:
                     await store.put(STATES, self._host, state.packed())

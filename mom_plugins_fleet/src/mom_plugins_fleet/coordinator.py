@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
+from nats.aio.subscription import Subscription
+
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
 from mom_plugins_fleet.planning import next_orders, places
@@ -68,12 +70,11 @@ class Coordinator:
         if not await self._acquire(store):
             return
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
-        subscriptions = [
-            await store.hear(STATES, "*", self.view.heard_state),
-            await store.hear(ROSTER, "*", self._heard_member),
-        ]
+        subscriptions: list[Subscription] = []
         renewing = asyncio.create_task(self._renew(store))
         try:
+            subscriptions.append(await store.hear(STATES, "*", self.view.heard_state))
+            subscriptions.append(await store.hear(ROSTER, "*", self._heard_member))
             await self.view.load(store)
             await self._fence(store)
             loop = asyncio.get_running_loop()
@@ -93,7 +94,7 @@ class Coordinator:
             if self.works:  # so that the next one need not wait
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
-                    await store.remove(LEASES, COORDINATOR)
+                    await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and nobody else's
 
     async def _heard_member(self, key: str, kept: Kept) -> None:
         self.view.members.take(key, kept)
@@ -142,8 +143,12 @@ class Coordinator:
             self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
             before = Orders()
         if before.epoch > self.epoch:
-            self._sure_until = float("-inf")
-            return
+            if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
+                self._sure_until = float("-inf")
+                return
+            # Only the host can have written that: one whose key was stolen must not end the work for all others.
+            self._log.error("the orders of %s are of epoch %d, which no coordinator had: they are made anew", host, before.epoch)
+            before = Orders()
         self.view.orders.records[host] = (kept.revision, before)
         after = change(before)
         if after == before or not self.works:

@@ -122,10 +122,13 @@ class Store:
             return made.seq
         raise AssertionError("unreachable")
 
-    async def remove(self, bucket: str, key: str) -> None:
-        """Let nothing stand at a key."""
+    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
+        """Let nothing stand at a key, if it still has that revision (None: whatever it has). Raises as `put` does."""
+        headers = {"KV-Operation": "DEL"}
+        if revision is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         async with self._asking(f"remove {bucket} {key}"):
-            await self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers={"KV-Operation": "DEL"})
+            await self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers=headers)
 
     async def hear(self, bucket: str, keys: str, heard: Callable[[str, Kept], Awaitable[None]]) -> Subscription:
         """Call `heard(key, what stands there now)` for each change of these keys (`*`: all) from now on."""

@@ -136,7 +136,7 @@ class FleetPlugin:
             return
         from mom_plugins_fleet.agent import Agent
 
-        if not re.match(NAME, self._host):
+        if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
         settings = self._settings
         self._agent = Agent(

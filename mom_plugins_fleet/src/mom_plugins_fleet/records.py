@@ -15,7 +15,7 @@ from mom_core import MomError, printable
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """What hosts and groups may be called: a label of a host name, which is also one word of a NATS subject."""
 
-FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}$")
+FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Policies of the fleet have names of their own, so that they can never take the place of a host's own policy, nor be left behind in it."""
 
 PARAMETERS: Final = "05_fleet_parameters"

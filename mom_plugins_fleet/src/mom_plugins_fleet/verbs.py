@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from mom_core import ConfigError, MomError, format_kib, load_config, printable, read_settings
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
-from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Member, Record, read
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_users
 from mom_plugins_fleet.view import View
 
@@ -106,7 +106,11 @@ def key_command(file: Path) -> None:
 @click.pass_obj
 def enroll_command(where: Where, host: str, group: str, address: str, key_file: Path | None) -> None:
     """Let HOST in, or change its group, address or key."""
-    key = None if key_file is None else _new_key(key_file)
+    if address and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]*", address):
+        raise MomError(f"{printable(address)} is no address of a hypervisor", hint="write it like qemu+tls://h1.example.org/system")
+    named(host)
+    named(group)
+    key = None if key_file is None else _new_key(key_file)  # not before all else is right: a file that is there is not written again
 
     def enrolled(before: Member | None) -> Member:
         known = {"group": group, "by": _who(), "address": address or (before.address if before else "")}
@@ -124,7 +128,7 @@ def remove_command(where: Where, host: str) -> None:
     """Take HOST out of the fleet. It keeps the policies that it has, and its guests."""
 
     async def removed(store: Store) -> None:
-        if (await store.read(ROSTER, host)).data is None:
+        if (await store.read(ROSTER, named(host))).data is None:
             raise MomError(f"the fleet has no host {printable(host)}")
         for bucket in (ROSTER, STATES, ORDERS):
             await store.remove(bucket, host)
@@ -140,7 +144,13 @@ def server_config_command(where: Where, operators: tuple[str, ...]) -> None:
     """Print what the NATS servers' configuration needs: each host's key, and the least that it may do."""
 
     async def members(store: Store) -> Mapping[str, Member]:
-        return {key: read(Member, kept.data) for key, kept in (await store.load(ROSTER)).items() if kept.data is not None}
+        found: dict[str, Member] = {}
+        for key, kept in (await store.load(ROSTER)).items():
+            try:
+                found.update({} if kept.data is None else {key: read(Member, kept.data)})
+            except MomError as error:
+                raise MomError(f"the entry of {printable(key)}: {error.message}", hint="remove that host and enroll it again") from None
+        return found
 
     click.echo(server_users(where.ask(members), operators), nl=False)
 
@@ -207,8 +217,7 @@ def status_command(where: Where, as_json: bool) -> None:
         await view.load(store)
         revisions = {key: kept.revision for key, kept in (await store.load(GROUPS)).items()}
         lease = await store.read(LEASES, COORDINATOR)
-        holder = "" if lease.data is None else json.loads(lease.data).get("holder", "")
-        return view, revisions, str(holder), await store.ages(STATES)
+        return view, revisions, _holder(lease.data), await store.ages(STATES)
 
     view, revisions, holder, ages = where.ask(looked)
     hosts = [_host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]
@@ -220,6 +229,13 @@ def status_command(where: Where, as_json: bool) -> None:
     _print_hosts(hosts)
     for name in strangers:
         click.echo(f"{printable(name)} tells how it is, and is not in the fleet: ignored")
+
+
+def _holder(lease: bytes | None) -> str:
+    try:
+        return "" if lease is None else read(Lease, lease).holder
+    except MomError:
+        return "somebody whose lease cannot be read"
 
 
 def _host_row(view: View, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
@@ -306,7 +322,7 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     """Print the policies of GROUP, or the text of one."""
 
     async def looked(store: Store) -> tuple[int, Group]:
-        kept = await store.read(GROUPS, group)
+        kept = await store.read(GROUPS, named(group))
         return kept.revision, Group() if kept.data is None else read(Group, kept.data)
 
     revision, record = where.ask(looked)
@@ -366,7 +382,7 @@ def classes_show_command(where: Where, group: str) -> None:
     """Print the classes of GROUP, as they were set."""
 
     async def looked(store: Store) -> str:
-        data = (await store.read(GROUPS, group)).data
+        data = (await store.read(GROUPS, named(group))).data
         return "" if data is None else read(Group, data).classes
 
     text = where.ask(looked)
@@ -398,7 +414,7 @@ def classes_remove_command(where: Where, group: str) -> None:
     click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
 
 
-@fleet.command("parameter")
+@fleet.command("parameter", context_settings={"ignore_unknown_options": True})  # else a negative number is an option
 @click.argument("group")
 @click.argument("name")
 @click.argument("value", required=False, type=float)
@@ -407,6 +423,8 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
     """Set the parameter NAME of GROUP's policies to VALUE; without VALUE, leave it to the policies' own default again."""
 
     def changed(before: Group) -> dict[str, object]:
+        if value is None and name not in before.parameters:
+            raise MomError(f"the group {printable(group)} has no parameter {printable(name)}", hint="`mom fleet policy show` shows them")
         others = {one: number for one, number in before.parameters.items() if one != name}
         return {"parameters": others if value is None else {**others, name: value}}
 
@@ -439,6 +457,13 @@ def checked_classes(file: Path) -> str:
     return file.read_text("utf-8")
 
 
+def named(key: str) -> str:
+    """The name of a host or group. Raises `MomError` for one that none can have, such as a pattern: servers take `*` for all of them."""
+    if not re.fullmatch(NAME, key):
+        raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
+    return key
+
+
 # --- changing ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -452,8 +477,7 @@ async def _group(store: Store, group: str, change: Callable[[Group], Mapping[str
 
 async def _change(store: Store, bucket: str, kind: type[Kind], key: str, change: Callable[[Kind | None], Kind]) -> int:
     """Change a record as it is now, however many others do the same; the new revision."""
-    if not re.match(NAME, key):
-        raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
+    named(key)
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
         after = change(None if kept.data is None else read(kind, kept.data))

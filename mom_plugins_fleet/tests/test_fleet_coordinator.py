@@ -1,0 +1,160 @@
+"""What one host or one lost answer can do to the coordinator of all: nothing that lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+from nats.aio.subscription import Subscription
+
+from mom_core import MomError
+from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.coordinator import Coordinator
+from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
+from mom_plugins_fleet.records import FLEET_POLICY, Group, Lease, Member, Move, MoveState, Orders
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER
+
+LOG = logging.getLogger("test")
+
+
+class Heard(Subscription):
+    """Counts those that still listen."""
+
+    def __init__(self, listeners: list[Heard]) -> None:
+        self.listeners = listeners
+        listeners.append(self)
+
+    async def unsubscribe(self, limit: int = 0) -> None:
+        self.listeners.remove(self)
+
+
+class Memory(Store):
+    """The buckets in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Kept] = {}
+        self.revision = 0
+        self.listeners: list[Heard] = []
+        self.hears = 99
+
+    async def read(self, bucket: str, key: str) -> Kept:
+        return self.kept.get((bucket, key), Kept(0, None))
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        return self._set(bucket, key, data, revision)
+
+    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
+        self._set(bucket, key, None, revision)
+
+    def _set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
+        if revision not in (None, self.kept.get((bucket, key), Kept(0, None)).revision):
+            raise ConflictError("somebody else was faster")
+        self.revision += 1
+        self.kept[bucket, key] = Kept(self.revision, data)
+        return self.revision
+
+    async def load(self, bucket: str) -> Mapping[str, Kept]:
+        return {key: kept for (name, key), kept in self.kept.items() if name == bucket and kept.data is not None}
+
+    async def hear(self, bucket: str, keys: str, heard: Callable[[str, Kept], Awaitable[None]]) -> Subscription:
+        self.hears -= 1
+        if self.hears < 0:
+            raise LinkError("no answer")
+        return Heard(self.listeners)
+
+
+def coordinator() -> Coordinator:
+    return Coordinator(Access(["nats://localhost:1"]), "c1", LOG)
+
+
+def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        invented = Move(guest="a", name="a", to="h2", destination="", takes=1, number=1, state=MoveState.ACCEPTED)
+        await store.put(ROSTER, "h1", Member(group="g").packed())
+        await store.put(ORDERS, "h1", Orders(epoch=10**12, moves=(invented,)).packed())
+        assert await one._acquire(store)
+        await one.view.load(store)
+        await one._fence(store)
+        assert one.works
+        kept = await store.read(ORDERS, "h1")
+        assert kept.data is not None
+        assert Orders.model_validate_json(kept.data) == Orders(epoch=one.epoch)
+
+    asyncio.run(work())
+
+
+def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        assert await one._acquire(store)
+        later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
+        await store.put(ORDERS, "h1", Orders(epoch=later).packed())
+        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
+        assert not one.works
+        kept = await store.read(ORDERS, "h1")
+        assert kept.data is not None
+        assert Orders.model_validate_json(kept.data).epoch == later
+
+    asyncio.run(work())
+
+
+def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        working = asyncio.create_task(one._work_if_alone(store))
+        await asyncio.sleep(0.05)
+        taken = Kept(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert await store.read(LEASES, COORDINATOR) == taken
+        assert store.listeners == []
+
+    asyncio.run(work())
+
+
+def test_a_coordinator_that_cannot_listen_leaves_no_listener_and_no_lease() -> None:
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        store.hears = 1
+        with pytest.raises(LinkError):
+            await one._work_if_alone(store)
+        assert store.listeners == []
+        assert (await store.read(LEASES, COORDINATOR)).data is None
+
+    asyncio.run(work())
+
+
+def test_a_host_whose_key_cannot_be_read_says_so_and_goes_on(tmp_path: Path) -> None:
+    def adopt(_group: str, _revision: int, _record: Group) -> None:
+        raise MomError("never asked")
+
+    agent = Agent(
+        Access(["nats://localhost:1"], None, tmp_path / "missing.key"),
+        "h1",
+        1.0,
+        LOG,
+        adopt=adopt,
+        remembered=lambda: None,
+        state=lambda: None,
+        accepts=lambda _: "",
+        wake=lambda _: None,
+    )
+    agent.start()
+    ends = time.monotonic() + 10
+    while not agent.trouble and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert "missing.key cannot be read" in agent.trouble
+    assert agent._thread.is_alive()
+    agent.close()
+    assert not agent._thread.is_alive()
+
+
+def test_a_name_with_a_line_end_is_no_name() -> None:
+    assert FLEET_POLICY.match("60_fleet_a")
+    assert not FLEET_POLICY.match("60_fleet_a\n")
