@@ -135,12 +135,12 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 def test_long_texts_are_answered_at_once(name: str) -> None:
     text = LONG[name]
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread: others may take the machine meanwhile
     try:
         read("p", text)
     except PolicyError as error:
         assert error.kind in ("limit", "range", "syntax", "recursion")  # noqa: PT017  # either outcome is right
-    assert time.perf_counter() - began < 1.0  # 0.1 s on a quiet machine
+    assert time.thread_time() - began < 1.0  # 0.1 s on a quiet machine
 
 
 def test_the_limits_of_a_text_can_be_set() -> None:
