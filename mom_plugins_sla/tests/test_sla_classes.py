@@ -112,6 +112,8 @@ guests:
         ("classes: {a: {comes_back: true}}", ":4:18", "comes_back is given, but nothing may be done"),
         ("classes: {a: {guarantee: 120%}}", ":4:30", "'120%' is more than all of it"),
         ("classes: {a: {priority: 101}}", ":4:29", "must be at most 100"),
+        ("classes: {a: {reclaim_cost: 1.0e-320}}", ":", "must be at least 0.001"),
+        ("classes: {a: {io_share: 1.0e-300}}", ":", "must be at least 0.001"),
         ("classes: {a: {priorty: 10}}", ":4:19", "did you mean 'priority'?"),
         ("classes: {a b: {}}", ":", "is no name for a class"),
         ("default: golden", ":", "there is no class 'golden'"),

@@ -29,13 +29,13 @@ class ServiceClass(BaseModel):
     cpu_share: Annotated[int, Field(ge=1, le=10_000)] = ORDINARY
     """The guest's weight when CPUs are short; 100 is an ordinary guest's. Set by the policy 62_sla_cpu, where that is on."""
 
-    io_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
     """How much of the limits agreed for its disks a guest may use while disks are short: 1 is all. Set by 64_sla_io, where that is on."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     """Whose promises are kept when the host has promised more than it has: 100 is the last to lose."""
 
-    reclaim_cost: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     """What a KiB that is taken from such a guest costs: with twice the cost, it gives half of what others give."""
 
     may_pause: bool = False
