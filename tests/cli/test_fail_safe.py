@@ -253,10 +253,11 @@ def test_a_copy_that_others_may_have_written_is_not_used(mom: Mom) -> None:
     os.kill(guardian(mom), signal.SIGKILL)
 
 
-def test_a_guardian_that_is_told_to_end_after_mom_died_puts_back_at_once(mom: Mom) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGABRT], ids=["stopped", "ended by a watchdog together with mom"])
+def test_a_guardian_that_is_told_to_end_after_mom_died_puts_back_at_once(mom: Mom, end: signal.Signals) -> None:
     configure(mom, lease="60s")
     process = start(mom)
-    os.kill(guardian(mom), signal.SIGTERM)
+    os.kill(guardian(mom), end)
     assert stays(mom, 1), "together with mom, which ends by itself"
     process.kill()
     mom.wait_for(lambda: mom.knob() == 0, 20)

@@ -41,7 +41,8 @@ def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
     assert {"momd.service", "ksmtuned.service", "mom.service"} == set(found["Unit"]["Conflicts"].split())
     assert (found["Unit"]["StartLimitIntervalSec"], found["Unit"]["StartLimitBurst"]) == ("120", "10")
     service = found["Service"]
-    assert (service["User"], service["Group"], service["Type"], service["Restart"]) == ("vdsm", "kvm", "simple", "always")
+    assert (service["User"], service["Group"], service["Type"], service["Restart"]) == ("vdsm", "kvm", "notify", "always")
+    assert (service["NotifyAccess"], service["WatchdogSec"]) == ("main", "45s"), "a mom that hangs is started again"
     assert str(Path(VDSM_SOCKET).parent) in service["ReadWritePaths"]
 
 

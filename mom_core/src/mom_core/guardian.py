@@ -99,7 +99,8 @@ class Guardian:
         self._woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # SIGABRT: systemd's watchdog sends it to all processes of a service, to this one too where it has no service of its own.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGABRT):
             signal.signal(number, self._on_end)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         notifier = Notifier()
