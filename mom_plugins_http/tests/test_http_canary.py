@@ -31,6 +31,9 @@ def test_a_trial_begins_is_watched_and_promoted(serve: Serve) -> None:
     began = begin(served, share="10%", duration="6h")["canary"]
     assert (began["state"], began["share"], began["what"], began["duration_seconds"]) == ("running", 0.1, "set 60_mine", 21600)
     served.engine.cycle()
+    metrics = served.client.get("/metrics").text
+    assert 'mom_canary_state{state="running"} 1' in metrics
+    assert 'mom_canary_guests{group="canary"} 3' in metrics
     now = served.get(PATH)["canary"]
     assert (now["cycles"], now["canary"]["guests"], len(now["on"])) == (1, 3, 3)
     assert now["others"]["guests"] == 21

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_core import Guest, PluginState, Report, Scope, Status, Unit, __version__, differences
+from mom_core import Canary, CanaryGroup, CanaryState, Guest, PluginState, Report, Scope, Status, Unit, __version__, differences
 from mom_plugins_http.published import Totals, View
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,10 +92,11 @@ class GuestSelection:
         return wanted[: self.most]
 
 
-def exposition(view: View, selection: GuestSelection) -> bytes:
-    """All metrics of a report."""
+def exposition(view: View, selection: GuestSelection, canary: Canary | None = None) -> bytes:
+    """All metrics of a report, and of policies that are tried on some guests, or were last."""
     lines: list[str] = []
-    for part in (_cycle(view), _host(view), _sums(view.report), _totals(view.totals), _plugins(view.report), _trial(view.report)):
+    report = view.report
+    for part in (_cycle(view), _host(view), _sums(report), _totals(view.totals), _plugins(report), _trial(report), _canary(canary)):
         for family in part:
             family.write(lines)
     _guests(view.report, selection, lines)
@@ -240,6 +241,28 @@ def _trial(report: Report) -> Iterator[_Family]:
         return
     yield _gauge("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
     yield _gauge("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(differences(report)))
+
+
+def _canary(canary: Canary | None) -> Iterator[_Family]:
+    if canary is None:
+        return
+    states = [(f'{{state="{state}"}}', int(canary.state is state)) for state in CanaryState]
+    yield _Family("mom_canary_state", "gauge", "1 for the state of what is tried on some guests, or was last.", states)
+    yield _gauge("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began)
+    yield _gauge("mom_canary_left_seconds", "How long it is still tried.", canary.left)
+    groups = [(f'{{group="{name}"}}', group) for name, group in _canary_groups(canary)]
+    for key, name, text in (
+        ("guests", "mom_canary_guests", "Guests on trial, all others, and those on trial before."),
+        ("looks", "mom_canary_looks", "How often one of these guests was looked at."),
+        ("told", "mom_canary_told_looks", "Looks in which the guest told how it is."),
+        ("ailing", "mom_canary_ailing_looks", "Looks in which the guest was short of memory."),
+        ("killed", "mom_canary_killed_programs", "Programs that were killed in these guests."),
+    ):
+        yield _Family(name, "gauge", text, [(label, getattr(group, key)) for label, group in groups])
+
+
+def _canary_groups(canary: Canary) -> Sequence[tuple[str, CanaryGroup]]:
+    return (("canary", canary.canary), ("others", canary.others), ("before", canary.before))
 
 
 def _guests(report: Report, selection: GuestSelection, lines: list[str]) -> None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from mom_core import (
     HOST_ID,
+    CanaryPolicies,
     ControlSpec,
     Decision,
     EngineState,
@@ -114,7 +115,10 @@ class Reading:
     async def metrics(self, call: Call) -> Response:
         """For Prometheus."""
         view = self.view()
-        return Response(view.answer("metrics", lambda: metrics.exposition(view, self._selection)), media_type=metrics.MEDIA_TYPE)
+        texts: object = self._context.policies  # an evaluator may be able to do more than any must
+        canary = texts.canary() if isinstance(texts, CanaryPolicies) else None
+        text = view.answer("metrics", lambda: metrics.exposition(view, self._selection, canary))
+        return Response(text, media_type=metrics.MEDIA_TYPE)
 
     async def whoami(self, call: Call) -> Response:
         """Who asks, so that nobody is offered what is refused."""
