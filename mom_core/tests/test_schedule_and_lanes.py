@@ -14,17 +14,17 @@ from mom_core.plugins.invoker import Lane, call_together
 
 
 def test_cycles_stay_on_the_grid_whatever_they_take() -> None:
-    schedule = Schedule(0.05)
     began = time.monotonic()
-    starts = []
+    schedule = Schedule(0.05)
+    late, point = [], -1
     for _ in range(8):
         tick = schedule.wait()
         assert tick is not None
-        assert tick.skipped == 0
-        starts.append(time.monotonic() - began)
+        point += 1 + tick.skipped  # a slow machine leaves some out; those that come are on the grid all the same
+        late.append(time.monotonic() - began - 0.05 * point)
         time.sleep(0.02)
-    for number, start in enumerate(starts):
-        assert 0.05 * number <= start < 0.05 * number + 0.04
+    assert min(late) >= 0
+    assert min(late[-4:]) < 0.04  # each of them by 0.08 and more, if a cycle's time were added to the interval
 
 
 def test_an_overlong_cycle_leaves_cycles_out_instead_of_piling_them_up() -> None:

@@ -28,6 +28,7 @@ EXAMPLE: Final[Mapping[str, Any]] = {
         "ksm_pages_sharing": 0,
         "ksm_pages_shared": 0,
         "ksm_full_scans": 0,
+        "ksm_clock": 1000.0,
         "ksm_general_profit": 0,
         "ksm_advisor_mode": "none",
         "ksm_merge_across_nodes": 1,
