@@ -58,6 +58,8 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     out_total = suffer_total = fill_total = empty_total = backed_total = sweep_total = sweep_most = 0.0
     cache_total = lean_total = most_total = back_total = untouched = 0.0
     givers = 0
+    uneven = False
+    costs: dict[str, float] = {}
     rooms: dict[str, float] = {}
     outs: dict[str, float] = {}
     sufferers: dict[str, float] = {}
@@ -136,6 +138,10 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
             fill_total += room - size
         spare = max(0, size - promised) if not fields.get("balloon_obstacle") and swap_in <= 1024 else 0
         calm = spare if faults <= 200 else 0
+        cost = fields.get("reclaim_cost") or 1
+        if cost != 1 and cost > 0:
+            costs[guest.id] = cost
+            uneven = True
         unused = fields.get("mem_unused")
         if unused is None:
             unused = usable
@@ -189,8 +195,40 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
     back_ratio = min(1, max(0, free - (want_total + 1.5 * target)) / back_total) if back_total > 0 else 0
     left = empty_ratio * empty_total + cache_ratio * caches + (lean_ratio * beyond + most_ratio * rest)
     to_sweep = lacks - backed_total
-    level = 3 if most_ratio > 0 else 2 if lean_ratio > 0 else 1 if cache_ratio > 0 else 0
-    give_mean = 0.99 * ((empty_total, cache_total, lean_total, most_total)[level] / givers) if givers > 0 else 0
+    layer = 3 if most_ratio > 0 else 2 if lean_ratio > 0 else 1 if cache_ratio > 0 else 0
+    give_mean = 0.99 * ((empty_total, cache_total, lean_total, most_total)[layer] / givers) if givers > 0 else 0
+    whole_ratios = (cache_ratio if layer > 1 else 0, lean_ratio if layer > 2 else 0)  # the means that are used up
+    part_ratio = (0, cache_ratio, lean_ratio, most_ratio)[layer]
+    part_total = part_ratio * (0, caches, beyond, rest)[layer]
+    level, dearest = (0.0, 0.0) if uneven else (part_ratio, 1.0)
+    cheaper = 0.0
+    for _ in range(8 if uneven and (part_total > 0 or to_sweep >= step_least) else 0):
+        whole = shared = weighed = swept = next_cost = 0.0
+        last = level
+        for identity, give in gives.items():
+            cost = costs.get(identity, 1)
+            part = give[layer] - give[layer - 1] if layer else 0
+            weighed += give[layer] / cost
+            if cost <= level:
+                whole += part
+            else:
+                shared += part / cost
+        for identity, sweep in sweeps.items():
+            cost = costs.get(identity, 1)
+            if sweep >= 0.5 * sweep_most:
+                if cost <= dearest:
+                    swept += sweep
+                else:
+                    next_cost = min(next_cost, cost) if next_cost > 0 else cost
+        if part_total > 0:
+            give_mean = 0.99 * (weighed / givers) if givers > 0 else 0
+        if shared > 0:
+            level = max(level, (part_total - whole) / shared)
+        if next_cost > 0 and to_sweep - swept >= step_least:
+            dearest, cheaper = next_cost, swept
+        elif level == last:
+            break
+    to_sweep -= cheaper
     sweeping = to_sweep >= step_least and sweep_total > 0
     if not (rooms or out_ratio > 0 or suffer_ratio > 0 or fill_ratio > 0 or left > 0 or back_ratio > 0 or sweeping):
         return
@@ -198,22 +236,26 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
         identity = guest.id
         fields = guest.fields
         change = 0.0
+        cost = costs.get(identity, 1)
+        in_turn = cost < dearest or (cost == dearest and to_sweep >= step_least)
         if identity in rooms:
             targets[identity, "balloon_target"] = min(rooms[identity], fields["balloon_max"])
         elif identity in outs:
             change = out_ratio * outs[identity]
         elif suffer_ratio > 0 and identity in sufferers:
             change = suffer_ratio * sufferers[identity]
-        elif to_sweep >= step_least and sweeps.get(identity, -1) >= 0.5 * sweep_most:
+        elif in_turn and sweeps.get(identity, -1) >= 0.5 * sweep_most:
             change = -sweeps[identity]
-            to_sweep += change
+            to_sweep += change if cost == dearest else 0
         elif left > 0 and identity in gives:
-            empty, cache, thin, most = gives[identity]
-            share = empty_ratio * empty + cache_ratio * (cache - empty) + (lean_ratio * (thin - cache) + most_ratio * (most - thin))
-            can = gives[identity][level]
+            empty, cache, thin, _ = gives[identity]
+            part = gives[identity][layer] - gives[identity][layer - 1] if layer else 0
+            share = empty_ratio * empty + whole_ratios[0] * (cache - empty) + whole_ratios[1] * (thin - cache)
+            share += part * (min(1, level / cost) if part_ratio < 1 else 1)
+            can = gives[identity][layer]
             if share >= step_least:
                 change = -share
-            elif can >= step_least and can >= give_mean:
+            elif can >= step_least and (can / cost if part_total > 0 else can) >= give_mean:
                 change = -step_least
             left += change
         elif identity in fills and fill_ratio * fills[identity] >= step_least:
@@ -229,47 +271,62 @@ def balloon(snapshot: Snapshot, targets: Targets) -> None:  # noqa: PLR0912, PLR
 
 
 def ksm(snapshot: Snapshot, targets: Targets) -> None:
-    """`ksm.policy`."""
+    """`ksm.policy`, where nothing is remembered of an earlier cycle."""
     host: Any = snapshot.host.fields
     available = host.get("mem_really_available")
     if available is None:
         available = host.get("mem_free")
-    total = host.get("mem_available")
-    run = host.get("ksm_run")
+    total, run = host.get("mem_available"), host.get("ksm_run")
     if run is None or total is None or available is None:
         return
-    gib = 1048576
-    start = max(min(2 * gib, 0.25 * total), min(0.20 * total, 32 * gib + 0.05 * total))
-    stop = 1.5 * start
-    profit, sharing, scans = host.get("ksm_general_profit"), host.get("ksm_pages_sharing"), host.get("ksm_full_scans")
-    saved = max(0, profit / 1024) if profit is not None else 4 * sharing if sharing is not None else None
-    futile = saved is not None and scans is not None and scans >= 2 and saved < 0.001 * total
-    full = total * (20 / 1000) / (100 * 4)
-    ceiling = max(64, min(30000, full) * (0.125 if futile else 1))
-    pages = host.get("ksm_pages_to_scan")
-    sleep = host.get("ksm_sleep_millisecs")
-    advisor = host.get("ksm_advisor_mode") not in (None, "none")
-    if available < start:
+    saved, scans, clock = host.get("ksm_saved"), host.get("ksm_full_scans"), host.get("ksm_clock")
+    short = ksm_short(total, available, saved, run)
+    sold = held = 0.0
+    for guest in snapshot.guests.values():
+        fields: Any = guest.fields
+        sold += fields.get("balloon_max") or 0
+        rss = fields.get("rss")
+        held += (fields.get("balloon_cur") or 0) if rss is None else rss
+    if not short and sold <= 0.80 * total:
+        if run == 1:
+            targets["host", "ksm_run"] = 0
+        return
+    if scans is None or clock is None:
+        return
+    # With nothing remembered a look begins: three scans at the limit.
+    cpus = host.get("cpu_count")
+    percent = min(70, 100 * (0.125 * (2 if cpus is None else cpus))) if short else 5
+    if host.get("ksm_advisor_mode") not in (None, "none"):
         if run != 1:
             targets["host", "ksm_run"] = 1
-        if advisor:
-            return
-        if sleep is not None and sleep != 20:
-            targets["host", "ksm_sleep_millisecs"] = 20
-        if pages is not None:
-            limit = min(70, 100 * (0.0625 * (host.get("cpu_count") or 2)))
-            usage = host.get("ksmd_cpu_usage") or 0
-            wanted = pages * limit / usage if usage > limit else pages if usage > 0.8 * limit else pages + 0.24 * ceiling
-            wanted = max(64, min(ceiling, wanted))
-            if abs(wanted - pages) >= 1:
-                targets["host", "ksm_pages_to_scan"] = wanted
-    elif run == 1:
-        if saved is not None and available - saved > stop:
-            targets["host", "ksm_run"] = 0
-        elif not advisor:
-            if available > stop and sleep is not None and sleep != 100:
-                targets["host", "ksm_sleep_millisecs"] = 100
-            if pages is not None:
-                wanted = max(64, min(ceiling, pages - 0.04 * ceiling))
-                if abs(wanted - pages) >= 1:
-                    targets["host", "ksm_pages_to_scan"] = wanted
+        return
+    sleep, pages, usage = host.get("ksm_sleep_millisecs"), host.get("ksm_pages_to_scan"), host.get("ksmd_cpu_usage")
+    if sleep is not None and sleep != 20:
+        targets["host", "ksm_sleep_millisecs"] = 20
+    if pages is not None:
+        wanted = expected = ksm_odds(percent) * (1000 * 20) / 3
+        if usage is not None and run == 1 and sleep == 20:
+            factor = ksm_odds(percent) / ksm_odds(usage)
+            wanted = pages if abs(factor - 1) < 0.2 else min(2 * expected, pages * max(0.5, min(2, factor)))
+        wanted = max(64, min(30000, wanted))
+        if abs(wanted - pages) >= 1:
+            targets["host", "ksm_pages_to_scan"] = wanted
+    if run != 1:
+        targets["host", "ksm_run"] = 1
+
+
+def ksm_short(total: float, available: float, saved: float | None, run: int) -> bool:
+    """Whether memory is short, or would be without what KSM saves."""
+    gib = 1048576
+    start = max(min(2 * gib, 0.25 * total), min(0.20 * total, 32 * gib + 0.05 * total))
+    if available < start:
+        return True
+    if saved is not None and available - max(0, saved) > 1.5 * start:
+        return False
+    return run == 1
+
+
+def ksm_odds(percent: float) -> float:
+    """What ksmd uses for each second that it sleeps."""
+    within = max(0.1, min(95, percent))
+    return within / (100 - within)

@@ -23,7 +23,7 @@ TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 
 KNOWN = (
     "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "mem_hidden", "mem_used_peak", "mem_used_before", "mem_usable_hurts",
-    "mem_cache_share", "rss", "rss_before", "rss_beside", "balloon_target", "balloon_target_age", "balloon_obstacle",
+    "mem_cache_share", "rss", "rss_before", "rss_beside", "balloon_target", "balloon_target_age", "balloon_obstacle", "reclaim_cost",
 )  # fmt: skip
 
 Fields = Mapping[str, Value]
@@ -184,6 +184,97 @@ class TestWhenTheHostLacksMemory:
             sizes |= targets(TARGET - lacking * MIB + given, **many)  # type: ignore[arg-type]  # names of guests or fields
             given = sum(2 * GIB - size for size in sizes.values())
         assert (lacking - 16) * MIB < given <= (lacking + 16) * MIB + 20
+
+
+def given(available: float, **guests: Fields) -> dict[str, int]:
+    """How much each guest gives."""
+    decided = targets(available, **guests)
+    return {name: cur - decided[name] for name in decided if isinstance(cur := guests[name]["balloon_cur"], int)}
+
+
+COMPUTE, ORDINARY, GOLD, PLATINUM = 0.5, 1.0, 4.0, 8.0
+"""What it costs to take memory from guests of the service classes."""
+
+
+class TestWhatItCosts:
+    def full(self, cost: float | None, size: float = 4 * GIB) -> Fields:
+        """A guest that can give page cache, and nothing that holds nothing."""
+        return a_guest(size=size, balloon_max=int(size), mem_unused=0, reclaim_cost=cost)
+
+    @pytest.mark.parametrize(("cost", "ratio"), [(COMPUTE, 2), (2.0, 1 / 2), (GOLD, 1 / 4), (PLATINUM, 1 / 8)])
+    def test_a_guest_gives_of_what_hurts_what_others_give_divided_by_its_cost(self, cost: float, ratio: float) -> None:
+        gave = given(TARGET - 500 * MIB, ordinary=self.full(ORDINARY), other=self.full(cost))
+        assert sum(gave.values()) == pytest.approx(500 * MIB, abs=2)
+        assert gave["other"] / gave["ordinary"] == pytest.approx(ratio, rel=1e-3)
+
+    def test_what_hurts_more_is_shared_so_too(self) -> None:
+        size = int(512 * MIB + margin(512 * MIB))
+        guests = {
+            name: a_guest(size=size, reclaim_cost=cost) for name, cost in (("compute", COMPUTE), ("one", ORDINARY), ("other", ORDINARY))
+        }
+        gave = given(HARD - 90 * MIB, **guests)
+        assert sum(gave.values()) == pytest.approx(90 * MIB, abs=3)
+        assert gave["compute"] / gave["one"] == pytest.approx(2, rel=1e-3)
+
+    def test_a_guest_of_which_nobody_says_what_it_costs_is_ordinary(self) -> None:
+        gave = given(TARGET - 500 * MIB, compute=self.full(COMPUTE), silent=self.full(None), wrong=self.full(0), worse=self.full(-3))
+        assert gave["silent"] == gave["wrong"] == gave["worse"] == pytest.approx(gave["compute"] / 2, abs=1)
+
+    def test_dear_guests_make_up_for_what_cheap_ones_cannot_give(self) -> None:
+        costs = {"compute": COMPUTE, "ordinary": ORDINARY, "gold": GOLD, "platinum": PLATINUM}
+        guests = {name: self.full(cost, size=1536 * MIB) for name, cost in costs.items()}
+        all_of_it = 304 * MIB  # half of what is beyond its comfort
+        gave = given(TARGET - 2.5 * all_of_it, **guests)
+        assert sum(gave.values()) == pytest.approx(2.5 * all_of_it, abs=4)
+        assert gave["compute"] == gave["ordinary"] == all_of_it
+        assert gave["gold"] == pytest.approx(2 * gave["platinum"], abs=2)
+
+    def test_when_all_is_needed_all_give_all_that_they_can(self) -> None:
+        gave = given(TARGET - 16 * GIB, compute=self.full(COMPUTE), platinum=self.full(PLATINUM))
+        assert gave["platinum"] == gave["compute"]
+
+    @pytest.mark.parametrize("cost", [2.0, 7.5, PLATINUM])
+    @pytest.mark.parametrize("available", [TARGET - 300 * MIB, TIGHT - GIB, HARD - 100 * MIB, LOW, 0])
+    def test_where_all_guests_cost_the_same_nothing_changes(self, cost: float, available: float) -> None:
+        mixed = {
+            "idle": a_guest(need=400 * MIB),
+            "busy": a_guest(need=800 * MIB),
+            "full": a_guest(mem_unused=0),
+            "known": a_known_guest(idle=400 * MIB),
+        }
+        same = targets(available, **{name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
+        before = targets(available, **mixed)
+        assert same.keys() == before.keys()
+        assert all(abs(same[name] - before[name]) <= 1 for name in same)
+
+    def test_memory_that_holds_nothing_is_given_by_size(self) -> None:
+        gave = given(TARGET - 300 * MIB, cheap=a_guest(reclaim_cost=COMPUTE), dear=a_guest(reclaim_cost=PLATINUM))
+        assert gave["cheap"] == gave["dear"]
+
+    def test_when_all_shares_are_small_those_give_a_step_that_can_spare_most_for_their_cost(self) -> None:
+        guests = {f"dear{n}": self.full(PLATINUM) for n in range(20)} | {"cheap": self.full(COMPUTE), "ordinary": self.full(ORDINARY)}
+        gave = given(TARGET - 90 * MIB, **guests)
+        assert "cheap" in gave
+        assert not any(name.startswith("dear") for name in gave)
+
+    @pytest.mark.parametrize("order", [("dear", "cheap", "middle"), ("cheap", "middle", "dear")])
+    def test_of_guests_with_as_much_to_sweep_the_cheap_are_swept_first(self, order: tuple[str, ...]) -> None:
+        costs = {"dear": PLATINUM, "cheap": COMPUTE, "middle": ORDINARY}
+        guests = {name: a_known_guest(idle=400 * MIB, reclaim_cost=costs[name]) for name in order}
+        assert targets(TARGET - 300 * MIB, **guests).keys() == {"cheap"}
+        assert targets(TARGET - 700 * MIB, **guests).keys() == {"cheap", "middle"}
+        assert targets(TARGET - 1100 * MIB, **guests).keys() == {"cheap", "middle", "dear"}
+
+    @pytest.mark.parametrize("available", [TARGET - 4 * GIB, HARD - 400 * MIB, 0])
+    def test_a_cheap_guest_is_not_taken_below_its_need_or_its_guarantee(self, available: float) -> None:
+        guests = {
+            "needs": a_guest(size=700 * MIB, reclaim_cost=0.001),
+            "promised": a_guest(guest_guarantee=1900 * MIB, reclaim_cost=0.001),
+            "dear": a_guest(mem_unused=0, reclaim_cost=1000.0),
+        }
+        decided = targets(available, **guests)
+        assert decided.get("needs", 700 * MIB) >= 512 * MIB + 0.25 * margin(512 * MIB)
+        assert decided.get("promised", 2 * GIB) >= 1900 * MIB
 
 
 class TestSweeps:

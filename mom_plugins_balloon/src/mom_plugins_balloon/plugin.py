@@ -199,6 +199,9 @@ class BalloonPlugin:
             FieldSpec("mem_promised", Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
             FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
+            FieldSpec(
+                "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if nobody says, is 1"
+            ),
             FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if nobody looks"),
             FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
             FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
