@@ -77,6 +77,13 @@ def room(need: float, peak: float) -> float:
 
 def targets(available: float | None, parameters: str = "", reserved: float = 0, goal: str = "balanced", **guests: Fields) -> dict[str, int]:
     """The sizes that the policy decides on, by guest, on a host with so much available, of which so much is reserved."""
+    return targets_of(available, guests, parameters, reserved, goal)
+
+
+def targets_of(
+    available: float | None, guests: Mapping[str, Fields], parameters: str = "", reserved: float = 0, goal: str = "balanced"
+) -> dict[str, int]:
+    """The same, of guests in a mapping."""
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
         "mem_free_wanted": TARGET,
@@ -188,7 +195,12 @@ class TestWhenTheHostLacksMemory:
 
 def given(available: float, **guests: Fields) -> dict[str, int]:
     """How much each guest gives."""
-    decided = targets(available, **guests)
+    return given_by(available, guests)
+
+
+def given_by(available: float, guests: Mapping[str, Fields]) -> dict[str, int]:
+    """The same, of guests in a mapping."""
+    decided = targets_of(available, guests)
     return {name: cur - decided[name] for name in decided if isinstance(cur := guests[name]["balloon_cur"], int)}
 
 
@@ -212,7 +224,7 @@ class TestWhatItCosts:
         guests = {
             name: a_guest(size=size, reclaim_cost=cost) for name, cost in (("compute", COMPUTE), ("one", ORDINARY), ("other", ORDINARY))
         }
-        gave = given(HARD - 90 * MIB, **guests)
+        gave = given_by(HARD - 90 * MIB, guests)
         assert sum(gave.values()) == pytest.approx(90 * MIB, abs=3)
         assert gave["compute"] / gave["one"] == pytest.approx(2, rel=1e-3)
 
@@ -224,7 +236,7 @@ class TestWhatItCosts:
         costs = {"compute": COMPUTE, "ordinary": ORDINARY, "gold": GOLD, "platinum": PLATINUM}
         guests = {name: self.full(cost, size=1536 * MIB) for name, cost in costs.items()}
         all_of_it = 304 * MIB  # half of what is beyond its comfort
-        gave = given(TARGET - 2.5 * all_of_it, **guests)
+        gave = given_by(TARGET - 2.5 * all_of_it, guests)
         assert sum(gave.values()) == pytest.approx(2.5 * all_of_it, abs=4)
         assert gave["compute"] == gave["ordinary"] == all_of_it
         assert gave["gold"] == pytest.approx(2 * gave["platinum"], abs=2)
@@ -242,8 +254,8 @@ class TestWhatItCosts:
             "full": a_guest(mem_unused=0),
             "known": a_known_guest(idle=400 * MIB),
         }
-        same = targets(available, **{name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
-        before = targets(available, **mixed)
+        same = targets_of(available, {name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
+        before = targets_of(available, mixed)
         assert same.keys() == before.keys()
         assert all(abs(same[name] - before[name]) <= 1 for name in same)
 
@@ -253,7 +265,7 @@ class TestWhatItCosts:
 
     def test_when_all_shares_are_small_those_give_a_step_that_can_spare_most_for_their_cost(self) -> None:
         guests = {f"dear{n}": self.full(PLATINUM) for n in range(20)} | {"cheap": self.full(COMPUTE), "ordinary": self.full(ORDINARY)}
-        gave = given(TARGET - 90 * MIB, **guests)
+        gave = given_by(TARGET - 90 * MIB, guests)
         assert "cheap" in gave
         assert not any(name.startswith("dear") for name in gave)
 
@@ -261,9 +273,9 @@ class TestWhatItCosts:
     def test_of_guests_with_as_much_to_sweep_the_cheap_are_swept_first(self, order: tuple[str, ...]) -> None:
         costs = {"dear": PLATINUM, "cheap": COMPUTE, "middle": ORDINARY}
         guests = {name: a_known_guest(idle=400 * MIB, reclaim_cost=costs[name]) for name in order}
-        assert targets(TARGET - 300 * MIB, **guests).keys() == {"cheap"}
-        assert targets(TARGET - 700 * MIB, **guests).keys() == {"cheap", "middle"}
-        assert targets(TARGET - 1100 * MIB, **guests).keys() == {"cheap", "middle", "dear"}
+        assert targets_of(TARGET - 300 * MIB, guests).keys() == {"cheap"}
+        assert targets_of(TARGET - 700 * MIB, guests).keys() == {"cheap", "middle"}
+        assert targets_of(TARGET - 1100 * MIB, guests).keys() == {"cheap", "middle", "dear"}
 
     @pytest.mark.parametrize("available", [TARGET - 4 * GIB, HARD - 400 * MIB, 0])
     def test_a_cheap_guest_is_not_taken_below_its_need_or_its_guarantee(self, available: float) -> None:
@@ -272,7 +284,7 @@ class TestWhatItCosts:
             "promised": a_guest(guest_guarantee=1900 * MIB, reclaim_cost=0.001),
             "dear": a_guest(mem_unused=0, reclaim_cost=1000.0),
         }
-        decided = targets(available, **guests)
+        decided = targets_of(available, guests)
         assert decided.get("needs", 700 * MIB) >= 512 * MIB + 0.25 * margin(512 * MIB)
         assert decided.get("promised", 2 * GIB) >= 1900 * MIB
 
