@@ -1,0 +1,136 @@
+"""What holds of the default balloon policy whatever the numbers are: on hosts of all sorts, made by hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mom_core import Value
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy
+
+MIB: Final = 1024
+GIB: Final = 1024 * MIB
+POLICY: Final = Policy.compile({"50_balloon": files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")})
+STEP: Final = 16 * MIB
+"""A smaller step is not made: one that is made instead of it may be larger than the share by so much."""
+
+Fields = Mapping[str, Value]
+
+
+def kib(least: float, most: float) -> st.SearchStrategy[int]:
+    return st.integers(int(least), int(max(least, most)))
+
+
+@st.composite
+def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dict[str, Value]:
+    """A guest of which what is known fits together.
+
+    :param shrunk: it may have less than its maximum
+    :param steady: nothing is asked of it, and it waits for nothing
+    """
+    most = draw(kib(256 * MIB, 16 * GIB))
+    size = draw(kib(most // 4, most)) if shrunk else most
+    hidden = draw(kib(0, 60 * MIB))
+    inside = size - hidden
+    usable = draw(kib(0, inside))
+    unused = draw(kib(0, usable))
+    known = draw(st.booleans())
+    used = inside - usable
+    beside = draw(kib(0, 100 * MIB))
+    rss = beside + draw(kib(0, size))
+    maybe = st.none() if steady else draw(st.just(kib(0, most)))
+    fields: dict[str, Value] = {
+        "balloon_cur": size,
+        "balloon_max": most,
+        "balloon_min": draw(st.none() | kib(0, most)),
+        "guest_guarantee": draw(st.none() | kib(0, most)),
+        "mem_usable": usable,
+        "mem_unused": unused,
+        "mem_available": inside,
+        "stats_age": draw(st.sampled_from([0, 1, 2, 4])),
+        "mem_hidden": hidden if known else None,
+        "mem_used_peak": draw(st.none() | kib(used, inside)),
+        "mem_used_before": draw(st.sampled_from([used, used // 2])),
+        "mem_usable_hurts": None if steady else draw(st.none() | kib(0, size // 4)),
+        "mem_cache_share": draw(st.sampled_from([None, 0.0, 0.2, 0.5, 1.0])),
+        "rss": rss if known else None,
+        "rss_before": rss if known else None,
+        "rss_beside": beside if known else None,
+        "balloon_target": None if steady else draw(st.none() | maybe),
+        "balloon_target_age": None if steady else draw(st.sampled_from([None, 0.5, 3.0, 60.0])),
+        "balloon_obstacle": None,
+        "swap_in": 0 if steady else draw(st.sampled_from([0, 0, 0, 5000])),
+        "major_fault": 0 if steady else draw(st.sampled_from([0, 0, 0, 900])),
+        "reclaim_cost": draw(st.sampled_from([None, 0.5, 1.0, 2.0, 4.0, 8.0])),
+    }
+    return fields
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> dict[str, Value]:
+    """What the host is to have, and what it has."""
+    wanted = draw(kib(512 * MIB, 8 * GIB))
+    return {
+        "mem_really_available": draw(kib(0, 2 * wanted)),
+        "mem_free_wanted": wanted,
+        "mem_free_hard": wanted // 4,
+        "mem_free_low": wanted // 8,
+        "mem_reserved": draw(st.sampled_from([0, 0, GIB])),
+        "balloon_goal": draw(st.sampled_from(["density", "balanced", "safe"])),
+    }
+
+
+crowds = st.lists(guests(), min_size=1, max_size=6)
+
+
+def targets(host: Fields, crowd: list[dict[str, Value]]) -> dict[str, float]:
+    named: dict[str, Fields] = {f"g{number}": fields for number, fields in enumerate(crowd)}
+    result = POLICY.evaluate(snapshot(host=host, guests=named, properties={"host": {"interval": 5.0}}))
+    assert list(result.errors) == []
+    return {one.entity.name: one.value for one in result.decisions if isinstance(one.value, int | float)}
+
+
+def number(value: Value) -> float:
+    return value if isinstance(value, int | float) else 0
+
+
+@given(host=hosts(), crowd=crowds)
+@settings(max_examples=400, deadline=None)
+def test_no_guest_is_sized_below_its_need_or_its_guarantee_or_above_its_maximum(host: Fields, crowd: list[dict[str, Value]]) -> None:
+    for name, target in targets(host, crowd).items():
+        guest = crowd[int(name[1:])]
+        size, most = number(guest["balloon_cur"]), number(guest["balloon_max"])
+        promised = min(most, max(number(guest["balloon_min"]), number(guest["guest_guarantee"])))
+        assert target <= most
+        assert target >= min(size, promised) - 1
+        assert target >= size - number(guest["mem_usable"]) - 1
+
+
+@given(host=hosts(), crowd=crowds, missing=st.sampled_from(["stats_age", "mem_usable", "balloon_cur", "balloon_max", None]))
+@settings(max_examples=200, deadline=None)
+def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(
+    host: Fields, crowd: list[dict[str, Value]], missing: str | None
+) -> None:
+    crowd[0] |= {"stats_age": 8.1} if missing is None else {missing: None}
+    assert "g0" not in targets(host, crowd)
+
+
+@given(host=hosts(), crowd=st.lists(guests(shrunk=False, steady=True), min_size=1, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_with_enough_available_and_nothing_taken_nothing_is_done(host: dict[str, Value], crowd: list[dict[str, Value]]) -> None:
+    assert targets(host | {"mem_really_available": number(host["mem_free_wanted"]) + number(host["mem_reserved"])}, crowd) == {}
+
+
+@given(host=hosts(), crowd=crowds, more=kib(0, 4 * GIB))
+@settings(max_examples=400, deadline=None)
+def test_no_guest_gets_less_because_more_is_available(host: dict[str, Value], crowd: list[dict[str, Value]], more: int) -> None:
+    scarce = targets(host, crowd)
+    ample = targets(host | {"mem_really_available": int(number(host["mem_really_available"])) + more}, crowd)
+    for name in scarce.keys() | ample.keys():
+        size = number(crowd[int(name[1:])]["balloon_cur"])
+        assert ample.get(name, size) >= scarce.get(name, size) - STEP
