@@ -1,0 +1,151 @@
+"""Real guests make room for a launch on the real host, in the time that was promised, and the guest that is launched takes it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ballast import available_mib
+from mom_run import MomRun
+from private_libvirtd import PREFIX
+from real_guests import Lab, RealGuest, eventually, not_here
+from steady_host import anonymous_mib, capacity_mib
+
+from mom_plugins_http.client import Client
+
+pytestmark = pytest.mark.real
+
+GUESTS = 3
+GUEST_MIB = 384
+WORKLOAD = (40, 10, 10, 220)
+"""MiB of cold, warm, common and former memory: the former is touched and given up, so the guest holds it and can spare it."""
+
+AT_ONCE_MIB = 150
+ASKED_MIB = 380
+BALLAST_MIB = 250
+"""What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
+
+SLACK_SECONDS = 8.0
+"""Beside what was promised: three cycles of 2 s, and reading the answer."""
+
+_HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def guests(lab: Lab) -> list[RealGuest]:
+    if available_mib() < GUESTS * GUEST_MIB + ASKED_MIB + 2 * BALLAST_MIB + 1024:
+        not_here(f"only {available_mib()} MiB are available on this host")
+    started = [lab.start(f"giver{number}", mib=GUEST_MIB, workload=WORKLOAD) for number in range(GUESTS)]
+    for guest in started:
+        guest.wait_until_it_works()
+    return started
+
+
+@pytest.fixture
+def steady(lab: Lab, tmp_path: Path, guests: list[RealGuest]) -> Iterator[float]:
+    """The host has the same for guests all the time; gives how many MiB are available then."""
+    pids = [guest.pid for guest in guests]
+    capacity = capacity_mib(pids) - BALLAST_MIB
+    plan = {
+        "capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(lab.libvirtd.pid_folder),
+    }  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, str(_HERE / "steady_host.py"), str(tmp_path / "plan.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
+        time.sleep(3)
+        yield capacity - sum(anonymous_mib(pid) for pid in pids)
+        assert follower.poll() is None, "it was killed: this host had too little memory"
+        follower.communicate()
+
+
+@pytest.fixture
+def mom(lab: Lab, tmp_path: Path, steady: float) -> Iterator[MomRun]:
+    """mom with a host that keeps nearly all that is available for itself, as a full one does."""
+    keeps = int(steady) - AT_ONCE_MIB
+    (tmp_path / "policy.d").mkdir()
+    (tmp_path / "policy.d/10_parameters.policy").write_text(
+        f"(defvar host_free_target_kib {(keeps + 40) << 10}) (defvar guest_margin_kib 20480) (defvar guest_margin_share 0.1)"
+    )
+    (tmp_path / "mom.yaml").write_text(
+        f"""interval: 2s
+state_directory: {tmp_path}/state
+run_directory: {tmp_path}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{lab.libvirtd.uri}", pid_directory: "{lab.libvirtd.pid_folder}"}}
+  balloon:
+    reserve: 32MiB
+    reservations: {{host_keeps: {keeps}MiB, guest_margin: 20MiB, guest_margin_percent: 10, settle: 30s}}
+  policy: {{directory: {tmp_path}/policy.d}}
+  http: {{}}
+"""
+    )
+    run = MomRun(tmp_path)
+    run.start()
+    yield run
+    run.kill()
+
+
+def reserve(mom: MomRun, *words: str) -> subprocess.CompletedProcess[str]:
+    """`mom reserve …`."""
+    command = [str(Path(sys.executable).parent / "mom"), "reserve", *words, "-c", str(mom.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def asked(mom: MomRun, path: str = "") -> Any:
+    """What the API tells of reservations."""
+    return Client(mom.folder / "run/mom.sock").get(f"/v1/reservations{path}")[0]
+
+
+def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
+    lab: Lab, guests: list[RealGuest], steady: float, mom: MomRun, record_property: Callable[[str, object], None]
+) -> None:
+    pids = [guest.pid for guest in guests]
+    held = sum(anonymous_mib(pid) for pid in pids)
+    room = eventually("guests can spare enough", lambda: wide_enough(asked(mom)["room"]), 30)
+    refused = reserve(mom, f"{room['most_kib'] // 1024 + 64}MiB")
+    assert refused.returncode == 1
+    assert "cannot be had: at most" in refused.stderr
+
+    began = time.monotonic()
+    done = reserve(mom, f"{ASKED_MIB}MiB", "--for", "3m", "--name", f"{PREFIX}launch", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    one = f"/{made['id']}"
+    assert made["state"] == "making"
+    assert made["expected_kib"] > 100 << 10
+    eventually("all of it is there", lambda: asked(mom, one)["state"] == "ready", made["expected_in_seconds"] + SLACK_SECONDS)
+    took = time.monotonic() - began
+    freed = held - sum(anonymous_mib(pid) for pid in pids)
+    record_property("promised", f"{made['expected_kib'] >> 10} MiB in {made['expected_in_seconds']:.0f} s")
+    record_property("came", f"{freed:.0f} MiB in {took:.1f} s")
+    assert freed > 0.8 * made["expected_kib"] / 1024, "the processes really gave it to the host"
+    assert available_mib() > steady + 0.8 * made["expected_kib"] / 1024 - 30
+
+    launched = lab.start("launch", mib=GUEST_MIB, workload=(200, 10, 10, 0))
+    taken = eventually("it has come for it", lambda: being_taken(asked(mom, one)))
+    assert taken["guest"]["name"] == launched.name
+    least = available_mib()
+    while asked(mom, one)["state"] == "taken":
+        least = min(least, available_mib())
+        time.sleep(0.5)
+    ended = asked(mom, one)
+    assert ended["state"] == "used"
+    assert launched.beats, "it runs"
+    assert least > steady - AT_ONCE_MIB - 30, "what the host keeps was never touched"
+    assert not any(beat.kills for guest in [*guests, launched] for beat in guest.beats)
+    mom.stop()
+
+
+def wide_enough(room: Any) -> Any:
+    return room if room and room["most_kib"] >= ASKED_MIB << 10 else None
+
+
+def being_taken(one: Any) -> Any:
+    return one if one["guest"] else None
