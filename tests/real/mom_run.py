@@ -31,8 +31,9 @@ class MomRun:
         return (self.folder / "log").read_text()
 
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "mom"), words[0], "-c", str(self.config), *words[1:]]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        command = [str(Path(sys.executable).parent / "mom"), *words]
+        environment = {**os.environ, "MOM_CONFIG": str(self.config)}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
     def status(self) -> dict[str, Any]:
         done = self.verb("status", "--json")

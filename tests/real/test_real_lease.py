@@ -27,7 +27,7 @@ state_directory: {folder}/state
 run_directory: {folder}/run
 plugins:
   host: {{deadline: 2s}}
-  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s, deadline: 2s}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s, call_timeout: 900ms, deadline: 2s}}
   balloon: {{deadline: 2s}}
   policy: {{directory: {folder}/policy.d, deadline: 2s}}
 """

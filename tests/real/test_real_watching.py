@@ -1,0 +1,52 @@
+"""What `mom top` shows of real guests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mom_run import MomRun
+from real_guests import Lab, eventually
+
+pytestmark = pytest.mark.real
+
+_CONFIG = """
+interval: 1s
+mode: observe
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s}}
+  balloon: {{}}
+  policy: {{}}
+  http: {{}}
+guests:
+  "*": {{guarantee: 160MiB}}
+"""
+
+
+def test_top_shows_what_real_guests_say(lab: Lab, tmp_path: Path) -> None:
+    guests = [lab.start(f"watched{number}") for number in range(2)]
+    mom = MomRun(tmp_path)
+    mom.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
+    mom.start()
+    try:
+
+        def shown() -> list[dict[str, object]]:
+            found: list[dict[str, object]] = json.loads(mom.verb("top", "--json").stdout)["guests"]
+            return found
+
+        known = {"size", "maximum", "used", "usable", "swap", "guaranteed", "age"}
+        eventually("all figures are known", lambda: all(row[name] is not None for row in shown() for name in known), 30)
+        rows = shown()
+        assert {row["name"] for row in rows} == {guest.name for guest in guests}
+        assert all(row["guaranteed"] == 160 * 1024 for row in rows)
+        lines = mom.verb("top", "--once").stdout.splitlines()
+        assert "only observes" in lines[0]
+        assert "available" in lines[1]
+        assert lines[2].startswith("psi mem")
+        print("\n".join(lines))  # noqa: T201  # for who looks: pytest -rP
+    finally:
+        mom.kill()
