@@ -25,6 +25,10 @@ from mom_core.model import LedgerEntry, Outcome, Status, printable
 from mom_core.plugins.registry import build_plugins
 from mom_core.processes import boot_id
 
+SETTLING_SECONDS = 1.5
+"""How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that
+starts before would take what it sees for what stood there before it."""
+
 
 @click.command("restore")
 @config_option
@@ -57,6 +61,8 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         plugins = build_plugins(_only_what_is_needed(config, entries)).plugins
         try:
             outcomes = restore(plugins, ledger, timeout)
+            if any(outcome.status is Status.APPLIED and outcome.after != outcome.decision.value for outcome in outcomes):
+                time.sleep(SETTLING_SECONDS)
         finally:
             plugins.close(2.0)
     _show_outcomes(outcomes, as_json)
