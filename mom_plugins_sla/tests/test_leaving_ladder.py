@@ -141,7 +141,8 @@ def test_what_is_announced_is_cancelled_when_the_host_is_well_or_unknown_or_the_
         ladder, one = Ladder(pace=PACE), guest("vm", Step.SAVE)
         for now in range(0, 66, 5):
             climb(ladder, now, FULL, [one], [], 10)
-        assert ladder.announced
+        announced = ladder.announced
+        assert announced is not None
         said = climb(ladder, 70, pressure, [one] if there else [], [], 10)
         assert said.cancel
         assert said.why

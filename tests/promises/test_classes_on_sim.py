@@ -111,3 +111,11 @@ def test_disks_are_held_to_the_classes_share_while_they_are_short(pressure: int,
     else:
         (disk,) = found["io_tune"]
         assert disk["total_bytes_sec"] == wanted
+
+
+def test_a_share_that_comes_to_nothing_is_not_no_limit_and_no_limit_stays_none() -> None:
+    agreed = {**dict.fromkeys(SIX), "total_iops_sec": 100, "total_bytes_sec": 0}
+    disks = [{"name": "vda", "path": "", "current": dict.fromkeys(SIX, 0), "maximum": agreed, "guaranteed": None}]
+    (disk,) = asked(policies(io=True), {"psi_io_some_avg60": 50}, io_share=0.001, io_tune=disks)["io_tune"]
+    assert disk["total_iops_sec"] == 1
+    assert not disk["total_bytes_sec"]
