@@ -45,7 +45,9 @@ def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_wh
     for arguments in (("--check",), ()):
         refused = mom("policy", "set", "60_mine", str(text), *arguments)
         assert refused.returncode == 1
-        assert "60_mine:1:1: syntax" in refused.stdout + refused.stderr
+        said = refused.stdout + refused.stderr
+        assert "60_mine:1:1: " in said
+        assert "syntax" in said
     assert mom("policy", "remove", "60_mine", "--if-version", "9-x").returncode == 1
     assert mom("policy", "remove", "60_mine").returncode == 0
     assert mom("policy", "rollback").returncode == 0

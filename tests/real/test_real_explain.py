@@ -54,6 +54,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
     try:
         # Nobody has touched it: it has what it was started with, and says itself what it needs.
         found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 30)
+        assert found is not None
         assert found["since"]["by"] == "maximum"
         assert found["memory"]["size_kib"] == found["memory"]["maximum_kib"] == guest.domain.info()[2]
         assert found["memory"]["guarantee_kib"] == 100 * MIB
@@ -64,6 +65,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
         assert mom.verb("policy", "set", "60_less", str(text)).returncode == 0
         eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 30)
         found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 20)
+        assert found is not None
         assert found["since"]["source"]["name"] == "60_less"
         assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
         told = mom.verb("explain", guest.name).stdout

@@ -442,10 +442,10 @@ class _ClassesFile(BaseModel):
 def checked_classes(file: Path) -> str:
     """The text of a file of classes. Raises `MomError` with all that is wrong in it, as far as is known here."""
     if not file.is_file():
-        raise MomError(f"{printable(str(file))} is no file", hint="name a YAML file with `classes:`")
+        raise MomError(f"{printable(str(file), 400)} is no file", hint="name a YAML file with `classes:`")
     classes = read_settings(file, _ClassesFile).classes
     if not classes:
-        raise MomError(f"{printable(str(file))} has no classes", hint="`mom fleet classes remove` leaves the hosts to their own")
+        raise MomError(f"{printable(str(file), 400)} has no classes", hint="`mom fleet classes remove` leaves the hosts to their own")
     if entry_points(group="mom.plugins", name="sla"):
         try:
             load_config({"plugins": {"sla": {"classes": classes}}})

@@ -38,6 +38,7 @@ class Log:
         self._level = level
         self._format = ""
         self._toggled = False
+        self._level_before = LOG.level
         self._writer = Writer(handler or Stream(sys.stderr))
         self._writer.sink.setFormatter(TextFormatter(self.hide, stamped=handler is not None or not leads_to_journal()))
         logging.getLogger().addHandler(self._writer)
@@ -70,6 +71,7 @@ class Log:
         If not, Python cannot end either: it would wait for standard error.
         """
         logging.getLogger().removeHandler(self._writer)
+        LOG.setLevel(self._level_before)  # who embeds mom goes on logging as before
         self._writer.close()
         return not self._writer.stuck
 
