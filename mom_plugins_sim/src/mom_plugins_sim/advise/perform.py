@@ -16,6 +16,7 @@ import click
 from mom_core import UnitError, format_duration, parse_duration, parse_size
 from mom_plugins_sim.advise.search import Search, Tried
 from mom_plugins_sim.advise.trial import Done, Newcomer, stage_of
+from mom_plugins_sim.quiet import quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _TimeIsOver(Exception):
     """Raised in the middle of a run whose time is over."""
 
 
+@quiet(logging.CRITICAL)
 def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
     """Answer, and exit with 1 when nothing fits."""
     try:
@@ -43,7 +45,6 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
         memory = None if asked.memory is None else parse_size(asked.memory) / 1024
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    logging.getLogger("mom").setLevel(logging.CRITICAL)
     ends = time.monotonic() + limit
     stage = stage_of(recording, asked.config, None if asked.hours is None else asked.hours * 3600)
     newcomer = Newcomer(asked.sla_class, memory)

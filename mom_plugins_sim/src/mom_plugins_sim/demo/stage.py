@@ -18,17 +18,18 @@ from mom_plugins_sim.demo.story import Moment, Plot, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
 from mom_plugins_sim.measures import number, taken_from
+from mom_plugins_sim.quiet import quiet
 
 CYCLES_A_LINE = 5
 """Where the output is no terminal, a line is printed for so many cycles."""
 
 
+@quiet(logging.ERROR)
 def perform(seconds: float, plot: Plot, output: Path | None) -> None:
     """Show the story within so many seconds (0: as fast as it can), what happened in it, and where it is recorded and drawn.
 
     :param output: the folder for that; None: a new one among the temporary files
     """
-    logging.getLogger("mom").setLevel(logging.ERROR)  # what is worth knowing about a simulation is on the screen
     console = Console(highlight=False)
     summary = Summary()
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from mom_core import Report
+from mom_plugins_sim.quiet import quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.command import DEFAULTS, NOTHING
@@ -48,12 +49,12 @@ def list_scenarios(*, as_json: bool) -> None:
         click.echo(f"{'':<16} {one.about.strip()}")
 
 
+@quiet(logging.CRITICAL)
 def perform(name: str, wishes: Wishes) -> None:
     """Run the scenario, once or twice, and say what came of it."""
     path = find_scenario(name)
     scenario = read_scenario(path)
     lasts = scenario.lasts if wishes.hours is None else wishes.hours * 3600
-    logging.getLogger("mom").setLevel(logging.CRITICAL)  # what is worth knowing about a simulation is in its summary
     setups = [_setup(one) for one in wishes.compare] if wishes.compare else [Setup("mom", wishes.policies)]
     summaries = []
     with ExitStack() as stack:
@@ -81,10 +82,10 @@ def perform(name: str, wishes: Wishes) -> None:
             click.echo(f"recorded in {wishes.record}")
 
 
+@quiet(logging.CRITICAL)
 def record_scenario(path: Path, folder: Path) -> None:
     """Run a scenario under the default policies, for its recording. Raises `MomError`."""
     scenario = read_scenario(path)
-    logging.getLogger("mom").setLevel(logging.CRITICAL)
     for _ in _progress(run_scenario(scenario, path, Setup("mom"), None, scenario.lasts, folder), scenario.lasts, path.stem, shown=True):
         pass
 
