@@ -31,6 +31,10 @@ AS_FAR_AS_ANNOTATED = [
 """Tests may leave out what every test would say again; what they say must be right. Each folder by itself: each has its own conftest."""
 
 
+SLOW = ("fleet", "packaging", "watching", "workspace")
+"""Folders below tests/ with servers, browsers, systemd and fresh environments: minutes, and apart from a developer's loop."""
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests: what the sessions unit, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
@@ -40,8 +44,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """Everything that needs neither a hypervisor nor an index, on all cores. For one distribution: `pytest mom_plugins_ksm`, seconds."""
-    session.run(BIN / "pytest", "-n", "auto", "-m", "not real", "--ignore=tests/packaging", "--ignore=tests/workspace", *session.posargs)
+    """What needs neither a hypervisor nor servers nor an index, on all cores. For one distribution: `pytest mom_plugins_ksm`, seconds."""
+    session.run(BIN / "pytest", "-n", "auto", "-m", "not real", *(f"--ignore=tests/{name}" for name in SLOW), *session.posargs)
 
 
 @nox.session

@@ -19,8 +19,6 @@ from mom_plugins_fleet.link import Access
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.subjects import GROUPS
 
-pytestmark = pytest.mark.real
-
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
