@@ -106,6 +106,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
 
 def scrapes(client: httpx.Client) -> float:
     try:
+        if client.get("/-/ready").status_code != httpx.codes.OK:
+            return 0  # it is still starting
         found = ask(client, 'count_over_time(up{job="mom"}[5m]) and up{job="mom"} == 1')
     except httpx.HTTPError:
         return 0
