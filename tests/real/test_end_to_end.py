@@ -178,7 +178,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
     eventually("all is well again", lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"])
 
     with mom.pressure():
-        eventually("they are smaller again", lambda: all(size_mib(guest) <= GUEST_MIB - 100 for guest in squad.spare), 90)
+        # Nothing is left to be swept: what they do not use was taken already, and their room costs the host nothing.
         assert mom.stop() < 2.0
         _check_that_all_is_as_before(squad, own_ksm)
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
