@@ -58,7 +58,7 @@ def real(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types: of all sources, strictly; of tests, whatever they annotate."""
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
-    session.run(BIN / "mypy", "--strict", *sources, "noxfile.py", *_relative("docs/*.py"), *session.posargs)
+    session.run(BIN / "mypy", "--strict", *sources, "noxfile.py", "conftest.py", *_relative("docs/*.py"), *session.posargs)
     for folder in _relative("benchmarks/*"):
         session.run(BIN / "mypy", "--strict", "--follow-imports=silent", folder, *session.posargs)
     for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*"):

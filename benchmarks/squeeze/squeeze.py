@@ -141,7 +141,8 @@ def simulate(options: argparse.Namespace) -> None:
     """All managers on the simulator; what was there of these mixes is replaced."""
     import on_simulator
 
-    logging.getLogger("mom").setLevel(logging.CRITICAL)
+    from mom_plugins_sim.quiet import quiet
+
     mixes = squeezed()
     names = options.mixes or list(mixes)
     path = options.results / "simulated.jsonl"
@@ -150,7 +151,8 @@ def simulate(options: argparse.Namespace) -> None:
         for manager in MANAGERS:
             if manager == "mom-asked":  # nobody asks on the simulator
                 continue
-            result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
+            with quiet(logging.CRITICAL):
+                result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
             found.append(result)
     options.results.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     (folder / "token").chmod(0o600)
     port, own = free_port(), free_port()
     tcp = {"listen": f"localhost:{port}", "certificate": f"{folder}/cert.pem", "key": f"{folder}/key.pem", "read_token": f"{folder}/token"}
-    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
+    pressure = {"load": "12GiB", "load_after": "1s", "load_for": "1h", "load_growth": "4GiB"}
+    plugins = {"sim": pressure, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
     config = {"interval": "1s", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins}
     guests = {"*": {"guarantee": "128MiB"}}
     (folder / "mom.yaml").write_text(yaml.safe_dump({**config, "guests": guests}))
@@ -81,7 +82,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     scrape["authorization"]["credentials_file"] = str(folder / "token")
     scrape["tls_config"]["ca_file"] = str(folder / "cert.pem")
     rules = [str(PACKAGING / "prometheus/mom-alerts.yml")]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [scrape], "rule_files": rules}))
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump({"global": {"evaluation_interval": "2s"}, "scrape_configs": [scrape], "rule_files": rules})
+    )
     checked = subprocess.run(["promtool", "check", "config", str(folder / "prometheus.yml")], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     mom = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
@@ -95,7 +98,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
 
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{own}", timeout=20) as client:
-            wait_for(lambda: scrapes(client) >= 6, log_text)
+            wait_for(lambda: scrapes(client) >= 6 and bool(ask(client, "mom_balloon_distance_bytes")), log_text)
             yield client
     finally:
         for process in processes:

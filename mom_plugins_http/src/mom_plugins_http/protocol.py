@@ -23,9 +23,10 @@ LONGEST_HEAD: Final = 16 << 10
 IDLE_SECONDS: Final = 60
 """How long a connection is kept for a next request."""
 
-_QUIET: Final = logging.getLogger("mom.plugin.http.connection")
-"""Where uvicorn logs. What clients do wrong they are told; in the log it would be theirs to fill."""
-_QUIET.setLevel(logging.CRITICAL)
+_QUIET: Final = logging.Logger("connection")
+"""Where uvicorn logs, and nobody listens, whatever levels are chosen. What clients do wrong they are told; in the log it would be theirs to
+fill."""
+_QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 

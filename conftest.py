@@ -1,0 +1,27 @@
+"""What every test leaves as it found it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+def _levels() -> dict[str, tuple[int, bool, bool]]:
+    loggers = {name: logger for name, logger in logging.root.manager.loggerDict.items() if isinstance(logger, logging.Logger)}
+    return {name: (one.level, one.propagate, one.disabled) for name, one in loggers.items() if name.split(".")[0] == "mom"}
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A test that leaves mom's loggers changed fails by itself, instead of one that comes later and reads the log."""
+    before = _levels()
+    yield
+    changed = {name: state for name, state in _levels().items() if state != before.get(name, (logging.NOTSET, True, False))}
+    for name in changed:
+        logger = logging.getLogger(name)
+        logger.level, logger.propagate, logger.disabled = before.get(name, (logging.NOTSET, True, False))
+        logger.setLevel(logger.level)  # which forgets what the loggers below have worked out
+    if changed:
+        pytest.fail(f"loggers left with another (level, propagate, disabled): {changed}")
