@@ -275,6 +275,83 @@ def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path)
     assert bench.remembered == ["vm2: save"]
 
 
+# --- guests that shut down late -----------------------------------------------------------------------------------------------------------
+
+
+def asked(tmp_path: Path) -> tuple[Bench, Telling]:
+    """A guest that was asked to shut down, and has not when its time is over."""
+    bench, hook = Bench(tmp_path, guests=8), Telling()
+    bench.tell(hook)
+    bench.fields, bench.host = {"vm1": MAY_ALL}, ROOM
+    follows = bench.hypervisor.shut_down
+    bench.hypervisor.shut_down = lambda guest: None  # type: ignore[method-assign]
+    bench.plugin._acting._timeout = 0.01
+    bench.cycles(60, ("vm1", "guest_shutdown", 1))
+    bench.hypervisor.shut_down = follows  # type: ignore[method-assign]
+    assert hook.names == ["announced", "failed"]
+    assert bench.cycle().snapshot.host.fields["guests_stopped"] == 0, "it runs"
+    return bench, hook
+
+
+def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_time(tmp_path: Path) -> None:
+    bench, hook = asked(tmp_path)
+    bench.cycles(1500)
+    bench.hypervisor.shut_down(bench.entity("vm1"))
+    assert bench.cycles(10)[-1].snapshot.host.fields["guests_stopped"] == 1
+    assert hook.names == ["announced", "failed", "done"]
+    bench.cycles(600)
+    assert not bench.hypervisor.stopped
+    assert hook.names == ["announced", "failed", "done", "undone"]
+    assert bench.remembered == []
+
+
+def test_a_guest_that_shuts_down_after_its_time_and_after_a_crash_of_mom_comes_back_too(tmp_path: Path) -> None:
+    bench, _ = asked(tmp_path)
+    bench.start(timeout="5s")
+    bench.cycles(1500)
+    assert "asked to shut down" in mom_leaving(tmp_path)[1]
+    bench.hypervisor.shut_down(bench.entity("vm1"))  # while nobody looks
+    bench.start(timeout="5s")
+    bench.cycles(700)
+    assert not bench.hypervisor.stopped
+    assert bench.remembered == []
+
+
+def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of_its_own(tmp_path: Path) -> None:
+    bench, hook = asked(tmp_path)
+    bench.cycles(1900)
+    assert bench.remembered == []
+    bench.hypervisor.shut_down(bench.entity("vm1"))
+    bench.cycles(2000)
+    assert bench.hypervisor.stopped
+    assert hook.names == ["announced", "failed"]
+
+
+def test_a_guest_that_may_shut_down_at_any_moment_can_be_moved_and_nothing_else(tmp_path: Path) -> None:
+    bench, _ = asked(tmp_path)
+    reports = bench.cycles(60, ("vm1", "guest_pause", 1))
+    assert refusals(reports) == ["the guest was asked to shut down, and may do so at any moment"]
+    seen = bench.cycle().snapshot
+    drain = Decision(seen.guests[bench.identity("vm1")].entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
+    assert [*bench.plugin.mom_review(seen, [drain])] == []
+    assert [outcome.status for outcome in bench.plugin.mom_control(bench.hypervisor, [drain])] == [Status.APPLIED]
+    bench.settle()
+    assert bench.remembered == []
+
+
+def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_runs(tmp_path: Path) -> None:
+    bench, _ = asked(tmp_path)
+    bench.ordinary = MAY_ALL
+    assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
+    folder = tmp_path / "leaving" / "undo"
+    folder.mkdir()
+    identity = bench.identity("vm1")
+    (folder / identity).touch()
+    bench.cycle()
+    assert "still runs" in (folder / f"{identity}.answer").read_text()
+    assert "vm1: shut down" in bench.remembered
+
+
 # --- review -----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,11 @@ _LOOKS_UNTIL_GONE: Final = 3
 """A guest that the hypervisor does not know in so many cycles in a row is gone. One that has just started may not know all of them yet."""
 
 
+LATE_SECONDS: Final = 1800.0
+"""A guest that was asked to shut down, and does so only so long after its time was over, has still done it for mom: an update, say, that is
+installed at the end. One that ends later does so for a reason of its own."""
+
+
 class Tell(Protocol):
     """Tells others of an event: its name, the guest's id and name, the step, and what is wrong."""
 
@@ -55,8 +60,10 @@ class Acting:
         """What is wrong with the file, for as long as it is."""
         self._missing: dict[str, int] = {}
         self._returns_failed: dict[str, int] = {}
-        self._unsure_until = context.monotonic() + timeout
-        """Until then an earlier run's save or shutdown may be under way still."""
+        self._began = context.monotonic()
+        self._asked: dict[str, float] = {}
+        """When guests were asked to shut down, for as long as they have not, and may. What an earlier run has asked for counts from the
+        begin of this one on."""
 
     # --- stopping and moving -----------------------------------------------------------------------------------------------------
 
@@ -102,8 +109,9 @@ class Acting:
         return lambda error: self._ended(guest, step, error)
 
     def _shut_down(self, hypervisor: LifecycleControl, guest: Entity) -> None:
-        """Ask, and see whether the guest follows."""
+        """Ask, and see whether the guest follows. Whatever goes wrong once it was asked, it may follow later."""
         hypervisor.shut_down(guest)
+        self._asked[guest.id] = self._context.monotonic()
         ends = time.monotonic() + self._timeout
         while time.monotonic() < ends:
             if hypervisor.standings([guest]).get(guest.id) in (Standing.OFF, None):
@@ -115,13 +123,29 @@ class Acting:
         """In the thread that did it."""
         if error:
             self._context.log.error("guest %s, %s: %s", guest, step, printable(error, 300))
-            self.forget(guest.id)
+            if guest.id not in self._asked:
+                self.forget(guest.id)
         else:
             self._context.log.warning("guest %s, %s: done", guest, step)
-            if step is not Step.MIGRATE:
-                self._noting(lambda: self.remembered.done(guest.id))
+            if step is Step.MIGRATE:
+                self.forget(guest.id)  # one that was asked to shut down, and was moved before it did
+            else:
+                self._is_done(guest.id)
         self._tell("failed" if error else "done", guest.id, guest.name, step, error=error)
         self._context.wake(f"guest {guest}: {step}")
+
+    def _is_done(self, identity: str) -> None:
+        self._asked.pop(identity, None)
+        self._noting(lambda: self.remembered.done(identity))
+
+    def is_late(self, one: Stopped) -> bool:
+        """Whether that guest was asked to shut down, has not within its time, and runs on: it may still follow."""
+        return not one.done and one.step is Step.SHUT_DOWN and not self.doing.is_busy_with(one.identity)
+
+    def _may_still(self, one: Stopped) -> bool:
+        """Whether what was begun with that guest may yet end as it was meant to."""
+        late = LATE_SECONDS if one.step is Step.SHUT_DOWN else 0.0
+        return not one.done and self._context.monotonic() < self._asked.get(one.identity, self._began) + self._timeout + late
 
     # --- going on ------------------------------------------------------------------------------------------------------------------
 
@@ -177,27 +201,36 @@ class Acting:
         except HypervisorError:
             return  # another cycle will know
         for one in stopped:
-            found = standings.get(one.identity)
-            if found is STANDS[one.step]:
-                self._missing.pop(one.identity, None)
-                self._noting(lambda identity=one.identity: self.remembered.done(identity))  # type: ignore[misc]  # it is a str
-                continue
-            if found is None:
-                self._missing[one.identity] = self._missing.get(one.identity, 0) + 1
-                if self._missing[one.identity] < _LOOKS_UNTIL_GONE:
-                    continue
-            if not one.done and self._context.monotonic() < self._unsure_until:
-                continue
-            how = "gone" if found is None else found
-            self._context.log.warning(
-                "guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(one.name), one.step, how
-            )
+            self._look_at(one, standings.get(one.identity))
+
+    def _look_at(self, one: Stopped, found: Standing | None) -> None:
+        if found is STANDS[one.step]:
+            self._missing.pop(one.identity, None)
+            asked = one.identity in self._asked
+            self._is_done(one.identity)
+            if asked:
+                self._context.log.warning("guest %s has shut down after all", printable(one.name))
+                self._tell("done", one.identity, one.name, one.step)
+            return
+        if found is None:
+            self._missing[one.identity] = self._missing.get(one.identity, 0) + 1
+            if self._missing[one.identity] < _LOOKS_UNTIL_GONE:
+                return
+        if self._may_still(one) and not (found is None and one.identity in self._asked):
+            return
+        how = "gone" if found is None else found
+        if one.identity in self._asked and found is Standing.RUNNING:  # that it has failed was told when its time was over
+            self._context.log.info("guest %s has not shut down: it is not waited for any longer", printable(one.name))
             self.forget(one.identity)
-            self._tell("left alone", one.identity, one.name, one.step, error=f"the guest is {how}")
+            return
+        self._context.log.warning("guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(one.name), one.step, how)
+        self.forget(one.identity)
+        self._tell("left alone", one.identity, one.name, one.step, error=f"the guest is {how}")
 
     def forget(self, identity: str) -> None:
         """It is not mom's any more."""
         self._missing.pop(identity, None)
+        self._asked.pop(identity, None)
         self._returns_failed.pop(identity, None)
         self._noting(lambda: self.remembered.remove(identity))
 

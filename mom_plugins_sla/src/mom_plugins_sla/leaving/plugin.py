@@ -143,7 +143,7 @@ class LeavingPlugin:
         if self._context.serves:
             self._acting.reconcile(hypervisor)
             self._answer_requests(hypervisor)
-        return {"guests_stopped": len(self._acting.remembered.stopped)}
+        return {"guests_stopped": sum(not self._acting.is_late(one) for one in self._acting.remembered.stopped)}
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
@@ -186,6 +186,8 @@ class LeavingPlugin:
             one = self._acting.remembered.get(identity)
             if one is None:
                 self._requests.answer(identity, "mom has not stopped this guest, or somebody else has let it go on")
+            elif self._acting.is_late(one):
+                self._requests.answer(identity, "it was asked to shut down, and still runs; should it shut down yet, ask again then")
             elif not self._enforces:
                 self._requests.answer(identity, "mom only observes, and changes nothing")
             else:
@@ -338,7 +340,10 @@ class LeavingPlugin:
         if allowed is not None and allowed != 1:
             return f"the guest's class {printable(str(guest.fields.get('sla_class')), 40)} does not allow it ({field})"
         mine = self._acting.remembered.get(guest.id)
-        if mine is not None:
+        late = mine is not None and self._acting.is_late(mine)
+        if late and step is not Step.MIGRATE:
+            return "the guest was asked to shut down, and may do so at any moment"
+        if mine is not None and not late:
             return f"mom has done that to the guest already: {mine.step}"
         deed = self._acting.doing.of(guest.id)
         if deed is not None and deed.running:

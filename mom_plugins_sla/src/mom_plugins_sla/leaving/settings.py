@@ -76,7 +76,8 @@ class LeavingSettings(PluginSettings):
     there, such as `tcp://10.0.0.2`. Unset: nobody is moved but by the operator of a fleet."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
-    """How long saving or moving one guest may take before it is given up, and the guest runs on."""
+    """How long saving or moving one guest may take before it is given up, and the guest runs on. A guest that was asked to shut down has
+    failed to when it is over; one that does so within half an hour after that comes back nevertheless."""
 
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""

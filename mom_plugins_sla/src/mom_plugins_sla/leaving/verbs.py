@@ -19,6 +19,7 @@ from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.steps import Step
 
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
+_BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", Step.SHUT_DOWN: "asked to shut down"}
 
 _config_option = click.option(
     "-c", "--config", "config_path", metavar="FILE", envvar="MOM_CONFIG", help="The configuration file; /etc/mom/mom.yaml by default."
@@ -89,7 +90,7 @@ def _table(stopped: Sequence[Stopped]) -> list[str]:
     rows = [("GUEST", "STATE", "SINCE", "NEEDS", "COMES BACK")]
     for one in stopped:
         since = datetime.fromtimestamp(one.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        state = _DONE.get(one.step, str(one.step)) if one.done else f"to be {_DONE.get(one.step, str(one.step))}"
+        state = _DONE.get(one.step, str(one.step)) if one.done else _BEGUN.get(one.step, str(one.step))
         back = "when there is room" if one.comes_back else "by hand"
         rows.append(
             (printable(one.name, 40), state, since, "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs)), back)
