@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 WORK_FLOOR = 0.95
@@ -15,10 +15,32 @@ WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
+class Inside:
+    """One guest and its process, in MiB: what its `program` says that it holds, and how much `swap` the guest uses; the balloon's `size`
+    and what the guest's kernel says is `available` in all, `unused` and `usable`; how much of the guest's memory the host has `backed`,
+    and what the process holds `beside` it."""
+
+    program: float
+    swap: float
+    size: float
+    available: float
+    unused: float
+    usable: float
+    backed: float
+    beside: float
+
+    @property
+    def resident(self) -> float:
+        """MiB of the program that are not in swap."""
+        return self.program - self.swap
+
+
+@dataclass(frozen=True)
 class Moment:
     """What was seen once a second. `time` in seconds since the ramp began; memory in MiB. `taken` is by how much there is less for guests
     than at the beginning, whoever has it; `guests` is what they hold, less what KSM `merged`; `strangers` what neither guests nor the
-    squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap."""
+    squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
+    programs in all guests say that they hold; `inside` what guests were then looked into, which is not every second."""
 
     time: float
     taken: float
@@ -31,11 +53,15 @@ class Moment:
     swap: float
     sizes: Mapping[str, float]
     says: str = ""
+    programs: float = 0.0
+    inside: Mapping[str, Inside] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Rounded: a trace has a line for each second."""
         content = asdict(self)
         content["sizes"] = {name: round(size) for name, size in self.sizes.items()}
+        if not self.inside:
+            del content["inside"]
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in content.items()}
 
 

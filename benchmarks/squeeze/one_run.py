@@ -19,6 +19,7 @@ from guests_told import Listener, Work, work
 from managers import REFUSED, Manager, Running, Where, at_work
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import Mix
+from needs import could_be_taken, look_into, needs_in
 
 REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
@@ -47,6 +48,9 @@ REFUSED_SECONDS = 60.0
 
 HARMED_SHARE, HARMED_SECONDS = 0.8, 90.0
 """With less than this ratio of the work for so long the guests are done for, and what comes after counts for nothing."""
+
+INSIDE_SECONDS = 10
+"""Guests are looked into once in so many seconds: it takes 3 ms of CPU time for each."""
 
 REFUSES = ("hard", "low", REFUSED)
 """What mom says when it wants no more memory to be taken: states of the host, and that a launch would be refused."""
@@ -164,8 +168,11 @@ class Squeeze:
         """The ramp stands still while this file is there."""
         return self.folder / "hold"
 
-    def look(self, connection: Any, says: str = "") -> Moment:
-        """What is so now; kept in the trace."""
+    def look(self, connection: Any, says: str = "", inside: bool = False) -> Moment:
+        """What is so now; kept in the trace.
+
+        :param inside: look into guests, too, which waits for processes that do not answer
+        """
         self.listen()
         now = time.monotonic()
         available, held = available_mib(), self.held()
@@ -185,6 +192,8 @@ class Squeeze:
             swap=done.swap,
             sizes=sizes(connection),
             says=says,
+            programs=sum(listener.heard[-1].held for listener in self.listeners.values() if listener.heard),
+            inside=look_into(connection, PREFIX, self.libvirtd.pid_folder, self.listeners) if inside else {},
         )
         self.trace.append(moment)
         return moment
@@ -269,7 +278,7 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
     while True:
         due += 1.0
         time.sleep(max(0.0, due - time.monotonic()))
-        moment = squeeze.look(connection, running.says)
+        moment = squeeze.look(connection, running.says, inside=len(squeeze.trace) % INSIDE_SECONDS == 0)
         if len(squeeze.trace) % 30 == 0:
             told(_line(moment))
         if moment.kills:
@@ -319,6 +328,7 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
     now = time.monotonic()
     whole, last, before = squeeze.work(squeeze.began, now), squeeze.work(now - WINDOW_SECONDS, now), squeeze.reference
     assert before is not None
+    needs = needs_in(squeeze.trace)
     states: dict[str, float] = {}
     for moment in squeeze.trace:
         if moment.says:
@@ -333,6 +343,8 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "held_before": round(squeeze.capacity - squeeze.mix.protocol.available),
         "held_after": round(squeeze.trace[-1].guests),
         "available_least": round(min(moment.available for moment in squeeze.trace)),
+        "needs": needs and needs.as_json(),
+        "could_be_taken": needs and round(could_be_taken(squeeze.capacity, squeeze.mix.protocol.floor, needs)),
         "kills": whole.kills,
         "work_unsqueezed": round(before.share, 4),
         "work": round(whole.share / before.share, 4),

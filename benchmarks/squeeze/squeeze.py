@@ -166,6 +166,7 @@ def report(options: argparse.Namespace) -> None:
     parts = {
         "machine": squeeze_report.machine(chosen),
         "bursty": squeeze_report.main_table(chosen, "bursty"),
+        "needs": squeeze_report.needs_text(chosen, "bursty", mixes["bursty"].protocol),
         "mixes": squeeze_report.mixes_table(chosen, mixes),
         "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),

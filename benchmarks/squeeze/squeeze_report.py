@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from managers import MANAGERS
 from merit import spread
-from mixes import Mix
+from mixes import Mix, Protocol
+from needs import Needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,36 @@ def main_table(runs: Sequence[Run], mix: str) -> str:
                 "-",
             ]
         )
+    could, shares = reach(runs, mix)
+    if could:
+        rows.append([NEEDED, "-", figure(could), f"mom took {figure(shares)} % of it", *["-"] * 6])
     return table(heading, rows)
+
+
+NEEDED = "nothing left that nobody needs"
+
+
+def reach(runs: Sequence[Run], mix: str) -> tuple[list[float], list[float]]:
+    """Of mom's runs that know it: MiB that could be taken without taking memory that programs use, and what mom took of it, in percent."""
+    known = [run for run in of(runs, mix, "mom") if run.get("could_be_taken")]
+    return [run["could_be_taken"] for run in known], [100 * run["taken"] / run["could_be_taken"] for run in known]
+
+
+def needs_text(runs: Sequence[Run], mix: str, protocol: Protocol) -> str:
+    """Of what that is made, in mom's last run that knows it."""
+    known = [run for run in of(runs, mix, "mom") if run.get("could_be_taken")]
+    if not known:
+        return "No run under mom has recorded yet what its guests needed."
+    run = known[-1]
+    needs = Needs(**run["needs"])
+    capacity = run["held_before"] + protocol.available
+    return (
+        f"In the last run under mom, guests held and the host had available {capacity:,} MiB together at the beginning, and "
+        f"{protocol.floor:,} had to be left. Programs used {needs.programs:,} at the same time, guests' kernels {needs.kernels:,} more, "
+        f"and QEMU processes {needs.processes:,} beside the guests' memory, less {needs.merged:,} that were merged at the end: "
+        f"{run['could_be_taken']:,} could be taken, and {run['taken']:,} were. At the end the host had backed another "
+        f"{max(0, needs.free):,} MiB of guests' memory."
+    )
 
 
 def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
@@ -121,8 +151,10 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
         for name in names:
             mine = of(runs, mix, name)
             cells.append(f"{figure([run['taken'] for run in mine])}; {ends(mine)}" if mine else "-")
+        could, shares = reach(runs, mix)
+        cells.append(f"{figure(could)}; mom took {figure(shares)} % of it" if could else "-")
         rows.append([f"`{mix}`", f"{content.count}, {content.sold:,} MiB", *cells])
-    return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names)], rows)
+    return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names), NEEDED], rows)
 
 
 def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[str, Mix]) -> str:

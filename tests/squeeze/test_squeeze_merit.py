@@ -128,6 +128,13 @@ def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeez
     assert rows[2][3] == "2 killed at 600 s"
 
 
+def test_the_table_ends_with_what_could_be_had_at_all_where_a_run_of_mom_knows_it() -> None:
+    table = squeeze_report.main_table([RUN, {**RUN, "could_be_taken": 10000}, {**RUN, "taken": 9300, "could_be_taken": None}], "bursty")
+    last = [cell.strip() for cell in table.splitlines()[-1].strip("|").split("|")]
+    assert last[:4] == ["nothing left that nobody needs", "-", "10,000", "mom took 95 % of it"]
+    assert len(last) == 10
+
+
 def test_the_order_of_managers_is_compared_where_they_differ() -> None:
     real = {"a": 5000.0, "b": 9000.0, "c": 9100.0}
     assert squeeze_report.same_order(real, {"a": 1.0, "b": 2.0, "c": 1.5}) == (2, 2)

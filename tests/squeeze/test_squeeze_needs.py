@@ -1,0 +1,160 @@
+"""What guests need is told apart from what they hold, and so what could be taken at most."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import squeeze_report
+from guests_told import Listener, lines
+from merit import Inside, Moment
+from mixes import read_mixes
+from needs import Needs, backed_mib, calm, could_be_taken, inside_of, kernel, look_into, needs_in
+
+SMAPS = """\
+55943ac25000-55943b0a5000 rw-p 00000000 00:00 0                          [heap]
+Size:              16080 kB
+KernelPageSize:        4 kB
+Rss:                4188 kB
+Anonymous:          4188 kB
+7f1c00000000-7f1c40000000 rw-p 00000000 00:00 0
+Size:            1048576 kB
+KernelPageSize:        4 kB
+MMUPageSize:           4 kB
+Rss:              739328 kB
+Anonymous:        739328 kB
+THPeligible:           1
+VmFlags: rd wr mr mw me ac sd mg
+7f1c40000000-7f1c7ffff000 rwxp 00000000 00:00 0
+Size:            1048572 kB
+KernelPageSize:        4 kB
+Rss:               51200 kB
+Anonymous:         51200 kB
+"""
+
+REST = Inside(program=150, swap=0, size=1024, available=974, unused=782, usable=700, backed=260, beside=107)
+BURST = replace(REST, program=600, unused=332, backed=710)
+
+
+def moment(at: float, inside: dict[str, Inside], *, programs: float = 4050, merged: float = 470) -> Moment:
+    sizes = {f"worker-{index:02d}": 1024.0 for index in range(12)}
+    return Moment(at, 15 * at, 1000, 6000, merged, 1000, 1.0, 0, 0, sizes, "", programs, inside)
+
+
+def told(since: float, held: int, swap: int = 0) -> bytes:
+    return f"DEMAND {since} held={held} lost=0 filled=1 kills=0 ran={since} met=1 bursts=1 swap={swap} oom=0 took=2:1,\n".encode()
+
+
+def heard(*said: tuple[float, bytes]) -> Listener:
+    listener = Listener(Path("nowhere"))
+    now = time.monotonic()
+    for ago, text in said:
+        listener.heard += lines(text, now - ago)
+    return listener
+
+
+def test_a_guests_memory_is_told_apart_from_a_code_buffer_of_nearly_that_size() -> None:
+    assert backed_mib(SMAPS, 1048576) == 722
+    assert backed_mib(SMAPS, 196608) is None
+
+
+def test_two_mappings_of_the_same_size_are_not_told_apart() -> None:
+    assert backed_mib(SMAPS + SMAPS, 1048576) is None
+
+
+def test_a_program_that_grows_or_has_just_begun_is_not_compared_with_older_statistics() -> None:
+    assert calm(heard((8, told(1, 150)), (1, told(8, 150)))) is not None
+    assert calm(heard((8, told(1, 150)), (1, told(8, 400)))) is None
+    assert calm(heard((1, told(8, 150)))) is None
+    assert calm(heard()) is None
+
+
+def record(**other: int) -> dict[str, int]:
+    kib = {"current": 1048576, "maximum": 1048576, "unused": 800768, "available": 997376, "usable": 716800, "last-update": int(time.time())}
+    return {f"balloon.{name}": value for name, value in {**kib, **other}.items()}
+
+
+def test_a_guest_is_looked_into_where_all_is_known_of_it() -> None:
+    (program,) = lines(told(9, 150, swap=2048), 0)
+    assert inside_of(record(), SMAPS, 829, program) == Inside(150, 2, 1024, 974, 782, 700, 722, 107)
+    assert inside_of(record(), SMAPS, 829, None) is None
+    assert inside_of(record(), "", 829, program) is None
+    assert inside_of(record(**{"last-update": int(time.time()) - 60}), SMAPS, 829, program) is None
+    incomplete = record()
+    del incomplete["balloon.usable"]
+    assert inside_of(incomplete, SMAPS, 829, program) is None
+
+
+def test_a_guest_whose_process_has_gone_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("libvirt")
+    domain = SimpleNamespace(name=lambda: "momtest-worker-01")
+    connection: Any = SimpleNamespace(getAllDomainStats=lambda _groups, _flags: [(domain, record())])
+    listeners = {"worker-01": heard((8, told(1, 150)), (1, told(8, 150)))}
+    assert look_into(connection, "momtest-", tmp_path, listeners) == {}
+
+
+def test_a_kernel_is_measured_from_statistics_of_one_time_while_a_balloon_moves() -> None:
+    assert kernel([REST]) == 92
+    swept_meanwhile = replace(REST, size=600)
+    assert kernel([REST, REST, swept_meanwhile]) == 92
+
+
+def test_what_a_kernel_keeps_for_a_while_of_what_was_freed_is_not_its_need() -> None:
+    keeps = replace(REST, unused=REST.unused - 47)
+    assert kernel([keeps, keeps, keeps, BURST, BURST]) == 92
+
+
+def test_a_look_at_a_guest_that_has_swapped_counts_where_there_is_no_other() -> None:
+    swapped = replace(REST, swap=50, unused=820)
+    assert kernel([REST, swapped]) == 92
+    assert kernel([swapped]) == 104
+
+
+def test_needs_are_programs_at_most_kernels_processes_and_less_what_is_merged_at_the_end() -> None:
+    guests = {f"worker-{index:02d}": REST for index in range(12)}
+    trace = [moment(1, guests, programs=3600, merged=0), moment(500, {}), moment(600, guests, programs=3600)]
+    needs = needs_in(trace)
+    assert needs == Needs(programs=4050, kernels=12 * 92, processes=12 * 107, merged=470, free=12 * 18)
+    assert needs.total == 5968
+    assert could_be_taken(15570, 500, needs) == 9102
+
+
+def test_guests_that_were_never_looked_into_count_as_the_others() -> None:
+    needs = needs_in([moment(1, {"worker-00": REST})])
+    assert needs is not None
+    assert needs.processes == 12 * 107
+
+
+def test_a_trace_in_which_no_guest_was_looked_into_says_nothing_of_needs() -> None:
+    assert needs_in([moment(1, {})]) is None
+
+
+def test_what_was_looked_into_is_kept_only_where_there_is_something() -> None:
+    assert "inside" not in moment(1, {}).as_json()
+    assert moment(1, {"worker-00": REST}).as_json()["inside"] == {"worker-00": asdict(REST)}
+
+
+OLD: dict[str, Any] = {"mix": "bursty", "manager": "mom", "ended": "host exhausted", "seconds": 597, "kills": 0, "taken": 9000}
+RUN: dict[str, Any] = OLD | {
+    "held_before": 9570,
+    "could_be_taken": 9102,
+    "needs": {"programs": 4050, "kernels": 1104, "processes": 1284, "merged": 470, "free": 216},
+}
+
+
+def test_the_table_of_mixes_says_how_much_of_what_nobody_needs_mom_took() -> None:
+    mixes = {"bursty": read_mixes()["bursty"]}
+    assert "| 9,102; mom took 99 % of it |" in squeeze_report.mixes_table([OLD, RUN], mixes)
+    assert "mom took" not in squeeze_report.mixes_table([OLD], mixes)
+
+
+def test_the_text_says_of_what_the_bound_is_made_once_a_run_has_recorded_it() -> None:
+    protocol = read_mixes()["bursty"].protocol
+    text = squeeze_report.needs_text([OLD, RUN], "bursty", protocol)
+    for figure in ("15,570 MiB", "500", "4,050", "1,104", "1,284", "470", "9,102", "9,000", "216"):
+        assert figure in text
+    assert "No run" in squeeze_report.needs_text([OLD], "bursty", protocol)
