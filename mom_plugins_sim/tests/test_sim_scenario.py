@@ -217,6 +217,32 @@ def test_every_scenario_runs_for_a_while_and_mom_is_better_than_nothing() -> Non
         assert summaries["mom"].reclaimed > 0 == summaries["nothing"].reclaimed
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_would_be_exhausted(seed: int) -> None:
+    path = find_scenario("squeeze")
+    scenario = read_scenario(path)
+    promised = {"worker-00[1-3]": {"guarantee": "75%"}}
+    nothing, mom = Summary("nothing"), Summary("mom")
+    for report in run_scenario(scenario, path, Setup("nothing", acts=False), seed, scenario.lasts):
+        nothing.add(report)
+    least: dict[str, float] = {}
+    for report in run_scenario(scenario, path, Setup("mom", guests=promised), seed, scenario.lasts):
+        mom.add(report)
+        for guest in report.snapshot.guests.values():
+            size = guest.fields["balloon_cur"]
+            assert isinstance(size, int | float)
+            least[guest.name] = min(size, least.get(guest.name, GIB))
+    assert nothing.least_available < 1 * MIB
+    assert nothing.work_done < 0.7
+    assert mom.killed == 0
+    assert mom.work_done > 0.999
+    assert mom.least_available > 256 * MIB
+    kept = {name: size for name, size in least.items() if name < "worker-004"}
+    assert len(kept) == 3
+    assert min(kept.values()) == 0.75 * GIB, "taken as far as was promised, and no further"
+    assert all(size < 0.75 * GIB for name, size in least.items() if name not in kept)
+
+
 def test_everything_that_goes_wrong_is_survived() -> None:
     path = find_scenario("everything")
     reports = list(run_scenario(read_scenario(path), path, Setup("x"), None, 4000.0))
