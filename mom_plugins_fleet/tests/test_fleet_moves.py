@@ -126,3 +126,25 @@ def test_a_plugin_that_shows_nothing_is_believed_at_once(status: Status, state: 
     host.cycle(status=status)
     assert host.result is not None
     assert host.result[0] is state
+
+
+@pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
+def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_again(status: Status) -> None:
+    host = Host()
+    assert len(host.cycle(status=status)) == 1
+    if status is Status.APPLIED:
+        host.cycle("", "it took too long")
+    assert host.result is not None
+    assert host.result[0] is MoveState.FAILED
+    # The coordinator has seen that, ordered it anew, and the host has accepted, all between two cycles.
+    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(update={"to": "h3", "destination": "sim:///h3", "number": 2})
+    host.agent.results.clear()
+    assert [one.value for one in host.cycle()] == ["sim:///h3"]
+
+
+def test_what_is_said_of_a_failure_is_short_however_long_the_reason() -> None:
+    host = Host()
+    host.cycle()
+    host.cycle("", "x" * 100_000)
+    assert host.result is not None
+    assert len(host.result[1]) == 200

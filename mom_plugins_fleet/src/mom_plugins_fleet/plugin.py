@@ -117,6 +117,7 @@ class FleetPlugin:
         self._lock = threading.Lock()
         self._report: Report | None = None
         self._tried: set[str] = set()
+        """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, and nothing wrong."""
         self._under_way: dict[str, int] = {}
@@ -185,7 +186,7 @@ class FleetPlugin:
             guest = snapshot.guests.get(identity)
             if guest is None:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
-                    agent.finished(identity, MoveState.DONE)
+                    self._over(agent, identity, MoveState.DONE)
             elif identity in self._under_way:
                 self._look_at(guest, snapshot.number, agent)
             elif identity not in self._tried:
@@ -202,8 +203,13 @@ class FleetPlugin:
         error = guest.fields.get(LEAVING_ERROR)
         if not error and passed < STILL_HERE_CYCLES:
             return
-        del self._under_way[guest.id]
-        agent.finished(guest.id, MoveState.FAILED, printable(str(error), 200) if error else "the guest is still here")
+        self._over(agent, guest.id, MoveState.FAILED, str(error) if error else "the guest is still here")
+
+    def _over(self, agent: Agent, identity: str, state: MoveState, error: str = "") -> None:
+        """A move has ended, one way or the other."""
+        self._tried.discard(identity)
+        self._under_way.pop(identity, None)
+        agent.finished(identity, state, printable(error, 200))
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -225,13 +231,13 @@ class FleetPlugin:
                 if outcome.status is Status.APPLIED and (Scope.GUEST, LEAVING) in self._context.declarations.fields:
                     self._under_way[outcome.decision.entity.id] = report.number  # it is begun; the next cycles see how it ends
                 else:
-                    agent.finished(outcome.decision.entity.id, *_result(outcome))
+                    self._over(agent, outcome.decision.entity.id, *_result(outcome))
         for revision in report.revisions:
             if revision.before.control == MIGRATE and revision.after is None and revision.before.entity.id in mine:
-                agent.finished(revision.before.entity.id, MoveState.FAILED, revision.reason)
+                self._over(agent, revision.before.entity.id, MoveState.FAILED, revision.reason)
                 mine.discard(revision.before.entity.id)
         for identity in mine:
-            agent.finished(identity, MoveState.FAILED, "no plugin on the host moved it")
+            self._over(agent, identity, MoveState.FAILED, "no plugin on the host moved it")
 
     # --- what the agent asks for, in its thread ----------------------------------------------------------------------------------
 
