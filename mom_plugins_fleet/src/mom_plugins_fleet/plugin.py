@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -114,7 +113,6 @@ class FleetPlugin:
         self._context = context
         self._host = settings.host or socket.gethostname().partition(".")[0].lower()
         self._agent: Agent | None = None
-        self._lock = threading.Lock()
         self._report: Report | None = None
         self._tried: set[str] = set()
         """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""

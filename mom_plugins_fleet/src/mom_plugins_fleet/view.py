@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from mom_core import MomError
 from mom_plugins_fleet.link import Kept, Store
-from mom_plugins_fleet.records import GuestState, HostState, Member, MoveState, Orders, Record, read
+from mom_plugins_fleet.records import GuestState, HostState, Member, Orders, Record, read
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 
 SILENT_SECONDS: Final = 75.0
@@ -80,11 +80,6 @@ class View:
         """The guests that a host tells about, by id."""
         state = self.states.get(host)
         return {} if state is None else {guest.id: guest for guest in state.guests}
-
-    def open_moves(self, host: str) -> int:
-        """How many of a host's guests are on their way."""
-        orders = self.orders.get(host)
-        return 0 if orders is None else sum(move.state in (MoveState.ORDERED, MoveState.ACCEPTED) for move in orders.moves)
 
 
 async def _load(store: Store, bucket: str, shelf: Bucket[Kind]) -> None:
