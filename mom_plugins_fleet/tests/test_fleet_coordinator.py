@@ -15,7 +15,7 @@ from mom_core import MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
-from mom_plugins_fleet.records import FLEET_POLICY, Group, Lease, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import FLEET_POLICY, Group, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER
 
 LOG = logging.getLogger("test")
@@ -69,6 +69,26 @@ class Memory(Store):
 
 def coordinator() -> Coordinator:
     return Coordinator(Access(["nats://localhost:1"]), "c1", LOG)
+
+
+def _never(_group: str, _revision: int, _record: Group) -> None:
+    raise MomError("never asked")
+
+
+def an_agent(
+    access: Access,
+    adopt: Callable[[str, int, Group], None] = _never,
+    remembered: Callable[[], tuple[str, int, Group] | None] = lambda: None,
+    state: Callable[[], HostState | None] = lambda: None,
+) -> Agent:
+    return Agent(access, "h1", 1.0, LOG, adopt=adopt, remembered=remembered, state=state, accepts=lambda _: "", wake=lambda _: None)
+
+
+def until(so: Callable[[], bool]) -> None:
+    """Wait for that, some seconds at most."""
+    ends = time.monotonic() + 10
+    while not so() and time.monotonic() < ends:
+        time.sleep(0.01)
 
 
 def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() -> None:
@@ -130,26 +150,24 @@ def test_a_coordinator_that_cannot_listen_leaves_no_listener_and_no_lease() -> N
     asyncio.run(work())
 
 
-def test_a_host_whose_key_cannot_be_read_says_so_and_goes_on(tmp_path: Path) -> None:
-    def adopt(_group: str, _revision: int, _record: Group) -> None:
-        raise MomError("never asked")
-
-    agent = Agent(
-        Access(["nats://localhost:1"], None, tmp_path / "missing.key"),
-        "h1",
-        1.0,
-        LOG,
-        adopt=adopt,
-        remembered=lambda: None,
-        state=lambda: None,
-        accepts=lambda _: "",
-        wake=lambda _: None,
-    )
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (None, "own.key cannot be read"),
+        ("SUAB", "own.key holds no NKEY seed"),
+        ("SU!!" * 14, "own.key holds no NKEY seed"),
+        ("SU" + "A" * 80, "own.key holds no NKEY seed"),
+    ],
+)
+def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key: str | None, said: str) -> None:
+    path = tmp_path / "own.key"
+    if key is not None:
+        path.touch(0o600)
+        path.write_text(key)
+    agent = an_agent(Access(["nats://localhost:1"], None, path))
     agent.start()
-    ends = time.monotonic() + 10
-    while not agent.trouble and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert "missing.key cannot be read" in agent.trouble
+    until(lambda: bool(agent.trouble) or not agent._thread.is_alive())
+    assert said in agent.trouble
     assert agent._thread.is_alive()
     agent.close()
     assert not agent._thread.is_alive()

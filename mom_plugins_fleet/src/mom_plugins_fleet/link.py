@@ -277,6 +277,17 @@ def _seed(path: Path | None) -> str | None:
         seed = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise MomError(f"the key {path} cannot be read: {error}", hint="`mom fleet enroll` makes one") from None
-    if not seed.startswith("SU") or len(seed) > 128:
+    if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed):
         raise MomError(f"{path} holds no NKEY seed of a user", hint="`mom fleet enroll` makes one")
     return seed
+
+
+def _makes_a_key(seed: str) -> bool:
+    """Whether the library, which raises errors of its own while it connects, can use it."""
+    import nkeys  # type: ignore[import-untyped]  # it has no types
+
+    try:
+        nkeys.from_seed(bytearray(seed.encode()))
+    except (nkeys.NkeysError, ValueError):
+        return False
+    return True
