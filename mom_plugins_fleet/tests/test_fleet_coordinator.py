@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, Group, HostState, Lease, Member, Move, MoveState, Orders
-from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER
+from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
 
 LOG = logging.getLogger("test")
 
@@ -176,3 +177,51 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
 def test_a_name_with_a_line_end_is_no_name() -> None:
     assert FLEET_POLICY.match("60_fleet_a")
     assert not FLEET_POLICY.match("60_fleet_a\n")
+
+
+def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.agent.ADOPT_SECONDS", 0.1)
+    begun: list[int] = []
+    goes_on = threading.Event()
+
+    def adopt(_group: str, revision: int, _record: Group) -> None:
+        begun.append(revision)
+        goes_on.wait(20)
+
+    agent = an_agent(Access(["nats://localhost:1"]), adopt)
+
+    async def work() -> None:
+        store = Memory()
+        await store.put(GROUPS, "g", Group().packed())
+        try:
+            for _ in range(2):
+                await asyncio.wait_for(agent._take_group(store, "g"), 10)
+                assert agent.taken is not None
+                assert agent.taken.refused
+        finally:
+            goes_on.set()
+        await asyncio.sleep(0.2)
+        await agent._take_group(store, "g")
+        assert agent.taken is not None
+        assert not agent.taken.refused
+
+    asyncio.run(work())
+    assert begun == [1, 1]
+
+
+def test_an_agent_ends_though_an_adoption_hangs() -> None:
+    goes_on, hangs = threading.Event(), threading.Event()
+
+    def adopt(_group: str, _revision: int, _record: Group) -> None:
+        hangs.set()
+        goes_on.wait(20)
+
+    agent = an_agent(Access(["nats://localhost:1"]), adopt, remembered=lambda: ("g", 1, Group()))
+    agent.start()
+    assert hangs.wait(10)
+    agent.close()
+    try:
+        until(lambda: not agent._thread.is_alive())
+        assert not agent._thread.is_alive()
+    finally:
+        goes_on.set()

@@ -38,6 +38,9 @@ AGAIN_SECONDS: Final = 10.0
 
 _POLL_SECONDS: Final = 0.2
 
+ADOPT_SECONDS: Final = 30.0
+"""How long it may take to put a group's record in force: the largest policies are compiled within seconds, and the rest is files."""
+
 READY_ATTEMPTS: Final = 50
 """How often the evaluator is asked, at the start, whether it is ready: plugins have 10 s for that."""
 
@@ -87,6 +90,8 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty: asyncio.Event | None = None
+        self._adopting = False
+        """Whether a record is being put in force; what has hung in that is not begun a second time."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
 
@@ -174,7 +179,7 @@ class Agent:
         group, revision, record = last
         for _ in range(READY_ATTEMPTS):
             try:
-                await asyncio.to_thread(self._adopt, group, revision, record)
+                await self._put_in_force(group, revision, record)
             except MomError as error:
                 self._say(shown(error))
                 await asyncio.sleep(_POLL_SECONDS)
@@ -182,6 +187,35 @@ class Agent:
             self._taken = Taken(group, revision, record)
             self._say("")
             return
+
+    async def _put_in_force(self, group: str, revision: int, record: Group) -> None:
+        """Have a record adopted in a thread of its own, which no end of mom waits for. Raises `MomError`, also when that takes too long."""
+        if self._adopting:
+            raise MomError("what was to be put in force before has not come back", hint="mom's disk may hang: see its log")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: Exception | None) -> None:
+            self._adopting = False
+            if not done.done():
+                done.set_result(None) if error is None else done.set_exception(error)
+
+        def work() -> None:
+            failure = None
+            try:
+                self._adopt(group, revision, record)
+            except Exception as error:  # noqa: BLE001  # it is raised where this is waited for
+                failure = error
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(settle, failure)
+
+        self._adopting = True
+        threading.Thread(target=work, name="mom fleet adopts", daemon=True).start()
+        await asyncio.wait([done], timeout=ADOPT_SECONDS)
+        if not done.done():
+            done.cancel()
+            raise MomError(f"it is not in force after {ADOPT_SECONDS:g} s", hint="mom's disk may hang: see its log")
+        done.result()
 
     async def _follow(self, store: Store, dirty: asyncio.Event) -> None:
         """Do what stands in the buckets, whenever it changes and every now and then."""
@@ -238,7 +272,7 @@ class Agent:
             self._refuse(group, kept.revision, Group(), shown(error))
             return
         try:  # also when nothing has changed there: somebody may have changed what is in force here
-            await asyncio.to_thread(self._adopt, group, kept.revision, record)
+            await self._put_in_force(group, kept.revision, record)
         except MomError as error:
             self._refuse(group, kept.revision, record, shown(error))
             return
