@@ -16,7 +16,7 @@ from mom_core import MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
-from mom_plugins_fleet.records import FLEET_POLICY, Group, HostState, Lease, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
 
 LOG = logging.getLogger("test")
@@ -105,6 +105,28 @@ def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() 
         kept = await store.read(ORDERS, "h1")
         assert kept.data is not None
         assert Orders.model_validate_json(kept.data) == Orders(epoch=one.epoch)
+
+    asyncio.run(work())
+
+
+def test_a_host_that_fills_its_orders_does_not_end_the_work_for_all() -> None:
+    def filled(error: str) -> Orders:
+        return Orders(moves=(Move(guest="a", name="a", to="h2", destination="", takes=1, number=1, error=error),))
+
+    async def work() -> None:
+        store, one = Memory(), coordinator()
+        await store.put(ROSTER, "h1", Member(group="g", draining=True).packed())
+        await store.put(ROSTER, "h2", Member(group="g").packed())
+        full = filled("x" * (1 + LARGEST_RECORD - len(filled("x").packed())))
+        await store.put(ORDERS, "h1", full.packed())  # with the coordinator's epoch, that is too large
+        await store.put(ORDERS, "h2", Orders().packed())
+        assert await one._acquire(store)
+        await one.view.load(store)
+        await one._fence(store)
+        for host in ("h1", "h2"):
+            kept = await store.read(ORDERS, host)
+            assert kept.data is not None
+            assert Orders.model_validate_json(kept.data) == Orders(epoch=one.epoch)
 
     asyncio.run(work())
 

@@ -153,8 +153,16 @@ class Coordinator:
         after = change(before)
         if after == before or not self.works:
             return
+        try:
+            packed = after.packed()
+        except MomError as error:  # the same: what the host writes into its orders may be as large as the servers take
+            self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
+            before = Orders()
+            self.view.orders.records[host] = (kept.revision, before)
+            after = change(before)
+            packed = after.packed()
         with suppress(ConflictError):
-            revision = await store.put(ORDERS, host, after.packed(), kept.revision)
+            revision = await store.put(ORDERS, host, packed, kept.revision)
             self.view.orders.records[host] = (revision, after)
             for move in set(after.moves) - set(before.moves):
                 self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
