@@ -16,7 +16,7 @@ from mom_core import MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
-from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, HostState, Lease, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, GuestState, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
 
 LOG = logging.getLogger("test")
@@ -247,3 +247,33 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
         assert not agent._thread.is_alive()
     finally:
         goes_on.set()
+
+
+def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+    mistakes = iter([KeyError("nobody"), KeyError("again")])
+    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+
+    async def belong(_dirty: asyncio.Event) -> None:
+        raise next(mistakes, MomError("all is as it should be"))
+
+    monkeypatch.setattr(agent, "_belong", belong)
+    agent.start()
+    until(lambda: agent.trouble == "all is as it should be")
+    assert agent.trouble == "all is as it should be"
+    agent.close()
+
+
+def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    guests = tuple(GuestState(id=f"{number}", name="g" * 256, stays="x" * 60) for number in range(3000))
+    agent = an_agent(Access(["nats://localhost:1"]), state=lambda: HostState(host="h1", mom="0", mode="enforce", guests=guests))
+
+    async def work() -> None:
+        telling = asyncio.create_task(agent._tell(Memory()))
+        await asyncio.sleep(0.2)
+        telling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await telling
+
+    asyncio.run(work())
+    assert "what this host is cannot be told to the fleet: a record of" in caplog.text

@@ -158,6 +158,12 @@ class Agent:
             except MomError as error:  # such as a key that cannot be read: somebody may see to it while mom runs
                 self._connected = False
                 self._say(shown(error))
+            except Exception as error:  # noqa: BLE001  # a mistake of ours, or of the library's: nobody is above this in this thread
+                self._connected = False
+                said = printable(f"a mistake of mom's: {type(error).__name__}: {error}", 400)
+                if said != self._trouble:
+                    self._log.error("the fleet is left for %g s", AGAIN_SECONDS, exc_info=True)
+                self._say(said)
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _belong(self, dirty: asyncio.Event) -> None:
@@ -337,13 +343,15 @@ class Agent:
         while True:
             try:
                 state = self._state()
-            except ValueError as error:  # something of a guest's that nobody has thought of: the next cycle may be without it
+                due = state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS)
+                packed = state.packed() if state is not None and due else None
+            except (MomError, ValueError) as error:  # too much for a message, or what nobody has thought of: later it may be otherwise
                 self._log.error("what this host is cannot be told to the fleet: %s", printable(str(error), 400))
-                state = None
-            if state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS):
+                packed = None
+            if packed is not None:
                 try:
-                    await store.put(STATES, self._host, state.packed())
+                    await store.put(STATES, self._host, packed)
                     told, at = state, loop.time()
-                except MomError as error:
+                except LinkError as error:
                     self._log.debug("%s", shown(error))
             await asyncio.sleep(self._publish_seconds)
