@@ -31,6 +31,7 @@ from mom_core import (
 from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
 from mom_plugins_sla.leaving import LeavingPlugin
 from mom_plugins_sla.leaving.hook import Webhook
+from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.settings import LeavingSettings
 from mom_plugins_sla.leaving.verbs import leaving
 
@@ -576,3 +577,16 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     assert code != 0
     assert "no mom has taken the request" in text
     assert [*(tmp_path / "leaving" / "undo").iterdir()] == []
+
+
+def test_an_answer_that_is_being_written_is_taken_for_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, taken, replace = Requests(tmp_path), list[str](), Path.replace
+
+    def look_and_replace(path: Path, target: Path) -> Path:
+        taken.extend(requests.take())
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", look_and_replace)
+    requests.answer("vm1", "it cannot")
+    assert taken == []
+    assert (tmp_path / "vm1.answer").read_text() == "it cannot"

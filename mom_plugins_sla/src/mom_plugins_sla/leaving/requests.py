@@ -46,7 +46,7 @@ class Requests:
     def answer(self, identity: str, error: str) -> None:
         """Say what came of it, if somebody may still be waiting."""
         with suppress(OSError):
-            new = self._folder / f"{identity}{_ANSWER}.new"
+            new = self._folder / f".{identity}{_ANSWER}"  # no guest's id, so that nobody takes it for a request meanwhile
             new.write_text(error, "utf-8")
             new.replace(self._folder / f"{identity}{_ANSWER}")
 
