@@ -31,8 +31,10 @@ from mom_core import (
 from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
 from mom_plugins_sla.leaving import LeavingPlugin
 from mom_plugins_sla.leaving.hook import Webhook
+from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.settings import LeavingSettings
+from mom_plugins_sla.leaving.steps import Step
 from mom_plugins_sla.leaving.verbs import leaving
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
@@ -524,6 +526,27 @@ def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Pat
     assert applied(reports) == []
     assert any("could not be noted" in outcome.error for report in reports for outcome in report.outcomes)
     assert not bench.hypervisor.stopped
+
+
+def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+    for name in ("vm1", "vm2"):
+        bench.plugin._acting.stop(bench.hypervisor, Stopped(bench.identity(name), name, Step.PAUSE, 1000.0, comes_back=False))
+    file = tmp_path / "leaving" / "stopped.json"
+    in_the_way = file.with_suffix(".new")
+    in_the_way.mkdir()
+    bench.hypervisor.resume(bench.entity("vm1"))
+    for _ in range(3):  # also while nothing new is to be written
+        report = bench.cycle()
+        assert [problem.message for problem in report.problems if "cannot be written down" in problem.message]
+    assert bench.remembered == ["vm2: pause"]
+    bench.hypervisor.resume(bench.entity("vm2"))
+    bench.cycle()
+    in_the_way.rmdir()
+    bench.cycle()
+    assert not bench.cycle().problems
+    assert json.loads(file.read_text())["stopped"] == []
 
 
 def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:

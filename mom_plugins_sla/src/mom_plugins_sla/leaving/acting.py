@@ -193,6 +193,8 @@ class Acting:
 
     def reconcile(self, hypervisor: Hypervisor) -> None:
         """Somebody else may have let a guest go on, or stopped it otherwise: then it is not mom's any more."""
+        if self.remembered.unwritten:
+            self._noting(self.remembered.write_again)
         stopped = self.can_return()
         if not stopped or not isinstance(hypervisor, LifecycleControl):
             return
@@ -238,10 +240,13 @@ class Acting:
         try:
             note()
         except OSError as error:
-            self.trouble = f"which guests mom has stopped cannot be written down: {error.strerror}"
-            self._context.log.error("%s", self.trouble)
+            trouble = f"which guests mom has stopped cannot be written down: {error.strerror}"
+            if trouble != self.trouble:
+                self._context.log.error("%s", trouble)
+            self.trouble = trouble
         else:
-            self.trouble = ""
+            if not self.remembered.unwritten:  # there may have been nothing to note this time
+                self.trouble = ""
 
 
 def _entity(one: Stopped) -> Entity:

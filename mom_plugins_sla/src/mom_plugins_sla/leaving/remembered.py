@@ -27,6 +27,8 @@ class Remembered:
         self._path = path
         self._lock = threading.Lock()
         self._stopped: Mapping[str, Stopped] = {}
+        self.unwritten = False
+        """Whether the file says something else, because the disk did not take the last change."""
 
     def load(self) -> None:
         """Read what an earlier run has left. Raises `MomError` when it cannot be read: then nobody is let go on by mistake."""
@@ -60,11 +62,17 @@ class Remembered:
             if identity in self._stopped:
                 self._change({key: one for key, one in self._stopped.items() if key != identity})
 
+    def write_again(self) -> None:
+        """Write what the disk did not take before. Raises `OSError`."""
+        with self._lock:
+            if self.unwritten:
+                self._write(self._stopped)
+
     def _change(self, stopped: Mapping[str, Stopped]) -> None:
         try:
             self._write(stopped)
         except OSError:
-            self._stopped = stopped
+            self._stopped, self.unwritten = stopped, True
             raise
 
     def _write(self, stopped: Mapping[str, Stopped]) -> None:
@@ -80,7 +88,7 @@ class Remembered:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self._stopped = stopped
+        self._stopped, self.unwritten = stopped, False
 
 
 def read(path: Path) -> Sequence[Stopped]:
