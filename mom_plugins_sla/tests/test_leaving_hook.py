@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -224,6 +225,23 @@ def test_a_server_that_hangs_drips_or_talks_nonsense_is_given_up_in_time(answer:
         told.until(lambda: told.given_up)
         assert 1 <= len(told.receiver.got) <= ATTEMPTS
         assert told.held == []
+
+
+def test_a_name_of_which_nobody_knows_the_address_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def unanswered(*arguments: object, **more: object) -> list[object]:
+        answers.wait(5.0)
+        raise OSError("nobody knows")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
+    hook = Webhook("https://mom.example.org/", SECRET, logging.getLogger("hook"), lambda identity, seconds: None, answer=0.1)
+    began = time.monotonic()
+    status, _, why = hook._attempt(b"{}")
+    assert time.monotonic() - began < 3.0
+    assert (status, why) == (0, "it does not answer within 0.1 s")
+    answers.set()
+    hook.close()
 
 
 def test_megabytes_are_not_read(caplog: pytest.LogCaptureFixture) -> None:

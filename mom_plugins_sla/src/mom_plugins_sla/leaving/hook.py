@@ -15,12 +15,14 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from mom_core import MomError, Value, printable
+
+Result = TypeVar("Result")
 
 SIGNATURE: Final = "Mom-Signature"
 """The header with the signature: `t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY` with the secret."""
@@ -70,6 +72,17 @@ def trusted(ca: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except OSError as error:  # ssl's own errors are of that kind, too
         raise MomError(f"the certificates {ca} of the webhook cannot be read: {error.strerror or error}") from None
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """As asyncio.run, but for the end: that would wait for the system to find a name's address, which takes half a minute if nobody
+    answers, though whoever wanted to know has given up."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 class Webhook:
@@ -141,7 +154,7 @@ class Webhook:
         at = int(time.time())  # whoever checks the signature compares it with its own clock
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", SIGNATURE: sign(self._secret, at, body)}
         try:
-            return asyncio.run(self._post(body, headers))
+            return _run(self._post(body, headers))
         except TimeoutError:
             return 0, b"", f"it does not answer within {self._answer:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
