@@ -65,6 +65,8 @@ class FakeGuest:
         """It shuts down when it is asked to."""
         self.job_goes_on: threading.Event | None = None
         """Saving and moving it wait for this: set when the job is given up."""
+        self.abort_returns: threading.Event | None = None
+        """Who gives its job up has no answer before this, though the job is over."""
         self.hangs: threading.Event | None = None
         """Calls on this guest wait for it."""
 
@@ -149,6 +151,8 @@ class FakeDomain:
         if guest.job_goes_on is None:
             raise FakeError("no job is active on the domain", OPERATION_INVALID)
         guest.job_goes_on.set()
+        if guest.abort_returns is not None:
+            guest.abort_returns.wait()
         return 0
 
     def migrate3(self, dconn: object, params: Mapping[str, object], flags: int = 0) -> Domain:

@@ -90,6 +90,17 @@ def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(
     assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
 
 
+def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
+    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity
+) -> None:
+    guest.job_goes_on, guest.abort_returns = threading.Event(), threading.Event()
+    try:
+        with pytest.raises(GuestBusy, match="was given up"):
+            hypervisor.save(entity, 0.05)
+    finally:
+        guest.abort_returns.set()
+
+
 def test_what_only_reads_stops_nobody(make_hypervisor, guest: FakeGuest, entity: Entity) -> None:
     with pytest.raises(PermissionDenied):
         make_hypervisor(readonly=True).pause(entity)

@@ -122,14 +122,15 @@ class Lifecycle:
         connection = Connection(settings, self._log, self._main.module)
         with self._lock:
             self._open.add(connection)
-        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest)) if can_be_given_up else None
+        given_up = threading.Event()
+        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up)) if can_be_given_up else None
         try:
             if timer is not None:
                 timer.daemon = True
                 timer.start()
             connection.call(doing, guest.id, function)
         except HypervisorError as error:
-            if timer is not None and timer.finished.is_set():
+            if given_up.is_set():
                 raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
             raise
         finally:
@@ -140,8 +141,9 @@ class Lifecycle:
             connection.close()
             self._slots.release()
 
-    def _give_up(self, doing: str, guest: Entity) -> None:
+    def _give_up(self, doing: str, guest: Entity, given_up: threading.Event) -> None:
         """In the timer's thread."""
+        given_up.set()  # before it is: the job may be over before libvirt has answered here
         try:
             self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob())
         except HypervisorError as error:  # it has just ended
