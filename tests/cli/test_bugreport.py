@@ -131,6 +131,11 @@ def test_what_is_none_stays(text: str) -> None:
     assert Redaction()(text) == text
 
 
+@pytest.mark.parametrize("run", ["a" * 1_000_000, "a.b-" * 250_000])
+def test_a_long_text_without_spaces_does_not_keep_the_report_away(run: str) -> None:
+    assert Redaction()(f"{run} password: hunter22") == f"{run} password: {MASK}", "which would take days in the square of its length"
+
+
 def test_it_is_whole_or_not_there(mom: Mom) -> None:
     done = mom("bugreport", "-o", str(mom.directory / "no/such/folder/report.tar.gz"))
     assert done.returncode == 1

@@ -23,14 +23,15 @@ _PATTERNS: Final = (
     # Keys and certificates' keys, also within JSON, where line ends are written \n.
     (re.compile(r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(-----END|\Z)", re.S), rf"\1 {MASK} \2"),
     # scheme://user:password@host, and scheme://token@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
+    (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
+    (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
     (re.compile(rf"([?&][\w-]*{_WORDS}[\w-]*=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
     # name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is.
-    (re.compile(rf"([\w.-]*{_WORDS}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I), rf"\1{MASK}"),
+    (re.compile(rf"({_WORDS}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I), rf"\1{MASK}"),
 )
-"""What a secret looks like where nobody has said that it is one."""
+"""What a secret looks like where nobody has said that it is one. None begins with a repetition: a long text would take the square of its
+length."""
 
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)
 
