@@ -104,6 +104,24 @@ def test_anonymous_names_no_guest(mom: Mom) -> None:
     assert process.wait(10) == 0
 
 
+def test_anonymous_names_no_guest_while_mom_does_not_run_either(mom: Mom) -> None:
+    folders = f"state_directory: {mom.directory}/state\nrun_directory: {mom.directory}/run\n"
+    mom.config.write_text(folders + "plugins: {sim: {guests: 2}, balloon: {}}\n")
+    state = mom.directory / "state"
+    state.mkdir()
+    long = "a-customer-whose-name-is-longer-than-a-column-of-a-table"
+    named = [{"scope": "guest", "id": "u1", "name": name, "control": "balloon_target"} for name in ("kundin-ü", long)]
+    (state / "ledger.json").write_text(json.dumps({"version": 1, "entries": named}))
+    (state / "ledger.damaged-1.json").write_text('{"version":1,"entries":[{"scope":"guest","id":"u3","name":"cut-off","control":"ba')
+    report = mom.directory / "report.tar.gz"
+    names = [row["name"] for row in json.loads(mom("guests", "--json").stdout)]
+    assert names
+    assert mom("bugreport", "--anonymous", "-o", str(report)).returncode == 0
+    text = "".join(contents(report).values())
+    for name in (*names, "kundin", long[:29], "cut-off"):
+        assert name not in text
+
+
 @pytest.mark.parametrize(
     ("text", "secret"),
     [

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -14,11 +15,12 @@ import sys
 import tarfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -90,7 +92,8 @@ def bugreport_command(config_path: str | None, output: Path | None, anonymous: b
     with ThreadPoolExecutor(AT_ONCE) as pool:
         texts = dict(zip(parts, pool.map(_made, (part for part, _ in parts.values())), strict=True))
     if anonymous:
-        redact.replace_names(_words_for_names(config, texts))
+        options = [] if config_path is None else ["-c", config_path]
+        redact.replace_names(_words_for_names(config, {**texts, _GUESTS: _verb("guests", "--json", *options)}))
     redacted = {name: redact(text) for name, text in texts.items()}
     described = {name: words for name, (_, words) in parts.items()}
     redacted["README.txt"] = _readme(described, redacted, redact.masked, anonymous=anonymous)
@@ -238,33 +241,55 @@ def _of(report: Report) -> dict[str, object]:
     }
 
 
+_GUESTS: Final = "guests"
+"""Not a part of the report: the guests that are there now, also when mom does not run."""
+
+_IN_LEDGER: Final = re.compile(r'"scope":\s*"guest",\s*"id":\s*"[^"]*",\s*"name":\s*("(?:[^"\\\n]|\\.)*")')
+"""A guest's name in a ledger, also in one that is damaged and no JSON any more."""
+
+_COLUMN: Final = 30
+"""Characters of a name that tables have room for."""
+
+
 def _words_for_names(config: Config, texts: Mapping[str, str]) -> dict[str, str]:
-    """What is written for each guest's name and id, for the patterns of names in the configuration, and for the host's name."""
-    names: dict[str, None] = {}
-    patterns = [rule.pattern for rule in config.guests]
-    for name, text in texts.items():
-        lines = text.splitlines() if name == "cycles.jsonl" else [text]
-        for line in lines:
-            try:
-                content = json.loads(line.partition("\n--- ")[0])
-            except (ValueError, RecursionError):
-                continue
-            names.update(dict.fromkeys(_names_in(name, content)))
-    found = {pattern: f"pattern-{number}" for number, pattern in enumerate(patterns, 1)}
-    found.update({name: f"guest-{number}" for number, name in enumerate(names, 1)})
+    """What is written for each guest's name and id, for the patterns of names in the configuration, and for the host's name.
+
+    Names stand in the report as they are, as JSON spells them, and as much of them as verbs print.
+    """
+    names = dict.fromkeys(str(name) for part, text in texts.items() for name in _names_in(part, text))
+    found = {rule.pattern: f"pattern-{number}" for number, rule in enumerate(config.guests, 1)}
+    for number, name in enumerate(names, 1):
+        for spelled in (name, json.dumps(name)[1:-1], printable(name), printable(name, _COLUMN)):
+            found[spelled] = f"guest-{number}"
     return {**found, socket.gethostname(): "this-host", platform.node(): "this-host"}
 
 
-def _names_in(part: str, content: object) -> list[str]:
-    if not isinstance(content, dict):
-        return []
-    if part == "ledger.json":
-        return [str(entry.get("name", "")) for entry in content.get("entries", []) if entry.get("scope") == "guest"]
-    guests = content.get("guests", {})
-    if part == "cycles.jsonl":
-        return list(guests)
-    rows = guests.get("rows", []) if isinstance(guests, dict) else []
-    return [str(row[1]) for row in rows if len(row) > 1]
+def _names_in(part: str, text: str) -> Iterator[object]:
+    """Guests' names in one part; none where it holds something else than it should."""
+    try:
+        if part == "ledger.json":
+            for spelled in _IN_LEDGER.findall(text):
+                with suppress(*_NO_NAMES):
+                    yield json.loads(spelled)
+        elif part == "cycles.jsonl":
+            for line in text.splitlines():
+                with suppress(*_NO_NAMES):
+                    yield from json.loads(line)["guests"]
+        elif part == "status.json":
+            yield from [row[1] for row in _said(text)["guests"]["rows"]]
+        elif part == _GUESTS:
+            yield from [row["name"] for row in _said(text)]
+    except _NO_NAMES:
+        return
+
+
+_NO_NAMES: Final = (ValueError, TypeError, KeyError, IndexError, RecursionError)
+"""What comes of looking for names in something else."""
+
+
+def _said(text: str) -> Any:
+    """What a verb has printed as JSON, before whatever it said besides."""
+    return json.loads(text.partition("\n--- ")[0])
 
 
 def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int, *, anonymous: bool) -> str:
