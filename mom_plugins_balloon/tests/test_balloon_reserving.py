@@ -462,6 +462,14 @@ class TestAcrossRestarts:
         host.kept.release(made.id)
         assert not path.exists()
 
+    def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: Kept) -> None:
+        host.see(8 * GIB)
+        host.kept.reserve(GIB, 60)
+        host.kept.reserve(2 * GIB, 600)
+        host.now += 60
+        assert host.kept.reserved_kib() == 2 * GIB, "which each cycle asks before anything else"
+        assert [one.memory_kib for one in host.begin().reservations()] == [2 * GIB]
+
 
 class Simulated:
     """A simulated host under mom, on a clock of its own."""

@@ -246,11 +246,9 @@ class HostReservations:
         """
         with self._lock:
             self._sight = sight
-            changed = self._see_guests(sight.snapshot)
-            before = len(self._kept)
-            self._end_what_is_over()
-            if changed or len(self._kept) != before:
+            if self._see_guests(sight.snapshot):
                 self._write()
+            self._end_what_is_over()
             described = self._described()
             for identity, one in described.items():
                 told = self._told_of(identity)
@@ -436,7 +434,8 @@ class HostReservations:
         return size is not None and size <= one.memory_kib
 
     def _end_what_is_over(self) -> None:
-        now = self._context.monotonic()
+        """Also on disk: what has ended must not begin anew with the next run of mom."""
+        now, before = self._context.monotonic(), len(self._kept)
         for identity, one in list(self._kept.items()):
             if one.taken_at is None:
                 if now >= one.deadline:
@@ -446,6 +445,8 @@ class HostReservations:
             elif now - one.taken_at >= self._keeping.settle_seconds:
                 left = format_kib(self._kept_kib(one))
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has what it wanted; {left} were not touched")
+        if len(self._kept) != before:
+            self._write()
 
     def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
         described = self._describe(self._kept[identity], 0, 0, None, state, note)
