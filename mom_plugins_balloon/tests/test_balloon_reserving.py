@@ -447,6 +447,17 @@ class TestAcrossRestarts:
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
+    @pytest.mark.parametrize("name", ["memory_kib", "deadline", "after", "created"])
+    def test_damage_within_a_reservation_is_damage(self, host: Kept, name: str, caplog: pytest.LogCaptureFixture) -> None:
+        path = host.context.state_directory / "balloon/reservations.json"
+        host.see(8 * GIB)
+        host.kept.reserve(GIB, 600)
+        content = json.loads(path.read_text())
+        content["reservations"][0][name] = "soon"
+        path.write_text(json.dumps(content))
+        assert host.begin().reserved_kib() == 0
+        assert "damaged" in caplog.text
+
     def test_a_folder_that_cannot_be_written_is_said(self, host: Kept) -> None:
         (host.context.root / "state").write_text("no folder")
         host.see(8 * GIB)

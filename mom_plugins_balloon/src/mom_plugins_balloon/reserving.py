@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mom_core import (
     Entity,
@@ -266,7 +266,7 @@ class HostReservations:
                 content = json.loads(self._path.read_bytes())
                 if content["format"] != _FORMAT:
                     raise ValueError("another format")
-                kept = [Kept(**one) for one in content["reservations"]]
+                kept = [_taken_up(one) for one in content["reservations"]]
                 known = {
                     str(identity): _Known(int(count), str(incarnation)) for identity, (count, incarnation) in content["guests"].items()
                 }
@@ -510,6 +510,23 @@ class HostReservations:
             self._log.info("reservation %s: all %s are there", one.id, format_kib(one.memory_kib))
         elif one.state is ReservationState.MAKING:
             self._log.warning("reservation %s: only %s of %s are there now", one.id, format_kib(one.there_kib), format_kib(one.kept_kib))
+
+
+def _taken_up(one: Mapping[str, Any]) -> Kept:
+    """A reservation as `asdict` made it; raises one of `_DAMAGE` for anything else."""
+    return Kept(
+        id=str(one["id"]),
+        memory_kib=int(one["memory_kib"]),
+        name=str(one["name"]),
+        who=str(one["who"]),
+        created=float(one["created"]),
+        deadline=float(one["deadline"]),
+        after=int(one["after"]),
+        guest=str(one["guest"]),
+        guest_name=str(one["guest_name"]),
+        incarnation=str(one["incarnation"]),
+        taken_at=None if one["taken_at"] is None else float(one["taken_at"]),
+    )
 
 
 def _particular(one: Kept) -> tuple[bool, int]:
