@@ -172,6 +172,13 @@ class TestWhileItRuns:
         assert managed.canary.state is CanaryState.RUNNING
         assert any(one.source.name == "canary 50_balloon" for one in report.decisions)
 
+    def test_who_looks_after_a_reload_can_end_it(self, managed: Managed) -> None:
+        managed.begin(MINE.format(kib=1), seconds=600)
+        managed.engine.reload(managed.engine.config)
+        managed.cycles()
+        ended = managed.trials.end_canary(promote=False, who="you", expected_version=managed.canary.version)
+        assert ended.state is CanaryState.ABORTED
+
     def test_files_that_it_does_not_go_with_end_it(self, tmp_path: Path) -> None:
         folder = tmp_path / "policy.d"
         folder.mkdir()

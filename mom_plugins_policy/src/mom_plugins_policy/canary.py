@@ -109,6 +109,7 @@ class Trial:
         self.policy = policy
         """Replaced as a whole when files are read again."""
         self.version = version
+        """As `policy`."""
         self.notes = _Memory(Path("canary-notes.json"), log)
         self._memory = memory
         self._lock = threading.Lock()

@@ -97,6 +97,7 @@ class TriedPolicies(ChangingPolicies):
                     return
                 try:
                     trial.policy = self._trying.compile_texts(texts_of(self._overlay_tried.over(self._base)))
+                    trial.version = self._current().change.version
                 except PolicyError as error:
                     self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
 
