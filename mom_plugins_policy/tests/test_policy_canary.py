@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mom_core import (
     load_config,
 )
 from mom_plugins_policy.canary import Choice, rank
+from mom_plugins_policy.policy import Policy
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""
@@ -379,6 +381,25 @@ class TestWhatIsNotTried:
         made = Managed(tmp_path)
         with made.engine, pytest.raises(MomError, match="mom has not looked at the guests yet"):
             made.begin("(+ 1 2)", name="60_x")
+
+
+def test_a_cycle_does_not_wait_for_who_checks_large_policies(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiling, cycle_is_over = threading.Event(), threading.Event()
+    compile_ = Policy.compile
+
+    def slow(*given: Any, **more: Any) -> Policy:
+        compiling.set()
+        assert cycle_is_over.wait(10), "the cycle waited"
+        return compile_(*given, **more)
+
+    monkeypatch.setattr(Policy, "compile", slow)
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(managed.texts.check, {"60_x": "(+ 1 2)"})
+        assert compiling.wait(10)
+        report = managed.cycles()
+        cycle_is_over.set()
+        assert checked.result(10) == ()
+    assert report.decisions
 
 
 def test_of_twenty_who_begin_at_once_one_does(managed: Managed) -> None:

@@ -172,6 +172,8 @@ class TriedPolicies(ChangingPolicies):
 
     def take_memory(self) -> None:
         """Remember what the policies remembered that were promoted. Called between two evaluations, by who evaluates."""
+        if self._promoted is None:  # as nearly always: an evaluation does not wait for who compiles policies to change or check them
+            return
         with self._lock:
             promoted, self._promoted = self._promoted, None
         if promoted is not None:
