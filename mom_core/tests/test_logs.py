@@ -24,7 +24,7 @@ from mom_core.config import Config
 from mom_core.logs import Log
 from mom_core.logs.formats import JsonFormatter, TextFormatter
 from mom_core.logs.journal import JournalHandler, encoded, leads_to_journal
-from mom_core.logs.repeats import ALIKE, WINDOW_SECONDS, Repeats
+from mom_core.logs.repeats import ALIKE, WINDOW_SECONDS, Again, Repeats
 from mom_core.logs.writer import WAITING, Writer
 from mom_core.plugins.secrets import Hiding
 
@@ -252,6 +252,29 @@ def test_the_counts_are_said_at_the_end() -> None:
         writer.handle(record("the same"))
     writer.close()
     assert sink.lines == ["the same", "the same … again 4 times in the last 1 min"]
+
+
+def test_nobody_looks_at_the_counts_while_a_line_is_being_counted() -> None:
+    writer = Writer(logging.NullHandler())
+    could_count: list[bool] = []
+
+    def counts() -> None:
+        assert writer.lock is not None
+        could_count.append(writer.lock.acquire(blocking=False))
+        if could_count[-1]:
+            writer.lock.release()
+
+    class Watched(Repeats):
+        def over(self, now: float, *, all_of_them: bool = False) -> list[Again]:
+            somebody = threading.Thread(target=counts)
+            somebody.start()
+            somebody.join()
+            return super().over(now, all_of_them=all_of_them)
+
+    writer._repeats = Watched()
+    writer.handle(record("x"))
+    writer.close()
+    assert could_count == [False, False], "after the line, and at the end"
 
 
 def test_arguments_are_what_they_were_when_it_was_logged() -> None:

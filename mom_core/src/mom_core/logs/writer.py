@@ -68,7 +68,7 @@ class Writer(logging.Handler):
         thread, self._thread = self._thread, None
         if thread is not None and self._pid == os.getpid():
             self._ended = thread
-            for again in self._repeats.over(time.monotonic(), all_of_them=True):
+            for again in self._over(all_of_them=True):
                 self._queue.put(_said_again(again))
             self._queue.put(None)
             thread.join(0.5)
@@ -90,11 +90,14 @@ class Writer(logging.Handler):
             lost = self.lost - told
             if lost and self._hand_on(_made(_lost_words(lost))):
                 told += lost  # a disk that is still full has not taken that either: it is said again, with all of them
-            with self.lock or threading.Lock():
-                due = self._repeats.over(time.monotonic())
-            for again in due:
+            for again in self._over():
                 if not self._hand_on(_said_again(again)):
                     self.lost += 1
+
+    def _over(self, *, all_of_them: bool = False) -> list[Again]:
+        """What is to be said of repetitions now. Under the lock that `emit` is called with, as who logs counts in there."""
+        with self.lock or threading.Lock():
+            return self._repeats.over(time.monotonic(), all_of_them=all_of_them)
 
     def _hand_on(self, record: logging.LogRecord) -> bool:
         """Whether the sink has taken it."""
