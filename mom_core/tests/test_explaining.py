@@ -57,6 +57,30 @@ def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
     assert said(found, "unknown") == ""
 
 
+def test_a_guests_class_is_told_with_who_said_it_and_what_may_be_done_to_it() -> None:
+    assert said(explained([report(1, 1000 * MIB)]), "class") == "", "nobody has classes here"
+    vapor: dict[str, Value] = {
+        "sla_class": "vapor",
+        "sla_class_by": "the guest's metadata",
+        "may_pause": 1,
+        "may_save": 1,
+        "may_migrate": 0,
+        "leave_warning": 60.0,
+    }
+    assert said(explained([report(1, 1000 * MIB, **vapor)]), "class") == (
+        "It is of the service class vapor, by the guest's metadata."
+        " When the host stays full, its class allows that it is saved to disk or paused, 1 min after that is announced."
+    )
+
+
+def test_what_a_class_guarantees_is_told_as_guaranteed() -> None:
+    of_class: dict[str, Value] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
+    assert said(explained([report(1, 1000 * MIB, **of_class)]), "guaranteed") == "It is guaranteed 750 MiB."
+    shrunk = explained([report(1, 1000 * MIB, **of_class, guest_guarantee=500 * MIB)])
+    assert shrunk.memory.guarantee == 500 * MIB, "the host cannot keep all of it"
+    assert "No size" in said(explained([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)]), "guaranteed")
+
+
 def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
     texts = {"50_balloon": '(with Guests guest\n    (guest.Control "balloon_target" 800))\n'}
     found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, 900 * MIB))], texts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, Guest, GuestSettings, PluginContext, Problem, Severity, Snapshot, load_config, parse_portion
+from mom_core import ConfigError, Guest, GuestSettings, PluginContext, Problem, Severity, Snapshot, Value, load_config, parse_portion
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assigning import Assigned, Assigning
 from mom_plugins_sla.classes import READY, ServiceClass, safest
@@ -25,7 +25,7 @@ def written(name: str | None) -> GuestSettings:
     [
         ("gold", "vapor", Assigned("gold", IN_YAML)),
         (None, "vapor", Assigned("vapor", IN_METADATA)),
-        (None, None, Assigned("compute", "patterns of the plugin sla")),
+        (None, None, Assigned("compute", "patterns of the plugin sla (db-*)")),
         ("silver", "vapor", Assigned("platinum", IN_YAML, "silver")),
         (None, "Gold", Assigned("platinum", IN_METADATA, "Gold")),
         (None, "", Assigned("platinum", IN_METADATA, "an empty name")),
@@ -72,10 +72,28 @@ def test_guests_have_the_fields_of_their_class() -> None:
     assert list(plugin.mom_evaluate(snapshot)) == []
     fields = plugin.mom_collect_guests(guests)
     assert fields["1"] == {
-        "sla_class": "gold", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75, "priority": 70, "reclaim_cost": 4.0, "cpu_share": 200,
-        "io_share": 1.0, "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
+        "sla_class": "gold", "sla_class_by": "default of the plugin sla", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75,
+        "priority": 70, "reclaim_cost": 4.0, "cpu_share": 200, "io_share": 1.0,
+        "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
     }  # fmt: skip
     assert (fields["2"]["mem_guarantee"], fields["2"]["may_power_off"], fields["2"]["leave_warning"]) == (0, 1, 60.0)
+
+
+def test_the_pattern_of_the_yaml_file_that_gave_the_class_is_told_and_it_is_the_last_that_gives_one() -> None:
+    section: dict[str, Value] = {
+        "db-*": {"class": "gold"},
+        "db-1": {"class": "vapor"},
+        "*-1": {"guarantee": "1GiB"},
+        "x-?": {"class": "compute"},
+    }
+    context = PluginContext(name="sla", configuration=lambda: {"guests": section}, guest_settings=lambda _: written("gold"))
+    plugin = SlaPlugin(SlaSettings(), context)
+    guests = [Guest("1", "db-1"), Guest("2", "db-2")]
+    told = [one["sla_class_by"] for one in plugin.mom_collect_guests(guests).values()]
+    assert told == ["guests: in the YAML file (db-1)", "guests: in the YAML file (db-*)"]
+    section = {"*": {"class": "gold"}}
+    context.guest_settings = lambda _: written("gold")  # the configuration was read again
+    assert plugin.mom_collect_guests(guests)["1"]["sla_class_by"] == "guests: in the YAML file (*)"
 
 
 def test_every_field_is_declared() -> None:
@@ -87,7 +105,9 @@ def test_every_field_is_declared() -> None:
 def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -> None:
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla"))
     guest = Guest("1", "db-1", properties={"sla_class": "goldd"})
-    assert plugin.mom_collect_guests([guest])["1"]["sla_class"] == "platinum"
+    fields = plugin.mom_collect_guests([guest])["1"]
+    assert fields["sla_class"] == "platinum"
+    assert fields["sla_class_by"] == "the guest's metadata, which says goldd: there is no such class, and this is the safest"
     (problem,) = plugin.mom_evaluate(Snapshot(guests={"1": guest}))
     assert isinstance(problem, Problem)
     assert (problem.severity, str(problem.entity)) == (Severity.ERROR, "db-1")

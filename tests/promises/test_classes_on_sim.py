@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,3 +123,31 @@ def test_a_share_that_comes_to_nothing_is_not_no_limit_and_no_limit_stays_none()
     (disk,) = asked(policies(io=True), {"psi_io_some_avg60": 50}, io_share=0.001, io_tune=disks)["io_tune"]
     assert disk["total_iops_sec"] == 1
     assert not disk["total_bytes_sec"]
+
+
+def test_the_class_of_each_guest_is_shown_and_what_gave_it_that(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    config.write_text(
+        f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\ninterval: 1s\nplugins:\n  sim: {{guests: 6}}\n"
+        '  sla: {patterns: {"idle-*": vapor}}\nguests:\n  "web-*": {class: platinum}\n  "db-01": {class: platnum}\n'
+    )
+    mom = str(Path(sys.executable).with_name("mom"))
+
+    def told(*words: str) -> str:
+        return subprocess.run([mom, *words, "-c", str(config)], capture_output=True, text=True, timeout=60, check=False).stdout
+
+    running = subprocess.Popen([mom, "run", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ends = time.monotonic() + 60
+        while "classes: " not in (status := told("status")):
+            assert time.monotonic() < ends, status
+            time.sleep(0.2)
+        assert "classes: 3 platinum, 1 vapor, 2 of none" in status
+        assert "of the service class vapor, by patterns of the plugin sla (idle-*)" in told("explain", "idle-01")
+        assert "by guests: in the YAML file (web-*)" in told("explain", "web-01")
+        assert "which says platnum" in " ".join(told("explain", "db-01").split())
+        assert "of no service class" in told("explain", "build-01")
+        assert {one.get("sla_class") for one in json.loads(told("guests", "--json"))} == {None, "platinum", "vapor"}
+    finally:
+        running.terminate()
+        running.wait(20)

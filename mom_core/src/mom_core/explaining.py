@@ -63,6 +63,7 @@ class Topic(StrEnum):
 
     NOW = "now"
     NEEDS = "needs"
+    CLASS = "class"
     GUARANTEED = "guaranteed"
     SINCE = "since"
     HOST = "host"
@@ -405,7 +406,6 @@ def explain(
     memory = _memory(guest, wanted)
     obstacle = guest.fields.get("balloon_obstacle")
     blocked = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "")
-    spec = declared.fields.get((Scope.GUEST, "balloon_min"))
     problems = [one for one in report.problems if one.entity is not None and one.entity.id == guest.id]
     trial = None
     if report.considered is not None:
@@ -417,7 +417,7 @@ def explain(
         mode=report.mode,
         interval=_number(report.snapshot.host.properties.get("interval")),
         memory=memory,
-        guarantee_from="" if memory.guarantee is None or spec is None else spec.source,
+        guarantee_from="" if memory.guarantee is None else _whose(guest, memory.guarantee, declared),
         since=None if past is None else past.since,
         wanted=wanted,
         obstacle=blocked or (obstacle if isinstance(obstacle, str) else ""),
@@ -477,13 +477,29 @@ def _memory(guest: Guest, wanted: Sequence[Wanted]) -> Memory:
         swap_out=known["swap_out"],
         major_faults=known["major_fault"],
         statistics_age=known["stats_age"],
-        guarantee=known["balloon_min"],
+        guarantee=_guarantee(guest),
         asked=known[CONTROL] if asked is None else asked,
     )
 
 
+def _guarantee(guest: Guest) -> float | None:
+    """What the guest is guaranteed: as the plugin says that holds it, or else the promise; None when there is none."""
+    known = (_number(guest.fields.get(name)) for name in _GUARANTEES)
+    return next((kib for kib in known if kib is not None), None) or None
+
+
+def _whose(guest: Guest, guarantee: float, declared: Declarations) -> str:
+    """Who promised that to the guest; what holds the largest of several promises is told only where none of them is as large."""
+    for name in reversed(_GUARANTEES):
+        spec = declared.fields.get((Scope.GUEST, name))
+        if spec is not None and _number(guest.fields.get(name)) == guarantee:
+            return spec.source
+    return ""
+
+
+_GUARANTEES: Final = ("guest_guarantee", "mem_guarantee", "balloon_min")
 _FIELDS: Final = (
-    SIZE, CONTROL, "balloon_max", "balloon_min", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault", "stats_age",
+    SIZE, CONTROL, "balloon_max", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault", "stats_age",
 )  # fmt: skip
 
 
@@ -524,7 +540,7 @@ class _Told:
 
 
 def _with_sentences(explanation: Explanation, told: _Told) -> Explanation:
-    tellers = (_now, _needs, _guaranteed, _since, _host, _decided, _trial, _problems, _next, _unknown)
+    tellers = (_now, _needs, _class, _guaranteed, _since, _host, _decided, _trial, _problems, _next, _unknown)
     sentences = tuple(sentence for teller in tellers for sentence in teller(told))
     return replace(explanation, sentences=sentences)
 
@@ -566,6 +582,30 @@ def _needs(told: _Told) -> Iterator[Sentence]:
         age = memory.statistics_age
         late = ": too old to shrink it by" if age > max(LATE_SECONDS, 3 * (told.interval or 0.0)) else ""
         yield Sentence(Topic.NEEDS, f"Its statistics were {lasting(age)} old{late}.")
+
+
+_MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pause": "paused", "may_power_off": "shut down"}
+
+
+def _class(told: _Told) -> Iterator[Sentence]:
+    """Nothing where nobody has classes."""
+    guest = told.report.snapshot.guests[told.what.guest.id]
+    name, by = guest.fields.get("sla_class"), guest.fields.get("sla_class_by")
+    if not isinstance(name, str) or not name:
+        if any(one.fields.get("sla_class") for one in told.report.snapshot.guests.values()):
+            yield Sentence(Topic.CLASS, "It is of no service class: nothing says one for it.")
+        return
+    why = f", by {printable(by, 200)}" if isinstance(by, str) and by else ""
+    yield Sentence(Topic.CLASS, f"It is of the service class {printable(name, 60)}{why}.")
+    may = [what for field_name, what in _MAY.items() if guest.fields.get(field_name) == 1]
+    if may:
+        warning = _number(guest.fields.get("leave_warning"))
+        when = "" if warning is None else f", {lasting(warning)} after that is announced"
+        yield Sentence(Topic.CLASS, f"When the host stays full, its class allows that it is {_either(may)}{when}.")
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _guaranteed(told: _Told) -> Iterator[Sentence]:

@@ -19,6 +19,10 @@ REMEMBERED: Final = 32_768
 """Guests whose class is remembered: three times those of the largest host."""
 
 
+WRITTEN: Final = "guests: in the YAML file"
+"""Who says it of a guest that the section `guests` gives a class."""
+
+
 class Assigned(NamedTuple):
     """A guest's class, by name; `unknown` is what was said instead of a class that there is, and `by` who said it."""
 
@@ -26,11 +30,20 @@ class Assigned(NamedTuple):
     by: str
     unknown: str = ""
 
+    def told(self, where: str = "") -> str:
+        """Who says it, and what is wrong with what was said.
+
+        :param where: the pattern in the section `guests`, for a class that stands there
+        """
+        by = f"{self.by} ({printable(where, 60)})" if where and self.by == WRITTEN else self.by
+        return f"{by}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else by
+
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     matches: Callable[[str], object]
     name: str
+    by: str
 
 
 class Assigning:
@@ -41,7 +54,10 @@ class Assigning:
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes = classes
-        self._patterns = [_Pattern(re.compile(fnmatch.translate(pattern)).match, name) for pattern, name in patterns.items()]
+        self._patterns = [
+            _Pattern(re.compile(fnmatch.translate(pattern)).match, name, f"patterns of the plugin sla ({printable(pattern, 60)})")
+            for pattern, name in patterns.items()
+        ]
         self._default = default
         self._safest = safest(classes)
         self._known: dict[tuple[str, object, object], Assigned | None] = {}
@@ -67,15 +83,43 @@ class Assigning:
 
     def _find(self, guest: str, written: str | None, metadata: object) -> Assigned | None:
         if written is not None:
-            return self._existing(written, "guests: in the YAML file")
+            return self._existing(written, WRITTEN)
         if isinstance(metadata, str):
             return self._existing(metadata, "the guest's metadata")
         for pattern in reversed(self._patterns):
             if pattern.matches(guest):
-                return self._existing(pattern.name, "patterns of the plugin sla")
+                return self._existing(pattern.name, pattern.by)
         return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:
         if name in self._classes:
             return Assigned(name, by)
         return Assigned(self._safest, by, printable(name, 40) or "an empty name")
+
+
+class Writing:
+    """Where the section `guests` says the classes of guests.
+
+    :param guests: the section, by pattern; of several that match, the last one that has a class counts, as for its other settings
+    """
+
+    def __init__(self, guests: object) -> None:
+        written = guests.items() if isinstance(guests, Mapping) else ()
+        having = [str(pattern) for pattern, said in written if isinstance(said, Mapping) and said.get("class") is not None]
+        self._names = {pattern: number for number, pattern in enumerate(having)}
+        self._patterns = [
+            (number, pattern, re.compile(fnmatch.translate(pattern)).match)
+            for number, pattern in enumerate(having)
+            if re.search(r"[*?\[]", pattern)
+        ]
+        self._known: dict[str, str] = {}
+
+    def pattern_of(self, guest: str) -> str:
+        """The pattern, or name, under which the class of the guest of that name stands; empty: nowhere."""
+        if guest not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = [(number, pattern) for number, pattern, matches in self._patterns if matches(guest)]
+            found += [(self._names[guest], guest)] if guest in self._names else []
+            self._known[guest] = max(found, default=(0, ""))[1]
+        return self._known[guest]

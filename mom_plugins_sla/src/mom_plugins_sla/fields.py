@@ -24,6 +24,9 @@ _ALLOWED: Mapping[str, str] = {
 
 FIELDS = (
     _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", "YAML file, metadata, patterns, default"),
+    _guest(
+        "sla_class_by", Unit.TEXT, "what gave the guest that class, and what is wrong with it", "YAML file, metadata, patterns, default"
+    ),
     _guest("mem_guarantee", Unit.KIB, "what the guest is guaranteed by its class; a share of the maximum as of the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "the same as a share of the guest's maximum, where it is one"),
     _guest("priority", Unit.COUNT, "0 to 100: whose promises are kept when not all can be; 100 is the last to lose"),
@@ -51,13 +54,15 @@ FIELDS = (
 )
 
 
-def fields_of(name: str, one: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
+def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
     """The fields of a guest of this class.
 
+    :param by: who says that it is of it
     :param maximum_kib: the most memory that the guest can have, as far as it is known
     """
     found: dict[str, Value] = {
         "sla_class": name,
+        "sla_class_by": by,
         "mem_guarantee_share": one.guarantee.share,
         "priority": one.priority,
         "reclaim_cost": one.reclaim_cost,

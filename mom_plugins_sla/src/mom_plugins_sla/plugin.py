@@ -24,7 +24,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_sla.admitting import HostAdmissions
-from mom_plugins_sla.assigning import Assigned, Assigning
+from mom_plugins_sla.assigning import Assigned, Assigning, Writing
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
@@ -44,6 +44,8 @@ class SlaPlugin:
         self._context = context
         self._classes: Mapping[str, ServiceClass] = settings.all_classes
         self._assigning = Assigning(self._classes, settings.patterns, settings.default)
+        self._settings_of = context.guest_settings
+        self._writing: Writing | None = None
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
@@ -83,6 +85,13 @@ class SlaPlugin:
         self._admissions.know(self._classes)
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
+    def _written(self) -> Writing:
+        """Where the YAML file says classes, as it was read last."""
+        if self._writing is None or self._settings_of is not self._context.guest_settings:
+            self._settings_of = self._context.guest_settings
+            self._writing = Writing(self._context.configuration().get("guests"))
+        return self._writing
+
     def _wrong_file(self) -> str:
         """Why the classes of the file are not in force; empty: they are, or there are none to be."""
         shared = self._shared
@@ -91,8 +100,12 @@ class SlaPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises."""
-        assigned = self._assigning.of_all(guests, self._context.guest_settings)
-        fields = {identity: fields_of(one.name, self._classes[one.name], self._maxima.get(identity)) for identity, one in assigned.items()}
+        assigned, writing = self._assigning.of_all(guests, self._context.guest_settings), self._written()
+        fields = {
+            guest.id: fields_of(one.name, one.told(writing.pattern_of(guest.name)), self._classes[one.name], self._maxima.get(guest.id))
+            for guest in guests
+            if (one := assigned.get(guest.id)) is not None
+        }
         for guest in guests:
             share = self._fairness.shares.get(guest.id)
             if share is not None:

@@ -41,6 +41,7 @@ WIDEST: Final = 100
 _LABELS: Final = {
     "now": "Now",
     "needs": "Needs",
+    "class": "Class",
     "guaranteed": "Guaranteed",
     "since": "Since",
     "host": "Host",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -89,6 +90,8 @@ def _show(status: RunningStatus, where: str) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing to do"
     click.echo(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end")
     click.echo(_host_line(content["host"]["fields"]))
+    if classes := _classes(content["guests"]):
+        click.echo(f"classes: {classes}")
     click.echo("plugins:")
     for plugin in content["plugins"]:
         took = sum(plugin["durations"].values()) * 1e3
@@ -128,6 +131,21 @@ def _host_line(fields: Mapping[str, Any]) -> str:
         shared = fields.get("ksm_pages_sharing")
         parts.append(f"KSM {'on' if fields['ksm_run'] == 1 else 'off'}" + (f", {shared:,} pages shared" if shared is not None else ""))
     return "host: " + (", ".join(parts) or "nothing is known of it")
+
+
+def _classes(guests: Mapping[str, Any]) -> str:
+    """How many guests are of which service class, the most frequent first; empty where nobody has one."""
+    if "sla_class" not in guests["columns"]:
+        return ""
+    at = guests["columns"].index("sla_class")
+    counted = Counter(row[at] for row in guests["rows"])
+    without = counted.pop(None, 0)
+    if not counted:
+        return ""
+    parts = [f"{count} {printable(str(name), 60)}" for name, count in sorted(counted.items(), key=lambda one: (-one[1], str(one[0])))]
+    return ", ".join(
+        parts[:SHOWN] + ([f"{len(parts) - SHOWN} others"] if len(parts) > SHOWN else []) + ([f"{without} of none"] if without else [])
+    )
 
 
 SHOWN = 10

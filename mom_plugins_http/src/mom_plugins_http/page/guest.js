@@ -1,6 +1,6 @@
 // One guest: why it has its size, how it went, and all that is known of it.
 
-const TOPICS = { now: "Now", needs: "Needs", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted", reviewed: "Reviewed",
+const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted", reviewed: "Reviewed",
   done: "Done", next: "Next", unknown: "Not known", trial: "On trial", obstacle: "Obstacle" };
 
 class GuestView {
