@@ -1,0 +1,145 @@
+"""Every constant of the laws stands in the documents, with its value, its unit and its reason, and nothing else does."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from mom_core import declarations_of
+from mom_plugins_balloon import learning, states
+
+ROOT = Path(__file__).parents[2]
+LAW = (ROOT / "docs/balloon-law.md").read_text()
+KSM = (ROOT / "docs/ksm-law.md").read_text()
+README = (ROOT / "mom_plugins_balloon/README.md").read_text()
+
+NUMBER = re.compile(r"(?<![\w.])(?P<number>\d+(?:\.\d+)?)(?P<gib> GiB)?(?![\w.]*\w)")
+GIB = 1 << 20
+NO_CHOICE = frozenset({"ksm_gib", "ksm_available"})
+"""Variables of the KSM policy that are a unit, and what is there."""
+
+PLAIN = frozenset({0.0, 1.0})
+"""Numbers that forms and sentences are full of, whatever a value is."""
+
+
+class Row(NamedTuple):
+    """A line of a table: the names of the constants that it explains, and its other cells."""
+
+    names: tuple[str, ...]
+    cells: tuple[str, ...]
+
+
+def rows(text: str) -> list[Row]:
+    """All lines of tables in a text that begin with names."""
+    found = []
+    for line in text.splitlines():
+        first, *others = (cell.strip() for cell in line.strip("|").split("|"))
+        names = tuple(re.findall(r"`(\w+)`", first))
+        if line.startswith("| `") and names:
+            found.append(Row(names, tuple(others)))
+    return found
+
+
+def part(name: str) -> list[Row]:
+    """A table of the balloon law."""
+    return rows(LAW.partition(f"<!-- {name} -->")[2].partition("<!-- end -->")[0])
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers in a text, sizes in KiB, without those in code."""
+    found = NUMBER.finditer(re.sub(r"`[^`]*`", "", text))
+    return [float(match["number"]) * (GIB if match["gib"] else 1) for match in found]
+
+
+def variables(policy: str) -> Mapping[str, str]:
+    """The variables that a policy defines for others to change, each with what it is."""
+    code = re.sub(r"#.*", "", declarations_of().policies[policy])
+    return {match[1]: form(code, match.end()) for match in re.finditer(r"^\(defvar (\w+)", code, re.M)}
+
+
+def form(code: str, begin: int) -> str:
+    """What stands from there to the end of the list that has begun before."""
+    depth = 1
+    for end in range(begin, len(code)):
+        depth += {"(": 1, ")": -1}.get(code[end], 0)
+        if depth == 0:
+            return code[begin:end].strip()
+    raise AssertionError("a list has no end")
+
+
+def constants(module: ModuleType) -> Mapping[str, list[float]]:
+    """The constants of a module, each as all its numbers in order. Units have none: they are no choice."""
+    names = re.findall(r"^([A-Z][A-Z_]*) = ", Path(str(module.__file__)).read_text(), re.M)
+    return {name: list(flat(getattr(module, name))) for name in names if name != "GIB"}
+
+
+def flat(value: object) -> Iterator[float]:
+    if isinstance(value, int | float):
+        if math.isfinite(value):
+            yield float(value)
+    else:
+        assert isinstance(value, tuple | dict)
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from flat(one)
+
+
+def chosen(values: list[float]) -> list[float]:
+    return [value for value in values if value not in PLAIN]
+
+
+def test_the_balloon_law_explains_every_variable_of_its_policy_and_no_other() -> None:
+    explained = [name for row in part("constants of 50_balloon") for name in row.names]
+    assert sorted(explained) == sorted(variables("50_balloon"))
+
+
+@pytest.mark.parametrize("row", part("constants of 50_balloon"), ids=lambda row: row.names[0])
+def test_a_variable_of_the_balloon_law_has_the_value_that_is_shown_a_unit_and_a_reason(row: Row) -> None:
+    (name,) = row.names
+    value, unit, reason = row.cells
+    assert sorted(chosen(numbers(value))) == sorted(chosen(numbers(variables("50_balloon")[name])))
+    assert unit
+    assert len(reason) > 8
+
+
+@pytest.mark.parametrize("module", [learning, states], ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_wants(module: ModuleType) -> None:
+    found = constants(module)
+    table = part(f"constants of {module.__name__.rpartition('.')[2]}")
+    assert sorted(name for row in table for name in row.names) == sorted(found)
+    for (name,), (value, unit, reason, _) in table:
+        assert numbers(value) == found[name], name
+        assert unit, name
+        assert len(reason) > 8, name
+
+
+def test_what_is_named_as_changing_a_constant_of_the_plugin_exists() -> None:
+    settings = {"goal"}
+    named = {
+        name for text in ("learning", "states") for row in part(f"constants of {text}") for name in re.findall(r"`(\w+)`", row.cells[-1])
+    }
+    assert named
+    assert named <= settings | set(variables("50_balloon"))
+
+
+def test_the_plugins_page_names_every_variable_of_the_balloon_law_with_its_value() -> None:
+    values = variables("50_balloon")
+    listed = rows(README.partition("| parameter | default |")[2].partition("\n\n")[0])
+    assert sorted(name for row in listed for name in row.names) == sorted(values)
+    for row in listed:
+        plain = [float(values[name]) for name in row.names if NUMBER.fullmatch(values[name])]
+        assert set(plain) <= set(numbers(row.cells[0])), row.names
+
+
+def test_the_ksm_law_explains_every_variable_of_its_policy_with_its_value() -> None:
+    values = {name: value for name, value in variables("40_ksm").items() if name not in NO_CHOICE}
+    table = rows(KSM.partition("| constant | default |")[2].partition("\n\n")[0])
+    assert sorted(name for row in table for name in row.names) == sorted(values)
+    for row in table:
+        assert numbers(row.cells[0]) == [number for name in row.names for number in numbers(values[name])], row.names
+        assert all(row.cells)
