@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mom_core import MomError, PluginContext, Reservation, Reservations, ReservationState, Room
+from mom_plugins_http.news import News
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import httpx
     from conftest import Serve, Served
 
@@ -150,3 +155,35 @@ def test_who_listens_is_told_of_reservations_and_policies(serve: Serve) -> None:
         assert '"state":"ready"' in next(lines)
         assert next(line for line in lines if line.startswith("event: ")) == "event: policies"
         assert '"what":"set 60_mine"' in next(lines)
+
+
+class SometimesKnown(Reservations):
+    """Somebody else's: while nothing is known of the host's memory, it says so."""
+
+    known = True
+    state = ReservationState.MAKING
+
+    def reservations(self) -> Sequence[Reservation]:
+        if not self.known:
+            raise MomError("nothing is known of the host's memory")
+        return [Reservation("r1", 1 << 20, self.state)]
+
+    def room(self) -> Room:
+        raise NotImplementedError
+
+    def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
+        raise NotImplementedError
+
+    def release(self, identity: str, *, who: str = "") -> Reservation:
+        raise NotImplementedError
+
+
+def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed_meanwhile_afterwards() -> None:
+    kept = SometimesKnown()
+    news = News(PluginContext(reservations=kept))
+    assert news.gather() == []
+    kept.known, kept.state = False, ReservationState.READY
+    assert news.gather() == []
+    kept.known = True
+    (told,) = news.gather()
+    assert told.name == "reservations"

@@ -34,7 +34,10 @@ class News:
         kept = self._context.reservations
         if kept is None:
             return ()
-        found = {one.id: one for one in kept.reservations()}
+        try:
+            found = {one.id: one for one in kept.reservations()}
+        except MomError:  # nothing is known of the host's memory now
+            return ()
         before, self._states = self._states, {identity: one.state for identity, one in found.items()}
         if before is None:
             return ()
@@ -58,7 +61,10 @@ class News:
 
     def _canary(self) -> Sequence[Item]:
         texts: object = self._context.policies  # an evaluator may be able to do more than any must
-        found = texts.canary() if isinstance(texts, CanaryPolicies) else None
+        try:
+            found = texts.canary() if isinstance(texts, CanaryPolicies) else None
+        except MomError:  # as above
+            return ()
         if found is None or (now := (found.began, found.state)) == self._trial:
             return ()
         self._trial = now
