@@ -115,10 +115,13 @@ class Reading:
     async def metrics(self, call: Call) -> Response:
         """For Prometheus."""
         view = self.view()
-        texts: object = self._context.policies  # an evaluator may be able to do more than any must
-        canary = texts.canary() if isinstance(texts, CanaryPolicies) else None
-        text = view.answer("metrics", lambda: metrics.exposition(view, self._selection, canary))
-        return Response(text, media_type=metrics.MEDIA_TYPE)
+
+        def made() -> bytes:
+            texts: object = self._context.policies  # an evaluator may be able to do more than any must
+            canary = texts.canary() if isinstance(texts, CanaryPolicies) else None
+            return metrics.exposition(view, self._selection, canary)
+
+        return Response(view.answer("metrics", made), media_type=metrics.MEDIA_TYPE)
 
     async def whoami(self, call: Call) -> Response:
         """Who asks, so that nobody is offered what is refused."""
