@@ -8,13 +8,16 @@ import shutil
 import sys
 import time
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from mom_core import MomError, parse_duration
 from mom_plugins_http.client import Client
 from mom_plugins_http.verbs import common_options
+
+if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
+    from mom_plugins_http.top.looking import Looking
 
 TICK_SECONDS: Final = 1.0
 """How often ages are drawn anew when nothing else happens."""
@@ -64,14 +67,12 @@ def top_command(config_path: str | None, only_once: bool, as_json: bool, sort: s
     _print(client, look, as_json=as_json)
 
 
-def watch(client: Client, look: object, refresh: float) -> None:
+def watch(client: Client, look: Looking, refresh: float) -> None:
     """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again."""
     from mom_plugins_http.top.drawing import body_lines, screen
     from mom_plugins_http.top.feed import Feed
-    from mom_plugins_http.top.looking import Looking
     from mom_plugins_http.top.terminal import EndedError, Terminal
 
-    assert isinstance(look, Looking)  # noqa: S101  # imported only where it is used: verbs must start fast
     terminal = Terminal()
     feed = Feed(client, terminal.wake, refresh)
     picture = None
@@ -96,15 +97,13 @@ def watch(client: Client, look: object, refresh: float) -> None:
         raise feed.failed
 
 
-def _print(client: Client, look: object, *, as_json: bool) -> None:
+def _print(client: Client, look: Looking, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
     from mom_plugins_http.top.drawing import once
     from mom_plugins_http.top.feed import picture_now
-    from mom_plugins_http.top.looking import Looking
 
-    assert isinstance(look, Looking)  # noqa: S101  # as above
     picture = picture_now(client)
     if as_json:
         rows = [asdict(row) for row in look.listed(picture)]
