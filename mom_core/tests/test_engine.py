@@ -607,6 +607,18 @@ def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Pa
     assert torn == made
 
 
+def test_the_settings_in_force_are_put_together_once_for_each_configuration(tmp_path: Path, machine: Machine) -> None:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine)}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        contexts = [plugin.context for plugin in engine.plugins.plugins]
+        first = contexts[0].configuration()
+        assert first["plugins"] == {"machine": {"deadline": "5s"}, "size": {"deadline": "5s"}}
+        assert all(context.configuration() is first for context in contexts)
+        del plugins["size"]
+        engine.reload(config_of(tmp_path, plugins))
+        assert contexts[0].configuration()["plugins"] == {"machine": {"deadline": "5s"}}
+
+
 def test_a_reload_that_is_asked_for_while_one_is_under_way_is_done_too(tmp_path: Path, machine: Machine) -> None:
     loaded: list[float] = []
 

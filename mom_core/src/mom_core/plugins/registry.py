@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
@@ -185,6 +186,7 @@ def build_plugins(
         policies = _first_offer(plugins, "mom_policy_texts", PolicyTexts)  # type: ignore[type-abstract]  # it is asked whether something is one
         reservations = _first_offer(plugins, "mom_reservations", Reservations)  # type: ignore[type-abstract]  # the same
         admissions = _first_offer(plugins, "mom_admissions", Admissions)  # type: ignore[type-abstract]  # the same
+        in_force = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
         for plugin in plugins:
             plugin.context.declarations = declarations
             plugin.context.admissions = admissions
@@ -192,7 +194,7 @@ def build_plugins(
             plugin.context.reservations = reservations
             plugin.context.interval = config.interval
             plugin.context.guest_settings = config.guest_settings(plugin.name)
-            plugin.context.configuration = config.in_force
+            plugin.context.configuration = in_force
         for plugin in fresh:
             _guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
