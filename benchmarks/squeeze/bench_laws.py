@@ -19,7 +19,7 @@ from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import Setup, run_scenario
 from mom_plugins_sim.simulate.summary import Summary, gib
 
-SCENARIOS = ("boot-storm", "everything", "leak", "noisy-neighbour", "quiet-night")
+SCENARIOS = ("boot-storm", "everything", "leak", "noisy-neighbour", "quiet-night", "squeeze")
 LAWS = Path(__file__).parent / "laws"
 
 
