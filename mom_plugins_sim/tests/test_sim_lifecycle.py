@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mom_core import GuestGone, Standing
@@ -9,17 +11,8 @@ from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Plan
 from mom_plugins_sim.world import World
 
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+if TYPE_CHECKING:
+    from conftest import Clock
 
 
 @pytest.fixture

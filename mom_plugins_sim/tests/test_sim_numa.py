@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mom_core import CpuPinControl, NodeTuneControl, NotSupported
@@ -10,20 +12,11 @@ from mom_plugins_sim.numa import MOVE_RATE, cpu_text
 from mom_plugins_sim.scene import Plan
 from mom_plugins_sim.world import CPUS, World
 
+if TYPE_CHECKING:
+    from conftest import Clock
+
 GIB = 1 << 20
 PLAN = Plan(guests=6, host_memory=64 * GIB, sold=0.5, nodes=2)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

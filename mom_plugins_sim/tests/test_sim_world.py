@@ -17,16 +17,10 @@ GIB = 1 << 20
 PLAN = Plan(guests=20, host_memory=32 * GIB, host_swap=8 * GIB)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(clock):
+    clock.now = 1000.0
+    return clock
 
 
 @pytest.fixture
