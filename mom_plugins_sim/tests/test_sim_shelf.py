@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,14 @@ def test_a_host_without_a_shelf_moves_nothing() -> None:
         alone.migrate(alone.guests()[0].entity, "sim:///h2", 10.0)
     with pytest.raises(GuestGone):
         alone.migrate(Entity(Scope.GUEST, "gone", "gone"), "sim:///h2", 10.0)
+
+
+def test_guests_that_come_within_one_tick_of_the_file_systems_clock_are_all_seen(tmp_path: Path) -> None:
+    (here, there), place = [_host(tmp_path, name, seed) for seed, name in enumerate(("h1", "h2"), 1)], tmp_path / "h2"
+    first, second = (guest.entity for guest in here.guests()[:2])
+    here.migrate(first, there.uri, 10.0)
+    assert first.id in _ids(there)
+    then = place.stat()
+    here.migrate(second, there.uri, 10.0)
+    os.utime(place, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert second.id in _ids(there)

@@ -6,6 +6,7 @@ A guest is where its file is, and moving it is renaming that file: it is never i
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from mom_plugins_sim.workload import HostLoad
 
 _STOCKED = "stocked"
 """Marks a host whose guests were put there once: those that it has lost since have moved away."""
+
+SETTLED_NANOSECONDS = 100_000_000
+"""Linux's file systems tell the times of changes to within a tick of the kernel's, 10 ms at most."""
 
 
 class Shelf:
@@ -54,7 +58,8 @@ class Shelf:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:
                 return None
-            self._changed = changed
+            # Until the clock of the file system has moved on, another change may come that looks like the one before.
+            self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
             return frozenset(self._names())
         except OSError as error:
             raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
