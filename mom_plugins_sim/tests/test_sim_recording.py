@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from mom_core import (
 )
 from mom_plugins_sim.recording.command import record
 from mom_plugins_sim.recording.frames import HEADER, START, Kind, checksum, pack
+from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, Session, session_content
 from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingFull, RecordingWriter, files_of
 
@@ -358,3 +360,16 @@ def test_two_do_not_record_into_one_folder(tmp_path, reports):
     other.cycle(reports[1])
     other.close()
     assert read(tmp_path / "r")[0] == reports[:2]
+
+
+def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, reports: list[Report]) -> None:
+    for part in (reports[:10], reports[10:20]):
+        writer = RecordingWriter(tmp_path / "r", LIMITS, wall=partial(float, part[0].time))
+        writer.open()
+        writer.session(session_content(SESSION))
+        for report in part:
+            writer.cycle(report)
+        writer.close()
+    past = PastOf(tmp_path / "r")
+    assert [cycle.report.number for cycle in past.cycles(reports[15].time, float("inf"))] == [16, 17, 18, 19, 20]
+    assert [cycle.report.number for cycle in past.cycles(float("-inf"), reports[4].time)] == [1, 2, 3, 4, 5]

@@ -16,6 +16,7 @@ class PastOf:
 
     def __init__(self, path: Path) -> None:
         self._recording = Recording(path)
+        self._files = tuple(self._recording.files)
 
     @property
     def where(self) -> str:
@@ -24,7 +25,7 @@ class PastOf:
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """The cycles of that time. Files that ended before it are not opened. Raises `MomError`."""
-        files = list(self._recording.files)
+        files = list(self._files)
         moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < float("inf") else datetime.max.replace(tzinfo=UTC)
         while len(files) > 1 and (start := begun(files[1])) is not None and start <= moment:
             del files[0]
