@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, Guest, PluginContext, Problem, load_config
+from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, load_config, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
+from mom_plugins_sla.shared_classes import ClassesFile
 
 
 class Host:
@@ -91,6 +92,23 @@ def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path)
     host.file.mkdir()
     host.classes()
     assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
+
+
+def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_somebody_else(path: Path, model: type[ClassesFile]) -> ClassesFile:  # root may read all files
+        if not path.stat().st_mode & 0o004:
+            raise ConfigError([ConfigProblem(str(path), 0, 0, "Permission denied")])
+        return read_settings(path, model)
+
+    monkeypatch.setattr("mom_plugins_sla.shared_classes.read_settings", by_somebody_else)
+    host = Host(tmp_path, default="gold")
+    host.write("classes: {silver: {guarantee: 50%}}")
+    host.file.chmod(0o600)
+    assert host.classes()["web"] == 1.0
+    assert "Permission denied" in str(host.wrong)
+    host.file.chmod(0o644)
+    assert host.classes()["web"] == 0.5
+    assert host.wrong == ""
 
 
 def test_a_pattern_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class SharedClasses:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self.classes: Mapping[str, ServiceClass] = {}
         self.wrong = ""
         """Why the file as it is now is not what counts, with its line; empty: it is."""
@@ -53,7 +53,7 @@ class SharedClasses:
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
             self._seen, self.wrong = None, f"{self._path}: it is no file"
             return False
-        seen = found.st_mtime_ns, found.st_size, found.st_ino
+        seen = found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino  # a change of who may read it changes the second only
         if seen == self._seen:
             return False
         self._seen = seen
