@@ -92,7 +92,15 @@ class Daemon:
     """`mom run` on a simulated host; further lines of the configuration may be given."""
 
     def __init__(
-        self, folder: Path, guests: int = 5, *, interval: str = "300ms", http: str = "{}", more: str = "", mode: str = "enforce"
+        self,
+        folder: Path,
+        guests: int = 5,
+        *,
+        interval: str = "300ms",
+        http: str = "{}",
+        more: str = "",
+        mode: str = "enforce",
+        ksm: bool = True,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -102,7 +110,7 @@ class Daemon:
             f"interval: {interval}\nmode: {mode}\nstate_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n"
             f"  sim: {{guests: {guests}, host_memory: {guests * 4 // 3 + 4}GiB, silent: 0.2,"
             f" load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}\n"
-            f"  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {http}\n{more}"
+            f"  balloon: {{}}\n{'' if not ksm else '  ksm: {}'}\n  policy: {{}}\n  http: {http}\n{more}"
         )
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -111,6 +111,16 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(daemon: Start, tunnel: D
     assert opened.complaints == []
 
 
+def test_what_ksm_saves_is_unknown_where_nobody_looks_at_it(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(ksm=False)
+    opened = visit(tunnel(mom.socket).url)
+    tile = opened.page.locator(".tiles > div").filter(has_text="KSM saves")
+    expect(tile).to_have_text(re.compile("KSM saves.nobody looks at it"))
+    expect(opened.page.locator("figure").first.locator(".legend")).to_contain_text("available")
+    expect(opened.page.locator("figure").first.locator(".legend")).not_to_contain_text("KSM")
+    assert opened.complaints == []
+
+
 def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     mom = daemon(guests=1000, interval="2s")
     opened = visit(tunnel(mom.socket).url, color_scheme="dark")

@@ -11,13 +11,14 @@ const connection = { trouble: null, since: 0 };
 // --- the host ---
 
 const total = (sample) => sample.fields.mem_available;
-const saved = (sample) => (isNumber(sample.fields.ksm_pages_sharing) ? sample.fields.ksm_pages_sharing * 4 : 0);
+const saved = (sample) => (isNumber(sample.fields.ksm_pages_sharing) ? sample.fields.ksm_pages_sharing * 4 : null);
 
 // The host's memory in parts that add up: what guests hold is counted with what KSM merged, which is there only once.
 function parts(sample) {
   const used = total(sample) - sample.fields.mem_really_available;
-  const guests = isNumber(sample.guests_together?.rss) ? Math.max(0, Math.min(used, sample.guests_together.rss - saved(sample))) : null;
-  return { guests, itself: guests === null ? used : Math.max(0, used - guests), free: sample.fields.mem_really_available, saved: saved(sample) };
+  const merged = saved(sample);
+  const guests = isNumber(sample.guests_together?.rss) ? Math.max(0, Math.min(used, sample.guests_together.rss - (merged ?? 0))) : null;
+  return { guests, itself: guests === null ? used : Math.max(0, used - guests), free: sample.fields.mem_really_available, saved: merged };
 }
 
 class HostView {
@@ -46,13 +47,14 @@ class HostView {
       tile("Guests", event.guests, `have ${kib(sumOf("balloon_cur"))} of ${kib(sumOf("balloon_max"))}`),
       tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
       tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving ? `, ${kib((known.swap_in_rate || 0) * 4)}/s in, ${kib((known.swap_out_rate || 0) * 4)}/s out` : ""}`, moving ? "warn" : ""),
-      tile("KSM saves", kib(isNumber(known.ksm_general_profit) ? known.ksm_general_profit / 1024 : saved({ fields: known })), `${known.ksm_run === 1 ? "merges" : "is off"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
+      tile("KSM saves", kib(isNumber(known.ksm_general_profit) ? known.ksm_general_profit / 1024 : saved({ fields: known })), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "nobody looks at it"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
       tile("Cycle", event.cycle.number, `took ${span(event.cycle.duration_seconds)}, lag ${span(event.cycle.lag_seconds)}${event.cycle.skipped ? `, ${event.cycle.skipped} left out` : ""}`),
       tile("Decided", event.changes ? `${event.changes} change${event.changes === 1 ? "" : "s"}` : "nothing new", counted));
     const samples = mom.samples.filter((sample) => isNumber(total(sample)) && isNumber(sample.fields.mem_really_available));
     const made = samples.map(parts);
     const layer = (label, key) => ({ label, fill: `${key}-fill`, values: made.map((one) => one[key]) });
-    const layers = [layer("the host itself", "itself"), layer("available", "free"), layer("saved by KSM", "saved")];
+    const layers = [layer("the host itself", "itself"), layer("available", "free")];
+    if (made.some((one) => one.saved !== null)) layers.push(layer("saved by KSM", "saved"));
     if (made.some((one) => one.guests !== null)) layers.unshift(layer("guests", "guests"));
     this.chart.show(samples.map((sample) => sample.time), layers, samples.map(total));
     this.problems.replaceChildren(...told(event.problems));
