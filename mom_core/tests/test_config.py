@@ -659,6 +659,21 @@ def test_what_is_in_force_reads_back_as_the_same_configuration(shelf):
     assert load_config(written).in_force() == written
 
 
+def test_with_its_secrets_it_reads_back_as_the_same_wherever_they_are(shelf):
+    settings = """
+        class Settings(PluginSettings):
+            token: SecretStr = SecretStr("")
+            key: SecretBytes = SecretBytes(b"")
+            others: frozenset[SecretStr] = frozenset()
+            by_name: dict[str, SecretStr] = {}
+        """
+    shelf.add_plugin("one", settings, before="from pydantic import SecretBytes, SecretStr")
+    secrets = {"token": "hush-1", "key": "hush-ü", "others": ["hush-3", "hush-4"], "by_name": {"a": "hush-5"}}
+    config = load_config({"plugins": {"one": secrets}})
+    assert "hush" not in str(config.in_force())
+    assert load_config(config.in_force(secrets=True)).plugins["one"].settings == config.plugins["one"].settings
+
+
 @pytest.mark.parametrize(
     ("text", "size", "share", "shown"),
     [

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, as_written, validated
@@ -124,11 +124,13 @@ def _revealed(value: object, dumped: Value) -> Value:
     """What was dumped, with the secrets that were masked in it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, SecretBytes):
+        return value.get_secret_value().decode(errors="replace")  # settings are texts: what was read from one is one
     if isinstance(value, BaseModel) and isinstance(dumped, dict):
         return {name: _revealed(getattr(value, name, inner), inner) for name, inner in dumped.items()}
     if isinstance(value, Mapping) and isinstance(dumped, dict):
         return {key: _revealed(value.get(key), inner) for key, inner in dumped.items()}
-    if isinstance(value, list | tuple) and isinstance(dumped, list) and len(value) == len(dumped):
+    if isinstance(value, list | tuple | set | frozenset) and isinstance(dumped, list) and len(value) == len(dumped):
         return [_revealed(one, inner) for one, inner in zip(value, dumped, strict=True)]
     return dumped
 
