@@ -224,6 +224,15 @@ def test_when_both_are_killed_restore_if_unclean_puts_back(mom: Mom) -> None:
     assert mom.knob() == 0
 
 
+def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
+    ledger = mom.directory / "state/ledger.json"
+    ledger.parent.mkdir()
+    ledger.write_text('{"version":1,"crc32":1,"entries":[]}')
+    done = mom("restore", "--if-unclean")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the ledger was damaged" in done.stderr
+
+
 def test_the_guardian_puts_back_with_what_was_in_force_whatever_the_file_says_now(mom: Mom) -> None:
     process = start(mom)
     mom.config.write_text("plugins: [broken")

@@ -90,11 +90,14 @@ def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) 
 
 
 def _who_takes_care(config: Config) -> str:
-    """Why there is nothing to do, or an empty text."""
+    """Why there is nothing to do, or an empty text. Raises `MomError` for a ledger that is damaged: nobody puts back what it held."""
     pid = holder(config.run_directory)
     if pid:
         return f"mom runs as process {pid}, and takes care of it."
-    if not Ledger.open(config.state_directory).entries:
+    ledger = Ledger.open(config.state_directory)
+    if ledger.damage:
+        raise MomError(ledger.damage)
+    if not ledger.entries:
         return "Nothing to put back."
     term = LeaseFile(config.run_directory).term()
     if term is not None and not term.ended and guarded(config.run_directory):
