@@ -28,15 +28,15 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
 
     Those of the running mom; of the enabled plugins when none runs; of all installed ones when there is no configuration yet.
     """
-    answer = None if all_installed or (config_path is None and not DEFAULT_CONFIG.exists()) else _of_running(load_config(config_path))
+    everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
+    config = _everything_installed() if everything else load_config(config_path)
+    answer = None if everything else _of_running(config)
     if answer is not None:
         fields_and_controls, where = answer
         _tell(*fields_and_controls, as_json=as_json)
         if not as_json:
             click.echo(f"\nof the running mom, from {where}")
         return
-    everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
-    config = _everything_installed() if everything else load_config(config_path)
     fields: list[tuple[str, FieldSpec]] = []
     controls: list[tuple[str, ControlSpec]] = []
     for name, (specs, control_specs) in declared_by(config).items():
