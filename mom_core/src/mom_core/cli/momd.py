@@ -133,7 +133,7 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
     """Have the log say why the daemon ends, where it is not standard error anyway: whoever looks for the reason looks there."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is, it ends the daemon, and is raised again
         if target.file:
             for line in str(error).splitlines():
                 LOG.critical("momd ends: %s", line)
