@@ -53,7 +53,7 @@ from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
-from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, Margin
+from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, Margin
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
@@ -70,9 +70,6 @@ PINNED = "pinned"
 LEAST_STALE_SECONDS = 10.0
 STALE_CYCLES = 3
 """Statistics that were missed twice are no longer believed, however short the cycle: libvirt tells their age in whole seconds."""
-
-CLOCK_SLACK_SECONDS = 1.0
-"""The time of a guest's statistics is known to the second."""
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
