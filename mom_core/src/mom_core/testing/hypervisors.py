@@ -188,7 +188,7 @@ class FakeHypervisor:
             raise NotSupported(f"nodes of mode {one.nodes.mode} cannot be changed while the guest runs")
         one.nodes = NodeTune(one.nodes.mode, frozenset(nodes))
 
-    # GuestEvents
+    # LifecycleControl and MigrationControl
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
         """How these are: what was done to them last."""
@@ -230,6 +230,8 @@ class FakeHypervisor:
         moved = self.guest(guest)
         del self.known[moved.name]
         self.migrated[guest.id] = destination
+
+    # GuestEvents
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Calls back when a test calls `tell`."""
