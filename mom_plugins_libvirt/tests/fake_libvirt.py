@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID
+from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 OPERATION_ABORTED = 78
@@ -65,6 +65,8 @@ class FakeGuest:
         """It shuts down when it is asked to."""
         self.job_goes_on: threading.Event | None = None
         """Saving and moving it wait for this: set when the job is given up."""
+        self.aborts_that_fail = 0
+        """So often its job cannot be given up."""
         self.abort_returns: threading.Event | None = None
         """Who gives its job up has no answer before this, though the job is over."""
         self.hangs: threading.Event | None = None
@@ -150,6 +152,9 @@ class FakeDomain:
         guest = self._there("abortJob")
         if guest.job_goes_on is None:
             raise FakeError("no job is active on the domain", OPERATION_INVALID)
+        if guest.aborts_that_fail:
+            guest.aborts_that_fail -= 1
+            raise FakeError("cannot acquire state change lock", OPERATION_TIMEOUT)
         guest.job_goes_on.set()
         if guest.abort_returns is not None:
             guest.abort_returns.wait()

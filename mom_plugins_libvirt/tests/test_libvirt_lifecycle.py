@@ -101,6 +101,16 @@ def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
         guest.abort_returns.set()
 
 
+def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(
+    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
+    with pytest.raises(GuestBusy, match="was given up"):
+        hypervisor.save(entity, 0.05)
+    assert guest.job_goes_on.is_set(), "nothing is saved any more"
+
+
 def test_what_only_reads_stops_nobody(make_hypervisor, guest: FakeGuest, entity: Entity) -> None:
     with pytest.raises(PermissionDenied):
         make_hypervisor(readonly=True).pause(entity)

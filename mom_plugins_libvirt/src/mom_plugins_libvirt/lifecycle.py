@@ -26,6 +26,9 @@ _MOST_AT_ONCE = 4
 _GIVE_UP_SECONDS = 5.0
 """How long libvirt may take to give a job up that has taken too long: it then lets the guest run on."""
 
+_AGAIN_SECONDS = 0.5
+"""Between two attempts to tell libvirt that a job is given up."""
+
 _REACH_SECONDS = 10.0
 """How long another host's libvirt may take to let mom in."""
 
@@ -122,8 +125,8 @@ class Lifecycle:
         connection = Connection(settings, self._log, self._main.module)
         with self._lock:
             self._open.add(connection)
-        given_up = threading.Event()
-        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up)) if can_be_given_up else None
+        given_up, over = threading.Event(), threading.Event()
+        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over)) if can_be_given_up else None
         try:
             if timer is not None:
                 timer.daemon = True
@@ -134,6 +137,7 @@ class Lifecycle:
                 raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
             raise
         finally:
+            over.set()
             if timer is not None:
                 timer.cancel()
             with self._lock:
@@ -141,13 +145,20 @@ class Lifecycle:
             connection.close()
             self._slots.release()
 
-    def _give_up(self, doing: str, guest: Entity, given_up: threading.Event) -> None:
-        """In the timer's thread."""
+    def _give_up(self, doing: str, guest: Entity, given_up: threading.Event, over: threading.Event) -> None:
+        """In the timer's thread. Until it is over: while the connection is busy, nobody has told libvirt."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
-        try:
-            self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob())
-        except HypervisorError as error:  # it has just ended
-            self._log.info("%s", error)
+        told: list[Call[object]] = []
+        while not over.is_set():
+            try:
+                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append)
+            except HypervisorError as error:  # perhaps because it has just ended
+                self._log.info("%s", error)
+            else:
+                return
+            if told:  # it is under way, and does not come back; more of them would only hold up libvirtd
+                return
+            over.wait(_AGAIN_SECONDS)
 
 
 def _standing(domain: Domain) -> Standing:
