@@ -194,6 +194,12 @@ class TestWhatCanBeHad:
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
+    def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: Kept) -> None:
+        kept = HostReservations(host.settings.keeping(), host.context, lambda: "")
+        kept.follow(Sight(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
+        with pytest.raises(MomError, match="how much memory the host has is not known"):
+            kept.reserve(8 * GIB, 60)
+
 
 class Promises:
     """Knows promises: how many more guests there may be."""

@@ -327,8 +327,11 @@ class HostReservations:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
         if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
-        if number(sight.snapshot.host.fields.get("mem_really_available")) is None:
+        host = sight.snapshot.host.fields
+        if number(host.get("mem_really_available")) is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
+        if self._keeping.host_keeps_kib is None and number(host.get("mem_available")) is None:
+            raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
         return sight
 
     def _room(self, sight: Sight) -> tuple[Room, Spare]:
@@ -349,7 +352,7 @@ class HostReservations:
     def _host_keeps(self, snapshot: Snapshot) -> int:
         if self._keeping.host_keeps_kib is not None:
             return math.ceil(self._keeping.host_keeps_kib)
-        return math.ceil(hard_kib(number(snapshot.host.fields.get("mem_available")) or 0.0))
+        return math.ceil(hard_kib(number(snapshot.host.fields.get("mem_available")) or 0.0))  # known: `_current` has looked
 
     def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
