@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
 from mom_core.config import Config
-from mom_core.errors import MomError, NoSuchGuest, NotRunning
-from mom_core.plugins.discovery import available_plugins, load_plugins
+from mom_core.errors import MomError, NoSuchGuest, NotRunning, PluginError
+from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 from mom_core.running import PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
@@ -31,8 +33,7 @@ class Told(NamedTuple):
 def running_mom(config: Config) -> RunningMom | None:
     """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
     for plugin in config.plugins.values():
-        offer = getattr(plugin.loaded.plugin_class, "mom_running", None)
-        found: RunningMom | None = None if offer is None else offer(plugin.settings, config.run_directory)
+        found: RunningMom | None = _offered(plugin.loaded, "mom_running", plugin.settings, config.run_directory)
         if found is not None:
             return found
     return None
@@ -74,7 +75,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
     if config is not None:
         for plugin in config.plugins.values():
-            opened = _opened(plugin.loaded.plugin_class, path, plugin.settings, config.state_directory)
+            opened: PastCycles | None = _offered(plugin.loaded, "mom_recording", path, plugin.settings, config.state_directory)
             if opened is not None:
                 return opened
     if path is None:
@@ -85,14 +86,22 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     available = available_plugins()
     for name in sorted(available, key=lambda name: (name != RECORDER, name)):
         loaded, _ = load_plugins([name])
-        for plugin_class in (plugin.plugin_class for plugin in loaded.values()):
-            opened = _opened(plugin_class, path, None, Path())
+        for one in loaded.values():
+            opened = _offered(one, "mom_recording", path, None, Path())
             if opened is not None:
                 return opened
     raise MomError(f"no installed plugin reads {path}", hint="pip install mom-plugins-sim")
 
 
-def _opened(plugin_class: type, path: Path | None, settings: object, state_directory: Path) -> PastCycles | None:
-    offer = getattr(plugin_class, "mom_recording", None)
-    opened: PastCycles | None = None if offer is None else offer(path, settings, state_directory)
-    return opened
+def _offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
+    """What a plugin's class offers by a hook that is called on it; None: nothing. Raises `MomError`, whatever goes wrong in there."""
+    offer = getattr(plugin.plugin_class, hook, None)
+    if offer is None:
+        return None
+    made = attempt(partial(offer, *arguments), seconds=IMPORT_SECONDS, what=hook)
+    if made.error is None:
+        return made.value
+    if isinstance(made.error, MomError):
+        raise made.error
+    what = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {hook} failed: {describe(made.error)}"
+    raise PluginError(what, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")
