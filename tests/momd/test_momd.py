@@ -142,6 +142,12 @@ def test_the_log_is_rotated(place: Place) -> None:
     assert sorted(path.name for path in place.folder.glob("momd.log*")) == ["momd.log", "momd.log.1", "momd.log.2"]
 
 
+def test_a_log_on_a_full_disk_is_nobodys_trouble(place: Place) -> None:
+    process = place.start("-c", place.config, "-l", "/dev/full")
+    assert place.ask("ping") == "true\n"
+    assert ended(process) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

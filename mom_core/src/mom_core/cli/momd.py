@@ -21,7 +21,7 @@ from mom_core.config import Config, load_config
 from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
 from mom_core.errors import ConfigError, MomError
 from mom_core.files import replace_file
-from mom_core.logs import Log
+from mom_core.logs import Log, Telling
 
 LOG = logging.getLogger("mom")
 
@@ -140,11 +140,15 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
         raise
 
 
+class _LogFile(Telling, RotatingFileHandler):
+    """The log's file. A full disk is no reason to write tracebacks to a terminal."""
+
+
 def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
     if not target.file:
         return logging.NullHandler() if background else None
     try:
-        return RotatingFileHandler(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
+        return _LogFile(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
     except OSError as error:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
 

@@ -17,12 +17,16 @@ from mom_core.plugins.secrets import Hiding
 LOG: Final = logging.getLogger("mom")
 
 
-class Stream(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
-    """Standard error; what it does not take is for the writer to count, not to be complained about on standard error."""
+class Telling(logging.Handler):
+    """A handler that lets the writer know what its file does not take: that is counted, not complained about on standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Let the writer know."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
+
+
+class Stream(Telling, logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
+    """Standard error."""
 
 
 class Log:
