@@ -204,16 +204,16 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
         by = Setter.MAXIMUM if _at_maximum(guest, size) else Setter.UNKNOWN
         trace.since = Since(now, True, by)
     elif abs(size - before) >= SAME_SIZE_KIB:
-        if _on_the_way(trace, before, size):
-            assert trace.asked is not None  # noqa: S101  # otherwise there is no way
-            trace.since = Since(now, False, Setter.MOM, trace.asked_from, trace.asked.decision)
+        asked = trace.asked
+        if asked is not None and _on_the_way(asked.decision, before, size):
+            trace.since = Since(now, False, Setter.MOM, trace.asked_from, asked.decision)
         else:
             trace.since = Since(now, False, Setter.SOMEBODY_ELSE, before)
 
 
-def _on_the_way(trace: _Trace, before: float, size: float) -> bool:
+def _on_the_way(asked: Decision, before: float, size: float) -> bool:
     """Whether a guest that changed its size went towards what mom had asked for, or got there."""
-    wanted = None if trace.asked is None else _number(trace.asked.decision.value)
+    wanted = _number(asked.value)
     if wanted is None:
         return False
     low, high = min(before, wanted) - ARRIVED_KIB, max(before, wanted) + ARRIVED_KIB
