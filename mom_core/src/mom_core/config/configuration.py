@@ -115,9 +115,7 @@ def _dumped(settings: BaseModel, *, secrets: bool) -> dict[str, Value]:
         return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
     if not secrets:
         return dumped
-    revealed = _revealed(settings, dumped)
-    assert isinstance(revealed, dict)  # noqa: S101  # as the dump of a model is
-    return revealed
+    return {name: _revealed(getattr(settings, name, inner), inner) for name, inner in dumped.items()}
 
 
 def _revealed(value: object, dumped: Value) -> Value:
