@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
@@ -90,6 +91,37 @@ def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
     assert "900 MiB right after" in said(found, "done")
     assert said(found, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
     assert found.memory.used == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
+
+
+def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
+    one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB))
+    words = {"balloon_target": "the host has 1.20 GiB, less than it is to have"}
+    found = explain(one, one.snapshot.guests["web"], reasons=lambda control: words.get(control, ""))
+    assert said(found, "why") == "The host has 1.20 GiB, less than it is to have."
+    as_json = json.loads(json.dumps(found.as_json()))
+    assert as_json["why_unchanged"] == ""
+    assert [one["why"] for one in as_json["decisions"]] == ["the host has 1.20 GiB, less than it is to have"]
+    topics = [str(sentence.topic) for sentence in found.sentences]
+    assert topics.index("wanted") < topics.index("why") < topics.index("done")
+
+
+def test_why_nothing_is_decided_is_told_after_what_was_done_last() -> None:
+    reports = [report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(2, 800 * MIB)]
+    trail = Trail()
+    for one in reports:
+        trail.take(one)
+    found = explain(
+        reports[-1], reports[-1].snapshot.guests["web"], trail.of("web"), zone=UTC, reasons=lambda control: "the host has enough"
+    )
+    assert found.why_unchanged == "the host has enough"
+    assert [sentence.topic for sentence in found.sentences if sentence.topic in ("wanted", "why")] == ["wanted", "wanted", "why"]
+    assert said(found, "why") == "The host has enough."
+
+
+def test_a_form_that_goes_on_in_the_next_lines_is_quoted_whole() -> None:
+    text = '(with Guests guest\n    (guest.Control "balloon_target"\n         (min 5\n              800)))\n(debug 1)'
+    found = explained([report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB))], {"50_balloon": text})
+    assert 'There it says: (guest.Control "balloon_target" (min 5 800)))' in said(found, "wanted")
 
 
 def test_a_size_that_mom_asked_for_is_moms_and_another_one_is_somebody_elses() -> None:

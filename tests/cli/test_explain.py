@@ -56,6 +56,26 @@ def test_a_running_mom_explains_a_guest_through_its_socket(mom: Mom) -> None:
     assert content["memory"]["guarantee_kib"] == 200 * 1024
 
 
+def test_why_is_told_in_the_words_of_the_policy_or_by_its_conditions(mom: Mom) -> None:
+    started(mom, "http: {}")
+    name = a_guest(mom)
+    told = mom("explain", name)
+    assert told.returncode == 0, told.stderr
+    assert "\nWhy " in told.stdout, told.stdout
+    content = json.loads(mom("explain", name, "--json").stdout)
+    assert content["why_unchanged"] or content["decisions"][-1]["why"]
+    (mom.directory / "mine.policy").write_text(
+        '(with Guests g (if (> g.balloon_max 1048576) (g.Control "balloon_target" (- g.balloon_max 1024)) 0))\n'
+    )
+    assert mom("policy", "set", "50_balloon", str(mom.directory / "mine.policy")).returncode == 0
+    by_mine = lambda: json.loads(mom("explain", name, "--json").stdout)["decisions"]  # noqa: E731  # read again until it is in force
+    mom.wait_for(lambda: any(one["why"] for one in by_mine()))
+    (decision,) = by_mine()
+    assert (decision["source"]["name"], decision["source"]["line"]) == ("50_balloon", 1)
+    assert decision["why"].startswith("its balloon_max (")
+    assert decision["why"].endswith(") is more than 1.00 GiB")
+
+
 def test_a_guest_that_is_not_there_is_a_no_with_near_names(mom: Mom) -> None:
     started(mom, "http: {}")
     name = a_guest(mom)

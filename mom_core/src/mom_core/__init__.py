@@ -41,7 +41,7 @@ _WHERE = {
     ),
     "policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "PolicyChange", "PolicyState", "PolicyText",
-        "PolicyTexts",
+        "PolicyTexts", "ReasonedPolicies",
     ),
     "admission": ("Admission", "Admissions", "Giver"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
@@ -131,6 +131,7 @@ __all__ = [
     "PolicyTexts",
     "Portion",
     "Problem",
+    "ReasonedPolicies",
     "Report",
     "Reservation",
     "ReservationRefused",
@@ -265,6 +266,7 @@ if TYPE_CHECKING:
     from mom_core.policies import PolicyState as PolicyState
     from mom_core.policies import PolicyText as PolicyText
     from mom_core.policies import PolicyTexts as PolicyTexts
+    from mom_core.policies import ReasonedPolicies as ReasonedPolicies
     from mom_core.reservations import Reservation as Reservation
     from mom_core.reservations import ReservationRefused as ReservationRefused
     from mom_core.reservations import Reservations as Reservations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from difflib import get_close_matches
@@ -54,6 +54,12 @@ MOVES: Final = 3
 LONGEST_LINE: Final = 200
 """Characters of a policy's line that are shown."""
 
+QUOTED_LINES: Final = 4
+"""Lines of a policy that are joined when a form goes on in the next one."""
+
+LONGEST_REASON: Final = 600
+"""Characters of why a policy decides so."""
+
 LATE_SECONDS: Final = 15.0
 """Older statistics are remarked upon: the usual ones come every few seconds."""
 
@@ -68,6 +74,7 @@ class Topic(StrEnum):
     SINCE = "since"
     HOST = "host"
     WANTED = "wanted"
+    WHY = "why"
     REVIEW = "review"
     DONE = "done"
     TRIAL = "trial"
@@ -252,13 +259,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One decision about the guest: what was wanted and where (with the policy's line, empty if unknown), and what became of it."""
+    """One decision about the guest: what was wanted, where (with the policy's line) and why in words (both empty if unknown), and what
+    became of it."""
 
     decision: Decision
     unit: str
     line: str
     revisions: Sequence[Revision]
     outcome: Outcome | None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +292,8 @@ class Explanation:
     """By control what was decided, and what would have been on trial; None without a trial."""
     unknown: Sequence[str]
     sentences: Sequence[Sentence]
+    why_unchanged: str = ""
+    """Why nothing is decided about its size; empty: something is, or it is not known."""
 
     def as_json(self) -> dict[str, Value]:
         """As the API and `--json` give it."""
@@ -317,6 +328,7 @@ class Explanation:
                 "source": None if since.decision is None else _source_json(since.decision.source),
             },
             "decisions": [_wanted_json(wanted) for wanted in self.wanted],
+            "why_unchanged": self.why_unchanged,
             "obstacle": self.obstacle,
             "asked_again_in_seconds": self.rest,
             "problems": [
@@ -342,6 +354,7 @@ def _wanted_json(wanted: Wanted) -> dict[str, Value]:
         "unit": wanted.unit,
         "value": decision.value,
         "reason": decision.reason,
+        "why": wanted.why,
         "source": {**_source_json(decision.source), "text": wanted.line},
         "revisions": [
             {
@@ -393,6 +406,7 @@ def explain(
     texts: Mapping[str, str] | None = None,
     declarations: Declarations | None = None,
     zone: tzinfo | None = None,
+    reasons: Callable[[str], str] | None = None,
 ) -> Explanation:
     """Why a guest of this report is as it is.
 
@@ -400,9 +414,10 @@ def explain(
     :param texts: the policies in force by name, from which the lines are taken
     :param declarations: for units, and for where a guarantee comes from
     :param zone: in which times are written; None: this host's own
+    :param reasons: why the policies decided so in this cycle, by control, as `ReasonedPolicies` says it
     """
     declared = declarations or Declarations()
-    wanted = _wanted(report, guest, texts or {}, declared)
+    wanted = _wanted(report, guest, texts or {}, declared, reasons)
     memory = _memory(guest, wanted)
     obstacle = guest.fields.get("balloon_obstacle")
     blocked = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "")
@@ -426,11 +441,14 @@ def explain(
         trial=trial,
         unknown=[text for text, value in _must_be_known(memory) if value is None],
         sentences=(),
+        why_unchanged="" if reasons is None or any(one.decision.control == CONTROL for one in wanted) else reasons(CONTROL),
     )
     return _with_sentences(explanation, _Told(explanation, report, past, zone))
 
 
-def _wanted(report: Report, guest: Guest, texts: Mapping[str, str], declared: Declarations) -> list[Wanted]:
+def _wanted(
+    report: Report, guest: Guest, texts: Mapping[str, str], declared: Declarations, reasons: Callable[[str], str] | None
+) -> list[Wanted]:
     """What was decided about the guest, and what came of each."""
     found = []
     outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
@@ -449,13 +467,21 @@ def _wanted(report: Report, guest: Guest, texts: Mapping[str, str], declared: De
         spec = declared.controls.get(decision.control)
         unit = spec.unit.value if spec is not None else Unit.KIB.value if decision.control == CONTROL else ""
         outcome = None if dropped else outcomes.get(decision.control)
-        found.append(Wanted(decision, unit, _line(decision.source, texts), followed, outcome))
+        why = "" if reasons is None or not decision.source.line else reasons(decision.control)
+        found.append(Wanted(decision, unit, _line(decision.source, texts), followed, outcome, why))
     return found
 
 
 def _line(source: Source, texts: Mapping[str, str]) -> str:
     lines = texts.get(source.name, "").split("\n")
-    return printable(lines[source.line - 1].strip(), LONGEST_LINE) if 0 < source.line <= len(lines) else ""
+    if not 0 < source.line <= len(lines):
+        return ""
+    quoted = ""
+    for line in lines[source.line - 1 : source.line - 1 + QUOTED_LINES]:
+        quoted = f"{quoted} {line.strip()}".lstrip()
+        if quoted.count("(") <= quoted.count(")"):
+            break
+    return printable(quoted, LONGEST_LINE)
 
 
 def _memory(guest: Guest, wanted: Sequence[Wanted]) -> Memory:
@@ -685,6 +711,7 @@ def _decided(told: _Told) -> Iterator[Sentence]:
         if past is not None and past.tried is not None and past.tried_at < told.report.time:
             tried = past.tried
             yield Sentence(Topic.WANTED, f"The last time was {told.ago(past.tried_at)}: {_step(tried)}, by {tried.decision.source}.")
+        yield from _because(told.what.why_unchanged)
     for wanted in told.what.wanted:
         decision = wanted.decision
         # An evaluator that gives no better reason names the form, which stands below.
@@ -695,6 +722,7 @@ def _decided(told: _Told) -> Iterator[Sentence]:
         yield Sentence(Topic.WANTED, f"{_place(decision.source)} wants {what} {_amount(decision.value, wanted.unit)}{change}{reason}.")
         if wanted.line:
             yield Sentence(Topic.WANTED, f"There it says: {wanted.line}")
+        yield from _because(wanted.why)
         for revision in wanted.revisions:
             made = "dropped that" if revision.after is None else f"made that {_amount(revision.after.value, wanted.unit)}"
             yield Sentence(Topic.REVIEW, f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}.")
@@ -702,6 +730,11 @@ def _decided(told: _Told) -> Iterator[Sentence]:
             yield Sentence(Topic.DONE, _done(wanted.outcome, wanted.unit))
         elif not (wanted.revisions and wanted.revisions[-1].after is None):
             yield Sentence(Topic.DONE, "What came of it is not known: mom was being stopped, or another decision on it came first.")
+
+
+def _because(why: str) -> Iterator[Sentence]:
+    if why:
+        yield Sentence(Topic.WHY, f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.")
 
 
 def _done(outcome: Outcome, unit: str) -> str:

@@ -108,6 +108,18 @@ class CheckedPolicies(Protocol):
         ...
 
 
+@runtime_checkable
+class ReasonedPolicies(Protocol):
+    """`PolicyTexts` whose evaluator can say in words why it decided as it did. Any thread may call this."""
+
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest with this id got this control, or did not, in the newest cycle: words for a person, without a full stop.
+
+        Empty where that is not known, and for any other cycle.
+        """
+        ...
+
+
 class CanaryState(StrEnum):
     """How policies that are tried on some guests are."""
 

@@ -470,6 +470,7 @@ def _explanations() -> Mapping[str, Schema]:
                 "unit": _TEXT,
                 "value": _ANY,
                 "reason": _TEXT,
+                "why": {"type": "string", "description": "Why the policy wants it, in words; empty if it is not known."},
                 "source": _object({**place, "text": line}),
                 "revisions": {"type": "array", "items": revision},
                 "outcome": {"anyOf": [_object(outcome), {"type": "null"}]},
@@ -486,6 +487,10 @@ def _explanations() -> Mapping[str, Schema]:
                 "guarantee_from": _TEXT,
                 "since": {"anyOf": [_schema("Since"), {"type": "null"}]},
                 "decisions": {"type": "array", "items": _schema("ExplainedDecision")},
+                "why_unchanged": {
+                    "type": "string",
+                    "description": "Why no policy wants another size; empty: one does, or it is not known.",
+                },
                 "asked_again_in_seconds": {**unknown, "x-unit": "s"},
                 "obstacle": {"type": "string", "description": "Why its size cannot be changed, or it gives nothing; empty: nothing does."},
                 "problems": {

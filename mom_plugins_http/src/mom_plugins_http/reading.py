@@ -26,6 +26,7 @@ from mom_core import (
     PluginContext,
     PluginReport,
     Problem,
+    ReasonedPolicies,
     Revision,
     Source,
     StandingProblem,
@@ -214,7 +215,12 @@ class Reading:
         def made(view: View) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
             past = self._published.trail.of(guest.id)
-            return explain(view.report, guest, past, texts=texts, declarations=view.declarations).as_json()
+            policies: object = self._context.policies  # an evaluator may be able to say more than any must
+
+            def reason(control: str) -> str:
+                return policies.reason(view.report.number, guest.id, control) if isinstance(policies, ReasonedPolicies) else ""
+
+            return explain(view.report, guest, past, texts=texts, declarations=view.declarations, reasons=reason).as_json()
 
         return self._kept(("explanation", guest.id), made)
 

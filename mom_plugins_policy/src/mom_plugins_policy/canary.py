@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from mom_core import HOST_ID, Canary, CanaryState, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
@@ -96,6 +96,8 @@ class Tried(NamedTuple):
 
     decisions: Sequence[Decision]
     problems: Sequence[Problem]
+    result: Result | None = None
+    """How those on trial were evaluated."""
 
 
 class Trial:
@@ -146,7 +148,7 @@ class Trial:
             decisions = [*(one for one in decided if one.entity.id not in members), *own]
             failed = printable(str(concerning[0]), 300) if concerning else ""
             self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
-        return Tried(decisions, problems)
+        return Tried(decisions, problems, result)
 
     def _look(
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str

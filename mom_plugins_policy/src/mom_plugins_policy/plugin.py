@@ -36,7 +36,7 @@ from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
-from mom_plugins_policy.trials import TriedPolicies, Trying
+from mom_plugins_policy.trials import Evaluated, TriedPolicies, Trying
 
 if TYPE_CHECKING:
     import click
@@ -177,6 +177,8 @@ class PolicyPlugin:
         self._notes.keep(result.notes, snapshot)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
+        earlier = self._policies.evaluated[:1]
+        self._policies.evaluated = (Evaluated(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
         found: list[Decision | Considered | Problem] = [*on_trial, *(_problem(fault, result) for fault in result.errors), *problems]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
@@ -194,6 +196,8 @@ class PolicyPlugin:
         tried = trial.evaluate(snapshot, history, in_force, self._settings.ignore)
         ended = self._policies.settle(trial)
         if ended is None or ended.state is CanaryState.PROMOTED:
+            newest, *earlier = self._policies.evaluated
+            self._policies.evaluated = (replace(newest, trial=trial, tried=tried.result), *earlier)
             return tried.decisions, tried.problems
         said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
         # What it has just decided does harm: this cycle is already by the policies in force.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
+from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit
 from mom_plugins_policy.analysis import Program, analyse
 from mom_plugins_policy.compiler import Compiled, TooComplicatedError, compile_program
 from mom_plugins_policy.errors import Fault, PolicyError
@@ -61,6 +61,34 @@ class Result:
         """What is to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
         lost = self._run.failed
         return {identity: notes for identity, notes in self._run.noted.items() if identity not in lost and not self._is_lost(identity)}
+
+    @property
+    def failed(self) -> Set[str]:
+        """The ids of entities of which a step failed."""
+        return self._run.failed
+
+    @property
+    def program(self) -> Program:
+        """What was evaluated."""
+        return self._policy.program
+
+    @property
+    def declarations(self) -> Declarations | None:
+        """What counted as declared; None: whatever occurs."""
+        return self._policy.declarations
+
+    def notes_of(self, name: str) -> Mapping[str, Any]:
+        """The notes of this evaluation (`SetVar`) of one name, by entity id."""
+        return self._run.variables.get(name, {})
+
+    def mean_of(self, entity: Host | Guest, field: str) -> float:
+        """What `StatAvg` gives. Raises `TypeError` for a field that is no number."""
+        return self._run.mean(entity, field)
+
+    def request_of(self, control: str, identity: str) -> Form | None:
+        """The form that asked for a control of an entity; None if nothing was asked for."""
+        found = self._run.controls.get(control, {}).get(identity)
+        return None if found is None or found[1] is None else self._compiled.sites[found[2]].form
 
     @cached_property
     def _requests(self) -> Sequence[Decision]:

@@ -14,6 +14,7 @@ from typing import Final
 from mom_core import (
     Canary,
     CanaryState,
+    Guest,
     MomError,
     PolicyRefused,
     PolicyState,
@@ -26,7 +27,7 @@ from mom_plugins_policy.canary import Choice, Plan, Trial
 from mom_plugins_policy.changing import ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.notes import NoteStore, replace_file
-from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.verdict import Outlook, too_short
 from mom_plugins_policy.versions import Overlay
 
@@ -54,8 +55,25 @@ class Trying:
     noted_in: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation of a snapshot; `tried` is that of policies on trial, for the guests on which they are tried."""
+
+    snapshot: Snapshot
+    result: Result
+    trial: Trial | None = None
+    tried: Result | None = None
+
+    def of(self, guest: Guest) -> Result:
+        """The evaluation that counts for a guest."""
+        if self.trial is not None and self.tried is not None and self.trial.plan.choice.has(guest):
+            return self.tried
+        return self.result
+
+
 class TriedPolicies(ChangingPolicies):
-    """Policies that change at run time, and can be tried on some guests first (`CanaryPolicies`). For the parameters see there."""
+    """Policies that change at run time, say why they decide (`ReasonedPolicies`), and can be tried on some guests first (`CanaryPolicies`).
+    For the parameters see there."""
 
     def __init__(
         self,
@@ -72,6 +90,8 @@ class TriedPolicies(ChangingPolicies):
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
         """The newest snapshot, of which the guests for a trial are chosen."""
+        self.evaluated: tuple[Evaluated, ...] = ()
+        """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
         self._trying = trying
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
@@ -102,6 +122,22 @@ class TriedPolicies(ChangingPolicies):
                     self._end(trial, CanaryState.ROLLED_BACK, "mom", f"it does not go with the files any more: {error.faults[0]}")
 
         return commit
+
+    # --- ReasonedPolicies -----------------------------------------------------------------------------------------------------------
+
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest got this control, or did not."""
+        evaluated = next((one for one in self.evaluated if one.snapshot.number == cycle), None)
+        found = None if evaluated is None else evaluated.snapshot.guests.get(guest)
+        if evaluated is None or found is None:
+            return ""
+        from mom_plugins_policy.wording import said  # a cycle does not need it
+
+        try:
+            return said(evaluated.of(found), evaluated.snapshot, found, control)
+        except Exception:  # noqa: BLE001  # a mistake in words is no reason not to tell the rest
+            self._log.exception("why %s has its %s could not be said", printable(found.name), control)
+            return ""
 
     # --- CanaryPolicies -------------------------------------------------------------------------------------------------------------
 

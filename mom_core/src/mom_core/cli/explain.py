@@ -46,6 +46,7 @@ _LABELS: Final = {
     "since": "Since",
     "host": "Host",
     "wanted": "Wanted",
+    "why": "Why",
     "review": "Review",
     "done": "Done",
     "trial": "On trial",
@@ -107,7 +108,7 @@ def _now(guest: str, config_path: str | None) -> _Found:
         raise MomError("mom does not run on this host", hint=f"start it with mom run{option}; with --at, a recording is looked at")
     report = reported(status.content)
     content = explain(report, find_guest(report.snapshot.guests, guest)).as_json()
-    missing = "Only the last cycle is known: with the plugin http, mom also says since when, and shows the policy's line."
+    missing = "Only the last cycle is known: with the plugin http, mom also says since when and why, and shows the policy's line."
     remarks = [*_late(status.age, status.content["interval"]), missing]
     return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)
 

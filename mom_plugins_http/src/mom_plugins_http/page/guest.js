@@ -1,7 +1,7 @@
 // One guest: why it has its size, how it went, and all that is known of it.
 
-const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted", reviewed: "Reviewed",
-  done: "Done", next: "Next", unknown: "Not known", trial: "On trial", obstacle: "Obstacle" };
+const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted",
+  why: "Why", review: "Review", done: "Done", problems: "Problems", next: "Next", unknown: "Not known", trial: "On trial" };
 
 class GuestView {
   constructor(mom, id) {

@@ -1,0 +1,327 @@
+"""Why a guest got what it got, in words: what the policy itself says of it, and otherwise the conditions around the request.
+
+A policy says why with a note: `(guest.SetVar "why balloon_target" "only {mem_usable KiB} are usable in it")`. The words are filled in when
+somebody asks, so that they cost a cycle nothing but the note. Without one, the conditions are told with the values that are known: those
+of fields, notes, literals, and of variables that are made of these and never assigned again.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
+from mom_plugins_policy.analysis import Definition, Program, pairs_of
+from mom_plugins_policy.builtins import OPERATORS
+from mom_plugins_policy.policy import Result
+from mom_plugins_policy.syntax import Form, Kind, abridged
+
+WHY: Final = "why "
+"""What the name of a note begins with that says why; the control's name follows."""
+
+_LONGEST: Final = 600  # characters of what is said
+_NESTED: Final = 4  # texts in texts: a text may name a note that is a text with names again
+_CONDITIONS: Final = 4  # around a request, from the inside out: those farther out are hardly about this guest
+_DEEPEST: Final = 40  # forms in forms that are computed again
+_MOST_FORMS: Final = 2000  # that are computed again: some milliseconds
+_FARTHEST: Final = 400  # forms around a request
+_LARGEST_BITS: Final = 512  # of an integer: a product of two such is still fast, and a float can hold what is shown
+_SHOWN: Final = 60  # characters of a form
+
+_PLACE: Final = re.compile(r"\{([A-Za-z_][\w. -]{0,80}?)(?: (KiB/s|KiB|s|%))?\}")
+_COMPARED: Final = {"lt": "less than", "gt": "more than", "lte": "at most", "gte": "at least", "eq": "equal to", "neq": "other than"}
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "lt": operator.lt, "gt": operator.gt, "lte": operator.le, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne,
+}  # fmt: skip
+_COMPUTED: Final[Mapping[str, Callable[..., Any]]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+    "min": lambda *values: min(values), "max": lambda *values: max(values),
+}  # fmt: skip
+
+
+class _UnknownError(Exception):
+    """A value that cannot be told from the text and the snapshot alone."""
+
+
+def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
+    """Why a guest got this control, or did not, in words; empty where nothing is known of it.
+
+    :param result: the evaluation of this snapshot
+    """
+    if result.stopped or guest.id in result.failed:
+        return ""
+    notes = result.notes_of(WHY + control)
+    requested = result.request_of(control, guest.id)
+    text = notes.get(guest.id)
+    if text is None and requested is None:
+        text = notes.get(HOST_ID)
+    if isinstance(text, str) and text:
+        return printable(_filled(text, result, snapshot, guest, HOST_ID if guest.id not in notes else guest.id, 0), _LONGEST)
+    if requested is None:
+        return ""
+    return printable("; ".join(_Told(result, snapshot, guest, requested).conditions()), _LONGEST)
+
+
+# --- what a policy says --------------------------------------------------------------------------------------------------------
+
+
+def _filled(text: str, result: Result, snapshot: Snapshot, guest: Guest, whose: str, depth: int) -> str:
+    """A text with its names replaced by values: first a note of that name, then a field."""
+
+    def value(match: re.Match[str]) -> str:
+        name, unit = match[1], match[2] or ""
+        owner = HOST_ID if name.startswith("Host.") or whose == HOST_ID else guest.id
+        name = name.removeprefix("Host.")
+        found = result.notes_of(name).get(owner)
+        if found is None:
+            found = (snapshot.host.fields if owner == HOST_ID else guest.fields).get(name)
+        elif isinstance(found, str) and depth < _NESTED:
+            return _filled(found[:_LONGEST], result, snapshot, guest, owner, depth + 1)
+        return _amount(found, unit)
+
+    return _PLACE.sub(value, text[:_LONGEST])
+
+
+def _amount(value: object, unit: str) -> str:
+    if value is None:
+        return "an unknown amount" if unit else "unknown"
+    if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return printable(str(value), _SHOWN)
+    if unit in (Unit.KIB, Unit.KIB_PER_SECOND):
+        return format_kib(value) + unit.removeprefix(Unit.KIB)
+    text = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+# --- what its conditions say -----------------------------------------------------------------------------------------------------
+
+
+class _Told:
+    """The conditions around one request, in words."""
+
+    def __init__(self, result: Result, snapshot: Snapshot, guest: Guest, request: Form) -> None:
+        self._result = result
+        self._snapshot = snapshot
+        self._guest = guest
+        self._request = request
+        self._program: Program = result.program
+        self._whose = {request.items[0].name.partition(".")[0]} if request.items else set()
+        self._around: dict[int, Form] = {}
+        self._calls: dict[str, list[Form]] = {}
+        self._defined: dict[str, list[Form]] = {}
+        """By name: what `let` and `defvar` bind it to; of several `defvar` outside of all else only the first, as the others do nothing."""
+        self._elsewhere: set[str] = set()
+        """Names that loops bind."""
+        self._arguments: dict[str, Form] = {}
+        """By parameter: what the calls around the request give it."""
+        self._parameters = {name for one in self._program.functions() for name in one.parameters}
+        self._left = _MOST_FORMS
+        self._bodies: dict[int, Definition] = {id(one.body): one for one in self._program.functions()}
+        self._survey()
+
+    def _survey(self) -> None:
+        whole = {id(form) for form in self._program.forms}
+        for form in self._program.forms:
+            if len(form.items) == 3 and form.items[0].name == "defvar":
+                self._defined.setdefault(form.items[1].name, [form.items[2]])
+        todo = list(self._program.forms)
+        while todo:
+            form = todo.pop()
+            for item in form.items:
+                self._around[id(item)] = form
+            todo.extend(form.items)
+            head = form.items[0].name if form.items else ""
+            if head == "with" and len(form.items) == 4:
+                self._elsewhere.add(form.items[2].name)
+            elif head == "defvar" and len(form.items) == 3 and id(form) not in whole:
+                self._defined.setdefault(form.items[1].name, []).append(form.items[2])
+            elif head == "let" and len(form.items) > 1:
+                for name, value in pairs_of(form.items[1]) or ():
+                    self._defined.setdefault(name.name, []).append(value)
+            elif head in self._program.definitions:
+                self._calls.setdefault(head, []).append(form)
+
+    def conditions(self) -> list[str]:
+        """What had to hold, the outermost first."""
+        tests: list[tuple[Form, bool]] = []
+        here = self._request
+        for _ in range(_FARTHEST):
+            outer = self._outer(here)
+            if outer is None or len(tests) >= _CONDITIONS:
+                break
+            if outer.items and outer.items[0].name == "if" and len(outer.items) == 4 and here is not outer.items[1]:
+                tests.append((outer.items[1], here is outer.items[2]))
+            here = outer
+        return [self._phrase(test, holds) for test, holds in reversed(tests)]
+
+    def _outer(self, form: Form) -> Form | None:
+        """The form around one; around a function's body, its only call."""
+        definition = self._bodies.get(id(form))
+        if definition is None:
+            return self._around.get(id(form))
+        calls = self._calls.get(definition.name, ())
+        if len(calls) != 1 or len(self._program.definitions[definition.name]) != 1:
+            return None
+        for parameter, argument in zip(definition.parameters, calls[0].items[1:], strict=False):
+            self._arguments[parameter] = argument
+            if parameter in self._whose and argument.kind is Kind.NAME:
+                self._whose.add(argument.name)
+        return calls[0]
+
+    def _phrase(self, test: Form, holds: bool, depth: int = 0) -> str:
+        """A condition that held, or did not."""
+        head = _head(test) if depth < _DEEPEST else ""
+        parts = test.items[1:]
+        if head == "not" and len(parts) == 1:
+            return self._phrase(parts[0], not holds, depth + 1)
+        if head in _COMPARED and len(parts) == 2:
+            left, right = (self._operand(one, other) for one, other in (parts, parts[::-1]))
+            return f"{left} is {'' if holds else 'not '}{_COMPARED[head]} {right}"
+        if head in ("and", "or"):
+            telling = [one for one in parts if self._truth(one) is holds] if holds is (head == "or") else parts
+            if telling:
+                return " and ".join(self._phrase(one, holds, depth + 1) for one in telling)
+        if head in ("valid", "null") and len(parts) == 1:
+            return f"{self._operand(parts[0])} is {'known' if holds is (head == 'valid') else 'unknown'}"
+        if test.kind is Kind.NAME:
+            return f"{self._operand(test)} is {'true' if holds else 'false'}"
+        return f"{abridged(test, _SHOWN)} is {'true' if holds else 'false'}"
+
+    def _operand(self, form: Form, other: Form | None = None) -> str:
+        """A side of a comparison, with its value where it is known."""
+        unit = self._unit(form) or ("" if other is None else self._unit(other))
+        try:
+            value = self._value(form)
+        except _UnknownError:
+            return _name_of(form, self._whose)
+        shown = _amount(value, unit if unit in (Unit.KIB, Unit.KIB_PER_SECOND, Unit.SECONDS, Unit.PERCENT) else "")
+        if value is None:
+            return _name_of(form, self._whose)
+        return shown if form.kind is Kind.LITERAL else f"{_name_of(form, self._whose)} ({shown})"
+
+    def _truth(self, form: Form) -> bool | None:
+        try:
+            return bool(self._value(form))
+        except _UnknownError:
+            return None
+
+    def _value(self, form: Form, depth: int = 0) -> Any:
+        """What a form comes to. Raises `_UnknownError` where that cannot be told."""
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            raise _UnknownError
+        if form.kind is Kind.LITERAL:
+            return form.value
+        if form.kind is Kind.NAME:
+            return self._named(form.name, depth)
+        head, parts = _head(form), form.items[1:]
+        base, _, method = head.rpartition(".")
+        if method and len(parts) == 1 and parts[0].kind is Kind.LITERAL and isinstance(parts[0].value, str):
+            return self._asked(method, self._identity(base), parts[0].value)
+        if head == "if" and len(parts) == 3:
+            return self._value(parts[1] if self._value(parts[0], depth + 1) else parts[2], depth + 1)
+        if head in ("and", "or") and parts:
+            values = [self._value(one, depth + 1) for one in parts]
+            return next((one for one in values if bool(one) is (head == "or")), values[-1])
+        if head == "not" and len(parts) == 1:
+            return not self._value(parts[0], depth + 1)
+        if head in ("valid", "null"):
+            return all((self._value(one, depth + 1) is None) is (head == "null") for one in parts)
+        compute = _COMPARISONS.get(head) or _COMPUTED.get(head)
+        if compute is None or not parts:
+            raise _UnknownError
+        values = [self._value(one, depth + 1) for one in parts]
+        for one in values:
+            if isinstance(one, bool) or not isinstance(one, int | float) or (isinstance(one, int) and one.bit_length() > _LARGEST_BITS):
+                raise _UnknownError
+        try:
+            return compute(*values)
+        except (TypeError, ArithmeticError) as error:
+            raise _UnknownError from error
+
+    def _asked(self, method: str, identity: str, name: str) -> Any:
+        """What a method of the host or the guest gives."""
+        entity = self._snapshot.host if identity == HOST_ID else self._guest
+        if method == "GetVar":
+            return self._result.notes_of(name).get(identity)
+        if method == "Prop":
+            return entity.properties.get(name)
+        if method == "Stat":
+            return entity.fields.get(name)
+        if method != "StatAvg":
+            raise _UnknownError
+        try:
+            return self._result.mean_of(entity, name)
+        except TypeError as error:
+            raise _UnknownError from error
+
+    def _named(self, name: str, depth: int) -> Any:
+        if name == "nil":
+            return None
+        base, _, field = name.partition(".")
+        if field:
+            identity = self._identity(base)
+            return (self._snapshot.host.fields if identity == HOST_ID else self._guest.fields).get(field)
+        return self._value(self._definition(name), depth + 1)
+
+    def _definition(self, name: str) -> Form:
+        """The only form from which a variable has its value."""
+        if name in self._program.assigned or name in self._elsewhere or (name in self._parameters and name not in self._arguments):
+            raise _UnknownError
+        argument = self._arguments.get(name)
+        defined = self._defined.get(name, [])
+        if argument is not None and not defined:
+            return argument
+        if len(defined) != 1 or argument is not None:
+            raise _UnknownError
+        return defined[0]
+
+    def _identity(self, base: str) -> str:
+        if base == "Host":
+            return HOST_ID
+        if base not in self._whose:
+            raise _UnknownError
+        return self._guest.id
+
+    def _unit(self, form: Form, depth: int = 0) -> str:
+        """The unit of a form; empty where it has none, or it is not known."""
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            return ""
+        if form.kind is Kind.NAME:
+            base, _, field = form.name.partition(".")
+            if not field:
+                try:
+                    return self._unit(self._definition(form.name), depth + 1)
+                except _UnknownError:
+                    return ""
+            declared = self._result.declarations
+            spec = None if declared is None else declared.fields.get((Scope.HOST if base == "Host" else Scope.GUEST, field))
+            return "" if spec is None else spec.unit.value
+        head, parts = _head(form), form.items[1:]
+        units = [self._unit(one, depth + 1) for one in parts]
+        if head in ("add", "sub", "min", "max"):
+            return next(filter(None, units), "")
+        if head == "mul" and units.count("") >= len(units) - 1:
+            return next(filter(None, units), "")
+        return units[0] if head == "div" and len(units) == 2 and not units[1] else ""
+
+
+def _head(form: Form) -> str:
+    head = form.items[0].name if form.kind is Kind.LIST and form.items else ""
+    return OPERATORS.get(head, head)
+
+
+def _name_of(form: Form, whose: set[str]) -> str:
+    """How a person calls what a form stands for."""
+    base, _, field = form.name.partition(".") if form.kind is Kind.NAME else ("", "", "")
+    if field and base == "Host":
+        return f"the host's {field}"
+    if field and base in whose:
+        return f"its {field}"
+    return abridged(form, _SHOWN)

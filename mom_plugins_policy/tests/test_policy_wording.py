@@ -1,0 +1,166 @@
+"""Why a guest got what it got, in words: what a policy says of it itself, and the conditions around a request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from old_policies import MOM_BALLOON
+from policy_fixture import fixture
+from random_programs import program
+
+from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Snapshot, Unit, Value
+from mom_core.testing import snapshot
+from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.wording import said
+
+MIB = 1024
+SIZE = "balloon_target"
+GUEST: Mapping[str, Value] = {
+    "balloon_cur": 1000 * MIB,
+    "balloon_max": 2000 * MIB,
+    "balloon_min": 0,
+    "mem_unused": 600 * MIB,
+    "swap_in": 2048,
+}
+DECLARED = Declarations(
+    fields={
+        (scope, name): FieldSpec(name, Unit.KIB_PER_SECOND if name == "swap_in" else Unit.KIB, scope, "")
+        for scope, names in ((Scope.HOST, ("mem_free", "mem_available")), (Scope.GUEST, (*GUEST, "absent")))
+        for name in names
+    },
+    controls={SIZE: ControlSpec(SIZE, Unit.KIB, Scope.GUEST, "", "balloon_cur")},
+)
+TAKEN = snapshot(
+    host={"mem_free": 1000 * MIB, "mem_available": 16000 * MIB}, guests={"web": GUEST, "db": GUEST}, properties={"host": {"interval": 5.0}}
+)
+
+
+def why(text: str, name: str = "web", control: str = SIZE, taken: Snapshot = TAKEN) -> str:
+    result = Policy.compile({"p": text}, DECLARED).evaluate(taken)
+    return said(result, taken, taken.guests[name], control)
+
+
+class TestWhatThePolicySays:
+    def test_a_note_says_why_and_its_names_become_values(self) -> None:
+        text = """(with Guests g {
+            (g.SetVar "spare" 307200)
+            (g.SetVar "why balloon_target"
+                      "{Host.mem_free KiB} are free, it can spare {spare KiB} of {balloon_cur KiB}, reads {swap_in KiB/s}")
+            (g.Control "balloon_target" 700) })"""
+        assert why(text) == "1,000 MiB are free, it can spare 300 MiB of 1,000 MiB, reads 2,048 KiB/s"
+
+    def test_what_the_host_is_said_of_holds_for_guests_of_which_nothing_is_decided_or_said(self) -> None:
+        dear = '(if (== (g.Prop "name") "db") (g.SetVar "why balloon_target" "it is dear") 0)'
+        text = f'(Host.SetVar "why balloon_target" "all is well") (with Guests g {dear})'
+        assert why(text, "web") == "all is well"
+        assert why(text, "db") == "it is dear"
+        assert why(text, "db", "cpu_shares") == ""
+        decided = '(Host.SetVar "why balloon_target" "all is well") (with Guests g (g.Control "balloon_target" 700))'
+        assert why(decided) == "", "what is decided about a guest is not explained by what is said of all"
+
+    def test_a_text_may_name_another_one_and_no_circle_is_followed(self) -> None:
+        text = """(Host.SetVar "state" "the host has {Host.mem_free KiB}")
+                  (with Guests g (g.SetVar "why balloon_target" "{Host.state}, so it waits"))"""
+        assert why(text) == "the host has 1,000 MiB, so it waits"
+        assert len(why('(with Guests g (g.SetVar "why balloon_target" "{why balloon_target}{why balloon_target}"))')) <= 600
+
+    @pytest.mark.parametrize(
+        ("words", "shown"),
+        [
+            ("{absent KiB} of it", "an unknown amount of it"),
+            ("{nobody} knows", "unknown knows"),
+            ("{} {{} {a;b}", "{} {{} {a;b}"),
+            ("{large}", "an integer of 2001 bits"),
+            ("{share}, {list}, {third s}", "0.25, [1, 1], 0.333 s"),
+        ],
+    )
+    def test_whatever_stands_in_the_braces_is_shown(self, words: str, shown: str) -> None:
+        notes = '(g.SetVar "large" (<< 1 2000)) (g.SetVar "share" 0.25) (g.SetVar "list" (with letters i 1)) (g.SetVar "third" (/ 1.0 3))'
+        assert why(f'(defvar letters "ab") (with Guests g {{ {notes} (g.SetVar "why balloon_target" "{words}") }})') == shown
+
+    def test_what_is_no_text_says_nothing(self) -> None:
+        assert why('(with Guests g (g.SetVar "why balloon_target" 5))') == ""
+
+    def test_nothing_is_said_of_a_guest_whose_step_failed(self) -> None:
+        assert why('(with Guests g { (g.SetVar "why balloon_target" "x") (+ 1 nil) })') == ""
+        assert why('(with Guests g (g.SetVar "why balloon_target" "x")) (/ 1 0)') == ""
+
+
+class TestTheConditions:
+    def test_comparisons_are_told_with_their_values_the_outermost_first(self) -> None:
+        text = """(if (< Host.mem_free (* 0.2 Host.mem_available))
+            (with Guests g (if (> g.swap_in 4096) 0 (g.Control "balloon_target" (* 0.9 g.balloon_cur)))) 0)"""
+        assert why(text) == (
+            "the host's mem_free (1,000 MiB) is less than (* 0.2 Host.mem_available) (3.12 GiB); its swap_in (2,048 KiB/s) is not "
+            "more than 4,096 KiB/s"
+        )
+
+    def test_variables_notes_and_functions_are_followed(self) -> None:
+        assert why(MOM_BALLOON) == (
+            "host_free_percent (0.0625) is less than pressure_threshold (0.2); "
+            "shrink_size (950 MiB) is at most its balloon_cur (1,000 MiB) and (change_is_big_enough guest shrink_size) is true"
+        )
+        text = '(with Guests g (g.SetVar "n" 3)) (with Guests g (if (== (g.GetVar "n") 3) (g.Control "balloon_target" 5) 0))'
+        assert why(text) == '(g.GetVar "n") (3) is equal to 3'
+
+    @pytest.mark.parametrize(
+        ("condition", "words"),
+        [
+            ("(not (> g.swap_in 9999))", "its swap_in (2,048 KiB/s) is not more than 9,999 KiB/s"),
+            ("(and (valid g.swap_in) (null g.absent))", "its swap_in (2,048 KiB/s) is known and its absent is unknown"),
+            ("(or (> g.swap_in 1) (> g.swap_in 9999))", "its swap_in (2,048 KiB/s) is more than 1 KiB/s"),
+            ("(g.Recall 'x' 1)", '(g.Recall "x" 1) is true'),
+            ("g.swap_in", "its swap_in (2,048 KiB/s) is true"),
+        ],
+    )
+    def test_conditions_have_their_words(self, condition: str, words: str) -> None:
+        assert why(f'(with Guests g (if {condition} (g.Control "balloon_target" 5) 0))') == words
+
+    def test_of_a_conjunction_that_failed_only_what_was_false_is_told(self) -> None:
+        text = '(with Guests g (if (and (> g.swap_in 1) (> g.mem_unused 4)) 0 (g.Control "balloon_target" 5)))'
+        assert why(text.replace("(> g.mem_unused 4)", "(< g.mem_unused 4)")) == "its mem_unused (600 MiB) is not less than 4 KiB"
+
+    def test_a_variable_that_is_assigned_again_or_bound_twice_has_no_value_in_the_words(self) -> None:
+        body = '(with Guests g (if (< part 3) (g.Control "balloon_target" 5) 0))'
+        assert why(f"(defvar part 1) (set part 2) {body}") == "part is less than 3"
+        assert why(f"(defvar part 1) (let ((part 2)) {body})") == "part is less than 3"
+        assert why(f"(defvar part 1) (defvar part 9) {body}") == "part (1) is less than 3", "a defvar of what is bound does nothing"
+        assert why(f'(defvar none "") (with none part part) (defvar part 1) {body}') == "part is less than 3"
+
+    def test_without_a_condition_or_a_request_nothing_is_said(self) -> None:
+        assert why('(with Guests g (g.Control "balloon_target" 5))') == ""
+        assert why("(+ 1 2)") == ""
+        assert why('(with Guests g (if 1 (g.Control "balloon_target" nil) 0))') == ""
+
+    def test_variables_that_are_made_of_each_other_again_and_again_cost_little(self) -> None:
+        names = [f"v{number}" for number in range(39)]
+        chain = " ".join(f"(defvar {one} (+ {before} {before}))" for before, one in pairwise(names))
+        squares = chain.replace("+", "*")
+        for text in (chain, squares):
+            told = why(f'(defvar v0 1) {text} (with Guests g (if (> v38 0) (g.Control "balloon_target" 5) 0))')
+            assert told in ("v38 is more than 0", "v38 (1) is more than 0")
+
+    def test_conditions_as_deep_as_they_may_be_are_told_or_quoted(self) -> None:
+        depth = min(90, sys.getrecursionlimit() // 4)
+        told = why("(with Guests g (if " + "(not " * depth + "g.swap_in" + ")" * depth + ' (g.Control "balloon_target" 5) 0))')
+        assert told.endswith(("is true", "is false"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_something_or_nothing_is_said_of_whatever_program(data: st.DataObject) -> None:
+    text = program(lambda count: data.draw(st.integers(0, count - 1)))
+    taken = fixture()
+    try:
+        result = Policy.compile({"p": text}).evaluate(taken)
+    except PolicyError:
+        return
+    controls = {decision.control for decision in result.decisions} | {"a", "t", SIZE}
+    for guest in taken.guests.values():
+        for control in controls:
+            assert len(said(result, taken, guest, control)) <= 600
