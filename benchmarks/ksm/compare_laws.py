@@ -152,9 +152,10 @@ def own_ksm() -> Iterator[None]:
         yield
     finally:
         reset()
-        for name in ("pages_to_scan", "sleep_millisecs", "smart_scan", "run"):
+        for name in ("pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_mode", "run"):
             if name in before:
-                (KSM / name).write_text(before[name])
+                text = before[name]
+                (KSM / name).write_text(text.partition("[")[2].partition("]")[0] or text)  # of several words, the one that is chosen
 
 
 def reset() -> None:
