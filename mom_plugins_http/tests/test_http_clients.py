@@ -128,7 +128,7 @@ def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
     service = served.plugin._service
     assert service is not None
     published = service._published
-    while not published.subscribers:
+    while not published.subscribers and time.monotonic() < until:
         time.sleep(0.01)
     while published.subscribers and time.monotonic() < until:
         served.engine.cycle()

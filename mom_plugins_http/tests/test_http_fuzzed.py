@@ -23,8 +23,8 @@ schemathesis = pytest.importorskip("schemathesis", minversion="4.0")
 requests = pytest.importorskip("requests")
 
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402  # what the test needs may be missing
-from schemathesis import checks as found_checks  # noqa: E402
-from schemathesis.specs.openapi import checks as api_checks  # noqa: E402
+from schemathesis import checks as found_checks  # noqa: E402  # as above
+from schemathesis.specs.openapi import checks as api_checks  # noqa: E402  # as above
 
 if TYPE_CHECKING:
     from schemathesis import APIOperation, Case

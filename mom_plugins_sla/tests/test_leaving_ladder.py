@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,14 +79,20 @@ def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_wait
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
 
 
+def chosen(candidates: Sequence[Candidate], lacks: float) -> tuple[str, Step]:
+    found = choose(candidates, lacks)
+    assert found is not None
+    return found[0].name, found[1]
+
+
 def test_the_lowest_rung_comes_first_then_the_cheapest_class_then_the_smallest_that_is_enough() -> None:
     every = tuple(Step)
     assert choose([guest("a", *every, priority=10), guest("b", Step.MIGRATE, priority=70)], 0) == (guest("a", *every), Step.MIGRATE)
-    assert choose([guest("a", Step.SHUT_DOWN, priority=1), guest("b", Step.SAVE, priority=99)], 0)[1] is Step.SAVE  # type: ignore[index]
+    assert chosen([guest("a", Step.SHUT_DOWN, priority=1), guest("b", Step.SAVE, priority=99)], 0) == ("b", Step.SAVE)
     sizes = [guest(name, Step.SAVE, frees=frees) for name, frees in (("s", 100), ("m", 500), ("l", 900))]
-    assert [choose(sizes, lacks)[0].name for lacks in (50, 400, 5000)] == ["s", "m", "l"]  # type: ignore[index]
+    assert [chosen(sizes, lacks)[0] for lacks in (50, 400, 5000)] == ["s", "m", "l"]
     dear = guest("dear", Step.SAVE, cost=8)
-    assert choose([dear, *sizes], 400)[0].name == "m"  # type: ignore[index]
+    assert chosen([dear, *sizes], 400)[0] == "m"
     assert choose([], 0) is None
     assert choose([guest("nothing")], 0) is None
 

@@ -82,7 +82,7 @@ class Bench:
     def tell(self, bench_hook: Telling) -> None:
         self.plugin._webhook = bench_hook
 
-    def cycle(self, *wanted: tuple[str, str, object]) -> Report:
+    def cycle(self, *wanted: tuple[str, str, Value]) -> Report:
         """:param wanted: what a policy decides: guest, control, value"""
         self.clock.now += 5
         plugin, hypervisor = self.plugin, self.hypervisor
@@ -102,7 +102,7 @@ class Bench:
         problems = [item for item in evaluated if isinstance(item, Problem)]
         for name, control, value in wanted:
             if name in ids:
-                decisions.append(Decision(by_id[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))  # type: ignore[arg-type]
+                decisions.append(Decision(by_id[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))
         revisions = [*plugin.mom_review(seen, decisions)]
         dropped = [revision.before for revision in revisions]
         left = [decision for decision in decisions if decision not in dropped]
@@ -122,7 +122,7 @@ class Bench:
             assert time.monotonic() < ends
             time.sleep(0.005)
 
-    def cycles(self, seconds: float, *wanted: tuple[str, str, object]) -> list[Report]:
+    def cycles(self, seconds: float, *wanted: tuple[str, str, Value]) -> list[Report]:
         return [self.cycle(*wanted) for _ in range(int(seconds / 5))]
 
     def identity(self, name: str) -> str:
@@ -252,7 +252,7 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
         tried.append(guest.name)
         raise GuestBusy("the disk is full")
 
-    bench.hypervisor.save = save  # type: ignore[method-assign]
+    bench.hypervisor.save = save  # type: ignore[method-assign]  # one that fails
     reports = bench.cycles(1000)
     assert tried == ["vm2"]
     assert bench.remembered == []
@@ -272,7 +272,7 @@ def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path)
             raise GuestBusy("its disk is away")
         start(guest, timeout_seconds)
 
-    bench.hypervisor.start = only_vm1  # type: ignore[method-assign]
+    bench.hypervisor.start = only_vm1  # type: ignore[method-assign]  # one that fails for the other
     bench.host = ROOM
     bench.cycles(1400)
     assert bench.remembered == ["vm2: save"]
@@ -287,10 +287,10 @@ def asked(tmp_path: Path) -> tuple[Bench, Telling]:
     bench.tell(hook)
     bench.fields, bench.host = {"vm1": MAY_ALL}, ROOM
     follows = bench.hypervisor.shut_down
-    bench.hypervisor.shut_down = lambda guest: None  # type: ignore[method-assign]
+    bench.hypervisor.shut_down = lambda guest: None  # type: ignore[method-assign]  # the guest does not follow
     bench.plugin._acting._timeout = 0.01
     bench.cycles(60, ("vm1", "guest_shutdown", 1))
-    bench.hypervisor.shut_down = follows  # type: ignore[method-assign]
+    bench.hypervisor.shut_down = follows  # type: ignore[method-assign]  # as it was
     assert hook.names == ["announced", "failed"]
     assert bench.cycle().snapshot.host.fields["guests_stopped"] == 0, "it runs"
     return bench, hook
@@ -358,7 +358,7 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
 # --- review -----------------------------------------------------------------------------------------------------------------------------
 
 
-def every(control: str, value: object = 1) -> list[tuple[str, str, object]]:
+def every(control: str, value: Value = 1) -> list[tuple[str, str, Value]]:
     return [(f"vm{number}", control, value) for number in range(1, 9)]
 
 

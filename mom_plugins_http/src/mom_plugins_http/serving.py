@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
@@ -259,7 +259,7 @@ class Worker:
 
     def close(self, seconds: float) -> None:
         """End after the job that is under way; wait for that at most so long."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Empty):
             while True:
                 self._jobs.get_nowait()
         self._jobs.put(None)
