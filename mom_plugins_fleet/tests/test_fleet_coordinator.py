@@ -277,3 +277,24 @@ def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptur
 
     asyncio.run(work())
     assert "what this host is cannot be told to the fleet: a record of" in caplog.text
+
+
+def test_a_host_that_never_reached_its_servers_says_why() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+    agent.start()
+    until(lambda: bool(agent.trouble))
+    assert agent.trouble.startswith("the fleet's servers cannot be reached: ")
+    assert not agent.connected
+    agent.close()
+
+
+def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        running = asyncio.create_task(coordinator().run())
+        while "cannot be reached" not in caplog.text:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(asyncio.wait_for(work(), 10))

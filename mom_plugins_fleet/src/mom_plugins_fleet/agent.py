@@ -168,7 +168,7 @@ class Agent:
 
     async def _belong(self, dirty: asyncio.Event) -> None:
         """Be connected, and do what a member does."""
-        async with linked(self._access, self._host, self._log, patient=True) as store:
+        async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
             telling = asyncio.create_task(self._tell(store))
             try:
                 await self._follow(store, dirty)

@@ -49,7 +49,7 @@ class Coordinator:
 
     async def run(self) -> None:
         """Wait for the lease and work, for ever."""
-        async with linked(self._access, "coordinator", self._log, patient=True) as store:
+        async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             trouble = ""
             while True:
                 try:

@@ -197,20 +197,27 @@ def _seconds(entry: KeyValue.Entry) -> float:
 
 
 @asynccontextmanager
-async def linked(access: Access, name: str, log: logging.Logger, *, patient: bool) -> AsyncIterator[Store]:
+async def linked(
+    access: Access, name: str, log: logging.Logger, *, patient: bool, cannot: Callable[[str], None] = lambda why: None
+) -> AsyncIterator[Store]:
     """A store, as long as the connection is wanted. It connects again by itself.
 
     :param name: the client's name, which its inbox has
     :param patient: wait for servers that are not there, instead of raising `LinkError`
+    :param cannot: called with the first reason why there is no connection yet; of several servers each has its own
     """
     client = Client()
     store = Store(client)
 
+    wanted, waits = True, True
+
     async def failed(error: Exception) -> None:
+        nonlocal waits
         store.said = printable(str(error) or type(error).__name__, 300)
         log.debug("the fleet's servers: %s", store.said)
-
-    wanted = True
+        if waits:
+            waits = False
+            cannot(f"the fleet's servers cannot be reached: {store.said}")
 
     async def lost() -> None:
         if wanted:
@@ -252,6 +259,7 @@ async def linked(access: Access, name: str, log: logging.Logger, *, patient: boo
                         hint="is nats-server running there, and is this the right key?",
                     ) from None
                 await asyncio.sleep(1.0)
+        waits = False
         yield store
     finally:
         wanted = False
