@@ -198,3 +198,24 @@ def test_times_are_what_they_look_like() -> None:
     assert moment("10:32", "--at", now) == now + 1920 - 86400, "the last one that has been"
     assert moment("2026-11-20T09:00", "--at", now) == now - 3600
     assert moment("2026-11-20T09:00+01:00", "--at", now) == now - 7200
+
+
+def test_what_is_wrong_with_a_policy_for_many_guests_is_said_once_with_an_example(mom: Mom) -> None:
+    started(mom, "http: {}")
+    count = len(json.loads(mom("guests", "--json").stdout))
+    text = '(with Guests g (g.Control "balloon_target" (/ g.balloon_max (- g.balloon_cur g.balloon_cur))))\n'
+    (mom.directory / "bad.policy").write_text(text)
+    assert mom("policy", "set", "60_bad", str(mom.directory / "bad.policy")).returncode == 0
+
+    def lines() -> list[str]:
+        return [line for line in mom("status").stdout.splitlines() if "60_bad:1:44" in line]
+
+    mom.wait_for(lambda: bool(lines()))
+    (line,) = lines()
+    assert line.startswith(f"  error: 60_bad:1:44: {count} guests: zero-division: division by zero in "), line
+    assert " (such as " in line
+    assert ": g.balloon_max is " in line, "the values are the example's"
+    assert line.count("zero-division: ") == 1
+    assert ", for " in line
+    entities = {one["entity"] for one in json.loads(mom("status", "--json").stdout)["problems"] if one["source"] == "60_bad:1:44"}
+    assert len(entities) == count, "for programs each is there by itself"

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -104,18 +104,35 @@ def _show(status: RunningStatus, where: str) -> None:
         click.echo(f"  {plugin['name']:<12} {plugin['state']:<9} {took:6.1f} ms{retry}{trouble}")
     if content["problems"]:
         click.echo("problems:")
-    for problem in content["problems"]:
-        who = f" {printable(problem['entity'])}:" if problem["entity"] else ""
-        hint = f" ({printable(problem['hint'], 200)})" if problem["hint"] else ""
-        click.echo(f"  {problem['severity']}: {problem['source']}:{who} {printable(problem['message'], 300)}{hint}, {_standing(problem)}")
+    for text in _problems(content["problems"]):
+        click.echo(text)
     for text in [*_recent(content), *_trial(content)]:
         click.echo(text)
 
 
-def _standing(problem: Mapping[str, Any]) -> str:
+def _problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Each problem on one line: what several have in common is said once, with one of them as an example."""
+    alike: dict[tuple[str, str, str, bool], list[Mapping[str, Any]]] = {}
+    for problem in problems:
+        key = (problem["severity"], problem["source"], problem["message"], problem["entity"] is None)
+        alike.setdefault(key, []).append(problem)
+    for (severity, source, message, _), several in alike.items():
+        example = several[0]
+        who = printable(example["entity"]) if example["entity"] else ""
+        told = printable(example["hint"], 200) if example["hint"] else ""
+        if who and len(several) > 1:
+            # Hints that differ are about each one by itself, such as the values that it had.
+            own = len({one["hint"] for one in several}) > 1
+            told = f"such as {who}: {told}" if own and told else f"such as {who}{told and f'; {told}'}"
+            who = f"{len(several)} guests"
+        yield f"  {severity}: {source}:{who and f' {who}:'} {printable(message, 300)}{told and f' ({told})'}, {_standing(several)}"
+
+
+def _standing(several: Sequence[Mapping[str, Any]]) -> str:
     """Since when, and how often it was seen: a problem that comes and goes is another one than one that stays."""
-    since = time.time() - float(problem["since"])
-    return f"for {lasting(since)}, in {problem['cycles']} {'cycle' if problem['cycles'] == 1 else 'cycles'}"
+    since = time.time() - min(float(one["since"]) for one in several)
+    cycles = max(int(one["cycles"]) for one in several)
+    return f"for {lasting(since)}, in {cycles} {'cycle' if cycles == 1 else 'cycles'}"
 
 
 def _host_line(fields: Mapping[str, Any]) -> str:
