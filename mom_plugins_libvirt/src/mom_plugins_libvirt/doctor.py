@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mom_core import Finding, Guest, HypervisorError, PermissionDenied, Severity, Value, format_duration, printable
 from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.domain_xml import Description
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 _MOST_NAMES = 5
@@ -66,7 +67,7 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     elif off:
         cure = "set stats_period for the plugin libvirt, or virsh dommemstat GUEST --period 2 --live"
         yield Finding(Severity.WARNING, "guest statistics", f"off for {_count(off)}: {_names(off)}", cure)
-    yield from _could_have(hypervisor, [guest for guest in guests if guest.id in descriptions])
+    yield from _could_have(hypervisor, guests, descriptions)
     silent = set(hypervisor.without_statistics())
     waiting = [guest for guest in guests if guest.id in silent]
     if waiting:
@@ -74,13 +75,12 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
         yield Finding(Severity.WARNING, "guest statistics", f"{_count(waiting)} without an answer: {_names(waiting)}", cure)
 
 
-def _could_have(hypervisor: LibvirtHypervisor, guests: Sequence[Guest]) -> Iterable[Finding]:
+def _could_have(hypervisor: LibvirtHypervisor, guests: Sequence[Guest], descriptions: Mapping[str, Description]) -> Iterable[Finding]:
     """What guests with a balloon could have switched on, and what that would bring; nothing of it is wrong.
 
     docs/reporting.md has the measurements.
     """
-    descriptions = hypervisor.descriptions()
-    with_balloon = [guest for guest in guests if descriptions[guest.id].balloon and not descriptions[guest.id].pinned]
+    with_balloon = [guest for guest in guests if (known := descriptions.get(guest.id)) and known.balloon and not known.pinned]
     silent = [guest for guest in with_balloon if not descriptions[guest.id].reports_free_pages]
     if silent and hypervisor.library_version >= _REPORTING_FROM:
         fields = hypervisor.fields(silent)
