@@ -238,6 +238,27 @@ def test_a_new_run_takes_over_what_a_killed_one_left(tmp_path: Path, machine: Ma
     assert machine.sizes == {"a": 100, "b": 200}
 
 
+def test_what_was_kept_at_one_end_is_put_back_at_the_next_one_however_that_comes(tmp_path: Path, machine: Machine) -> None:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
+    done, broken = threading.Event(), False
+
+    def after_cycle(report: Report) -> None:
+        done.set()
+        if broken:
+            engine.wake("again")
+            raise RuntimeError("a mistake of mom's own")
+
+    engine = Engine(config_of(tmp_path, plugins), on_report=after_cycle)
+    engine.start()
+    assert done.wait(10)
+    engine.stop(put_back=False)
+    assert machine.sizes == {"a": 50, "b": 50}
+    broken = True
+    with pytest.raises(RuntimeError):
+        engine.run()
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
 def test_a_control_whose_present_value_is_unknown_is_not_applied(tmp_path: Path, machine: Machine) -> None:
     def no_sizes(self: object, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         return {"b": {"size": None}}

@@ -143,6 +143,7 @@ class Engine:
             if self._lease is not None:  # while the lock is held: from then on the lease may be another mom's
                 self._lease.end(left=self.ledger_entries > 0, kept=not put_back)
             self._lock.release()
+            self._put_back = True
             self._stopping.clear()
             self._schedule = Schedule(self.config.interval)
         return outcomes
