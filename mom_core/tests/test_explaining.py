@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
 
 def test_a_guests_class_is_told_with_who_said_it_and_what_may_be_done_to_it() -> None:
     assert said(explained([report(1, 1000 * MIB)]), "class") == "", "nobody has classes here"
-    vapor: dict[str, Value] = {
+    vapor: dict[str, Any] = {
         "sla_class": "vapor",
         "sla_class_by": "the guest's metadata",
         "may_pause": 1,
@@ -75,7 +76,7 @@ def test_a_guests_class_is_told_with_who_said_it_and_what_may_be_done_to_it() ->
 
 
 def test_what_a_class_guarantees_is_told_as_guaranteed() -> None:
-    of_class: dict[str, Value] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
+    of_class: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
     assert said(explained([report(1, 1000 * MIB, **of_class)]), "guaranteed") == "It is guaranteed 750 MiB."
     shrunk = explained([report(1, 1000 * MIB, **of_class, guest_guarantee=500 * MIB)])
     assert shrunk.memory.guarantee == 500 * MIB, "the host cannot keep all of it"
