@@ -3,6 +3,7 @@
     python benchmarks/squeeze/squeeze.py run [MIX …] [--managers NAME …] [--runs 3]   runs what has not been run yet, one after the other
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
     python benchmarks/squeeze/squeeze.py faults                                       what goes wrong during a squeeze, under mom
+    python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
 
 Each run is kept at its end: a line in results/runs.jsonl, and what was seen each second beside it. It needs what tests/real needs, root,
@@ -20,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from mixes import FAULTS, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(one_run.REAL))
 
-from guest_image import build, cache_folder  # as above
+from guest_image import GuestImage, build, cache_folder  # as above
 from private_libvirtd import PrivateLibvirtd  # as above
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -121,20 +122,43 @@ def break_things(options: argparse.Namespace) -> None:
     """All faults, one after the other, during one squeeze; what was kept of an earlier time is replaced."""
     import faults
 
+    with host_of_guests(options.lock) as (libvirtd, image, folder):
+        found = faults.run(read_mixes()[FAULTS], libvirtd, image, folder, told)
+    replace(options.results / "faults.jsonl", found)
+    print(squeeze_report.faults_table(found))
+
+
+def keep_still(options: argparse.Namespace) -> None:
+    """Ten minutes in which nothing changes; what was kept of that mix is replaced."""
+    import still
+
+    with host_of_guests(options.lock) as (libvirtd, image, folder):
+        found = still.run(options.mix, squeezed()[options.mix], libvirtd, image, folder, told)
+    path = options.results / "still.jsonl"
+    replace(path, [*(one for one in squeeze_report.results_in(path) if one["mix"] != options.mix), found])
+    print(squeeze_report.still_text([found]))
+
+
+@contextmanager
+def host_of_guests(lock: Path | None) -> Iterator[tuple[PrivateLibvirtd, GuestImage, Path]]:
+    """A libvirtd, what guests boot from, and a folder, with the precedence that guests have."""
     with suppress(PermissionError):
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
+    with locked(lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
         libvirtd = PrivateLibvirtd(cache_folder())
         try:
             libvirtd.start()
-            found = faults.run(read_mixes()[FAULTS], libvirtd, image, Path(folder), told)
+            yield libvirtd, image, Path(folder)
         finally:
             libvirtd.stop()
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "faults.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found))
-    print(squeeze_report.faults_table(found))
+
+
+def replace(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """These results instead of what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in results))
 
 
 def simulate(options: argparse.Namespace) -> None:
@@ -155,8 +179,7 @@ def simulate(options: argparse.Namespace) -> None:
                 result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
             found.append(result)
-    options.results.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(one) + "\n" for one in found))
+    replace(path, found)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -169,6 +192,7 @@ def report(options: argparse.Namespace) -> None:
         "needs": squeeze_report.needs_text(chosen, "bursty", mixes["bursty"].protocol),
         "mixes": squeeze_report.mixes_table(chosen, mixes),
         "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
+        "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
     }
     for name, part in parts.items():
@@ -196,13 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_model.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
     broken = verbs.add_parser("faults", help="what goes wrong during a squeeze, and how long mom takes to be itself again")
     broken.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
+    calm = verbs.add_parser(
+        "still", help="whether mom keeps still for ten minutes in which nothing changes, on a host that is short of memory"
+    )
+    calm.add_argument("mix", nargs="?", default="steady", choices=list(squeezed()))
+    calm.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
     told_all = verbs.add_parser("report", help="print tables, and write them and pictures into documents")
     told_all.add_argument("--docs", type=Path, help="the folder in which squeeze.md is to be filled and pictures drawn")
     told_all.add_argument("--label", default="", help="of mom's runs only those with this label")
-    for verb in (run, on_model, broken, told_all):
+    for verb in (run, on_model, broken, calm, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    {"run": run_all, "simulate": simulate, "faults": break_things, "report": report}[options.verb](options)
+    {"run": run_all, "simulate": simulate, "faults": break_things, "still": keep_still, "report": report}[options.verb](options)
 
 
 if __name__ == "__main__":

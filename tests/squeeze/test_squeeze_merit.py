@@ -181,3 +181,11 @@ def test_a_guest_is_known_again_when_its_statistics_are_fresh_and_it_can_be_resi
 
 def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:
     assert could_be_reserved(tmp_path / "nobody.sock") is None
+
+
+def test_what_mom_did_while_nothing_changed_is_told() -> None:
+    one = {"mix": "steady", "taken": 7000, "available": 1400.4, "states": ["soft"], "seconds": 600.0, "work": 1.0, "kills": 0}
+    text = squeeze_report.still_text([one | {"sizes_changed": 0, "applied": 2}])
+    assert "with 7,000 MiB taken and 1,400 MiB available (state soft), in 10 minutes" in text
+    assert "0 changes of a balloon, 2 commands in all" in text
+    assert squeeze_report.still_text([]) == "Nothing has been measured yet."
