@@ -47,8 +47,12 @@ class FleetWorld:
         self.operator_key = folder / "operator.key"
         self.operator = self._plain("fleet", "key", str(self.operator_key)).strip()
         self._authorize(f"authorization {{ users: [ {{ nkey: {self.operator} }} ] }}")
-        self.start_server()
-        self.fleet("init")
+        try:
+            self.start_server()
+            self.fleet("init")
+        except BaseException:  # nobody has this yet who could close it
+            self.close()
+            raise
 
     # --- the server ----------------------------------------------------------------------------------------------------------------
 
