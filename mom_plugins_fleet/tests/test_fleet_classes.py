@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from mom_core import MomError, PluginContext, Value
+from mom_core import MomError, PluginContext, PolicyState, Value
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.verbs import checked_classes
@@ -55,21 +56,45 @@ def test_what_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
 def test_the_hosts_file_follows_the_groups_record(tmp_path: Path) -> None:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(state_directory=tmp_path))
     file = tmp_path / "fleet" / "classes.yaml"
-    plugin._put_classes("")
+    plugin._prepare_classes("")()
     assert not file.exists()
-    plugin._put_classes(TEXT)
+    plugin._prepare_classes(TEXT)()
     assert file.read_text() == TEXT
     before = file.stat()
-    plugin._put_classes(TEXT)
+    plugin._prepare_classes(TEXT)()
     assert file.stat() == before, "what has not changed is not written"
     file.write_bytes(b"\xff")
-    plugin._put_classes(TEXT)
+    plugin._prepare_classes(TEXT)()
     assert file.read_text() == TEXT
-    plugin._put_classes("")
+    plugin._prepare_classes("")()
     assert not file.exists()
     file.mkdir()
     with pytest.raises(MomError, match="cannot be kept"):
-        plugin._put_classes(TEXT)
+        plugin._prepare_classes(TEXT)()
+
+
+def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_path: Path) -> None:
+    changed: list[object] = []
+
+    class Policies:
+        def state(self) -> PolicyState:
+            return PolicyState("1", {})
+
+        def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
+            changed.append(changes)
+
+    context = PluginContext(state_directory=tmp_path, policies=Policies())  # type: ignore[arg-type]  # all that is asked of it here
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
+    record = Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT)
+    in_the_way = tmp_path / "fleet" / "classes.new"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(MomError, match="cannot be kept"):
+        plugin._adopt("g", 1, record)
+    assert changed == []
+    in_the_way.rmdir()
+    plugin._adopt("g", 1, record)
+    assert changed == [{"60_fleet_a": "(defvar a 1)"}]
+    assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -248,21 +248,31 @@ class FleetPlugin:
         now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
         changes.update(dict.fromkeys(now.keys() - wanted.keys()))
+        put_classes = self._prepare_classes(record.classes)  # what the disk does not take leaves the policies as they are
         if changes:
             policies.change(changes, who=f"the fleet, group {group}, revision {revision}")
-        self._put_classes(record.classes)
+        put_classes()
         self.remember(group, revision, record)
 
-    def _put_classes(self, text: str) -> None:
-        """Let the file of classes hold that; without any, there is none. Raises `MomError`."""
+    def _prepare_classes(self, text: str) -> Callable[[], None]:
+        """Write these classes beside the file; the function that is returned puts them there. Without any, there is no file. Both raise
+        `MomError`."""
         path = self._file().with_name(CLASSES_FILE)
         try:
-            if text:
-                _write(path, text)
-            else:
-                path.unlink(missing_ok=True)
+            new = _written_beside(path, text) if text else None
         except OSError as error:
-            raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
+            raise _not_kept(path, error) from None
+
+        def put() -> None:
+            try:
+                if new is not None:
+                    new.replace(path)
+                elif not text:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _not_kept(path, error) from None
+
+        return put
 
     def _classes_unused(self, record: Group, host: Mapping[str, Value]) -> str:
         if not record.classes:
@@ -357,12 +367,23 @@ class FleetPlugin:
 
 def _write(path: Path, text: str) -> None:
     """Let the file hold that, at once; what holds it already is left alone. Raises `OSError`."""
+    new = _written_beside(path, text)
+    if new is not None:
+        new.replace(path)
+
+
+def _written_beside(path: Path, text: str) -> Path | None:
+    """A file with that text, to be put in the place of this one; None when it holds that already. Raises `OSError`."""
     if path.exists() and path.read_bytes() == text.encode():
-        return
+        return None
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
     new.write_text(text, encoding="utf-8", newline="")
-    new.replace(path)
+    return new
+
+
+def _not_kept(path: Path, error: OSError) -> MomError:
+    return MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory")
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:
