@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_core.cli.lifeline import IN_FORCE, config_as_left
+from mom_core.errors import MomError
 from mom_core.lease import Lease, LeaseFile, LeaseLost, Term, judge
 from mom_core.processes import OtherProcess, boot_id, start_ticks
 
@@ -210,3 +212,10 @@ def test_a_process_is_known_by_its_number_and_start() -> None:
     assert one.signal(signal.SIGKILL) == ""
     one.close()
     assert not OtherProcess(child.pid, start).alive()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '"mom.yaml"', "[" * 100_000])
+def test_a_damaged_copy_of_the_configuration_is_said_to_be_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / IN_FORCE).write_text(content)
+    with pytest.raises(MomError, match=r"is damaged: .*name the configuration with -c"):
+        config_as_left(tmp_path)

@@ -116,8 +116,10 @@ def config_as_left(directory: Path) -> Config:
             if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise MomError(f"{path} is not used: others may have written it", hint="name the configuration with -c")
             content = json.loads(file.read())
+        if not isinstance(content, dict):
+            raise TypeError("it is no configuration")
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="name the configuration with -c") from error
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise MomError(f"{path} is damaged: {error}", hint="name the configuration with -c") from error
     return load_config(content)
