@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mom_core.cli.lifeline import IN_FORCE, config_as_left
 from mom_core.errors import MomError
+from mom_core.guardian import Guardian
 from mom_core.lease import Lease, LeaseFile, LeaseLost, Term, judge
 from mom_core.processes import OtherProcess, boot_id, start_ticks
 
@@ -219,3 +220,14 @@ def test_a_damaged_copy_of_the_configuration_is_said_to_be_damaged(tmp_path: Pat
     (tmp_path / IN_FORCE).write_text(content)
     with pytest.raises(MomError, match=r"is damaged: .*name the configuration with -c"):
         config_as_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "left"),
+    [(None, False), ('{"entries":[]}', False), ('{"entries":[{}]}', True), ("", True), ("{}", True), ("[]", True), ("[" * 100_000, True)],
+    ids=["none", "empty", "one entry", "no text", "no entries", "a list", "too deep"],
+)
+def test_a_ledger_that_the_guardian_does_not_understand_may_hold_something(tmp_path: Path, ledger: str | None, left: bool) -> None:
+    if ledger is not None:
+        (tmp_path / "ledger.json").write_text(ledger)
+    assert Guardian(tmp_path, tmp_path, stay=False)._something_left() is left

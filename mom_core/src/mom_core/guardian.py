@@ -216,7 +216,7 @@ class Guardian:
             return bool(json.loads(self._ledger.read_bytes())["entries"])
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return True
 
     def _sleep(self, seconds: float, process: OtherProcess | None = None) -> None:
