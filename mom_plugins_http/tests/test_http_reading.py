@@ -247,9 +247,24 @@ def test_a_guest_that_is_not_there_gets_near_names(serve: Serve) -> None:
 
 def test_a_list_of_guests_can_have_some_fields_only(serve: Serve) -> None:
     served = serve()
-    guest = served.get("/v1/guests?limit=1&fields=balloon_cur,nothing_such")["items"][0]
-    assert list(guest["fields"]) == ["balloon_cur"]
+    guest = served.get("/v1/guests?limit=1&fields=balloon_cur,reclaim_cost")["items"][0]
+    assert list(guest["fields"]) == ["balloon_cur"], "what nobody has said of it is left out"
+    assert list(served.get("/v1/guests?limit=1&fields=balloon_cur,%20balloon_max,")["items"][0]["fields"]) == ["balloon_cur", "balloon_max"]
+    assert served.get("/v1/guests?limit=1&fields=")["items"][0]["fields"] == {}
     assert len(served.get("/v1/guests?limit=1")["items"][0]["fields"]) > 5
+
+
+def test_fields_of_guests_that_no_plugin_declares_are_refused_with_near_names(serve: Serve) -> None:
+    served = serve()
+    refused = served.get("/v1/guests?fields=balloon_cur,baloon_max", 400)
+    assert refused["detail"] == "no plugin declares the guest field baloon_max"
+    assert refused["hint"] == "did you mean balloon_max? GET /v1/fields lists all"
+    refused = served.get(f"/v1/guests?fields=mem_free,{','.join(f'nothing_{number}' for number in range(20))}", 400)
+    assert refused["detail"].startswith("no plugin declares the guest fields mem_free, nothing_0, "), "the host's fields are no guest's"
+    assert refused["detail"].endswith(" and 16 more")
+    assert served.get("/v1/guests?fields=%0aballoon%1b", 400)["detail"] == "no plugin declares the guest field balloon\\x1b"
+    described = served.get("/v1/openapi.json")["paths"]["/v1/guests"]["get"]["parameters"]
+    assert any("400 for one that no plugin declares" in one["description"] for one in described if one["name"] == "fields")
 
 
 def test_what_all_guests_had_in_the_last_cycles_comes_at_once(serve: Serve) -> None:

@@ -8,7 +8,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
 
@@ -28,6 +29,7 @@ from mom_core import (
     Problem,
     ReasonedPolicies,
     Revision,
+    Scope,
     Source,
     StandingProblem,
     Status,
@@ -176,9 +178,10 @@ class Reading:
         """A page of guests, in the order of their names."""
         view = self.view()
         wanted = call.query.get("fields")
-        return _json(view.answer(("guests", call.limit, call.after, wanted), lambda: encoded(self._guests(view, call, wanted))))
+        names = None if wanted is None else _guest_fields(view, str(wanted))
+        return _json(view.answer(("guests", call.limit, call.after, wanted), lambda: encoded(self._guests(view, call, names))))
 
-    def _guests(self, view: View, call: Call, wanted: int | str | None) -> object:
+    def _guests(self, view: View, call: Call, names: Sequence[str] | None) -> object:
         guests: Sequence[Guest] = list(view.report.snapshot.guests.values())
         if call.after:
             last = _cursor(call.after)
@@ -186,7 +189,6 @@ class Reading:
         page = guests[: call.limit]
         following = _write_cursor([page[-1].name, page[-1].id]) if len(guests) > len(page) else None
         total = len(view.report.snapshot.guests)
-        names = None if wanted is None else str(wanted).split(",")
         return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest, names) for guest in page]}
 
     async def guest(self, call: Call) -> Response:
@@ -343,6 +345,24 @@ def found_guest(view: View, wanted: str) -> Guest:
         return find_guest(view.report.snapshot.guests, wanted)
     except MomError as error:
         raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all, with their ids and names") from None
+
+
+def _guest_fields(view: View, wanted: str) -> list[str]:
+    """The names in a list separated by commas. Raises `ProblemError` for those that no plugin declares, with near ones."""
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    known = [name for scope, name in view.declarations.fields if scope is Scope.GUEST]
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if not unknown:
+        return names
+    shown = [printable(name) for name in unknown[:_SHOWN_UNKNOWN]]
+    more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
+    near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    what = "field" if len(unknown) == 1 else "fields"
+    raise ProblemError(400, f"no plugin declares the guest {what} {', '.join(shown)}{more}", f"{meant}GET /v1/fields lists all")
+
+
+_SHOWN_UNKNOWN: Final = 5
 
 
 def _position(after: str, cycle: int) -> int:

@@ -60,7 +60,10 @@ class Parameter:
 LIMIT: Final = Parameter("limit", "How many items a page has at most.", "integer", 1, MOST_ITEMS, USUAL_ITEMS)
 AFTER: Final = Parameter("after", "Where to go on: `next` of the page before.")
 GUEST: Final = Parameter("guest", "Only what concerns this guest, by id or name; `host` for the host.")
-FIELDS: Final = Parameter("fields", "Only these fields of each, separated by commas: what is not collected here is left out.")
+FIELDS: Final = Parameter(
+    "fields",
+    "Only these fields of each, separated by commas; 400 for one that no plugin declares. What is not known of a guest is left out.",
+)
 FIELD: Final = Parameter("field", "The field; without it, balloon_cur.")
 POINTS: Final = Parameter("limit", "How many cycles, the newest.", "integer", 1, 120, 60)
 

@@ -186,8 +186,13 @@ function refresh() {
 let lookedAt = 0;
 let looking = null;
 
+function learn(fields) {
+  mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
+}
+
 async function lookAtGuests() {
-  const [guests, status] = await Promise.all([everything(`/v1/guests?fields=${LIST_FIELDS.join(",")}`), get("/v1/status")]);
+  const fields = LIST_FIELDS.filter((name) => mom.fields.has(`guest.${name}`));
+  const [guests, status] = await Promise.all([everything(`/v1/guests?fields=${fields.join(",")}`), get("/v1/status")]);
   mom.status = status;
   mom.guests = guests;
   for (const guest of guests) {
@@ -222,7 +227,8 @@ function hear(event) {
       looking = null;
       if (first || !view) show(); else refresh();
     } catch (error) {
-      if (error instanceof Refused) trouble(error);
+      if (error instanceof Refused && error.status === 400) await everything("/v1/fields").then(learn, () => {}); // other plugins are enabled now
+      else if (error instanceof Refused) trouble(error);
     } finally {
       looking = null;
     }
@@ -274,7 +280,7 @@ function signIn(error) {
 async function load() {
   const [fields, controls, host, history, sparks, done, news] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
     get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
-  mom.fields = new Map(fields.map((one) => [`${one.scope}.${one.name}`, one]));
+  learn(fields);
   mom.controls = new Map(controls.map((one) => [one.name, one]));
   mom.samples = history.items.reverse();
   mom.sparks = new Map(Object.entries(sparks.guests));

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from mom_core import MomError, printable
+from mom_core import MomError, Scope, printable
 from mom_plugins_http.client import Client, RefusedError, UnixConnection
 from mom_plugins_http.top.picture import (
     FIELDS,
@@ -64,6 +64,7 @@ class Feed:
         self._connection: http.client.HTTPConnection | None = None
         self._last: dict[str, Happening] = {}
         self._units: Mapping[str, str] = {}
+        self._fields: Sequence[str] = ()
         self._known_until = -1
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
@@ -116,6 +117,7 @@ class Feed:
         while not self._ended:
             try:
                 self._units = self._control_units()
+                self._fields = shown_fields(self._client)
                 self._remember()
                 for name, event in self._events():
                     if name != b"cycle":
@@ -230,6 +232,12 @@ class Feed:
                     self.picture = self._picture(event)
                     self.trouble = self.lost_at = None
                     self._changed()
+            except RefusedError as error:
+                if error.status != 400:
+                    self._lose(error)
+                    continue
+                with suppress(MomError):  # other plugins are enabled than before
+                    self._fields = shown_fields(self._client)
             except MomError as error:
                 self._lose(error)
 
@@ -243,7 +251,7 @@ class Feed:
         status = self._client.get("/v1/status")[0]
         name = "" if self.picture is None else self.picture.host_name
         name = name or str(self._client.get("/v1/host")[0]["name"])
-        items = list(guests(self._client))
+        items = list(guests(self._client, self._fields))
         if event["mode"] == "observe" and event["changes"] > len(event["outcomes"]):  # it told of the first hundred only
             when = float(event["cycle"]["time"])
             for item in self._client.get("/v1/outcomes?limit=1000")[0]["items"]:
@@ -278,9 +286,15 @@ def news_of(name: bytes, event: Json, now: float) -> list[News]:
     return [reservation_news(now, one) for one in event["items"]] if name == b"reservations" else []
 
 
-def guests(client: Client) -> Iterator[Json]:
-    """All guests with what is shown of them, in as few pages as can be. Raises `MomError`."""
-    query: dict[str, Any] = {"limit": _PAGE, "fields": ",".join(FIELDS)}
+def shown_fields(client: Client) -> Sequence[str]:
+    """What is shown of guests, as far as a plugin of this mom declares it. Raises `MomError`."""
+    declared = {one["name"] for one in client.get("/v1/fields?limit=1000")[0]["items"] if one["scope"] == Scope.GUEST}
+    return [name for name in FIELDS if name in declared]
+
+
+def guests(client: Client, fields: Sequence[str]) -> Iterator[Json]:
+    """All guests with these fields, in as few pages as can be. Raises `MomError`."""
+    query: dict[str, Any] = {"limit": _PAGE, "fields": ",".join(fields)}
     for _ in range(_MOST_GUESTS // _PAGE):
         page = client.get(f"/v1/guests?{urlencode(query)}")[0]
         yield from page["items"]
@@ -307,5 +321,5 @@ def picture_now(client: Client) -> Picture:
         "problems": problems,
         "plugins": status["plugins"],
     }
-    rows = [row_of(item, last.get(item["id"])) for item in guests(client)]
+    rows = [row_of(item, last.get(item["id"])) for item in guests(client, shown_fields(client))]
     return Picture(event, status, printable(str(host["name"])), rows, client.get("/v1/plugins")[0]["items"])
