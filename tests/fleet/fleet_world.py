@@ -46,7 +46,7 @@ class FleetWorld:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.operator_key = folder / "operator.key"
         self.operator = self._plain("fleet", "key", str(self.operator_key)).strip()
-        self._authorize(f"authorization {{ users: [ {{ nkey: {self.operator} }} ] }}")
+        self._authorize(self._plain("fleet", "server-config", "--new", "--operator", self.operator))
         try:
             self.start_server()
             self.fleet("init")
@@ -78,8 +78,8 @@ class FleetWorld:
     def authorize_members(self) -> None:
         """Give the server the hosts' keys and rights, as an operator would."""
         self._authorize(self.fleet("server-config", "--operator", self.operator))
-        self.processes["server"].send_signal(signal.SIGHUP)
-        time.sleep(0.3)
+        self.kill("server", signal.SIGTERM)
+        self.start_server()
 
     # --- hosts -----------------------------------------------------------------------------------------------------------------------
 
@@ -165,9 +165,9 @@ class FleetWorld:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         process = self.processes.pop(name)
-        process.kill()
+        process.send_signal(how)
         process.wait(10)
 
     def close(self) -> None:

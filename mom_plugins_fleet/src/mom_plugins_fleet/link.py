@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ LOST_PINGS: Final = 2
 
 _WRONG_REVISION: Final = 10071
 """JetStream's code for "somebody was faster"."""
+
+_MISSING: Final = "`mom fleet init` makes them; for a new host, the servers must have been started with `mom fleet server-config` since"
+_REFUSED: Final = (
+    "a host's key is for what is its own: is it the right one? If the host's group was changed, the servers need `mom fleet server-config`"
+    " anew"
+)
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -89,8 +96,8 @@ class Store:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.said = ""
-        """What the servers have complained about last, such as a lack of permissions: they answer nothing to that request."""
+        self.said: tuple[float, str] = (float("-inf"), "")
+        """When the servers have complained last, and about what, such as a lack of permissions: they answer nothing to that request."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
 
     @property
@@ -168,25 +175,41 @@ class Store:
         return found
 
     async def make(self, replicas: int) -> None:
-        """Make all buckets that are missing."""
+        """Make all buckets that are missing, and let none be emptied by somebody who may write only one key of it."""
         from mom_plugins_fleet.subjects import buckets
 
         async with self._asking("make the buckets"):
             for config in buckets(replicas):
-                await self._jetstream.create_key_value(config)
+                stream = f"KV_{config.bucket}"
+                try:
+                    found = await self._jetstream.stream_info(stream)
+                except nats.js.errors.NotFoundError:
+                    await self._jetstream.create_key_value(config)
+                    found = await self._jetstream.stream_info(stream)
+                if found.config.num_replicas not in (None, replicas):
+                    kept = found.config.num_replicas
+                    raise LinkError(f"the bucket {config.bucket} is kept on {kept} servers already", hint=f"say --replicas {kept}")
+                # The library lets a header of a message replace all that a bucket holds, whoever sends it.
+                if found.config.allow_rollup_hdrs:
+                    await self._jetstream.update_stream(found.config, allow_rollup_hdrs=False)
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[None]:
+        began = time.monotonic()
         try:
             yield
         except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError):
-            raise LinkError(f"cannot {what}: the fleet's buckets are not there", hint="`mom fleet init` makes them") from None
+            raise LinkError(f"cannot {what}: the fleet's buckets are not there", hint=_MISSING) from None
         except nats.js.errors.APIError as error:
             if error.err_code == _WRONG_REVISION:
                 raise ConflictError(f"cannot {what}: somebody else was faster", hint="look again") from None
             raise LinkError(f"cannot {what}: {printable(str(error.description or error), 200)}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            why = self.said if isinstance(error, TimeoutError) and self.said else str(error) or type(error).__name__
+            at, why = self.said
+            if not isinstance(error, TimeoutError) or at < began:
+                why = str(error) or type(error).__name__
+            elif "permissions violation" in why.lower():
+                raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
             raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
 
 
@@ -213,11 +236,12 @@ async def linked(
 
     async def failed(error: Exception) -> None:
         nonlocal waits
-        store.said = printable(str(error) or type(error).__name__, 300)
-        log.debug("the fleet's servers: %s", store.said)
+        why = printable(str(error) or type(error).__name__, 300)
+        store.said = time.monotonic(), why
+        log.debug("the fleet's servers: %s", why)
         if waits:
             waits = False
-            cannot(f"the fleet's servers cannot be reached: {store.said}")
+            cannot(f"the fleet's servers cannot be reached: {why}")
 
     async def lost() -> None:
         if wanted:

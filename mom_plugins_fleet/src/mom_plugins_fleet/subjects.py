@@ -70,23 +70,60 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 def host_permissions(host: str, group: str) -> Mapping[str, Mapping[str, list[str]]]:
     """The least that a host needs: to read its own entry, group and orders, and to write its own state and orders."""
     return {
-        "publish": {
-            "allow": [
-                subject(STATES, host),
-                subject(ORDERS, host),
-                direct(ROSTER, host),
-                direct(GROUPS, group),
-                direct(ORDERS, host),
-            ]
-        },
-        "subscribe": {"allow": [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), f"{inbox(host)}.>"]},
+        "publish": {"allow": _asked(host, group)},
+        "subscribe": {"allow": [*_heard(host, group), f"{inbox(host)}.>"]},
     }
 
 
-def server_users(members: Mapping[str, Member], operators: Iterable[str]) -> str:
-    """The `authorization` block of a NATS server's configuration, with the hosts' public keys and what each may do."""
-    users: list[str] = [f"    {{ nkey: {key} }}" for key in operators]
+def _asked(host: str, group: str) -> list[str]:
+    """What a host sends something to: keys that it sets, and others that it asks for."""
+    return [subject(STATES, host), subject(ORDERS, host), direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host)]
+
+
+def _heard(host: str, group: str) -> list[str]:
+    """Keys of whose changes a host hears."""
+    return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host)]
+
+
+FLEET_ACCOUNT: Final = "MOM"
+"""The account of the buckets, operators and coordinators."""
+
+
+def server_accounts(members: Mapping[str, Member], operators: Iterable[str]) -> str:
+    """The `accounts` block of a NATS server's configuration: who may do what, and where.
+
+    Each host has an account of its own, into which only its own keys are let. Permissions alone would not do: a server answers to whatever
+    subject a client names for the answer, without asking whether that client may write there. In the account of the buckets an answer could
+    be had sent to another host's key, which would hold then what the first one likes.
+    """
+    services, streams = _asked("*", "*"), _heard("*", "*")
+    exports = [*({"service": one} for one in services), *({"stream": one} for one in streams)]
+    lines = [
+        "accounts {",
+        f"  {FLEET_ACCOUNT} {{",
+        "    jetstream: enabled",
+        "    users: [",
+        *(f"      {{ nkey: {key} }}" for key in operators),
+        "    ]",
+        "    exports: [",
+        *(f"      {json.dumps(one)}" for one in exports),
+        "    ]",
+        "  }",
+    ]
     for name, member in sorted(members.items()):
         if member.key:
-            users.append(f"    {{ nkey: {member.key}, permissions: {json.dumps(host_permissions(name, member.group))} }}")
-    return "\n".join(["authorization {", "  users: [", *users, "  ]", "}", ""])
+            lines += _host_account(name, member)
+    return "\n".join([*lines, "}", ""])
+
+
+def _host_account(host: str, member: Member) -> list[str]:
+    services = [{"service": {"account": FLEET_ACCOUNT, "subject": one}} for one in _asked(host, member.group)]
+    streams = [{"stream": {"account": FLEET_ACCOUNT, "subject": one}} for one in _heard(host, member.group)]
+    return [
+        f"  {FLEET_ACCOUNT}-{host} {{",
+        f"    users: [ {{ nkey: {member.key}, permissions: {json.dumps(host_permissions(host, member.group))} }} ]",
+        "    imports: [",
+        *(f"      {json.dumps(one)}" for one in (*services, *streams)),
+        "    ]",
+        "  }",
+    ]

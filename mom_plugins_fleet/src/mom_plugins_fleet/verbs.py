@@ -24,7 +24,7 @@ from mom_core import ConfigError, MomError, format_kib, load_config, printable, 
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
-from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_users
+from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
 from mom_plugins_fleet.view import View
 
 Answer = TypeVar("Answer")
@@ -112,13 +112,17 @@ def enroll_command(where: Where, host: str, group: str, address: str, key_file: 
     named(group)
     key = None if key_file is None else _new_key(key_file)  # not before all else is right: a file that is there is not written again
 
+    changed: list[bool] = []
+
     def enrolled(before: Member | None) -> Member:
+        changed[:] = [before is not None and bool(before.key) and before.group != group]
         known = {"group": group, "by": _who(), "address": address or (before.address if before else "")}
         known["key"] = key or (before.key if before else "")
         return _checked(Member, {**(before.model_dump() if before else {}), **known})
 
     where.ask(lambda store: _change(store, ROSTER, Member, host, enrolled))
-    click.echo(f"{host} is in the group {group}." + (" The servers need its key: `mom fleet server-config`." if key else ""))
+    needed = "its key" if key else "to know that" if any(changed) else ""
+    click.echo(f"{host} is in the group {group}." + (f" The servers need {needed}: `mom fleet server-config`." if needed else ""))
 
 
 @fleet.command("remove")
@@ -139,9 +143,18 @@ def remove_command(where: Where, host: str) -> None:
 
 @fleet.command("server-config")
 @click.option("--operator", "operators", multiple=True, metavar="KEY", help="The public key of an operator or coordinator, who may do all.")
+@click.option("--new", is_flag=True, help="For a fleet that has no hosts yet: no server is asked.")
 @click.pass_obj
-def server_config_command(where: Where, operators: tuple[str, ...]) -> None:
-    """Print what the NATS servers' configuration needs: each host's key, and the least that it may do."""
+def server_config_command(where: Where, operators: tuple[str, ...], new: bool) -> None:
+    """Print what the NATS servers' configuration needs: an account for the fleet, and one for each host with its key and the least that it
+    may do."""
+    if not operators:
+        raise MomError("without an operator's key nobody could change anything", hint="name it with --operator; `mom fleet key` prints it")
+    for key in operators:
+        if not re.fullmatch(r"U[A-Z2-7]{55}", key):
+            raise MomError(
+                f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U"
+            )
 
     async def members(store: Store) -> Mapping[str, Member]:
         found: dict[str, Member] = {}
@@ -152,7 +165,7 @@ def server_config_command(where: Where, operators: tuple[str, ...]) -> None:
                 raise MomError(f"the entry of {printable(key)}: {error.message}", hint="remove that host and enroll it again") from None
         return found
 
-    click.echo(server_users(where.ask(members), operators), nl=False)
+    click.echo(server_accounts({} if new else where.ask(members), operators), nl=False)
 
 
 @fleet.command("coordinator")

@@ -1,0 +1,160 @@
+"""What somebody can do who has one host's key: nothing to another host, whatever he sends, and the servers see to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from fleet_world import MOM, NATS_SERVER, FleetWorld
+from nats.js.api import KeyValueConfig
+
+from mom_plugins_fleet import link
+from mom_plugins_fleet.asking import ask
+from mom_plugins_fleet.link import Access, LinkError, Store, linked
+from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES, direct, subject
+
+LOG = logging.getLogger("mom.fleet.test")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+    if not Path(NATS_SERVER).exists():
+        if os.environ.get("MOM_REQUIRE_REAL"):
+            pytest.fail("there is no nats-server here")
+        pytest.skip("there is no nats-server here")
+    world = FleetWorld(tmp_path)
+    world.enroll("h1")
+    world.enroll("h2")
+    world.authorize_members()
+    yield world
+    world.close()
+
+
+def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
+    """What stands at each key of the fleet."""
+
+    async def looked(store: Store) -> Mapping[str, bytes | None]:
+        return {
+            f"{bucket} {key}": kept.data for bucket in (ROSTER, GROUPS, STATES, ORDERS) for key, kept in (await store.load(bucket)).items()
+        }
+
+    return ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, looked)
+
+
+def filled(fleet: FleetWorld) -> None:
+    async def put(store: Store) -> None:
+        await store.put(GROUPS, "g1", Group(policies={"60_fleet_x": "(defvar x 1)"}).packed())
+        for host in ("h1", "h2"):
+            await store.put(STATES, host, HostState(host=host, mom="1", mode="enforce").packed())
+            await store.put(ORDERS, host, Orders(epoch=3).packed())
+
+    ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, put)
+
+
+FORGED = Orders(epoch=3, moves=(Move(guest="g", name="g", to="h2", destination="x", takes=1, number=1, state=MoveState.ACCEPTED),)).packed()
+
+
+def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(fleet)
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 2.0)  # a server answers nothing to what it refuses
+    before = everything(fleet)
+    stolen = Access([fleet.url], None, fleet.folder / "h1.key")
+    written = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h1"), (GROUPS, "g1")]
+    read = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2"), (GROUPS, "g2")]
+
+    async def tried() -> None:
+        async with linked(stolen, "h1", LOG, patient=False) as store:
+            for work in (*(store.put(bucket, key, FORGED) for bucket, key in written), *(store.read(bucket, key) for bucket, key in read)):
+                with pytest.raises(LinkError, match="do not let this key do that") as refused:
+                    await work
+                assert "a host's key is for what is its own" in refused.value.hint
+            await store.put(STATES, "h1", HostState(host="h1", mom="2", mode="enforce").packed())
+            assert (await store.read(ORDERS, "h1")).data == Orders(epoch=3).packed()
+
+    asyncio.run(tried())
+    assert {key for key, data in everything(fleet).items() if before[key] != data} == {"mom-states h1"}
+
+
+def test_an_answer_cannot_be_had_sent_to_another_hosts_key(fleet: FleetWorld) -> None:
+    filled(fleet)
+    before = everything(fleet)
+
+    async def reflected() -> None:
+        async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
+            await store.put(ORDERS, "h1", FORGED)
+            for there in (
+                subject(ORDERS, "h2"),
+                subject(STATES, "h2"),
+                subject(GROUPS, "g1"),
+                subject(ROSTER, "h1"),
+                subject(ROSTER, "h2"),
+            ):
+                await store.client.publish(direct(ORDERS, "h1"), b"", reply=there)
+                await store.client.publish(subject(STATES, "h1"), b"{}", reply=there)
+            await store.client.flush()
+            await store.read(ORDERS, "h1")
+
+    asyncio.run(reflected())
+    assert {key for key, data in everything(fleet).items() if before[key] != data} == {"mom-states h1", "mom-orders h1"}
+
+
+@pytest.mark.parametrize("how", ["all", "sub"])
+def test_a_host_cannot_empty_a_bucket_by_what_it_writes_at_its_own_key(fleet: FleetWorld, how: str) -> None:
+    filled(fleet)
+
+    async def emptied() -> None:
+        async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
+            for bucket in (STATES, ORDERS):
+                await store.client.publish(subject(bucket, "h1"), b"{}", headers={"Nats-Rollup": how})
+            await store.client.flush()
+            await store.read(ORDERS, "h1")
+
+    asyncio.run(emptied())
+    assert {"mom-states h2", "mom-orders h2"} <= everything(fleet).keys()
+
+
+def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fleet: FleetWorld) -> None:
+    async def allows(store: Store) -> list[bool | None]:
+        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS)]
+        return [stream.config.allow_rollup_hdrs for stream in streams]
+
+    async def as_before(store: Store) -> None:
+        await store.client.jetstream().delete_stream(f"KV_{STATES}")
+        await store.client.jetstream().create_key_value(KeyValueConfig(bucket=STATES, direct=True))
+
+    operator = Access([fleet.url], None, fleet.operator_key)
+    ask(operator, "operator", LOG, as_before)
+    assert any(ask(operator, "operator", LOG, allows))
+    fleet.fleet("init")
+    assert not any(ask(operator, "operator", LOG, allows))
+    done = subprocess.run([MOM, *fleet._access(), "init", "--replicas", "3"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "--replicas 1" in done.stderr
+
+
+def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorld) -> None:
+    (fleet.folder / "h2.key").write_text((fleet.folder / "h1.key").read_text())
+    fleet.start_host("h2", 2)
+    fleet.until(lambda: "the fleet's servers do not let this key do that" in fleet.log("h2"), "it is said", 60)
+    assert "is it the right one?" in fleet.log("h2")
+    config = str(fleet.folder / "h2" / "mom.yaml")
+
+    def cycle() -> int:
+        done = subprocess.run([MOM, "status", "--json", "-c", config], capture_output=True, timeout=60, check=False)
+        return int(json.loads(done.stdout)["cycle"]["number"])
+
+    before = cycle()
+    fleet.until(lambda: cycle() > before + 2, "its cycles go on", 60)
+    assert json.loads(fleet.fleet("status", "--json"))["hosts"][1]["guests"] is None
+
+
+def test_a_host_whose_group_was_changed_needs_the_servers_to_know_it(fleet: FleetWorld) -> None:
+    assert Member(group="g2").group in fleet.fleet("enroll", "h2", "--group", "g2")
+    assert "The servers need to know that" in fleet.fleet("enroll", "h2", "--group", "g1")
