@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,3 +115,20 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert mom("policy", "set", "60_mine", str(text), "--canary", "10%", "--for", "ever").returncode == 2
     assert mom("policy", "canary", "--abort", "--promote").returncode == 2
     assert mom("policy", "canary", "--abort").returncode == 1
+
+
+def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: Mom) -> None:
+    mom.configure("policy: {defaults: false}", "http: {}")
+    started(mom)
+    process = mom.started[-1]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        told = [mom(*verb) for verb in (("policy", "list"), ("reserve", "list"), ("log-level",))]
+    finally:
+        process.send_signal(signal.SIGCONT)
+    for done in told:
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert f"mom (process {process.pid}, which is stopped) did not answer on {mom.directory}/run/mom.sock within 5 s" in done.stderr
+        assert f"kill -CONT {process.pid} lets it go on" in done.stderr
+    mom.wait_for(lambda: mom("policy", "list").returncode == 0)

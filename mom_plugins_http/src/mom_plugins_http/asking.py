@@ -8,13 +8,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from mom_core import MomError, NoSuchGuest
-from mom_plugins_http.client import Client, RefusedError
+from mom_plugins_http.client import READ_SECONDS, Client, RefusedError
 from mom_plugins_http.routes import MOST_ITEMS
 
 Answer = TypeVar("Answer")
-
-PATIENCE_SECONDS: Final = 5.0
-"""A mom that works answers within milliseconds; somebody waits for this."""
 
 _ATTEMPTS: Final = 5
 """How often answers are asked for again because a cycle has ended in between."""
@@ -27,7 +24,7 @@ class SocketMom:
     """The mom that serves a unix socket."""
 
     def __init__(self, path: Path) -> None:
-        self._client = Client(path, PATIENCE_SECONDS)
+        self._client = Client(path, READ_SECONDS)
 
     @property
     def where(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config
+from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config, peer_credentials
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -18,6 +18,9 @@ _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
 """The largest policies take seconds to compile, and changes wait for each other."""
+
+READ_SECONDS: Final = 5.0
+"""A mom that works answers who only reads within milliseconds; somebody waits for this."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
@@ -59,21 +62,23 @@ class Client:
     """A client of one control socket.
 
     :param seconds: how long mom may be silent before it is given up
+    :param reading: the same where nothing is changed; whoever waits for something for long has more patience
     """
 
-    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
         self.path = path
         self._seconds = seconds
+        self._reading = min(seconds, reading)
 
     @classmethod
-    def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS) -> Client:
+    def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
         """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
         from mom_plugins_http.plugin import SOCKET, HttpPlugin
 
         config = load_config(config_path)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpPlugin.Settings):
-                return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds)
+                return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
         raise MomError(
             "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
         )
@@ -95,7 +100,8 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             headers["content-type"] = "application/json"
-        connection = UnixConnection(self.path, self._seconds)
+        seconds = self._reading if method == "GET" else self._seconds
+        connection = UnixConnection(self.path, seconds)
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
@@ -104,7 +110,8 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"nobody serves {self.path}", hint="start mom, with the plugin http enabled") from None
         except TimeoutError:
-            raise MomError(f"mom did not answer on {self.path} within {self._seconds:g} s", hint="it hangs, or the host does") from None
+            who, hint = _silent(connection)
+            raise MomError(f"mom{who} did not answer on {self.path} within {seconds:g} s", hint=hint) from None
         except PermissionError:
             raise MomError(
                 f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"
@@ -116,6 +123,21 @@ class Client:
         if response.status >= 400:
             raise _refusal(response.status, content)
         return content, response.headers.get("etag", "")
+
+
+def _silent(connection: UnixConnection) -> tuple[str, str]:
+    """Which process it is that does not answer, and what can be done about it."""
+    try:
+        pid = peer_credentials(connection.sock).process
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # it has ended, or the kernel does not say
+        return "", "it hangs, or the host does; `mom status` says what was so last"
+    if state in {b"T", b"t"}:
+        return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
+    advice = "systemd or mom's guardian ends a mom that hangs; to do it now, systemctl restart mom"
+    if state == b"D":
+        return f" (process {pid}, which waits for a disk or another device)", advice
+    return f" (process {pid})", f"it hangs, or the host does: {advice}; `mom status` says what was so last"
 
 
 def _refusal(status: int, content: Any) -> MomError:

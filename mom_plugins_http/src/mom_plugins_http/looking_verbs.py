@@ -12,12 +12,9 @@ from urllib.parse import quote
 import click
 
 from mom_core import HOST_ID, NoSuchGuest, Unit, format_kib, printable
-from mom_plugins_http.client import Client, RefusedError, UnixConnection
+from mom_plugins_http.client import READ_SECONDS, Client, RefusedError, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options
-
-PATIENCE_SECONDS: Final = 5.0
-"""A mom that works answers within milliseconds; somebody waits for this."""
 
 SILENCE_SECONDS: Final = 60.0
 """Between two events at most: mom sends a sign of life every 15 s."""
@@ -34,7 +31,7 @@ _SHOWN_PAST: Final = 20
 @common_options
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
-    client = Client.configured(config_path, PATIENCE_SECONDS)
+    client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{quote(whose, safe='')}/history"
     found = _get(client, f"{path}?limit={cycles}")["items"]
     if as_json:
@@ -71,7 +68,7 @@ Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
 def _of_the_cycle(
     path: str, guest: str | None, headings: Sequence[str], describe: Describe, *, as_json: bool, config_path: str | None
 ) -> None:
-    client = Client.configured(config_path, PATIENCE_SECONDS)
+    client = Client.configured(config_path, READ_SECONDS)
     found = _all(client, path, "" if guest is None else f"guest={quote(guest, safe='')}")
     if as_json:
         click.echo(json.dumps(found))
@@ -104,7 +101,7 @@ def events_command(follow: bool, as_json: bool, config_path: str | None) -> None
 
     Exit code 1 when mom ends, or lets a slow reader go.
     """
-    client = Client.configured(config_path, PATIENCE_SECONDS)
+    client = Client.configured(config_path, READ_SECONDS)
     _get(client, "/v1/status")  # says in words why nobody answers, or that this user may not
     connection = UnixConnection(client.path, SILENCE_SECONDS)
     try:

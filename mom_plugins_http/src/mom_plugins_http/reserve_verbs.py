@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
-from mom_plugins_http.client import Client, RefusedError
+from mom_plugins_http.client import ANSWER_SECONDS, Client, RefusedError
 from mom_plugins_http.verbs import common_options
 
 _POLL_SECONDS: Final = 1.0
@@ -71,7 +71,7 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
         parse_duration(lasts)
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    client = Client.configured(config_path)
+    client = Client.configured(config_path, reading=ANSWER_SECONDS)
     with _interruptible():
         made, _ = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
         if not wait:

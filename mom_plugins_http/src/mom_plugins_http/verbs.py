@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 
 from mom_core import MomError, UnitError, format_duration, parse_duration, printable
-from mom_plugins_http.client import Client, RefusedError
+from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, Client, RefusedError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -176,7 +176,7 @@ def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, 
     """Show how the policies fare that are tried on some guests (`mom policy set … --canary 10%`), or how the last trial ended."""
     if promote + abort + wait > 1:
         raise click.UsageError("--promote, --abort and --wait exclude each other")
-    client = Client.configured(config_path)
+    client = Client.configured(config_path, reading=ANSWER_SECONDS if wait else READ_SECONDS)
     if promote or abort:
         method, path = ("POST", f"{_CANARY}/promotion") if promote else ("DELETE", _CANARY)
         found = client.ask(method, path, seen=f'"{version}"' if version else "*")[0]["canary"]
