@@ -154,6 +154,12 @@ def test_a_long_text_without_spaces_does_not_keep_the_report_away(run: str) -> N
     assert Redaction()(f"{run} password: hunter22") == f"{run} password: {MASK}", "which would take days in the square of its length"
 
 
+def test_a_pattern_for_all_guests_is_no_name() -> None:
+    redact = Redaction()
+    redact.replace_names({"*": "pattern-1", "db-*": "pattern-2"})
+    assert redact("db-*: (* 2 3), password: hunter22") == f"pattern-2: (* 2 3), password: {MASK}"
+
+
 def test_it_is_whole_or_not_there(mom: Mom) -> None:
     done = mom("bugreport", "-o", str(mom.directory / "no/such/folder/report.tar.gz"))
     assert done.returncode == 1

@@ -53,8 +53,11 @@ class Redaction:
         self._uuids: dict[str, str] | None = None
 
     def replace_names(self, names: Mapping[str, str]) -> None:
-        """Write these words instead of those, wherever they stand by themselves; and a number for each UUID."""
-        self._names = {name: word for name, word in names.items() if name}
+        """Write these words instead of those, wherever they stand by themselves; and a number for each UUID.
+
+        A name without letters and digits, such as the pattern `*`, tells nothing of anybody, and stands for something else elsewhere.
+        """
+        self._names = {name: word for name, word in names.items() if any(map(str.isalnum, name))}
         self._uuids = {}
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile(r"(?<![\w])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w])") if longest_first else None
