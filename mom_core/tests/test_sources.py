@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
+from mom_core import PastCycle, Report, Snapshot
 from mom_core.cli import frame
+from mom_core.cli.sources import newest
 
 BROKEN = """
 @staticmethod
@@ -45,3 +50,34 @@ def test_a_way_to_a_recording_that_is_broken_is_the_answer(mom):
     code, _, err = mom("explain", "web-1", "--at", "10:00")
     assert code == 2
     assert "mom_recording failed: SystemExit: 7 (tell the authors of acme-acme)" in err
+
+
+class Recording:
+    """Cycles at some times, and from when on it was read."""
+
+    where = "a recording"
+
+    def __init__(self, *times: float) -> None:
+        self.times = times
+        self.read_from: list[float] = []
+
+    def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
+        self.read_from.append(since)
+        for number, time_ in enumerate(self.times):
+            if since <= time_ <= until:
+                yield PastCycle(Report(number, time_, "enforce", Snapshot(), (), (), (), (), (), 0.0), {})
+
+
+def test_the_end_of_a_recording_is_found_without_reading_all_of_it() -> None:
+    now = time.time()
+    recorded = Recording(1.0, now - 20, now - 10, now - 5)
+    assert [cycle.report.time for cycle in newest(recorded, 2)] == [now - 10, now - 5]
+    assert min(recorded.read_from) > now - 3600
+
+
+def test_the_end_of_an_old_recording_is_found_too_unless_it_is_too_old_to_be_of_interest() -> None:
+    recorded = Recording(1.0, 2.0)
+    assert [cycle.report.time for cycle in newest(recorded, 1)] == [2.0]
+    assert not newest(recorded, 1, within=3600.0)
+    assert [cycle.report.time for cycle in newest(recorded, 1, until=1.5)] == [1.0]
+    assert not newest(Recording(), 1)

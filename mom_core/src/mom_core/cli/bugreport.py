@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,7 +39,8 @@ LARGEST: Final = 2 << 20
 
 LOG_LINES: Final = "3000"
 CYCLES: Final = 30
-"""Recorded cycles, the newest."""
+LATELY_SECONDS: Final = 30 * 86_400.0
+"""Recorded cycles, the newest; what is older tells nothing of what is wrong now."""
 
 AT_ONCE: Final = 3
 
@@ -209,18 +209,13 @@ def _service() -> str:
 
 def _cycles(config: Config) -> str:
     """The newest recorded cycles, a line of JSON for each."""
-    from mom_core.cli.sources import recording
+    from mom_core.cli.sources import newest, recording
 
     try:
-        recorded = recording(config, None)
+        found = newest(recording(config, None), CYCLES, within=LATELY_SECONDS)
     except MomError as error:
         return f"{error}\n"
-    now = time.time()
-    for seconds in (600.0, 86_400.0, 30 * 86_400.0):
-        newest = deque((cycle.report for cycle in recorded.cycles(now - seconds, now + 60.0)), maxlen=CYCLES)
-        if newest:
-            return "".join(f"{json.dumps(_of(report), default=str)}\n" for report in newest)
-    return "nothing was recorded lately\n"
+    return "".join(f"{json.dumps(_of(cycle.report), default=str)}\n" for cycle in found) or "nothing was recorded lately\n"
 
 
 def _of(report: Report) -> dict[str, object]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import click
 
 from mom_core.cli.moments import EXAMPLES, moment
 from mom_core.cli.options import config_option, json_option
-from mom_core.cli.sources import ask_or_remark, recording
+from mom_core.cli.sources import ask_or_remark, newest, recording
 from mom_core.config import load_config
 from mom_core.errors import MomError
 from mom_core.explaining import Trail, explain, find_guest
@@ -136,10 +135,10 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
 def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[PastCycle, PastCycle | None]:
     """The last cycle until a moment (None: of all), with everything shortly before it in the trail; and the cycle after it."""
     if then is None:
-        last = _last(recorded.cycles(float("-inf"), float("inf")))
-        if last is None:
+        last = newest(recorded, 1)
+        if not last:
             raise _nothing(recorded)
-        then = last.report.time
+        then = last[0].report.time
     found, following = None, None
     for cycle in recorded.cycles(then - LOOKED_BACK_SECONDS, float("inf")):
         if cycle.report.time > then:
@@ -148,19 +147,13 @@ def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[P
         trail.take(cycle.report)
         found = cycle
     if found is None:  # there is a long gap before, or this is before everything
-        found = _last(recorded.cycles(float("-inf"), then))
-        if found is not None:
+        for found in newest(recorded, 1, until=then):
             trail.take(found.report)
     if found is None:
         if following is None:
             raise _nothing(recorded)
         raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
     return found, following
-
-
-def _last(cycles: Iterator[PastCycle]) -> PastCycle | None:
-    found = deque(cycles, maxlen=1)
-    return found[0] if found else None
 
 
 def _nothing(recorded: PastCycles) -> MomError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,7 +16,7 @@ from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning, PluginError
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
-from mom_core.running import PastCycles, RunningMom
+from mom_core.running import PastCycle, PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
 Found = TypeVar("Found")
@@ -91,6 +93,26 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
             if opened is not None:
                 return opened
     raise MomError(f"no installed plugin reads {path}", hint="pip install mom-plugins-sim")
+
+
+def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:
+    """The last cycles of a recording, at most so many, oldest first. Raises `MomError`.
+
+    Looked for from the end on backwards: to read all of a long recording takes minutes.
+
+    :param until: seconds since the epoch; no later ones
+    :param within: seconds before that, or before now; no earlier ones
+    """
+    end = min(time.time(), until)
+    for seconds in (*(seconds for seconds in _BACKWARDS if seconds < within), within):
+        found = deque(recorded.cycles(end - seconds, until), maxlen=count)
+        if found:
+            return found
+    return ()
+
+
+_BACKWARDS: Final = (600.0, 86_400.0)
+"""Seconds before the end at which cycles are looked for first: those of a mom that ran then, and of one that had run lately."""
 
 
 def _offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
