@@ -298,3 +298,20 @@ def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.Lo
             await running
 
     asyncio.run(asyncio.wait_for(work(), 10))
+
+
+def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:
+    agent = an_agent(Access(["nats://localhost:1"]))
+
+    async def work() -> None:
+        store = Memory()
+        await store.put(ORDERS, "h1", Orders(epoch=5).packed())
+        await agent._take_orders(store)
+        await store.put(
+            ORDERS, "h1", Orders(epoch=3, moves=(Move(guest="a", name="a", to="h2", destination="", takes=1, number=1),)).packed()
+        )
+        with pytest.raises(LinkError, match="of epoch 3, and it has had some of epoch 5"):
+            await agent._take_orders(store)
+        assert agent.moves() == {}
+
+    asyncio.run(work())

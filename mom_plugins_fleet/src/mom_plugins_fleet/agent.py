@@ -303,8 +303,11 @@ class Agent:
                 orders = read(Orders, kept.data)
             except MomError as error:
                 raise LinkError(f"this host's orders: {shown(error)}") from None
-            if orders.epoch < self._epoch:
-                return  # from a coordinator that was replaced
+            if orders.epoch < self._epoch:  # an answer that is old, or servers that have forgotten what they had
+                raise LinkError(
+                    f"this host's orders are of epoch {orders.epoch}, and it has had some of epoch {self._epoch}: nothing is moved",
+                    hint="if the fleet's servers were set up anew, restart mom",
+                )
             self._epoch = orders.epoch
             changed = tuple(self._answered(move) for move in orders.moves)
             if changed != orders.moves:
