@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -555,6 +556,22 @@ def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:
     reports = bench.cycles(60, *every("guest_save"))
     assert [count for report in reports if (count := len(applied([report])))] == [4, 2]
     assert not any(outcome.status is Status.FAILED for report in reports for outcome in report.outcomes)
+
+
+def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.ordinary = MAY_ALL
+
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        reports = bench.cycles(60, ("vm1", "guest_save", 1))
+    failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
+    assert [outcome.error for outcome in failed] == ["it cannot be begun: can't start new thread"]
+    assert bench.remembered == []
+    assert bench.plugin._acting.doing.under_way == 0
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,12 @@ class Doing:
             if sum(one.running for one in self._deeds.values()) >= AT_ONCE:
                 raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
             self._deeds[identity] = Deed(what, step)
-        threading.Thread(target=self._do, args=(identity, what, step, work, ended), name="mom leaving", daemon=True).start()
+        try:
+            threading.Thread(target=self._do, args=(identity, what, step, work, ended), name="mom leaving", daemon=True).start()
+        except RuntimeError as error:  # the system lets mom have no more threads
+            with self._lock:
+                del self._deeds[identity]
+            raise MomError(f"it cannot be begun: {error}") from None
 
     def _do(self, identity: str, what: str, step: Step | None, work: Callable[[], None], ended: Callable[[str], None]) -> None:
         error = ""
