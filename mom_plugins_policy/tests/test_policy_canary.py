@@ -383,6 +383,22 @@ class TestWhatIsNotTried:
             made.begin("(+ 1 2)", name="60_x")
 
 
+def test_who_looks_while_it_ends_sees_that_it_runs_and_then_how_it_has_ended(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
+    managed.begin(MINE.format(kib=1), seconds=600)
+    managed.cycles()
+    seen: list[Canary] = []
+    compile_ = Policy.compile
+
+    def looked_at(*given: Any, **more: Any) -> Policy:
+        seen.append(managed.canary)
+        return compile_(*given, **more)
+
+    monkeypatch.setattr(Policy, "compile", looked_at)
+    managed.trials.end_canary(promote=True, who="you")
+    assert [one.state for one in seen] == [CanaryState.RUNNING]
+    assert managed.canary.state is CanaryState.PROMOTED
+
+
 def test_a_cycle_does_not_wait_for_who_checks_large_policies(managed: Managed, monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, cycle_is_over = threading.Event(), threading.Event()
     compile_ = Policy.compile

@@ -264,7 +264,6 @@ class TriedPolicies(ChangingPolicies):
     def _end(self, trial: Trial, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
         """End a trial. What cannot be put in force for all is put in force for none."""
         now, overlay = self._trying.monotonic(), self._overlay_tried
-        self.trial, self._overlay_tried = None, Overlay()
         after = format_duration(max(1, round(now - trial.plan.began_at)))
         made: tuple[PolicyState, Policy | None] | None = None
         if state is CanaryState.PROMOTED:
@@ -279,6 +278,7 @@ class TriedPolicies(ChangingPolicies):
             log = self._log.warning if state is CanaryState.ROLLED_BACK else self._log.info
             log("the trial of %s is %s after %s: %s", trial.plan.what, state, after, reason)
         self._ended = trial.told(now, state, reason)
+        self.trial, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
         self._forget_trial()
         return self._ended, made
 
