@@ -64,6 +64,12 @@ class Moment:
             del content["inside"]
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in content.items()}
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Moment:
+        """What a trace has kept; older ones know less."""
+        inside = {name: Inside(**one) for name, one in content.get("inside", {}).items()}
+        return cls(**{**content, "inside": inside})
+
 
 def taken_at_work(trace: Sequence[Moment]) -> float:
     """MiB: the most that was taken while guests did enough of their work and nothing had been lost.

@@ -45,10 +45,6 @@ class Needs:
         """MiB of the host."""
         return self.programs + self.kernels + self.processes - self.merged
 
-    def as_json(self) -> dict[str, int]:
-        """In whole MiB."""
-        return {name: round(value) for name, value in vars(self).items()}
-
 
 def could_be_taken(capacity: float, floor: float, needs: Needs) -> float:
     """MiB that a manager could take that knows everything, and takes nothing that a program uses.
@@ -62,9 +58,8 @@ def could_be_taken(capacity: float, floor: float, needs: Needs) -> float:
 def needs_in(trace: Sequence[Moment]) -> Needs | None:
     """From what was seen; None when no guest was ever looked into.
 
-    What a kernel needs is what it uses in a quarter of all looks, as it holds more while it keeps what programs have freed on lists of its
-    CPUs. A process holds ever more translated code, so that the last look counts. What is merged is in use at the end, when the rest
-    has been taken.
+    A process holds ever more translated code, so that the last look counts. What is merged is in use at the end, when the rest has been
+    taken.
     """
     seen: dict[str, list[Inside]] = {}
     for moment in trace:
@@ -83,16 +78,22 @@ def needs_in(trace: Sequence[Moment]) -> Needs | None:
     )
 
 
-def kernel(looks: Sequence[Inside]) -> float:
-    """MiB that a guest's kernel uses beside its program, page cache included.
+LEAST_LOOKS = 0.1
+"""Ratio. What a kernel needs is what it gets by with in so many of all looks: two counts are never of quite the same moment."""
 
+
+def kernel(looks: Sequence[Inside]) -> float:
+    """MiB that a guest's kernel needs beside its program, page cache included.
+
+    It is no more than what the kernel says that it uses. That counts pages which it keeps for a while, on lists of its CPUs, after a
+    program has freed them: 46 MiB in a guest of 1 GiB. And it is no more than what the host has backed, as the guest works with that.
     A size is of now, and what is available and unused of the last statistics; what a kernel keeps for itself at its start, and never
     counts, is the difference where the size has not just changed. Where a guest has swapped, what its swap takes cannot be told apart.
     """
     looks = [look for look in looks if not look.swap] or looks
     reserved = statistics.median(look.size - look.available for look in looks)
-    used = sorted(reserved + look.available - look.unused - look.resident for look in looks)
-    return used[len(used) // 4]
+    beside = sorted(min(reserved + look.available - look.unused, look.backed) - look.resident for look in looks)
+    return beside[int(LEAST_LOOKS * len(beside))]
 
 
 def look_into(connection: Any, prefix: str, pid_folder: Path, listeners: Mapping[str, Listener]) -> dict[str, Inside]:

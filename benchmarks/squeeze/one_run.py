@@ -19,7 +19,7 @@ from guests_told import Listener, Work, work
 from managers import REFUSED, Manager, Running, Where, at_work
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import Mix
-from needs import could_be_taken, look_into, needs_in
+from needs import look_into
 
 REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
@@ -328,7 +328,6 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
     now = time.monotonic()
     whole, last, before = squeeze.work(squeeze.began, now), squeeze.work(now - WINDOW_SECONDS, now), squeeze.reference
     assert before is not None
-    needs = needs_in(squeeze.trace)
     states: dict[str, float] = {}
     for moment in squeeze.trace:
         if moment.says:
@@ -343,8 +342,6 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "held_before": round(squeeze.capacity - squeeze.mix.protocol.available),
         "held_after": round(squeeze.trace[-1].guests),
         "available_least": round(min(moment.available for moment in squeeze.trace)),
-        "needs": needs and needs.as_json(),
-        "could_be_taken": needs and round(could_be_taken(squeeze.capacity, squeeze.mix.protocol.floor, needs)),
         "kills": whole.kills,
         "work_unsqueezed": round(before.share, 4),
         "work": round(whole.share / before.share, 4),

@@ -186,11 +186,12 @@ def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
     mixes, runs = squeezed(), kept(options.results)
     chosen = [run for run in runs if not options.label or run["manager"] != "mom" or run["label"] == options.label]
+    known = {name: squeeze_report.bounds(options.results, chosen, name, mix.protocol) for name, mix in mixes.items()}
     parts = {
         "machine": squeeze_report.machine(chosen),
-        "bursty": squeeze_report.main_table(chosen, "bursty"),
-        "needs": squeeze_report.needs_text(chosen, "bursty", mixes["bursty"].protocol),
-        "mixes": squeeze_report.mixes_table(chosen, mixes),
+        "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
+        "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
+        "mixes": squeeze_report.mixes_table(chosen, mixes, known),
         "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),

@@ -7,13 +7,14 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from managers import MANAGERS
-from merit import spread
+from merit import Moment, spread
 from mixes import Mix, Protocol
-from needs import Needs
+from needs import Needs, could_be_taken, needs_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +63,8 @@ def ends(runs: Sequence[Run]) -> str:
     return ", ".join(told)
 
 
-def main_table(runs: Sequence[Run], mix: str) -> str:
-    """One mix, all managers, everything that matters."""
+def main_table(runs: Sequence[Run], mix: str, known: Sequence[Bound] = ()) -> str:
+    """One mix, all managers, everything that matters; and what could be taken at all, where runs know it."""
     heading = [
         "manager",
         "runs",
@@ -110,39 +111,61 @@ def main_table(runs: Sequence[Run], mix: str) -> str:
                 "-",
             ]
         )
-    could, shares = reach(runs, mix)
-    if could:
-        rows.append([NEEDED, "-", figure(could), f"mom took {figure(shares)} % of it", *["-"] * 6])
+    if known:
+        rows.append([NEEDED, str(len(known)), *bound_cells(known), *["-"] * 6])
     return table(heading, rows)
 
 
 NEEDED = "nothing left that nobody needs"
 
 
-def reach(runs: Sequence[Run], mix: str) -> tuple[list[float], list[float]]:
-    """Of mom's runs that know it: MiB that could be taken without taking memory that programs use, and what mom took of it, in percent."""
-    known = [run for run in of(runs, mix, "mom") if run.get("could_be_taken")]
-    return [run["could_be_taken"] for run in known], [100 * run["taken"] / run["could_be_taken"] for run in known]
+def bound_cells(known: Sequence[Bound]) -> tuple[str, str]:
+    """What could be taken, and what mom took of that."""
+    return figure([one.could for one in known]), f"mom took {figure([one.percent for one in known])} % of it"
 
 
-def needs_text(runs: Sequence[Run], mix: str, protocol: Protocol) -> str:
-    """Of what that is made, in mom's last run that knows it."""
-    known = [run for run in of(runs, mix, "mom") if run.get("could_be_taken")]
+@dataclass(frozen=True)
+class Bound:
+    """Of one run: what guests needed, MiB that could be taken without taking memory that programs use, and those that were."""
+
+    needs: Needs
+    capacity: float
+    could: float
+    taken: float
+
+    @property
+    def percent(self) -> float:
+        """What was taken of what could be."""
+        return 100 * self.taken / self.could
+
+
+def bounds(results: Path, runs: Sequence[Run], mix: str, protocol: Protocol) -> list[Bound]:
+    """Of those runs of mom in which guests were looked into, from their traces."""
+    found = []
+    for run in of(runs, mix, "mom"):
+        needs = needs_in([Moment.from_json(moment) for moment in traced(results, run)]) if "trace" in run else None
+        if needs is not None:
+            capacity = run["held_before"] + protocol.available
+            found.append(Bound(needs, capacity, could_be_taken(capacity, protocol.floor, needs), run["taken"]))
+    return found
+
+
+def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
+    """Of what that is made, in the last of these runs."""
     if not known:
         return "No run under mom has recorded yet what its guests needed."
-    run = known[-1]
-    needs = Needs(**run["needs"])
-    capacity = run["held_before"] + protocol.available
+    last = known[-1]
+    needs = last.needs
     return (
-        f"In the last run under mom, guests held and the host had available {capacity:,} MiB together at the beginning, and "
-        f"{protocol.floor:,} had to be left. Programs used {needs.programs:,} at the same time, guests' kernels {needs.kernels:,} more, "
-        f"and QEMU processes {needs.processes:,} beside the guests' memory, less {needs.merged:,} that were merged at the end: "
-        f"{run['could_be_taken']:,} could be taken, and {run['taken']:,} were. At the end the host had backed another "
-        f"{max(0, needs.free):,} MiB of guests' memory."
+        f"In the last run under mom, guests held and the host had available {last.capacity:,} MiB together at the beginning, and "
+        f"{protocol.floor:,} had to be left. Programs used {needs.programs:,.0f} at the same time, guests' kernels needed "
+        f"{needs.kernels:,.0f} more, and QEMU processes {needs.processes:,.0f} beside the guests' memory, less {needs.merged:,.0f} that "
+        f"were merged at the end: {last.could:,.0f} could be taken, and {last.taken:,} were. At the end the host had backed another "
+        f"{max(0.0, needs.free):,.0f} MiB of guests' memory."
     )
 
 
-def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
+def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:
     """All mixes: what could be taken under each manager, and how it ended."""
     names = [name for name in MANAGERS if any(run["manager"] == name for run in runs)]
     rows = []
@@ -151,8 +174,7 @@ def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
         for name in names:
             mine = of(runs, mix, name)
             cells.append(f"{figure([run['taken'] for run in mine])}; {ends(mine)}" if mine else "-")
-        could, shares = reach(runs, mix)
-        cells.append(f"{figure(could)}; mom took {figure(shares)} % of it" if could else "-")
+        cells.append("; ".join(bound_cells(known[mix])) if known.get(mix) else "-")
         rows.append([f"`{mix}`", f"{content.count}, {content.sold:,} MiB", *cells])
     return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names), NEEDED], rows)
 

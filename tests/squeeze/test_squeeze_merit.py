@@ -12,6 +12,7 @@ from faults import Scene
 from guests_told import Listener, lines, quantile, work
 from managers import Running, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work
+from needs import Needs
 from one_run import Squeeze
 
 LINE = (
@@ -128,10 +129,10 @@ def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeez
     assert rows[2][3] == "2 killed at 600 s"
 
 
-def test_the_table_ends_with_what_could_be_had_at_all_where_a_run_of_mom_knows_it() -> None:
-    table = squeeze_report.main_table([RUN, {**RUN, "could_be_taken": 10000}, {**RUN, "taken": 9300, "could_be_taken": None}], "bursty")
-    last = [cell.strip() for cell in table.splitlines()[-1].strip("|").split("|")]
-    assert last[:4] == ["nothing left that nobody needs", "-", "10,000", "mom took 95 % of it"]
+def test_the_table_ends_with_what_could_be_had_at_all_where_runs_of_mom_know_it() -> None:
+    bound = squeeze_report.Bound(Needs(0, 0, 0, 0, 0), 15000, 10000, 9500)
+    last = [cell.strip() for cell in squeeze_report.main_table([RUN], "bursty", [bound]).splitlines()[-1].strip("|").split("|")]
+    assert last[:4] == ["nothing left that nobody needs", "1", "10,000", "mom took 95 % of it"]
     assert len(last) == 10
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -104,14 +106,20 @@ def test_a_kernel_is_measured_from_statistics_of_one_time_while_a_balloon_moves(
 
 
 def test_what_a_kernel_keeps_for_a_while_of_what_was_freed_is_not_its_need() -> None:
-    keeps = replace(REST, unused=REST.unused - 47)
-    assert kernel([keeps, keeps, keeps, BURST, BURST]) == 92
+    keeps = replace(REST, unused=REST.unused - 47, backed=700)
+    assert kernel([keeps, keeps, keeps, keeps, BURST]) == 92
+
+
+def test_what_a_kernel_keeps_and_the_host_has_not_backed_is_not_its_need() -> None:
+    keeps = replace(REST, unused=REST.unused - 47, backed=240)
+    assert kernel([keeps]) == 90
 
 
 def test_a_look_at_a_guest_that_has_swapped_counts_where_there_is_no_other() -> None:
     swapped = replace(REST, swap=50, unused=820)
     assert kernel([REST, swapped]) == 92
     assert kernel([swapped]) == 104
+    assert kernel([replace(swapped, backed=190)]) == 90
 
 
 def test_needs_are_programs_at_most_kernels_processes_and_less_what_is_merged_at_the_end() -> None:
@@ -135,26 +143,44 @@ def test_a_trace_in_which_no_guest_was_looked_into_says_nothing_of_needs() -> No
 
 def test_what_was_looked_into_is_kept_only_where_there_is_something() -> None:
     assert "inside" not in moment(1, {}).as_json()
-    assert moment(1, {"worker-00": REST}).as_json()["inside"] == {"worker-00": asdict(REST)}
+    whole = moment(1, {"worker-00": REST})
+    assert whole.as_json()["inside"] == {"worker-00": asdict(REST)}
+    assert Moment.from_json(whole.as_json()) == whole
+    older = {name: value for name, value in moment(1, {}).as_json().items() if name != "programs"}
+    assert Moment.from_json(older).programs == 0
 
 
 OLD: dict[str, Any] = {"mix": "bursty", "manager": "mom", "ended": "host exhausted", "seconds": 597, "kills": 0, "taken": 9000}
-RUN: dict[str, Any] = OLD | {
-    "held_before": 9570,
-    "could_be_taken": 9102,
-    "needs": {"programs": 4050, "kernels": 1104, "processes": 1284, "merged": 470, "free": 216},
-}
+MIXES = {"bursty": read_mixes()["bursty"]}
+PROTOCOL = MIXES["bursty"].protocol
 
 
-def test_the_table_of_mixes_says_how_much_of_what_nobody_needs_mom_took() -> None:
-    mixes = {"bursty": read_mixes()["bursty"]}
-    assert "| 9,102; mom took 99 % of it |" in squeeze_report.mixes_table([OLD, RUN], mixes)
-    assert "mom took" not in squeeze_report.mixes_table([OLD], mixes)
+def kept(folder: Path, name: str, trace: list[Moment]) -> dict[str, Any]:
+    (folder / "traces").mkdir(exist_ok=True)
+    with gzip.open(folder / "traces" / name, "wt") as file:
+        file.writelines(json.dumps(one.as_json()) + "\n" for one in trace)
+    return OLD | {"held_before": 9570, "trace": name}
+
+
+def test_runs_that_knew_less_are_left_out_of_what_could_be_taken(tmp_path: Path) -> None:
+    guests = {f"worker-{index:02d}": REST for index in range(12)}
+    runs = [OLD, kept(tmp_path, "old.gz", [moment(600, {})]), kept(tmp_path, "new.gz", [moment(1, guests), moment(600, guests)])]
+    (bound,) = squeeze_report.bounds(tmp_path, runs, "bursty", PROTOCOL)
+    assert (bound.capacity, bound.could, bound.taken) == (15570, 9102, 9000)
+    assert bound.percent == pytest.approx(98.9, abs=0.1)
+    assert squeeze_report.bounds(tmp_path, runs, "tiny", PROTOCOL) == []
+
+
+BOUND = squeeze_report.Bound(Needs(4050, 1104, 1284, 470, 216), 15570, 9102, 9000)
+
+
+def test_the_tables_say_how_much_of_what_nobody_needs_mom_took() -> None:
+    assert "| 9,102; mom took 99 % of it |" in squeeze_report.mixes_table([OLD], MIXES, {"bursty": [BOUND]})
+    assert "mom took" not in squeeze_report.mixes_table([OLD], MIXES, {"bursty": []})
 
 
 def test_the_text_says_of_what_the_bound_is_made_once_a_run_has_recorded_it() -> None:
-    protocol = read_mixes()["bursty"].protocol
-    text = squeeze_report.needs_text([OLD, RUN], "bursty", protocol)
+    text = squeeze_report.needs_text([BOUND], PROTOCOL)
     for figure in ("15,570 MiB", "500", "4,050", "1,104", "1,284", "470", "9,102", "9,000", "216"):
         assert figure in text
-    assert "No run" in squeeze_report.needs_text([OLD], "bursty", protocol)
+    assert "No run" in squeeze_report.needs_text([], PROTOCOL)
