@@ -355,8 +355,10 @@ class BalloonPlugin:
         self._reserve = reserve_of(total, self._settings.goal, self._learning.growth_kib, self._learning.room_kib)
         self._state = self._reserve.state(available, self._state)
         if self._state in {State.HARD, State.LOW}:
-            message = f"the host has {format_kib(available)} available: "
-            message += "no guest grows any more" if self._state is State.LOW else "guests give memory that they may miss"
+            low = self._state is State.LOW
+            # The bound, and not what is available now: a text that changes with every cycle would be news in every cycle.
+            message = f"the host has less than {format_kib(self._reserve.low if low else self._reserve.hard)} available: "
+            message += "no guest grows any more" if low else "guests give memory that they may miss"
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
     def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits, guarantee: int) -> Verdict | None:
