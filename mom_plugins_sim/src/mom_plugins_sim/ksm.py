@@ -11,8 +11,8 @@ from mom_core import NotSupported, Value
 PAGE = 4  # KiB
 
 SECONDS_PER_PAGE = 2.7e-6
-"""CPU time to look at one page, a checksum of 4 KiB and two tree walks: 2.6 to 2.8 us were measured on real guests (docs/ksm-law.md).
-Kernels from 6.7 on look at pages less often that have not changed, which is not simulated: 1.6 to 2.1 us on twelve guests with bursts."""
+"""CPU time to look at one page, a checksum of 4 KiB and two tree walks: 2.6 to 2.8 us were measured on real guests (docs/ksm-law.md),
+1.6 to 2.1 on twelve others: less where pages are seen for the first time (0.5), more while many are merged (6 to 8)."""
 
 VISITS = 2.0
 """A page is merged at the second visit at the earliest: at the first, only its checksum is noted."""
