@@ -132,3 +132,25 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: M
         assert f"mom (process {process.pid}, which is stopped) did not answer on {mom.directory}/run/mom.sock within 5 s" in done.stderr
         assert f"kill -CONT {process.pid} lets it go on" in done.stderr
     mom.wait_for(lambda: mom("policy", "list").returncode == 0)
+
+
+def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(mom: Mom) -> None:
+    mom.configure("policy: {defaults: false}", "http: {}")
+    started(mom)
+    text = mom.directory / "mine.policy"
+    text.write_text('(if (> Host.mem_available 5) (Host.Control "ksm_run" 1) 0)\n')
+    assert mom("policy", "set", "60_mine", str(text)).returncode == 0
+    told = mom("policy", "explain", "--live", "--host")
+    assert told.returncode == 0, told.stderr
+    assert "ksm_run = 1" in told.stdout
+    assert "60_mine:1:30" in told.stdout
+    assert f"by the policies in force, from {mom.directory}/run/mom.sock" in told.stderr
+    assert "60_mine:1:30" in mom("policy", "eval", "--live").stdout
+    mine = mom("policy", "explain", str(text), "--live", "--host")
+    assert "in force" not in mine.stderr, "files that are named are what is asked about"
+    mom.started[-1].terminate()
+    assert mom.started[-1].wait(10) == 0
+    without = mom("policy", "explain", "--live", "--host")
+    assert without.returncode == 0, without.stderr
+    assert "60_mine" not in without.stdout
+    assert "in force" not in without.stderr

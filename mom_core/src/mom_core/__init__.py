@@ -31,6 +31,7 @@ _WHERE = {
         "NodeTuneControl", "Standing",
     ),
     "running": ("EngineState", "PastCycle", "PastCycles", "RunningMom", "StandingProblem"),
+    "cli.sources": ("running_mom",),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
@@ -41,7 +42,7 @@ _WHERE = {
     ),
     "policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "PolicyChange", "PolicyState", "PolicyText",
-        "PolicyTexts", "ReasonedPolicies",
+        "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
     "admission": ("Admission", "Admissions", "Giver"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
@@ -140,6 +141,7 @@ __all__ = [
     "Revision",
     "Room",
     "RunningMom",
+    "RunningPolicies",
     "Scope",
     "Severity",
     "Size",
@@ -173,12 +175,14 @@ __all__ = [
     "peer_credentials",
     "printable",
     "read_settings",
+    "running_mom",
 ]
 
 if TYPE_CHECKING:
     from mom_core.admission import Admission as Admission
     from mom_core.admission import Admissions as Admissions
     from mom_core.admission import Giver as Giver
+    from mom_core.cli.sources import running_mom as running_mom
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
     from mom_core.config import read_settings as read_settings
@@ -267,6 +271,7 @@ if TYPE_CHECKING:
     from mom_core.policies import PolicyText as PolicyText
     from mom_core.policies import PolicyTexts as PolicyTexts
     from mom_core.policies import ReasonedPolicies as ReasonedPolicies
+    from mom_core.policies import RunningPolicies as RunningPolicies
     from mom_core.reservations import Reservation as Reservation
     from mom_core.reservations import ReservationRefused as ReservationRefused
     from mom_core.reservations import Reservations as Reservations

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from mom_core import MomError, NoSuchGuest
+from mom_core import MomError, NoSuchGuest, PolicyText
 from mom_plugins_http.client import READ_SECONDS, Client, RefusedError
 from mom_plugins_http.routes import MOST_ITEMS
 
@@ -49,6 +49,10 @@ class SocketMom:
         """The settings in force. Raises `MomError`."""
         found: Mapping[str, Any] = self._get("/v1/configuration")
         return found
+
+    def policies(self) -> Mapping[str, PolicyText]:
+        """The policies in force, by name. Raises `MomError`."""
+        return {one["name"]: PolicyText(one["text"], one["origin"]) for one in self._get("/v1/policies")["items"]}
 
     def status(self) -> Mapping[str, Any]:
         """Everything of the newest cycle, in the form of the status file. Raises `MomError`."""

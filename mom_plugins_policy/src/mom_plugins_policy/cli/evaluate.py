@@ -44,10 +44,11 @@ def eval_command(
 ) -> None:  # fmt: skip
     """Evaluate policies on a snapshot, and print values, decisions and errors. Nothing is changed on the host.
 
-    Without FILE and -e: the policies that a running mom would use. Exit code 1 when the evaluation has errors, 2 when the
+    Without FILE and -e: the policies that a running mom would use; with --live those that it uses, if it runs and enables the plugin
+    http. Exit code 1 when the evaluation has errors, 2 when the
     policies or the snapshot cannot be read.
     """
-    given = given_policies(paths, config_path, defaults=with_default_policies, needed=not expressions)
+    given = given_policies(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:
         given.texts = {**given.texts, EXPRESSION: "\n".join(expressions)}
         given.files = {**given.files, EXPRESSION: "expression"}

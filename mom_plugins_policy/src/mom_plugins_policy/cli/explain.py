@@ -45,13 +45,14 @@ def explain_command(
     """Say why policies decide what they decide about a guest or the host on a snapshot, or why they decide nothing.
 
     Each decision is followed back through variables, parameters and notes to the fields that it was made of, and outwards through
-    the conditions that had to hold. Without FILE: the policies that a running mom would use.
+    the conditions that had to hold. Without FILE: the policies that a running mom would use; with --live those that it uses, if it runs
+    and enables the plugin http.
 
     Exit code 1 when the evaluation has errors about it, 2 when the policies or the snapshot cannot be read.
     """
     if (guest_name is None) == (not about_host):
         raise click.UsageError("say whom it is about: --guest NAME, or --host")
-    given = given_policies(paths, config_path, defaults=with_default_policies)
+    given = given_policies(paths, config_path, defaults=with_default_policies, live=live)
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
     entity = taken.host.entity if about_host else _guest(taken, guest_name or "")
     try:

@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, Guest, Host, Scope, Snapshot, Unit, printable
+from mom_core import (
+    ConfigError,
+    ConfigProblem,
+    Declarations,
+    FieldSpec,
+    Guest,
+    Host,
+    MomError,
+    NotRunning,
+    RunningPolicies,
+    Scope,
+    Snapshot,
+    Unit,
+    printable,
+)
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.excerpts import told
 from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
@@ -21,7 +35,7 @@ from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
 
 if TYPE_CHECKING:
-    from mom_core import Config
+    from mom_core import Config, PolicyText
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -110,11 +124,14 @@ class Given:
         return told(fault, self.texts, self.files)
 
 
-def given_policies(paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True) -> Given:
+def given_policies(
+    paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
+) -> Given:
     """The policies in these files and folders; without any, those of the configuration; without one, the plugins' default policies.
 
     :param defaults: the default policies beside those in files
     :param needed: without files there is something to do; otherwise none are used then
+    :param live: without files, those that are in force in a running mom, which may have been set while it ran
     :raises ConfigError: with all files that cannot be read
     """
     from mom_core import declarations_of
@@ -128,6 +145,9 @@ def given_policies(paths: Sequence[Path], config_path: str | None, *, defaults: 
             raise ConfigError(found.problems)
         given.files = found.files
         given.texts = with_defaults(found.texts, declarations.policies) if defaults else found.texts
+    elif needed and live and config is not None and (running := _in_force(config)) is not None:
+        given.texts = {name: policy.text for name, policy in running.items()}
+        given.files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
         found = read_policies(settings.directory, settings.file, 4 * given.limits.text)
@@ -139,6 +159,25 @@ def given_policies(paths: Sequence[Path], config_path: str | None, *, defaults: 
     elif needed or defaults:
         given.texts = dict(declarations.policies)
     return given
+
+
+def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
+    """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
+    from mom_core import running_mom
+
+    try:
+        running = running_mom(config)
+        asked: object = running  # a way to ask may be able to do more than any must
+        if running is None or not isinstance(asked, RunningPolicies):
+            return None
+        found = asked.policies()
+    except NotRunning:
+        return None
+    except MomError as error:
+        click.echo(f"mom: {error}; what follows is by the files and defaults", err=True)
+        return None
+    click.echo(f"by the policies in force, from {printable(running.where, 400)}", err=True)
+    return found
 
 
 def configured(path: str | None) -> Config | None:
