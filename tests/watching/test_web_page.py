@@ -331,6 +331,35 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(daemon: Star
     assert opened.complaints == []
 
 
+def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/policies")
+    page = opened.page
+    page.get_by_label("Name of a new policy").fill("60_mine")
+    page.keyboard.press("Enter")
+    editor = page.get_by_role("textbox", name="60_mine")
+    text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.GetVar "nobody sets it"))\n'
+    editor.fill(text)
+    expect(page.locator("#verdict")).to_contain_text("it can be saved, and fits the others; 2 warnings")
+    expect(page.locator("#verdict")).to_have_class("warn")
+    expect(page.locator(".gutter .mark.hint")).to_have_text(["! 3", "! 5"])
+    expect(page.locator(".gutter .mark:not(.hint)")).to_have_count(0)
+    told = page.locator("#verdict + ul li")
+    expect(told).to_have_count(2)
+    expect(told.nth(1)).to_contain_text("5:19 warning: unset-note: nothing sets the note nobody sets it: it is always nil")
+    opened.shot("policy-warned")
+    told.nth(1).get_by_role("button").click()
+    assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 5
+    editor.fill(f"{text}(+ 1\n")
+    expect(page.locator("#verdict")).to_contain_text("1 problem: it cannot be saved so")
+    editor.fill(text)
+    expect(page.locator("#verdict")).to_contain_text("2 warnings")
+    editor.press("Control+s")
+    expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
+    assert text_in_force(mom, "60_mine") == text
+    assert opened.complaints == []
+
+
 def test_two_who_change_a_policy_do_not_overwrite_each_other(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     mom = daemon(interval="30s")
     with client(mom) as other:

@@ -106,28 +106,34 @@ class PoliciesView {
     try {
       const { content } = await ask("POST", "/v1/policy-check", { body: { changes: { [this.name]: this.text.value } } });
       if (number !== this.checking) return; // something was typed since
-      this.mark(content.problems);
+      this.mark(content.problems, content.warnings);
     } catch (error) {
       if (number === this.checking) this.verdict.textContent = `It could not be checked: ${error.message}`;
     }
   }
 
-  mark(problems) {
-    this.problems = problems;
-    const count = problems.length;
-    this.verdict.className = count ? "bad" : "good";
-    this.verdict.textContent = count ? `✗ ${count} problem${count > 1 ? "s" : ""}: it cannot be saved so` : "✓ it can be saved, and fits the others";
-    this.found.replaceChildren(...problems.slice(0, 50).map((one) => h("li", null,
+  // Problems keep it from being saved; warnings, which stand behind them, are only for the eye.
+  mark(problems, warnings = []) {
+    this.problems = [...problems.map((one) => ({ ...one, tone: "bad" })), ...warnings.map((one) => ({ ...one, tone: "warn" }))];
+    const counted = (several, what) => `${several.length} ${what}${several.length > 1 ? "s" : ""}`;
+    const hardly = warnings.length ? `; ${counted(warnings, "warning")}` : "";
+    this.verdict.className = problems.length ? "bad" : warnings.length ? "warn" : "good";
+    this.verdict.textContent = problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved so${hardly}` : `✓ it can be saved, and fits the others${hardly}`;
+    this.found.replaceChildren(...this.problems.slice(0, 50).map((one) => h("li", null,
       one.name === this.name && one.line ? h("button", { type: "button", onclick: () => this.go(one.line, one.column) }, `${one.line}:${one.column}`) : `${one.name}:${one.line}:${one.column}`,
-      ` ${one.kind}: ${one.message}`)));
+      h("span", { class: one.tone }, one.tone === "warn" ? " warning: " : " "), `${one.kind}: ${one.message}`, one.hint && h("span", { class: "faint" }, ` (${one.hint})`))));
+    if (this.problems.length > 50) this.found.append(h("li", { class: "faint" }, `and ${this.problems.length - 50} more`));
     this.number();
   }
 
   number() {
     const lines = this.text.value.split("\n").length;
-    const marked = new Map(this.problems.filter((one) => one.name === this.name).map((one) => [one.line, one.message]));
-    this.gutter.replaceChildren(...Array.from({ length: lines }, (_, n) => h("div", { class: marked.has(n + 1) ? "mark" : "", title: marked.get(n + 1) ?? null },
-      `${marked.has(n + 1) ? "✗ " : ""}${n + 1}`)));
+    const marked = new Map(this.problems.filter((one) => one.name === this.name).reverse().map((one) => [one.line, one])); // of a line the first
+    this.gutter.replaceChildren(...Array.from({ length: lines }, (_, n) => {
+      const one = marked.get(n + 1);
+      const sign = !one ? "" : one.tone === "warn" ? "! " : "✗ ";
+      return h("div", { class: !one ? "" : one.tone === "warn" ? "mark hint" : "mark", title: one?.message ?? null }, `${sign}${n + 1}`);
+    }));
     this.gutter.scrollTop = this.text.scrollTop;
   }
 
