@@ -188,6 +188,15 @@ def test_other_words_other_levels_and_debug_are_not_repetitions() -> None:
     assert all(take(repeats, record("same", level=logging.DEBUG), 0) for _ in range(100))
 
 
+def test_guests_whose_names_differ_by_a_number_are_different_guests() -> None:
+    repeats = Repeats()
+    for name in ("vm-17", "vm-18", "db1", "db2"):
+        assert take(repeats, record("guest %s, save: done", name), 0), name
+    assert not take(repeats, record("guest %s, save: done", "vm-17"), 1)
+    assert take(repeats, record("guest %s: %.1f s, %s, at %s", "vm-17", 1.5, "10MiB", "17:04:05"), 2)
+    assert not take(repeats, record("guest %s: %.1f s, %s, at %s", "vm-17", 2.5, "12MiB", "18:05:06"), 3)
+
+
 def test_a_thousand_guests_with_one_trouble_are_some_lines_and_a_count() -> None:
     repeats = Repeats()
     said = sum(take(repeats, record("guest %s has no agent", chr(97 + i % 26) * (1 + i // 26)), i / 1000) for i in range(1000))

@@ -20,6 +20,8 @@ REMEMBERED: Final = 2000
 """Different texts that are remembered; with more, the oldest are forgotten, and may be said again."""
 
 _NUMBERS: Final = re.compile(r"\d+(?:\.\d+)?")
+_FREE_NUMBERS: Final = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
+"""Those that are no part of a name: `vm-17` and `vm-18` are two guests."""
 
 Key = tuple[object, ...]
 
@@ -57,14 +59,15 @@ class Repeats:
         self._seen: dict[Key, _Seen] = {}
 
     def takes(self, record: logging.LogRecord, text: str, now: float) -> bool:
-        """Whether this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one.
+        """Whether this one is to be said; otherwise it is counted. Numbers in a text (times, sizes) do not make it another one; those in
+        names do, where the lines of one place are counted, too.
 
         :param now: seconds, monotonic
         """
-        said = True
+        said, of_plugin = True, record.name.startswith(PLUGIN_LOGGER)
         if record.levelno >= logging.WARNING:
-            said = self._note((record.name, record.levelno, _NUMBERS.sub("#", text)), record, now, 1)
-        if said and record.levelno >= logging.INFO and record.name.startswith(PLUGIN_LOGGER):
+            said = self._note((record.name, record.levelno, (_FREE_NUMBERS if of_plugin else _NUMBERS).sub("#", text)), record, now, 1)
+        if said and record.levelno >= logging.INFO and of_plugin:
             said = self._note((record.name, record.pathname, record.lineno), record, now, ALIKE)
         return said
 
