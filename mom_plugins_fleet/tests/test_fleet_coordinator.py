@@ -306,12 +306,12 @@ def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_th
     async def work() -> None:
         store = Memory()
         await store.put(ORDERS, "h1", Orders(epoch=5).packed())
-        await agent._take_orders(store)
+        await agent._take_orders(store, Member(group="g1", draining=True))
         await store.put(
             ORDERS, "h1", Orders(epoch=3, moves=(Move(guest="a", name="a", to="h2", destination="", takes=1, number=1),)).packed()
         )
         with pytest.raises(LinkError, match="of epoch 3, and it has had some of epoch 5"):
-            await agent._take_orders(store)
+            await agent._take_orders(store, Member(group="g1", draining=True))
         assert agent.moves() == {}
 
     asyncio.run(work())

@@ -17,7 +17,7 @@ from nats.js.api import KeyValueConfig
 from mom_plugins_fleet import link
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
-from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES, direct, subject
 
 LOG = logging.getLogger("mom.fleet.test")
@@ -67,11 +67,11 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
     before = everything(fleet)
     stolen = Access([fleet.url], None, fleet.folder / "h1.key")
     written = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h1"), (GROUPS, "g1")]
-    read = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2"), (GROUPS, "g2")]
+    asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2"), (GROUPS, "g2")]
 
     async def tried() -> None:
         async with linked(stolen, "h1", LOG, patient=False) as store:
-            for work in (*(store.put(bucket, key, FORGED) for bucket, key in written), *(store.read(bucket, key) for bucket, key in read)):
+            for work in (*(store.put(bucket, key, FORGED) for bucket, key in written), *(store.read(bucket, key) for bucket, key in asked)):
                 with pytest.raises(LinkError, match="do not let this key do that") as refused:
                     await work
                 assert "a host's key is for what is its own" in refused.value.hint
@@ -158,3 +158,26 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
 def test_a_host_whose_group_was_changed_needs_the_servers_to_know_it(fleet: FleetWorld) -> None:
     assert Member(group="g2").group in fleet.fleet("enroll", "h2", "--group", "g2")
     assert "The servers need to know that" in fleet.fleet("enroll", "h2", "--group", "g1")
+
+
+@pytest.mark.parametrize("state", [MoveState.ORDERED, MoveState.ACCEPTED])
+def test_a_move_that_no_coordinator_has_ordered_moves_nobody_and_takes_no_room(fleet: FleetWorld, state: MoveState) -> None:
+    for number, host in enumerate(("h1", "h2")):
+        fleet.start_host(host, number + 1, guests=2)
+    fleet.until(lambda: all(row["guests"] for row in fleet.status()["hosts"]), "both are heard", 90)
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works", 60)
+    leaving = sorted(fleet.where("h1"))
+    ordered = Move(guest=leaving[0], name="g", to="h2", destination="sim:///h2", takes=1 << 40, number=1, state=state)
+
+    async def invented(store: Store) -> None:
+        kept = await store.read(ORDERS, "h1")
+        epoch = 0 if kept.data is None else read(Orders, kept.data).epoch
+        await store.put(ORDERS, "h1", Orders(epoch=epoch, moves=(ordered,)).packed())
+
+    ask(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, invented)
+    fleet.until(lambda: "no coordinator of the fleet has ordered that" in fleet.log("h1"), "the host sees it", 60)
+    fleet.fleet("drain", "h1")  # what a coordinator orders is done, and the room on h2 is there
+    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 120)
+    assert "nobody has ordered that" in fleet.log("c1")
+    assert sorted(fleet.where("h2") & set(leaving)) == leaving

@@ -18,6 +18,7 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
+from mom_plugins_fleet.sealing import is_sealed
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
@@ -244,7 +245,7 @@ class Agent:
                 if member is not None:
                     await listen(GROUPS, member.group)
                     await self._take_group(store, member.group)
-                    await self._take_orders(store)
+                    await self._take_orders(store, member)
                 self._connected = True
                 self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` lets it in")
             except MomError as error:
@@ -293,7 +294,7 @@ class Agent:
             self._taken = taken
             self._log.error("the policies of the group %s, revision %d, are not taken: %s; the ones before stay", group, revision, why)
 
-    async def _take_orders(self, store: Store) -> None:
+    async def _take_orders(self, store: Store, member: Member) -> None:
         for _ in range(CHANGE_ATTEMPTS):
             kept = await store.read(ORDERS, self._host)
             if kept.data is None:
@@ -309,7 +310,10 @@ class Agent:
                     hint="if the fleet's servers were set up anew, restart mom",
                 )
             self._epoch = orders.epoch
-            changed = tuple(self._answered(move) for move in orders.moves)
+            if any(self._not_ordered(move, member) for move in orders.moves):
+                # That the host is drained, and who says where to, was written before these orders: maybe after it was read.
+                member = await self._member(store) or member
+            changed = tuple(self._answered(move, member) for move in orders.moves)
             if changed != orders.moves:
                 try:
                     await store.put(ORDERS, self._host, orders.model_copy(update={"moves": changed}).packed(), kept.revision)
@@ -318,8 +322,22 @@ class Agent:
             self._keep({move.guest: move for move in changed if move.state is MoveState.ACCEPTED})
             return
 
-    def _answered(self, move: Move) -> Move:
+    def _not_ordered(self, move: Move, member: Member) -> str:
+        """Why a move is none that the fleet wants; empty: it is. Whoever has this host's key may write its orders, and invent some."""
+        if move.state not in (MoveState.ORDERED, MoveState.ACCEPTED) or self._moves.get(move.guest) == move:
+            return ""
+        if self._access.key is not None and not is_sealed(self._host, move, member.orderers):
+            return "no coordinator of the fleet has ordered that"
+        if move.state is MoveState.ORDERED and not member.draining:
+            return "the host is not drained"
+        return ""
+
+    def _answered(self, move: Move, member: Member) -> Move:
         """What this host says to a move."""
+        wrong = self._not_ordered(move, member)
+        if wrong:
+            self._log.error("guest %s is not moved to %s: %s", printable(move.name), printable(move.destination, 200), wrong)
+            return move.model_copy(update={"state": MoveState.FAILED, "error": wrong})
         if move.state is MoveState.ORDERED:
             why = self._accepts(move)
             return move.model_copy(update={"state": MoveState.FAILED, "error": why} if why else {"state": MoveState.ACCEPTED})

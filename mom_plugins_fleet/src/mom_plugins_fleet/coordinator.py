@@ -16,9 +16,10 @@ from typing import Final
 from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
+from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked, seed_of
 from mom_plugins_fleet.planning import next_orders, places
-from mom_plugins_fleet.records import Lease, MoveState, Orders, read, shown
+from mom_plugins_fleet.records import Lease, Member, MoveState, Orders, read, shown
+from mom_plugins_fleet.sealing import Seal, is_sealed
 from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, ROSTER, STATES
 from mom_plugins_fleet.view import View
 
@@ -28,6 +29,9 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 
 LOOK_SECONDS: Final = 2.0
 """How often it is decided what comes next: a guest that moves takes at least so long."""
+
+MOST_ORDERERS: Final = 16
+"""Keys of coordinators that a host's entry holds: two or three work at a time, and a key is made anew now and then."""
 
 RELOAD_SECONDS: Final = 60.0
 """How often everything is read again, in case a message was lost."""
@@ -44,6 +48,9 @@ class Coordinator:
         self.view = View()
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
+        self._seal = Seal(seed_of(access.key))
+        self._invented: set[str] = set()
+        """Hosts in whose orders there was something that no coordinator has written."""
         self._revision = 0
         self._sure_until = float("-inf")
 
@@ -75,13 +82,13 @@ class Coordinator:
         try:
             subscriptions.append(await store.hear(STATES, "*", self.view.heard_state))
             subscriptions.append(await store.hear(ROSTER, "*", self._heard_member))
-            await self.view.load(store)
+            await self._load(store)
             await self._fence(store)
             loop = asyncio.get_running_loop()
             loaded = loop.time()
             while self.works:
                 if loop.time() - loaded > RELOAD_SECONDS:
-                    await self.view.load(store)
+                    await self._load(store)
                     loaded = loop.time()
                 await self._decide(store)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -95,6 +102,44 @@ class Coordinator:
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
                     await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and nobody else's
+
+    async def _load(self, store: Store) -> None:
+        await self.view.load(store)
+        for host, (revision, orders) in list(self.view.orders.records.items()):
+            self.view.orders.records[host] = (revision, self._genuine(host, orders))
+
+    def _genuine(self, host: str, orders: Orders) -> Orders:
+        """A host's orders without what no coordinator has written: it would take room on other hosts that nobody needs."""
+        if not self._seal.public:
+            return orders
+        member = self.view.members.get(host)
+        keys = {self._seal.public, *(() if member is None else member.orderers)}
+        moves = tuple(move for move in orders.moves if is_sealed(host, move, keys))
+        if moves != orders.moves:
+            for move in set(orders.moves) - set(moves):
+                self._log.error("nobody has ordered that guest %s leaves %s for %s: left out", printable(move.name), host, move.to)
+            self._invented.add(host)
+        return orders.model_copy(update={"moves": moves})
+
+    def _sealed(self, host: str, orders: Orders) -> Orders:
+        return orders.model_copy(update={"moves": tuple(one if one.seal else self._seal.sealed(host, one) for one in orders.moves)})
+
+    async def _introduce(self, store: Store, host: str) -> bool:
+        """Let the host know by whose seal it is ordered to move guests, before it is; False: not yet."""
+        member = self.view.members.get(host)
+        if not self._seal.public or member is None or self._seal.public in member.orderers:
+            return True
+        kept = await store.read(ROSTER, host)
+        if kept.data is None:
+            return False
+        member = read(Member, kept.data)
+        known = (*(key for key in member.orderers if key != self._seal.public), self._seal.public)[-MOST_ORDERERS:]
+        member = member.model_copy(update={"orderers": known})
+        try:
+            self.view.members.records[host] = (await store.put(ROSTER, host, member.packed(), kept.revision), member)
+        except ConflictError:  # an operator was faster
+            return False
+        return True
 
     async def _heard_member(self, key: str, kept: Kept) -> None:
         self.view.members.take(key, kept)
@@ -138,20 +183,21 @@ class Coordinator:
         """Change a host's orders as they are now. Another who was faster is looked at the next time."""
         kept = await store.read(ORDERS, host)
         try:
-            before = Orders() if kept.data is None else read(Orders, kept.data)
+            there = Orders() if kept.data is None else read(Orders, kept.data)
+            before = self._genuine(host, there)
         except MomError as error:
             self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
-            before = Orders()
+            there, before = None, Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
             # Only the host can have written that: one whose key was stolen must not end the work for all others.
             self._log.error("the orders of %s are of epoch %d, which no coordinator had: they are made anew", host, before.epoch)
-            before = Orders()
+            there, before = None, Orders()
         self.view.orders.records[host] = (kept.revision, before)
-        after = change(before)
-        if after == before or not self.works:
+        after = self._sealed(host, change(before))
+        if after == there or not self.works:
             return
         try:
             packed = after.packed()
@@ -159,7 +205,7 @@ class Coordinator:
             self._log.error("the orders of %s: %s; they are made anew", host, shown(error))
             before = Orders()
             self.view.orders.records[host] = (kept.revision, before)
-            after = change(before)
+            after = self._sealed(host, change(before))
             packed = after.packed()
         with suppress(ConflictError):
             revision = await store.put(ORDERS, host, packed, kept.revision)
@@ -176,7 +222,10 @@ class Coordinator:
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
         known = places(self.view)
-        concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host)]
+        invented, self._invented = self._invented, set()
+        concerned = [
+            host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host) or host in invented
+        ]
         self.stuck = {host: stuck for host, stuck in self.stuck.items() if host in concerned}
         for host in sorted(concerned):
             stuck: dict[str, str] = {}
@@ -186,6 +235,8 @@ class Coordinator:
                 stuck.update(why)
                 return orders
 
+            if not await self._introduce(store, host):
+                continue  # the next look does it
             await self._change(store, host, wanted)
             if stuck != self.stuck.get(host, {}):
                 for name, why in stuck.items():

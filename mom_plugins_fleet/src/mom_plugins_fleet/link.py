@@ -251,7 +251,7 @@ async def linked(
         log.info("connected to the fleet's servers again")
 
     tls = _tls(access)
-    seed = _seed(access.key)
+    seed = seed_of(access.key)
     try:
         while True:
             try:
@@ -300,7 +300,8 @@ def _tls(access: Access) -> ssl.SSLContext | None:
         raise MomError(f"the certificates {access.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
 
 
-def _seed(path: Path | None) -> str | None:
+def seed_of(path: Path | None) -> str | None:
+    """The seed in a file with a key. Raises `MomError`."""
     if path is None:
         return None
     try:
@@ -308,7 +309,8 @@ def _seed(path: Path | None) -> str | None:
             raise MomError(f"others may read the key {path}", hint=f"chmod 600 {path}")
         seed = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise MomError(f"the key {path} cannot be read: {error}", hint="`mom fleet enroll` makes one") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise MomError(f"the key {path} cannot be read: {why}", hint="`mom fleet enroll` makes one") from None
     if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed):
         raise MomError(f"{path} holds no NKEY seed of a user", hint="`mom fleet enroll` makes one")
     return seed

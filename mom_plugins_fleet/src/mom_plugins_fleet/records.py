@@ -78,6 +78,8 @@ class Member(Record):
     """Nothing is moved here."""
     draining: bool = False
     """All guests are to leave."""
+    orderers: tuple[str, ...] = ()
+    """The public keys of coordinators that have ordered moves of its guests, the last ones."""
     by: str = ""
     """Who changed this last."""
 
@@ -159,6 +161,8 @@ class Move(Record):
     """Which attempt this is, from 1."""
     state: MoveState = MoveState.ORDERED
     error: str = ""
+    seal: str = ""
+    """By which it is known that a coordinator has ordered it; empty where the servers ask for no keys."""
 
 
 class Orders(Record):
