@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,8 @@ def test_policies_that_are_shipped_keep_their_meaning(path: Path) -> None:
     assert tree(result) == tree(text)
     assert comments(result) == comments(text)
     assert laid_out(result) == result
-    assert [line for line in result.split("\n") if len(line) > WIDTH and "#" not in line] == []
+    without_sentences = [re.sub(r'"[^"]*"', '""', line) for line in result.split("\n")]  # a string is not broken
+    assert [line for line in without_sentences if len(line) > WIDTH and "#" not in line] == []
 
 
 @pytest.mark.parametrize(
