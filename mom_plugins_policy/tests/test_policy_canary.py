@@ -23,6 +23,7 @@ from mom_core import (
     PolicyConflict,
     PolicyRefused,
     PolicyTexts,
+    ReasonedPolicies,
     Report,
     Scope,
     UnitError,
@@ -166,6 +167,24 @@ class TestWhileItRuns:
             managed.trials.end_canary(promote=True, who="you", expected_version=seen)
         with pytest.raises(PolicyConflict):
             managed.texts.change({"60_x": "(+ 1 2)"}, who="you", expected_version=seen)
+
+    def test_why_a_guest_got_its_size_is_said_by_the_policies_that_decided_about_it(self, managed: Managed) -> None:
+        words = '(with Guests g { (g.SetVar "why balloon_target" "it is tried at {balloon_max KiB}") (g.Control "balloon_target" 20000) })'
+        managed.begin(words, share=0.2, seconds=600)
+        report = managed.cycles()
+        texts: object = managed.texts
+        assert isinstance(texts, ReasonedPolicies)
+        on = {entity.id for entity in managed.canary.on}
+        assert on
+        for guest in report.snapshot.guests:
+            assert ("it is tried at " in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
+            assert texts.reason(report.number + 1, guest, "balloon_target") == "", "of a cycle that has not been"
+        assert texts.reason(report.number, "nobody", "balloon_target") == ""
+        managed.cycles()
+        some = next(iter(on))
+        assert texts.reason(report.number, some, "balloon_target"), "who reads of a cycle while the next is under way is still told"
+        managed.cycles()
+        assert texts.reason(report.number, some, "balloon_target") == "", "older ones are forgotten"
 
     def test_a_reload_keeps_it_with_the_files_as_they_are_now(self, managed: Managed) -> None:
         managed.begin(MINE.format(kib=20000), seconds=600)
