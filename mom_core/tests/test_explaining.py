@@ -94,6 +94,17 @@ def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
     assert found.memory.used == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
 
 
+def test_what_a_guest_needs_is_by_the_size_that_it_had_when_it_said_so() -> None:
+    said_then: dict[str, Value] = {"mem_available": 950 * MIB, "mem_hidden": 50 * MIB, "stats_age": 4.0}
+    taken = snapshot(host=HOST, guests={"web": {**FULL, "balloon_cur": 500 * MIB, **said_then}}, properties={"host": {"interval": 5.0}})
+    found = explained([Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)])
+    assert found.memory.used == 400 * MIB
+    assert "It needs 400 MiB, and can use 600 MiB more" in said(found, "needs")
+    assert "It has become 500 MiB smaller since it said so: 100 MiB are left to it of that." in said(found, "needs")
+    settled = explained([report(1, 1000 * MIB)])
+    assert "smaller since" not in said(settled, "needs")
+
+
 def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
     one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB))
     words = {"balloon_target": "the host has 1.20 GiB, less than it is to have"}

@@ -496,7 +496,7 @@ def _memory(guest: Guest, wanted: Sequence[Wanted]) -> Memory:
     return Memory(
         size=size if after is None else after,
         maximum=known["balloon_max"],
-        used=None if size is None or usable is None else max(0.0, size - usable),
+        used=None if size is None or usable is None else max(0.0, _size_then(known, size) - usable),
         usable=usable,
         unused=known["mem_unused"],
         swap_in=known["swap_in"],
@@ -506,6 +506,13 @@ def _memory(guest: Guest, wanted: Sequence[Wanted]) -> Memory:
         guarantee=_guarantee(guest),
         asked=known[CONTROL] if asked is None else asked,
     )
+
+
+def _size_then(known: Mapping[str, float | None], size: float) -> float:
+    """The guest's size at the time of its statistics, from what it said that it has and what its kernel hides; as it is now where that
+    is not known."""
+    total, hidden = known["mem_available"], known["mem_hidden"]
+    return size if total is None or hidden is None else total + hidden
 
 
 def _guarantee(guest: Guest) -> float | None:
@@ -525,7 +532,8 @@ def _whose(guest: Guest, guarantee: float, declared: Declarations) -> str:
 
 _GUARANTEES: Final = ("guest_guarantee", "mem_guarantee", "balloon_min")
 _FIELDS: Final = (
-    SIZE, CONTROL, "balloon_max", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault", "stats_age",
+    SIZE, CONTROL, "balloon_max", "mem_available", "mem_hidden", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault",
+    "stats_age",
 )  # fmt: skip
 
 
@@ -597,6 +605,12 @@ def _needs(told: _Told) -> Iterator[Sentence]:
     if memory.unused is not None:
         text += f" ({format_kib(memory.unused)} of it free, the rest cache)" if memory.unused <= memory.usable else ""
     yield Sentence(Topic.NEEDS, f"{text}.")
+    gone = 0.0 if memory.size is None else memory.used + memory.usable - memory.size
+    if gone >= ARRIVED_KIB:
+        left = max(0.0, memory.usable - gone)
+        yield Sentence(
+            Topic.NEEDS, f"It has become {format_kib(gone)} smaller since it said so: {format_kib(left)} are left to it of that."
+        )
     suffers = []
     if memory.swap_in:
         suffers.append(f"reads {format_kib(memory.swap_in)}/s back from its swap")
