@@ -11,6 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
@@ -101,6 +102,44 @@ def _amount(value: object, unit: str) -> str:
 # --- what its conditions say -----------------------------------------------------------------------------------------------------
 
 
+class _Survey:
+    """What the words need to know of a program as a whole."""
+
+    def __init__(self, program: Program) -> None:
+        self.around: dict[int, Form] = {}
+        """By the id of a form: the one around it."""
+        self.calls: dict[str, list[Form]] = {}
+        self.defined: dict[str, list[Form]] = {}
+        """By name: what `let` and `defvar` bind it to; of several `defvar` outside of all else only the first, as the others do nothing."""
+        self.elsewhere: set[str] = set()
+        """Names that loops bind."""
+        self.parameters = {name for one in program.functions() for name in one.parameters}
+        self.bodies: dict[int, Definition] = {id(one.body): one for one in program.functions()}
+        whole = {id(form) for form in program.forms}
+        for form in program.forms:
+            if len(form.items) == 3 and form.items[0].name == "defvar":
+                self.defined.setdefault(form.items[1].name, [form.items[2]])
+        todo = list(program.forms)
+        while todo:
+            form = todo.pop()
+            for item in form.items:
+                self.around[id(item)] = form
+            todo.extend(form.items)
+            head = form.items[0].name if form.items else ""
+            if head == "with" and len(form.items) == 4:
+                self.elsewhere.add(form.items[2].name)
+            elif head == "defvar" and len(form.items) == 3 and id(form) not in whole:
+                self.defined.setdefault(form.items[1].name, []).append(form.items[2])
+            elif head == "let" and len(form.items) > 1:
+                for name, value in pairs_of(form.items[1]) or ():
+                    self.defined.setdefault(name.name, []).append(value)
+            elif head in program.definitions:
+                self.calls.setdefault(head, []).append(form)
+
+
+_survey = lru_cache(maxsize=2)(_Survey)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
+
+
 class _Told:
     """The conditions around one request, in words."""
 
@@ -110,41 +149,11 @@ class _Told:
         self._guest = guest
         self._request = request
         self._program: Program = result.program
+        self._known = _survey(result.program)
         self._whose = {request.items[0].name.partition(".")[0]} if request.items else set()
-        self._around: dict[int, Form] = {}
-        self._calls: dict[str, list[Form]] = {}
-        self._defined: dict[str, list[Form]] = {}
-        """By name: what `let` and `defvar` bind it to; of several `defvar` outside of all else only the first, as the others do nothing."""
-        self._elsewhere: set[str] = set()
-        """Names that loops bind."""
         self._arguments: dict[str, Form] = {}
         """By parameter: what the calls around the request give it."""
-        self._parameters = {name for one in self._program.functions() for name in one.parameters}
         self._left = _MOST_FORMS
-        self._bodies: dict[int, Definition] = {id(one.body): one for one in self._program.functions()}
-        self._survey()
-
-    def _survey(self) -> None:
-        whole = {id(form) for form in self._program.forms}
-        for form in self._program.forms:
-            if len(form.items) == 3 and form.items[0].name == "defvar":
-                self._defined.setdefault(form.items[1].name, [form.items[2]])
-        todo = list(self._program.forms)
-        while todo:
-            form = todo.pop()
-            for item in form.items:
-                self._around[id(item)] = form
-            todo.extend(form.items)
-            head = form.items[0].name if form.items else ""
-            if head == "with" and len(form.items) == 4:
-                self._elsewhere.add(form.items[2].name)
-            elif head == "defvar" and len(form.items) == 3 and id(form) not in whole:
-                self._defined.setdefault(form.items[1].name, []).append(form.items[2])
-            elif head == "let" and len(form.items) > 1:
-                for name, value in pairs_of(form.items[1]) or ():
-                    self._defined.setdefault(name.name, []).append(value)
-            elif head in self._program.definitions:
-                self._calls.setdefault(head, []).append(form)
 
     def conditions(self) -> list[str]:
         """What had to hold, the outermost first."""
@@ -161,10 +170,10 @@ class _Told:
 
     def _outer(self, form: Form) -> Form | None:
         """The form around one; around a function's body, its only call."""
-        definition = self._bodies.get(id(form))
+        definition = self._known.bodies.get(id(form))
         if definition is None:
-            return self._around.get(id(form))
-        calls = self._calls.get(definition.name, ())
+            return self._known.around.get(id(form))
+        calls = self._known.calls.get(definition.name, ())
         if len(calls) != 1 or len(self._program.definitions[definition.name]) != 1:
             return None
         for parameter, argument in zip(definition.parameters, calls[0].items[1:], strict=False):
@@ -271,10 +280,14 @@ class _Told:
 
     def _definition(self, name: str) -> Form:
         """The only form from which a variable has its value."""
-        if name in self._program.assigned or name in self._elsewhere or (name in self._parameters and name not in self._arguments):
+        if (
+            name in self._program.assigned
+            or name in self._known.elsewhere
+            or (name in self._known.parameters and name not in self._arguments)
+        ):
             raise _UnknownError
         argument = self._arguments.get(name)
-        defined = self._defined.get(name, [])
+        defined = self._known.defined.get(name, [])
         if argument is not None and not defined:
             return argument
         if len(defined) != 1 or argument is not None:
