@@ -28,6 +28,11 @@ from mom_plugins_fleet.subjects import LEASES, direct, inbox, subject
 ANSWER_SECONDS: Final = 5.0
 """How long an answer of the servers' may take. Within one site that is milliseconds; a replicated bucket's new leader is chosen in 4 s."""
 
+LOAD_ATTEMPTS: Final = 6
+FIRST_SECONDS: Final = 1.0
+"""A bucket is loaded by a consumer, which nats-server puts on one of the bucket's servers at random: also on one that is away, and then
+nothing comes. So it is asked again soon; with one of three servers away, all attempts fail once in 700 times."""
+
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
 """A connection that answers so many pings too late is lost: a partition is noticed within 15 s."""
@@ -162,17 +167,16 @@ class Store:
         return {entry.key: newest - _seconds(entry) for entry in entries if not entry.operation}
 
     async def _entries(self, bucket: str, *, meta_only: bool = False) -> list[KeyValue.Entry]:
-        found: list[KeyValue.Entry] = []
         async with self._asking(f"load {bucket}"):
             keys = await self._jetstream.key_value(bucket)
-            watcher = await keys.watchall(meta_only=meta_only)
-            try:
-                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:  # type: ignore[no-untyped-call]  # it has no types
-                    found.append(entry)
-            finally:
-                with suppress(nats.errors.Error):
-                    await watcher.stop()  # type: ignore[no-untyped-call]  # it has no types
-        return found
+            for _ in range(LOAD_ATTEMPTS - 1):
+                said = self.said
+                with suppress(TimeoutError):
+                    return await _watched(keys, meta_only, FIRST_SECONDS)
+                if self.said != said:
+                    break  # it was refused, and would be again
+            return await _watched(keys, meta_only, ANSWER_SECONDS)
+        raise AssertionError("unreachable")
 
     async def make(self, replicas: int) -> None:
         """Make all buckets that are missing, and let none be emptied by somebody who may write only one key of it."""
@@ -207,10 +211,26 @@ class Store:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             at, why = self.said
             if not isinstance(error, TimeoutError) or at < began:
-                why = str(error) or type(error).__name__
+                nothing = "the servers did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+                why = str(error) or nothing
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
             raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
+
+
+async def _watched(keys: KeyValue, meta_only: bool, first_seconds: float) -> list[KeyValue.Entry]:
+    """All that stands in a bucket. Raises `TimeoutError` when it does not begin within so many seconds."""
+    found: list[KeyValue.Entry] = []
+    watcher = await asyncio.wait_for(keys.watchall(meta_only=meta_only), first_seconds)
+    try:
+        seconds = first_seconds
+        while (entry := await watcher.updates(timeout=seconds)) is not None:  # type: ignore[no-untyped-call]  # it has no types
+            found.append(entry)
+            seconds = ANSWER_SECONDS
+    finally:
+        with suppress(nats.errors.Error):
+            await watcher.stop()  # type: ignore[no-untyped-call]  # it has no types
+    return found
 
 
 def _seconds(entry: KeyValue.Entry) -> float:
