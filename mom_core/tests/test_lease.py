@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core.cli.lifeline import IN_FORCE, config_as_left
+from mom_core.cli.lifeline import IN_FORCE, config_as_left, let_guardian_finish
+from mom_core.config import Config
 from mom_core.errors import MomError
-from mom_core.guardian import Guardian
+from mom_core.guardian import something_left
 from mom_core.lease import Lease, LeaseFile, LeaseLost, Term, judge
 from mom_core.processes import OtherProcess, boot_id, start_ticks
 
@@ -230,4 +235,40 @@ def test_a_damaged_copy_of_the_configuration_is_said_to_be_damaged(tmp_path: Pat
 def test_a_ledger_that_the_guardian_does_not_understand_may_hold_something(tmp_path: Path, ledger: str | None, left: bool) -> None:
     if ledger is not None:
         (tmp_path / "ledger.json").write_text(ledger)
-    assert Guardian(tmp_path, tmp_path, stay=False)._something_left() is left
+    assert something_left(tmp_path) is left
+
+
+def test_who_comes_when_the_lease_is_over_for_good_lets_the_guardian_put_everything_back_first(tmp_path: Path) -> None:
+    config = Config(run_directory=tmp_path / "run", state_directory=tmp_path / "state")
+    ledger = config.state_directory / "ledger.json"
+    config.run_directory.mkdir()
+    config.state_directory.mkdir()
+    now = monotonic()
+    over = Term(4_000_000, 1, boot_id(), renewed=now - 9, until=now - 6, limit=now - 3, lease=2)
+    left, nothing = json.dumps({"entries": [{}]}), json.dumps({"entries": []})
+
+    def waited(term: Term, entries: str, *, guarded: bool = True) -> bool:
+        """Whether it waits until, after half a second, somebody has put everything back."""
+        LeaseFile(config.run_directory).write_term(term)
+        ledger.write_text(entries)
+        with (config.run_directory / "guardian.lock").open("w") as lock:
+            if guarded:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            done = threading.Timer(0.5, ledger.write_text, [nothing])
+            done.start()
+            began = monotonic()
+            let_guardian_finish(config, threading.Event())
+            took = monotonic() - began
+            done.cancel()
+            done.join()
+        return took >= 0.4
+
+    assert waited(over, left)
+    assert not waited(over, nothing)
+    assert not waited(over, left, guarded=False), "nobody puts back: whoever comes takes over"
+    assert not waited(dataclasses.replace(over, limit=now + 60), left), "there is time to take over"
+    assert not waited(dataclasses.replace(over, ended=True), left)
+    assert not waited(dataclasses.replace(over, boot="another"), left), "the host was started anew"
+    stopped = threading.Event()
+    stopped.set()
+    let_guardian_finish(config, stopped)

@@ -72,6 +72,16 @@ def guarded(run_directory: Path) -> bool:
         os.close(descriptor)
 
 
+def something_left(state_directory: Path) -> bool:
+    """Whether the ledger holds anything; what cannot be understood is for `mom restore` to judge."""
+    try:
+        return bool(json.loads((state_directory / "ledger.json").read_bytes())["entries"])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True
+
+
 class Guardian:
     """Watches one run directory.
 
@@ -80,7 +90,7 @@ class Guardian:
 
     def __init__(self, run_directory: Path, state_directory: Path, *, stay: bool) -> None:
         self._directory = run_directory
-        self._ledger = state_directory / "ledger.json"
+        self._state = state_directory
         self._file = LeaseFile(run_directory)
         self._stay = stay
         self._told_to_end = False
@@ -138,7 +148,7 @@ class Guardian:
             self._dead_since = now
             if not term.kept and term.lease:
                 say(f"mom (process {term.pid}) died: unless another comes, what it has changed is put back in {term.lease:g} s")
-        if not alive and not self._something_left():
+        if not alive and not something_left(self._state):
             self._done_with = term.holder
             return None
         if self._told_to_end and alive and self._stay:
@@ -190,7 +200,7 @@ class Guardian:
         while True:
             code = self._restore()
             there = self._file.term()
-            if there is None or there.holder != term.holder or not code or not self._something_left():
+            if there is None or there.holder != term.holder or not code or not something_left(self._state):
                 self._done_with = term.holder
                 return None
             if self._told_to_end or time.monotonic() > until:
@@ -209,15 +219,6 @@ class Guardian:
         except OSError as error:
             say(f"mom restore cannot be started: {error.strerror}")
         return 1
-
-    def _something_left(self) -> bool:
-        """Whether the ledger holds anything; what cannot be understood is for `mom restore` to judge."""
-        try:
-            return bool(json.loads(self._ledger.read_bytes())["entries"])
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return True
 
     def _sleep(self, seconds: float, process: OtherProcess | None = None) -> None:
         """Until then, or until the process ends, or a signal comes; after a signal, for a moment only."""

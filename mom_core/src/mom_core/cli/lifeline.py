@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,11 @@ from mom_core.config import Config, load_config
 from mom_core.engine import Engine
 from mom_core.errors import MomError
 from mom_core.files import replace_file
-from mom_core.guardian import command, guarded
+from mom_core.guardian import command, guarded, something_left
+from mom_core.lease import LeaseFile
 from mom_core.model import Report
 from mom_core.notify import Notifier
+from mom_core.processes import boot_id
 
 LOG = logging.getLogger("mom.guardian")
 
@@ -29,6 +32,10 @@ RETRY_SECONDS: Final = 10.0
 
 MARGIN_SECONDS: Final = 5.0
 """What the watchdog gives beyond the longest cycle, and systemd beyond the longest stop."""
+
+PUT_BACK_SECONDS: Final = 15.0
+"""How long a new mom waits for a guardian that puts back what others have left. That takes some seconds; when it takes longer, the
+hypervisor does not answer, and the new mom may as well take over."""
 
 
 class Lifeline:
@@ -101,6 +108,28 @@ class Lifeline:
             self._child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/", env=environment)
         except OSError as error:
             LOG.error("no guardian can be started, so nothing is put back if mom hangs or dies: %s", error)
+
+
+def let_guardian_finish(config: Config, stopped: threading.Event) -> None:
+    """Wait while a guardian puts back what is left of moms whose lease is over for good.
+
+    One that came in between would keep `mom restore` from it, and begin a lease anew; and so would all that die as early and follow it.
+    """
+    file, boot, until = LeaseFile(config.run_directory), boot_id(), time.monotonic() + PUT_BACK_SECONDS
+    waits = False
+    while config.lease > 0 and time.monotonic() < until and not stopped.is_set():
+        term = file.term()
+        if term is None or term.ended or term.boot != boot or time.monotonic() < term.limit:
+            return
+        if not something_left(config.state_directory) or not guarded(config.run_directory):
+            return
+        if not waits:
+            LOG.info(
+                "the lease of an earlier mom is over: waiting until the guardian has put back what it left, for %g s at most",
+                PUT_BACK_SECONDS,
+            )
+            waits = True
+        stopped.wait(0.1)
 
 
 def config_as_left(directory: Path) -> Config:

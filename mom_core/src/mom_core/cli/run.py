@@ -18,7 +18,7 @@ from typing import Final
 
 import click
 
-from mom_core.cli.lifeline import Lifeline
+from mom_core.cli.lifeline import Lifeline, let_guardian_finish
 from mom_core.cli.options import config_option
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
@@ -114,6 +114,7 @@ def manage(load: Callable[[], Config], log: Log, opened: Callable[[], None] | No
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     process = ProcessState.now()
     try:
+        let_guardian_finish(config, stopped)
         engine.open()
         spare_the_garbage_collector()
         lifeline.opened(engine)
