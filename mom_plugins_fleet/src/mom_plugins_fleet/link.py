@@ -219,7 +219,8 @@ class Store:
 
 
 async def _watched(keys: KeyValue, meta_only: bool, first_seconds: float) -> list[KeyValue.Entry]:
-    """All that stands in a bucket. Raises `TimeoutError` when it does not begin within so many seconds."""
+    """All that stands in a bucket. Raises `TimeoutError` when it does not begin within so many seconds, or is called empty and is not:
+    the library takes a bucket for empty when all of it was sent, and none of it taken in, by the time at which it asks what is to come."""
     found: list[KeyValue.Entry] = []
     watcher = await asyncio.wait_for(keys.watchall(meta_only=meta_only), first_seconds)
     try:
@@ -230,6 +231,8 @@ async def _watched(keys: KeyValue, meta_only: bool, first_seconds: float) -> lis
     finally:
         with suppress(nats.errors.Error):
             await watcher.stop()  # type: ignore[no-untyped-call]  # it has no types
+    if not found and (await keys.status()).values > 0:
+        raise TimeoutError
     return found
 
 
