@@ -16,6 +16,9 @@ from one_run import Squeeze, described, mean
 LEAST_MIB, MOST_MIB = 1200, 1600
 """Between these the host has less available than is wanted of 24 GiB, and more than where it is hard up."""
 
+RAMP_MIB_S = 120.0
+"""How fast memory is taken until then: that is not what is watched here."""
+
 SETTLE_SECONDS, STILL_SECONDS = 120.0, 600.0
 """So long after the last change of the load mom is left to settle, and then watched."""
 
@@ -31,7 +34,7 @@ def run(name: str, mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Call
     try:
         squeeze.start()
         squeeze.settle()
-        with at_work(MANAGERS["mom"], Where(libvirtd.uri, libvirtd.pid_folder, folder)) as running, squeeze.ramp():
+        with at_work(MANAGERS["mom"], Where(libvirtd.uri, libvirtd.pid_folder, folder)) as running, squeeze.ramp(RAMP_MIB_S):
             connection = libvirt.open(libvirtd.uri)
             log = folder / "manager.log"
             held = 0.0
