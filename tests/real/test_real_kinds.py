@@ -300,11 +300,13 @@ def test_what_the_host_sees_of_a_guest(mom: Mom, lab: Lab) -> None:
     assert listed.properties["pid"] == guest.pid
     assert "cgroups" not in listed.properties, "this libvirtd makes none: QEMU is in a group with others"
     mom.fields(guest)
+    # The kernel counts a process's CPU time in hundredths of a second: a guest that does little may have none in one second.
+    eventually("CPU time", lambda: mom.fields(guest).get("host_cpu_usage"), 10, 1)
     time.sleep(1)
     fields = mom.fields(guest)
     usage = fields["host_cpu_usage"]
     assert isinstance(usage, float)
-    assert 0 < usage < 400
+    assert 0 <= usage < 400
     assert fields["host_swap"] == 0 or not Path("/proc/swaps").read_text().endswith("Priority\n")
     if Path(f"/proc/{guest.pid}/ksm_stat").exists():
         assert isinstance(fields["host_ksm_merged"], int)
