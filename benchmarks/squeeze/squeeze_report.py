@@ -305,7 +305,7 @@ def still_text(found: Sequence[Run]) -> str:
     """What mom did in minutes in which nothing changed."""
     lines = [
         f"`{one['mix']}`: with {one['taken']:,} MiB taken and {one['available']:,.0f} MiB available (state {', '.join(one['states'])}), in "
-        f"{one['seconds'] / 60:.0f} minutes in which nothing changed, after two in which mom could settle: "
+        f"{one['seconds'] / 60:.0f} minutes in which nothing changed, after {one['settled']:.0f} s in which mom could settle: "
         f"{one['sizes_changed']} changes of a balloon, {one['applied']} commands in all; guests did {100 * one['work']:.1f} % "
         f"of their work, {one['kills']} programs were killed."
         for one in found

@@ -60,6 +60,7 @@ def run(name: str, mix: Mix, libvirtd: Any, image: Any, folder: Path, told: Call
         squeeze.destroy()
     return {
         "mix": name,
+        "settled": SETTLE_SECONDS,
         "seconds": STILL_SECONDS,
         "sizes_changed": changes,
         "applied": applied,

@@ -185,8 +185,17 @@ def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:
 
 
 def test_what_mom_did_while_nothing_changed_is_told() -> None:
-    one = {"mix": "steady", "taken": 7000, "available": 1400.4, "states": ["soft"], "seconds": 600.0, "work": 1.0, "kills": 0}
+    one = {
+        "mix": "steady",
+        "taken": 7000,
+        "available": 1400.4,
+        "states": ["soft"],
+        "settled": 120.0,
+        "seconds": 600.0,
+        "work": 1.0,
+        "kills": 0,
+    }
     text = squeeze_report.still_text([one | {"sizes_changed": 0, "applied": 2}])
-    assert "with 7,000 MiB taken and 1,400 MiB available (state soft), in 10 minutes" in text
+    assert "with 7,000 MiB taken and 1,400 MiB available (state soft), in 10 minutes in which nothing changed, after 120 s" in text
     assert "0 changes of a balloon, 2 commands in all" in text
     assert squeeze_report.still_text([]) == "Nothing has been measured yet."
