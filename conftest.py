@@ -21,7 +21,7 @@ def _logging_as_before() -> Iterator[None]:
     changed = {name: state for name, state in _levels().items() if state != before.get(name, (logging.NOTSET, True, False))}
     for name in changed:
         logger = logging.getLogger(name)
-        logger.level, logger.propagate, logger.disabled = before.get(name, (logging.NOTSET, True, False))
-        logger.setLevel(logger.level)  # which forgets what the loggers below have worked out
+        level, logger.propagate, logger.disabled = before.get(name, (logging.NOTSET, True, False))
+        logger.setLevel(level)  # not `level` itself: loggers below have worked out from it what they log
     if changed:
         pytest.fail(f"loggers left with another (level, propagate, disabled): {changed}")

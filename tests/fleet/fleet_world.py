@@ -14,11 +14,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 START_SECONDS = 30.0
 """How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
+
+
+def need_a_server() -> None:
+    """Skip the test where there is no nats-server, or fail it where everything is meant to be there."""
+    if not Path(NATS_SERVER).exists():
+        if os.environ.get("MOM_REQUIRE_REAL"):
+            pytest.fail("there is no nats-server here")
+        pytest.skip("there is no nats-server here")
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import MOM, NATS_SERVER, FleetWorld, make_certificate
+from fleet_world import MOM, FleetWorld, make_certificate, need_a_server
 
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access
@@ -22,10 +21,7 @@ from mom_plugins_fleet.subjects import GROUPS
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
-    if not Path(NATS_SERVER).exists():
-        if os.environ.get("MOM_REQUIRE_REAL"):
-            pytest.fail("there is no nats-server here")
-        pytest.skip("there is no nats-server here")
+    need_a_server()
     world = FleetWorld(tmp_path)
     yield world
     world.close()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from fleet_world import MOM, NATS_SERVER, FleetWorld
+from fleet_world import MOM, FleetWorld, need_a_server
 from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
@@ -25,10 +24,7 @@ LOG = logging.getLogger("mom.fleet.test")
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
-    if not Path(NATS_SERVER).exists():
-        if os.environ.get("MOM_REQUIRE_REAL"):
-            pytest.fail("there is no nats-server here")
-        pytest.skip("there is no nats-server here")
+    need_a_server()
     world = FleetWorld(tmp_path)
     world.enroll("h1")
     world.enroll("h2")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import NATS_SERVER, free_port
+from fleet_world import NATS_SERVER, free_port, need_a_server
 
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import Member
@@ -24,10 +23,7 @@ WAIT_SECONDS = 60.0
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
     """Their addresses, and their processes."""
-    if not Path(NATS_SERVER).exists():
-        if os.environ.get("MOM_REQUIRE_REAL"):
-            pytest.fail("there is no nats-server here")
-        pytest.skip("there is no nats-server here")
+    need_a_server()
     clients, routes = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
     named = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     processes: list[subprocess.Popen[bytes]] = []
