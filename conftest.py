@@ -6,6 +6,12 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
+# Others are tried with `pytest --hypothesis-profile=default`.
+settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mom")
 
 
 def _levels() -> dict[str, tuple[int, bool, bool]]:

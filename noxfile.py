@@ -34,18 +34,21 @@ AS_FAR_AS_ANNOTATED = [
 SLOW = ("fleet", "packaging", "watching", "workspace")
 """Folders below tests/ with servers, browsers, systemd and fresh environments: minutes, and apart from a developer's loop."""
 
+ALL_CORES = ("-n", "auto", "--dist", "worksteal")
+"""Whoever is done takes what others have not begun: some tests take a minute, and most a blink."""
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests: what the sessions unit, docs and build hold, on all cores, and then what real holds, by itself: guests need the cores."""
-    session.run(BIN / "pytest", "-n", "auto", "-m", "not real", *session.posargs)
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *session.posargs)
     session.run(BIN / "pytest", "-m", "real", *session.posargs)
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
     """What needs neither a hypervisor nor servers nor an index, on all cores. For one distribution: `pytest mom_plugins_ksm`, seconds."""
-    session.run(BIN / "pytest", "-n", "auto", "-m", "not real", *(f"--ignore=tests/{name}" for name in SLOW), *session.posargs)
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *(f"--ignore=tests/{name}" for name in SLOW), *session.posargs)
 
 
 @nox.session

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).resolve().parent
 KSM = Path("/sys/kernel/mm/ksm")
@@ -144,6 +145,20 @@ class Running:
             if room is not None and room < LEAST_ROOM_MIB:
                 return REFUSED
         return state_in(self.status())
+
+
+def applied(socket: Path) -> Mapping[str, int]:
+    """How many commands mom has carried out since its start, by control. Raises `httpx.HTTPError`."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://mom", timeout=ASK_SECONDS) as client:
+        text = client.get("/metrics").raise_for_status().text
+    return applied_in(text)
+
+
+def applied_in(metrics: str) -> dict[str, int]:
+    """The same in what mom tells Prometheus."""
+    samples = (sample for family in text_string_to_metric_families(metrics) for sample in family.samples)
+    found = (one for one in samples if one.name == "mom_outcomes_total" and one.labels["status"] == "applied")
+    return {one.labels["control"]: int(one.value) for one in found}
 
 
 def could_be_reserved(socket: Path) -> float | None:

@@ -68,6 +68,10 @@ class Mix(Part):
         """How many guests there are."""
         return sum(group.count for group in self.guests.values())
 
+    def with_floor(self, floor: int) -> Mix:
+        """The same, squeezed until the host has less than so many MiB available."""
+        return self.model_copy(update={"protocol": self.protocol.model_copy(update={"floor": floor})})
+
     def members(self) -> Iterator[Member]:
         """Each guest."""
         for name, group in self.guests.items():

@@ -7,7 +7,8 @@
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
 
 Each run is kept at its end: a line in results/runs.jsonl, and what was seen each second beside it. It needs what tests/real needs, root,
-and a machine with memory for the mix (16 GiB for `bursty`) and little else to do; `bursty` takes 15 minutes for each run, others 5.
+and a machine with memory for the mix (24 GiB for `bursty`, 16 for others) and little else to do; `bursty` takes 15 minutes for each run,
+others 5.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ def locked(path: Path | None) -> Iterator[None]:
         yield
 
 
-def done(runs: Sequence[Mapping[str, Any]], mix: str, manager: str, deaf: bool, label: str) -> int:
-    """How many runs of that there are; without a label, whatever their labels."""
-    return sum((one["mix"], one["manager"], one["deaf"]) == (mix, manager, deaf) and label in {"", one["label"]} for one in runs)
+def done(runs: Sequence[Mapping[str, Any]], wished: tuple[str, str, bool, int | None], label: str) -> int:
+    """How many runs there are of that mix, manager, deafness and floor; without a label, whatever their labels."""
+    return sum((one["mix"], one["manager"], one["deaf"], one.get("floor")) == wished and label in {"", one["label"]} for one in runs)
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -96,21 +97,23 @@ def run_all(options: argparse.Namespace) -> None:
     image = build()
     wished = ((name, number, manager) for name in options.mixes or mixes for number in range(options.runs) for manager in options.managers)
     for name, number, manager in wished:
-        if done(kept(options.results), name, manager, options.deaf, options.label) > number:
+        if done(kept(options.results), (name, manager, options.deaf, options.floor), options.label) > number:
             continue
+        mix = mixes[name] if options.floor is None else mixes[name].with_floor(options.floor)
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
             libvirtd = PrivateLibvirtd(cache_folder())
             try:
                 libvirtd.start()
-                result, trace = one_run.run(name, mixes[name], MANAGERS[manager], libvirtd, image, where, told, options.deaf)
+                result, trace = one_run.run(name, mix, MANAGERS[manager], libvirtd, image, where, told, options.deaf)
             except (RuntimeError, AssertionError) as error:
                 told(f"{name}, {manager}: {error}")
                 continue
             finally:
                 libvirtd.stop()
-            keep(options.results, {**result, "label": options.label}, trace)
+            floor = {} if options.floor is None else {"floor": options.floor}
+            keep(options.results, {**result, **floor, "label": options.label}, trace)
         told(
             f"{name}, {manager}: {result['ended']} at {result['seconds']} s, taken {result['taken']} MiB, work {result['work']:.3f}, "
             f"worst burst {result['burst_worst']} s"
@@ -184,7 +187,8 @@ def simulate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
-    mixes, runs = squeezed(), kept(options.results)
+    mixes, everything = squeezed(), kept(options.results)
+    runs = [run for run in everything if "floor" not in run]
     chosen = [run for run in runs if not options.label or run["manager"] != "mom" or run["label"] == options.label]
     known = {name: squeeze_report.bounds(options.results, chosen, name, mix.protocol) for name, mix in mixes.items()}
     parts = {
@@ -192,6 +196,7 @@ def report(options: argparse.Namespace) -> None:
         "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
         "mixes": squeeze_report.mixes_table(chosen, mixes, known),
+        "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
         "order": squeeze_report.order_table(chosen, list(squeeze_report.results_in(options.results / "simulated.jsonl")), mixes),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
         "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
@@ -214,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--managers", nargs="+", choices=list(MANAGERS), default=[name for name in MANAGERS if name != "mom-asked"])
     run.add_argument("--runs", type=int, default=1, help="of each")
     run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")
+    run.add_argument("--floor", type=int, metavar="MIB", help="go on down to so little, to see who refuses; told apart")
     run.add_argument("--label", default="", help="kept with the results, such as a version; what was run without it is run again")
     run.add_argument("--lock", type=Path, help="a file that is locked during each run")
     run.add_argument("--keep", type=Path, help="a folder for what guests and managers say")

@@ -301,16 +301,39 @@ def faults_table(faults: Sequence[Run]) -> str:
     return table(["fault", "recovered means", "recovery, s", "workloads lost", "work of the others meanwhile"], rows)
 
 
+def refusal_text(runs: Sequence[Run]) -> str:
+    """What came of going on below the floor of the mixes."""
+    lines = [
+        f"`{run['mix']}`, {MANAGERS[run['manager']].title}, down to {run['floor']} MiB: {ends([run])}; {run['taken_at_end']:,} MiB taken, "
+        f"{run['available_least']:,} available at the least, {run['kills']} programs killed, {100 * run['work']:.1f} % of the work done "
+        f"in all and {100 * run['work_last_minute']:.1f} % in the last minute, the worst burst growth {run['burst_worst'] or 0:.1f} s; "
+        f"mom has said {_said(run['states'])}."
+        for run in runs
+    ]
+    nothing = "No run is kept that went on below the floor: the command for it stands at the end of this page."
+    return "\n".join(f"- {line}" for line in lines) or nothing
+
+
+def _said(states: Mapping[str, float]) -> str:
+    # Before the squeeze, the program that takes memory makes up for what others take less: less than nothing is taken then.
+    when = {state: f"first with {taken:,.0f} MiB taken" if taken > 0 else "before any was taken" for state, taken in states.items()}
+    return ", ".join(f"`{state}` {said}" for state, said in when.items()) or "nothing"
+
+
 def still_text(found: Sequence[Run]) -> str:
     """What mom did in minutes in which nothing changed."""
     lines = [
         f"`{one['mix']}`: with {one['taken']:,} MiB taken and {one['available']:,.0f} MiB available (state {', '.join(one['states'])}), in "
         f"{one['seconds'] / 60:.0f} minutes in which nothing changed, after {one['settled']:.0f} s in which mom could settle: "
-        f"{one['sizes_changed']} changes of a balloon, {one['applied']} commands in all; guests did {100 * one['work']:.1f} % "
+        f"{one['sizes_changed']} changes of a balloon, commands: {_counted(one['applied'])}; guests did {100 * one['work']:.1f} % "
         f"of their work, {one['kills']} programs were killed."
         for one in found
     ]
     return "\n\n".join(lines) or "Nothing has been measured yet."
+
+
+def _counted(commands: Mapping[str, int]) -> str:
+    return ", ".join(f"`{control}` {count}" for control, count in sorted(commands.items())) or "none"
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:

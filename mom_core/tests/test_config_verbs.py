@@ -60,7 +60,7 @@ def test_a_fine_configuration_is_said_to_be_fine(mom, acme, file):
     assert (code, err) == (0, "")
     assert f"{file} is fine: mode enforce, every 5s" in out
     assert "acme  acme-acme 1.0" in out
-    assert "1 patterns for guests" in out
+    assert "1 pattern for guests" in out
 
 
 def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file):

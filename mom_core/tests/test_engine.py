@@ -14,6 +14,7 @@ import pytest
 
 from mom_core import (
     AlreadyRunning,
+    Clock,
     Config,
     Considered,
     ControlSpec,
@@ -39,6 +40,7 @@ from mom_core import (
     differences,
     hookimpl,
 )
+from mom_core.plugins.invoker import FIRST_RETRY_SECONDS
 from mom_core.status import describe
 from mom_core.testing import config_of
 
@@ -140,10 +142,19 @@ def want(value: Value, only: str = "", control: str = "size") -> Callable[[Snaps
     return lambda snapshot: [Decision(g.entity, control, value) for g in snapshot.guests.values() if not only or g.name == only]
 
 
-def engine_with(tmp_path: Path, machine: Machine, /, *evaluators: type, mode: str = "enforce", **more: type) -> Engine:
+def engine_with(
+    tmp_path: Path, machine: Machine, /, *evaluators: type, mode: str = "enforce", clock: Clock | None = None, **more: type
+) -> Engine:
     plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine)}
     plugins |= {f"e{n}": one for n, one in enumerate(evaluators)} | more
-    return Engine(config_of(tmp_path, plugins, mode=mode))
+    return Engine(config_of(tmp_path, plugins, mode=mode, stop_timeout=60.0), clock)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def statuses(report: Report) -> dict[str, Status]:
@@ -250,7 +261,7 @@ def test_what_was_kept_at_one_end_is_put_back_at_the_next_one_however_that_comes
 
     engine = Engine(config_of(tmp_path, plugins), on_report=after_cycle)
     engine.start()
-    assert done.wait(10)
+    assert done.wait(60)
     engine.stop(put_back=False)
     assert machine.sizes == {"a": 50, "b": 50}
     broken = True
@@ -471,11 +482,12 @@ def test_a_guest_that_was_started_anew_has_a_new_first_value(tmp_path: Path, mac
     assert machine.sizes["a"] == 300
 
 
-def hanging(event: threading.Event) -> type:
+def hanging(event: threading.Event, calls: list[str]) -> type:
     class Hangs(Base):
         @hookimpl
         def mom_collect_host(self) -> dict[str, Value]:
-            event.wait(30)
+            calls.append("mom_collect_host")
+            event.wait(600)
             return {}
 
         @hookimpl
@@ -486,39 +498,39 @@ def hanging(event: threading.Event) -> type:
 
 
 def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: Path, machine: Machine) -> None:
-    release = threading.Event()
-    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "bad": hanging(release)}
-    config = config_of(tmp_path, plugins, {"bad": {"deadline": "200ms"}})
+    release, calls = threading.Event(), list[str]()
+    bad = hanging(release, calls)
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "bad": bad}
+    config = config_of(tmp_path, plugins, {"bad": {"deadline": "500ms"}})
     with Engine(config) as engine:
         first = engine.cycle()
         assert statuses(first) == {"a": Status.APPLIED, "b": Status.APPLIED}
-        assert next(p.message for p in first.problems) == "mom_collect_host: DeadlineExceeded: mom_collect_host did not answer within 0.2 s"
-        began = time.monotonic()
+        assert next(p.message for p in first.problems) == "mom_collect_host: DeadlineExceeded: mom_collect_host did not answer within 0.5 s"
         second = engine.cycle()
-        assert time.monotonic() - began < 0.19
+        assert not [p.message for p in second.problems if "DeadlineExceeded" in p.message]
+        assert calls == ["mom_collect_host"]
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
         release.set()
-        time.sleep(0.1)
+        (lane,) = (plugin.lane for plugin in engine.plugins.plugins if plugin.name == "bad")
+        wait_for(lambda: not lane.hung)
         third = engine.cycle()
         assert {p.name: p.state for p in third.plugins}["bad"] is PluginState.OK
 
 
-def test_a_plugin_that_keeps_failing_is_set_aside_and_tried_again(
-    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mom_core.plugins.invoker.FIRST_RETRY_SECONDS", 0.2)
+def test_a_plugin_that_keeps_failing_is_set_aside_and_tried_again(tmp_path: Path, machine: Machine) -> None:
+    now = 0.0
     calls: list[float] = []
 
     def fail(snapshot: Snapshot) -> list[Decision]:
-        calls.append(time.monotonic())
+        calls.append(now)
         raise RuntimeError("no")
 
-    with engine_with(tmp_path, machine, evaluator(fail)) as engine:
+    with engine_with(tmp_path, machine, evaluator(fail), clock=Clock(lambda: now, lambda: now)) as engine:
         for _ in range(10):
             report = engine.cycle()
         assert len(calls) == 3
         assert {p.name: p.state for p in report.plugins}["e0"] is PluginState.SET_ASIDE
-        time.sleep(0.25)
+        now = FIRST_RETRY_SECONDS
         engine.cycle()
         assert len(calls) == 4
 
@@ -532,18 +544,18 @@ def test_a_stop_does_not_wait_for_a_plugin_that_hangs_and_restores_the_rest(tmp_
         def mom_collect_host(self) -> dict[str, Value]:
             if machine.sizes["a"] == 50:
                 hang_now.set()
-                release.wait(30)
+                release.wait(600)
             return {}
 
     plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50)), "bad": Hangs}
-    engine = Engine(config_of(tmp_path, plugins, {"bad": {"deadline": "20s"}}))
+    engine = Engine(config_of(tmp_path, plugins, {"bad": {"deadline": "5m"}}, stop_timeout=60.0))
     engine.start()
     try:
-        assert hang_now.wait(5)
+        assert hang_now.wait(60)
         began = time.monotonic()
     finally:
         engine.stop()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 30
     assert machine.sizes == {"a": 100, "b": 200}
     release.set()
 
@@ -555,10 +567,7 @@ def test_an_engine_in_a_thread_starts_stops_and_starts_again(tmp_path: Path, mac
         engine.start()
         with pytest.raises(AlreadyRunning):
             engine.start()
-        deadline = time.monotonic() + 5
-        while machine.sizes["a"] != 50 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert machine.sizes["a"] == 50
+        wait_for(lambda: machine.sizes["a"] == 50)
         engine.stop()
         assert machine.sizes == {"a": 100, "b": 200}
         assert set(threading.enumerate()) <= before
@@ -573,15 +582,13 @@ def test_a_second_engine_on_the_same_host_names_the_first(tmp_path: Path, machin
 
 def test_waking_runs_a_cycle_before_the_next_is_due(tmp_path: Path, machine: Machine) -> None:
     reports: list[Report] = []
-    config = config_of(tmp_path, {"machine": machine_plugin(machine)}, interval=60.0)
+    config = config_of(tmp_path, {"machine": machine_plugin(machine)}, interval=600.0)
     engine = Engine(config, on_report=reports.append)
     engine.start()
     try:
-        time.sleep(0.7)
+        wait_for(lambda: len(reports) == 1)
         engine.wake("a guest came")
-        deadline = time.monotonic() + 5
-        while len(reports) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: len(reports) == 2)
     finally:
         engine.stop()
     assert [report.woken_by for report in reports] == ["", "a guest came"]
@@ -653,9 +660,7 @@ def test_a_reload_that_is_asked_for_while_one_is_under_way_is_done_too(tmp_path:
         engine.start()
         try:
             engine.request_reload(load)
-            deadline = time.monotonic() + 5
-            while len(loaded) < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(lambda: len(loaded) >= 2)
         finally:
             engine.stop()
     assert len(loaded) == 2
@@ -752,13 +757,16 @@ def test_a_failed_start_tears_down_what_was_set_up(tmp_path: Path) -> None:
 
 
 def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)
     release = threading.Event()
 
     class Hangs(Base):
+        def __init__(self, settings: PluginSettings, context: Any) -> None:
+            super().__init__(settings, context)
+            monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)  # from now on: the constructor has its time
+
         @hookimpl
         def mom_setup(self) -> None:
-            release.wait(30)
+            release.wait(600)
 
     with pytest.raises(MomError, match=r"plugin bad of test-bad 0: mom_setup failed: .*did not answer within 0.2 s"):
         Engine(config_of(tmp_path, {"bad": Hangs}, {"bad": {"deadline": "100ms"}})).open()

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+import mom_core.logs.writer as writer_module
 from mom_core.config import Config
 from mom_core.logs import Log
 from mom_core.logs.formats import JsonFormatter, TextFormatter
@@ -53,11 +54,17 @@ def journal_fields(datagram: bytes) -> dict[str, str]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits at the end is written, however busy the machine is."""
+    monkeypatch.setattr(writer_module, "CLOSE_SECONDS", 60.0)
+
+
 @pytest.fixture
 def journald(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "journal"))
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         yield receiver
 
 
@@ -70,7 +77,7 @@ class Slow(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.free.wait(20)
+        self.free.wait(600)
         self.lines.append(record.getMessage())
 
 
@@ -214,10 +221,10 @@ def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     began = time.monotonic()
     for number in range(WAITING + 500):
         writer.handle(record("%s", f"line {'x' * number}", level=logging.INFO, name="mom"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert writer.lost >= 499
     sink.free.set()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not any("lines of the log were lost" in line for line in sink.lines) and time.monotonic() < until:
         time.sleep(0.01)
     assert any("lines of the log were lost: nobody could write them in time" in line for line in sink.lines)
@@ -228,7 +235,7 @@ def test_a_full_disk_stops_nobody() -> None:
     writer = Writer(Full())
     for number in range(10):
         writer.handle(record(f"line {'x' * number}"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while writer.lost < 10 and time.monotonic() < until:
         time.sleep(0.01)
     assert writer.lost >= 10
@@ -240,7 +247,7 @@ def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() 
     writer = Writer(sink)
     for number in range(10):
         writer.handle(record(f"line {'x' * number}"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while writer.lost < 10 and time.monotonic() < until:
         time.sleep(0.01)
     room = Slow()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from mom_core.notify import Notifier
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
-    name = f"{tmp_path}/notify" if request.param == "path" else f"@mom-test-{os.getpid()}"
+    name = f"{tmp_path}/notify" if request.param == "path" else f"@mom-test-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(name.replace("@", "\0", 1))
-        receiver.settimeout(2)
+        receiver.settimeout(30)
         yield receiver, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "45000000", "WATCHDOG_PID": str(os.getpid())}
 
 

@@ -57,6 +57,15 @@ def cycles(loop, count, wanted=None):
         loop.cycle(wanted)
 
 
+def test_a_guest_is_still_set_aside_when_the_hypervisor_has_been_away(loop, hypervisor):
+    hypervisor.speed = 0
+    cycles(loop, 7, GIB)
+    assert loop.fields["balloon_rest"] is not None
+    list(loop.plugin.mom_evaluate(Snapshot(monotonic=loop.now + 1), loop.history))
+    loop.cycle()
+    assert loop.fields["balloon_obstacle"].startswith("it was asked to go to")
+
+
 def test_a_guest_that_is_set_aside_is_told_when_it_is_asked_again(loop, hypervisor):
     loop.plugin._context.monotonic = lambda: loop.now
     hypervisor.speed = 0

@@ -82,6 +82,8 @@ class TestWhatIsPromised:
         for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
             snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
             assert book.look(snapshot, lambda guest: settings).holds == {"vm": holds}
+        book.look(Snapshot(), lambda guest: settings)  # the hypervisor is away
+        assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
 
 class TestMoreThanTheHostHas:

@@ -35,6 +35,11 @@ class Watched:
         self.learning.see(Snapshot(guests={"a": guest}, monotonic=self.now), self.requests)
         return self.learning.fields(guest)
 
+    def away(self, seconds: float) -> None:
+        """The hypervisor does not answer."""
+        self.now += seconds
+        self.learning.see(Snapshot(monotonic=self.now), self.requests)
+
 
 def number(value: Value) -> float:
     assert isinstance(value, int | float)
@@ -74,16 +79,117 @@ def test_what_is_left_after_a_sweep_is_the_processs_own(guest: Watched) -> None:
     assert known["rss_beside"] == 130 * MIB
 
 
+def swept_for(guest: Watched, idle: int, freed: int, given: int = 0) -> dict[str, float]:
+    """A guest that gave as much as seemed idle, or so much, and so much came back to the host."""
+    given = given or idle
+    for _ in range(2):
+        guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle))
+    whole = TOTAL + HIDDEN
+    guest.requests["a"] = Request(whole - given, whole, guest.now, "1", arrived=True)
+    return guest.says(100 * MIB, after=1, age=1.0, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle - freed), balloon_cur=whole - given)
+
+
+def test_a_sweep_in_vain_tells_what_the_process_holds(guest: Watched) -> None:
+    assert swept_for(guest, 60 * MIB, 4 * MIB)["rss_beside"] == PROCESS_KIB + 56 * MIB
+    guest.requests["a"] = Request(TOTAL + HIDDEN, TOTAL, guest.now, "1")
+    for _ in range(2):
+        known = guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + 20 * MIB))
+    assert known["rss_beside"] == PROCESS_KIB + 20 * MIB, "if it holds less one day, that was not all its own"
+
+
+@pytest.mark.parametrize(
+    ("idle", "freed"), [(400, 390), (60, 40), (60, -200), (30, 0)], ids=["all", "most", "it grew", "too little to tell"]
+)
+def test_a_sweep_that_was_not_in_vain_tells_nothing_of_that(guest: Watched, idle: int, freed: int) -> None:
+    assert swept_for(guest, idle * MIB, freed * MIB)["rss_beside"] == PROCESS_KIB
+
+
+def test_a_part_of_what_is_idle_may_be_memory_that_the_guest_never_used(guest: Watched) -> None:
+    assert swept_for(guest, 300 * MIB, 9 * MIB, given=37 * MIB)["rss_beside"] == PROCESS_KIB
+
+
 def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
     guest.says(600 * MIB)
+    guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
     known = guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
     assert known["mem_usable_hurts"] == 500 * MIB
+    assert guest.says(600 * MIB)["mem_usable_hurts"] == 500 * MIB, "and not forgotten when it has more"
     assert "mem_usable_hurts" not in Watched().says(600 * MIB, major_fault=90), "it reads into free memory"
 
 
+def test_a_program_that_starts_does_not_make_a_guest_one_that_lacks_memory(guest: Watched) -> None:
+    guest.says(600 * MIB)
+    for faults in (90, 0, 90, 0):
+        assert "mem_usable_hurts" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)
+
+
 def test_a_guest_that_keeps_page_cache_is_known_by_it(guest: Watched) -> None:
-    assert guest.says(400 * MIB, mem_unused=150 * MIB, mem_disk_caches=450 * MIB)["mem_cache_share"] == 0.75
+    for _ in range(2):
+        known = guest.says(400 * MIB, mem_unused=150 * MIB, mem_disk_caches=450 * MIB)
+    assert known["mem_cache_share"] == 0.75
     assert number(guest.says(400 * MIB)["mem_cache_share"]) > 0.7, "and not forgotten when it was taken"
+
+
+@pytest.mark.parametrize("returning", [False, True], ids=["statistics from the sweep", "the same, when the room is on its way back"])
+def test_a_guest_with_little_page_cache_does_not_keep_more_of_it_for_being_swept(guest: Watched, returning: bool) -> None:
+    for _ in range(2):
+        guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)
+    swept = HIDDEN + 100 * MIB + 72 * MIB
+    whole = TOTAL + HIDDEN
+    request = Request(whole, swept, guest.now, "1") if returning else Request(swept, whole, guest.now, "1", arrived=True)
+    guest.requests["a"] = request
+    known = guest.says(100 * MIB, balloon_cur=swept, mem_available=swept - HIDDEN, mem_unused=32 * MIB, mem_disk_caches=40 * MIB)
+    assert known["mem_cache_share"] < 0.05
+
+
+def test_a_guest_that_was_trimmed_and_fills_what_it_has_goes_on_being_known_by_its_page_cache(guest: Watched) -> None:
+    for _ in range(2):
+        guest.says(100 * MIB, mem_disk_caches=600 * MIB, mem_unused=300 * MIB)
+    trimmed = HIDDEN + 500 * MIB
+    guest.requests["a"] = Request(trimmed, trimmed + 50 * MIB, guest.now, "1", arrived=True)
+    known = guest.says(100 * MIB, balloon_cur=trimmed, mem_available=500 * MIB, mem_unused=40 * MIB, mem_disk_caches=360 * MIB)
+    assert known["mem_cache_share"] == 0.8
+
+
+class CountsAll(Watched):
+    """A guest whose kernel counts what its balloon has taken as memory that it has, and uses."""
+
+    def has(self, size: int, used: int = 100 * MIB, caches: int = 40 * MIB, after: float = 2.0) -> dict[str, float]:
+        usable = size - HIDDEN - used
+        rss = HIDDEN + used + caches + 50 * MIB
+        return self.says(TOTAL - usable, after, balloon_cur=size, mem_unused=usable - caches, mem_disk_caches=caches, rss=rss)
+
+
+def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it() -> None:
+    guest, whole, swept = CountsAll(), TOTAL + HIDDEN, HIDDEN + 200 * MIB
+    for _ in range(2):
+        before = guest.has(whole)
+    guest.requests["a"] = Request(swept, whole, guest.now, "1", arrived=True)
+    for _ in range(2):
+        known = guest.has(swept)
+    assert known["mem_used_before"] == TOTAL - (200 - 100) * MIB, "so much is used, as it counts"
+    assert known["mem_used_peak"] - known["mem_used_before"] == before["mem_used_peak"] - before["mem_used_before"], "no burst was seen"
+    assert known["mem_cache_share"] == before["mem_cache_share"]
+    guest.requests["a"] = Request(whole, swept, guest.now, "1", arrived=True)
+    for _ in range(2):
+        known = guest.has(whole)
+    assert known["mem_used_peak"] == before["mem_used_peak"]
+    assert known["mem_cache_share"] == before["mem_cache_share"]
+    assert known["rss_beside"] == 50 * MIB, "or it would be swept in vain again and again"
+    assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
+
+
+def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has() -> None:
+    guest, trimmed = CountsAll(), HIDDEN + 700 * MIB
+    guest.has(TOTAL + HIDDEN)
+    for used in (100, 500, 100, 100):
+        known = guest.has(trimmed, used=used * MIB)
+    assert known["mem_used_peak"] - known["mem_used_before"] == 400 * MIB, "what a burst like its largest would still take"
+    guest = CountsAll()
+    assert guest.has(trimmed)["mem_used_peak"] == TOTAL - 600 * MIB, "as seen at first"
+    for _ in range(2):
+        known = guest.has(TOTAL + HIDDEN)
+    assert known["mem_used_peak"] < 130 * MIB
 
 
 def test_growth_of_all_guests_together_within_seconds_is_remembered(guest: Watched) -> None:
@@ -100,6 +206,34 @@ def test_what_a_guest_could_take_is_what_the_host_has_not_backed(guest: Watched)
 def test_a_guest_that_is_started_anew_is_a_new_one(guest: Watched) -> None:
     guest.says(600 * MIB)
     assert guest.says(100 * MIB, incarnation="2")["mem_used_peak"] == 100 * MIB
+
+
+def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: Watched) -> None:
+    guest.says(600 * MIB, rss=700 * MIB)
+    for _ in range(2):
+        before = guest.says(600 * MIB, rss=700 * MIB, mem_unused=10 * MIB, mem_disk_caches=390 * MIB, major_fault=90)
+    assert before["mem_hidden"] == HIDDEN
+    guest.away(10)
+    guest.says(200 * MIB, rss=900 * MIB)
+    after = guest.says(200 * MIB, rss=900 * MIB)
+    for name in ("mem_used_peak", "mem_hidden", "mem_usable_hurts"):
+        assert after[name] == before[name]
+    assert after["mem_cache_share"] > 0.9
+    assert guest.learning.growth_kib == 0, "nobody knows how fast it grew meanwhile"
+
+
+def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(guest: Watched) -> None:
+    guest.says(100 * MIB, rss=int(PROCESS_KIB + 300 * MIB))
+    guest.away(5)
+    assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
+    guest.away(1000)
+    assert guest.learning.room_kib == 0, "there are no guests any more"
+
+
+def test_statistics_of_a_sweep_by_the_mom_before_do_not_make_a_guest_one_that_fills_its_room(guest: Watched) -> None:
+    known = guest.says(110 * MIB, mem_available=200 * MIB, mem_usable=90 * MIB, mem_unused=50 * MIB, mem_disk_caches=40 * MIB)
+    assert known["mem_cache_share"] < 0.1, "its room is back already"
+    assert guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)["mem_cache_share"] < 0.1
 
 
 def test_unknown_and_old_statistics_teach_nothing(guest: Watched) -> None:

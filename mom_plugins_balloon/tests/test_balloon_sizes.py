@@ -35,8 +35,15 @@ def test_a_guest_whose_size_is_unknown_is_passed_over():
 
 def test_guests_that_are_gone_are_forgotten():
     sizes = seen((0, 100))
-    sizes.note(Snapshot(guests={}, monotonic=5))
+    sizes.note(Snapshot(guests={"h": Guest("h", "h", {"balloon_cur": 80})}, monotonic=5))
     assert sizes.largest_since("g", 0) is None
+
+
+def test_sizes_are_known_still_when_the_hypervisor_has_been_away():
+    sizes = seen((0, 100))
+    sizes.note(Snapshot(guests={}, monotonic=5))
+    sizes.note(Snapshot(guests={"g": Guest("g", "g", {"balloon_cur": 80})}, monotonic=10))
+    assert sizes.largest_since("g", 0) == 100
 
 
 def test_sizes_are_not_kept_for_ever():

@@ -6,6 +6,7 @@ import errno
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,7 +282,7 @@ def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Be
     guests = [bench.add(name, 1000 * MIB) for name in ("a", "b", "c")]
     bench.cycle()
     ticks = iter(range(10_000))
-    monkeypatch.setattr("mom_plugins_cgroup.plugin.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("mom_plugins_cgroup.plugin.time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     first = {name: one.status for (name, _), one in bench.cycle(*[(guest, HIGH, 1900 * MIB) for guest in guests]).outcomes.items()}
     assert first == {"a": Status.APPLIED, "b": Status.APPLIED, "c": Status.REFUSED}
     monkeypatch.undo()
@@ -498,7 +499,7 @@ def test_a_kernel_without_reclaim_says_so(bench: Bench) -> None:
 def test_many_guests_lose_memory_in_turn_when_time_is_short(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     guests = [bench.add(name, 2000 * MIB) for name in ("a", "b", "c")]
     ticks = iter(range(10_000))
-    monkeypatch.setattr("mom_plugins_cgroup.proactive.time.monotonic", lambda: next(ticks) * 0.2)
+    monkeypatch.setattr("mom_plugins_cgroup.proactive.time", SimpleNamespace(monotonic=lambda: next(ticks) * 0.2))
     taken = {}
     for _ in range(5):
         done = bench.cycle(*[(guest, RECLAIM, 3000) for guest in guests])

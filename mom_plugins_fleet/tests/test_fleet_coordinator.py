@@ -86,8 +86,8 @@ def an_agent(
 
 
 def until(so: Callable[[], bool]) -> None:
-    """Wait for that, some seconds at most."""
-    ends = time.monotonic() + 10
+    """Wait for that, for as long as a busy machine may take."""
+    ends = time.monotonic() + 60
     while not so() and time.monotonic() < ends:
         time.sleep(0.01)
 
@@ -193,6 +193,7 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
     assert said in agent.trouble
     assert agent._thread.is_alive()
     agent.close()
+    until(lambda: not agent._thread.is_alive())
     assert not agent._thread.is_alive()
 
 
@@ -208,7 +209,7 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
 
     def adopt(_group: str, revision: int, _record: Group) -> None:
         begun.append(revision)
-        goes_on.wait(20)
+        goes_on.wait(120)
 
     agent = an_agent(Access(["nats://localhost:1"]), adopt)
 
@@ -217,17 +218,17 @@ def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(mo
         await store.put(GROUPS, "g", Group().packed())
         try:
             for _ in range(2):
-                await asyncio.wait_for(agent._take_group(store, "g"), 10)
+                await asyncio.wait_for(agent._take_group(store, "g"), 60)
                 assert agent.taken is not None
                 assert agent.taken.refused
         finally:
             goes_on.set()
-        await asyncio.sleep(0.2)
-        await agent._take_group(store, "g")
-        assert agent.taken is not None
-        assert not agent.taken.refused
+        monkeypatch.setattr("mom_plugins_fleet.agent.ADOPT_SECONDS", 60.0)
+        while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
+            await asyncio.sleep(0.01)
+            await agent._take_group(store, "g")
 
-    asyncio.run(work())
+    asyncio.run(asyncio.wait_for(work(), 120))
     assert begun == [1, 1]
 
 
@@ -236,11 +237,11 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
 
     def adopt(_group: str, _revision: int, _record: Group) -> None:
         hangs.set()
-        goes_on.wait(20)
+        goes_on.wait(120)
 
     agent = an_agent(Access(["nats://localhost:1"]), adopt, remembered=lambda: ("g", 1, Group()))
     agent.start()
-    assert hangs.wait(10)
+    assert hangs.wait(60)
     agent.close()
     try:
         until(lambda: not agent._thread.is_alive())
@@ -270,12 +271,13 @@ def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptur
 
     async def work() -> None:
         telling = asyncio.create_task(agent._tell(Memory()))
-        await asyncio.sleep(0.2)
+        while "cannot be told" not in caplog.text:
+            await asyncio.sleep(0.01)
         telling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await telling
 
-    asyncio.run(work())
+    asyncio.run(asyncio.wait_for(work(), 60))
     assert "what this host is cannot be told to the fleet: a record of" in caplog.text
 
 
@@ -297,7 +299,7 @@ def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.Lo
         with pytest.raises(asyncio.CancelledError):
             await running
 
-    asyncio.run(asyncio.wait_for(work(), 10))
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_fleet.placing import RESERVE_SHARE, Leaver, Place, choose
 from mom_plugins_fleet.planning import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
-from mom_plugins_fleet.view import SILENT_SECONDS, View
+from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, View
 
 GIB = 1 << 20
 
@@ -127,3 +128,21 @@ def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there() -> 
     view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
     assert places(view)["b"].coming == 0
     assert not _orders(view, "a")[0].moves
+
+
+def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has_told_of_it_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = _with_move(MoveState.DONE)
+    view.states.records["a"] = (2, HostState(host="a", mom="0", mode="enforce", total=64 * GIB, available=32 * GIB))
+    assert len(_orders(view, "a")[0].moves) == 1
+    later = time.monotonic() + ARRIVES_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    view.heard["c"] = later
+    assert len(_orders(view, "a")[0].moves) == 1, "its new host has told nothing since: who knows"
+    view.heard["b"] = later
+    assert not _orders(view, "a")[0].moves
+    assert places(view)["b"].coming == 0
+    view.orders.records["a"] = (3, Orders())
+    places(view)
+    assert not view.left, "it may leave again"

@@ -58,11 +58,15 @@ class QemuAgent:
         self.open: dict[int, str] = {}
         self.piece = 1 << 20
         """Bytes that are sent at once."""
+        self.hangs_up = False
+        """Whether it says nothing, and ends at once."""
         self.stale = b""
         """What is sent before anything was asked."""
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
+        if self.hangs_up:
+            return
         writer.write(self.stale)
         while line := await reader.readline():
             answer = self.answer(line)

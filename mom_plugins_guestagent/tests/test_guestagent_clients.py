@@ -40,10 +40,13 @@ from mom_plugins_guestagent.ways import AgentWay, GuestdWay, Kind, Limits, Place
 T = TypeVar("T")
 
 GUEST = Entity(Scope.GUEST, "uuid", "guest")
+LONG_SECONDS = 60.0
+"""Longer than anything here takes that does not hang, however busy the machine is."""
+
 ALL = figures(MEMINFO + VMSTAT + PRESSURE + LOADAVG)
 
 
-def run(made: Awaitable[T], seconds: float = 20.0) -> T:
+def run(made: Awaitable[T], seconds: float = 2 * LONG_SECONDS) -> T:
     async def limited() -> T:
         async with asyncio.timeout(seconds):
             return await made
@@ -51,7 +54,7 @@ def run(made: Awaitable[T], seconds: float = 20.0) -> T:
     return asyncio.run(limited())
 
 
-def agent_way(path: str, seconds: float = 5.0, *, allow_exec: bool = False, addresses: bool = False) -> AgentWay:
+def agent_way(path: str, seconds: float = LONG_SECONDS, *, allow_exec: bool = False, addresses: bool = False) -> AgentWay:
     return AgentWay(Place(Kind.AGENT_SOCKET, path), Limits(seconds, allow_exec, addresses), GUEST, lambda function: asyncio.Future())
 
 
@@ -352,12 +355,12 @@ def test_nothing_is_begun_after_the_time_is_up() -> None:
 def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
     daemon = Guestd(proc(tmp_path / "root"))
     for place in (Place(Kind.GUESTD_CHANNEL, servers.unix(daemon.speak)), Place(Kind.GUESTD_TCP, servers.tcp(daemon.speak))):
-        said = visit(GuestdWay(place, Limits(5)))
+        said = visit(GuestdWay(place, Limits(LONG_SECONDS)))
         assert said.figures is not None
         assert judge(said.figures, 1.0) == judge(ALL, 1.0)
         assert said.facts is not None
         assert said.facts["guest_agent_version"] == "0.1.0"
-        assert visit(GuestdWay(place, Limits(5)), facts=False).facts is None
+        assert visit(GuestdWay(place, Limits(LONG_SECONDS)), facts=False).facts is None
     assert daemon.visits == 4
 
 
@@ -368,7 +371,7 @@ def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Pa
         writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")
         await daemon.speak(reader, writer)
 
-    said = visit(GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(5)))
+    said = visit(GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(LONG_SECONDS)))
     assert said.figures is not None
     assert said.figures["mem_available"] == "1000000"
 
@@ -389,7 +392,7 @@ def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool
         if not closes:
             await silent(reader, writer)
 
-    way = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(1.0))
+    way = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(2.5))
     for facts in (True, False, False):
         said = visit(way, facts=facts)
         assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"
@@ -403,7 +406,7 @@ def test_a_list_of_names_without_end_is_no_answer(servers: Servers) -> None:
         await silent(reader, writer)
 
     with pytest.raises(Misbehaves):
-        run(GuestdClient(servers.unix(speak), 5).read(facts=False))
+        run(GuestdClient(servers.unix(speak), LONG_SECONDS).read(facts=False))
 
 
 def test_nobody_at_all_is_no_answer(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> Non
 @pytest.mark.real
 def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
     host = plugin(Path("/"))
+    year = time.localtime().tm_year
     fields = host.mom_collect_host()
     total, available, unused = fields["mem_available"], fields["mem_really_available"], fields["mem_unused"]
     assert isinstance(total, int)
@@ -175,7 +176,7 @@ def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
     assert 0 < available < total
     assert 0 < unused < total
     assert isinstance(fields["cpu_count"], int)
-    assert fields["time_year"] == time.localtime().tm_year
+    assert fields["time_year"] in {year, time.localtime().tm_year}
     assert fields.keys() >= {"mem_free", "mem_cached", "mem_shmem", "anon_pages", "swap_total", "swap_usage", "hugepages_total", "load_1"}
 
 
@@ -183,8 +184,10 @@ def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
 def test_the_real_host_is_read_in_well_under_a_millisecond_of_cpu_time() -> None:
     host = plugin(Path("/"))
     host.mom_collect_host()
-    rounds = 200
-    start = time.process_time()
-    for _ in range(rounds):
-        host.mom_collect_host()
-    assert (time.process_time() - start) / rounds < 1e-3
+    rounds, taken = 20, []
+    for _ in range(10):
+        start = time.thread_time()
+        for _ in range(rounds):
+            host.mom_collect_host()
+        taken.append((time.thread_time() - start) / rounds)
+    assert min(taken) < 1e-3, "others can only make it slower"

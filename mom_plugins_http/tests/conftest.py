@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,28 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             for _ in range(cycles):
                 engine.cycle()
             path = folder / "run/mom.sock"
-            client = stack.enter_context(httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom", timeout=20))
+            client = stack.enter_context(httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom", timeout=60))
             return Served(engine, path, client)
 
         yield start
 
 
+def unused_port() -> int:
+    """A TCP port of the loopback on which nobody listens: below those that the kernel gives to whoever connects anywhere meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+
+
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of the loopback on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Another one for each test."""
+    return unused_port()
+
+
+@pytest.fixture(scope="module")
+def modules_port() -> int:
+    """One for all tests of a module."""
+    return unused_port()

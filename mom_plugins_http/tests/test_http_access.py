@@ -48,7 +48,7 @@ def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/stat
         if folder.owner() == "root" and str(folder).startswith("/tmp/"):
             folder.chmod(0o755)
     command = [sys.executable, "-c", ASK, str(path), json.dumps(groups), method, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, cwd="/")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd="/")
     status, text = json.loads(done.stdout)
     return status, text
 
@@ -170,7 +170,8 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
     }
     serve(tcp=tcp)
     put: dict[str, Any] = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
-    with httpx.Client(verify=ssl.create_default_context(cafile=str(cert)), base_url=f"https://localhost:{free_port}") as client:
+    verify = ssl.create_default_context(cafile=str(cert))
+    with httpx.Client(verify=verify, base_url=f"https://localhost:{free_port}", timeout=60) as client:
         assert client.get("/v1/status").status_code == 401
         assert client.get("/v1/status", headers={"authorization": "Bearer nonsense"}).status_code == 401
         client.headers["authorization"] = f"Bearer {'read' * 8}"

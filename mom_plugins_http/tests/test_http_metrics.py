@@ -93,5 +93,5 @@ def test_they_are_served_as_prometheus_wants_them(serve: Serve) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)")
 def test_promtool_finds_nothing_wrong_with_them(serve: Serve) -> None:
     text = serve(cycles=3).client.get("/metrics").content
-    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=60, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr

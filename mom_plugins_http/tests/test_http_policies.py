@@ -210,7 +210,7 @@ def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_
     torn: list[str] = []
 
     def add(number: int) -> None:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom", timeout=20) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path)), base_url="http://mom", timeout=60) as client:
             while True:
                 seen = client.get("/v1/policies")
                 texts = {one["name"]: one["text"] for one in seen.json()["items"]}
@@ -226,7 +226,7 @@ def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert not torn
     text = served.get("/v1/policies/60_one")["text"]
     assert sorted(text.splitlines()[1:]) == sorted(f"(+ 1 {number})" for number in range(20))

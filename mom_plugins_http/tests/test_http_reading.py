@@ -77,6 +77,23 @@ def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
     assert served.get("/v1/guests/vm2")["outcomes"] == []
 
 
+def test_what_several_guests_have_is_told_once_in_lists_and_events(serve: Serve) -> None:
+    served = serve()
+    report = busy_report()
+    first, second = (guest.entity for guest in report.snapshot.guests.values())
+    same = [Problem(Source("sim"), "it broke", one, hint=f"of {one.name}") for one in (first, second)]
+    served.tell(replace(report, problems=same))
+    assert served.get("/v1/problems")["total"] == 2, "for programs each is there by itself"
+    (item,) = served.get("/v1/common-problems")["items"]
+    assert (item["about"], item["who"]) == (2, "2 guests (vm1 and vm2)")
+    assert (item["message"], item["hint"]) == ("it broke", "such as vm1: of vm1")
+    assert [one["name"] for one in item["first"]] == ["vm1", "vm2"]
+    assert served.get("/v1/common-problems?guest=vm2")["items"][0]["who"] == "vm2"
+    with served.client.stream("GET", "/v1/events") as events:
+        event = next(json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line.startswith("data: "))
+    assert event["common_problems"] == [item]
+
+
 def test_what_concerns_one_guest_can_be_asked_for(serve: Serve) -> None:
     served = serve()
     served.tell(busy_report())

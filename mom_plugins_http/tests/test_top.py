@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mom_core import MomError
+from mom_core import MomError, Problem, Report, Severity, Source
+from mom_core.testing import snapshot
 from mom_plugins_http.access import LocalAccess, Peer, Right
 from mom_plugins_http.client import Client
 from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
@@ -28,7 +29,16 @@ NOTHING_NEW = {"cycle": {"number": 1, "time": 0.0, "duration_seconds": 0.1, "lag
 
 
 def picture(*rows: Row, **more: object) -> Picture:
-    event = {**NOTHING_NEW, "mode": "enforce", "host": {}, "changes": 0, "outcomes": [], "problems": [], "plugins": {"sim": "ok"}, **more}
+    event = {
+        **NOTHING_NEW,
+        "mode": "enforce",
+        "host": {},
+        "changes": 0,
+        "outcomes": [],
+        "common_problems": [],
+        "plugins": {"sim": "ok"},
+        **more,
+    }
     return Picture(event, {"version": "1", "interval_seconds": 5.0}, "host", rows)
 
 
@@ -144,6 +154,27 @@ def test_the_filter_is_typed_kept_and_taken_back() -> None:
     assert look.pattern == ""
 
 
+def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(serve: Serve) -> None:
+    served = serve()
+    served.tell(report_with_problems(200))
+    lines = text_of(Looking(view="problems"), picture_now(Client(served.path)), (132, 40))
+    (line,) = [line for line in lines if "it tells no statistics" in line]
+    assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics, since "), line
+    assert any("install the balloon's driver" in line for line in lines)
+    assert "2 problems (!)" in "\n".join(lines), lines[:5]
+
+
+def report_with_problems(guests: int) -> Report:
+    """A cycle in which so many guests have the same problem, and the host one of its own."""
+    taken = snapshot(guests={f"vm{number:03}": {"balloon_cur": 100} for number in range(guests)})
+    problems = [
+        Problem(Source("libvirt"), "it tells no statistics", guest.entity, Severity.WARNING, "install the balloon's driver")
+        for guest in taken.guests.values()
+    ]
+    problems.append(Problem(Source("host"), "there is no swap"))
+    return Report(7, time.time(), "enforce", taken, (), (), (), problems, (), 0.1)
+
+
 @given(
     st.lists(
         st.sampled_from(
@@ -161,7 +192,8 @@ def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
 def test_late_cycles_and_lost_connections_are_said() -> None:
     shown = picture()
     assert any("has not finished a cycle for" in line for line in text_of(Looking(), shown, now=shown.received + 17))
-    lines = text_of(Looking(), shown, trouble=("nobody serves it", "start mom"), lost_at=time.monotonic() - 5)
+    now = time.monotonic()
+    lines = text_of(Looking(), shown, now=now, trouble=("nobody serves it", "start mom"), lost_at=now - 5)
     assert any("NOT REACHED 5 s: nobody serves it; start mom" in line for line in lines)
     assert any("Nobody serves it" in line for line in text_of(Looking(), None, trouble=("nobody serves it", "start mom")))
 
@@ -209,10 +241,10 @@ def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of
     served.engine.cycle()
     put("60_before")
     served.engine.cycle()
-    feed = Feed(Client(served.path, 5), lambda: None, 0.05)
+    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
     feed.start()
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while feed.picture is None:
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -256,12 +288,12 @@ def test_every_column_has_a_key_of_its_own() -> None:
 
 def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(serve: Serve) -> None:
     served, news = serve(), threading.Event()
-    feed = Feed(Client(served.path, 5), news.set, 0.05)
+    feed = Feed(Client(served.path, 60), news.set, 0.05)
     feed.start()
     try:
         for _ in range(3):
             served.engine.cycle()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while feed.picture is None or feed.picture.cycle["number"] < 4:
             assert time.monotonic() < until
             news.wait(0.1)
@@ -286,11 +318,11 @@ def test_who_may_not_read_is_told_what_it_takes(serve: Serve, monkeypatch: pytes
     served = serve()
     monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user x, process 1", Right.NOTHING, local=True))
     with pytest.raises(MomError) as caught:
-        picture_now(Client(served.path, 5))
+        picture_now(Client(served.path, 60))
     assert "read_group or change_group" in caught.value.hint
-    feed = Feed(Client(served.path, 5), lambda: None)
+    feed = Feed(Client(served.path, 60), lambda: None)
     feed.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while feed.lost_at is None:
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -155,6 +155,15 @@ def test_unmerging_is_refused_when_there_is_no_memory_for_it() -> None:
     assert decide(kernel, available_kib=4001, run=2)["run"].status is Status.APPLIED
 
 
+def test_empty_pages_need_memory_when_they_are_unmerged_too() -> None:
+    kernel = Kernel(mergeable=2000, run=1)
+    kernel.files["ksm_zero_pages"] = 500
+    outcome = decide(kernel, available_kib=6000, run=2)["run"]
+    assert outcome.status is Status.REFUSED
+    assert "unmerging 1500 pages takes 5 MiB" in outcome.error
+    assert decide(kernel, available_kib=6001, run=2)["run"].status is Status.APPLIED
+
+
 def test_no_permission_is_a_failed_outcome_for_each_decision() -> None:
     kernel = Kernel()
     kernel.fault = PermissionDenied("cannot write run: Permission denied", hint="run mom as root")

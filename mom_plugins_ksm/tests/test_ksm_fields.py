@@ -138,6 +138,21 @@ def test_any_values_give_only_declared_fields_of_their_kind(files: dict[str, Val
             assert value >= 0 or name in {"ksm_general_profit", "ksm_saved"}
 
 
+def test_a_scan_is_not_judged_by_two_ways_of_knowing_its_price() -> None:
+    found = Yield()
+
+    def told(scans: int, saved_mib: int, seconds: float | None) -> float | None:
+        counters: dict[str, Value] = {"pages_shared": 10, "pages_sharing": 10, "pages_unshared": 10, "pages_volatile": 0}
+        more: dict[str, Value] = {"full_scans": scans, "general_profit": saved_mib << 20, "pages_scanned": 10**9 + scans * 10**5}
+        return found.kib_per_second({**counters, **more, "ksmd_cpu_seconds": seconds}, 4096)
+
+    told(1, 0, 1000.0)
+    assert told(2, 8, 1001.0) == 8192.0
+    assert told(2, 8, None) is None, "ksmd cannot be seen for a moment: it has not used 2000 s meanwhile"
+    assert told(3, 16, 1003.0) is None
+    assert told(4, 24, 1004.0) == 8192.0
+
+
 def test_ksmd_is_told_by_name_and_by_being_a_kernel_thread() -> None:
     assert parse_stat(KSMD) == ("ksmd", True, 100)
     assert parse_stat(KSMD.replace("2097216", "4194560")) == ("ksmd", False, 100)
@@ -201,6 +216,15 @@ def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, 
     assert ksmd.cpu_seconds() == 1.0
 
 
+def test_a_cycle_that_follows_another_one_at_once_does_not_take_ksmd_for_idle_or_busy() -> None:
+    usage = CpuUsage()
+    usage.percent(10.0, now=100.0)
+    assert usage.percent(10.25, now=105.0) == 5.0
+    assert usage.percent(10.25, now=105.02) == 5.0, "no hundredth of a second has been counted yet"
+    assert usage.percent(10.26, now=105.05) == 5.0, "and now one has"
+    assert usage.percent(10.30, now=106.0) == pytest.approx(5.0)
+
+
 def test_cpu_usage_is_percent_of_one_cpu_between_two_samples() -> None:
     usage = CpuUsage()
     assert usage.percent(10.0, now=100.0) is None
@@ -215,4 +239,4 @@ def test_cpu_usage_is_unknown_after_a_gap_a_restart_or_no_time() -> None:
     assert usage.percent(11.0, now=10.0) is None
     assert usage.percent(5.0, now=15.0) is None
     assert usage.percent(6.0, now=15.0) is None
-    assert usage.percent(7.0, now=20.0) == pytest.approx(20.0)
+    assert usage.percent(7.0, now=20.0) == pytest.approx(40.0)

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
 
-from fake_libvirt import FakeLibvirtd, HandClock, MakeHypervisor  # only found from here on
+from fake_libvirt import LONG_SECONDS, FakeLibvirtd, HandClock, MakeHypervisor  # only found from here on
 
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor, SamplingSettings
@@ -33,7 +33,7 @@ def make_hypervisor(libvirtd: FakeLibvirtd, clock: HandClock, tmp_path: Path) ->
 
     def make(uri: str = "fake:///system", readonly: bool = False, stale_after: float | None = None) -> LibvirtHypervisor:
         log = logging.getLogger("mom.plugin.libvirt")
-        connection = Connection(ConnectionSettings(uri, readonly, call_timeout=0.3), log, libvirtd)
+        connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
         connections.append(connection)
         sampling = SamplingSettings(stale_after, tmp_path / "pids", tmp_path / "proc", tmp_path / "sys/fs/cgroup")
         return LibvirtHypervisor(connection, sampling, log, clock.wall, clock)

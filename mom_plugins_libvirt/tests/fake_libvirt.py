@@ -5,12 +5,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+LONG_SECONDS = 30.0
+"""Longer than anything here takes that does not hang, however busy the machine is."""
 
 OPERATION_ABORTED = 78
 """As in libvirt/virterror.h."""
@@ -248,6 +255,8 @@ class FakeConnection:
         self.uri = uri
         self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
         self.broken = False
+        self.hangs: threading.Event | None = None
+        """Bulk calls on it that ask guests wait for this."""
         self.keepalive: tuple[int, int] | None = None
         self.close_callback: Callable[[object, int, object], None] | None = None
         self.closed = False
@@ -321,6 +330,8 @@ class FakeConnection:
         if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
             raise FakeError("unsupported flags", INVALID_ARGUMENT)
         asks_guests = stats & (FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON | FakeLibvirtd.VIR_DOMAIN_STATS_VCPU)
+        if self.hangs is not None and asks_guests:
+            self.hangs.wait()
         if self._libvirtd.bulk_hangs and asks_guests:
             self._libvirtd.bulk_hangs.pop(0).wait()
         return [(FakeDomain(self._libvirtd, guest), guest.record if asks_guests else guest.own_record) for guest in guests]
@@ -398,6 +409,23 @@ class HandClock:
 
     def wall(self) -> float:
         return self.now + self.wall_offset
+
+
+@contextmanager
+def impatient(connection: Connection) -> Iterator[None]:
+    """For calls that hang: they are waited for a moment only, and all others before and after as long as they take."""
+    patient = connection.settings
+    connection.settings = replace(patient, call_timeout=0.1)
+    yield
+    connection.settings = patient
+
+
+def until(look: Callable[[], object]) -> None:
+    """Wait for something that is to happen soon."""
+    end = time.monotonic() + 2 * LONG_SECONDS
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 MakeHypervisor = Callable[..., LibvirtHypervisor]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from fake_libvirt import FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
+from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +67,8 @@ def qemu() -> FakeQemu:
 
 
 @pytest.fixture
-def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu) -> Iterator[AgentCommands]:
+def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentCommands]:
+    monkeypatch.setattr("mom_plugins_libvirt.agents._SLACK_SECONDS", LONG_SECONDS)
     log = logging.getLogger("mom.plugin.libvirt")
     libvirtd.add("a")
     made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd), log, qemu)
@@ -165,8 +166,7 @@ def test_commands_use_a_few_connections_of_their_own_and_keep_them(commands: Age
     threads = [threading.Thread(target=commands.command, args=(A, "{}", 60)) for _ in range(20)]
     for thread in threads:
         thread.start()
-    while qemu.at_once < 8:
-        threading.Event().wait(0.01)
+    until(lambda: qemu.at_once == 8)
     qemu.hangs.set()
     for thread in threads:
         thread.join()

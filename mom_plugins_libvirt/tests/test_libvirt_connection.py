@@ -7,12 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
-from fake_libvirt import FakeError, FakeLibvirtd, HandClock
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, impatient, until
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
@@ -20,17 +22,16 @@ from mom_plugins_libvirt.failures import SYSTEM_ERROR
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
 
-TIMEOUT = 0.4
-SLACK = 0.4
-"""Seconds: how long connections here wait for an answer, and by how much a busy machine may be late."""
+SHORT_SECONDS = 0.1
+"""How long connections wait for an answer here that never comes."""
 
 
 @pytest.fixture
 def make(libvirtd: FakeLibvirtd) -> Iterator[Callable[..., Connection]]:
     made: list[Connection] = []
 
-    def make(**arguments: object) -> Connection:
-        connection = Connection(ConnectionSettings("fake:///", call_timeout=TIMEOUT), LOG, libvirtd, **arguments)  # type: ignore[arg-type]
+    def make(call_timeout: float = LONG_SECONDS, **arguments: object) -> Connection:
+        connection = Connection(ConnectionSettings("fake:///", call_timeout=call_timeout), LOG, libvirtd, **arguments)  # type: ignore[arg-type]
         made.append(connection)
         return connection
 
@@ -81,7 +82,7 @@ def test_a_connection_that_broke_is_replaced(libvirtd: FakeLibvirtd, make: Calla
     libvirtd.connections[0].broken = True
     assert connection.statistics(BALLOON) == []
     assert connection.opened == 2
-    _until(lambda: libvirtd.connections[0].closed)
+    until(lambda: libvirtd.connections[0].closed)
 
 
 def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
@@ -102,31 +103,33 @@ def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
 
 
 def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(
-    libvirtd: FakeLibvirtd, make: Callable[..., Connection]
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     libvirtd.add("g")
     connection = make()
     connection.statistics(BALLOON)
-    hang = threading.Event()
-    libvirtd.bulk_hangs.append(hang)
+    monkeypatch.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
+    hang = libvirtd.connections[0].hangs = threading.Event()
     assert len(connection.statistics(BALLOON)) == 1
     assert len(libvirtd.connections) == 2
     assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
     hang.set()
-    _until(lambda: libvirtd.connections[0].closed)
+    until(lambda: libvirtd.connections[0].closed)
 
 
 def test_a_libvirtd_that_hangs_is_waited_for_only_so_long(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
     connection = make()
     hang = libvirtd.open_hangs = threading.Event()
-    for _ in range(3):
-        began = time.monotonic()
-        with pytest.raises(HypervisorError, match="does not answer"):
-            connection.statistics(BALLOON)
-        assert time.monotonic() - began < 2 * TIMEOUT + SLACK
+    began = time.monotonic()
+    with impatient(connection):
+        for _ in range(3):
+            with pytest.raises(HypervisorError, match="does not answer"):
+                connection.statistics(BALLOON)
+    assert time.monotonic() - began < LONG_SECONDS
+    until(lambda: libvirtd.calls["open"])
     assert libvirtd.calls["open"] == 1, "one attempt at a time"
     hang.set()
-    _until(lambda: connection.opened == 1)
+    until(lambda: connection.opened == 1)
     assert connection.statistics(BALLOON) == []
 
 
@@ -136,21 +139,25 @@ def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: F
     connection.statistics(BALLOON)
     sick.hangs = threading.Event()
     late: list[object] = []
-    with pytest.raises(GuestBusy):
+    with impatient(connection), pytest.raises(GuestBusy):
         connection.call("asking", sick.uuid, lambda domain: domain.XMLDesc(), late.append)
     assert len(late) == 1
     assert "memballoon" in connection.call("asking", well.uuid, lambda domain: domain.XMLDesc())
     sick.hangs.set()
 
 
-def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
     libvirtd.add("g")
     connection = make()
     hangs = [threading.Event(), threading.Event()]
     libvirtd.bulk_hangs += hangs
-    began = time.monotonic()
-    (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
-    assert time.monotonic() - began < 2 * TIMEOUT + SLACK
+    with monkeypatch.context() as attempts:
+        attempts.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
+        attempts.setattr(module, "_SECOND_ATTEMPT", 3 * SHORT_SECONDS / LONG_SECONDS)
+        (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    until(lambda: not libvirtd.bulk_hangs)
     assert "state.state" in found.record
     assert "balloon.current" not in found.record
     (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
@@ -159,40 +166,62 @@ def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvi
         hang.set()
 
 
-def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+@contextmanager
+def _patience_noted() -> Iterator[list[float]]:
+    """For calls that all hang: for how long each of them would be waited."""
+    waited: list[float] = []
+
+    def wait(call: Call[object], timeout: float) -> bool:
+        waited.append(timeout)
+        return call._done.wait(min(timeout, 0.01))
+
+    with pytest.MonkeyPatch.context() as calls:
+        calls.setattr(Call, "wait", wait)
+        yield waited
+
+
+def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock
+) -> None:
     guests = [libvirtd.add(f"g{number}") for number in range(6)]
     hang = threading.Event()
-    connection = make()
+    connection = make(monotonic=clock)
     connection.statistics(BALLOON)
     for guest in guests:
         guest.hangs = hang
-    began = time.monotonic()
-    for guest in guests:
-        with pytest.raises(GuestBusy):
-            connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
-    assert time.monotonic() - began < 2 * TIMEOUT + 4 * 0.1 + SLACK
+    with _patience_noted() as waited:
+        for guest in guests:
+            with pytest.raises(GuestBusy):
+                connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    assert waited == [LONG_SECONDS / 2**number for number in range(6)]
+    assert sum(waited) < 2 * LONG_SECONDS
     hang.set()
 
 
 def test_patience_returns(libvirtd: FakeLibvirtd, make: Callable[..., Connection], clock: HandClock) -> None:
     connection = make(monotonic=clock)
-    assert connection._patience() == TIMEOUT
-    connection._impatience += [clock.now] * 3
+    assert connection._patience() == LONG_SECONDS
+    connection._impatience += [clock.now] * 20
     assert connection._patience() == 0.1, "not less"
     clock.now += 5
-    assert connection._patience() == TIMEOUT
+    assert connection._patience() == LONG_SECONDS
 
 
-def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
+def test_calls_that_hang_are_not_piled_up_in_libvirtd(
+    libvirtd: FakeLibvirtd, make: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_IMPATIENT_SECONDS", 0.0)  # or what does not hang would have little time too
     guests = [libvirtd.add(f"g{number}") for number in range(12)]
     hang = threading.Event()
     connection = make()
     connection.statistics(BALLOON)
     for guest in guests:
         guest.hangs = hang
-    for guest in guests:
-        with pytest.raises(GuestBusy):
-            connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    with _patience_noted():
+        for guest in guests:
+            with pytest.raises(GuestBusy):
+                connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    until(lambda: libvirtd.calls["XMLDesc"] >= 10)
     assert libvirtd.calls["XMLDesc"] == 10
     asked = libvirtd.calls["getAllDomainStats"]
     found = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
@@ -203,7 +232,7 @@ def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, ma
         connection.statistics(BALLOON, [guests[0].uuid])
     assert libvirtd.calls["domainListGetStats"] == 0
     hang.set()
-    _until(lambda: not connection._too_many_open())
+    until(lambda: not connection._too_many_open())
     assert "memballoon" in connection.call("asking", guests[0].uuid, lambda domain: domain.XMLDesc())
 
 
@@ -212,15 +241,17 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(
 ) -> None:
     connection = make(monotonic=clock)
     hang = libvirtd.open_hangs = threading.Event()
-    for _ in range(240):  # four minutes
-        clock.now += 1
-        with pytest.raises(HypervisorError, match="does not answer"):
-            connection.statistics(BALLOON)
+    with impatient(connection):
+        for _ in range(240):  # four minutes
+            clock.now += 1
+            with pytest.raises(HypervisorError, match="does not answer"):
+                connection.statistics(BALLOON)
+    until(lambda: libvirtd.calls["open"] >= 3)
     assert libvirtd.calls["open"] == 3, "as many as may hang at once"
     hang.set()
-    _until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
+    until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
     assert connection.statistics(BALLOON) == []
-    _until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
+    until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
 
 
 @pytest.mark.parametrize(("version", "kept_alive"), [(9_000_000, None), (10_002_999, None), (10_003_000, (5, 3)), (12_000_000, (5, 3))])
@@ -256,9 +287,9 @@ def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: Fake
     with_loop.on_event = lambda event: None
     with_loop.statistics(BALLOON)
     libvirtd.connections[0].lose()
-    _until(lambda: with_loop.opened == 2)
+    until(lambda: with_loop.opened == 2)
     assert libvirtd.connections[1].callbacks, "events are heard"
-    _until(lambda: libvirtd.connections[0].closed)
+    until(lambda: libvirtd.connections[0].closed)
     assert returns == [], "nothing was amiss"
 
 
@@ -273,11 +304,11 @@ def test_a_libvirtd_that_was_away_is_said_to_be_back(
     assert not back.is_set(), "it was never away"
     libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     libvirtd.connections[0].lose()
-    _until(lambda: libvirtd.calls["open"] >= 4)
+    until(lambda: libvirtd.calls["open"] >= 4)
     with pytest.raises(HypervisorError):
         with_loop.statistics(BALLOON)
     libvirtd.refusal = None
-    assert back.wait(5)
+    assert back.wait(2 * LONG_SECONDS)
     assert with_loop.statistics(BALLOON) == []
 
 
@@ -292,7 +323,7 @@ def test_a_libvirtd_that_was_never_there_is_noticed_when_it_comes(
     with pytest.raises(HypervisorError):
         with_loop.statistics(BALLOON)
     libvirtd.refusal = None
-    assert back.wait(5)
+    assert back.wait(2 * LONG_SECONDS)
 
 
 def test_nothing_comes_back_after_the_end(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
@@ -306,7 +337,7 @@ def test_nothing_comes_back_after_the_end(libvirtd: FakeLibvirtd, with_loop: Con
 
 def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
     for uri in ("qemu+ssh://root@other/system", "qemu:///system"):
-        connection = Connection(ConnectionSettings(uri, call_timeout=1), LOG, libvirtd)
+        connection = Connection(ConnectionSettings(uri, call_timeout=LONG_SECONDS), LOG, libvirtd)
         connection.statistics(BALLOON)
         connection.close()
     assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
@@ -314,7 +345,7 @@ def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
 
 def test_another_host_that_refuses_has_its_own_cure(libvirtd: FakeLibvirtd) -> None:
     libvirtd.refusal = FakeError("Cannot recv data: Permission denied (publickey)", SYSTEM_ERROR, errno.ECONNRESET)
-    connection = Connection(ConnectionSettings("qemu+ssh://root@other/system", call_timeout=1), LOG, libvirtd)
+    connection = Connection(ConnectionSettings("qemu+ssh://root@other/system", call_timeout=LONG_SECONDS), LOG, libvirtd)
     with pytest.raises(HypervisorError) as raised:
         connection.statistics(BALLOON)
     assert "ssh root@other true" in raised.value.hint
@@ -391,34 +422,27 @@ def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make:
     connection.on_event = lambda event: None
     connection.statistics(BALLOON)
     connection.close()
-    assert libvirtd.connections[0].closed
+    until(lambda: libvirtd.connections[0].closed)
     with pytest.raises(HypervisorError, match="closed"):
         connection.statistics(BALLOON)
 
     stuck = make()
     stuck.statistics(BALLOON)
     guest.hangs = threading.Event()
-    with pytest.raises(GuestBusy):
+    with impatient(stuck), pytest.raises(GuestBusy):
         stuck.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
     began = time.monotonic()
     stuck.close()
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < LONG_SECONDS
     guest.hangs.set()
-    _until(lambda: all(connection.closed for connection in libvirtd.connections))
+    until(lambda: all(connection.closed for connection in libvirtd.connections))
 
 
 def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd, make: Callable[..., Connection]) -> None:
-    connection = make()
+    connection = make(call_timeout=SHORT_SECONDS)
     hang = libvirtd.open_hangs = threading.Event()
     with pytest.raises(HypervisorError):
         connection.statistics(BALLOON)
     connection.close()
     hang.set()
-    _until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)
-
-
-def _until(look: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)

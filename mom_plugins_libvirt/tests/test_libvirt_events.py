@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -268,7 +268,7 @@ _TOLD = st.lists(st.integers(0, 3), max_size=2)
 @contextmanager
 def _on(libvirtd: FakeLibvirtd, clock: HandClock) -> Iterator[LibvirtHypervisor]:
     log = logging.getLogger("mom.plugin.libvirt")
-    connection = Connection(ConnectionSettings("fake:///system", call_timeout=5), log, libvirtd)
+    connection = Connection(ConnectionSettings("fake:///system", call_timeout=LONG_SECONDS), log, libvirtd)
     nowhere = Path(tempfile.gettempdir()) / "no such folder"
     try:
         yield LibvirtHypervisor(connection, SamplingSettings(None, nowhere, nowhere), log, clock.wall, clock)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, impatient, until
 
 import mom_plugins_libvirt.states as module
 from mom_core import (
@@ -368,25 +368,29 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
     hypervisor.guests()
     described = libvirtd.calls["jobStats"]
     guest.hangs = threading.Event()
-    for _ in range(3):
-        with pytest.raises(GuestBusy):
-            hypervisor.set_balloon(entity(guest), 1000)
+    with impatient(hypervisor._connection):
+        for _ in range(3):
+            with pytest.raises(GuestBusy):
+                hypervisor.set_balloon(entity(guest), 1000)
+    until(lambda: libvirtd.calls["jobStats"] > described)
     assert libvirtd.calls["jobStats"] - described == 1
     assert listed(hypervisor, guest).blocked == {"*": "the guest has not answered libvirt's last call"}
     guest.hangs.set()
     guest.hangs = None
-    for _ in range(100):
-        if not listed(hypervisor, guest).blocked:
-            break
-        threading.Event().wait(0.01)
+    until(lambda: not listed(hypervisor, guest).blocked)
     hypervisor.set_balloon(entity(guest), 2000)
     assert guest.current == 2000
 
 
-def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+def test_a_guest_that_cannot_be_described_does_not_hide_the_others(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
     sick.hangs = threading.Event()
-    hypervisor.guests()
+    with monkeypatch.context() as asking:
+        asking.setattr(hypervisor._connection, "_patience", lambda: 0.1)
+        hypervisor.guests()
+    until(lambda: not listed(hypervisor, well).blocked)
     found = {guest.id: guest for guest in hypervisor.guests()}
     assert found[well.uuid].blocked == {}
     assert "*" in found[sick.uuid].blocked
@@ -471,16 +475,12 @@ def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirt
     before = listed(hypervisor, guest)
     hang = libvirtd.open_hangs = threading.Event()
     libvirtd.connections[0].broken = True
-    with pytest.raises(HypervisorError):
+    with impatient(hypervisor._connection), pytest.raises(HypervisorError):
         hypervisor.guests()
     hang.set()
     libvirtd.open_hangs = None
-    for _ in range(100):
-        try:
-            after = listed(hypervisor, guest)
-            break
-        except HypervisorError:
-            threading.Event().wait(0.01)
+    until(lambda: hypervisor._connection.opened == 2)
+    after = listed(hypervisor, guest)
     assert after.incarnation == before.incarnation
 
 

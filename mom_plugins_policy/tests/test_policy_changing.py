@@ -304,7 +304,7 @@ def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     texts = running.policies.state().texts
     assert [texts[f"2{number}"].text for number in range(4)] == [f"(defvar v{number} 4)" for number in range(4)]
 

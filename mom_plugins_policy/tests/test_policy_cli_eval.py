@@ -313,6 +313,13 @@ def test_default_policies_are_listed_and_printed() -> None:
     assert json.loads(mom_policy("defaults", "--json").out)["40_ksm"] == mom_policy("defaults", "40_ksm").out
 
 
+def test_each_default_policy_is_listed_with_the_sentence_that_says_what_it_is_for() -> None:
+    listed = dict(line.split(maxsplit=1) for line in mom_policy("defaults").out.splitlines())
+    assert listed["40_forecast"].endswith("would rather act before a guest has run out")  # it goes over several lines
+    assert listed["50_balloon"] == "How mom sizes guests: the default law of the balloon plugin"
+    assert listed["70_io_limits"].startswith("Holds disks to the limits that were agreed for them")  # a remark stands before it
+
+
 def test_a_default_policy_that_does_not_exist_is_told_with_a_suggestion() -> None:
     done = mom_policy("defaults", "50_baloon")
     assert done.code == 1

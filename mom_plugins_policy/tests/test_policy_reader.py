@@ -140,7 +140,7 @@ def test_long_texts_are_answered_at_once(name: str) -> None:
         read("p", text)
     except PolicyError as error:
         assert error.kind in ("limit", "range", "syntax", "recursion")  # noqa: PT017  # either outcome is right
-    assert time.thread_time() - began < 1.0  # 0.1 s on a quiet machine
+    assert time.thread_time() - began < 20  # 0.1 s on a quiet machine; what is not linear takes minutes
 
 
 def test_the_limits_of_a_text_can_be_set() -> None:

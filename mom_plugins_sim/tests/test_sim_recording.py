@@ -191,7 +191,7 @@ for report in reports:
     writer.cycle(report)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
     assert ended.returncode == -signal.SIGKILL
     assert [report.number for report in read(tmp_path / "r")[0]] == list(range(1, 8))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from mom_plugins_sim.recording.columns import MOST_CELLS, Corrupt, Reader, Write
 from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.cycles import NO_KEY, read_cycle, write_cycle
 from mom_plugins_sim.recording.frames import START, Kind, pack
+from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, session_content
 from mom_plugins_sim.recording.writer import files_of
 from mom_plugins_sim.replay.comparison import compare
@@ -50,10 +52,19 @@ def everybody_reads(path: Path) -> None:
         compare,
         lambda recording: story_of(recording, (), 10, *FOREVER),
         lambda recording: scene_of_recording(recording, *FOREVER),
+        why,
     ]
     for read in readers:
         with suppress(MomError):
             read(Recording(path))
+
+
+def why(recording: Recording) -> None:
+    """Why the last cycle's guests got what they got."""
+    past = PastOf(recording.path)
+    last = deque(past.cycles(*FOREVER), maxlen=1)
+    for guest in last[0].report.snapshot.guests if last else ():
+        assert all(isinstance(text, str) for text in past.reasons(last[0], guest, ["balloon_target"]).values())
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The simulated world as a whole, and as a hypervisor."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -66,9 +65,7 @@ def test_nothing_moves_while_the_clock_stands(hypervisor, clock):
 
 def test_after_a_long_sleep_only_the_last_minutes_are_made_up_for(hypervisor, clock):
     clock.now += 1e6
-    began = time.monotonic()
     hypervisor.guests()
-    assert time.monotonic() - began < 2
     assert hypervisor.world.time == LONGEST_JUMP
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
-VDSM_SECONDS = 2.0
-"""After so long without an answer, vdsm takes mom for dead."""
+LONG_SECONDS = 60.0
+"""Longer than anything here takes, however busy the machine is. vdsm takes mom for dead after two seconds without an answer."""
 
 
 class UnixTransport(Transport):
-    """As vdsm's: a connection for each call, over a unix socket, with two seconds for each operation."""
+    """As vdsm's, but more patient: a connection for each call, over a unix socket, with a limit for each operation."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -29,9 +30,9 @@ class UnixTransport(Transport):
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         self.close()
-        connection = http.client.HTTPConnection("2F72756E", timeout=VDSM_SECONDS)
+        connection = http.client.HTTPConnection("2F72756E", timeout=LONG_SECONDS)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(VDSM_SECONDS)
+        connection.sock.settimeout(LONG_SECONDS)
         connection.sock.connect(self._path)
         self._connection = ("", connection)  # what close() of the base class closes
         return connection
@@ -79,6 +80,14 @@ class Serving:
 
 def report(taken: Snapshot) -> Report:
     return Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)
+
+
+def until(look: Callable[[], object]) -> None:
+    """Wait for something that is to happen soon."""
+    end = time.monotonic() + LONG_SECONDS
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def threads() -> set[str]:

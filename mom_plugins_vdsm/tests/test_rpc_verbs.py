@@ -215,7 +215,7 @@ def test_vdsms_threads_call_at_once(serving: Serving) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert failures == []
 
 

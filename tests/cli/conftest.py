@@ -63,6 +63,7 @@ class HangsInSetup(Base):
     """Never comes back from its setup."""
     @hookimpl
     def mom_setup(self):
+        print("in a setup that hangs", flush=True)
         time.sleep(3600)
 
 class Sticks(Base):
@@ -121,7 +122,8 @@ class Mom:
         self.config = directory / "mom.yaml"
         self.log = directory / "mom.log"
         self.started: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, "PYTHONPATH": str(self.site), "COLUMNS": "200"}
+        path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
         self._make_root()
         self._make_plugins()
         self.configure("merge: {}")
@@ -148,6 +150,7 @@ class Mom:
             "root": str(self.root),
             "state_directory": str(self.directory / "state"),
             "run_directory": str(self.directory / "run"),
+            "stop_timeout": "60s",  # what is not put back at the end is then a mistake, and not a busy machine
             **settings,
         }
         lines = [f"{key}: {value}" for key, value in top.items()]
@@ -170,9 +173,9 @@ class Mom:
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb with this configuration."""
         command = [str(MOM), *arguments, "-c", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=self.environment, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
         """Wait until something is so; the daemon's log is shown when it does not become so."""
         until = time.monotonic() + seconds
         while not what():
@@ -189,7 +192,7 @@ class Mom:
         for process in self.started:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
         # The guardian of one that was killed would wait for its lease to end.
         lock = self.directory / "run/guardian.lock"
         if lock.exists() and (pid := int(lock.read_text() or 0)) and _is_guardian(pid):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:
+    mom.configure("merge: {}", interval="5s")
     process = mom.start()
     mom.wait_for(lambda: mom.knob() == 1)
     mom.wait_for((mom.directory / "run/status.json").exists)
@@ -23,7 +24,7 @@ def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:
     assert f"runs as process {process.pid}" in status.stdout
     assert "ksm          ok" in status.stdout
     process.terminate()
-    assert process.wait(2) == 0
+    assert process.wait(60) == 0
     assert mom.knob() == 0
     gone = mom("status")
     assert gone.returncode == 1
@@ -86,20 +87,19 @@ def test_a_plugin_that_hangs_neither_stops_the_others_nor_the_end(mom: Mom) -> N
     mom.wait_for(lambda: "hangs        hung" in mom("status").stdout)
     began = time.monotonic()
     process.terminate()
-    assert process.wait(5) == 0
-    assert time.monotonic() - began < 2
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < 30
     assert mom.knob() == 0
 
 
 def test_a_stop_during_a_setup_that_hangs_is_quick(mom: Mom) -> None:
-    mom.configure("hangs_in_setup: {}")
+    mom.configure("hangs_in_setup: {deadline: 5m}")
     process = mom.start()
-    mom.wait_for(lambda: mom.logged("starting with"))
-    time.sleep(0.3)
+    mom.wait_for(lambda: mom.logged("in a setup that hangs"))
     began = time.monotonic()
     process.terminate()
-    assert process.wait(5) == 0
-    assert time.monotonic() - began < 2
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < 30
 
 
 def test_sighup_reads_the_configuration_again(mom: Mom) -> None:
@@ -110,7 +110,7 @@ def test_sighup_reads_the_configuration_again(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 0)
     mom.wait_for(lambda: "mode observe" in mom("status").stdout)
     process.terminate()
-    assert process.wait(2) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("wrong", ["interval: -5s", "plugins: {host: {}, no_such_plugin: {}}", "plugins: [", ""])
@@ -124,7 +124,7 @@ def test_sighup_with_a_wrong_configuration_keeps_the_old_one(mom: Mom, wrong: st
     (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")
     mom.wait_for(lambda: mom.knob() == 1)
     process.terminate()
-    assert process.wait(2) == 0
+    assert process.wait(60) == 0
 
 
 def test_sighup_is_refused_as_a_whole_when_a_plugin_cannot_reload(mom: Mom) -> None:
@@ -143,7 +143,7 @@ def test_sighup_is_refused_as_a_whole_when_a_plugin_cannot_reload(mom: Mom) -> N
     process.send_signal(signal.SIGHUP)
     mom.wait_for(lambda: mom.logged("the new configuration is in force"))
     process.terminate()
-    assert process.wait(2) == 0
+    assert process.wait(60) == 0
 
 
 def test_without_ksm_it_runs_and_says_what_is_missing(mom: Mom) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mom_core.lease import LeaseFile
+from mom_core.lease import LeaseFile, Term
 from mom_core.processes import start_ticks
 
 if TYPE_CHECKING:
     from conftest import Mom
 
-LEASE = 2.0
+LEASE = 4.0
+"""Seconds: a mom that a busy machine holds up for less than that does not hang."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +33,9 @@ def short(mom: Mom) -> None:
 
 
 def configure(mom: Mom, *plugins: str, **settings: str) -> None:
-    """Short deadlines: a lease is never shorter than a cycle may take."""
+    """Deadlines of which six fit into the lease: it is never shorter than a cycle may take."""
     mom.configure("merge: {}", *plugins, **{"lease": f"{LEASE:g}s", **settings})
-    mom.config.write_text(mom.config.read_text().replace("{}", "{deadline: 100ms}"))
+    mom.config.write_text(mom.config.read_text().replace("{}", "{deadline: 400ms}"))
 
 
 def start(mom: Mom) -> subprocess.Popen[bytes]:
@@ -54,12 +58,35 @@ def guardian(mom: Mom) -> int:
 
 
 def stays(mom: Mom, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if mom.knob() != 1:
+    return stays_until(mom, time.monotonic() + seconds)
+
+
+def stays_until(mom: Mom, until: float) -> bool:
+    while True:
+        applied = mom.knob() == 1
+        if time.monotonic() >= until:
+            return True  # the last look may have come too late to tell
+        if not applied:
             return False
         time.sleep(0.01)
-    return True
+
+
+def hold(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process. It stands still when this returns."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+def term_of(mom: Mom) -> Term:
+    term = LeaseFile(mom.directory / "run").term()
+    assert term is not None
+    return term
+
+
+def works(mom: Mom, process: subprocess.Popen[bytes], since: float) -> bool:
+    """Whether this mom has completed a cycle since then."""
+    term = term_of(mom)
+    return term.pid == process.pid and term.renewed > since
 
 
 def entries(mom: Mom) -> list[dict[str, object]]:
@@ -69,22 +96,23 @@ def entries(mom: Mom) -> list[dict[str, object]]:
 
 def test_what_a_killed_mom_has_changed_is_put_back_after_the_lease_and_not_before(mom: Mom) -> None:
     process = start(mom)
+    killed = time.monotonic()
     process.kill()
     process.wait()
-    assert stays(mom, LEASE - 0.3)
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    assert stays_until(mom, killed + LEASE)
+    mom.wait_for(lambda: mom.knob() == 0)
     mom.wait_for(lambda: entries(mom) == [])
     mom.wait_for(lambda: guardian(mom) == 0)
-    assert mom.logged("died, and no other has come within 2 s: what it has changed is put back")
+    assert re.search(r"died, and no other has come within \d+ s: what it has changed is put back", mom.log.read_text())
 
 
 def test_a_mom_that_stands_still_is_ended_and_what_it_has_changed_put_back(mom: Mom) -> None:
     process = start(mom)
-    process.send_signal(signal.SIGSTOP)
-    assert stays(mom, LEASE - 0.5)
-    mom.wait_for(lambda: mom.knob() == 0, 20)
-    assert process.wait(1) == -signal.SIGKILL, "it was dead before anything was put back"
-    assert mom.logged("has not completed a cycle for 2 s: it is ended")
+    hold(process)
+    assert stays_until(mom, term_of(mom).until)
+    mom.wait_for(lambda: mom.knob() == 0)
+    assert process.poll() == -signal.SIGKILL, "it was dead before anything was put back"
+    assert re.search(r"has not completed a cycle for \d+ s: it is ended", mom.log.read_text())
 
 
 def test_a_mom_whose_engine_is_stuck_says_where_and_is_ended(mom: Mom) -> None:
@@ -92,8 +120,8 @@ def test_a_mom_whose_engine_is_stuck_says_where_and_is_ended(mom: Mom) -> None:
     mom.environment["STICKS"] = str(mom.directory / "stick")
     process = start(mom)
     (mom.directory / "stick").touch()
-    mom.wait_for(lambda: mom.knob() == 0, 20)
-    assert process.wait(1) == -signal.SIGABRT
+    mom.wait_for(lambda: mom.knob() == 0)
+    assert process.poll() == -signal.SIGABRT
     assert "mom_test_plugins.py" in mom.log.read_text(), "the traceback of the thread that sticks"
 
 
@@ -103,51 +131,56 @@ def test_a_plugin_that_hangs_does_not_cost_the_lease(mom: Mom) -> None:
     assert stays(mom, 2 * LEASE)
     assert process.poll() is None
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_one_that_was_stopped_for_less_than_the_lease_goes_on(mom: Mom) -> None:
     process = start(mom)
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(LEASE / 2)
+    hold(process)
+    before = term_of(mom)
+    time.sleep(LEASE / 4)
     process.send_signal(signal.SIGCONT)
-    assert stays(mom, LEASE + 1)
+    assert stays_until(mom, before.until + 1)
+    mom.wait_for(lambda: term_of(mom).renewed > before.until)
+    assert mom.knob() == 1
     assert process.poll() is None
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert mom.knob() == 0
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGUSR2])
-def test_who_follows_within_the_lease_keeps_what_was_applied(mom: Mom, end: signal.Signals) -> None:
-    configure(mom, lease="6s")
+def test_who_follows_within_the_lease_keeps_what_was_applied(mom: Mom) -> None:
+    configure(mom, lease="20s")
     process = start(mom)
     before = entries(mom)
-    process.send_signal(end)
-    process.wait()
-    assert mom.knob() == 1
-    second = mom.start()
-    assert stays(mom, 7.5)
-    assert mom.logged("took over 1 changes of an earlier run")
+    for end in (signal.SIGKILL, signal.SIGUSR2):
+        process.send_signal(end)
+        process.wait()
+        ended = time.monotonic()
+        assert mom.knob() == 1
+        process = mom.start()
+        mom.wait_for(partial(works, mom, process, ended))
+    assert stays_until(mom, ended + 21), "nor do the leases of those before it end that"
+    assert mom.log.read_text().count("took over 1 changes of an earlier run") == 2
     assert entries(mom) == before, "what stood there before mom is still known"
-    second.terminate()
-    assert second.wait(10) == 0
+    process.terminate()
+    assert process.wait(60) == 0
     assert mom.knob() == 0
     assert entries(mom) == []
-    mom.wait_for(lambda: guardian(mom) == 0, 20)
+    mom.wait_for(lambda: guardian(mom) == 0)
 
 
 def test_who_comes_too_late_begins_afresh(mom: Mom) -> None:
     process = start(mom)
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(10) == 0
-    assert mom.logged("1 changes stand, and are put back unless another mom comes within 2 s")
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    assert process.wait(60) == 0
+    assert mom.logged("1 changes stand, and are put back unless another mom comes within 4 s")
+    mom.wait_for(lambda: mom.knob() == 0)
     mom.wait_for(lambda: entries(mom) == [])
     second = start(mom)
     assert len(entries(mom)) == 1
     second.terminate()
-    assert second.wait(10) == 0
+    assert second.wait(60) == 0
 
 
 def test_moms_that_die_again_and_again_do_not_keep_it_for_ever(mom: Mom) -> None:
@@ -156,7 +189,7 @@ def test_moms_that_die_again_and_again_do_not_keep_it_for_ever(mom: Mom) -> None
     process.wait()
     mom.environment["DIES_IN_SETUP"] = "1"
     configure(mom, "dies: {}")
-    until = time.monotonic() + 8 * LEASE
+    until = time.monotonic() + 90
     while mom.knob() == 1:
         assert time.monotonic() < until, mom.log.read_text()
         mom.start().wait()
@@ -167,7 +200,7 @@ def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
     configure(mom, on_stop="keep", lease="60s")
     process = start(mom)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert stays(mom, 1)
     done = mom("restore")
     assert "ksm_run put back to 0" in done.stdout, "an operator who does not want to wait"
@@ -175,10 +208,11 @@ def test_on_stop_keep_is_for_every_stop(mom: Mom) -> None:
 
 
 def test_the_first_signal_decides(mom: Mom) -> None:
+    configure(mom, lease="60s")
     process = start(mom)
     process.send_signal(signal.SIGUSR2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert mom.knob() == 1
 
 
@@ -188,7 +222,7 @@ def test_without_a_lease_nothing_is_kept_and_nobody_watches(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 1)
     assert guardian(mom) == 0
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert mom.knob() == 0
     assert mom.logged("nobody would put back what is kept")
 
@@ -198,13 +232,18 @@ def test_a_guardian_that_is_killed_is_replaced(mom: Mom) -> None:
     first = guardian(mom)
     os.kill(first, signal.SIGKILL)
     mom.wait_for(lambda: guardian(mom) == 0)
-    assert "nobody watches over mom" in mom("doctor").stdout
-    mom.wait_for(lambda: guardian(mom) not in {0, first}, 15)
+    hold(process)  # it starts another one soon
+    try:
+        assert "nobody watches over mom" in mom("doctor").stdout
+    finally:
+        process.send_signal(signal.SIGCONT)
+    mom.wait_for(lambda: guardian(mom) not in {0, first})
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    mom.wait_for(lambda: mom.knob() == 0)
 
 
 def test_when_both_are_killed_restore_if_unclean_puts_back(mom: Mom) -> None:
+    configure(mom, lease="10m")
     process = start(mom)
     watching = mom("restore", "--if-unclean")
     assert (watching.returncode, watching.stdout) == (0, f"mom runs as process {process.pid}, and takes care of it.\n")
@@ -237,7 +276,7 @@ def test_the_guardian_puts_back_with_what_was_in_force_whatever_the_file_says_no
     process = start(mom)
     mom.config.write_text("plugins: [broken")
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    mom.wait_for(lambda: mom.knob() == 0)
 
 
 def test_the_copy_of_the_configuration_is_for_its_owner_only_and_goes_with_mom(mom: Mom) -> None:
@@ -245,7 +284,7 @@ def test_the_copy_of_the_configuration_is_for_its_owner_only_and_goes_with_mom(m
     copy = mom.directory / "run/in-force.json"
     assert copy.stat().st_mode & 0o777 == 0o600
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not copy.exists()
 
 
@@ -269,7 +308,7 @@ def test_a_guardian_that_is_told_to_end_after_mom_died_puts_back_at_once(mom: Mo
     os.kill(guardian(mom), end)
     assert stays(mom, 1), "together with mom, which ends by itself"
     process.kill()
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    mom.wait_for(lambda: mom.knob() == 0)
 
 
 def test_a_process_that_got_the_number_of_a_dead_mom_is_not_harmed(mom: Mom) -> None:
@@ -277,52 +316,51 @@ def test_a_process_that_got_the_number_of_a_dead_mom_is_not_harmed(mom: Mom) -> 
     os.kill(guardian(mom), signal.SIGKILL)
     process.kill()
     process.wait()
-    with subprocess.Popen(["sleep", "60"]) as innocent:
-        file = LeaseFile(mom.directory / "run")
-        term = file.term()
-        assert term is not None
-        file.write_term(dataclasses.replace(term, pid=innocent.pid))
-        assert start_ticks(innocent.pid) != term.start
-        words = [sys.executable, "-P", "-m", "mom_core.guardian", str(mom.directory / "run"), str(mom.directory / "state")]
-        with mom.log.open("ab") as log:
-            subprocess.run(words, stderr=log, stdout=log, timeout=20, check=True, env=mom.environment)
-        assert mom.knob() == 0
-        assert innocent.poll() is None
-        innocent.kill()
+    with subprocess.Popen(["sleep", "600"]) as innocent:
+        try:
+            term = term_of(mom)
+            LeaseFile(mom.directory / "run").write_term(dataclasses.replace(term, pid=innocent.pid))
+            assert start_ticks(innocent.pid) != term.start
+            words = [sys.executable, "-P", "-m", "mom_core.guardian", str(mom.directory / "run"), str(mom.directory / "state")]
+            with mom.log.open("ab") as log:
+                subprocess.run(words, stderr=log, stdout=log, timeout=120, check=True, env=mom.environment)
+            assert mom.knob() == 0
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
 
 
 def test_a_mom_whose_lease_was_taken_ends_without_touching_anything(mom: Mom) -> None:
     process = start(mom)
-    (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")
-    process.send_signal(signal.SIGSTOP)
+    hold(process)
     (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")  # as if it had been put back
-    file = LeaseFile(mom.directory / "run")
-    term = file.term()
-    assert term is not None
-    file.write_taken(term)
+    LeaseFile(mom.directory / "run").write_taken(term_of(mom))
     process.send_signal(signal.SIGCONT)
-    assert process.wait(10) == 1
+    assert process.wait(60) == 1
     assert mom.logged("the lease was taken")
     assert mom.knob() == 0
-    mom.wait_for(lambda: entries(mom) == [], 20)
+    mom.wait_for(lambda: entries(mom) == [])
 
 
 def test_a_guardian_that_ends_leaves_its_place_to_one_that_waits(mom: Mom) -> None:
     configure(mom, lease="60s")
     process = start(mom)
     first = guardian(mom)
-    with mom.log.open("ab") as log:
+    with mom.log.open("ab") as log, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(mom.directory / "notify"))
+        systemd.settimeout(60)
         command = [str(Path(sys.executable).parent / "mom"), "guard", "-c", str(mom.config)]
-        service = subprocess.Popen(command, stderr=log, stdout=log, env=mom.environment)
-    mom.started.append(service)
-    time.sleep(3)
+        environment = {**mom.environment, "NOTIFY_SOCKET": str(mom.directory / "notify")}
+        service = subprocess.Popen(command, stderr=log, stdout=log, env=environment)
+        mom.started.append(service)
+        assert b"waiting for another guardian to end" in systemd.recv(4096)
     process.send_signal(signal.SIGUSR2)
-    process.wait(10)
+    process.wait(60)
     os.kill(first, signal.SIGTERM)
     mom.wait_for(lambda: guardian(mom) == service.pid)
     assert stays(mom, 2), "what is kept is kept"
     service.terminate()
-    mom.wait_for(lambda: mom.knob() == 0, 20)
+    mom.wait_for(lambda: mom.knob() == 0)
 
 
 def test_guard_as_a_service_stays_for_the_next_mom(mom: Mom) -> None:
@@ -335,8 +373,8 @@ def test_guard_as_a_service_stays_for_the_next_mom(mom: Mom) -> None:
         process = mom.start()
         mom.wait_for(lambda: mom.knob() == 1)
         process.kill()
-        mom.wait_for(lambda: mom.knob() == 0, 20)
+        mom.wait_for(lambda: mom.knob() == 0)
         mom.wait_for(lambda: entries(mom) == [])
     assert guardian(mom) == service.pid, "no mom has started another one"
     service.terminate()
-    assert service.wait(10) == 0
+    assert service.wait(60) == 0

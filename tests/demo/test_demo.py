@@ -16,7 +16,7 @@ MOM = str(Path(sys.executable).with_name("mom"))
 
 
 def demo(*options: str) -> str:
-    return subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_every_picture_fits_into_a_terminal_of_80_by_24(moments: list[Moment], g
 
 
 def test_a_mistake_on_the_command_line_is_told() -> None:
-    result = subprocess.run([MOM, "demo", "--seconds", "-1"], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run([MOM, "demo", "--seconds", "-1"], capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 2
     assert "--seconds" in result.stderr
 
@@ -82,12 +82,12 @@ def test_it_leaves_a_recording_and_a_picture_behind(tmp_path: Path) -> None:
     assert f"recorded in {tmp_path / 'recording'}" in text
     assert f"drawn in {tmp_path / 'mom.png'}" in text
     assert (tmp_path / "mom.png").read_bytes().startswith(b"\x89PNG")
-    replayed = subprocess.run([MOM, "replay", tmp_path / "recording"], capture_output=True, text=True, check=True, timeout=60).stdout
+    replayed = subprocess.run([MOM, "replay", tmp_path / "recording"], capture_output=True, text=True, check=True, timeout=300).stdout
     assert "all decisions are identical" in replayed
 
 
 def test_a_scenario_can_be_shown(tmp_path: Path) -> None:
     text = demo("--seconds", "0", "--scenario", "boot-storm", "--output", str(tmp_path))
     assert "guests were sold" in text
-    result = subprocess.run([MOM, "demo", "--scenario", "rain"], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run([MOM, "demo", "--scenario", "rain"], capture_output=True, text=True, check=False, timeout=300)
     assert "there is no scenario rain" in result.stderr

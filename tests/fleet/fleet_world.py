@@ -19,7 +19,7 @@ import pytest
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 """How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
 
 
@@ -31,10 +31,16 @@ def need_a_server() -> None:
         pytest.skip("there is no nats-server here")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def free_port() -> socket.socket:
+    """A socket that holds a port and never listens: servers can, and the kernel gives the port to nobody else until it is closed."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+    return one
+
+
+def port_of(one: socket.socket) -> int:
+    return int(one.getsockname()[1])
 
 
 def make_certificate(folder: Path) -> Path:
@@ -52,7 +58,8 @@ class FleetWorld:
     def __init__(self, folder: Path, *, interval: str = "1s", tls: bool = False) -> None:
         self.folder, self.interval = folder, interval
         self.ca = make_certificate(folder) if tls else None
-        self.port = free_port()
+        self._place = free_port()
+        self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.operator_key = folder / "operator.key"
         self.operator = self._plain("fleet", "key", str(self.operator_key)).strip()
@@ -160,7 +167,7 @@ class FleetWorld:
         return next(row for row in self.status()["hosts"] if row["host"] == name)
 
     def _plain(self, *arguments: str) -> str:
-        done = subprocess.run([MOM, *arguments], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([MOM, *arguments], capture_output=True, timeout=180, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
@@ -178,13 +185,14 @@ class FleetWorld:
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         process = self.processes.pop(name)
         process.send_signal(how)
-        process.wait(10)
+        process.wait(60)
 
     def close(self) -> None:
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():
-            process.wait(10)
+            process.wait(60)
+        self._place.close()
 
     def until(self, holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
         """Wait for it; fails with everybody's last words."""

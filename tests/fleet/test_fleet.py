@@ -35,7 +35,7 @@ def _hosts(fleet: FleetWorld, count: int, guests: int = 3) -> list[str]:
     for number, name in enumerate(names):
         fleet.start_host(name, number + 1, guests=guests)
     fleet.until(
-        lambda: all(row["guests"] is not None for row in fleet.status()["hosts"] if row["host"] in names), "all hosts are heard", 90
+        lambda: all(row["guests"] is not None for row in fleet.status()["hosts"] if row["host"] in names), "all hosts are heard", 240
     )
     return names
 
@@ -62,7 +62,7 @@ def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(flee
     assert "60_fleet_night" in fleet.host("h1")["refused"]
     fleet.fleet("policy", "remove", "g1", "60_fleet_night")
     fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "all is well again")
-    assert "60_fleet_night" not in fleet.log("h1").splitlines()[-1]
+    fleet.until(lambda: "60_fleet_night" not in fleet.log("h1").splitlines()[-1], "and that is logged")
 
 
 def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: FleetWorld, tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.authorize_members()
     fleet.start_host("h1", 1, sla={"default": "silver"})
     fleet.start_host("h2", 2)  # nobody there knows what a class is
-    fleet.until(lambda: all(fleet.host(name)["guests"] is not None for name in ("h1", "h2")), "both are heard", 90)
+    fleet.until(lambda: all(fleet.host(name)["guests"] is not None for name in ("h1", "h2")), "both are heard")
     fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "there is no class silver yet: guests are of the safest")
     classes = tmp_path / "classes.yaml"
     classes.write_text("classes: {silver: {guarantee: 500%}}\n")
-    done = subprocess.run([MOM, *fleet._access(), "classes", "set", "g1", str(classes)], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([MOM, *fleet._access(), "classes", "set", "g1", str(classes)], capture_output=True, timeout=180, check=False)
     assert done.returncode == 2
     assert b"more than all of it" in done.stderr
     classes.write_text("classes: {silver: {guarantee: 50%}}\n")
@@ -97,7 +97,7 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: fleet.log("h1").count("classes.yaml: silver") >= 3, "the classes of the last run are in force")
     fleet.start_server()
     fleet.fleet("classes", "remove", "g1")
-    fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "without them it is as it was", 60)
+    fleet.until(lambda: fleet.classes_on("h1") == {"platinum"}, "without them it is as it was")
 
 
 def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(fleet: FleetWorld, tmp_path: Path) -> None:
@@ -114,18 +114,18 @@ def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(fle
     fleet.start_server()
     policy.write_text("(defvar night 2)\n")
     fleet.fleet("policy", "set", "g1", "60_fleet_night", str(policy))
-    fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "both have the newest", 60)
+    fleet.until(lambda: all(fleet.host(name)["policies"] == "newest" for name in ("h1", "h2")), "both have the newest")
 
 
 def test_a_partition_is_noticed_though_nobody_hangs_up(fleet: FleetWorld) -> None:
     _hosts(fleet, 2)
     fleet.processes["server"].send_signal(signal.SIGSTOP)
-    fleet.until(lambda: "going on alone" in fleet.log("h1"), "the loss is noticed", 40)
+    fleet.until(lambda: "going on alone" in fleet.log("h1"), "the loss is noticed")
     cycles = fleet.log("h1")
     fleet.processes["server"].send_signal(signal.SIGCONT)
-    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h1"), "it is back", 40)
+    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h1"), "it is back")
     assert "ERROR" not in cycles
-    fleet.until(lambda: all(row["age_s"] < 5 for row in fleet.status()["hosts"]), "both are heard again", 60)
+    fleet.until(lambda: all(row["age_s"] < 5 for row in fleet.status()["hosts"]), "both are heard again")
 
 
 def test_ten_hosts_drain_one_with_its_coordinator_killed_in_the_middle(fleet: FleetWorld) -> None:
@@ -136,10 +136,10 @@ def test_ten_hosts_drain_one_with_its_coordinator_killed_in_the_middle(fleet: Fl
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
     fleet.start_coordinator("c2")
     fleet.fleet("drain", "h1")
-    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave", 60)
+    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave")
     fleet.kill("c1")
-    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over", 30)
-    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 120)
+    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over")
+    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 240)
     assert set(fleet.guests()) == before
     assert _every_guest_once(fleet)
     ordered = _moves_ordered(fleet.log("c1") + fleet.log("c2"))
@@ -152,11 +152,11 @@ def test_a_coordinator_that_wakes_up_late_decides_nothing(fleet: FleetWorld) -> 
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
     fleet.processes["c1"].send_signal(signal.SIGSTOP)
     fleet.start_coordinator("c2")
-    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over", 40)
+    fleet.until(lambda: "coordinating" in fleet.log("c2"), "c2 takes over")
     fleet.fleet("drain", "h1")
-    fleet.until(lambda: " is to leave " in fleet.log("c2"), "the first guests are to leave", 60)
+    fleet.until(lambda: " is to leave " in fleet.log("c2"), "the first guests are to leave")
     fleet.processes["c1"].send_signal(signal.SIGCONT)
-    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 90)
+    fleet.until(lambda: not fleet.where("h1"), "h1 is empty")
     assert _every_guest_once(fleet)
     assert not _moves_ordered(fleet.log("c1"))
 
@@ -167,11 +167,11 @@ def test_a_drain_goes_on_after_the_server_was_killed_and_started_again(fleet: Fl
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "c1 works")
     fleet.fleet("drain", "h1")
-    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave", 60)
+    fleet.until(lambda: " is to leave " in fleet.log("c1"), "the first guests are to leave")
     fleet.kill("server")
     time.sleep(3)
     fleet.start_server()
-    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 120)
+    fleet.until(lambda: not fleet.where("h1"), "h1 is empty", 240)
     assert set(fleet.guests()) == before
     assert _every_guest_once(fleet)
 
@@ -182,17 +182,17 @@ def test_guests_stay_where_nobody_has_room_and_it_is_said(fleet: FleetWorld) -> 
     fleet.fleet("cordon", "h2")
     fleet.start_coordinator("c1")
     fleet.fleet("drain", "h1")
-    fleet.until(lambda: "cannot leave h1: no other host of the group g1 can take guests now" in fleet.log("c1"), "it says why", 60)
+    fleet.until(lambda: "cannot leave h1: no other host of the group g1 can take guests now" in fleet.log("c1"), "it says why")
     assert len(fleet.where("h1")) == 3
     fleet.fleet("uncordon", "h2")
-    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty, and says so", 90)
+    fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty, and says so")
 
 
 def test_a_host_can_write_and_read_nothing_but_its_own(fleet: FleetWorld) -> None:
     _hosts(fleet, 2)
     stolen = ["fleet", "--server", fleet.url, "--key", str(fleet.folder / "h1.key")]
     for command in (["policy", "set", "g1", "60_fleet_x", "-"], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
-        done = subprocess.run([MOM, *stolen, *command], input=b"(defvar x 1)", capture_output=True, timeout=60, check=False)
+        done = subprocess.run([MOM, *stolen, *command], input=b"(defvar x 1)", capture_output=True, timeout=180, check=False)
         assert done.returncode != 0
     assert {row["host"] for row in fleet.status()["hosts"]} == {"h1", "h2"}
     assert not fleet.host("h2")["draining"]
@@ -201,12 +201,12 @@ def test_a_host_can_write_and_read_nothing_but_its_own(fleet: FleetWorld) -> Non
 
 def test_servers_without_the_fleet_and_a_wrong_key_are_said_plainly(fleet: FleetWorld, tmp_path: Path) -> None:
     key = tmp_path / "other.key"
-    subprocess.run([MOM, "fleet", "key", str(key)], check=True, capture_output=True, timeout=60)
-    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=60, check=False)
+    subprocess.run([MOM, "fleet", "key", str(key)], check=True, capture_output=True, timeout=180)
+    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=180, check=False)
     assert done.returncode != 0
     assert b"cannot be reached" in done.stderr
     key.chmod(0o644)
-    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=180, check=False)
     assert b"others may read the key" in done.stderr
 
 
@@ -220,7 +220,7 @@ def test_hosts_speak_to_their_servers_through_tls_and_to_no_others(fleet: FleetW
         (tmp_path / "other").mkdir()
         wrong = ["--key", str(safe.operator_key), "--ca", str(make_certificate(tmp_path / "other"))]
         for server in (safe.url, fleet.url.replace("nats:", "tls:")):
-            done = subprocess.run([MOM, "fleet", "--server", server, *wrong, "status"], capture_output=True, timeout=60, check=False)
+            done = subprocess.run([MOM, "fleet", "--server", server, *wrong, "status"], capture_output=True, timeout=180, check=False)
             assert done.returncode != 0
             assert b"cannot be reached" in done.stderr
     finally:

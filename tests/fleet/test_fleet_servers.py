@@ -10,21 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import NATS_SERVER, free_port, need_a_server
+from fleet_world import NATS_SERVER, free_port, need_a_server, port_of
 
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import Member
 from mom_plugins_fleet.subjects import ROSTER
 
 LOG = logging.getLogger("mom.fleet.test")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[tuple[list[str], list[subprocess.Popen[bytes]]]]:
     """Their addresses, and their processes."""
     need_a_server()
-    clients, routes = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
+    places = [free_port() for _ in range(6)]
+    clients, routes = [port_of(one) for one in places[:3]], [port_of(one) for one in places[3:]]
     named = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -39,7 +40,9 @@ def three(tmp_path: Path) -> Iterator[tuple[list[str], list[subprocess.Popen[byt
     finally:
         for process in processes:
             process.kill()
-            process.wait(10)
+            process.wait(60)
+        for place in places:
+            place.close()
 
 
 async def made(store: Store) -> None:
@@ -63,7 +66,7 @@ def test_with_one_of_three_servers_away_everything_can_be_read(three: tuple[list
         async with linked(Access(servers[:1]), "operator", LOG, patient=True) as store:
             await made(store)
             processes[2].kill()
-            processes[2].wait(10)
+            processes[2].wait(60)
             ends = time.monotonic() + WAIT_SECONDS
             while True:  # a bucket that was led there gets another leader
                 try:

@@ -42,7 +42,9 @@ class Daemon:
     def configure(self, *plugins: str, top: str = "") -> None:
         """Write the configuration; each plugin is a line of YAML."""
         folders = "".join(f"{key}: {self.directory / key}\n" for key in ("root", "state_directory", "run_directory"))
-        self.config.write_text(f"interval: 100ms\n{folders}{top}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins))
+        self.config.write_text(
+            f"interval: 100ms\nstop_timeout: 60s\n{folders}{top}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins)
+        )
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -51,7 +53,7 @@ class Daemon:
 
     def mom(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BIN / "mom", *arguments, "-c", self.config], capture_output=True, text=True, timeout=60, env=self.environment, check=False
+            [BIN / "mom", *arguments, "-c", self.config], capture_output=True, text=True, timeout=180, env=self.environment, check=False
         )
 
     def status(self) -> dict[str, Any]:
@@ -64,7 +66,10 @@ class Daemon:
     def logged(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 20.0) -> None:
+    def has_logged(self, text: str) -> bool:
+        return text in self.logged()
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
         until = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < until, f"it did not happen; the log:\n{self.logged()}"
@@ -74,7 +79,7 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         if self.process is not None:
-            self.process.wait(10)
+            self.process.wait(60)
 
 
 @pytest.fixture

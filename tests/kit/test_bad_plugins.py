@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed
         "ends", HEAD + "class Plugin(Base):\n    @hookimpl\n    def mom_report(self, report):\n        report.number > 3 and os._exit(9)\n"
     )
     daemon.configure("knob: {}", "ends: {}")
-    assert daemon.start().wait(20) == 9
+    assert daemon.start().wait(60) == 9
     assert (daemon.root / "proc/knob").read_text() == "10\n"
     daemon.configure("knob: {}")
     restored = daemon.mom("restore")
@@ -91,9 +92,9 @@ class Plugin(Base):
     daemon.wait_for(lambda: daemon.status().get("cycle", {}).get("number", 0) > 3)
     assert daemon.status()["host"]["fields"]["kept"] == 1
     for what in ("the working directory", "the environment (KIT)", "the locale", "the umask"):
-        assert f"a plugin has changed {what}" in daemon.logged()
+        daemon.wait_for(partial(daemon.has_logged, f"a plugin has changed {what}"))
     process.terminate()
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_signal_handler_cannot_be_taken_from_mom(daemon: Daemon) -> None:
@@ -103,7 +104,7 @@ def test_a_signal_handler_cannot_be_taken_from_mom(daemon: Daemon) -> None:
     process = daemon.start()
     daemon.wait_for(lambda: daemon.state_of("deaf") in {"failing", "set-aside"})
     process.terminate()
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
 
 
 def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(daemon: Daemon) -> None:
@@ -119,8 +120,8 @@ class Plugin(Base):
     daemon.wait_for(lambda: daemon.state_of("strays") == "ok")
     began = time.monotonic()
     process.terminate()
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < 30
     assert "left behind: stray" in daemon.logged()
 
 
@@ -155,7 +156,7 @@ class Plugin(Base):
         daemon.mom("doctor").stdout,
     ]
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     log = daemon.logged()
     assert "logging in with **********" in log
     assert "refused: **********" in log

@@ -53,7 +53,7 @@ def project(tmp_path: Path):
 
 
 def check(*arguments: object) -> tuple[int, str, str]:
-    done = subprocess.run([BIN / "mom", "plugin", "check", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([BIN / "mom", "plugin", "check", *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

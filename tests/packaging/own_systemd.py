@@ -54,7 +54,9 @@ class OwnSystemd:
         self.units.mkdir(exist_ok=True)
         for target in _TARGETS:
             (self.units / f"{target}.target").write_text("[Unit]\nDescription=nothing\n")
-        self._groups = [_CGROUPS / name / f"momtest-{os.getpid()}" for name in _HIERARCHIES if (_CGROUPS / name).is_dir()]
+        # A name that nobody has used: a group that could not be removed would keep this systemd from having one of its own.
+        name = f"momtest-{os.getpid()}-{time.monotonic_ns()}"
+        self._groups = [_CGROUPS / hierarchy / name for hierarchy in _HIERARCHIES if (_CGROUPS / hierarchy).is_dir()]
         script = self.folder / "boot.sh"
         join = "".join(f"mkdir {group} && echo $$ > {group}/cgroup.procs\n" for group in self._groups)
         script.write_text(
@@ -62,7 +64,7 @@ class OwnSystemd:
         )
         with (self.folder / "systemd.log").open("wb") as log:
             self._process = subprocess.Popen(["sh", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while time.monotonic() < until and self._process.poll() is None:
             self._pid = self._child()
             if self._pid and self.systemctl("is-system-running").stdout.strip() in {"running", "degraded"}:
@@ -98,7 +100,7 @@ class OwnSystemd:
             if self._pid:
                 subprocess.run(["kill", "-9", str(self._pid)], check=False)
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
         time.sleep(0.2)
         for group in self._groups:
             for folder in sorted(group.rglob("*"), key=lambda path: len(path.parts), reverse=True):
@@ -119,7 +121,7 @@ def _remove(folder: Path) -> None:
             return
 
 
-def eventually(what: str, is_so: Callable[[], bool], seconds: float = 15.0, log: Sequence[Path] = ()) -> None:
+def eventually(what: str, is_so: Callable[[], bool], seconds: float = 60.0, log: Sequence[Path] = ()) -> None:
     until = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > until:

@@ -256,6 +256,24 @@ def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2 + 70 * MIB}})
 
 
+@pytest.mark.parametrize(("host", "short"), [(SHORT, 1), (AMPLE, 0)], ids=["short", "sold"])
+def test_a_hypervisor_that_is_away_for_a_moment_ends_no_rest_and_guests_that_are_gone_do(host: dict[str, Value], short: int) -> None:
+    guests = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
+    notes = {HOST_ID: {**RESTING, "ksm_short": short, "ksm_held": 12 * GIB}, **{name: {"ksm_seen": 1} for name in guests}}
+    memory = Memory(notes)
+    for seconds in (0.0, 5.0, 55.0):
+        assert decide({**host, **RESTS}, memory, {}, ksm_clock=1000.0 + seconds) == {}
+    assert decide({**host, **RESTS}, memory, guests, ksm_clock=1060.0) == {}
+    assert memory.host["ksm_mode"] == "rest"
+    for seconds in (0.0, 60.0):
+        decided = decide({**host, **RESTS}, memory, {}, ksm_clock=1100.0 + seconds)
+    assert (memory.host["ksm_held"] == 0) if short else decided == {"ksm_run": 0}
+    memory = Memory({**notes, HOST_ID: {**notes[HOST_ID], "ksm_alone": 9e9}})
+    for seconds in (0.0, 60.0):
+        decided = decide({**host, **RESTS}, memory, {}, ksm_clock=1100.0 + seconds)
+    assert (memory.host["ksm_held"] == 0) if short else decided == {"ksm_run": 0}, "the clock began anew"
+
+
 def test_merged_memory_that_is_lost_ends_the_rest() -> None:
     assert looks({**RESTING, "ksm_base": GIB}, ksm_saved=GIB * 8 // 10)
     assert not looks({**RESTING, "ksm_base": GIB}, ksm_saved=GIB * 95 // 100)

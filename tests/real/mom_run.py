@@ -33,7 +33,7 @@ class MomRun:
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "mom"), *words]
         environment = {**os.environ, "MOM_CONFIG": str(self.config)}
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
     def status(self) -> dict[str, Any]:
         done = self.verb("status", "--json")
@@ -44,7 +44,7 @@ class MomRun:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
-        eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 20)
+        eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 120)
 
     def kill(self) -> None:
         """End it without warning, if it still runs, and the guardian that would put back what it leaves."""
@@ -69,5 +69,5 @@ class MomRun:
         assert self.process is not None
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(10) == 0, self.log
+        assert self.process.wait(60) == 0, self.log
         return time.monotonic() - began

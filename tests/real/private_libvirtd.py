@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -51,7 +52,15 @@ exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
 """
 _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 
-_START_SECONDS = 60.0
+_REAPER = Path(__file__).resolve().with_name("reaper.py")
+
+_END_SECONDS = 10.0
+"""For libvirtd after SIGTERM, and for what it has left."""
+
+_KILLED_SECONDS = 60.0
+"""For libvirtd after SIGKILL: one that waits for a disk ends when that answers."""
+
+_START_SECONDS = 180.0
 """The first start asks QEMU for everything that it can do, which takes ten seconds; later ones find that in the cache."""
 
 
@@ -74,7 +83,7 @@ class PrivateLibvirtd:
         self.folder.chmod(0o755)
         (self.folder / "owner").write_text(str(os.getpid()))
         self._system = os.geteuid() == 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._reapers: list[subprocess.Popen[bytes]] = []
         self._log: IO[bytes] = (self.folder / "libvirtd.log").open("ab")
         for name in ("run/libvirt", "etc/qemu", "lib", "log", "config/libvirt"):
             (self.folder / name).mkdir(parents=True)
@@ -105,8 +114,16 @@ class PrivateLibvirtd:
     @property
     def pid(self) -> int:
         """Its process id."""
-        assert self._process is not None
-        return self._process.pid
+        return int(self._pid_file.read_text())
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "libvirtd.pid"
+
+    @property
+    def _runs(self) -> bool:
+        """Whether it is there; what ended is reaped at once."""
+        return self._pid_file.exists() and Path(f"/proc/{self.pid}").exists()
 
     def start(self) -> None:
         """Start it, or start it again; returns when it answers. Raises `CannotStart` with what its log says."""
@@ -122,32 +139,53 @@ class PrivateLibvirtd:
             environment = {**os.environ, **{f"XDG_{name}": str(self.folder / folder) for name, folder in folders.items()}}
         if self._programs is not None:
             environment["PATH"] = f"{self._programs}:{environment['PATH']}"
-        self._process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True)
+        self._pid_file.unlink(missing_ok=True)
+        command = [sys.executable, str(_REAPER), str(self._pid_file), *command]
+        self._reapers.append(subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, start_new_session=True))
         end = time.monotonic() + _START_SECONDS
         while not self._answers():
-            if time.monotonic() > end or self._process.poll() is not None:
+            ended = self._reapers[-1].poll() is not None or (self._pid_file.exists() and not self._runs)
+            if ended or time.monotonic() > end:
                 raise CannotStart(f"libvirtd does not start: {(self.folder / 'libvirtd.log').read_text()[-2000:]}")
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End it without warning; its guests go on."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        """End it without warning; its guests go on. Fails if it outlives that: whoever goes on would meet it somewhere else."""
+        pid = self.pid
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        if not self._wait_for_its_end(_KILLED_SECONDS):
+            raise AssertionError(f"libvirtd (process {pid}) still runs {_KILLED_SECONDS:g} s after SIGKILL; its threads: {_threads(pid)}")
+
+    def _wait_for_its_end(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self._runs and time.monotonic() < end:
+            time.sleep(0.02)
+        return not self._runs
 
     def stop(self) -> None:
-        """End the guests, then libvirtd, and remove its folder."""
+        """End the guests, then libvirtd, and remove its folder; fails, after all that, if libvirtd cannot be ended."""
         with suppress(Exception):  # whatever state a test left it in
             self._destroy_guests()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        try:
+            if self._runs:
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGTERM)
+                if not self._wait_for_its_end(_END_SECONDS):
+                    self.kill()
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
         self._log.close()
         self._unmount_what_got_out()
         _remove(self.folder)
+        for reaper in self._reapers:
+            try:
+                reaper.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:  # something is left below it that does not end
+                reaper.kill()
+                reaper.wait()
 
     def _unmount_what_got_out(self) -> None:
         """Folders that were mounted in the namespace of libvirtd are mounted outside of it too where that could not be prevented."""
@@ -181,6 +219,16 @@ def _binding() -> Any:
 
     libvirt.registerErrorHandler(lambda *arguments: None, None)
     return libvirt
+
+
+def _threads(pid: int) -> str:
+    """What the threads of a process are doing: their states, and where in the kernel they wait."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            found.append(f"{state} {(task / 'wchan').read_text()}")
+    return ", ".join(found)
 
 
 def _clear_up_after_others() -> None:

@@ -34,7 +34,7 @@ _XML = """<domain type='qemu'>
 {balloon}{devices}</devices></domain>"""
 
 
-def eventually(what: str, look: Callable[[], T], seconds: float = 30.0, every: float = 0.2) -> T:
+def eventually(what: str, look: Callable[[], T], seconds: float = 60.0, every: float = 0.2) -> T:
     """The first true value that `look` gives; fails when there is none within so many seconds."""
     end = time.monotonic() + seconds
     while True:
@@ -89,11 +89,20 @@ class RealGuest:
 
     def wait_until_up(self) -> None:
         """Wait until its kernel has handed over."""
-        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 60)
+        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 180)
 
     def wait_until_it_works(self) -> None:
         """Wait until its workload holds all that it was told to hold."""
-        eventually(f"{self.name} works", lambda: self.beats, 90)
+        eventually(f"{self.name} works", lambda: self.beats, 180)
+
+    def group(self, controller: str) -> Path:
+        """Its own control group, by what the kernel says of its process: a libvirtd that was killed leaves groups of the same name."""
+        for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                # QEMU's threads may have groups of their own below that of the guest.
+                return Path("/sys/fs/cgroup") / controller / path.lstrip("/").removesuffix("/emulator")
+        raise AssertionError(f"{self.name} has no group of {controller}")
 
     def destroy(self) -> None:
         """Pull its plug."""
@@ -101,14 +110,18 @@ class RealGuest:
 
 
 class Lab:
-    """Starts guests on one libvirtd and ends those that are left."""
+    """Starts guests on one libvirtd and ends those that are left.
 
-    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage) -> None:
+    :param suffix: what the names of all its guests end with
+    """
+
+    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage, suffix: str = "") -> None:
         import libvirt  # type: ignore[import-untyped]  # it has no types
 
         self._libvirt = libvirt
         self.libvirtd = libvirtd
         self._image = image
+        self._suffix = suffix
         self._numbers = itertools.count()
 
     @property
@@ -133,7 +146,7 @@ class Lab:
     ) -> RealGuest:
         """Start a guest.
 
-        :param name: without the prefix
+        :param name: without the prefix and the suffix
         :param period: seconds of the statistics period; 0 leaves statistics off
         :param balloon: the balloon device's model, or `none`
         :param balloon_options: more attributes of the balloon device, as XML
@@ -148,7 +161,7 @@ class Lab:
             arguments += " momtest.workload=" + ",".join(str(part) for part in workload)
         stats = f"<stats period='{period}'/>" if period and balloon != "none" else ""
         xml = _XML.format(
-            name=escape(PREFIX + name),
+            name=escape(PREFIX + name + self._suffix),
             uuid=uuid.uuid4(),
             memory=memory or f"<memory unit='MiB'>{mib}</memory>",
             kernel=self._image.kernel,
@@ -202,6 +215,11 @@ def _processes() -> dict[str, int]:
             arguments = (folder / "cmdline").read_text(errors="replace").split("\0")
             found[arguments[arguments.index("-uuid") + 1]] = int(folder.name)
     return found
+
+
+def once() -> str:
+    """A suffix for names that nobody has used: a control group that is left from a run that was killed is used again with its limits."""
+    return f"-{uuid.uuid4().hex[:8]}"
 
 
 def not_here(reason: str) -> NoReturn:

@@ -53,7 +53,7 @@ def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_ba
 
     def ask(*words: str, given: str = "") -> Any:
         command = [str(BIN / "mom-rpcclient"), "-p", str(socket), "--json", *words]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
         return json.loads(done.stdout or "null")
 
     momd = subprocess.Popen([BIN / "momd", "-c", tmp_path / "momd.conf"], env=environment)
@@ -67,5 +67,5 @@ def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_ba
         assert ask("getStatistics")["guests"][guest.name]["balloon_max"] == GUEST_MIB << 10
     finally:
         momd.send_signal(signal.SIGTERM)
-        assert momd.wait(10) == 0, log.read_text()
+        assert momd.wait(60) == 0, log.read_text()
     eventually("the guest has its memory back", lambda: guest.domain.memoryStats()["actual"] >= (GUEST_MIB - 8) << 10)

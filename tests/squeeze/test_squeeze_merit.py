@@ -10,10 +10,15 @@ import pytest
 import squeeze_report
 from faults import Scene
 from guests_told import Listener, lines, quantile, work
-from managers import Running, could_be_reserved, state_in
+from managers import Running, applied_in, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work
 from needs import Needs
 from one_run import Squeeze
+
+from mom_core import Declarations, Report, Status
+from mom_core.testing import snapshot
+from mom_plugins_http.metrics import GuestSelection, exposition
+from mom_plugins_http.published import Totals, View
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -184,6 +189,13 @@ def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:
     assert could_be_reserved(tmp_path / "nobody.sock") is None
 
 
+def test_commands_are_counted_by_what_mom_tells_prometheus() -> None:
+    totals = Totals()
+    totals.outcomes |= {("ksm_run", Status.APPLIED): 2, ("ksm_run", Status.UNCHANGED): 7, ("balloon_target", Status.FAILED): 1}
+    report = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), (), 0.1)
+    assert applied_in(exposition(View(report, Declarations(), totals), GuestSelection()).decode()) == {"ksm_run": 2}
+
+
 def test_what_mom_did_while_nothing_changed_is_told() -> None:
     one = {
         "mix": "steady",
@@ -195,7 +207,8 @@ def test_what_mom_did_while_nothing_changed_is_told() -> None:
         "work": 1.0,
         "kills": 0,
     }
-    text = squeeze_report.still_text([one | {"sizes_changed": 0, "applied": 2}])
+    text = squeeze_report.still_text([one | {"sizes_changed": 0, "applied": {"ksm_run": 2, "ksm_pages_to_scan": 1}}])
+    assert "commands: none;" in squeeze_report.still_text([one | {"sizes_changed": 0, "applied": {}}])
     assert "with 7,000 MiB taken and 1,400 MiB available (state soft), in 10 minutes in which nothing changed, after 120 s" in text
-    assert "0 changes of a balloon, 2 commands in all" in text
+    assert "0 changes of a balloon, commands: `ksm_pages_to_scan` 1, `ksm_run` 2;" in text
     assert squeeze_report.still_text([]) == "Nothing has been measured yet."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import on_simulator
@@ -71,7 +72,29 @@ def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixt
 
 def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    assert done(runs, "fast", "mom", False, "") == 1
-    assert done(runs, "fast", "mom", False, "1.0") == 1
-    assert done(runs, "fast", "mom", False, "1.1") == 0
-    assert done(runs, "fast", "mom", True, "1.0") == 0
+    assert done(runs, ("fast", "mom", False, None), "") == 1
+    assert done(runs, ("fast", "mom", False, None), "1.0") == 1
+    assert done(runs, ("fast", "mom", False, None), "1.1") == 0
+    assert done(runs, ("fast", "mom", True, None), "1.0") == 0
+    assert done(runs, ("fast", "mom", False, 150), "") == 0, "with another floor it is another thing"
+
+
+def test_runs_below_the_floor_stand_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = {
+        "mix": "fast", "manager": "mom-asked", "deaf": False, "label": "", "ended": "manager refuses", "seconds": 230, "taken": 6010,
+        "taken_at_end": 6020, "available_least": 455, "kills": 0, "work": 0.999, "work_last_minute": 1.0, "burst_worst": 0.4,
+        "states": {"high": -12.5, "soft": 3000, "refused": 6000}, "floor": 150,
+    }  # fmt: skip
+    (tmp_path / "runs.jsonl").write_text(json.dumps(run) + "\n")
+    main(["report", "--results", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "down to 150 MiB: manager refuses at 230 s; 6,020 MiB taken, 455 available at the least, 0 programs killed" in told
+    assert "`high` before any was taken, `soft` first with 3,000 MiB taken, `refused` first with 6,000 MiB taken." in told
+    assert "| `fast` | 6, 6,144 MiB |" in told
+    assert "6,010" not in told, "it is in none of the tables that compare"
+
+
+def test_a_mix_can_be_squeezed_further() -> None:
+    deeper = MIXES["fast"].with_floor(150)
+    assert deeper.protocol.floor == 150
+    assert deeper.protocol.ramp == MIXES["fast"].protocol.ramp

@@ -66,7 +66,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
 
     yield make
     for connection in made:
-        connection.close()
+        connection.close(60.0)
 
 
 @pytest.fixture
@@ -75,5 +75,5 @@ def hypervisor(vdsm: Vdsm, connect: Callable[..., Connection], tmp_path: Path) -
     import time
 
     marks = Incarnations(tmp_path / "guests.json", "boot", time.monotonic, LOG)
-    settings = HypervisorSettings(answer_timeout=2.0, call_timeout=0.3, statistics_kept=60.0)
+    settings = HypervisorSettings(answer_timeout=60.0, call_timeout=60.0, statistics_kept=600.0)
     return VdsmHypervisor(connect(vdsm, events=True), settings, marks, LOG)

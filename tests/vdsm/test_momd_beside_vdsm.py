@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from momd_process import Momd, asked
+from momd_process import Momd, asked, end
 
 if TYPE_CHECKING:
     from conftest import Vdsm
@@ -44,7 +44,7 @@ def momd(tmp_path: Path, vdsm: Vdsm, pki: Path) -> Iterator[Momd]:
     it.start()
     yield it
     if it.process is not None:
-        it.process.kill()
+        end(it.process)
         it.stop()
 
 
@@ -130,6 +130,6 @@ def test_without_vdsm_it_waits_and_answers(tmp_path: Path, start_vdsm: Callable[
         with asked(it.socket) as mom:
             assert mom.getStatistics()["guests"] == {}
             vdsm.do("start")
-            it.wait_for(lambda: len(mom.getActiveGuests()) == 2, 40)
+            it.wait_for(lambda: len(mom.getActiveGuests()) == 2, 120)
     finally:
         assert it.stop() == 0

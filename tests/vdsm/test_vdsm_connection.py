@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vdsm_process import Vdsm, wait_for
 from mom_core import GuestBusy, HypervisorError
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.connection import Call, Connection
+from mom_plugins_vdsm.connection import _Session as Session
 
 Connect = Callable[..., Connection]
 
@@ -22,14 +24,18 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1, 0.2, 0.3))
 
 
-def ping(connection: Connection, timeout: float = 3.0) -> object:
+def ping(connection: Connection, timeout: float = 60.0) -> object:
     return connection.call("Host.ping2", {}, timeout, "pinging")
 
 
-def refused(connection: Connection, timeout: float = 3.0) -> HypervisorError:
+def refused(connection: Connection, timeout: float = 60.0) -> HypervisorError:
     with pytest.raises(HypervisorError) as caught:
         ping(connection, timeout)
     return caught.value
+
+
+def has_heard(session: Session, since: float) -> bool:
+    return session.heard > since
 
 
 # --- the protocol ----------------------------------------------------------------------------------------------------------------
@@ -44,9 +50,7 @@ def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm
     destinations = {name for names in wire["subscriptions"] for name in names}
     assert len(destinations) == 3
     assert "jms.queue.events" in destinations
-    began = time.monotonic()
-    one.close()
-    assert time.monotonic() - began < 0.3
+    one.close(60.0)
     wait_for(lambda: vdsm.wire()["clients"] == 1)
     assert vdsm.wire()["frames"][-1] == "DISCONNECT"
     assert vdsm.wire()["drops"] == []
@@ -68,7 +72,7 @@ def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, 
 def test_answers_in_pieces_are_put_together(vdsm: Vdsm, connect: Connect, piece: int) -> None:
     vdsm.add(*({"id": f"guest-{number}", "name": "ö" * 10} for number in range(5)))
     vdsm.do("faults", piece=piece)
-    found = connect(vdsm).call("Host.getAllVmStats", {}, 5.0, "reading")
+    found = connect(vdsm).call("Host.getAllVmStats", {}, 60.0, "reading")
     assert isinstance(found, list)
     assert len(found) == 5
 
@@ -88,7 +92,7 @@ def test_answers_that_come_together_are_told_apart(vdsm: Vdsm, connect: Connect)
 
 def test_answers_in_another_order_find_their_callers(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
-    vdsm.fault("Host.ping2", seconds=0.3)
+    vdsm.fault("Host.ping2", held=True)
     done: list[str] = []
 
     def ping_slowly() -> None:
@@ -98,8 +102,9 @@ def test_answers_in_another_order_find_their_callers(vdsm: Vdsm, connect: Connec
     slow = threading.Thread(target=ping_slowly)
     slow.start()
     wait_for(lambda: "SEND" in vdsm.wire()["frames"])
-    one.call("Host.getVMList", {}, 3.0, "listing")
+    one.call("Host.getVMList", {}, 60.0, "listing")
     done.append("quick")
+    vdsm.release()
     slow.join()
     assert done == ["quick", "slow"]
 
@@ -140,10 +145,7 @@ def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, connect: 
 def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_one_is_good(vdsm: Vdsm, connect: Connect, text: str) -> None:
     one = connect(vdsm)
     vdsm.fault("Host.ping2", how="wire", bytes=text)
-    began = time.monotonic()
-    assert "cannot be understood" in refused(one, 5.0).message
-    assert time.monotonic() - began < 2
-    wait_for(lambda: time.monotonic() > began + 0.5)
+    assert "cannot be understood" in refused(one).message
     assert ping(one) is True
 
 
@@ -151,7 +153,7 @@ def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, c
     vdsm.add(*({"id": str(number), "name": "x" * 1000} for number in range(100)))
     one = connect(vdsm, largest=64 << 10)
     with pytest.raises(HypervisorError, match=r"and 65536 are allowed"):
-        one.call("Host.getAllVmStats", {}, 5.0, "reading")
+        one.call("Host.getAllVmStats", {}, 60.0, "reading")
 
 
 @pytest.mark.parametrize(
@@ -170,9 +172,7 @@ def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, connect: 
     one = connect(vdsm)
     ping(one)
     vdsm.fault("Host.ping2", how=how)
-    began = time.monotonic()
-    assert "has ended the connection" in refused(one, 10.0).message
-    assert time.monotonic() - began < 2
+    assert "has ended the connection" in refused(one).message
 
 
 def test_a_call_waits_for_an_attempt_that_is_near(vdsm: Vdsm, connect: Connect) -> None:
@@ -180,11 +180,11 @@ def test_a_call_waits_for_an_attempt_that_is_near(vdsm: Vdsm, connect: Connect) 
     ping(one)
     vdsm.do("drop")
     wait_for(lambda: one._session is None)
+    near = time.monotonic() + 0.5
     with one._lock:
-        one._retry_at = time.monotonic() + 0.5
-    began = time.monotonic()
+        one._retry_at = near
     assert ping(one) is True
-    assert time.monotonic() - began > 0.4
+    assert time.monotonic() >= near
 
 
 def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(vdsm: Vdsm, connect: Connect) -> None:
@@ -192,30 +192,31 @@ def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connectio
     ping(one)
     vdsm.fault("Host.ping2", how="never")
     began = time.monotonic()
-    assert isinstance(refused(one, 0.3), GuestBusy)
-    assert 0.25 < time.monotonic() - began < 1.5
+    assert isinstance(refused(one, 1.0), GuestBusy)
+    assert 0.9 < time.monotonic() - began < 30
     wait_for(lambda: vdsm.wire()["clients"] == 0)
-    wait_for(lambda: time.monotonic() > began + 0.8)
+    wait_for(lambda: one._session is None)
     assert ping(one) is True
     assert vdsm.wire()["connections"] == 2
 
 
 def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
-    vdsm.fault("Host.getVMList", seconds=1.0)
+    vdsm.fault("Host.getVMList", held=True)
     late: list[Call] = []
 
     def list_guests() -> None:
         with pytest.raises(GuestBusy):
-            one.call("Host.getVMList", {}, 0.4, "listing", late.append)
+            one.call("Host.getVMList", {}, 1.5, "listing", late.append)
 
     thread = threading.Thread(target=list_guests)
     thread.start()
     wait_for(lambda: "SEND" in vdsm.wire()["frames"])
-    assert ping(one) is True
-    thread.join()
+    while thread.is_alive():
+        assert ping(one) is True
     assert ping(one) is True
     assert vdsm.wire()["connections"] == 1
+    vdsm.release()
     wait_for(late[0].done.is_set)
 
 
@@ -240,22 +241,25 @@ def test_a_full_queue_is_tried_again_within_the_time(vdsm: Vdsm, connect: Connec
     vdsm.fault("Host.ping2", 20, how="error", code=1100)
     began = time.monotonic()
     assert isinstance(refused(one, 1.0), GuestBusy)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 30
 
 
 def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_HEART_BEAT_MS", 1000)
-    monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 0.3)
     one = connect(vdsm)
     ping(one)
-    time.sleep(2)  # two heart-beats
-    assert vdsm.wire()["clients"] == 1
+    for _ in range(2):  # heart-beats, each of which is a sign of life
+        session = one._session
+        assert session is not None
+        heard = session.heard
+        wait_for(partial(has_heard, session, heard))
+    assert vdsm.wire()["connections"] == 1
     vdsm.do("drop")
-    wait_for(lambda: vdsm.wire()["clients"] == 0)
-    time.sleep(0.2)
+    wait_for(lambda: one._session is None)
     vdsm.do("faults", heart_beats=False)
+    monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 1.0)
     ping(one)
-    wait_for(lambda: vdsm.wire()["clients"] == 0, 3)
+    wait_for(lambda: vdsm.wire()["clients"] == 0)
 
 
 def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> None:
@@ -264,10 +268,10 @@ def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> No
     vdsm.do("stop")
     wait_for(lambda: "cannot be reached" in refused(one).message)
     with one._lock:
-        one._retry_at = time.monotonic() + 2.0
+        one._retry_at = time.monotonic() + 600.0
     began = time.monotonic()
-    refused(one)
-    assert time.monotonic() - began < 0.1, "while it is much too early to try again, nobody waits"
+    refused(one, 1200.0)
+    assert time.monotonic() - began < 30, "while it is much too early to try again, nobody waits"
     with one._lock:
         one._retry_at = 0.0
     vdsm.do("start")
@@ -286,14 +290,15 @@ def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch, connect: Connect
     class Nobody:
         port = 1
 
+    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (1000.0, 2000.0, 3000.0))
     one = connect(Nobody())
     waits = []
     for _ in range(5):
         refused(one)
         with one._lock:
-            waits.append(round(one._retry_at - time.monotonic(), 1))
+            waits.append(round(one._retry_at - time.monotonic(), -3))
             one._retry_at = 0.0
-    assert waits == [0.1, 0.2, 0.3, 0.3, 0.3]
+    assert waits == [1000, 2000, 3000, 3000, 3000]
 
 
 def test_a_version_that_is_refused_is_said(connect: Connect, vdsm: Vdsm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,18 +315,18 @@ def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, connect: Conn
     one = connect(vdsm)
     vdsm.fault("Host.ping2", how="never")
     errors: list[HypervisorError] = []
-    thread = threading.Thread(target=lambda: errors.append(refused(one, 30.0)))
+    thread = threading.Thread(target=lambda: errors.append(refused(one, 600.0)))
     thread.start()
     wait_for(lambda: "SEND" in vdsm.wire()["frames"])
-    one.close()
-    thread.join(1)
+    one.close(60.0)
+    thread.join(60)
     assert "closed" in errors[0].message
     assert not any(other.name == "vdsm-connection" and other.is_alive() for other in threading.enumerate())
     assert "closed" in refused(one).message
 
 
 def test_a_connection_that_was_never_used_closes_too(connect: Connect, vdsm: Vdsm) -> None:
-    connect(vdsm).close()
+    connect(vdsm).close(60.0)
     assert vdsm.wire()["connections"] == 0
 
 
@@ -330,11 +335,11 @@ def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, p
     vdsm = start_vdsm("--pki", pki, *(["--tls12"] if tls12 else []))
     vdsm.add(*({"id": str(number), "name": "x" * 3000} for number in range(100)))
     one = connect(vdsm, pki)
-    found = one.call("Host.getAllVmStats", {}, 5.0, "reading")
+    found = one.call("Host.getAllVmStats", {}, 60.0, "reading")
     assert isinstance(found, list)
     assert len(found) == 100
     assert one.peer_certificate_ends is not None
     vdsm.do("faults", piece=1000)
     assert ping(one) is True
-    one.close()
+    one.close(60.0)
     wait_for(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,15 @@ def test_entries_that_make_no_sense_are_left_out(vdsm: Vdsm, hypervisor: VdsmHyp
 
 @pytest.mark.parametrize("fault", [{"how": "error", "code": 99}, {"how": "error", "code": -32603}, {"how": "drop"}, {"how": "never"}])
 def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
-    vdsm: Vdsm, hypervisor: VdsmHypervisor, fault: dict[str, Any]
+    vdsm: Vdsm, hypervisor: VdsmHypervisor, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vdsm.add(A)
     vdsm.fault("Host.getAllVmStats", **fault)
+    patient = hypervisor._settings
+    monkeypatch.setattr(hypervisor, "_settings", replace(patient, answer_timeout=2.0))
     with pytest.raises(HypervisorError) as caught:
         hypervisor.guests()
+    monkeypatch.setattr(hypervisor, "_settings", patient)
     assert not isinstance(caught.value, GuestBusy | GuestGone)
 
     def answers() -> bool:
@@ -220,10 +224,13 @@ def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
     wait_for(answers)
 
 
-def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
+    vdsm: Vdsm, hypervisor: VdsmHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vdsm.add(A, {**A, "id": "b", "name": "two"})
     hypervisor.guests()
-    vdsm.fault("VM.setBalloonTarget", seconds=1.5)
+    monkeypatch.setattr(hypervisor, "_settings", replace(hypervisor._settings, call_timeout=2.0))
+    vdsm.fault("VM.setBalloonTarget", held=True)
     errors: list[HypervisorError] = []
 
     def hang() -> None:
@@ -242,6 +249,7 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vd
     assert "has not answered" in blocked["a"]["*"]
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(ONE, 3_000_000)
+    vdsm.release()
     wait_for(lambda: not hypervisor.guests()[0].blocked)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 2
     assert vdsm.wire()["connections"] == 1

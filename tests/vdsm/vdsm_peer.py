@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import ssl
 import sys
 import time
@@ -30,6 +31,8 @@ class Peer:
         self.vdsm = Vdsm(self.host, self.context())
         self.port: int = options.port
         self.server: asyncio.Server | None = None
+        self.place: socket.socket | None = None
+        """Never listens: it keeps others from the port while nobody does."""
 
     def context(self) -> ssl.SSLContext | None:
         pki: Path | None = self.options.pki
@@ -44,8 +47,12 @@ class Peer:
         return context
 
     async def listen(self) -> None:
+        if self.place is None:
+            self.place = socket.socket()
+            self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.place.bind(("127.0.0.1", self.port))
+            self.port = self.place.getsockname()[1]
         self.server = await asyncio.start_server(self.vdsm.accept, "127.0.0.1", self.port)
-        self.port = self.server.sockets[0].getsockname()[1]
 
     async def stop_listening(self) -> None:
         if self.server is not None:
@@ -110,6 +117,9 @@ class Peer:
     def do_faults(self, **values: object) -> None:
         for name, value in values.items():
             setattr(self.vdsm.faults, name, value)
+
+    def do_release(self) -> None:
+        self.vdsm.faults.released.set()
 
     def do_peek_for(self, seconds: float) -> None:
         self.vdsm.peek_seconds = seconds

@@ -45,6 +45,10 @@ class Vdsm:
         """What goes wrong with the next answers to this verb."""
         self.do("fault", method=method, times=times, fault=fault)
 
+    def release(self) -> None:
+        """Let the answers go that a fault with `held` keeps back."""
+        self.do("release")
+
     def calls(self, *methods: str) -> list[tuple[str, dict[str, Any]]]:
         """What was called since the last time, of these methods."""
         return [(method, params) for method, params in self.do("calls") if not methods or method in methods]
@@ -58,12 +62,12 @@ class Vdsm:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdin.close()
         self.process.stdout.close()
 
 
-def wait_for(what: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until something is so."""
     until = time.monotonic() + seconds
     while not what():

@@ -99,6 +99,8 @@ class Faults:
     hold: int = 0
     """Hold back answers until there are so many, and send them in one piece."""
     heart_beats: bool = True
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: answers that are `held` go."""
 
     def next(self, method: object) -> dict[str, object] | None:
         waiting = self.answers.get(str(method))
@@ -329,6 +331,8 @@ class Vdsm:
             fault = self.faults.next(message.get("method")) if identity is not None else None
             if fault is not None and "seconds" in fault:
                 await asyncio.sleep(float(str(fault["seconds"])))
+            if fault is not None and "held" in fault:
+                await self.faults.released.wait()
             try:
                 answer: dict[str, object] = {"result": await self.called(message.get("method"), message.get("params", {}))}
             except VerbError as error:

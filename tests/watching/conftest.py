@@ -28,7 +28,7 @@ def not_here(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0, explain: Callable[[], str] = lambda: "") -> None:
+def wait_for(what: Callable[[], object], seconds: float = 120.0, explain: Callable[[], str] = lambda: "") -> None:
     """Wait until something is so."""
     until = time.monotonic() + seconds
     while not what():
@@ -122,7 +122,7 @@ class Daemon:
     def answers(self) -> bool:
         try:
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(5)
+                sock.settimeout(20)
                 sock.connect(str(self.socket))
                 connection = http.client.HTTPConnection("mom")
                 connection.sock = sock
@@ -134,7 +134,7 @@ class Daemon:
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
 

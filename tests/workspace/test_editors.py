@@ -112,6 +112,6 @@ def test_vim_reads_its_files(tmp_path: Path) -> None:
     echoes = "".join(f'call add(g:found, synIDattr(synID(1, {column}, 1), "name"))\n' for column in columns)
     script.write_text(f"let g:found = []\n{echoes}call writefile(g:found, '{tmp_path}/found')\nqa!\n")
     settings = ["--cmd", f"set rtp^={EDITORS}/vim", "-c", "filetype plugin on", "-c", "syntax on", "-c", f"edit {path}", "-S", str(script)]
-    subprocess.run(["vim", "-u", "NONE", "-N", "-es", *settings], check=True, timeout=30)
+    subprocess.run(["vim", "-u", "NONE", "-N", "-es", *settings], check=True, timeout=120)
     found = (tmp_path / "found").read_text().splitlines()
     assert found == ["momPolicyForm", "", "momPolicyMethod", "momPolicyString", "momPolicyNumber", "momPolicyComment"]

@@ -30,8 +30,10 @@ _WHERE = {
         "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
         "NodeTuneControl", "Standing",
     ),
-    "running": ("EngineState", "PastCycle", "PastCycles", "RunningMom", "StandingProblem"),
+    "running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
+    "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
+    "files": ("replace_file",),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
@@ -66,6 +68,7 @@ __all__ = [
     "CanaryState",
     "CheckedPolicies",
     "Clock",
+    "CommonProblem",
     "Config",
     "ConfigError",
     "ConfigProblem",
@@ -132,6 +135,7 @@ __all__ = [
     "PolicyTexts",
     "Portion",
     "Problem",
+    "ReasonedCycles",
     "ReasonedPolicies",
     "Report",
     "Reservation",
@@ -157,6 +161,7 @@ __all__ = [
     "UnitError",
     "Value",
     "__version__",
+    "common_problems",
     "declarations_of",
     "differences",
     "dotted",
@@ -175,6 +180,7 @@ __all__ = [
     "peer_credentials",
     "printable",
     "read_settings",
+    "replace_file",
     "running_mom",
 ]
 
@@ -182,6 +188,8 @@ if TYPE_CHECKING:
     from mom_core.admission import Admission as Admission
     from mom_core.admission import Admissions as Admissions
     from mom_core.admission import Giver as Giver
+    from mom_core.alike import CommonProblem as CommonProblem
+    from mom_core.alike import common_problems as common_problems
     from mom_core.cli.sources import running_mom as running_mom
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
@@ -217,6 +225,7 @@ if TYPE_CHECKING:
     from mom_core.explaining import Trail as Trail
     from mom_core.explaining import explain as explain
     from mom_core.explaining import find_guest as find_guest
+    from mom_core.files import replace_file as replace_file
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import AgentAccess as AgentAccess
     from mom_core.hypervisor import BalloonControl as BalloonControl
@@ -280,6 +289,7 @@ if TYPE_CHECKING:
     from mom_core.running import EngineState as EngineState
     from mom_core.running import PastCycle as PastCycle
     from mom_core.running import PastCycles as PastCycles
+    from mom_core.running import ReasonedCycles as ReasonedCycles
     from mom_core.running import RunningMom as RunningMom
     from mom_core.running import StandingProblem as StandingProblem
     from mom_core.settings import Duration as Duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mom_core.model import Problem, Report
 
@@ -78,4 +78,17 @@ class PastCycles(Protocol):
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
+        ...
+
+
+@runtime_checkable
+class ReasonedCycles(Protocol):
+    """`PastCycles` that can find out why the policies decided as they did."""
+
+    def reasons(self, cycle: PastCycle, guest: str, controls: Sequence[str]) -> Mapping[str, str]:
+        """Why the guest with this id got these controls in one of the cycles that `cycles` gave, or did not: by control, in words for a
+        person, without a full stop; empty where nothing is known of it.
+
+        Raises `MomError`, with what is missing, where that cannot be found out.
+        """
         ...

@@ -22,14 +22,17 @@ from mom_core.model import (
     Guest,
     Host,
     Outcome,
+    Problem,
     Report,
     Revision,
     Scope,
+    Severity,
     Snapshot,
     Source,
     Status,
     differences,
 )
+from mom_core.running import StandingProblem
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
@@ -211,6 +214,23 @@ def reported(content: Mapping[str, Any]) -> Report:
     decisions = (*wanted, *(one.before for one in revisions))
     lasted = (cycle["duration"], cycle["lag"], cycle["skipped"], cycle["woken_by"])
     return Report(cycle["number"], cycle["time"], content["mode"], snapshot, decisions, revisions, outcomes, (), (), *lasted)
+
+
+def standing(content: Mapping[str, Any]) -> list[StandingProblem]:
+    """The problems that stand according to a status."""
+    host = content["host"]["name"]
+
+    def entity(name: str | None) -> Entity | None:
+        return None if name is None else Entity(Scope.HOST if name == host else Scope.GUEST, name, name)
+
+    return [
+        StandingProblem(
+            Problem(_source(one["source"]), one["message"], entity(one["entity"]), Severity(one["severity"]), one["hint"]),
+            float(one["since"]),
+            int(one["cycles"]),
+        )
+        for one in content["problems"]
+    ]
 
 
 def _source(text: str) -> Source:

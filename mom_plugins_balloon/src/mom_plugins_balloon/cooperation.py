@@ -65,10 +65,12 @@ class Cooperation:
         self._aside: dict[str, _Aside] = {}
 
     def watch(self, guests: Mapping[str, Guest], requests: Mapping[str, Request], control: str, now: float) -> None:
-        """Look at all guests that were asked for something, once in each cycle.
+        """Look at all guests that were asked for something, once in each cycle; not at all without any guest: then the hypervisor is away.
 
         :param control: the control that sets a guest's size: while it is blocked, a guest cannot give anything, and is not blamed
         """
+        if not guests:
+            return
         for identity, request in requests.items():
             guest = guests.get(identity)
             size = None if guest is None else guest.fields.get("balloon_cur")

@@ -172,7 +172,8 @@ class Guarantees:
                 promised = maximum
             priority = number(fields.get(PRIORITY))
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
-        self._maxima = {i: known for i in snapshot.guests if (known := maxima.get(i, self._maxima.get(i))) is not None}
+        if snapshot.guests:  # without any guest the hypervisor is away
+            self._maxima = {i: known for i in snapshot.guests if (known := maxima.get(i, self._maxima.get(i))) is not None}
         room = self._room(number(snapshot.host.fields.get("mem_available")))
         holds = kept(promises, room)
         shrunk = [

@@ -18,6 +18,14 @@ SWEPT_KIB = 160 * 1024.0
 """KiB. A guest that was shrunk until it has less than this unused has given all that it had used and freed: what is left is what its kernel
 keeps free (70 MiB in a guest of 1 GiB), what the sweep leaves it, and a bit."""
 
+VAIN_SHARE = 0.5
+VAIN_KIB = 40 * 1024.0
+"""Ratio, and KiB. Of what a guest was swept for as idle, the host gets nearly all back when it was. If it gets less than half, it was not:
+QEMU holds more beside the guest than was thought. Nobody is swept for less than 48 MiB, and what is idle is seen a bit later here."""
+
+STRAY_KIB = 16 * 1024.0
+"""KiB. By so much a process goes up and down from one look to the next."""
+
 PAIN_KIB_PER_SECOND = 256.0
 """KiB/s. A guest that reads so much from its swap waits: 64 pages a second are more than strays."""
 
@@ -47,22 +55,32 @@ half a second to sweep 0.5 GiB, and as much again."""
 @dataclass(slots=True)
 class _Learnt:
     """One guest. Sizes in KiB, moments in monotonic seconds: when its statistics were last made, when the largest use and the largest pain
-    were seen. `process` is what its process holds beside what it uses; `swept` the moment of the request that told so. `rest` is the size
-    that was seen with the last statistics, and the total that they told."""
+    were seen. `pained` is whether its last statistics told of pain. `process` is what its process holds beside what it uses; `swept` the
+    moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `rest` is the size
+    that was seen with the last statistics, and the total that they told. `size` is that of the snapshot before. `total` is what the guest
+    had in all by the last statistics, None where nobody knows: the kernels of some (Windows; Linux with autodeflate) count what their
+    balloon has taken, too, which `counts_all` says; `ballooned` is how much that was."""
 
     incarnation: str
     said: float
     used: float
     peak: float
     peak_at: float
+    pained: bool = False
     hurts: float = 0.0
     hurts_at: float = 0.0
     process: float = PROCESS_KIB
     swept: float = -math.inf
+    asked: float = -math.inf
+    rss_asked: float | None = None
     rss: float | None = None
     hidden: float | None = None
     cache_share: float = 0.0
     rest: tuple[float | None, float] | None = None
+    size: float | None = None
+    total: float | None = None
+    counts_all: bool = False
+    ballooned: float = 0.0
 
 
 class Learning:
@@ -81,24 +99,39 @@ class Learning:
         self._growth_peak = 0.0
         self._growth_at = -math.inf
         self._seen = -math.inf
+        self._there = -math.inf
         self._room = 0.0
 
     def see(self, snapshot: Snapshot, requests: Mapping[str, Request]) -> None:
-        """Take in what all guests say now."""
+        """Take in what all guests say now.
+
+        Without any guest the hypervisor is away, as when libvirtd is restarted: they are waited for, for as long as a burst is remembered.
+        What they took meanwhile was not taken at once.
+        """
         learnt, now, grown, room = self._learnt, snapshot.monotonic, 0.0, 0.0
+        if snapshot.guests:
+            self._there = now
+        elif now - self._there <= self._seconds:
+            for one in learnt.values():
+                one.rss = None
+            self._note_growth(now, 0.0)
+            return
         for identity, guest in snapshot.guests.items():
             fields = guest.fields
             known = learnt.get(identity)
             rss = _number(fields.get("rss"))
             if known is not None and known.rss is not None and rss is not None and known.incarnation == guest.incarnation:
                 grown += max(0.0, rss - known.rss)
+            request = requests.get(identity)
+            if known is not None and request is not None and request.asked > known.asked:
+                known.asked, known.rss_asked = request.asked, known.rss
             age, total, usable = (_number(fields.get(name)) for name in ("stats_age", "mem_available", "mem_usable"))
             if age is not None and total is not None and usable is not None:
-                known = self._hear(guest, known, now - age, total, usable, rss)
-                self._weigh(known, guest, requests.get(identity), total, rss)
+                known = self._hear(guest, known, now - age, total, usable, rss, request)
+                self._weigh(known, guest, request, total, rss)
             if known is not None:
-                known.rss = rss
                 size = _number(fields.get("balloon_cur"))
+                known.rss, known.size = rss, size
                 if size is not None and rss is not None:
                     room += max(0.0, size - max(0.0, rss - known.process))
         if len(learnt) > len(snapshot.guests):
@@ -106,32 +139,45 @@ class Learning:
         self._room = room
         self._note_growth(now, grown)
 
-    def _hear(self, guest: Guest, known: _Learnt | None, said: float, total: float, usable: float, rss: float | None) -> _Learnt:
+    def _hear(
+        self, guest: Guest, known: _Learnt | None, said: float, total: float, usable: float, rss: float | None, request: Request | None
+    ) -> _Learnt:
         """What the guest's own statistics tell."""
-        used = max(0.0, total - usable)
+        told = used = max(0.0, total - usable)
+        size = _number(guest.fields.get("balloon_cur"))
         if known is None or known.incarnation != guest.incarnation:
             caches = _number(guest.fields.get("mem_disk_caches"))
             touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
+            ballooned = 0.0 if size is None else max(0.0, total - size)
+            used = max(0.0, used - ballooned)
             peak = max(used, touched)  # what its programs have had at some time, the host has backed
-            share = _cache_share(guest.fields, usable)
-            rest = (_number(guest.fields.get("balloon_cur")), total)
-            known = self._learnt[guest.id] = _Learnt(guest.incarnation, said, used, peak, said, cache_share=share, rest=rest)
+            # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
+            share = _cache_share(guest.fields, usable, max(0.0, (size or 0.0) - total))
+            known = _Learnt(guest.incarnation, said, told, peak, said, cache_share=share, rest=(size, total), ballooned=ballooned)
+            self._learnt[guest.id] = known
             return known
         if said <= known.said + SAME_STATISTICS_SECONDS:
             return known
-        size = _number(guest.fields.get("balloon_cur"))
         if size is not None and known.rest == (size, total) and size >= total:
             known.hidden = size - total  # the balloon has not moved between two statistics
+        stays = known.rest is not None and known.rest[1] == total
         known.rest = (size, total)
         passed, known.said = said - known.said, said
-        known.used = used
-        share = _cache_share(guest.fields, usable)
+        known.used = told
+        known.total = _had(known, total, size, stays)
+        if known.total is None:
+            return known
+        known.ballooned = total - known.total
+        used = max(0.0, known.total - usable)
+        share = _cache_share(guest.fields, usable, 0.0 if request is None else _away(request, known.total + (known.hidden or 0.0)))
         known.cache_share = max(share, known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds))
         if used >= known.peak:
             known.peak, known.peak_at = used, said
         elif said - known.peak_at > self._seconds:
             known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
-        if _pained(guest.fields, usable):
+        pained, known.pained = known.pained, _pained(guest.fields, usable)
+        # Twice in a row: a program that starts waits for its pages, too, but once, and whatever the guest has.
+        if pained and known.pained:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
                 known.hurts, known.hurts_at = hurts, said
@@ -140,18 +186,20 @@ class Learning:
         return known
 
     def _weigh(self, known: _Learnt, guest: Guest, request: Request | None, total: float, rss: float | None) -> None:
-        """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use."""
+        """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
+        when it has given, and the host has not got it back."""
         unused, size = _number(guest.fields.get("mem_unused")), _number(guest.fields.get("balloon_cur"))
         if unused is None or size is None or rss is None or known.hidden is None:
             return
-        held = known.hidden + total - unused
+        sure = known.total is not None
+        held = known.hidden + (total if known.total is None else known.total) - unused
         beside = max(0.0, rss - held)
         if beside < known.process:
-            if request is None or known.said > request.asked + 1.0:  # else pages that it held then went with the balloon
+            if sure and (request is None or known.said > request.asked + 1.0):  # else pages that it held then went with the balloon
                 known.process = beside
         elif request is not None and request.arrived and request.target < request.began_at and request.asked > known.swept:
-            at_bottom = abs(size - request.target) < SWEPT_KIB / 16 and size - held < SWEPT_KIB
-            if at_bottom:
+            at_bottom = sure and size - held < SWEPT_KIB
+            if abs(size - request.target) < SWEPT_KIB / 16 and (at_bottom or _in_vain(known, request, held, rss)):
                 known.process, known.swept = beside, request.asked
 
     def _note_growth(self, now: float, grown: float) -> None:
@@ -182,7 +230,8 @@ class Learning:
         known = self._learnt.get(guest.id)
         if known is None or known.incarnation != guest.incarnation:
             return {}
-        found: dict[str, float] = {"mem_used_peak": int(known.peak), "mem_used_before": int(known.used)}
+        # As the guest counts: what is used is compared with it.
+        found: dict[str, float] = {"mem_used_peak": int(known.peak + known.ballooned), "mem_used_before": int(known.used)}
         found["mem_cache_share"] = round(known.cache_share, 3)
         if known.hidden is not None:
             found["mem_hidden"] = int(known.hidden)
@@ -191,6 +240,34 @@ class Learning:
         if known.hurts > 0:
             found["mem_usable_hurts"] = int(known.hurts)
         return found
+
+
+def _in_vain(known: _Learnt, request: Request, held: float, rss: float) -> bool:
+    """Whether the guest has given all that seemed idle, and the host has not got it back. What is less than all may have been memory that
+    the guest never used, of which nothing comes back."""
+    if known.rss_asked is None:
+        return False
+    idle, given = known.rss_asked - known.process - held, request.began_at - request.target
+    return VAIN_KIB <= idle <= given + STRAY_KIB and -STRAY_KIB < known.rss_asked - rss < VAIN_SHARE * idle
+
+
+def _had(known: _Learnt, total: float, size: float | None, stays: bool) -> float | None:
+    """What a guest had in all when it said that its kernel has `total`. Statistics are from between the snapshot before and this one, and
+    its size then was between those of the two, but for what libvirt tells a second late.
+
+    None where nobody knows: the balloon has moved and the total has not (they are from before that, or its kernel counts all), or the total
+    does not fit.
+
+    :param stays: whether the total is what it was the last time
+    """
+    if size is None or known.size is None:
+        return None if known.counts_all else total
+    least, most = min(size, known.size), max(size, known.size)
+    if total > most and stays and least == most:
+        known.counts_all = True
+    if known.counts_all:
+        return min(total, least - (known.hidden or 0.0))
+    return None if total > most or (stays and least < most) else total
 
 
 def _pained(fields: Mapping[str, Value], usable: float) -> bool:
@@ -202,10 +279,18 @@ def _pained(fields: Mapping[str, Value], usable: float) -> bool:
     return any((value := _number(fields.get(name))) is not None and value > least for name, least in signs)
 
 
-def _cache_share(fields: Mapping[str, Value], usable: float) -> float:
-    """How much of what is usable in a guest is page cache."""
+def _away(request: Request, size: float) -> float:
+    """What the balloon has of a guest that is swept, or that has its room back and does not know yet: it could be used, too."""
+    return max(0.0, max(request.began_at, request.target) - size)
+
+
+def _cache_share(fields: Mapping[str, Value], usable: float, away: float = 0.0) -> float:
+    """How much of what is usable in a guest is page cache.
+
+    :param away: what would be usable, too, if the balloon had not taken it for a moment
+    """
     unused, caches = _number(fields.get("mem_unused")), _number(fields.get("mem_disk_caches"))
     if caches is None:
         caches = 0.0 if unused is None else max(0.0, usable - unused)
-    whole = caches + (max(0.0, usable - caches) if unused is None else unused)
+    whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away
     return caches / whole if whole > 0 else 0.0

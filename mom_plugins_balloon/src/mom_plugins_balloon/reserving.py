@@ -35,6 +35,7 @@ from mom_core import (
     format_duration,
     format_kib,
     printable,
+    replace_file,
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
@@ -301,12 +302,7 @@ class HostReservations:
                 self._path.unlink(missing_ok=True)
             else:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                temporary = self._path.with_name(f".{self._path.name}.new")
-                with temporary.open("w", encoding="utf-8") as file:
-                    json.dump(content, file, separators=(",", ":"))
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self._path)
+                replace_file(self._path, json.dumps(content, separators=(",", ":")), durable=True)
         except OSError as error:
             self.write_error = f"reservations cannot be kept in {self._path}: {error.strerror}; they last until mom ends"
             self._log.error("%s", self.write_error)

@@ -30,7 +30,7 @@ class RecentSizes:
                 sizes.append((now, size))
                 while len(sizes) > 2 and sizes[1][0] < now - HORIZON_SECONDS:
                     del sizes[0]
-        if len(seen) > len(snapshot.guests):
+        if len(seen) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
             self._seen = {identity: sizes for identity, sizes in seen.items() if identity in snapshot.guests}
             self._overheads = {identity: kib for identity, kib in self._overheads.items() if identity in snapshot.guests}
 

@@ -215,7 +215,10 @@ class Coordinator:
             for gone in {move.guest for move in before.moves} - {move.guest for move in after.moves}:
                 over = before.of(gone)
                 if over is not None and over.state is MoveState.DONE:
-                    self._log.info("guest %s has come from %s to %s", printable(over.name), host, over.to)
+                    if gone in self.view.guests(over.to):
+                        self._log.info("guest %s has come from %s to %s", printable(over.name), host, over.to)
+                    else:
+                        self._log.warning("guest %s has left %s for %s, and does not run there", printable(over.name), host, over.to)
 
     # --- what comes next ----------------------------------------------------------------------------------------------------------
 

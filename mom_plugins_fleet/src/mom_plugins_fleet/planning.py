@@ -31,9 +31,10 @@ def places(view: View) -> dict[str, Place]:
             continue
         promised = sum(guest.guarantee for guest in state.guests)
         found[name] = Place(name, member.group, state.total, state.available, promised=promised)
-    for _, orders in view.orders.records.values():
+    view.forget_arrivals()
+    for host, (_, orders) in view.orders.records.items():
         for move in orders.moves:
-            if move.state in OPEN or (move.state is MoveState.DONE and move.guest not in view.guests(move.to)):
+            if move.state in OPEN or view.is_coming(host, move):
                 _expect(found, move)
     return found
 
@@ -47,8 +48,8 @@ def _expect(found: dict[str, Place], move: Move) -> None:
 def next_orders(view: View, host: str, epoch: int, known: dict[str, Place]) -> tuple[Orders, dict[str, str]]:
     """The orders that a host should have now, and for guests that cannot leave the reason, by name.
 
-    Moves that are over are taken out once the guest is seen where it went to; failed ones are tried elsewhere. `known` is kept up to
-    date with what is on its way, so that several hosts can be planned one after the other.
+    Moves that are over are taken out once the guest is seen where it went to, or should have been; failed ones are tried elsewhere.
+    `known` is kept up to date with what is on its way, so that several hosts can be planned one after the other.
     """
     member = view.members.get(host)
     before = view.orders.get(host) or Orders()
@@ -57,7 +58,7 @@ def next_orders(view: View, host: str, epoch: int, known: dict[str, Place]) -> t
     kept: list[Move] = []
     for move in before.moves:
         # Until the guest is seen where it went to, it counts there as coming.
-        over = move.state is MoveState.DONE and (move.guest in view.guests(move.to) or move.to not in view.members.records)
+        over = move.state is MoveState.DONE and not view.is_coming(host, move)
         given_up = move.state is MoveState.FAILED and (member is None or not member.draining or move.guest not in guests)
         if not over and not given_up:
             kept.append(move)

@@ -33,6 +33,7 @@ from mom_core import (
     Value,
     hookimpl,
     printable,
+    replace_file,
 )
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GuestState, HostState, Move, MoveState, read
 
@@ -289,7 +290,8 @@ class FleetPlugin:
         data = json.dumps({"group": group, "revision": revision, "record": record.model_dump_json()})
         path = self._file()
         try:
-            _write(path, data)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, data, durable=True)
         except OSError as error:
             self._context.log.warning("the group's policies cannot be kept for the next start: %s: %s", path, error.strerror)
 
@@ -363,13 +365,6 @@ class FleetPlugin:
         from mom_plugins_fleet.verbs import fleet
 
         return [fleet]
-
-
-def _write(path: Path, text: str) -> None:
-    """Let the file hold that, at once; what holds it already is left alone. Raises `OSError`."""
-    new = _written_beside(path, text)
-    if new is not None:
-        new.replace(path)
 
 
 def _written_beside(path: Path, text: str) -> Path | None:

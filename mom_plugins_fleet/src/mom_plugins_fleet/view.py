@@ -9,12 +9,16 @@ from typing import Final, Generic, TypeVar
 
 from mom_core import MomError
 from mom_plugins_fleet.link import Kept, Store
-from mom_plugins_fleet.records import GuestState, HostState, Member, Orders, Record, read
+from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders, Record, read
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 
 SILENT_SECONDS: Final = 75.0
 """A host that has said nothing for so long is lost: two signs of life are missing. By the clock of whoever listens; hosts' clocks are
 never compared."""
+
+ARRIVES_SECONDS: Final = 120.0
+"""When the host to which a guest has gone tells how it is so long after, and not of that guest, the guest is not there: it has ended. A
+host's mom has looked at its guests by then, and has told twice."""
 
 Kind = TypeVar("Kind", bound=Record)
 
@@ -54,6 +58,8 @@ class View:
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders))
     heard: dict[str, float] = field(default_factory=dict)
     """When each host was heard of, in monotonic seconds; a state that was only read from the bucket may be old."""
+    left: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
 
     async def load(self, store: Store) -> None:
         """Read all buckets anew."""
@@ -80,6 +86,20 @@ class View:
         """The guests that a host tells about, by id."""
         state = self.states.get(host)
         return {} if state is None else {guest.id: guest for guest in state.guests}
+
+    def is_coming(self, host: str, move: Move) -> bool:
+        """Whether a guest that left `host` has yet to be seen where it went to. One that has ended since is not waited for."""
+        if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
+            return False
+        since = self.left.setdefault((host, move.guest), time.monotonic())
+        return not (self.is_fresh(move.to) and self.heard[move.to] - since > ARRIVES_SECONDS)
+
+    def forget_arrivals(self) -> None:
+        """Forget since when guests have left whose moves are over: they may leave again."""
+        done = {
+            (host, move.guest) for host, (_, orders) in self.orders.records.items() for move in orders.moves if move.state is MoveState.DONE
+        }
+        self.left = {key: since for key, since in self.left.items() if key in done}
 
 
 async def _load(store: Store, bucket: str, shelf: Bucket[Kind]) -> None:

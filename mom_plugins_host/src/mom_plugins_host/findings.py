@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mom_core import Finding, Severity, Value
+from mom_core import Finding, Severity, Value, format_kib
+from mom_plugins_host.cpu_lists import Kept
 from mom_plugins_host.pressure import RESOURCES
+
+_KEPT_KIB = 64 << 10
+"""Less is nothing that an operator would look for."""
 
 _PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 
@@ -31,6 +35,21 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
 def watch_finding(how: str) -> Finding:
     """How memory pressure wakes mom between two cycles."""
     return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
+
+
+def cpu_lists_finding(kept: Kept | None, why_not: str, *, wanted: bool) -> Finding | None:
+    """Whether the host gets back the free memory that CPUs keep for themselves; None when they keep no more than in quiet times."""
+    if kept is None or kept.excess < _KEPT_KIB:
+        return None
+    subject = "free memory kept by CPUs"
+    much = f"CPUs keep {format_kib(kept.total)} of free memory that the kernel does not count as available"
+    if not wanted:
+        return Finding(Severity.OK, subject, f"{much}; they return it within minutes (the watch or take_back is off)")
+    if why_not:
+        return Finding(
+            Severity.WARNING, subject, f"{much}, and are not asked for it: {why_not}", "they return it within minutes by themselves"
+        )
+    return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host comes short")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:

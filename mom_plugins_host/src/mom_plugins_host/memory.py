@@ -35,6 +35,13 @@ FIELDS = (
         "memory that is unused or holds buffers and cache (MOM's name; counts shared memory as free, so prefer mem_really_available)",
         "/proc/meminfo MemFree + Buffers + Cached",
     ),
+    FieldSpec(
+        "mem_kept_by_cpus",
+        Unit.KIB,
+        Scope.HOST,
+        "free memory that CPUs keep in lists of their own: counted in none of the fields of free and available memory",
+        "/proc/zoneinfo pagesets",
+    ),
 )
 
 

@@ -27,7 +27,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_host import clock, load, memory, pressure, swap
-from mom_plugins_host.findings import memory_finding, pressure_finding, swap_finding, watch_finding
+from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.reading import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
@@ -64,6 +64,9 @@ class HostPlugin:
         watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
         """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
         programs lose a twentieth of their time."""
+        take_back: bool = True
+        """Whether CPUs are asked for the free memory that they keep for themselves, while less than twice what should be available is.
+        Linux 6.7 and newer do not count it as available; CPUs return it within minutes by themselves."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
@@ -74,7 +77,7 @@ class HostPlugin:
         self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
         low = settings.watch_available
-        watching = WatchSettings(settings.watch, settings.watch_stall, None if low is None else low / 1024)
+        watching = WatchSettings(settings.watch, settings.watch_stall, None if low is None else low / 1024, settings.take_back)
         self._watch = HostWatch(watching, context.root, context.wake, context.log)
 
     @classmethod
@@ -108,6 +111,8 @@ class HostPlugin:
             meminfo = memory.parse_meminfo(text)
             fields.update(memory.memory_fields(meminfo))
             fields.update(swap.swap_space_fields(meminfo))
+        if (kept := self._watch.lists.kept()) is not None:
+            fields["mem_kept_by_cpus"] = kept.total
         if (text := read_text(self._vmstat)) is not None:
             fields.update(self._swap_activity.fields(swap.parse_swap_counters(text), self._context.monotonic()))
         if (text := read_text(self._loadavg)) is not None:
@@ -139,4 +144,7 @@ class HostPlugin:
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether memory, pressure and swap can be read, and how pressure is watched."""
         fields = self.mom_collect_host()
-        return [memory_finding(fields), pressure_finding(fields), watch_finding(self._watch.how), swap_finding(fields)]
+        lists, settings = self._watch.lists, self._watch.settings
+        kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.every > 0)
+        rest = [pressure_finding(fields), watch_finding(self._watch.how), swap_finding(fields)]
+        return [memory_finding(fields), *([] if kept is None else [kept]), *rest]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import format_duration, format_kib
+from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
 
 LOW_SHARE = 0.2
@@ -58,12 +59,14 @@ _JOIN_SECONDS = 0.3
 class WatchSettings:
     """`every` is the seconds between two looks, `stall` the seconds of waiting in a window that count as pressure.
 
-    `low_kib` is the available memory below which the host is low; None: by its size.
+    `low_kib` is the available memory below which the host is low; None: by its size. `take_back`: CPUs are asked for the free memory that
+    they keep for themselves while the host has less available than twice that.
     """
 
     every: float = 0.2
     stall: float = 0.05
     low_kib: float | None = None
+    take_back: bool = True
 
 
 class AvailableGauge:
@@ -186,6 +189,8 @@ class HostWatch:
         self._pressure_path = root / "proc/pressure/memory"
         self._meminfo = _KeptFile(root / "proc/meminfo", _MEMINFO_BYTES)
         self._pressure = _KeptFile(self._pressure_path, _MEMINFO_BYTES)
+        self.lists = CpuLists(root, log, monotonic)
+        """What CPUs keep of the host's free memory."""
         self._wake = wake
         self._log = log
         self._monotonic = monotonic
@@ -242,7 +247,10 @@ class HostWatch:
                 return
             text = self._meminfo.read()
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
-            why = "" if total is None or available is None else self._available.why(available, self._low(total))
+            low = None if total is None else self._low(total)
+            why = "" if low is None or available is None else self._available.why(available, low)
+        if self.settings.take_back and low is not None and available is not None and available < FALL_BELOW * low:
+            self.lists.take_back(max(FALL_KIB, FALL_SHARE * available))
         if not why and self._trigger is None:
             stalled = _number(_STALLED, self._pressure.read())
             if stalled is not None:

@@ -152,6 +152,15 @@ def routes(
         ),
         Route("GET", "/v1/problems", "problems", "What is wrong, and since when.", reading.problems, "Problems", parameters=page),
         Route(
+            "GET",
+            "/v1/common-problems",
+            "commonProblems",
+            "What is wrong, each thing once for all guests that have it.",
+            reading.common_problems,
+            "CommonProblems",
+            parameters=page,
+        ),
+        Route(
             "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reading.trial, "Differences", parameters=page
         ),
         Route(

@@ -257,6 +257,20 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "CycleProblem": _object(problem),
         "StandingProblem": _object({**problem, "since": _TIME, "cycles": {"type": "integer", "description": "In which it was seen."}}),
         "Problems": _list("StandingProblem"),
+        "CommonProblem": _object(
+            {
+                "severity": problem["severity"],
+                "source": "Source",
+                "about": {"type": "integer", "description": "How many guests have it, or 1 for the host; 0: it is about nobody."},
+                "first": {"type": "array", "items": _schema("Entity"), "description": "The first of them."},
+                "who": {"type": "string", "description": "The same in words."},
+                "message": _TEXT,
+                "hint": {"type": "string", "description": "Where each has its own, that of the first, with its name."},
+                "since": _TIME,
+                "cycles": {"type": "integer", "description": "In which it was seen."},
+            }
+        ),
+        "CommonProblems": _list("CommonProblem"),
         "Difference": _object({**about, "decided": _ANY, "considered": _ANY}),
         "Differences": _list("Difference"),
         "PolicyProblem": _object(

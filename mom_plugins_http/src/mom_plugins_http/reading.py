@@ -16,6 +16,7 @@ from starlette.responses import Response
 from mom_core import (
     HOST_ID,
     CanaryPolicies,
+    CommonProblem,
     ControlSpec,
     Decision,
     EngineState,
@@ -35,6 +36,7 @@ from mom_core import (
     Status,
     Value,
     __version__,
+    common_problems,
     differences,
     explain,
     find_guest,
@@ -311,6 +313,15 @@ class Reading:
 
         return self._paged(call, "problems", lambda view: _about(call, view, _standing(view), lambda one: one.problem.entity), described)
 
+    async def common_problems(self, call: Call) -> Response:
+        """What is wrong, each thing once for all guests that have it."""
+        return self._paged(
+            call,
+            "common problems",
+            lambda view: common_problems(_about(call, view, _standing(view), lambda one: one.problem.entity)),
+            _common_problem,
+        )
+
     async def trial(self, call: Call) -> Response:
         """How policies on trial differ from those in force."""
 
@@ -363,6 +374,9 @@ def _guest_fields(view: View, wanted: str) -> list[str]:
 
 
 _SHOWN_UNKNOWN: Final = 5
+
+NAMED: Final = 10
+"""Entities that are told of those that have a problem; `/v1/problems` has them all."""
 
 
 def _position(after: str, cycle: int) -> int:
@@ -431,6 +445,7 @@ def event_of(view: View, most: int = 100) -> dict[str, object]:
         "changes": len(done),
         "outcomes": [_outcome(one) for one in done[:most]],
         "problems": [_problem(one) for one in report.problems[:most]],
+        "common_problems": [_common_problem(one) for one in common_problems(_standing(view))[:most]],
         "plugins": {plugin.name: plugin.state for plugin in report.plugins},
     }
 
@@ -529,4 +544,18 @@ def _problem(problem: Problem) -> dict[str, Value]:
         "entity": None if problem.entity is None else _entity(problem.entity),
         "message": problem.message,
         "hint": problem.hint,
+    }
+
+
+def _common_problem(problem: CommonProblem) -> dict[str, Value]:
+    return {
+        "severity": problem.severity,
+        "source": _source(problem.source),
+        "about": len(problem.about),
+        "first": [_entity(one) for one in problem.about[:NAMED]],
+        "who": problem.who,
+        "message": problem.message,
+        "hint": problem.hint,
+        "since": problem.since,
+        "cycles": problem.cycles,
     }

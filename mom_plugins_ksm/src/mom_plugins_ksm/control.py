@@ -95,10 +95,12 @@ class Knobs:
         return ""
 
     def _unmerge_refusal(self, found: Mapping[str, Value]) -> str:
-        # Unmerging makes a copy of every shared page. When memory runs out on the way, the kernel kills who asked: mom.
-        sharing, available = found.get("pages_sharing"), self.available_kib()
+        # Unmerging makes a copy of every shared page, and since Linux 6.6 an empty page for every place where the kernel's own stands. When
+        # memory runs out on the way, the kernel kills who asked: mom.
+        sharing, empty, available = found.get("pages_sharing"), found.get("ksm_zero_pages"), self.available_kib()
         if not is_count(sharing) or available is None:
             return ""
+        sharing += empty if is_count(empty) else 0
         needed = sharing * self.page_size // 1024
         if needed < available:
             return ""

@@ -54,7 +54,11 @@ FIELDS = (
         "the clock of mom",
     ),
     FieldSpec(
-        "ksmd_cpu_usage", Unit.PERCENT, Scope.HOST, "share of one CPU that ksmd used since the last sample", "/proc/PID/stat of ksmd"
+        "ksmd_cpu_usage",
+        Unit.PERCENT,
+        Scope.HOST,
+        "share of one CPU that ksmd used since a sample that is a second old at least",
+        "/proc/PID/stat of ksmd",
     ),
 )
 

@@ -74,11 +74,17 @@ def _ticks_of_ksmd(stat: Path) -> int | None:
     return ticks if name == "ksmd" and is_kernel_thread else None
 
 
+_LEAST_SECONDS = 1.0
+"""Over less than this the growth of CPU time says nothing, as it is counted in hundredths of a second: a cycle that is woken may begin at
+any moment after another one."""
+
+
 class CpuUsage:
-    """The share of one CPU that a growing count of CPU seconds means, since the last sample."""
+    """The share of one CPU that a growing count of CPU seconds means, over the last second at least."""
 
     def __init__(self) -> None:
-        self._last: tuple[float, float] | None = None
+        self._base: tuple[float, float] | None = None
+        self._percent: float | None = None
 
     def percent(self, cpu_seconds: float | None, now: float) -> float | None:
         """Percent of one CPU; None at the first sample, after a gap, and when the count has gone backwards.
@@ -86,8 +92,9 @@ class CpuUsage:
         :param cpu_seconds: the count now, None when it is unknown
         :param now: seconds of a clock that never jumps
         """
-        before = self._last
-        self._last = None if cpu_seconds is None else (cpu_seconds, now)
-        if before is None or cpu_seconds is None or cpu_seconds < before[0] or now <= before[1]:
-            return None
-        return 100 * (cpu_seconds - before[0]) / (now - before[1])
+        base = self._base
+        if base is None or cpu_seconds is None or cpu_seconds < base[0] or now < base[1]:
+            self._base, self._percent = None if cpu_seconds is None else (cpu_seconds, now), None
+        elif now - base[1] >= _LEAST_SECONDS:
+            self._base, self._percent = (cpu_seconds, now), 100 * (cpu_seconds - base[0]) / (now - base[1])
+        return self._percent

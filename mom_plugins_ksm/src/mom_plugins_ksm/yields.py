@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, shareable_kib
@@ -18,13 +19,20 @@ _LONG_SECONDS = 60.0
 """CPU time after which a scan is judged that is not over yet: of a host of some TiB one takes an hour."""
 
 
+class _Spent(NamedTuple):
+    """CPU seconds of ksmd by one way of knowing them. Those of two ways have nothing to do with each other."""
+
+    known_by: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Mark:
     """Where a scan began."""
 
     saved_kib: int
     full_scans: int
-    cpu_seconds: float
+    spent: _Spent
 
 
 class Yield:
@@ -47,22 +55,28 @@ class Yield:
             self._mark = self._last = None
             return None
         spent, mark = self._spent(files, scans, looked_at * 1024 // page_size), self._mark
-        if mark is None or scans < mark.full_scans or spent < mark.cpu_seconds or files.get("run") == 2:
+        if (
+            mark is None
+            or scans < mark.full_scans
+            or spent.known_by != mark.spent.known_by
+            or spent.seconds < mark.spent.seconds
+            or files.get("run") == 2
+        ):
             self._mark, self._last = _Mark(saved, scans, spent), None
             return None
-        used = spent - mark.cpu_seconds
+        used = spent.seconds - mark.spent.seconds
         if (scans > mark.full_scans and used >= _LEAST_SECONDS) or used >= _LONG_SECONDS:
             self._last = round((saved - mark.saved_kib) / used, 1)
             self._mark = _Mark(saved, scans, spent)
         return self._last
 
-    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> float:
+    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> _Spent:
         """CPU seconds of ksmd: its own account; else by the pages that it says to have scanned; else by whole scans of what it knows."""
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
-            return float(seconds)
+            return _Spent("its account", float(seconds))
         if is_count(scanned):
-            return scanned * _PAGE_SECONDS
+            return _Spent("pages scanned", scanned * _PAGE_SECONDS)
         self._estimated += max(0, scans - self._scans) * pages * _PAGE_SECONDS
         self._scans = scans
-        return self._estimated
+        return _Spent("whole scans", self._estimated)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mom_core import Decision, Guest, Snapshot, Source, Value, format_kib
+from mom_core import Decision, Guest, Snapshot, Source, Value, format_kib, replace_file
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
 from mom_plugins_numa.moving import Stage
 from mom_plugins_numa.numbers import by_node, items, number, parse_list, whole
@@ -234,9 +234,7 @@ class Placing:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._file.with_suffix(".new")
-            fresh.write_text(wanted, "utf-8")
-            fresh.replace(self._file)
+            replace_file(self._file, wanted, durable=False)
         except OSError:
             return  # tried again in the next cycle; until then a reload would leave these guests pinned until the end
         self._kept = wanted

@@ -30,10 +30,11 @@ from mom_core import (
     PolicyText,
     Value,
     printable,
+    replace_file,
 )
 from mom_plugins_policy.differing import difference
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.notes import NoteStore, replace_file
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.versions import NO_VERSIONS, Overlay, Version, decoded, encoded
 
@@ -324,7 +325,9 @@ class ChangingPolicies:
                 path.unlink(missing_ok=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                replace_file(path, json.dumps({"format": _FORMAT, "alone": overlay.alone, "changes": changes}) + "\n")
+                replace_file(
+                    path, json.dumps({"format": _FORMAT, "alone": overlay.alone, "changes": changes}) + "\n", durable=True, mode=0o600
+                )
         except OSError as error:
             self.write_error = f"changed policies cannot be kept in {path}: {error.strerror}; they last until mom ends"
             self._log.error("%s", self.write_error)
@@ -342,7 +345,7 @@ class ChangingPolicies:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(path, encoded(self._versions, self._count))
+            replace_file(path, encoded(self._versions, self._count), durable=True, mode=0o600)
         except OSError as error:
             self._log.error("the history of the policies cannot be kept in %s: %s; it lasts until mom ends", path, error.strerror)
 

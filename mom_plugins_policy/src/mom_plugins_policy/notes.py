@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mom_core import HOST_ID, MomError, Snapshot, Value
+from mom_core import HOST_ID, MomError, Snapshot, Value, replace_file
 
 _VERSION = 1
 _NOTHING: Mapping[str, Any] = {}
@@ -134,24 +132,9 @@ class NoteStore:
         text = json.dumps({"version": _VERSION, "notes": self.memory()}, separators=(",", ":")) + "\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(self.path, text)
+            replace_file(self.path, text, durable=True, mode=0o600)
         except OSError as error:
             self.write_error = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
             return
         self.write_error = ""
         self._unwritten = False
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Put `text` in place of the file's content, durably: a crash leaves the old text or the new one. Raises `OSError`."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -22,11 +22,12 @@ from mom_core import (
     UnitError,
     format_duration,
     printable,
+    replace_file,
 )
 from mom_plugins_policy.canary import Choice, Plan, Trial
 from mom_plugins_policy.changing import ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.notes import NoteStore, replace_file
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.verdict import Outlook, too_short
 from mom_plugins_policy.versions import Overlay
@@ -289,7 +290,7 @@ class TriedPolicies(ChangingPolicies):
         noted = {"what": plan.what, "who": plan.who, "share": plan.share, "guests": plan.choice.pattern, "seconds": plan.seconds}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(path, json.dumps({"format": _FORMAT, "began": plan.began, **noted}) + "\n")
+            replace_file(path, json.dumps({"format": _FORMAT, "began": plan.began, **noted}) + "\n", durable=True, mode=0o600)
         except OSError as error:
             self._log.warning("a restart of mom will not tell that it ended this trial: %s: %s", path, error.strerror)
 

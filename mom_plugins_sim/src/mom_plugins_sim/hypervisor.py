@@ -29,7 +29,8 @@ from mom_plugins_sim.world import CPUS, DISK_LIMITS, VCPUS, SimulatedGuest, Worl
 
 RUNS_OUT_SHARE = 0.125
 RUNS_OUT_KIB = 40 << 10
-"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: where the default balloon policy has it grow."""
+"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: that is before the default balloon policy has it
+grow, which goes by a fifth of the guest's margin, so that there is time for it."""
 
 USED_UP_SHARE = 0.25
 USED_UP_KIB = 16 << 10

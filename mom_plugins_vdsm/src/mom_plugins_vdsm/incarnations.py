@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mom_core import replace_file
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
@@ -79,11 +79,9 @@ class Incarnations:
     def _write(self) -> None:
         text = json.dumps({"boot": self._boot, "guests": {identity: [run.mark, run.started] for identity, run in self._runs.items()}})
         self._written = True
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self._path)  # noqa: PTH105  # Path.replace says the same, this one says that it is the system's call
+            replace_file(self._path, text, durable=False)
         except OSError as error:
             # Without it all works, but what an earlier mom changed on guests is taken for history.
             self._log.warning("%s cannot be written: %s", self._path, error.strerror)

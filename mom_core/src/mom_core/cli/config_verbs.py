@@ -59,7 +59,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
     for plugin in config.plugins.values():
         click.echo(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}")
     if config.guests:
-        click.echo(f"and {len(config.guests)} patterns for guests")
+        click.echo(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests")
 
 
 def _checked(path: str | None) -> Config:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,13 @@ import click
 
 from mom_core.cli.moments import EXAMPLES, moment
 from mom_core.cli.options import config_option, json_option
-from mom_core.cli.sources import ask_or_remark, newest, recording
+from mom_core.cli.sources import RECORDER, ask_or_remark, newest, recording
 from mom_core.config import load_config
 from mom_core.errors import MomError
-from mom_core.explaining import Trail, explain, find_guest
+from mom_core.explaining import CONTROL, Trail, explain, find_guest
 from mom_core.model import Report, printable
-from mom_core.running import PastCycle, PastCycles
+from mom_core.plugins.bounded import attempt, describe
+from mom_core.running import PastCycle, PastCycles, ReasonedCycles
 from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
 
@@ -33,6 +35,12 @@ LOOKED_BACK_SECONDS: Final = 1800.0
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
 """So many cycles, and at least so long without one is a gap: a cycle may be late."""
+
+WRITTEN_SECONDS: Final = 1e-6
+"""The precision of a written moment. A clock is finer: whoever writes down the time of a cycle and asks for it means that cycle."""
+
+REASON_SECONDS: Final = 30.0
+"""So long an operator waits for why the policies decided so; what is told without it is there at once."""
 
 WIDEST: Final = 100
 """Columns of a line of text, on a wide terminal: longer lines are hard to read."""
@@ -81,7 +89,8 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     """Say why GUEST (a name or UUID) has the size that it has now: what it has, needs and is guaranteed, what the policy wanted and where,
     what review made of it, what the hypervisor did, and what comes next.
 
-    From the running mom; with --at or --recording from a recording. Exit code 1 when there is no such guest, or nobody to ask.
+    From the running mom; with --at or --recording from a recording, whose policies are evaluated again to say why they decided so. Exit
+    code 1 when there is no such guest, or nobody to ask.
     """
     found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
@@ -108,6 +117,8 @@ def _now(guest: str, config_path: str | None) -> _Found:
     report = reported(status.content)
     content = explain(report, find_guest(report.snapshot.guests, guest)).as_json()
     missing = "Only the last cycle is known: with the plugin http, mom also says since when and why, and shows the policy's line."
+    if RECORDER in config.plugins:
+        missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
     remarks = [*_late(status.age, status.content["interval"]), missing]
     return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)
 
@@ -128,8 +139,25 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     report = chosen.report
     remarks = [] if then is None else _gap(report, then, following)
     wanted = find_guest(report.snapshot.guests, guest)
-    content = explain(report, wanted, trail.of(wanted.id), texts=chosen.policies, zone=UTC).as_json()
-    return _Found(content, recorded.where, remarks, None)
+    reasons, why_not = _reasons(recorded, chosen, wanted.id)
+    told = explain(report, wanted, trail.of(wanted.id), texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
+    return _Found(told.as_json(), recorded.where, [*remarks, *why_not], None)
+
+
+def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str) -> tuple[Mapping[str, str], Sequence[str]]:
+    """Why the policies decided so about a guest, by control; and what must be said where nobody can tell.
+
+    In a thread, with a time limit: policies are evaluated there, and a recording may be anybody's.
+    """
+    if not isinstance(recorded, ReasonedCycles) or not cycle.policies:
+        return {}, ()
+    decided = [one.control for one in cycle.report.decisions if one.entity.id == guest and one.source.line]
+    work = partial(recorded.reasons, cycle, guest, list(dict.fromkeys([CONTROL, *decided])))
+    made = attempt(work, seconds=REASON_SECONDS, what="evaluating its policies again")
+    if made.error is None:
+        return made.value or {}, ()
+    error = made.error.message if isinstance(made.error, MomError) else describe(made.error)
+    return {}, [f"Why the policies decided so is not known: {printable(error, 300)}."]
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[PastCycle, PastCycle | None]:
@@ -140,14 +168,15 @@ def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[P
             raise _nothing(recorded)
         then = last[0].report.time
     found, following = None, None
+    until = then + WRITTEN_SECONDS
     for cycle in recorded.cycles(then - LOOKED_BACK_SECONDS, float("inf")):
-        if cycle.report.time > then:
+        if cycle.report.time > until:
             following = cycle
             break
         trail.take(cycle.report)
         found = cycle
     if found is None:  # there is a long gap before, or this is before everything
-        for found in newest(recorded, 1, until=then):
+        for found in newest(recorded, 1, until=until):
             trail.take(found.report)
     if found is None:
         if following is None:

@@ -6,19 +6,20 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
 
+from mom_core.alike import common_problems
 from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.sources import told
 from mom_core.config import load_config
 from mom_core.model import printable
-from mom_core.status import RunningStatus
-from mom_core.units import format_kib, lasting
+from mom_core.status import RunningStatus, standing
+from mom_core.units import format_kib
 
 
 @click.command("status")
@@ -104,42 +105,21 @@ def _show(status: RunningStatus, where: str) -> None:
         click.echo(f"  {plugin['name']:<12} {plugin['state']:<9} {took:6.1f} ms{retry}{trouble}")
     if content["problems"]:
         click.echo("problems:")
-    for text in _problems(content["problems"]):
-        click.echo(text)
+    now = time.time()
+    for problem in common_problems(standing(content)):
+        click.echo(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}")
     for text in [*_recent(content), *_trial(content)]:
         click.echo(text)
 
 
-def _problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Each problem on one line: what several have in common is said once, with one of them as an example."""
-    alike: dict[tuple[str, str, str, bool], list[Mapping[str, Any]]] = {}
-    for problem in problems:
-        key = (problem["severity"], problem["source"], problem["message"], problem["entity"] is None)
-        alike.setdefault(key, []).append(problem)
-    for (severity, source, message, _), several in alike.items():
-        example = several[0]
-        who = printable(example["entity"]) if example["entity"] else ""
-        told = printable(example["hint"], 200) if example["hint"] else ""
-        if who and len(several) > 1:
-            # Hints that differ are about each one by itself, such as the values that it had.
-            own = len({one["hint"] for one in several}) > 1
-            told = f"such as {who}: {told}" if own and told else f"such as {who}{told and f'; {told}'}"
-            who = f"{len(several)} guests"
-        yield f"  {severity}: {source}:{who and f' {who}:'} {printable(message, 300)}{told and f' ({told})'}, {_standing(several)}"
-
-
-def _standing(several: Sequence[Mapping[str, Any]]) -> str:
-    """Since when, and how often it was seen: a problem that comes and goes is another one than one that stays."""
-    since = time.time() - min(float(one["since"]) for one in several)
-    cycles = max(int(one["cycles"]) for one in several)
-    return f"for {lasting(since)}, in {cycles} {'cycle' if cycles == 1 else 'cycles'}"
-
-
 def _host_line(fields: Mapping[str, Any]) -> str:
     parts = []
-    for name, label in (("mem_available", "memory"), ("mem_really_available", "available"), ("swap_usage", "swapped")):
+    sizes = {"mem_available": "memory", "mem_really_available": "available", "mem_free_wanted": "wanted", "swap_usage": "swapped"}
+    for name, label in sizes.items():
         if fields.get(name) is not None:
             parts.append(f"{label} {format_kib(fields[name])}")
+            if name == "mem_free_wanted" and fields.get("host_memory_state") is not None:
+                parts[-1] += f" (state {fields['host_memory_state']})"
     if fields.get("mem_reserved"):
         parts.append(f"reserved for launches {format_kib(fields['mem_reserved'])}")
     if fields.get("psi_memory_some_avg10") is not None:

@@ -21,6 +21,10 @@ SWEEP_SECONDS: Final = 15.0
 """How often it is looked for repetitions whose window is over."""
 
 
+CLOSE_SECONDS: Final = 0.5
+"""What waits at the end is written for so long: a stop has two seconds for everything."""
+
+
 class Writer(logging.Handler):
     """Hands records on to `sink`.
 
@@ -64,14 +68,14 @@ class Writer(logging.Handler):
         return self._ended is not None and self._ended.is_alive()
 
     def close(self) -> None:
-        """Write what waits, for half a second at the most, and end the thread."""
+        """Write what waits, for `CLOSE_SECONDS` at the most, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._pid == os.getpid():
             self._ended = thread
             for again in self._over(all_of_them=True):
                 self._queue.put(_said_again(again))
             self._queue.put(None)
-            thread.join(0.5)
+            thread.join(CLOSE_SECONDS)
             self._pid = 0
         super().close()
 

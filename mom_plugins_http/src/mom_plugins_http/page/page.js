@@ -30,7 +30,7 @@ class HostView {
     this.recent = h("tbody");
     this.element = h("div", null, h("h2", null, "Host"), this.tiles, this.chart.element,
       h("p", { class: "faint" }, "What is above the dashed line is memory that KSM saves."),
-      h("h3", null, "Problems in the last cycle"), this.problems,
+      h("h3", null, "Problems"), this.problems,
       h("h3", null, "Done lately"), h("div", { class: "scroll" }, h("table", null, happeningHeads(), this.recent)));
   }
 
@@ -57,7 +57,7 @@ class HostView {
     if (made.some((one) => one.saved !== null)) layers.push(layer("saved by KSM", "saved"));
     if (made.some((one) => one.guests !== null)) layers.unshift(layer("guests", "guests"));
     this.chart.show(samples.map((sample) => sample.time), layers, samples.map(total));
-    this.problems.replaceChildren(...told(event.problems));
+    this.problems.replaceChildren(...told(event.common_problems));
     this.recent.replaceChildren(...recent(10));
   }
 }
@@ -94,7 +94,8 @@ function tell(name, content) {
 function told(problems) {
   if (!problems.length) return [h("li", { class: "good" }, "none")];
   return problems.map((one) => h("li", null, h("strong", { class: one.severity === "error" ? "bad" : "warn" }, one.severity), ` ${place(one.source)}: `,
-    one.entity && h("span", null, `${one.entity.name}: `), one.message, one.hint && h("span", { class: "faint" }, ` (${one.hint})`)));
+    one.who && h("span", null, `${one.who}: `), one.message, one.hint && h("span", { class: "faint" }, ` (${one.hint})`),
+    h("span", { class: "faint" }, `, since ${moment(one.since)}`)));
 }
 
 // --- health ---
@@ -109,7 +110,7 @@ class HealthView {
     const heads = ["Plugin", "State", "Took", "Calls", "Failed", "Hooks", "Last error"];
     this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
       h("div", { class: "scroll" }, h("table", null, h("thead", null, h("tr", null, heads.map((name) => h("th", { scope: "col" }, name)))), this.plugins)),
-      h("h3", null, "Problems in the last cycle"), this.problems);
+      h("h3", null, "Problems"), this.problems);
   }
 
   async update() {
@@ -118,7 +119,7 @@ class HealthView {
     this.cycle.replaceChildren(tile("Version", status.version), tile("Mode", event.mode), tile("Process", status.pid), tile("Runs since", moment(status.started_at)),
       tile("Interval", span(status.interval_seconds)), tile("Cycles left out", event.cycle.skipped), tile("Woken by", event.cycle.woken_by || "its interval"));
     this.chart.show(mom.samples.map((one) => one.time), [{ label: "cycle", stroke: "stroke-0", values: mom.samples.map((one) => one.duration_seconds) }]);
-    this.problems.replaceChildren(...told(event.problems));
+    this.problems.replaceChildren(...told(event.common_problems));
     const { items } = await get("/v1/plugins");
     this.plugins.replaceChildren(...items.map((one) => {
       const hooks = Object.entries(one.durations_seconds);

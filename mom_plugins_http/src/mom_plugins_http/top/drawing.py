@@ -150,7 +150,7 @@ def _health_line(picture: Picture) -> Line:
     )
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
-    problems = event["problems"]
+    problems = event["common_problems"]
     if problems:
         worst = "error" if any(one["severity"] == "error" for one in problems) else "warning"
         more = "100 or more" if len(problems) >= 100 else len(problems)
@@ -262,17 +262,17 @@ def _indented(text: str, width: int, style: str) -> list[Line]:
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
-    out = [_heading("problems in the last cycle, and plugins", width)]
-    for one in picture.event["problems"]:
-        source, entity = one["source"], one["entity"]
+    out = [_heading("problems, and plugins", width)]
+    for one in picture.event["common_problems"]:
+        source = one["source"]
         where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]
-        who = f"{printable(entity['name'])}: " if entity else ""
-        out += _wrapped(
-            f"{one['severity']}: {printable(where)}: {who}{printable(one['message'], 1000)}", width, _SEVERE.get(one["severity"], "")
-        )
+        who = f"{one['who']}: " if one["who"] else ""
+        since = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(one['since']))}"
+        text = f"{one['severity']}: {printable(where)}: {printable(who, 400)}{printable(one['message'], 1000)}, {since}"
+        out += _wrapped(text, width, _SEVERE.get(one["severity"], ""))
         if one["hint"]:
             out += _wrapped(f"  {printable(one['hint'], 1000)}", width, "dim")
-    if not picture.event["problems"]:
+    if not picture.event["common_problems"]:
         out.append([("no problems", "green")])
     out.append([])
     out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])

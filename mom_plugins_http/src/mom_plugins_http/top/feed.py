@@ -311,6 +311,7 @@ def picture_now(client: Client) -> Picture:
     outcomes = client.get("/v1/outcomes?limit=1000")[0]["items"]
     last = {item["entity"]["id"]: happening_of(when, item, units) for item in outcomes}
     problems = client.get("/v1/problems?limit=1000")[0]["items"]
+    common = client.get("/v1/common-problems?limit=1000")[0]["items"]
     event = {
         "cycle": status["cycle"],
         "mode": status["mode"],
@@ -319,6 +320,7 @@ def picture_now(client: Client) -> Picture:
         "changes": sum(count for name, count in status["outcomes"].items() if name != "unchanged"),
         "outcomes": outcomes,
         "problems": problems,
+        "common_problems": common,
         "plugins": status["plugins"],
     }
     rows = [row_of(item, last.get(item["id"])) for item in guests(client, shown_fields(client))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import dropwhile, takewhile
 
 import click
 
@@ -35,11 +36,14 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     elif name is not None:
         click.echo(policies[name], nl=False)
     elif policies:
-        click.echo(table([(each, _first_comment(policies[each])) for each in sorted(policies)], margin=""))
+        click.echo(table([(each, _first_sentence(policies[each])) for each in sorted(policies)], margin=""))
     else:
         click.echo("The installed plugins bring no policies.")
 
 
-def _first_comment(text: str) -> str:
-    """What a policy says about itself."""
-    return next((line.lstrip("# ") for line in comments(text) if line.strip("#- ")), "")
+def _first_sentence(text: str) -> str:
+    """What a policy says about itself: the first sentence of the first comment that has its lines for itself, else of the first of all."""
+    alone = [line for line in text.splitlines() if line.startswith("#")]
+    lines = [line.strip("# ") for line in alone or comments(text)]
+    paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
+    return paragraph.partition(". ")[0].rstrip(".")

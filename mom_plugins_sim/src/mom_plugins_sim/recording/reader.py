@@ -11,13 +11,20 @@ from pathlib import Path
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
 from mom_plugins_sim.recording.frames import Frame, Kind, Losses, NoRecording, read_frames
-from mom_plugins_sim.recording.writer import SUFFIX, files_of
+from mom_plugins_sim.recording.writer import KEY_EVERY, SUFFIX, files_of
 
 LOOKS_AHEAD = 8
 """How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
 
+MOST_HELD = 10 * KEY_EVERY
+"""Cycles that are held back until the key after them tells whether anybody wants them."""
+
 USUAL_INTERVAL = 5.0
 """Seconds."""
+
+USUAL_HISTORY = 10
+LONGEST_HISTORY = 1000
+"""Snapshots that evaluators see, the newest included: as mom's settings have it."""
 
 FORMAT = 1
 """The version of what a session holds."""
@@ -63,6 +70,13 @@ def interval_of(session: Session) -> float:
         return USUAL_INTERVAL
 
 
+def history_of(session: Session) -> int:
+    """How many older snapshots evaluators are given; mom's default where the recording does not tell."""
+    history = session.configuration.get("history")
+    kept = history if isinstance(history, int) and 1 <= history <= LONGEST_HISTORY else USUAL_HISTORY
+    return max(1, kept - 1)  # as the engine does: beside the one that is evaluated
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """One cycle, and what was so then.
@@ -75,6 +89,16 @@ class Recorded:
     session: Session
     gap: int = 0
     memory: Value = None
+
+
+def follows(before: Recorded, recorded: Recorded) -> bool:
+    """Whether nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
+    if recorded.gap or recorded.report.number != before.report.number + 1:
+        return False
+    if recorded.session is before.session:
+        return True
+    then, now = before.session.configuration, recorded.session.configuration
+    return (then.get("plugins"), then.get("guests")) == (now.get("plugins"), now.get("guests"))
 
 
 @dataclass(slots=True)
@@ -128,7 +152,7 @@ class Recording:
             lost = 0
             waiting: Recorded | None = None  # what policies remember after a cycle stands after it
             try:
-                for frame in read_frames(source, str(path), losses):
+                for frame in _from(since, read_frames(source, str(path), losses)):
                     lost += losses.frames
                     losses.frames = 0
                     if frame.kind is Kind.MEMORY:
@@ -163,6 +187,26 @@ class Recording:
                 self.damage.rubbish += losses.rubbish
                 if losses.cut_off:
                     self.damage.cut_off.append(str(path))
+
+
+def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames without the cycles between two keys that are both from before that time: to unpack all of a day takes minutes."""
+    held: list[Frame] = []
+    early = False
+    for frame in frames:
+        if frame.kind is Kind.KEY:
+            found = _cycle(frame, None) if since > float("-inf") else None
+            yet = found is not None and found[0].time < since
+            yield from (one for one in held if not yet or one.kind is not Kind.CYCLE)
+            held, early = [], yet
+        elif early and (held or frame.kind is Kind.CYCLE) and len(held) < MOST_HELD:
+            held.append(frame)
+            continue
+        elif held:  # this many without a key is no recording of ours
+            yield from held
+            held, early = [], False
+        yield frame
+    yield from held
 
 
 class _Sessions:

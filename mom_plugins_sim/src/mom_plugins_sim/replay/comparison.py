@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Snapshot, Value
-from mom_plugins_sim.recording.reader import Recorded, Recording, Session, interval_of, nothing_in
+from mom_plugins_sim.recording.reader import Recorded, Recording, Session, follows, interval_of, nothing_in
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.evaluation import Evaluators, scope_of
 from mom_plugins_sim.replay.verdicts import Verdict
@@ -93,7 +93,7 @@ def _runs(recording: Recording, since: float, until: float) -> Iterator[Iterator
         last = first
         yield first
         for recorded in cycles:
-            if recorded.gap or recorded.report.number != last.report.number + 1 or _restarted(last, recorded):
+            if not follows(last, recorded):
                 pending.append(recorded)
                 return
             last = recorded
@@ -106,14 +106,6 @@ def _runs(recording: Recording, since: float, until: float) -> Iterator[Iterator
         for _ in run:
             pass
         first = pending.pop() if pending else None
-
-
-def _restarted(last: Recorded, recorded: Recorded) -> bool:
-    """Whether other plugins decide from here on: these are made anew."""
-    if recorded.session is last.session:
-        return False
-    before, after = last.session.configuration, recorded.session.configuration
-    return (before.get("plugins"), before.get("guests")) != (after.get("plugins"), after.get("guests"))
 
 
 def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:

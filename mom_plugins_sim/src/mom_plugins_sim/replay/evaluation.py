@@ -20,6 +20,7 @@ from mom_core import (
     PolicyRefused,
     PolicyTexts,
     Problem,
+    ReasonedPolicies,
     Scope,
     Snapshot,
     Source,
@@ -53,13 +54,15 @@ class Evaluators:
     """The plugins of a session that decide, in their order, each as when the daemon has just started.
 
     :param policies: texts by name in place of the recorded ones
+    :param only_policies: whether those that decide without policies are left out
     Raises `MomError` when the session has none that is installed here, or when they refuse the policies.
 
     `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
     """
 
-    def __init__(self, session: Session, policies: Mapping[str, str] | None = None) -> None:
+    def __init__(self, session: Session, policies: Mapping[str, str] | None = None, *, only_policies: bool = False) -> None:
         self.left_out: dict[str, str] = {}
+        self._only_policies = only_policies
         self._own_policies = policies
         self._session = session
         with ExitStack() as stack:
@@ -128,6 +131,14 @@ class Evaluators:
                     problems.append(item)
         return Evaluated(tuple(decisions), tuple(problems))
 
+    def reason(self, cycle: int, guest: str, control: str) -> str:
+        """Why the guest got this control, or did not, in the cycle that was evaluated last; empty where nobody says it."""
+        for evaluator in self._evaluators:
+            texts: object = evaluator.texts  # an evaluator may be able to say more than any must
+            if isinstance(texts, ReasonedPolicies):
+                return texts.reason(cycle, guest, control)
+        return ""
+
     # --- making them ---------------------------------------------------------------------------------------------------------------
 
     def _configuration(self, session: Session) -> Config:
@@ -138,7 +149,9 @@ class Evaluators:
         for name, one in installed.items():
             if not hasattr(one.plugin_class, "mom_evaluate"):
                 continue
-            if hasattr(one.plugin_class, "mom_hypervisor"):
+            if self._only_policies and not hasattr(one.plugin_class, "mom_policy_texts"):
+                self.left_out[name] = "it takes no policies"
+            elif hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             else:
                 plugins[name] = one.settings

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mom_core import MomError
+from mom_core import MomError, replace_file
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.steps import Step
 
@@ -77,17 +76,8 @@ class Remembered:
 
     def _write(self, stopped: Mapping[str, Stopped]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        new = self._path.with_suffix(".new")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({"format": _FORMAT, "stopped": [asdict(one) for one in stopped.values()]}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        text = json.dumps({"format": _FORMAT, "stopped": [asdict(one) for one in stopped.values()]})
+        replace_file(self._path, text, durable=True)
         self._stopped, self.unwritten = stopped, False
 
 

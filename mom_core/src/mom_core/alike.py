@@ -1,0 +1,75 @@
+"""Problems as people are told of them: what many guests have alike is said once, with how many and which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mom_core.model import Entity, Scope, Severity, Source, printable
+from mom_core.running import StandingProblem
+from mom_core.units import lasting
+
+NAMED: Final = 3
+"""Guests that are named of those that have a problem: enough to see what they have in common."""
+
+LONGEST_HINT: Final = 400
+"""Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommonProblem:
+    """One problem, and everybody who has it. What is text is for people, and safe to be printed.
+
+    `about` is empty where a problem is about no entity. `hint` is that of all, or, where they differ (as with the values that each had), of
+    the first, whom it names then. It stands since `since` (seconds since the epoch), seen in `cycles` cycles.
+    """
+
+    severity: Severity
+    source: Source
+    message: str
+    hint: str
+    about: Sequence[Entity]
+    since: float
+    cycles: int
+
+    @property
+    def who(self) -> str:
+        """Whom it is about: a name, or how many guests and which are the first; empty where it is about nobody."""
+        names = [printable(one.name, 60) for one in self.about[: NAMED + 1]]
+        if len(self.about) < 2:
+            return "".join(names)
+        more = len(self.about) - NAMED
+        # Where one name more is all of them, it takes no more room than their number.
+        named = f"{', '.join(names[:NAMED])} and {more} more" if more > 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{len(self.about)} guests ({named})"
+
+    @property
+    def text(self) -> str:
+        """All of it on one line, but for how severe it is and since when it stands."""
+        who, hint = self.who and f" {self.who}:", self.hint and f" ({self.hint})"
+        return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
+
+    def lasted(self, now: float) -> str:
+        """For how long, and how often it was seen: a problem that comes and goes is another one than one that stays."""
+        return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
+
+
+def common_problems(problems: Iterable[StandingProblem]) -> list[CommonProblem]:
+    """Each problem once, in the order in which they were given."""
+    alike: dict[tuple[Severity, Source, str, Scope | None], list[StandingProblem]] = {}
+    for standing in problems:
+        problem = standing.problem
+        scope = None if problem.entity is None else problem.entity.scope
+        alike.setdefault((problem.severity, problem.source, problem.message, scope), []).append(standing)
+    return [_common(several) for several in alike.values()]
+
+
+def _common(several: Sequence[StandingProblem]) -> CommonProblem:
+    first = several[0].problem
+    hint = printable(first.hint, LONGEST_HINT) if first.hint else ""
+    if hint and first.entity is not None and any(one.problem.hint != first.hint for one in several):
+        hint = f"such as {printable(first.entity.name, 60)}: {hint}"
+    about = tuple(one.problem.entity for one in several if one.problem.entity is not None)
+    since, cycles = min(one.since for one in several), max(one.cycles for one in several)
+    return CommonProblem(first.severity, first.source, printable(first.message, 1000), hint, about, since, cycles)

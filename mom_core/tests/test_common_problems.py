@@ -1,0 +1,65 @@
+"""A problem of many guests is told once: how many they are, and which are the first."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import Entity, Problem, Scope, Severity, Source, StandingProblem, common_problems
+
+NO_STATISTICS = "it tells no statistics"
+
+
+def of(name: str | None, message: str = NO_STATISTICS, hint: str = "", since: float = 100.0, cycles: int = 5) -> StandingProblem:
+    entity = None if name is None else Entity(Scope.GUEST, f"id-{name}", name)
+    return StandingProblem(Problem(Source("libvirt"), message, entity, Severity.WARNING, hint), since, cycles)
+
+
+@pytest.mark.parametrize(
+    ("names", "who"),
+    [
+        (["a"], "a"),
+        (["a", "b"], "2 guests (a and b)"),
+        (["a", "b", "c"], "3 guests (a, b and c)"),
+        (["a", "b", "c", "d"], "4 guests (a, b, c and d)"),
+        (["a", "b", "c", "d", "e"], "5 guests (a, b, c and 2 more)"),
+        ([f"g{number}" for number in range(200)], "200 guests (g0, g1, g2 and 197 more)"),
+    ],
+)
+def test_those_who_have_it_are_counted_and_the_first_are_named(names: list[str], who: str) -> None:
+    (one,) = common_problems([of(name) for name in names])
+    assert one.who == who
+    assert [entity.name for entity in one.about] == names
+    assert one.text == f"libvirt: {who}: {NO_STATISTICS}"
+
+
+def test_a_problem_about_nobody_names_nobody() -> None:
+    (one,) = common_problems([of(None, hint="start it")])
+    assert (one.who, one.text) == ("", f"libvirt: {NO_STATISTICS} (start it)")
+
+
+def test_what_differs_in_more_than_the_guest_is_told_apart_in_its_order() -> None:
+    host = StandingProblem(Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.HOST, "host", "h"), Severity.WARNING), 1.0, 1)
+    error = StandingProblem(Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.ERROR), 1.0, 1)
+    other = StandingProblem(Problem(Source("50_balloon", 3, 4), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.WARNING), 1.0, 1)
+    found = common_problems([of("a"), host, of("b", "it hangs"), of(None), error, other, of("c")])
+    assert [one.who for one in found] == ["2 guests (a and c)", "h", "b", "", "x", "x"]
+
+
+def test_it_stands_since_the_first_had_it_and_was_seen_as_often_as_with_whom_it_was_most() -> None:
+    (one,) = common_problems([of("a", since=160.0, cycles=2), of("b", since=100.0, cycles=1), of("c", since=130.0, cycles=7)])
+    assert (one.since, one.cycles) == (100.0, 7)
+    assert one.lasted(190.0) == "for 1 min 30 s, in 7 cycles"
+    assert common_problems([of("a", cycles=1)])[0].lasted(0.0) == "for less than 1 s, in 1 cycle", "also when the clock has jumped"
+
+
+def test_a_hint_that_each_has_its_own_of_is_told_with_the_name_of_whose_it_is() -> None:
+    (own,) = common_problems([of("a", hint="x is 1"), of("b", hint="x is 2")])
+    assert own.hint == "such as a: x is 1"
+    (same,) = common_problems([of("a", hint="restart it"), of("b", hint="restart it")])
+    assert same.hint == "restart it"
+
+
+def test_names_from_outside_cannot_write_on_a_terminal() -> None:
+    (one,) = common_problems([of("a\x1b[2J\n", "said\x07", "do\x1b]0;x\x07"), of("b\x9b", "said\x07", "or\n")])
+    assert one.text.isprintable(), one.text
+    assert len(common_problems([of("n" * 10_000, "m" * 10_000, "h" * 10_000)])[0].text) < 2000

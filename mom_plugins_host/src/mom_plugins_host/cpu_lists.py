@@ -1,0 +1,112 @@
+"""Free memory that CPUs keep in lists of their own: how much it is, and how the host gets it back.
+
+A CPU that frees many pages at once, as it does when a guest's balloon is filled, puts them into a list of its own. Since Linux 6.7 these
+lists grow until all of them together hold an eighth of a zone's memory, and shrink again by some MiB a second (mm/page_alloc.c,
+`decay_pcp_high`). /proc/meminfo counts what is in them neither as free nor as available, and other CPUs get it only when the kernel finds
+nothing else: guests would be asked for memory that has been given already.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mom_core import format_kib
+from mom_plugins_host.reading import read_text
+
+LEAST_GAP_SECONDS = 1.0
+"""Between two times at which lists are emptied: the pace at which the kernel itself looks after them (vm.stat_interval)."""
+
+LONGEST_SECONDS = 0.1
+"""How long they are emptied at a time. 800 MiB on two CPUs take as long."""
+
+VAIN_READS = 20
+"""After so many reads without a change no more will come. Each lowers what a list may hold by an eighth before it takes anything out of one
+that holds less than that, and lists may be allowed ten times of what they hold."""
+
+_LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
+"""One list in /proc/zoneinfo, in pages of the base size; `high_min` is what it may hold in quiet times. Kernels without it keep no more."""
+
+_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
+
+
+class Kept(NamedTuple):
+    """What CPUs keep, in KiB: in all, and beyond what they keep in quiet times."""
+
+    total: int
+    excess: int
+
+
+def kept_by_cpus(zoneinfo: str) -> Kept | None:
+    """What the text of /proc/zoneinfo says of it; None when it says nothing."""
+    lists = _LIST.findall(zoneinfo)
+    if not lists:
+        return None
+    excess = sum(max(0, int(count) - int(usual)) for count, usual in lists if usual)
+    return Kept(sum(int(count) for count, _ in lists) * _PAGE_KIB, excess * _PAGE_KIB)
+
+
+class CpuLists:
+    """The lists of this host.
+
+    Each read of /proc/sys/vm/stat_refresh has every CPU do what it would do within the next second anyway: bring its statistics up to date,
+    and let go of a part of its list, 8 MiB of each zone (Documentation/admin-guide/sysctl/vm.rst; mm/vmstat.c, `refresh_cpu_vm_stats`).
+
+    :param root: where /proc and /sys are found
+    """
+
+    def __init__(self, root: Path, log: logging.Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._zoneinfo = root / "proc/zoneinfo"
+        self._refresh = root / "proc/sys/vm/stat_refresh"
+        self._cpus = root / "sys/devices/system/cpu"
+        self._log = log
+        self._monotonic = monotonic
+        self._next = float("-inf")
+        self._thread: threading.Thread | None = None
+
+    def kept(self) -> Kept | None:
+        """What CPUs keep now; None: unknown."""
+        text = read_text(self._zoneinfo)
+        return None if text is None else kept_by_cpus(text)
+
+    def why_not(self) -> str:
+        """Why lists are not emptied here; empty when they are."""
+        for name in ("isolated", "nohz_full"):
+            cpus = (read_text(self._cpus / name) or "").strip()
+            if cpus and cpus != "(null)":
+                return f"CPUs {cpus} are to be left alone ({name})"
+        return "" if os.access(self._refresh, os.R_OK) else f"{self._refresh} cannot be read, which root may"
+
+    def take_back(self, least_kib: float) -> None:
+        """Begin to empty the lists if so much could come of it. In a thread: the kernel asks every CPU, and one may be busy for long."""
+        now = self._monotonic()
+        if now < self._next or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._next = now + LEAST_GAP_SECONDS
+        kept = self.kept()
+        if kept is None or kept.excess < least_kib or self.why_not():
+            return
+        self._thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float = 10.0) -> None:
+        """Wait until nothing is being emptied."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def empty(self, kept: Kept) -> None:
+        """Empty them until nothing comes any more, or for `LONGEST_SECONDS`."""
+        first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
+        while kept.excess and vain < VAIN_READS and self._monotonic() < end:
+            before = kept.total
+            if read_text(self._refresh) is None or (now := self.kept()) is None:
+                return
+            kept = now
+            vain = 0 if kept.total < before else vain + 1
+        self._log.debug("CPUs kept %s of free memory for themselves, and keep %s now", format_kib(first), format_kib(kept.total))

@@ -1,0 +1,140 @@
+"""Free memory that CPUs keep for themselves: what /proc/zoneinfo says of it, and when it is asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from mom_core import Severity
+from mom_core.testing import snapshot
+from mom_plugins_host.cpu_lists import CpuLists, Kept, kept_by_cpus
+from mom_plugins_host.findings import cpu_lists_finding
+from mom_plugins_host.watch import HostWatch, WatchSettings
+
+ZONE = """Node 0, zone   Normal
+  pages free     5012345
+        boost    0
+        min      12000
+  per-node stats
+      nr_inactive_anon 1000
+  pagesets
+    cpu: 0
+              count:    {first}
+              high:     48000
+              batch:    63
+              high_min: 1444
+              high_max: 48307
+  vm stats threshold: 24
+    cpu: 1
+              count:    {second}
+              high:     1444
+              batch:    63
+              high_min: 1444
+              high_max: 48307
+  vm stats threshold: 24
+  node_unreclaimable:  0
+  start_pfn:           1048576
+"""
+
+BEFORE_6_7 = """  pagesets
+    cpu: 0
+              count: 350
+              high:  378
+              batch: 63
+  vm stats threshold: 24
+"""
+
+
+def host(root: Path, available_kib: int, zoneinfo: str, *, isolated: str = "\n") -> Path:
+    for folder in ("proc/sys/vm", "proc/pressure", "sys/devices/system/cpu"):
+        (root / folder).mkdir(parents=True)
+    (root / "proc/meminfo").write_text(f"MemTotal: 16777216 kB\nMemFree: {available_kib} kB\nMemAvailable: {available_kib} kB\n")
+    (root / "proc/zoneinfo").write_text(zoneinfo)
+    (root / "proc/sys/vm/stat_refresh").write_text("")
+    (root / "sys/devices/system/cpu/isolated").write_text(isolated)
+    (root / "sys/devices/system/cpu/nohz_full").write_text("(null)\n")
+    return root
+
+
+def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True) -> bool:
+    """Whether one look of the watch has CPUs asked for what they keep."""
+    caplog.set_level(logging.DEBUG)
+    watch = HostWatch(WatchSettings(low_kib=1 << 20, take_back=take_back), root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
+    watch.look()
+    watch.lists.wait(60)
+    return any("CPUs kept" in line for line in caplog.messages)
+
+
+MANY = ZONE.format(first=40000, second=1000)
+
+
+def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual() -> None:
+    assert kept_by_cpus(MANY) == Kept(41000 * 4, (40000 - 1444) * 4)
+    assert kept_by_cpus(MANY + MANY) == Kept(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
+
+
+def test_older_kernels_keep_no_more_than_the_usual() -> None:
+    assert kept_by_cpus(BEFORE_6_7) == Kept(350 * 4, 0)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", MANY.replace("count:", "cnt:"), MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
+def test_what_says_nothing_is_unknown(text: str) -> None:
+    assert kept_by_cpus(text) is None
+
+
+def test_a_host_that_is_short_asks_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert emptied(host(tmp_path, 1 << 20, MANY), caplog)
+
+
+def test_a_host_with_plenty_of_memory_lets_cpus_keep_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not emptied(host(tmp_path, 3 << 20, MANY), caplog)
+
+
+def test_little_is_not_worth_asking_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not emptied(host(tmp_path / "least", 1 << 20, ZONE.format(first=9000, second=9000)), caplog), "less than 64 MiB"
+    assert not emptied(host(tmp_path / "share", 3 << 19, ZONE.format(first=10000, second=10000)), caplog), "less than 5 % of 1.5 GiB"
+
+
+def test_nobody_asks_where_it_is_switched_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, take_back=False)
+
+
+def test_cpus_that_are_to_be_left_alone_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n")
+    assert CpuLists(root, logging.getLogger()).why_not() == "CPUs 2-5 are to be left alone (isolated)"
+    assert not emptied(root, caplog)
+
+
+def test_a_kernel_that_cannot_be_asked_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = host(tmp_path, 1 << 20, MANY)
+    (root / "proc/sys/vm/stat_refresh").unlink()
+    assert "stat_refresh cannot be read" in CpuLists(root, logging.getLogger()).why_not()
+    assert not emptied(root, caplog)
+
+
+def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    root = host(tmp_path, 1 << 20, MANY)
+    watch = HostWatch(WatchSettings(low_kib=1 << 20), root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
+    fields = snapshot(host={"mem_available": 1 << 30, "mem_really_available": 1 << 20}).host.fields
+    watch.saw(int(str(fields["mem_really_available"])), int(str(fields["mem_available"])))
+    watch.look()
+    watch.lists.wait(60)
+    assert "CPUs kept" not in caplog.text
+
+
+def test_the_doctor_tells_of_it_where_it_matters() -> None:
+    much = Kept(900 << 10, 800 << 10)
+    assert cpu_lists_finding(None, "", wanted=True) is None
+    assert cpu_lists_finding(Kept(90 << 10, 10 << 10), "no", wanted=True) is None
+    asked = cpu_lists_finding(much, "", wanted=True)
+    assert asked is not None
+    assert (asked.severity, "they are asked for it" in asked.message) == (Severity.OK, True)
+    left = cpu_lists_finding(much, "CPUs 2-5 are to be left alone (isolated)", wanted=True)
+    assert left is not None
+    assert (left.severity, "CPUs 2-5" in left.message) == (Severity.WARNING, True)
+    off = cpu_lists_finding(much, "", wanted=False)
+    assert off is not None
+    assert "take_back is off" in off.message

@@ -1,0 +1,46 @@
+"""Free memory that CPUs of this host keep for themselves after much was freed at once: it comes back when they are asked."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ballast import available_mib
+
+from mom_plugins_host.cpu_lists import CpuLists
+
+pytestmark = pytest.mark.real
+
+MIB = 512
+
+PROGRAM = Path(__file__).with_name("page_by_page.py")
+
+
+def test_memory_that_was_given_page_by_page_is_available_once_cpus_are_asked_for_it() -> None:
+    lists = CpuLists(Path("/"), logging.getLogger())
+    assert lists.why_not() == ""
+    gives = [sys.executable, str(PROGRAM), str(MIB)]
+    with subprocess.Popen(gives, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "given\n"
+            before, available = lists.kept(), available_mib()
+            lists.take_back(64 << 10)
+            lists.wait()
+            after, then = lists.kept(), available_mib()
+        finally:
+            process.kill()
+    assert before is not None
+    assert after is not None
+    if before.excess < MIB << 9:
+        assert before.excess == 0 or before.total < 64 << 10, f"this kernel keeps little for its CPUs, or somebody took it back: {before}"
+        return
+    assert after.excess < before.excess / 4, (before, after)
+    assert then - available > (before.excess - after.excess) >> 11, "half of it at least: others take memory meanwhile"
