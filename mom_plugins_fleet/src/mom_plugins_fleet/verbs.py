@@ -230,7 +230,7 @@ def status_command(where: Where, as_json: bool) -> None:
         await view.load(store)
         revisions = {key: kept.revision for key, kept in (await store.load(GROUPS)).items()}
         lease = await store.read(LEASES, COORDINATOR)
-        return view, revisions, _holder(lease.data), await store.ages(STATES)
+        return view, revisions, _holder(lease.data), view.ages(lease)
 
     view, revisions, holder, ages = where.ask(looked)
     hosts = [_host_row(view, name, revisions, ages.get(name)) for name in sorted(view.members.records)]

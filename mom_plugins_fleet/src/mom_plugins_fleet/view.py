@@ -30,10 +30,15 @@ class Bucket(Generic[Kind]):
     kind: type[Kind]
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
+    set_at: dict[str, float] = field(default_factory=dict)
+    """When what stands at a key was set, by the servers' clock; only of keys that were read, not of those that were heard of."""
 
     def take(self, key: str, kept: Kept) -> None:
         """What stands at that key now."""
         self.damaged.pop(key, None)
+        self.set_at.pop(key, None)
+        if kept.at:
+            self.set_at[key] = kept.at
         if kept.data is None:
             self.records.pop(key, None)
             return
@@ -82,6 +87,14 @@ class View:
         at = self.heard.get(host)
         return at is not None and time.monotonic() - at < SILENT_SECONDS
 
+    def ages(self, lease: Kept) -> Mapping[str, float]:
+        """How many seconds older than the newest sign of life each host's state is that was read, by the servers' clock: no host's counts.
+
+        :param lease: the coordinator's, which is a sign of life, too
+        """
+        newest = max((*self.states.set_at.values(), lease.at))
+        return {key: newest - at for key, at in self.states.set_at.items()}
+
     def guests(self, host: str) -> Mapping[str, GuestState]:
         """The guests that a host tells about, by id."""
         state = self.states.get(host)
@@ -105,6 +118,6 @@ class View:
 async def _load(store: Store, bucket: str, shelf: Bucket[Kind]) -> None:
     found = await store.load(bucket)
     for gone in [key for key in shelf.records if key not in found]:
-        del shelf.records[gone]
+        shelf.take(gone, Kept(0, None))
     for key, kept in found.items():
         shelf.take(key, kept)
