@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mom_core import Decision, Entity, LedgerEntry, LedgerError, Outcome, Scope, Status, Value
 from mom_core.ledger import Ledger
+from mom_core.model import ATTEMPTS_KEPT
 
 
 def entry(
@@ -53,6 +55,59 @@ def test_what_was_refused_never_counts_as_set_by_mom(tmp_path: Path) -> None:
     ledger.record([entry("a", applied=40)])
     ledger.settle([outcome("a", Status.FAILED, 40, after=45)])
     assert ledger.entries["id-a", "balloon_target"].applied == 45
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20), st.sampled_from(["applied", "lost", "lost and had", "late", "refused", "crash"]), st.booleans()),
+        max_size=ATTEMPTS_KEPT,
+    )
+)
+def test_whatever_was_asked_and_may_stand_can_be_put_back(asked: list[tuple[int, str, bool]]) -> None:
+    """A command whose answer is lost takes effect, or takes it later, or does not; what is read back then may be from before it."""
+    with TemporaryDirectory() as folder:
+        ledger = Ledger.open(Path(folder))
+        stands = 100
+        late: list[int] = []
+        for value, what, told in asked:
+            before = stands
+            ledger.record([entry("a", before=stands, applied=value)])
+            if what == "crash":
+                ledger = Ledger.open(Path(folder))
+                continue
+            if what in {"applied", "lost and had"}:
+                stands = value
+            if what == "late":
+                late.append(value)
+            status = {"applied": Status.APPLIED, "refused": Status.REFUSED}.get(what, Status.FAILED)
+            ledger.settle([outcome("a", status, value, after=stands if status is Status.APPLIED else before if told else None)])
+        for ours in (stands, *late):
+            assert not ledger.entries or ledger.entries["id-a", "balloon_target"].explains(ours)
+        assert ledger.entries or (stands == 100 and not late)
+        ledger.record([entry("a", applied=1)])
+        assert Ledger.open(Path(folder)).entries == ledger.entries
+
+
+def test_what_failed_again_and_again_keeps_what_stands() -> None:
+    one = entry(before=100, applied=50).next(40)
+    for value in range(300, 340):
+        one = one.failed(None).next(value)
+    assert one.earlier == 50
+    assert len(one.attempted) == ATTEMPTS_KEPT
+    assert [one.explains(value) for value in (100, 50, 339, 338, 300)] == [True, True, True, True, False]
+
+
+def test_a_change_that_fails_is_not_written_in_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[str] = []
+    monkeypatch.setattr("mom_core.ledger.replace_file", lambda path, text, durable: writes.append(text))
+    ledger = Ledger.open(tmp_path)
+    for _ in range(5):
+        ledger.record([entry("a")])
+        ledger.settle([outcome("a", Status.FAILED, 50)])
+    assert len(writes) == 2, "that it failed is written, too"
+    assert ledger.entries["id-a", "balloon_target"].attempted == (50,)
+    ledger.settle([outcome("a", Status.APPLIED, 50)])
+    assert ledger.entries["id-a", "balloon_target"] == entry("a")
 
 
 def test_what_stands_already_stays_set_by_mom(tmp_path: Path) -> None:

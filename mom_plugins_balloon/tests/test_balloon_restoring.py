@@ -14,8 +14,9 @@ GIB = 1024 * MIB
 TOLERANCE = 16 * MIB
 
 
-def entry(identity, before=2 * GIB, applied=GIB, incarnation=""):
-    return LedgerEntry(Entity(Scope.GUEST, identity, f"name-{identity}"), "balloon_target", before, applied, "balloon", 0.0, incarnation)
+def entry(identity, before=2 * GIB, applied=GIB, incarnation="", attempted=()):
+    guest = Entity(Scope.GUEST, identity, f"name-{identity}")
+    return LedgerEntry(guest, "balloon_target", before, applied, "balloon", 0.0, incarnation, None, attempted)
 
 
 def restored(plugin, hypervisor, *entries):
@@ -53,6 +54,20 @@ def test_a_guest_that_has_never_moved_is_asked_all_the_same_as_the_request_may_b
 def test_a_guest_that_stands_as_before_and_was_last_asked_to_is_unchanged(plugin, hypervisor):
     assert restored(plugin, hypervisor, entry("a", applied=2 * GIB))["a"].status is Status.UNCHANGED
     assert hypervisor.commands == []
+
+
+def test_a_guest_that_may_yet_follow_what_could_not_be_asked_is_asked_to_keep_its_size(plugin, hypervisor):
+    assert restored(plugin, hypervisor, entry("a", applied=2 * GIB, attempted=(GIB,)))["a"].status is Status.APPLIED
+    assert hypervisor.commands == [("a", 2 * GIB)]
+
+
+def test_a_guest_that_followed_what_could_not_be_asked_is_put_back(plugin, hypervisor):
+    hypervisor.sizes["a"] = 1536 * MIB
+    assert restored(plugin, hypervisor, entry("a", attempted=(1536 * MIB,)))["a"].status is Status.APPLIED
+    hypervisor.sizes["a"] = 1600 * MIB
+    hypervisor.targets["a"] = 1200 * MIB
+    hypervisor.speed = 2 * MIB
+    assert restored(plugin, hypervisor, entry("a", applied=1700 * MIB, attempted=(1200 * MIB,)))["a"].status is Status.APPLIED
 
 
 def test_a_guest_that_somebody_else_resized_is_left_alone_and_that_is_said(plugin, hypervisor):

@@ -245,6 +245,24 @@ def test_after_mom_was_killed_restore_puts_back_through_vdsm(daemon: Daemon) -> 
     assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
 
 
+def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(socket_is_there(daemon))
+    daemon.parameters(balloonEnabled=True)
+    daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
+    first = daemon.machine(ONE)["target"]
+    daemon.vdsm.fault("VM.setBalloonTarget", 20, how="never")
+    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
+    daemon.wait(lambda: daemon.machine(ONE)["target"] < first)
+    daemon.wait(lambda: "balloon_target is not set" in daemon.log.read_text())
+    daemon.stop()
+    daemon.vdsm.do("faults", answers={})
+    restored = daemon.mom("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert daemon.machine(ONE)["target"] == 4 * GIB
+    assert "somebody else" not in daemon.log.read_text()
+
+
 FAULTS: tuple[dict[str, Any], ...] = (
     {"how": "never"},
     {"how": "twice"},

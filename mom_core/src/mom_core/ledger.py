@@ -102,16 +102,20 @@ class Ledger:
         settled = dict(self._entries)
         for outcome in outcomes:
             key = (outcome.decision.entity.id, outcome.decision.control)
-            if key not in self._recorded or key not in settled:
+            if key not in settled:
                 continue
-            if outcome.status in {Status.REFUSED, Status.UNCHANGED}:
+            if outcome.status is Status.APPLIED and settled[key].applied == outcome.decision.value:
+                settled[key] = settled[key].succeeded()
+            elif key not in self._recorded:
+                continue
+            elif outcome.status in {Status.REFUSED, Status.UNCHANGED}:
                 old = self._recorded[key]
                 if old is None:
                     del settled[key]
                 else:
                     settled[key] = old
-            elif outcome.status is Status.FAILED and outcome.after is not None:
-                settled[key] = replace(settled[key], applied=outcome.after)
+            elif outcome.status is Status.FAILED:
+                settled[key] = settled[key].failed(outcome.after)
         self._entries, self._recorded = settled, {}
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -180,6 +184,7 @@ def _as_json(entry: LedgerEntry) -> dict[str, Value]:
         "time": entry.time,
         "incarnation": entry.incarnation,
         "earlier": entry.earlier,
+        "attempted": list(entry.attempted),
     }
 
 
@@ -194,4 +199,5 @@ def _from_json(record: dict[str, Any]) -> LedgerEntry:
         float(record["time"]),
         record["incarnation"],
         record["earlier"],
+        tuple(record.get("attempted", ())),
     )

@@ -5,12 +5,13 @@ Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A fiel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as _field
+from dataclasses import replace as _replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from mom_core.units import Unit
 
@@ -214,13 +215,19 @@ class Outcome:
     error: str = ""
 
 
+ATTEMPTS_KEPT: Final = 8
+"""So many values that could not be set are remembered of an entry. What is asked of a guest that does not answer changes from cycle to
+cycle, and what may stand is what was asked last: after a few attempts, an earlier one takes no effect any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """What mom has changed and must be able to put back.
 
     `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
-    `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `time` is seconds since the epoch of the
-    first change; `incarnation` is the guest's at that time.
+    `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `attempted` are the values that could not
+    be set, so far as is known, the last ones: a command whose answer was lost or late may have set one all the same. `time` is seconds
+    since the epoch of the first change; `incarnation` is the guest's at that time.
     """
 
     entity: Entity
@@ -231,25 +238,46 @@ class LedgerEntry:
     time: float
     incarnation: str = ""
     earlier: Value = None
+    attempted: tuple[Value, ...] = ()
 
     def next(self, applied: Value) -> LedgerEntry:
-        """The entry when mom is about to set another value: what stands applied becomes `earlier`."""
-        return LedgerEntry(self.entity, self.control, self.before, applied, self.plugin, self.time, self.incarnation, self.applied)
+        """The entry when mom is about to set another value: what stands applied becomes `earlier`, unless it may never have stood."""
+        earlier = self.earlier if self.applied in self.attempted else self.applied
+        return _replace(self, applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier))
+
+    def failed(self, after: Value) -> LedgerEntry:
+        """The entry when `applied` could not be set.
+
+        :param after: what stands there, as far as is known; None: unknown
+        """
+        attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
+        return _replace(self, applied=self.applied if after is None else after, attempted=_others(attempted, after))
+
+    def succeeded(self) -> LedgerEntry:
+        """The entry when `applied` was set."""
+        return _replace(self, attempted=_others(self.attempted, self.applied)) if self.applied in self.attempted else self
+
+    @property
+    def ours(self) -> tuple[Value, ...]:
+        """All values at which mom itself may have left the control, `before` among them."""
+        return tuple(value for value in (self.applied, self.earlier, *reversed(self.attempted), self.before) if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise somebody else has changed it.
 
         :param tolerance: by how much numbers may differ and still be the same
         """
-        for ours in (self.applied, self.earlier, self.before):
-            if ours is None:
-                continue
+        for ours in self.ours:
             if isinstance(ours, int | float) and isinstance(found, int | float):
                 if abs(ours - found) <= tolerance:
                     return True
             elif ours == found:
                 return True
         return False
+
+
+def _others(values: Iterable[Value], *known: Value) -> tuple[Value, ...]:
+    return tuple(value for value in values if value not in known)
 
 
 @dataclass(frozen=True, slots=True)

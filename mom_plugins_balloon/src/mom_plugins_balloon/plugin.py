@@ -473,7 +473,8 @@ class BalloonPlugin:
             return _Asked(decision, before)
         if status is Status.GONE:
             self._requests.forget(entity.id)
-        return Outcome(decision, before, None if status is Status.GONE else before, status, error)
+        # One that failed may be on its way there all the same: only what was refused has surely changed nothing.
+        return Outcome(decision, before, before if status is Status.REFUSED else None, status, error)
 
     @hookimpl
     def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:

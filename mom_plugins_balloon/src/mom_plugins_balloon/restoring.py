@@ -36,16 +36,16 @@ class Sighting(NamedTuple):
 def is_ours(entry: LedgerEntry, seen: Sighting, request: Request | None, tolerance: float) -> bool:
     """Whether a guest's size is mom's doing, so that mom may put it back; otherwise somebody else has resized the guest.
 
-    It is, when the ledger explains it, or when the guest is moving towards what mom set last. When this very process made the last
-    request and has not seen it arrive, every size on the way counts.
+    It is, when the ledger explains it, or when the guest is moving towards what mom set last, or tried to. When this very process made
+    the last request and has not seen it arrive, every size on the way counts.
 
     :param request: what this process asked of the guest, if it did
     :param tolerance: guests do not stop on the KiB
     """
     if entry.explains(seen.first, tolerance):
         return True
-    applied = _size(entry.applied)
-    if applied is not None and abs(seen.first - applied) - abs(seen.later - applied) >= MOVED_KIB:
+    asked = [size for value in (entry.applied, *entry.attempted) if (size := _size(value)) is not None]
+    if any(abs(seen.first - size) - abs(seen.later - size) >= MOVED_KIB for size in asked):
         return True
     if request is None or request.arrived:
         return False
@@ -116,7 +116,8 @@ class Restoring:
             return Outcome(decision, size, size, Status.LEFT_ALONE, f"somebody else set the guest to {format_kib(size)}{asked}")
         maximum = self.maxima.get(entry.entity.id)
         target = int(before if maximum is None else min(before, maximum))
-        if size == target and (applied is None or int(applied) == target):
+        # What could not be set may yet come to stand: then even a guest that has its size is asked to keep it.
+        if size == target and not entry.attempted and (applied is None or int(applied) == target):
             return Outcome(decision, size, size, Status.UNCHANGED)
         floor = math.ceil(self.floors.get(entry.entity.id, 0.0))
         note = ""

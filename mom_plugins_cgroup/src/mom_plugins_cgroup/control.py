@@ -87,7 +87,7 @@ def _back(entry: LedgerEntry, now: Value) -> tuple[Value, str]:
     if control not in LIST_CONTROLS:
         ours = entry.explains(now, _TOLERANCE.get(control, 0.0))
         return (entry.before, "") if ours else (None, f"somebody else has set it to {now!r:.100}")
-    values = [by_device(control, value) for value in (entry.applied, entry.earlier, entry.before) if value is not None]
+    values = [by_device(control, value) for value in entry.ours]
     standing = by_device(control, now)
     before = {str(item["device"]): item for item in back_to(control, entry.before, now)}
     strange = [device for device in standing if all(standing[device] != value.get(device) for value in values)]

@@ -295,7 +295,7 @@ def _restore_list(hypervisor: Hypervisor, entry: LedgerEntry, decision: Decision
         now = lists.read(entry.entity)
         if now is None:
             return Outcome(decision, None, None, Status.FAILED, "what stands is unknown")
-        ours = [named(value) for value in (entry.applied, entry.earlier, entry.before)]
+        ours = [named(value) for value in entry.ours]
         before = named(entry.before)
         due: list[str] = []
         strange: list[str] = []
