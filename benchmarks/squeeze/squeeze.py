@@ -19,6 +19,7 @@ import gzip
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -238,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for verb in (run, on_model, broken, calm, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
     {"run": run_all, "simulate": simulate, "faults": break_things, "still": keep_still, "report": report}[options.verb](options)
 
 
