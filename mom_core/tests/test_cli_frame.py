@@ -202,8 +202,7 @@ def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, nam
     ],
     ids=str,
 )
-def test_an_error_is_told_without_a_traceback(mom, verb, monkeypatch, error, code, told):
-    monkeypatch.setattr(frame, "_write_nowhere", lambda: None)
+def test_an_error_is_told_without_a_traceback(mom, verb, error, code, told):
     verb(raising(error))
     got, out, err = mom("probe")
     assert (got, out) == (code, "")

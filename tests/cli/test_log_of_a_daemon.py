@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Mom
 
@@ -24,9 +26,11 @@ def works_on(mom: Mom) -> None:
     mom.wait_for(lambda: mom.knob() == 1)
 
 
-def test_a_full_disk_under_the_log_stops_nothing(mom: Mom) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_log_stops_nothing(mom: Mom, unbuffered: str) -> None:
+    environment = {**mom.environment, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
-        process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=full, stdout=full, env=mom.environment)
+        process = subprocess.Popen([MOM, "run", "-c", mom.config], stderr=full, stdout=full, env=environment)
     mom.started.append(process)
     works_on(mom)
     process.terminate()

@@ -239,13 +239,14 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
         if sys.stdout is not None:
             sys.stdout.flush()
     except (BrokenPipeError, _NoReaderError):
-        _write_nowhere()
         return EXIT_NO_READER
     except OSError as error:
         _tell(f"mom: the output cannot be written: {error.strerror or error}")
-        _write_nowhere()
         return EXIT_NO
-    return code
+    else:
+        return code
+    finally:
+        _discard_what_cannot_be_written()
 
 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
@@ -320,9 +321,17 @@ def _tell(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _write_nowhere() -> None:
-    """Let what is still buffered go nowhere, or Python complains about it once more when it ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
+def _discard_what_cannot_be_written() -> None:
+    """Drop what is still buffered and that its stream does not take: Python would try it once more at its end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+        except ValueError:
+            pass  # it is closed
