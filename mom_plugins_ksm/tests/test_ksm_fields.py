@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Value
-from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, shareable_kib
+from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, tracked_kib
 from mom_plugins_ksm.ksmd import CpuUsage, Ksmd, parse_stat
 from mom_plugins_ksm.yields import Yield
 
@@ -44,7 +44,7 @@ def test_every_file_becomes_its_field() -> None:
         "ksm_full_scans": 5,
         "ksm_general_profit": -4096,
         "ksm_advisor_mode": "none",
-        "ksm_shareable": 400,
+        "ksm_tracked": 400,
         "ksm_saved": -4,
     }
 
@@ -58,12 +58,12 @@ def test_what_an_older_kernel_does_not_tell_is_absent() -> None:
 def test_what_is_no_count_is_unknown(bad: Value) -> None:
     fields = ksm_fields({**FILES, "pages_shared": bad}, 4096)
     assert "ksm_pages_shared" not in fields
-    assert "ksm_shareable" not in fields
+    assert "ksm_tracked" not in fields
     assert fields["ksm_pages_sharing"] == 20
 
 
-def test_shareable_memory_counts_larger_pages_as_such() -> None:
-    assert shareable_kib(FILES, page_size=65536) == 6400
+def test_tracked_memory_counts_larger_pages_as_such() -> None:
+    assert tracked_kib(FILES, page_size=65536) == 6400
 
 
 def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
@@ -119,11 +119,11 @@ def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> No
     assert older.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
 
 
-def test_before_ksmd_has_looked_the_sum_is_0_for_policies_that_count_on_a_number() -> None:
+def test_before_ksmd_has_looked_it_keeps_no_books() -> None:
     empty: dict[str, Value] = {"pages_shared": 0, "pages_sharing": 0, "pages_unshared": 0, "pages_volatile": 0}
-    assert shareable_kib({**empty, "run": 0, "full_scans": 0}, 4096) == 0
-    assert shareable_kib(empty, 4096) == 0
-    assert shareable_kib({}, 4096) is None
+    assert tracked_kib({**empty, "run": 0, "full_scans": 0}, 4096) == 0
+    assert tracked_kib(empty, 4096) == 0
+    assert tracked_kib({}, 4096) is None
 
 
 @given(st.dictionaries(st.sampled_from(sorted(FILES)), numbers))

@@ -91,8 +91,69 @@ def test_the_fields_come_from_the_kernel(root: Path) -> None:
     assert fields["ksm_run"] == 1
     assert fields["ksm_general_profit"] == -4096
     assert fields["ksm_advisor_mode"] == "none"
-    assert fields["ksm_shareable"] == 100 * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert fields["ksm_tracked"] == 100 * os.sysconf("SC_PAGE_SIZE") // 1024
     assert fields["ksmd_cpu_usage"] is None
+
+
+def qemu(root: Path, pid: int, kib: int, name: str = "qemu-kvm") -> Path:
+    folder = root / f"proc/{pid}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comm").write_text(f"{name}\n")
+    (folder / "statm").write_text(f"{kib * 1024 // os.sysconf('SC_PAGE_SIZE')} 5 4 3 0 2 0\n")
+    return folder
+
+
+def test_shareable_memory_is_the_address_space_of_qemu_and_known_before_ksm_has_run(root: Path, folder: Path) -> None:
+    for name in ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans"):
+        (folder / name).write_text("0\n")
+    assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 0, "there is no guest"
+    qemu(root, 100, 40 << 20)
+    qemu(root, 101, 2 << 20, "qemu-system-x86")
+    qemu(root, 102, 1 << 20, "kvm")  # as Proxmox calls it
+    qemu(root, 103, 8 << 20, "postgres")
+    fields = plugin(root).mom_collect_host(None)
+    assert fields["ksm_shareable"] == 43 << 20
+    assert fields["ksm_tracked"] == 0
+
+
+def test_guests_that_come_and_go_change_what_is_shareable_with_the_next_sample(root: Path) -> None:
+    moments = iter(range(100))
+    ksm = plugin(root, clock=lambda: float(next(moments)))
+    assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
+    first = qemu(root, 100, 4 << 20)
+    starts = qemu(root, 101, 1 << 20, "libvirtd")
+    assert ksm.mom_collect_host(None)["ksm_shareable"] == 4 << 20
+    qemu(root, 101, 2 << 20)
+    assert ksm.mom_collect_host(None)["ksm_shareable"] == 6 << 20, "libvirt's child has become QEMU"
+    for file in (*first.iterdir(), first, *starts.iterdir(), starts):
+        file.unlink() if file.is_file() else file.rmdir()
+    assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
+
+
+def test_a_process_that_becomes_qemu_late_is_counted_after_a_minute(root: Path) -> None:
+    now = [0.0]
+    ksm = plugin(root, clock=lambda: now[0])
+    qemu(root, 100, 4 << 20, "wrapper.sh")
+    for _ in range(3):
+        assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
+    qemu(root, 100, 4 << 20)
+    now[0] = 61.0
+    assert ksm.mom_collect_host(None)["ksm_shareable"] == 4 << 20
+
+
+@pytest.mark.parametrize("statm", ["", "x 1 2\n", "\xff"])
+def test_a_qemu_of_which_nothing_can_be_read_is_left_out(root: Path, statm: str) -> None:
+    (qemu(root, 100, 1) / "statm").write_text(statm)
+    qemu(root, 101, 4096)
+    assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4096
+
+
+def test_a_hypervisor_with_a_ksm_of_its_own_says_what_is_shareable(root: Path) -> None:
+    qemu(root, 100, 1 << 20)
+    own = OwnKsm()
+    assert "ksm_shareable" not in plugin(root).mom_collect_host(own), "the host's processes are none of its guests"
+    own.files["shareable_kib"] = 5 << 20
+    assert plugin(root).mom_collect_host(own)["ksm_shareable"] == 5 << 20
 
 
 def test_every_collected_field_and_control_is_declared(root: Path) -> None:
@@ -145,7 +206,7 @@ def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: st
     (folder / "pages_sharing").write_text(text)
     fields = plugin(root).mom_collect_host(None)
     assert "ksm_pages_sharing" not in fields
-    assert "ksm_shareable" not in fields
+    assert "ksm_tracked" not in fields
     assert fields["ksm_pages_shared"] == 10
 
 

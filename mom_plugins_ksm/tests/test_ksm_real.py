@@ -129,9 +129,9 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
     assert {name: outcome.after for name, outcome in outcomes.items()} == wanted
     assert outcomes["ksm_pages_to_scan"].status is Status.APPLIED
     fields = ksm.mom_collect_host(None)
-    shareable, usage = fields["ksm_shareable"], fields.get("ksmd_cpu_usage")
-    assert isinstance(shareable, int)
-    assert shareable >= PAGES * mmap.PAGESIZE // 1024
+    tracked, usage = fields["ksm_tracked"], fields.get("ksmd_cpu_usage")
+    assert isinstance(tracked, int)
+    assert tracked >= PAGES * mmap.PAGESIZE // 1024
     assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is out of sight in a container
     entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
     assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in ksm.mom_restore(None, entries))

@@ -180,6 +180,23 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     assert not wire["dead"]
 
 
+def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_more_than_there_is(daemon: Daemon) -> None:
+    for name in ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans"):
+        (daemon.ksm / name).write_text("0\n")
+    (daemon.root / "proc/meminfo").write_text(MEMINFO.replace(" 1677721 kB", " 12582912 kB"))  # three quarters of it: no lack yet
+    qemu = daemon.root / "proc/4711"
+    qemu.mkdir()
+    (qemu / "comm").write_text("qemu-kvm\n")
+    (qemu / "statm").write_text(f"{40 * GIB * 1024 // os.sysconf('SC_PAGE_SIZE')} 0 0 0 0 0 0\n")
+    daemon.start()
+    daemon.wait(lambda: (daemon.ksm / "run").read_text() == "1\n")
+    with asked(daemon.socket) as mom:
+        assert mom.getStatistics()["host"]["ksm_shareable"] == 40 * GIB
+    (qemu / "comm").write_text("qemu-img\n")
+    (qemu / "statm").write_text("0 0 0 0 0 0 0\n")
+    daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
+
+
 def test_guests_that_come_go_and_are_gone_between_list_and_verb(daemon: Daemon) -> None:
     daemon.start()
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)

@@ -185,7 +185,8 @@ class KsmControl(Protocol):
     def ksm_read(self) -> Mapping[str, Value]:
         """The knobs and counters by the names of their files in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
 
-        What does not exist is absent. `ksmd_cpu_seconds` is the CPU time that the scanner has used, if known.
+        What does not exist is absent. `ksmd_cpu_seconds` is the CPU time that the scanner has used, `shareable_kib` the memory in KiB
+        that guests' processes may offer for merging, if known.
         """
         ...
 

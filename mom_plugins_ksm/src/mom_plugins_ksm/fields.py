@@ -29,7 +29,14 @@ FIELDS = (
         "ksm_shareable",
         Unit.KIB,
         Scope.HOST,
-        "memory that was offered for merging, as far as ksmd has come (0: it never looked): merged, unique, fast changing pages together",
+        "memory that may be offered for merging: the address space of all QEMU processes, which is more than their guests' memory",
+        "/proc/PID/statm of every process that has qemu in its name, or the name kvm; a hypervisor with a KSM of its own",
+    ),
+    FieldSpec(
+        "ksm_tracked",
+        Unit.KIB,
+        Scope.HOST,
+        "memory that ksmd keeps the books on, as far as it has come (0: it never looked): merged, unique and fast changing pages together",
         "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size",
     ),
     FieldSpec(
@@ -76,7 +83,7 @@ POLICY_FIELDS = tuple(
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     """The fields that KSM's files tell, without those that need two samples.
 
-    :param files: values by the names of the files in /sys/kernel/mm/ksm
+    :param files: values by the names of the files in /sys/kernel/mm/ksm, and `shareable_kib`
     :param page_size: bytes
     """
     fields: dict[str, Value] = {}
@@ -85,9 +92,12 @@ def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
         known = isinstance(value, str) if unit is Unit.TEXT else is_count(value) or (unit is Unit.BYTES and _is_number(value))
         if known:
             fields[name] = value
-    shareable = shareable_kib(files, page_size)
-    if shareable is not None:
+    shareable = files.get("shareable_kib")
+    if is_count(shareable):
         fields["ksm_shareable"] = shareable
+    tracked = tracked_kib(files, page_size)
+    if tracked is not None:
+        fields["ksm_tracked"] = tracked
     saved = saved_kib(files, page_size)
     if saved is not None:
         fields["ksm_saved"] = saved
@@ -106,17 +116,16 @@ def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
     profit = files.get("general_profit")
     if _is_number(profit):
         return profit // 1024
-    sharing, looked_at = files.get("pages_sharing"), shareable_kib(files, page_size)
+    sharing, looked_at = files.get("pages_sharing"), tracked_kib(files, page_size)
     if not is_count(sharing) or looked_at is None:
         return None
     return sharing * page_size // 1024 - looked_at * _BOOK_BYTES // page_size
 
 
-def shareable_kib(files: Mapping[str, Value], page_size: int) -> int | None:
+def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
     """Memory in KiB that ksmd keeps the books on: every page that it has looked at is in one of the four counters.
 
-    None when a counter is unknown. 0 also before ksmd has ever looked, as in MOM: policies written for it add this up on a host where KSM
-    does not run yet, and would decide nothing at all if it were unknown.
+    None when a counter is unknown; 0 before ksmd has ever looked.
     """
     pages = 0
     for file in _MANAGED:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
-from mom_plugins_ksm.fields import saved_kib, shareable_kib
+from mom_plugins_ksm.fields import saved_kib, tracked_kib
 from mom_plugins_ksm.processes import pid_of
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 
@@ -58,7 +58,7 @@ def yield_findings(found: Mapping[str, Value], page_size: int) -> Iterator[Findi
     :param page_size: bytes
     """
     saved = saved_kib(found, page_size)
-    if saved is None or not shareable_kib(found, page_size):
+    if saved is None or not tracked_kib(found, page_size):
         return
     spent = found.get("ksmd_cpu_seconds")
     cost = f"; ksmd has used {spent:.0f} s of CPU time since the host was started" if isinstance(spent, int | float) else ""

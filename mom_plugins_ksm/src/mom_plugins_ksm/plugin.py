@@ -32,6 +32,7 @@ from mom_plugins_ksm.control import CONTROLS, Knobs
 from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, numa_findings, policy_findings, scanner_findings, yield_findings
 from mom_plugins_ksm.ksmd import CpuUsage
+from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
 
@@ -50,6 +51,7 @@ class KsmPlugin:
         self._context = context
         self._sysfs = SysfsKsm(context.root)
         self._page_size = os.sysconf("SC_PAGE_SIZE")
+        self._qemu = QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
         self._on_sysfs = True
@@ -84,8 +86,10 @@ class KsmPlugin:
         self._on_sysfs = not _has_ksm(hypervisor)
         self._writes_itself = ksm is self._sysfs
         found = ksm.ksm_read()
-        collected = ksm_fields(found, self._page_size)
         now = self._context.monotonic()
+        if found and self._on_sysfs:
+            found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
+        collected = ksm_fields(found, self._page_size)
         collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), now)
         collected["ksm_yield"] = self._yield.kib_per_second(found, self._page_size)
         if found:

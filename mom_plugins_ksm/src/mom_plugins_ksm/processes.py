@@ -1,7 +1,8 @@
-"""Looking for a process by its name in /proc."""
+"""Processes by their names in /proc, and what memory QEMU's could offer for merging."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -23,3 +24,55 @@ def pid_of(name: str, proc: Path) -> int:
         except OSError:  # it has ended between the two calls
             continue
     return 0
+
+
+def _is_qemu(name: bytes) -> bool:
+    """Whether it is a name of QEMU's: with qemu in it, which is what MOM counts, such as qemu-kvm; or kvm, which is Proxmox'."""
+    return b"qemu" in name or name == b"kvm\n"
+
+
+_SEARCH_SECONDS = 60.0
+"""How long a process is known to be none of QEMU's. On a host with thousands of processes, asking each for its name takes tens of
+milliseconds. It may become one later (exec), or its number may be given to another."""
+
+
+class QemuProcesses:
+    """The QEMU processes of this host, followed from cycle to cycle.
+
+    :param root: where /proc is found
+    :param page_size: bytes
+    """
+
+    def __init__(self, root: Path, page_size: int) -> None:
+        self._proc = root / "proc"
+        self._page_size = page_size
+        self._seen: set[int] = set()
+        self._others: set[int] = set()
+        """Processes that were none of QEMU's at two looks: at the first, one may be about to become QEMU."""
+        self._search_at = 0.0
+
+    def address_space_kib(self, now: float) -> int | None:
+        """The address space of all of them together in KiB, as ps calls it VSZ; 0 without any, None when /proc cannot be read.
+
+        :param now: seconds of a clock that never jumps
+        """
+        folders = {int(folder.name): folder for folder in process_folders(self._proc)}
+        if not folders and not os.access(self._proc, os.R_OK):
+            return None
+        if now >= self._search_at:
+            self._others.clear()
+            self._seen.clear()
+            self._search_at = now + _SEARCH_SECONDS
+        self._others &= folders.keys()
+        pages = 0
+        strangers: set[int] = set()
+        for pid in folders.keys() - self._others:
+            try:
+                if _is_qemu((folders[pid] / "comm").read_bytes()):
+                    pages += int((folders[pid] / "statm").read_bytes().split()[0])
+                    continue
+            except (OSError, ValueError, IndexError):  # it has ended meanwhile
+                continue
+            (self._others if pid in self._seen else strangers).add(pid)
+        self._seen = strangers
+        return pages * self._page_size // 1024

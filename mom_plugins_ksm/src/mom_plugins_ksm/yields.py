@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mom_core import Value
-from mom_plugins_ksm.fields import is_count, saved_kib, shareable_kib
+from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
 
 _PAGE_SECONDS = 3e-6
 """CPU time for one page, where ksmd's is unknown: a checksum, and a look into two trees. benchmarks/ksm measures it: 2 to 3 us."""
@@ -50,7 +50,7 @@ class Yield:
         :param files: values by the names of the files in /sys/kernel/mm/ksm, and `ksmd_cpu_seconds`
         :param page_size: bytes
         """
-        saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), shareable_kib(files, page_size)
+        saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), tracked_kib(files, page_size)
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
             return None

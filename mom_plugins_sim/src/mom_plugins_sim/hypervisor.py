@@ -314,9 +314,10 @@ class SimHypervisor:
         return there
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """KSM's files and the scanner's CPU time."""
+        """KSM's files, the scanner's CPU time, and the memory of all guests with empty balloons: what QEMU's address space is for."""
         with self._answering():
-            return self.world.ksm.read()
+            shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
+            return {**self.world.ksm.read(), "shareable_kib": shareable}
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set KSM's knobs. Raises `NotSupported`."""
