@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mom_core import MomError
+from mom_core import MomError, PluginError
 from mom_plugins_http.access import Credentials, LocalAccess, Right, read_token, same_site
 from mom_plugins_http.listening import Permissions, listen_on_path
 from mom_plugins_http.service import socket_permissions
@@ -150,6 +150,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
     cert_path, key_path = folder / "cert.pem", folder / "key.pem"
     cert_path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    key_path.touch(0o600)
     key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return cert_path, key_path
 
@@ -183,6 +184,17 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
         assert client.put("/v1/policies/60_mine", **put).status_code == 200
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
         plain.get(f"http://localhost:{free_port}/v1/status")
+
+
+def test_a_key_that_everybody_can_read_is_not_served(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    cert, key = certificate(tmp_path)
+    key.chmod(0o644)
+    token = tmp_path / "read"
+    token.write_text("read" * 8)
+    token.chmod(0o600)
+    with pytest.raises(PluginError, match=f"everybody can read the key {key}") as caught:
+        serve(tcp={"listen": f"localhost:{free_port}", "certificate": str(cert), "key": str(key), "read_token": str(token)})
+    assert f"chmod 600 {key}" in str(caught.value)
 
 
 HERE = "localhost:8132"

@@ -74,6 +74,22 @@ def test_files_are_read_in_name_order_and_others_are_not(tmp_path: Path) -> None
     assert found(it) == ({("host", "knob"): 6}, [])
 
 
+@pytest.mark.parametrize("open_to_all", ["policy.d", "policy.d/20_b.policy"])
+def test_policies_that_everybody_can_write_are_refused_with_their_path(tmp_path: Path, open_to_all: str) -> None:
+    directory = folder(tmp_path, {"10_a.policy": "(+ 1 2)", "20_b.policy": '(Host.Control "knob" 3)'})
+    plugin(tmp_path, directory=directory).mom_setup()
+    (tmp_path / open_to_all).chmod(0o777)
+    said = f"is not used: {tmp_path / open_to_all} can be written by everybody"
+    assert refusal(plugin(tmp_path, directory=directory)) == [(Path(open_to_all).name, 0, 0, said)]
+
+
+def test_a_single_policy_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.policy"
+    path.write_text("(+ 1 2)")
+    path.chmod(0o666)
+    assert [problem[0] for problem in refusal(plugin(tmp_path, file=path))] == ["mine.policy"]
+
+
 def test_a_file_is_the_policy_in_place_of_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.policy"
     path.write_text('(Host.Control "knob" 7)')

@@ -186,5 +186,12 @@ def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path, l
     (tmp_path / "real/deep/out.py").symlink_to(tmp_path / "outside.py")
     (tmp_path / "outside.py").write_text("")
     assert "belongs to the user 7" in distrust(tmp_path / "real", looking(tmp_path / "outside.py", owner=7))
+    (tmp_path / "elsewhere/code").mkdir(parents=True)
+    (tmp_path / "elsewhere/code/plugin.py").write_text("")
+    (tmp_path / "real/src").symlink_to(tmp_path / "elsewhere")
+    assert distrust(tmp_path / "real") == ""
+    assert "belongs to the user 7" in distrust(tmp_path / "real", looking(tmp_path / "elsewhere/code/plugin.py", owner=7))
+    (tmp_path / "elsewhere/code/back").symlink_to(tmp_path / "real")
+    assert distrust(tmp_path / "real") == ""
     (tmp_path / "round").symlink_to("round")
     assert "leads in a circle" in distrust(tmp_path / "round")

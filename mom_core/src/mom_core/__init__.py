@@ -34,6 +34,7 @@ _WHERE = {
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
     "files": ("replace_file",),
+    "ownership": ("readable_by_everybody", "untrusted"),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
@@ -180,8 +181,10 @@ __all__ = [
     "peer_credentials",
     "printable",
     "read_settings",
+    "readable_by_everybody",
     "replace_file",
     "running_mom",
+    "untrusted",
 ]
 
 if TYPE_CHECKING:
@@ -270,6 +273,8 @@ if TYPE_CHECKING:
     from mom_core.model import Value as Value
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
+    from mom_core.ownership import readable_by_everybody as readable_by_everybody
+    from mom_core.ownership import untrusted as untrusted
     from mom_core.policies import Canary as Canary
     from mom_core.policies import CanaryGroup as CanaryGroup
     from mom_core.policies import CanaryPolicies as CanaryPolicies

@@ -14,6 +14,7 @@ from typing import Any
 from mom_core.errors import LedgerError
 from mom_core.files import replace_file
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
+from mom_core.ownership import refuse_untrusted
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -49,6 +50,7 @@ class Ledger:
         ledger = cls(directory / "ledger.json")
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            refuse_untrusted(directory, "state_directory")
             text = ledger.path.read_bytes()
         except FileNotFoundError:
             return ledger

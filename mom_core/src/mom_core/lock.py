@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from mom_core.errors import AlreadyRunning, MomError
+from mom_core.ownership import refuse_untrusted
 
 LOOK_SECONDS: Final = 0.3
 """Who only looks whether mom runs (`holder`) holds the lock for an instant: long enough for that to be over."""
@@ -48,6 +49,7 @@ class RunLock:
     def _try(self) -> int | None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            refuse_untrusted(self.path.parent, "run_directory")
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set run_directory") from error

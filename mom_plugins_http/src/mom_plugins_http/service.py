@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import MomError, PluginContext, PolicyState, Report
+from mom_core import MomError, PluginContext, PolicyState, Report, readable_by_everybody
 from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admitting import Admitting
@@ -134,6 +134,8 @@ def _tls(tcp: TcpSettings) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        if readable_by_everybody(tcp.key):
+            raise MomError(f"everybody can read the key {tcp.key}", hint=f"chmod 600 {tcp.key}, and have a new certificate made")
         made.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else error

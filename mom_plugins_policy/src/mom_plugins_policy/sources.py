@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core import ConfigProblem, printable
+from mom_core import ConfigProblem, printable, untrusted
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
@@ -33,14 +33,15 @@ def read_policies(directory: Path | None, file: Path | None, longest: int) -> Te
     :param longest: bytes that one file may have
     """
     found = Texts()
-    if directory is not None:
+    if directory is not None and _ours(directory, found.problems):
         for path in _listed(directory, found.problems):
             name = path.name.partition(SUFFIX)[0]
             if name in found.files:
                 _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
                 continue
-            _read(path, name, found, longest)
-    if file is not None:
+            if _ours(path, found.problems):
+                _read(path, name, found, longest)
+    if file is not None and _ours(file, found.problems):
         if SINGLE in found.files:
             _complain(
                 found.problems, file, f"is the policy {SINGLE}, which {found.files[SINGLE]} is too", "name the file in the folder otherwise"
@@ -48,6 +49,15 @@ def read_policies(directory: Path | None, file: Path | None, longest: int) -> Te
         else:
             _read(file, SINGLE, found, longest)
     return found
+
+
+def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
+    """Whether nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
+    reason = untrusted(path) if path.exists() else ""
+    if reason:
+        hint = "who can write there decides about all guests: `chown root` and `chmod go-w`"
+        _complain(problems, path, f"is not used: {reason}", hint)
+    return not reason
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:

@@ -19,6 +19,7 @@ import yaml
 
 from mom_core.errors import ConfigError, ConfigProblem
 from mom_core.model import printable
+from mom_core.ownership import OWN_IT, untrusted
 
 """Where the configuration is, unless somebody says otherwise."""
 
@@ -173,6 +174,9 @@ def _read(path: Path) -> bytes:
             raise ConfigError([ConfigProblem(str(path), 0, 0, "a directory, not a file", f"perhaps {path / 'mom.yaml'}?")])
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "put the configuration in a file")])
+        reason = untrusted(path)
+        if reason:
+            raise ConfigError([ConfigProblem(str(path), 0, 0, f"not used: {reason}", OWN_IT)])
         raw = _read_all(descriptor) if status.st_size <= MAX_BYTES else None
     except OSError as error:
         raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error

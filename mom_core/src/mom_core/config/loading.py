@@ -16,6 +16,7 @@ from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, valida
 from mom_core.errors import ConfigError, ConfigProblem, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable
+from mom_core.ownership import OWN_IT
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.projects import projects_in
@@ -118,7 +119,7 @@ def _trusted(document: Document, folders: Sequence[Path]) -> tuple[Path, ...]:
         try:
             reason = distrust(folder)
             if reason:
-                document.complain(path, f"not used: {reason}", "whoever can write there decides what mom runs: `chown` and `chmod go-w`")
+                document.complain(path, f"not used: {reason}", OWN_IT)
                 continue
             projects_in(folder)
         except MomError as error:

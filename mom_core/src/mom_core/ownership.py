@@ -1,0 +1,83 @@
+"""Who else could have written a file or folder, or can read it: what mom believes or keeps secret must not be another user's to change."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mom_core.errors import MomError
+
+Look = Callable[[str], os.stat_result]
+"""Gives a path's own status, without following a link, as `os.lstat` does."""
+
+OWN_IT: Final = "who can write there decides what mom does: `chown root` and `chmod go-w`"
+"""The hint for what is `untrusted`."""
+
+MOST_LINKS: Final = 40
+"""What the kernel follows in one path (`MAXSYMLINKS`)."""
+
+
+def untrusted(path: Path, look: Look = os.lstat) -> str:
+    """Why another user could decide what stands at a path, or an empty text.
+
+    The path, all folders above it and the links on the way must belong to root or to this process's user, and nobody else may write to
+    them. A folder above in which others may only add files of their own (the sticky bit, as in /tmp) is no danger. What does not exist
+    cannot be trusted either.
+    """
+    todo = list(path.absolute().parts[1:])
+    at = Path("/")
+    links = 0
+    try:
+        reason = fault(at, look("/"))
+        while todo and not reason:
+            step = todo.pop(0)
+            if step == "..":
+                at = at.parent
+                continue
+            at /= step
+            status = look(str(at))
+            reason = fault(at, status, inside=not todo and not stat.S_ISLNK(status.st_mode))
+            if stat.S_ISLNK(status.st_mode) and not reason:
+                links += 1
+                if links > MOST_LINKS:
+                    return f"{path} leads in a circle"
+                target = Path(os.readlink(at))  # noqa: PTH115  # as it stands, `..` included
+                todo = [*(target.parts[1:] if target.is_absolute() else target.parts), *todo]
+                at = Path("/") if target.is_absolute() else at.parent
+    except OSError as error:
+        return f"{at}: {error.strerror}"
+    return reason
+
+
+def refuse_untrusted(directory: Path, setting: str) -> None:
+    """Raise `MomError` when another user could change what mom keeps in this folder, which that setting names."""
+    reason = untrusted(directory)
+    if reason:
+        hint = f"`chown` and `chmod go-w` it, run mom as the user that it belongs to, or set {setting}"
+        raise MomError(f"{directory} is not used: {reason}", hint=hint)
+
+
+def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
+    """Why this one file or folder is another user's to change, without a look at the way to it; empty if it is not.
+
+    :param inside: whether it is what is trusted, or below it, and not a folder on the way: there, a sticky bit does not help
+    """
+    if status.st_uid not in {0, os.geteuid()}:
+        return f"{path} belongs to the user {status.st_uid}, who is neither root nor the one that mom runs as"
+    if stat.S_ISLNK(status.st_mode):
+        return ""  # whoever owns it decides where it leads; its mode says nothing
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not inside:
+        return ""
+    if status.st_mode & stat.S_IWOTH:
+        return f"{path} can be written by everybody"
+    if status.st_mode & stat.S_IWGRP:
+        return f"{path} can be written by its group"
+    return ""
+
+
+def readable_by_everybody(path: Path) -> bool:
+    """Whether a file with a secret, such as a key, can be read by every user of the host. Raises `OSError`."""
+    return bool(path.stat().st_mode & stat.S_IROTH)

@@ -1,0 +1,106 @@
+"""Another user's files decide nothing: neither what mom does, nor what it keeps, nor what it keeps secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mom_core import ConfigError, MomError, load_config, readable_by_everybody, untrusted
+from mom_core.cli.frame import mom
+from mom_core.ledger import Ledger
+from mom_core.lock import RunLock
+
+OTHER = 12345
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "etc/mom.yaml"
+    path.parent.mkdir()
+    path.write_text("plugins: {host: {}}\n")
+    path.chmod(0o644)
+    return path
+
+
+def test_what_only_its_owner_writes_is_trusted(config: Path) -> None:
+    assert untrusted(config) == ""
+    config.chmod(0o664)
+    assert untrusted(config) == f"{config} can be written by its group"
+
+
+def test_a_configuration_that_everybody_can_write_is_refused_with_the_cure(config: Path) -> None:
+    config.chmod(0o666)
+    with pytest.raises(ConfigError) as caught:
+        load_config(config)
+    assert str(caught.value.problems[0]).endswith(
+        "mom.yaml: not used: "
+        f"{config} can be written by everybody (who can write there decides what mom does: `chown root` and `chmod go-w`)"
+    )
+
+
+@as_root
+def test_a_configuration_of_another_user_is_refused(config: Path) -> None:
+    os.chown(config, OTHER, 0)
+    with pytest.raises(ConfigError, match=f"belongs to the user {OTHER}"):
+        load_config(config)
+    os.chown(config, 0, OTHER)
+    load_config(config)
+
+
+def test_a_configuration_in_a_folder_in_which_everybody_can_replace_it_is_refused(config: Path) -> None:
+    config.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="etc can be written by everybody"):
+        load_config(config)
+    config.parent.chmod(0o1777)
+    load_config(config)
+
+
+@as_root
+def test_a_configuration_that_a_link_of_another_user_leads_to_is_refused(config: Path) -> None:
+    link = config.with_name("link.yaml")
+    link.symlink_to(config)
+    load_config(link)
+    os.lchown(link, OTHER, 0)
+    with pytest.raises(ConfigError, match=f"link.yaml belongs to the user {OTHER}"):
+        load_config(link)
+
+
+def test_config_check_says_the_same_and_answers_no(config: Path) -> None:
+    config.chmod(0o666)
+    done = CliRunner().invoke(mom, ["config", "check", "-c", str(config)])
+    assert done.exit_code != 0
+
+
+@as_root
+def test_a_run_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    os.chown(run, OTHER, OTHER)
+    with pytest.raises(MomError, match=f"run is not used: .* belongs to the user {OTHER}") as caught:
+        RunLock(run).take()
+    assert "run_directory" in caught.value.hint
+    assert list(run.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_folders_in_which_everybody_can_add_files_are_not_used(tmp_path: Path, mode: int) -> None:
+    for setting, use in (("run_directory", lambda folder: RunLock(folder).take()), ("state_directory", Ledger.open)):
+        folder = tmp_path / setting
+        folder.mkdir()
+        folder.chmod(mode)
+        with pytest.raises(MomError, match="can be written by everybody") as caught:
+            use(folder)
+        assert setting in caught.value.hint
+
+
+def test_a_key_that_everybody_can_read_is_told_from_one_that_a_group_can(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("")
+    key.chmod(0o640)
+    assert not readable_by_everybody(key)
+    key.chmod(0o644)
+    assert readable_by_everybody(key)
