@@ -103,5 +103,18 @@ def bench(session: nox.Session) -> None:
         session.run(BIN / "python", script, *session.posargs)
 
 
+@nox.session(venv_backend="venv")
+def lock(session: nox.Session) -> None:
+    """Write requirements.lock anew: the newest versions that fit, of all that the checks and the distributions need."""
+    session.install("uv>=0.8")
+    own = [word for folder in DISTRIBUTIONS for word in ("--no-emit-package", folder.replace("_", "-"))]
+    text = "\n".join(f"./{folder}" for folder in DISTRIBUTIONS)
+    wanted = Path(session.create_tmp()) / "requirements.in"
+    wanted.write_text(text)
+    plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade"]
+    universal = ["--universal", "--python-version", "3.11", "--group", "pyproject.toml:dev"]
+    session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "requirements.lock"))
+
+
 def _relative(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))

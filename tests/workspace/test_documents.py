@@ -58,8 +58,20 @@ FIXTURES = {"mom_context", "mom_host", "mom_run"}
 """What pytest has from mom: names like those of hooks."""
 
 
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_the_map_of_a_folder_names_all_that_is_in_it(folder: str) -> None:
+    there = {path.name for path in (ROOT / folder).iterdir() if any(path.glob("*.py"))}
+    assert set(re.findall(r"^\| \[(\w+)\]\(\1\) ", (ROOT / folder / "README.md").read_text(), re.M)) == there
+
+
+def test_the_index_of_the_documents_names_all_of_them() -> None:
+    named = set(re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md")}
+    assert named == there - {"README.md"}
+
+
 def test_sessions_that_are_told_of_exist() -> None:
-    sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.M))
+    sessions = set(re.findall(r"^@nox\.session(?:\(.*\))?\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.M))
     told = (ROOT / "CONTRIBUTING.md").read_text()
     table = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in told.splitlines() if line.startswith("| `"))))
     assert table == sessions
