@@ -101,6 +101,7 @@ class Daemon:
         more: str = "",
         mode: str = "enforce",
         ksm: bool = True,
+        host_memory: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -108,7 +109,7 @@ class Daemon:
         self.socket = folder / "run/mom.sock"
         self.config.write_text(
             f"interval: {interval}\nmode: {mode}\nstate_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n"
-            f"  sim: {{guests: {guests}, host_memory: {guests * 4 // 3 + 4}GiB, silent: 0.2,"
+            f"  sim: {{guests: {guests}, host_memory: {host_memory or f'{guests * 4 // 3 + 4}GiB'}, silent: 0.2,"
             f" load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}\n"
             f"  balloon: {{}}\n{'' if not ksm else '  ksm: {}'}\n  policy: {{}}\n  http: {http}\n{more}"
         )

@@ -168,6 +168,20 @@ def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon:
     assert opened.complaints == []
 
 
+def test_a_guests_guarantee_is_what_holds_of_all_its_promises(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=4, more='  sla: {}\nguests:\n  "*": {class: gold, guarantee: 64MiB}\n')
+    opened = visit(f"{tunnel(mom.socket).url}/#/guests")
+    row = opened.page.locator(".guests tbody tr").filter(has=opened.page.get_by_role("link")).first
+    name = row.get_by_role("link").inner_text()
+    with client(mom) as one:
+        held = one.get(f"/v1/guests/{name}").json()["guaranteed_kib"]
+    assert held > 65536, "its class promises more than the operator"
+    column = opened.page.locator(".guests th").all_inner_texts().index("Guaranteed")
+    expect(row.locator("th, td").nth(column)).to_have_text(f"{held / 1024:.0f} MiB" if held < 999 << 10 else f"{held / (1 << 20):.2f} GiB")
+    opened.shot("guests-guaranteed")
+    assert opened.complaints == []
+
+
 def test_scrolling_a_thousand_guests_keeps_up(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
     """How many frames, not how fast: each of 60 steps is drawn with its own rows."""
     mom = daemon(guests=1000, interval="2s")

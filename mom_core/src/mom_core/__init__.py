@@ -48,6 +48,7 @@ _WHERE = {
         "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
     "admission": ("Admission", "Admissions", "Giver"),
+    "guarantees": ("guaranteed_kib", "promised_kib"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
@@ -172,6 +173,7 @@ __all__ = [
     "format_kib",
     "format_size",
     "free_socket_path",
+    "guaranteed_kib",
     "hookimpl",
     "load_config",
     "parse_document",
@@ -180,6 +182,7 @@ __all__ = [
     "parse_size",
     "peer_credentials",
     "printable",
+    "promised_kib",
     "read_settings",
     "readable_by_everybody",
     "replace_file",
@@ -229,6 +232,8 @@ if TYPE_CHECKING:
     from mom_core.explaining import explain as explain
     from mom_core.explaining import find_guest as find_guest
     from mom_core.files import replace_file as replace_file
+    from mom_core.guarantees import guaranteed_kib as guaranteed_kib
+    from mom_core.guarantees import promised_kib as promised_kib
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import AgentAccess as AgentAccess
     from mom_core.hypervisor import BalloonControl as BalloonControl

@@ -18,6 +18,7 @@ from typing import Final
 
 from mom_core.context import Declarations
 from mom_core.errors import NoSuchGuest
+from mom_core.guarantees import HOLDS, PROMISES, guaranteed_kib
 from mom_core.model import (
     Decision,
     Entity,
@@ -432,7 +433,7 @@ def explain(
         mode=report.mode,
         interval=_number(report.snapshot.host.properties.get("interval")),
         memory=memory,
-        guarantee_from="" if memory.guarantee is None else _whose(guest, memory.guarantee, declared),
+        guarantee_from="" if not memory.guarantee else _whose(guest, memory.guarantee, declared),
         since=None if past is None else past.since,
         wanted=wanted,
         obstacle=blocked or (obstacle if isinstance(obstacle, str) else ""),
@@ -503,7 +504,7 @@ def _memory(guest: Guest, wanted: Sequence[Wanted]) -> Memory:
         swap_out=known["swap_out"],
         major_faults=known["major_fault"],
         statistics_age=known["stats_age"],
-        guarantee=_guarantee(guest),
+        guarantee=guaranteed_kib(guest.fields),
         asked=known[CONTROL] if asked is None else asked,
     )
 
@@ -515,22 +516,15 @@ def _size_then(known: Mapping[str, float | None], size: float) -> float:
     return size if total is None or hidden is None else total + hidden
 
 
-def _guarantee(guest: Guest) -> float | None:
-    """What the guest is guaranteed: as the plugin says that holds it, or else the promise; None when there is none."""
-    known = (_number(guest.fields.get(name)) for name in _GUARANTEES)
-    return next((kib for kib in known if kib is not None), None) or None
-
-
 def _whose(guest: Guest, guarantee: float, declared: Declarations) -> str:
     """Who promised that to the guest; what holds the largest of several promises is told only where none of them is as large."""
-    for name in reversed(_GUARANTEES):
+    for name in reversed((HOLDS, *PROMISES)):
         spec = declared.fields.get((Scope.GUEST, name))
         if spec is not None and _number(guest.fields.get(name)) == guarantee:
             return spec.source
     return ""
 
 
-_GUARANTEES: Final = ("guest_guarantee", "mem_guarantee", "balloon_min")
 _FIELDS: Final = (
     SIZE, CONTROL, "balloon_max", "mem_available", "mem_hidden", "mem_usable", "mem_unused", "swap_in", "swap_out", "major_fault",
     "stats_age",
@@ -650,7 +644,7 @@ def _either(words: Sequence[str]) -> str:
 
 def _guaranteed(told: _Told) -> Iterator[Sentence]:
     memory = told.what.memory
-    if memory.guarantee is None:
+    if not memory.guarantee:
         yield Sentence(Topic.GUARANTEED, "No size is guaranteed to it; mom leaves it what it needs, and a reserve.")
         return
     where = f" ({told.what.guarantee_from})" if told.what.guarantee_from else ""
@@ -860,7 +854,7 @@ def _step_by_step(told: _Told, past: Past, size: float) -> str:
             + lasting(max(0.0, memory.maximum - size) / moved * (ended - began))
         )
         return f"mom gives memory back to it, {so_far}, and goes on while it needs it or the host has room{left}."
-    keeps = [value for value in (memory.used, memory.guarantee) if value is not None]
+    keeps = [value for value in (memory.used, memory.guarantee or None) if value is not None]
     floor = f", at most down to the {format_kib(max(keeps))} that it needs or is guaranteed, and its reserve" if keeps else ""
     return f"mom takes memory from it, {so_far}, and goes on while the host lacks memory{floor}."
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mom_core._version import __version__
 from mom_core.errors import MomError
 from mom_core.files import replace_file
+from mom_core.guarantees import guaranteed_kib
 from mom_core.lock import holder
 from mom_core.model import (
     HOST_ID,
@@ -129,8 +130,10 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": dict(snapshot.host.fields)},
         "guests": {
-            "columns": ["id", "name", "blocked", *columns],
-            "rows": [[g.id, g.name, dict(g.blocked), *map(g.fields.get, columns)] for g in snapshot.guests.values()],
+            "columns": ["id", "name", "blocked", "guaranteed_kib", *columns],
+            "rows": [
+                [g.id, g.name, dict(g.blocked), guaranteed_kib(g.fields), *map(g.fields.get, columns)] for g in snapshot.guests.values()
+            ],
         },
         "decisions": len(report.decisions),
         "trial": None if report.considered is None else _trial(report),
@@ -190,7 +193,7 @@ def reported(content: Mapping[str, Any]) -> Report:
     guests = {}
     for row in content["guests"]["rows"]:
         known = dict(zip(content["guests"]["columns"], row, strict=True))
-        identity, name, blocked = known.pop("id"), known.pop("name"), known.pop("blocked")
+        identity, name, blocked, _ = (known.pop(key) for key in ("id", "name", "blocked", "guaranteed_kib"))
         guests[identity] = Guest(identity, name, known, {"name": name, "uuid": identity}, blocked)
     host = Host(content["host"]["name"], content["host"]["fields"], {"name": content["host"]["name"], "interval": content["interval"]})
     cycle = content["cycle"]

@@ -184,12 +184,12 @@ class BalloonPlugin:
         own, all_promises = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
         return (
             FieldSpec(RESERVED, Unit.KIB, Scope.HOST, "what is reserved for guests that are to be launched, and not touched yet", "mom"),
-            FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is guaranteed by itself; MOM's name for it", own),
+            FieldSpec("balloon_min", Unit.KIB, Scope.GUEST, "what the guest is promised by itself; MOM's name for it", own),
             FieldSpec(
                 HOLDS,
                 Unit.KIB,
                 Scope.GUEST,
-                "the size below which mom never shrinks the guest: the largest promise, as far as the host can keep it; by the last cycle",
+                "what mom never shrinks the guest below: the largest promise, as far as the host can keep it; by the last cycle",
                 all_promises,
             ),
             FieldSpec("mem_promised", Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),

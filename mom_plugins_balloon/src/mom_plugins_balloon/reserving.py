@@ -34,13 +34,14 @@ from mom_core import (
     Value,
     format_duration,
     format_kib,
+    guaranteed_kib,
     printable,
     replace_file,
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_plugins_balloon.told import number, promised
+from mom_plugins_balloon.told import number
 
 RESERVED: Final = "mem_reserved"
 """The host field that policies read."""
@@ -334,7 +335,7 @@ class HostReservations:
         host, guests = sight.snapshot.host.fields, sight.snapshot.guests.values()
         why = self._why_none_gives()
         spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.margin, sight.limits)
-        guaranteed = sum(promised(guest) for guest in guests)
+        guaranteed = sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)
         room = Room(
             available_kib=int(number(host.get("mem_really_available")) or 0),
             host_keeps_kib=self._host_keeps(sight.snapshot),

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import Guest, Snapshot
+from mom_core import Guest, Snapshot, guaranteed_kib
 from mom_plugins_balloon.limits import Limits, floor_kib, need_kib, why_not_shrink
-from mom_plugins_balloon.told import number, promised, told
+from mom_plugins_balloon.told import number, told
 
 CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
@@ -79,7 +79,7 @@ def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limit
     need, floor = need_kib(memory), floor_kib(memory, limits)
     if need is None or floor is None or why_not_shrink(memory, limits):
         return 0.0
-    keeps = max(floor, need + margin.kib + margin.share * need, promised(guest))
+    keeps = max(floor, need + margin.kib + margin.share * need, guaranteed_kib(guest.fields) or 0.0)
     held = number(fields.get("rss"))
     return max(0.0, (size if held is None else min(size, held)) - keeps)
 

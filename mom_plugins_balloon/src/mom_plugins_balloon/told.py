@@ -23,17 +23,6 @@ def told(guest: Guest, current: float, obstacle: str) -> Memory:
     )
 
 
-GUARANTEES = ("guest_guarantee", "mem_guarantee", "balloon_min")
-"""Fields with what a guest is promised, in KiB: what holds of it as of the last cycle, by its class, and by itself. The largest counts."""
-
-
-def promised(guest: Guest) -> float:
-    """KiB that the guest must not fall below, as its fields say; 0: it is promised nothing."""
-    kib = max(number(guest.fields.get(name)) or 0.0 for name in GUARANTEES)
-    maximum = number(guest.fields.get("balloon_max"))
-    return kib if maximum is None else min(kib, maximum)
-
-
 def number(value: Value) -> float | None:
     """A number as it is, anything else as unknown."""
     kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mom_core import Value
-
-GUARANTEES = ("mem_guarantee", "balloon_min")
-"""Fields of other plugins with what a guest was promised, in KiB; the largest counts."""
+from mom_core import Value, guaranteed_kib
 
 
 class Need(NamedTuple):
@@ -26,7 +23,7 @@ def need_of(fields: Mapping[str, Value], overhead_kib: int, stale_after: float) 
 
     :param stale_after: seconds after which its statistics say nothing any more
     """
-    promised = max([0, *(int(number) for name in GUARANTEES if (number := number_in(fields, name)) is not None)])
+    promised = max(0, int(guaranteed_kib(fields) or 0))
     if promised:
         promised += overhead_kib
     size, usable, age = (number_in(fields, name) for name in ("balloon_cur", "mem_usable", "stats_age"))

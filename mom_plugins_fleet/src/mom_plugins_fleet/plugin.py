@@ -33,6 +33,7 @@ from mom_core import (
     Value,
     hookimpl,
     printable,
+    promised_kib,
     replace_file,
 )
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GuestState, HostState, Move, MoveState, read
@@ -400,7 +401,7 @@ def _guest(guest: Guest) -> GuestState:
         size=size,
         maximum=_kib(fields.get("balloon_max"), 1),
         need=None if size is None or usable is None else max(0, size - usable),
-        guarantee=_kib(fields.get("mem_guarantee"), 1) or _kib(fields.get("balloon_min"), 1) or 0,
+        guarantee=_kib(promised_kib(fields), 1) or 0,  # where it moves to, all of it may hold again
         stays=_why_stays(guest)[:200],
     )
 

@@ -99,9 +99,9 @@ class SocketMom:
             "controls": {control["name"]: control["unit"] for control in controls},
             "host": {"name": host["name"], "fields": host["fields"]},
             "guests": {
-                "columns": ["id", "name", "blocked", *columns],
+                "columns": ["id", "name", "blocked", "guaranteed_kib", *columns],
                 "rows": [
-                    [guest["id"], guest["name"], guest["blocked"], *map(guest["fields"].get, columns)]
+                    [guest["id"], guest["name"], guest["blocked"], guest["guaranteed_kib"], *map(guest["fields"].get, columns)]
                     for guest in self._all("/v1/guests", number)
                 ],
             },

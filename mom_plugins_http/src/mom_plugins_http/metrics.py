@@ -10,11 +10,26 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_core import Canary, CanaryGroup, CanaryState, Guest, PluginState, Report, Scope, Status, Unit, __version__, differences
+from mom_core import (
+    Canary,
+    CanaryGroup,
+    CanaryState,
+    Guest,
+    PluginState,
+    Report,
+    Scope,
+    Status,
+    Unit,
+    Value,
+    __version__,
+    differences,
+    guaranteed_kib,
+    promised_kib,
+)
 from mom_plugins_http.published import Totals, View
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,10 +65,14 @@ _RESERVED: Final = re.compile("(?<=_)(?:count|total)$")
 """Endings that Prometheus keeps for counters, histograms and summaries."""
 
 
-class GuestMetric(NamedTuple):
-    """A field of guests that has a metric of its own; `factor` makes base units of the field's."""
+Figure = Callable[[Mapping[str, Value]], Value]
+"""Found from a guest's fields; None where they do not tell."""
 
-    field: str
+
+class GuestMetric(NamedTuple):
+    """What has a metric of each guest: a field, or a figure that is found from all fields; `factor` makes base units of it."""
+
+    figure: str | Figure
     name: str
     help: str
     factor: float = 1024
@@ -69,7 +88,7 @@ GUEST_METRICS: Final = (
     GuestMetric("mem_usable", "libvirt_domain_memory_stats_usable_bytes", "Memory that the guest can give without swapping."),
     GuestMetric("mem_disk_caches", "libvirt_domain_memory_stats_disk_cache_bytes", "Memory that the guest uses as disk cache."),
     GuestMetric("rss", "libvirt_domain_memory_stats_rss_bytes", "Memory of the host that the guest's process holds."),
-    GuestMetric("balloon_min", "mom_guest_guaranteed_bytes", "What the guest is guaranteed."),
+    GuestMetric(guaranteed_kib, "mom_guest_guaranteed_bytes", "What the guest is guaranteed: mom does not make it smaller."),
     GuestMetric("balloon_target", "mom_guest_balloon_target_bytes", "The size that mom last set for the guest."),
     GuestMetric("swap_in", "mom_guest_swap_in_bytes_per_second", "Read back from the guest's own swap."),
     GuestMetric("swap_out", "mom_guest_swap_out_bytes_per_second", "Written to the guest's own swap."),
@@ -190,12 +209,14 @@ def _sums(report: Report) -> Iterator[_Family]:
     if distances:
         text = "By how much all guests together are away from the sizes that mom last set."
         yield _gauge("mom_balloon_distance_bytes", text, sum(distances) * 1024)
-    for field, name, text in (
+    for figure, name, text in (
         ("balloon_max", "mom_guests_maximum_bytes", "Memory of all guests with empty balloons."),
         ("balloon_cur", "mom_guests_current_bytes", "Memory of all guests as it is."),
-        ("balloon_min", "mom_guests_guaranteed_bytes", "What all guests together are guaranteed."),
+        (promised_kib, "mom_guests_promised_bytes", "All that guests are promised, also what the host cannot keep."),
+        (guaranteed_kib, "mom_guests_guaranteed_bytes", "What all guests together are guaranteed: what holds of all promises."),
     ):
-        known = [value for guest in guests if isinstance(value := guest.fields.get(field), int | float)]
+        found = _finder(figure)
+        known = [value for guest in guests if isinstance(value := found(guest.fields), int | float)]
         if known:
             yield _gauge(name, text, sum(known) * 1024)
     merged = report.snapshot.host.fields.get("ksm_pages_sharing")
@@ -271,17 +292,23 @@ def _guests(report: Report, selection: GuestSelection, lines: list[str]) -> None
     left_out = len(report.snapshot.guests) - len(chosen)
     _gauge("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
     labels = _domains(chosen)
-    for field, name, text, factor in GUEST_METRICS:
+    for figure, name, text, factor in GUEST_METRICS:
+        found = _finder(figure)
         samples = [
             f"{name}{label} {value * factor}"
             for label, guest in zip(labels, chosen, strict=True)
-            if isinstance(value := guest.fields.get(field), int | float) and value - value == 0  # neither infinite nor NaN
+            if isinstance(value := found(guest.fields), int | float) and value - value == 0  # neither infinite nor NaN
         ]
         if samples:
             lines += (f"# HELP {name} {text}", f"# TYPE {name} gauge")
             lines += samples
     failed = [outcome.decision.entity for outcome in report.outcomes if outcome.status is Status.FAILED]
     _gauge("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
+
+
+def _finder(figure: str | Figure) -> Figure:
+    """What finds the figure in a guest's fields."""
+    return (lambda fields: fields.get(figure)) if isinstance(figure, str) else figure
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:

@@ -129,7 +129,13 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "message": _TEXT,
         "hint": _TEXT,
     }
-    guest: dict[str, Value] = {"id": _TEXT, "name": _TEXT, "blocked": text_map, "fields": _fields(declarations, Scope.GUEST)}
+    guest: dict[str, Value] = {
+        "id": _TEXT,
+        "name": _TEXT,
+        "blocked": text_map,
+        "guaranteed_kib": {**_KIB, "description": "What holds of all that it is promised; null: nothing, as far as is known."},
+        "fields": _fields(declarations, Scope.GUEST),
+    }
     lists: dict[str, Value] = {name: {"type": "array", "items": _schema(item)} for name, item in _OF_A_GUEST.items()}
     past: dict[str, Value] = {"cycle": _COUNT, "time": _TIME, "duration_seconds": _SECONDS}
     changed_text: Schema = {"type": ["string", "null"], "description": "The text to set; null removes the policy."}

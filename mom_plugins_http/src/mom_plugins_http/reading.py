@@ -40,6 +40,7 @@ from mom_core import (
     differences,
     explain,
     find_guest,
+    guaranteed_kib,
     printable,
 )
 from mom_plugins_http import metrics
@@ -472,6 +473,7 @@ def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
         "id": guest.id,
         "name": guest.name,
         "blocked": dict(guest.blocked),
+        "guaranteed_kib": guaranteed_kib(guest.fields),
         "fields": fields if isinstance(fields, dict) else dict(fields),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mom_core import Decision, Guest, Revision, Snapshot, Value, format_kib
+from mom_core import Decision, Guest, Revision, Snapshot, Value, format_kib, guaranteed_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS, parse_pins, pins_text
 from mom_plugins_numa.numbers import by_node, format_list, items, number, parse_list, whole
 from mom_plugins_numa.placement import Rules, reserve_of
@@ -98,5 +98,5 @@ def _room(item: Mapping[str, Value], rules: Rules) -> float | None:
 
 def _need(guest: Guest, held: Mapping[int, float]) -> float | None:
     """KiB that the guest must find there: what it has, its size, and what it was promised."""
-    known = [size for name in ("balloon_cur", "balloon_min", "guest_guarantee") if (size := number(guest.fields.get(name))) is not None]
+    known = [size for size in (number(guest.fields.get("balloon_cur")), guaranteed_kib(guest.fields)) if size is not None]
     return max([*known, sum(held.values())]) if known or held else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import CanaryGroup, Guest, Host, Value, format_duration
+from mom_core import CanaryGroup, Guest, Host, Value, format_duration, guaranteed_kib
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -83,7 +83,7 @@ def ailment(guest: Guest, since_seconds: float) -> str | None:
         return "wait for pages from their disks"
     if any((_number(fields.get(name)) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
         return "wait for memory"
-    if size < 0.99 * (_number(fields.get("balloon_min")) or 0.0):
+    if size < 0.99 * (guaranteed_kib(fields) or 0.0):
         return "have less than they are guaranteed"
     return ""
 
@@ -94,7 +94,7 @@ def asked_too_much(guest: Guest, wanted: Value) -> bool:
     target, size, usable = (_number(value) for value in (wanted, guest.fields.get("balloon_cur"), guest.fields.get("mem_usable")))
     if target is None or size is None or usable is None:
         return False
-    return target < max(size - usable, min(size, _number(guest.fields.get("balloon_min")) or 0.0))
+    return target < max(size - usable, min(size, guaranteed_kib(guest.fields) or 0.0))
 
 
 def kills(guest: Guest, before: Guest | None) -> int:

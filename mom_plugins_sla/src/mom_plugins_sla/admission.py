@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Admission, Entity, Giver, Reservation, Room, Snapshot, format_kib
+from mom_core import Admission, Entity, Giver, Reservation, Room, Snapshot, format_kib, guaranteed_kib, promised_kib
 from mom_plugins_sla.classes import ServiceClass
-from mom_plugins_sla.fairness import number, promised_kib, used_kib
+from mom_plugins_sla.fairness import number, used_kib
 
 START_SHARE: Final = 0.25
 """What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
@@ -65,20 +65,10 @@ def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Res
     promisable, available = number(host.get("mem_promisable")), number(host.get("mem_really_available"))
     if promisable is None or available is None:
         return None
-    promised = sum(promise_of(snapshot, identity) for identity in snapshot.guests)
+    promised = sum(promised_kib(guest.fields) or 0.0 for guest in snapshot.guests.values())
     # A guest that has come for a reservation counts by its own promise.
     reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
     return Figures(promisable, promised, float(reserved), available, room)
-
-
-def promise_of(snapshot: Snapshot, identity: str) -> float:
-    """All that this guest is promised, in KiB, also what the host cannot keep."""
-    guest = snapshot.guests[identity]
-    maximum = number(guest.fields.get("balloon_max"))
-    share = number(guest.fields.get("mem_guarantee_share"))
-    known = [number(guest.fields.get("mem_promised")) or 0.0, promised_kib(guest)]
-    known += [] if share is None or maximum is None else [share * maximum]
-    return max(known) if maximum is None else min(max(known), maximum)
 
 
 def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
@@ -148,7 +138,7 @@ def _spare(snapshot: Snapshot, missing: float) -> list[Giver]:
         size = number(guest.fields.get("balloon_cur"))
         if size is None or "balloon_target" in guest.blocked or "*" in guest.blocked:
             continue
-        spare = size - max(promised_kib(guest), used_kib(guest, size))
+        spare = size - max(guaranteed_kib(guest.fields) or 0.0, used_kib(guest, size))
         if spare > 0:
             found.append((number(guest.fields.get("reclaim_cost")) or 1.0, -spare, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
@@ -157,8 +147,8 @@ def _spare(snapshot: Snapshot, missing: float) -> list[Giver]:
 def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list[Giver]:
     """Guests whose promises are less important, the least important first."""
     found = []
-    for identity, guest in snapshot.guests.items():
-        priority, promise = number(guest.fields.get("priority")), promise_of(snapshot, identity)
+    for guest in snapshot.guests.values():
+        priority, promise = number(guest.fields.get("priority")), promised_kib(guest.fields) or 0.0
         if promise > 0 and (50.0 if priority is None else priority) < wanted.one.priority:
             found.append((50.0 if priority is None else priority, -promise, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)

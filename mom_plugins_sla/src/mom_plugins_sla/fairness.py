@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Portion, Snapshot, Value
+from mom_core import Guest, Portion, Snapshot, Value, guaranteed_kib
 from mom_plugins_sla.fair_share import Claim, fair_shares
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
 """What a guest wants at hand above what it holds: what the default balloon policy calls its margin. Without it, every burst hurts."""
-
-GUARANTEES = ("guest_guarantee", "mem_guarantee", "balloon_min")
-"""Fields with what a guest is promised, in KiB. The first says what of it holds; the others, what was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +42,10 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float)
         if size is None or maximum is None:
             continue
         together += size
-        claims[identity] = Claim(promised_kib(guest), used_kib(guest, size), maximum, number(guest.fields.get("reclaim_cost")) or 1.0)
+        guaranteed, cost = guaranteed_kib(guest.fields) or 0.0, number(guest.fields.get("reclaim_cost")) or 1.0
+        claims[identity] = Claim(guaranteed, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
-
-
-def promised_kib(guest: Guest) -> float:
-    """What the guest is guaranteed, in KiB; 0: nothing."""
-    holds = number(guest.fields.get(GUARANTEES[0]))
-    if holds is not None:
-        return holds
-    return max(number(guest.fields.get(name)) or 0.0 for name in GUARANTEES[1:])
 
 
 def used_kib(guest: Guest, size: float) -> float:

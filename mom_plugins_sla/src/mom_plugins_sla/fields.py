@@ -27,7 +27,7 @@ FIELDS = (
     _guest(
         "sla_class_by", Unit.TEXT, "what gave the guest that class, and what is wrong with it", "YAML file, metadata, patterns, default"
     ),
-    _guest("mem_guarantee", Unit.KIB, "what the guest is guaranteed by its class; a share of the maximum as of the last cycle"),
+    _guest("mem_guarantee", Unit.KIB, "what the guest is promised by its class; a share of the maximum as of the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "the same as a share of the guest's maximum, where it is one"),
     _guest("priority", Unit.COUNT, "0 to 100: whose promises are kept when not all can be; 100 is the last to lose"),
     _guest("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary, more is dearer"),

@@ -103,7 +103,7 @@ class VdsmPlugin:
         return (
             _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),
             _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloonInfo.balloon_max"),
-            _field("balloon_min", Unit.KIB, "what the guest is guaranteed; 0: nothing", "balloonInfo.balloon_min"),
+            _field("balloon_min", Unit.KIB, "what the guest is promised in the engine; 0: nothing", "balloonInfo.balloon_min"),
             _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "memoryStats.mem_total"),
             _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "memoryStats.mem_unused"),
             _field("mem_free", Unit.KIB, "the same, and its page cache", "memoryStats.mem_free"),

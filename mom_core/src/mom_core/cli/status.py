@@ -17,6 +17,7 @@ from mom_core.cli.live import look
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.sources import told
 from mom_core.config import load_config
+from mom_core.guarantees import guaranteed_kib
 from mom_core.model import printable
 from mom_core.status import RunningStatus, standing
 from mom_core.units import format_kib
@@ -65,7 +66,10 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         snapshot, problems = look(config)
         for problem in problems:
             click.echo(f"mom: {problem.source}: {problem.message}", err=True)
-        rows = [{"id": g.id, "name": g.name, "blocked": dict(g.blocked), **g.fields} for g in snapshot.guests.values()]
+        rows = [
+            {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed_kib(g.fields), **g.fields}
+            for g in snapshot.guests.values()
+        ]
         origin = "read just now, as mom does not run"
     if as_json:
         click.echo(json.dumps(rows))
@@ -208,7 +212,7 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
                 *(printable(row.get("sla_class") or "none", 20) for _ in classes),
                 _size(row.get("balloon_cur")),
                 _size(row.get("balloon_max")),
-                _promise(_guaranteed(row)),
+                _promise(row["guaranteed_kib"]),
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
@@ -219,11 +223,6 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
     )
     for reason in shared:
         click.echo(f"all guests: {printable(reason, 160)}")
-
-
-def _guaranteed(row: Mapping[str, Any]) -> float | None:
-    """What the guest is guaranteed, in KiB: as the plugin says that enforces it, or else what was promised."""
-    return next((kib for name in ("guest_guarantee", "mem_guarantee", "balloon_min") if (kib := row.get(name)) is not None), None)
 
 
 def _promise(kib: float | None) -> str:
@@ -245,7 +244,7 @@ def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     obstacle = row.get("balloon_obstacle")
     reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
     remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
-    promised, holds = row.get("mem_promised"), row.get("guest_guarantee")
+    promised, holds = row.get("mem_promised"), row["guaranteed_kib"]
     if promised is not None and holds is not None and holds < promised:
         remarks.append(f"promised {format_kib(promised)}: more than the host can keep")
     last = row.get("last")

@@ -2,7 +2,7 @@
 
 const ROW = 32; // pixels, as the style has it
 const SPARK_CYCLES = 60;
-const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_min", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
+const LIST_FIELDS = ["balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out",
   "stats_age", "rss", "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"];
 
 const field = (name) => (guest) => guest.fields[name];
@@ -23,7 +23,7 @@ const COLUMNS = [
   { key: "swap", label: "Swaps", value: swapping, text: (v) => (isNumber(v) ? `${kib(v)}/s` : UNKNOWN), minor: true, bad: (v) => v >= 1,
     about: "what it reads from and writes to its own swap" },
   { key: "target", label: "Asked for", value: field("balloon_target"), text: kib, minor: true, about: "what mom asked it for last" },
-  { key: "guarantee", label: "Guaranteed", value: field("balloon_min"), text: kib, minor: true, about: "what it keeps in any case" },
+  { key: "guarantee", label: "Guaranteed", value: (guest) => guest.guaranteed_kib ?? undefined, text: kib, minor: true, about: "below this it is not made smaller" },
   { key: "pressure", label: "Pressure", value: pressure, text: percent, minor: true, bad: (v) => v >= 10,
     about: "time that something in it waited for memory, of the last 10 s" },
   { key: "age", label: "Statistics", value: field("stats_age"), text: (v) => (isNumber(v) ? `${span(v)} old` : UNKNOWN), minor: true,

@@ -96,7 +96,7 @@ COLUMNS: Final = (
         about="what it reads from and writes to its own swap in a second",
     ),
     Column("target", "targt", "T", 5, *_size("target"), about="what mom asked it for last, or would have when it only observes"),
-    Column("guarantee", "guar", "G", 5, *_size("guaranteed"), about="what it is guaranteed"),
+    Column("guarantee", "guar", "G", 5, *_size("guaranteed"), about="what it is guaranteed: mom does not make it smaller"),
     Column(
         "pressure",
         "psi%",

@@ -13,7 +13,7 @@ from mom_core import Unit, format_kib, printable
 Json = Mapping[str, Any]
 
 FIELDS: Final = (
-    "balloon_cur", "balloon_max", "balloon_min", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out", "stats_age",
+    "balloon_cur", "balloon_max", "balloon_target", "balloon_obstacle", "mem_usable", "swap_in", "swap_out", "stats_age",
     "guest_psi_memory_some_avg10", "host_psi_memory_some_avg10",
 )  # fmt: skip
 """Of a guest's fields, those that are asked for: a third of what there is."""
@@ -134,7 +134,7 @@ def row_of(item: Json, last: Happening | None = None) -> Row:
         usable,
         sum(swaps) if swaps else None,
         target,
-        number("balloon_min"),
+        item.get("guaranteed_kib"),
         number("host_psi_memory_some_avg10") if inside is None else inside,
         number("stats_age"),
         _note(item, last),

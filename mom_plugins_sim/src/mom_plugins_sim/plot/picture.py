@@ -167,7 +167,7 @@ def _draw_guest(axes: Axes, guest: GuestSeries, *, small: bool) -> None:
     times = _days(guest.times)
     axes.fill_between(times, _gib(guest.need), color=NEED, alpha=0.35, linewidth=0, label="needs")
     axes.plot(times, _gib(guest.most), color="black", linewidth=0.7, linestyle="--", label="sold")
-    axes.plot(times, _gib(guest.promised), color="black", linewidth=0.7, linestyle=":", label="promised")
+    axes.plot(times, _gib(guest.guaranteed), color="black", linewidth=0.7, linestyle=":", label="guaranteed")
     axes.plot(times, _gib(guest.size), color=SIZE, linewidth=1.2, label="has")
     for up, colour, shape, label in ((True, GROWN, "^", "mom gives"), (False, SHRUNK, "v", "mom takes")):
         marks = [mark for mark in guest.marks if (mark.after > mark.before) is up and mark.after != mark.before]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Guest, MomError, Report, Status
+from mom_core import Guest, MomError, Report, Status, guaranteed_kib
 from mom_plugins_sim.measures import PAGE_KIB, UNKNOWN, number, number_of, taken_from
 from mom_plugins_sim.recording.reader import Recorded, Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.verdicts import need_of
@@ -79,19 +79,19 @@ class Mark:
 
 @dataclass(slots=True)
 class GuestSeries:
-    """One guest over time: its size, what it needs, the size that it was sold and the one it was promised, in KiB."""
+    """One guest over time: its size, what it needs, the size that it was sold and the one it is guaranteed, in KiB."""
 
     name: str
     times: list[float] = field(default_factory=list)
     size: list[float] = field(default_factory=list)
     need: list[float] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
-    promised: list[float] = field(default_factory=list)
+    guaranteed: list[float] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
 
     def lines(self) -> Sequence[list[float]]:
         """All of them."""
-        return self.times, self.size, self.need, self.most, self.promised
+        return self.times, self.size, self.need, self.most, self.guaranteed
 
 
 @dataclass(slots=True)
@@ -344,9 +344,14 @@ def _guest_point(time: float, guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
         return (time, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
     fields = guest.fields
-    known = (number(fields, name, UNKNOWN) for name in ("guest_guarantee", "mem_guarantee", "balloon_min"))
-    promised = next((kib for kib in known if not math.isnan(kib)), UNKNOWN)
-    return (time, number(fields, "balloon_cur", UNKNOWN), _need(guest), number(fields, "balloon_max", UNKNOWN), promised)
+    guaranteed = guaranteed_kib(fields)
+    return (
+        time,
+        number(fields, "balloon_cur", UNKNOWN),
+        _need(guest),
+        number(fields, "balloon_max", UNKNOWN),
+        UNKNOWN if guaranteed is None else guaranteed,
+    )
 
 
 def _need(guest: Guest) -> float:

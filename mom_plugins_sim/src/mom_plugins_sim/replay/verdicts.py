@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib
+from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib, guaranteed_kib
 from mom_plugins_sim.measures import UNKNOWN, number, number_of
 
 BALLOON: Final = "balloon_target"
-
-NEEDS: Final = ("mem_guarantee", "balloon_min")
-"""Fields with a size in KiB that a guest was promised."""
 
 REVERSALS: Final = 4
 """Changes of direction that make an oscillation: up, down, up, down. A burst and its end are two."""
@@ -136,14 +133,14 @@ class Verdict:
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """The size in KiB below which a guest is harmed, and why: what it was promised, or uses now without what it could give. None: unknown.
+    """The size in KiB below which a guest is harmed, and why: what it is guaranteed, or uses now without what it could give. None: unknown.
 
     A guest that is smaller than its need already is not harmed by staying so.
     """
-    promised = [value for name in NEEDS if not math.isnan(value := number(guest.fields, name, UNKNOWN))]
+    guaranteed = guaranteed_kib(guest.fields)
     size = number(guest.fields, "balloon_cur", UNKNOWN)
     used = size - number(guest.fields, "mem_usable", UNKNOWN)
-    best = min(max(promised), *(() if math.isnan(size) else (size,)), math.inf) if promised else None
+    best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)
     if not math.isnan(used) and (best is None or used > best):
         return used, "uses"
-    return best, "is promised"
+    return best, "is guaranteed"

@@ -1,0 +1,33 @@
+"""What a guest is guaranteed: what holds, or else the largest promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from mom_core import Value, guaranteed_kib, promised_kib
+
+
+@pytest.mark.parametrize(
+    ("fields", "guaranteed", "promised"),
+    [
+        ({}, None, None),
+        ({"balloon_min": None, "mem_guarantee": "much"}, None, None),
+        ({"balloon_min": True}, None, None),
+        ({"balloon_min": 0}, 0, 0),
+        ({"balloon_min": 100}, 100, 100),
+        ({"balloon_min": 100, "mem_guarantee": 300}, 300, 300),
+        ({"balloon_min": 300, "mem_guarantee": 100}, 300, 300),
+        ({"balloon_min": 300, "balloon_max": 200}, 200, 200),
+        ({"mem_guarantee_share": 0.75, "balloon_max": 400}, 300, 300),
+        ({"mem_guarantee_share": 7.5, "balloon_max": 400}, 400, 400),
+        ({"mem_guarantee_share": 0.75}, None, None),
+        ({"balloon_min": 100, "mem_guarantee": 300, "mem_promised": 300, "guest_guarantee": 200}, 200, 300),
+        ({"mem_promised": 300, "guest_guarantee": 0}, 0, 300),
+    ],
+)
+def test_what_holds_is_guaranteed_and_without_a_word_on_that_the_largest_promise(
+    fields: Mapping[str, Value], guaranteed: float | None, promised: float | None
+) -> None:
+    assert (guaranteed_kib(fields), promised_kib(fields)) == (guaranteed, promised)

@@ -1,0 +1,70 @@
+"""What a guest is guaranteed is the same figure wherever it is shown: what holds of all that it is promised."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from conftest import MOM, Daemon, wait_for
+from prometheus_client.parser import text_string_to_metric_families
+
+Figures = dict[str, float | None]
+
+PROMISES = """  sla: {}
+guests:
+  "web-*": {class: WEB}
+  "db-*": {class: gold, guarantee: 64MiB}
+  "idle-*": {guarantee: 10%}
+"""
+"""Promises of a class, of a class that are larger than the operator's own, and the operator's own."""
+
+
+def asked(daemon: Daemon, *verb: str) -> Any:
+    return json.loads(subprocess.run([MOM, *verb, "--json", "-c", daemon.config], capture_output=True, timeout=60, check=True).stdout)
+
+
+def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
+    """What each surface says of each guest in KiB, by the guest's name, and the metrics that have no labels."""
+    client = httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), base_url="http://mom", timeout=60)
+    with client:
+        api: Figures = {one["name"]: one["guaranteed_kib"] for one in client.get("/v1/guests").json()["items"]}
+        listed: Figures = {one["name"]: one["guaranteed_kib"] for one in client.get("/v1/guests?fields=rss").json()["items"]}
+        explained = {name: client.get(f"/v1/guests/{name}/explanation").json()["memory"]["guarantee_kib"] for name in api}
+        samples = [
+            one
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for one in family.samples
+            if family.name[:3] == "mom"
+        ]
+    written = json.loads((daemon.folder / "run/status.json").read_text())["guests"]
+    rows = [dict(zip(written["columns"], row, strict=True)) for row in written["rows"]]
+    found = {
+        "API": api,
+        "API, some fields": listed,
+        "explain": {name: explained.get(name) for name in api},
+        "status file": {row["name"]: row["guaranteed_kib"] for row in rows},
+        "mom guests": {row["name"]: row["guaranteed_kib"] for row in asked(daemon, "guests")},
+        "mom top": {row["name"]: row["guaranteed"] for row in asked(daemon, "top")["guests"]},
+        "metrics": dict.fromkeys(api)
+        | {one.labels["domain"]: one.value / 1024 for one in samples if one.name == "mom_guest_guaranteed_bytes"},
+    }
+    return found, {one.name: one.value for one in samples if not one.labels}
+
+
+@pytest.mark.parametrize("oversold", [False, True])
+def test_every_surface_says_the_same_of_what_a_guest_is_guaranteed(daemon: Callable[..., Daemon], oversold: bool) -> None:
+    mom = daemon(guests=8, more=PROMISES.replace("WEB", "platinum" if oversold else "compute"), interval="5s", host_memory="8GiB")
+    wait_for(lambda: asked(mom, "status")["cycle"]["number"] > 2)  # what holds is known from the cycle before
+    found, sums = surfaces(mom)
+    assert len(found["API"]) == 8
+    assert any(found["API"].values())
+    for surface, figures in found.items():
+        assert figures == found["API"], surface
+    together = sum(kib or 0 for kib in found["API"].values()) * 1024
+    assert sums["mom_guests_guaranteed_bytes"] == together
+    promised = sums["mom_guests_promised_bytes"]
+    assert (together < promised) if oversold else (together == promised)
