@@ -142,7 +142,7 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
     for name, plugin in _constructed(plugins):
         specs: Iterable[ControlSpec] = getattr(plugin, "mom_controls", tuple)()
         for spec in specs:
-            bounds = f"{_bound(spec.minimum)} to {_bound(spec.maximum)}"
+            bounds = ", ".join(map(str, spec.choices)) or f"{_bound(spec.minimum)} to {_bound(spec.maximum)}"
             rows.append((f"`{spec.name}`", spec.scope.value, spec.unit.value, bounds, name, f"`{spec.field}`", spec.description))
     return _page(
         "Controls",

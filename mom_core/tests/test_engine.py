@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,14 @@ def machine_plugin(machine: Machine) -> type:
     return MachinePlugin
 
 
-def control_plugin(machine: Machine) -> type:
+SIZE = ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=10, maximum=1000)
+
+
+def control_plugin(machine: Machine, spec: ControlSpec = SIZE) -> type:
     class SizePlugin(Base):
         @hookimpl
         def mom_controls(self) -> list[ControlSpec]:
-            return [ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=10, maximum=1000)]
+            return [spec]
 
         @hookimpl
         def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
@@ -143,9 +147,16 @@ def want(value: Value, only: str = "", control: str = "size") -> Callable[[Snaps
 
 
 def engine_with(
-    tmp_path: Path, machine: Machine, /, *evaluators: type, mode: str = "enforce", clock: Clock | None = None, **more: type
+    tmp_path: Path,
+    machine: Machine,
+    /,
+    *evaluators: type,
+    mode: str = "enforce",
+    clock: Clock | None = None,
+    spec: ControlSpec = SIZE,
+    **more: type,
 ) -> Engine:
-    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine)}
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine, spec)}
     plugins |= {f"e{n}": one for n, one in enumerate(evaluators)} | more
     return Engine(config_of(tmp_path, plugins, mode=mode, stop_timeout=60.0), clock)
 
@@ -316,6 +327,51 @@ def test_impossible_values_are_bounded_or_dropped_with_a_reason(tmp_path: Path, 
         assert machine.set_calls == ([] if became is None else [("a", became)])
         assert [r.after.value if r.after else None for r in report.revisions] == [became]
         assert report.revisions[0].reason
+
+
+CHOICES = ControlSpec("size", Unit.COUNT, Scope.GUEST, "0: stop, 1: run, 2: unmerge", field="size", choices=(0, 1, 2))
+FLAG = ControlSpec("size", Unit.FLAG, Scope.GUEST, "1: pause it", field="size")
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "became"),
+    [
+        (CHOICES, 2, 2), (CHOICES, 0, 0), (CHOICES, 1.0, 1), (CHOICES, True, 1),
+        (CHOICES, 7, None), (CHOICES, -1, None), (CHOICES, 1.5, None), (CHOICES, math.nan, None), (CHOICES, "1", None),
+        (FLAG, 1, 1), (FLAG, False, 0), (FLAG, 7, None), (FLAG, -1, None),
+    ],
+)  # fmt: skip
+def test_a_value_that_an_enumeration_has_not_is_dropped_with_the_reason_and_never_moved_to_another_one(
+    tmp_path: Path, machine: Machine, spec: ControlSpec, value: Value, became: int | None
+) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(value, "a")), spec=spec) as engine:
+        report = engine.cycle()
+    assert machine.set_calls == ([] if became is None else [("a", became)])
+    if became is None:
+        (revision,) = report.revisions
+        assert revision.after is None
+        assert revision.reason
+
+
+def test_a_reviewer_cannot_give_an_enumeration_a_value_that_it_has_not(tmp_path: Path, machine: Machine) -> None:
+    class Reviewer(Base):
+        @hookimpl
+        def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
+            return [Revision(decision, replace(decision, value=7), "a mistake") for decision in decisions]
+
+    with engine_with(tmp_path, machine, evaluator(want(1, "a")), Reviewer, spec=CHOICES) as engine:
+        report = engine.cycle()
+    assert machine.set_calls == []
+    assert [revision.after for revision in report.revisions] == [None]
+
+
+@pytest.mark.parametrize(
+    ("unit", "choices"), [(Unit.COUNT, (1, 1)), (Unit.COUNT, (0, 1.5)), (Unit.COUNT, "01"), (Unit.TEXT, (0, 1)), (Unit.FLAG, (0, 1, 2))]
+)
+def test_choices_that_make_no_sense_are_an_error_of_the_plugin(tmp_path: Path, machine: Machine, unit: Unit, choices: Any) -> None:
+    spec = ControlSpec("size", unit, Scope.GUEST, "size", field="size", minimum=0, choices=choices)
+    with pytest.raises(MomError, match="its choices must be different integers"):
+        engine_with(tmp_path, machine, spec=spec).open()
 
 
 def test_two_evaluators_on_one_control_the_first_in_order_wins(tmp_path: Path, machine: Machine) -> None:

@@ -249,6 +249,10 @@ def test_a_wrong_scope_is_found_and_so_are_constants_out_of_bounds() -> None:
     assert rules("(def on (e) (e.Control 'balloon_target' 5000)) (on Host)") == ["wrong-scope"]
     assert rules("(Host.Control 'ksm_run' -1) (Host.Control 'ksm_run' 2.5) (Host.Control 'ksm_run' 2)") == ["control-bounds"] * 2
     assert rules("(Host.Control 'ksm_run' nil)") == []
+    (named,) = check({"p": "(Host.Control 'ksm_run' 7)"}, DECLARED)
+    assert named.message == "ksm_run has the values 0, 1, 2, and this is 7: nothing comes of it"
+    (bounded,) = check({"p": "(Host.Control 'ksm_sleep_millisecs' 70000)"}, DECLARED)
+    assert bounded.message == "ksm_sleep_millisecs is never set above 60000, and this is 70000"
 
 
 def test_names_of_other_policies_count() -> None:

@@ -197,6 +197,19 @@ def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_mor
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
 
 
+def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:
+    (daemon.ksm / "run").write_text("1\n")
+    daemon.start()
+    daemon.wait(socket_is_there(daemon))
+    daemon.vdsm.do(
+        "call", method="Host.setMOMPolicy", params={"policy": '(Host.Control "ksm_run" 7) (Host.Control "ksm_pages_to_scan" 200)'}
+    )
+    daemon.wait(lambda: (daemon.ksm / "pages_to_scan").read_text() == "200\n")
+    assert (daemon.ksm / "run").read_text() == "1\n"
+    told = json.loads(daemon.mom("status", "--json").stdout)
+    assert "7 is none of the values that it has: 0, 1, 2" in json.dumps(told)
+
+
 def test_guests_that_come_go_and_are_gone_between_list_and_verb(daemon: Daemon) -> None:
     daemon.start()
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)

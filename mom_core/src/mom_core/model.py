@@ -121,8 +121,11 @@ class ControlSpec:
 
     `field` names the field that holds the control's present value: the core writes that value to the ledger before the
     control is first changed, and `mom_restore` puts it back. While the field is unknown the control is not applied, because it
-    could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side); what depends on the guest
-    is checked by the controller. Values are integers unless `unit` is text, ratio, percent, seconds, or list (of mappings).
+    could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side): what is beyond is moved to the bound.
+    `choices` are for a control whose values are names rather than amounts (0 stop, 1 run, 2 unmerge): any other value is dropped, as the
+    nearest one means something else. A flag has the choices 0 and 1 by itself; with choices, the bounds are the least and the greatest.
+    What depends on the guest is checked by the controller. Values are integers unless `unit` is text, ratio, percent, seconds, or list
+    (of mappings).
     """
 
     name: str
@@ -132,6 +135,15 @@ class ControlSpec:
     field: str
     minimum: float | None = None
     maximum: float | None = None
+    choices: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the rest."""
+        if self.unit is Unit.FLAG and not self.choices:
+            object.__setattr__(self, "choices", (0, 1))
+        if self.choices and self.minimum is None and self.maximum is None:
+            object.__setattr__(self, "minimum", min(self.choices))
+            object.__setattr__(self, "maximum", max(self.choices))
 
 
 class Source(NamedTuple):

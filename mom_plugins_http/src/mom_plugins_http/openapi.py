@@ -204,6 +204,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
                 "field": _TEXT,
                 "minimum": {"type": ["number", "null"]},
                 "maximum": {"type": ["number", "null"]},
+                "choices": {"type": "array", "items": {"type": "integer"}},
                 "plugin": _TEXT,
             }
         ),

@@ -170,6 +170,7 @@ class Reading:
                 "field": spec.field,
                 "minimum": spec.minimum,
                 "maximum": spec.maximum,
+                "choices": list(spec.choices),
                 "plugin": owners.get(spec.name, ""),
             }
 

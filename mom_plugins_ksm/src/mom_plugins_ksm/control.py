@@ -15,7 +15,12 @@ STOPPED, MERGING, UNMERGED = 0, 1, 2
 
 CONTROLS = (
     ControlSpec(
-        "ksm_run", Unit.COUNT, Scope.HOST, "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything", "ksm_run", 0, 2
+        "ksm_run",
+        Unit.COUNT,
+        Scope.HOST,
+        "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything",
+        "ksm_run",
+        choices=(STOPPED, MERGING, UNMERGED),
     ),
     ControlSpec(
         "ksm_pages_to_scan",
@@ -41,8 +46,6 @@ CONTROLS = (
         Scope.HOST,
         "1: also merge pages of different NUMA nodes; can change only while nothing is merged",
         "ksm_merge_across_nodes",
-        0,
-        1,
     ),
 )
 

@@ -123,8 +123,9 @@ class LibvirtPlugin:
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
         """The statistics period; balloons are another plugin's."""
-        description = "how often libvirt has the guest report its memory; 0: never"
-        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD, 0, _LONGEST_PERIOD_SECONDS),)
+        description = f"how often libvirt has the guest report its memory, up to {_LONGEST_PERIOD_SECONDS} s; 0: never"
+        # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
+        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD),)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 

@@ -30,9 +30,7 @@ from mom_plugins_numa.nodes import BALANCING as BALANCING_FILE
 from mom_plugins_numa.nodes import read_balancing, read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list, parse_list, whole
 
-MOST_NODE = 1023
-"""Kernels are built for 1024 nodes at most (CONFIG_NODES_SHIFT is 10 at most)."""
-
+# No bounds here: a node that is moved to a bound is another one than was meant. Those that the host has not are refused.
 CONTROLS = (
     ControlSpec(
         PINS,
@@ -55,8 +53,6 @@ CONTROLS = (
         Scope.GUEST,
         "move the guest's memory to this NUMA node, once and in small steps; -1: move it no further",
         MOVE_TO,
-        NOWHERE,
-        MOST_NODE,
     ),
     ControlSpec(
         BALANCING,
@@ -64,8 +60,7 @@ CONTROLS = (
         Scope.HOST,
         "the kernel's own NUMA balancing: 0 off, 1 on, 2 between tiers of memory, 3 both",
         BALANCING,
-        0,
-        3,
+        choices=(0, 1, 2, 3),
     ),
 )
 

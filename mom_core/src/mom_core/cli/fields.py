@@ -59,7 +59,9 @@ def _of_running(config: Config) -> tuple[tuple[_Fields, _Controls], str] | None:
     controls = [
         (
             c["plugin"],
-            ControlSpec(c["name"], Unit(c["unit"]), Scope(c["scope"]), c["description"], c["field"], c["minimum"], c["maximum"]),
+            ControlSpec(
+                c["name"], Unit(c["unit"]), Scope(c["scope"]), c["description"], c["field"], c["minimum"], c["maximum"], c["choices"]
+            ),
         )
         for c in given_controls
     ]
@@ -110,6 +112,8 @@ def _show(fields: _Fields, controls: _Controls) -> None:
 
 
 def _bounds(spec: ControlSpec) -> str:
+    if spec.choices:
+        return f" ({', '.join(map(str, spec.choices))})"
     if spec.minimum is None and spec.maximum is None:
         return ""
     low = "" if spec.minimum is None else f"from {spec.minimum:,g}"

@@ -216,7 +216,15 @@ def info_command(name: str, config_path: str | None, as_json: bool) -> None:
                 for f in declared.fields
             ],
             "controls": [
-                {"name": c.name, "scope": c.scope, "unit": c.unit, "description": c.description, "minimum": c.minimum, "maximum": c.maximum}
+                {
+                    "name": c.name,
+                    "scope": c.scope,
+                    "unit": c.unit,
+                    "description": c.description,
+                    "minimum": c.minimum,
+                    "maximum": c.maximum,
+                    "choices": list(c.choices),
+                }
                 for c in declared.controls
             ],
             "policies": list(declared.policies),

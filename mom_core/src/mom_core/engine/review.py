@@ -95,6 +95,8 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None, f"{printable(repr(value), 60)} is no finite number"
     number = value if spec.unit in _FRACTIONAL else int(value)
+    if spec.choices and value not in spec.choices:
+        return None, f"{value!r:.40} is none of the values that it has: {', '.join(map(str, spec.choices))}"
     if spec.minimum is not None and number < spec.minimum:
         return _as(number, spec.minimum), f"below the control's minimum of {spec.minimum:g} {spec.unit}"
     if spec.maximum is not None and number > spec.maximum:

@@ -408,12 +408,23 @@ def _fault(spec: FieldSpec | ControlSpec) -> str:
         return ""
     if not _is_name(spec.field):
         return "needs the name of the field that holds its present value"
+    if not _are_choices(spec):
+        return "makes no sense: its choices must be different integers, of a control with a number; those of a flag are 0 and 1"
     bounds = [bound for bound in (spec.minimum, spec.maximum) if bound is not None]
     if not all(isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in bounds):
         return "makes no sense: its bounds must be finite numbers, or None"
     if len(bounds) == 2 and bounds[0] > bounds[1]:
         return f"makes no sense: its minimum {bounds[0]:g} is above its maximum {bounds[1]:g}"
     return ""
+
+
+def _are_choices(spec: ControlSpec) -> bool:
+    choices = spec.choices
+    if not isinstance(choices, tuple | list) or not all(type(choice) is int for choice in choices) or len(set(choices)) < len(choices):
+        return False
+    if spec.unit is Unit.FLAG:
+        return tuple(choices) == (0, 1)
+    return not choices or spec.unit not in {Unit.TEXT, Unit.LIST}
 
 
 def _is_name(name: object) -> bool:

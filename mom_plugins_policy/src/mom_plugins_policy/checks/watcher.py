@@ -438,7 +438,10 @@ class Watcher(Machine):
             self.say("units", place, f"{name} is in {spec.unit}, this is {written(given)}", conversion(wanted, given))
         if value.is_constant and value.low is not None and spec.unit is not Unit.TEXT:
             shown = _times(value)
-            if spec.minimum is not None and value.low < spec.minimum:
+            if spec.choices and value.low not in spec.choices:
+                has = ", ".join(map(str, spec.choices))
+                self.say("control-bounds", place, f"{name} has the values {has}, and this is {shown}: nothing comes of it")
+            elif spec.minimum is not None and value.low < spec.minimum:
                 self.say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {shown}")
             elif spec.maximum is not None and value.low > spec.maximum:
                 self.say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {shown}")

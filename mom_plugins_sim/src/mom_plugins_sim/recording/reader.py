@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def session_content(session: Session) -> dict[str, Value]:
         "configuration": session.configuration,
         "policies": dict(session.policies),
         "fields": [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields],
-        "controls": [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum] for c in session.controls],
+        "controls": [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls],
     }
 
 
@@ -282,14 +282,19 @@ def _session(frame: Frame, name: str) -> Session | None:
             policies,
             tuple(FieldSpec(str(n), Unit(unit), Scope(scope), str(text), str(of)) for n, unit, scope, text, of in content["fields"]),
             tuple(
-                ControlSpec(str(n), Unit(unit), Scope(scope), str(text), str(of), _bound(low), _bound(high))
-                for n, unit, scope, text, of, low, high in content["controls"]
+                ControlSpec(str(n), Unit(unit), Scope(scope), str(text), str(of), _bound(low), _bound(high), _choices(*more))
+                for n, unit, scope, text, of, low, high, *more in content["controls"]
             ),
         )
     except _Newer:
         raise
     except (MomError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _choices(values: Sequence[int] = ()) -> tuple[int, ...]:
+    """Of a control; a recording from before there were any has none."""
+    return tuple(map(int, values))
 
 
 def _bound(value: object) -> float | None:

@@ -98,8 +98,8 @@ def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Valu
         return [value for value in given if value != before]
     if not isinstance(before, int | float):
         return []
-    if spec.unit is Unit.FLAG:
-        return [0 if before else 1]
+    if spec.choices:
+        return [value for value in spec.choices if value != before]
     low, high = spec.minimum, spec.maximum
     wanted: list[float] = [before * 3 // 4, before // 2, before + 1, before - 1, before * 2]
     wanted += [bound for bound in (low, high) if bound is not None]
