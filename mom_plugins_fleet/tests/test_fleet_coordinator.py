@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from nats.aio.subscription import Subscription
 
-from mom_core import MomError
+from mom_core import Destination, MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
@@ -95,7 +95,9 @@ def until(so: Callable[[], bool]) -> None:
 def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() -> None:
     async def work() -> None:
         store, one = Memory(), coordinator()
-        invented = Move(guest="a", name="a", to="h2", destination="", takes=1, number=1, state=MoveState.ACCEPTED)
+        invented = Move(
+            guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, state=MoveState.ACCEPTED
+        )
         await store.put(ROSTER, "h1", Member(group="g").packed())
         await store.put(ORDERS, "h1", Orders(epoch=10**12, moves=(invented,)).packed())
         assert await one._acquire(store)
@@ -111,7 +113,9 @@ def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() 
 
 def test_a_host_that_fills_its_orders_does_not_end_the_work_for_all() -> None:
     def filled(error: str) -> Orders:
-        return Orders(moves=(Move(guest="a", name="a", to="h2", destination="", takes=1, number=1, error=error),))
+        return Orders(
+            moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, error=error),)
+        )
 
     async def work() -> None:
         store, one = Memory(), coordinator()
@@ -310,7 +314,11 @@ def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_th
         await store.put(ORDERS, "h1", Orders(epoch=5).packed())
         await agent._take_orders(store, Member(group="g1", draining=True))
         await store.put(
-            ORDERS, "h1", Orders(epoch=3, moves=(Move(guest="a", name="a", to="h2", destination="", takes=1, number=1),)).packed()
+            ORDERS,
+            "h1",
+            Orders(
+                epoch=3, moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1),)
+            ).packed(),
         )
         with pytest.raises(LinkError, match="of epoch 3, and it has had some of epoch 5"):
             await agent._take_orders(store, Member(group="g1", draining=True))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, FieldSpec, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Unit, Value
+from mom_core import Decision, Destination, FieldSpec, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import Agent
@@ -42,7 +42,9 @@ class Host:
             context.declarations = replace(context.declarations, fields={(Scope.GUEST, LEAVING): spec})
         self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
-        self.agent = OrdersOnly({self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination="sim:///h2", takes=1, number=1)})
+        self.agent = OrdersOnly(
+            {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1)}
+        )
         self.plugin._agent = self.agent
         self.number = 0
 
@@ -137,7 +139,9 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
     assert host.result is not None
     assert host.result[0] is MoveState.FAILED
     # The coordinator has seen that, ordered it anew, and the host has accepted, all between two cycles.
-    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(update={"to": "h3", "destination": "sim:///h3", "number": 2})
+    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(
+        update={"to": "h3", "destination": Destination.parse("sim:///h3"), "number": 2}
+    )
     host.agent.results.clear()
     assert [one.value for one in host.cycle()] == ["sim:///h3"]
 

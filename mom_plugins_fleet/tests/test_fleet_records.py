@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import MomError, PluginContext
+from mom_core import Destination, MomError, PluginContext
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, Kept
-from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Orders, read
+from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.subjects import host_permissions, server_accounts
 from mom_plugins_fleet.view import View
 
@@ -89,13 +90,42 @@ def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> N
 
 
 @pytest.mark.parametrize(
-    "server", ["nats://nats.example.org:4222", "http://localhost", "tls://user:secret@host", "tls://", "nats", "tls://h:x"]
+    "server",
+    [
+        "nats://nats.example.org:4222",
+        "http://localhost",
+        "tls://user:secret@host",
+        "tls://",
+        "nats",
+        "tls://h:x",
+        "nats://local\thost",
+        " tls://h",
+    ],
 )
 def test_a_server_that_would_be_spoken_to_in_the_clear_is_refused(server: str) -> None:
     with pytest.raises(MomError):
         Access([server])
     with pytest.raises(ValueError, match="servers"):
         FleetPlugin.Settings(servers=[server], host="h1")
+
+
+@pytest.mark.parametrize("uri", [" qemu+ext:///system?command=/tmp/evil.sh", "qemu+tls://h2/system?no_verify=1", "h2", ""])
+def test_a_record_holds_no_destination_that_could_run_programs_or_hide_who_answers(uri: str) -> None:
+    move = {"guest": "g", "name": "g", "to": "h2", "destination": uri, "takes": 1, "number": 1}
+    with pytest.raises(MomError, match=r"moves\.0\.destination"):
+        read(Orders, json.dumps({"moves": [move]}).encode())
+    with pytest.raises(MomError, match="address"):
+        read(Member, json.dumps({"group": "g", "address": uri}).encode())
+
+
+def test_a_member_and_its_moves_are_read_as_they_were_written() -> None:
+    there = Destination.parse("qemu+tls://h2/system tcp://10.0.0.2")
+    for record in (
+        Member(group="g"),
+        Member(group="g", address=there),
+        Orders(moves=(Move(guest="g", name="g", to="h2", destination=there, takes=1, number=1),)),
+    ):
+        assert read(type(record), record.packed()) == record
 
 
 def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import os
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
+from mom_core import Destination
 from mom_plugins_fleet.records import Move, MoveState
 from mom_plugins_fleet.sealing import Seal, is_sealed
 
-MOVE = Move(guest="g", name="web", to="h2", destination="qemu+tls://h2/system", takes=1024, number=1)
+MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1)
 
 
 def new_seal() -> Seal:
@@ -26,7 +27,9 @@ def test_a_sealed_move_is_known_by_the_key_of_its_coordinator_whatever_the_host_
     assert not is_sealed("h1", sealed, [])
 
 
-@pytest.mark.parametrize("change", [{"guest": "x"}, {"to": "h3"}, {"destination": "qemu+tls://evil/system"}, {"takes": 1}, {"number": 2}])
+@pytest.mark.parametrize(
+    "change", [{"guest": "x"}, {"to": "h3"}, {"destination": Destination.parse("qemu+tls://evil/system")}, {"takes": 1}, {"number": 2}]
+)
 def test_whoever_changes_what_was_ordered_breaks_the_seal(change: dict[str, object]) -> None:
     seal = new_seal()
     assert not is_sealed("h1", seal.sealed("h1", MOVE).model_copy(update=change), [seal.public])

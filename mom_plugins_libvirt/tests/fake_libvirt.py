@@ -114,6 +114,8 @@ class FakeDomain:
 
     def isActive(self) -> int:
         self._libvirtd.count("isActive")
+        if self._guest.uuid not in self._libvirtd.guests and self._guest.uuid not in self._libvirtd.ended:
+            raise FakeError("no domain with that UUID", NO_DOMAIN)
         return int(self._guest.uuid in self._libvirtd.guests)
 
     def isPersistent(self) -> int:

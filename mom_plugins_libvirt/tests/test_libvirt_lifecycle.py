@@ -7,7 +7,7 @@ import threading
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd
 
-from mom_core import Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope, Standing
+from mom_core import Destination, Entity, GuestBusy, GuestGone, NotSupported, PermissionDenied, Scope, Standing
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 LONG_SECONDS = 20.0
@@ -66,8 +66,8 @@ def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
     hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, guest: FakeGuest, entity: Entity, persistent: bool
 ) -> None:
     guest.persistent = persistent
-    hypervisor.migrate(entity, " qemu+tls://h2/system tcp://10.0.0.2 ", LONG_SECONDS)
-    assert guest.moved_to.startswith("qemu+tls://h2/system")
+    hypervisor.migrate(entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
+    assert guest.moved_to == "qemu+tls://h2/system"
     way, flags = guest.moved_with
     assert way == {"migrate_uri": "tcp://10.0.0.2"}
     leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
@@ -75,9 +75,24 @@ def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
     assert hypervisor.standings([entity]) == {}
 
 
-def test_without_a_destination_nothing_moves(hypervisor: LibvirtHypervisor, entity: Entity) -> None:
-    with pytest.raises(NotSupported, match="no destination"):
-        hypervisor.migrate(entity, " ", LONG_SECONDS)
+def test_ssh_to_the_other_host_asks_nothing(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
+    hypervisor.migrate(entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
+    assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
+
+
+def test_a_destination_of_another_hypervisor_is_none_for_libvirt(
+    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, entity: Entity
+) -> None:
+    before = list(libvirtd.opened_uris)
+    with pytest.raises(NotSupported, match="are moved to qemu"):
+        hypervisor.migrate(entity, Destination.parse("sim:///h2"), LONG_SECONDS)
+    assert libvirtd.opened_uris == before
+
+
+def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd) -> None:
+    with pytest.raises(GuestGone):
+        hypervisor.migrate(Entity(Scope.GUEST, "uuid-of-nobody", "nobody"), Destination.parse("qemu+tls://h2/system"), LONG_SECONDS)
+    assert not any("h2" in uri for uri in libvirtd.opened_uris)
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -86,7 +101,7 @@ def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(
 ) -> None:
     guest.job_goes_on = threading.Event()
     with pytest.raises(GuestBusy, match="was given up"):
-        hypervisor.save(entity, 0.05) if saved else hypervisor.migrate(entity, "qemu://h2/system", 0.05)
+        hypervisor.save(entity, 0.05) if saved else hypervisor.migrate(entity, Destination.parse("qemu://h2/system"), 0.05)
     assert hypervisor.standings([entity]) == {entity.id: Standing.RUNNING}
 
 

@@ -317,7 +317,17 @@ def _with_secret(found: dict[str, object], folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/x", "ftp://h/x", "https://", "nonsense", "https://user:word@h/x", "http://127.0.0.1.evil.org/"]
+    "url",
+    [
+        "http://example.org/x",
+        "ftp://h/x",
+        "https://",
+        "nonsense",
+        "https://user:word@h/x",
+        "http://127.0.0.1.evil.org/",
+        "https://h:x/",
+        "http://local\thost/",
+    ],
 )
 def test_a_webhook_goes_by_https_but_on_this_host(url: str) -> None:
     with pytest.raises(ValidationError):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from mom_core import (
     Decision,
+    Destination,
     Entity,
     GuestBusy,
     LedgerEntry,
@@ -215,7 +217,7 @@ def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Pat
     bench.ordinary = MAY_ALL
     done = applied(bench.cycles(2000))
     assert [control for _, control in done[:2]] == ["guest_migrate", "guest_migrate"]
-    assert set(bench.hypervisor.migrated.values()) == {"qemu+tls://spare/system"}
+    assert set(bench.hypervisor.migrated.values()) == {Destination.parse("qemu+tls://spare/system")}
     assert [control for _, control in done[2:]] == ["guest_save"], "no more than a quarter is moved within an hour"
 
 
@@ -378,9 +380,9 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tm
 def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_operators_destination(tmp_path: Path) -> None:
     bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system")
     bench.ordinary = MAY_ALL
-    elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+ssh://evil/system?command=/bin/sh"))
+    elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+tls://evil/system"))
     assert applied(elsewhere) == []
-    assert any("only" in reason for reason in refusals(elsewhere))
+    assert any("`destination` of the settings only" in reason for reason in refusals(elsewhere))
     assert len(applied(bench.cycles(3000, *every("guest_migrate", "qemu+tls://spare/system")))) == 2
 
 
@@ -414,17 +416,36 @@ def test_an_operators_drain_moves_all_and_those_without_a_class_only_where_that_
         assert len([*bench.plugin.mom_review(seen, forged)]) == 4
 
 
+@pytest.mark.parametrize("who", ["fleet", "leaving", "a policy"])
 @pytest.mark.parametrize(
-    "destination",
-    ["qemu+ssh://h/system?command=/bin/sh", "qemu+ext:///x", "qemu+ssh://h/system?a=b&netcat=/x", "qemu+ssh://-oX/system", "q://[x"],
+    ("destination", "said"),
+    [
+        (" qemu+ext:///system?command=/tmp/evil.sh", "a space too many"),
+        ("qemu+ssh://h/system?command=/bin/sh", "no parameter 'command'"),
+        ("qemu+tls://h/system?no_verify=1", "no parameter 'no_verify'"),
+        ("", "no destination is given"),
+        (1, "a destination is a text, not a int"),
+    ],
 )
-def test_no_destination_runs_programs_here(tmp_path: Path, destination: str) -> None:
+def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_path: Path, who: str, destination: Value, said: str) -> None:
     bench = Bench(tmp_path, move_unclassed=True)
     seen = bench.cycle().snapshot
-    wanted = [Decision(guest.entity, "guest_migrate", destination, "", Source("fleet")) for guest in seen.guests.values()]
-    revisions: list[Revision] = [*bench.plugin.mom_review(seen, wanted)]
-    assert len(revisions) == 4
-    assert "programs would be run" in revisions[0].reason
+    wanted = [Decision(guest.entity, "guest_migrate", destination, "", Source(who)) for guest in seen.guests.values()]
+    bench.ordinary = MAY_ALL
+    revisions: list[Revision] = [*bench.plugin.mom_review(bench.cycle().snapshot, wanted)]
+    assert [said in one.reason for one in revisions] == [True] * 4
+    outcomes = [*bench.plugin.mom_control(bench.hypervisor, wanted)]
+    assert {one.status for one in outcomes} == {Status.FAILED}, "one that passed the review nevertheless is refused where it would be done"
+    bench.settle()
+    assert bench.hypervisor.migrated == {}
+
+
+@pytest.mark.parametrize(
+    "destination", [" qemu+ext:///system?command=/tmp/evil.sh", "qemu+tls://spare/system?no_verify=1", "qemu:///system", ""]
+)
+def test_a_configuration_with_such_a_destination_is_refused(destination: str) -> None:
+    with pytest.raises(ValidationError):
+        LeavingSettings(destination=destination)  # type: ignore[arg-type]  # as in YAML
 
 
 def test_nothing_is_done_twice(tmp_path: Path) -> None:

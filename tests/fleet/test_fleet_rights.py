@@ -13,6 +13,7 @@ import pytest
 from fleet_world import MOM, FleetWorld, need_a_server
 from nats.js.api import KeyValueConfig
 
+from mom_core import Destination
 from mom_plugins_fleet import link
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
@@ -54,7 +55,10 @@ def filled(fleet: FleetWorld) -> None:
     ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, put)
 
 
-FORGED = Orders(epoch=3, moves=(Move(guest="g", name="g", to="h2", destination="x", takes=1, number=1, state=MoveState.ACCEPTED),)).packed()
+FORGED = Orders(
+    epoch=3,
+    moves=(Move(guest="g", name="g", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, state=MoveState.ACCEPTED),),
+).packed()
 
 
 def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +170,7 @@ def test_a_move_that_no_coordinator_has_ordered_moves_nobody_and_takes_no_room(f
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
     leaving = sorted(fleet.where("h1"))
-    ordered = Move(guest=leaving[0], name="g", to="h2", destination="sim:///h2", takes=1 << 40, number=1, state=state)
+    ordered = Move(guest=leaving[0], name="g", to="h2", destination=Destination.parse("sim:///h2"), takes=1 << 40, number=1, state=state)
 
     async def invented(store: Store) -> None:
         kept = await store.read(ORDERS, "h1")

@@ -18,6 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from relay import Relay  # the folder of a test is on the path
+
+from mom_core import Destination
+
 PREFIX = "momtest-"
 """Every guest of the tests is named so."""
 
@@ -48,6 +52,7 @@ done
 [ -z "$2" ] || ! mountpoint -q /sys/fs/cgroup/unified || while read -r _ path type _; do
     [ "$type" != cgroup2 ] || umount "$path"
 done < /proc/mounts
+busybox ip link set lo up || echo "no loopback: guests cannot be moved"
 exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
 """
 _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
@@ -73,9 +78,17 @@ class PrivateLibvirtd:
 
     :param controllers: the cgroup controllers that it uses for its guests: none, as a rule
     :param programs: a folder whose programs it finds before others of their names
+    :param beside: another one, which runs; both are in one network, so that guests can be moved between them
     """
 
-    def __init__(self, cache: Path, host_uuid: str = "", controllers: Sequence[str] = (), programs: Path | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        host_uuid: str = "",
+        controllers: Sequence[str] = (),
+        programs: Path | None = None,
+        beside: PrivateLibvirtd | None = None,
+    ) -> None:
         if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
             raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
         _clear_up_after_others()
@@ -95,6 +108,8 @@ class PrivateLibvirtd:
         (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF.format(controllers=", ".join(f'"{name}"' for name in controllers)))
         self._controllers = controllers
         self._programs = programs
+        self._beside = beside
+        self._relay: Relay | None = None
 
     @property
     def socket(self) -> Path:
@@ -105,6 +120,13 @@ class PrivateLibvirtd:
     def uri(self) -> str:
         """How to reach it."""
         return f"qemu+unix:///{'system' if self._system else 'session'}?socket={self.socket}"
+
+    @property
+    def destination(self) -> Destination:
+        """Where mom moves guests to, for those of the one that this is beside: by TCP, as sockets are none for mom."""
+        self._relay = self._relay or Relay(self.socket)
+        path = "/system" if self._system else "/session"
+        return Destination("qemu", path, "tcp", host="127.0.0.1", port=self._relay.port, way="tcp://127.0.0.1")
 
     @property
     def pid_folder(self) -> Path:
@@ -130,7 +152,8 @@ class PrivateLibvirtd:
         if self._system:
             for folder in _SYSTEM_FOLDERS:
                 Path(folder).mkdir(parents=True, exist_ok=True)
-            command = ["unshare", "--mount", "--net", "--propagation", "unchanged", "sh", "-c", _ENTER, "sh", str(self.folder)]
+            network = ["unshare", "--net"] if self._beside is None else ["nsenter", f"--net=/proc/{self._beside.pid}/ns/net"]
+            command = [*network, "unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _ENTER, "sh", str(self.folder)]
             command += ["cgroups"] if self._controllers else [""]
             environment = dict(os.environ)
         else:
@@ -177,6 +200,8 @@ class PrivateLibvirtd:
             self._clean_up()
 
     def _clean_up(self) -> None:
+        if self._relay is not None:
+            self._relay.close()
         self._log.close()
         self._unmount_what_got_out()
         _remove(self.folder)

@@ -174,13 +174,13 @@ def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company:
 
 
 def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b14")
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b14", beside=lab.libvirtd)
     try:
         other.start()
         guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
         guest.wait_until_it_works()
         age = guest.beats[-1].seconds
-        destination = f"{other.uri} unix://{other.folder}/migration"
+        destination = str(other.destination)
 
         def is_here() -> bool:
             return any(one.UUIDString() == guest.uuid for one in lab.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))

@@ -90,29 +90,27 @@ def test_a_guest_shuts_down_when_it_is_asked_and_boots_again(hypervisor: Libvirt
 
 
 def test_a_guest_moves_to_another_libvirt_and_works_on_there(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b12")
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b12", beside=lab.libvirtd)
     try:
         other.start()
         guest = lab.start("moves", workload=(10, 5, 0, 0), persistent=True)
         guest.wait_until_it_works()
         with _hypervisor(other) as there:
-            with pytest.raises(NotSupported):
-                hypervisor.migrate(guest.entity, "", 30.0)
             age = guest.beats[-1].seconds
-            hypervisor.migrate(guest.entity, f"{other.uri} unix://{other.folder}/migration", 60.0)
+            hypervisor.migrate(guest.entity, other.destination, 60.0)
             assert guest.uuid not in {one.id for one in hypervisor.guests()}
             assert _standing(hypervisor, guest) is None
             assert _standing(there, guest) is Standing.RUNNING
             # The QEMU over there has begun its log anew.
             eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
             with pytest.raises(GuestGone):
-                hypervisor.migrate(guest.entity, other.uri, 30.0)
+                hypervisor.migrate(guest.entity, other.destination, 30.0)
     finally:
         other.stop()
 
 
 def test_a_move_that_takes_too_long_is_given_up_and_the_guest_works_on(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
-    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b13")
+    other = PrivateLibvirtd(cache_folder(), host_uuid="6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b13", beside=lab.libvirtd)
     try:
         other.start()
         guest = lab.start("stays", workload=(60, 5, 0, 0))
@@ -120,7 +118,7 @@ def test_a_move_that_takes_too_long_is_given_up_and_the_guest_works_on(hyperviso
         guest.domain.migrateSetMaxSpeed(1)
         began = time.monotonic()
         with pytest.raises(GuestBusy, match="given up"):
-            hypervisor.migrate(guest.entity, f"{other.uri} unix://{other.folder}/migration", 3.0)
+            hypervisor.migrate(guest.entity, other.destination, 3.0)
         assert time.monotonic() - began < 50
         _works_on(guest)
     finally:

@@ -30,6 +30,7 @@ _WHERE = {
         "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
         "NodeTuneControl", "Standing",
     ),
+    "destination": ("Destination",),
     "running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
@@ -38,8 +39,8 @@ _WHERE = {
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
-        "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "GuestBusy", "GuestGone", "HypervisorError",
-        "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
+        "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "DestinationError", "GuestBusy", "GuestGone",
+        "HypervisorError", "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "UnitError",
     ),
@@ -82,6 +83,8 @@ __all__ = [
     "DeadlineExceeded",
     "Decision",
     "Declarations",
+    "Destination",
+    "DestinationError",
     "DiskTune",
     "Document",
     "Duration",
@@ -206,12 +209,14 @@ if TYPE_CHECKING:
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext
     from mom_core.declared import declarations_of as declarations_of
+    from mom_core.destination import Destination as Destination
     from mom_core.engine import Clock as Clock
     from mom_core.engine import Engine as Engine
     from mom_core.errors import AlreadyRunning as AlreadyRunning
     from mom_core.errors import ConfigError as ConfigError
     from mom_core.errors import ConfigProblem as ConfigProblem
     from mom_core.errors import DeadlineExceeded as DeadlineExceeded
+    from mom_core.errors import DestinationError as DestinationError
     from mom_core.errors import GuestBusy as GuestBusy
     from mom_core.errors import GuestGone as GuestGone
     from mom_core.errors import HypervisorError as HypervisorError

@@ -49,6 +49,10 @@ class UnitError(MomError, ValueError):
     """A duration or size without a unit, with an unknown one, or outside what makes sense."""
 
 
+class DestinationError(MomError, ValueError):
+    """A URI to which no guest is moved: it would run programs or read files here, hides who answers, or makes no sense."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
     """One thing that is wrong with policy texts: the policy's name, where in it (1-based, 0 if unknown), of which kind, and what.

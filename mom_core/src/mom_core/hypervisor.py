@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from mom_core.destination import Destination
 from mom_core.model import Entity, Guest, Value
 
 
@@ -246,8 +247,8 @@ class LifecycleControl(Protocol):
 class MigrationControl(Protocol):
     """Can move running guests to another hypervisor."""
 
-    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
-        """Move the guest to the hypervisor with that URI while it runs, and return when it runs there and not here.
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
+        """Move the guest to that hypervisor while it runs, and return when it runs there and not here.
 
         Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
         than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.

@@ -336,7 +336,7 @@ class Agent:
         """What this host says to a move."""
         wrong = self._not_ordered(move, member)
         if wrong:
-            self._log.error("guest %s is not moved to %s: %s", printable(move.name), printable(move.destination, 200), wrong)
+            self._log.error("guest %s is not moved to %s: %s", printable(move.name), move.destination.uri, wrong)
             return move.model_copy(update={"state": MoveState.FAILED, "error": wrong})
         if move.state is MoveState.ORDERED:
             why = self._accepts(move)

@@ -88,7 +88,7 @@ def not_safe(server: str) -> str:
         _ = parts.port
     except ValueError:
         return f"{printable(server)} is no address of a server"
-    if parts.scheme not in ("nats", "tls") or not parts.hostname:
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or not server.isprintable() or " " in server:
         return f"{printable(server)} is no address of a server"
     if parts.username or parts.password:
         return "an address of a server has no user and password in it: mom uses a key"

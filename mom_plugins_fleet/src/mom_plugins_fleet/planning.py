@@ -26,7 +26,7 @@ def places(view: View) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for name, (_, member) in view.members.records.items():
         state = view.states.get(name)
-        usable = state is not None and view.is_fresh(name) and member.address and not member.cordoned and not member.draining
+        usable = state is not None and view.is_fresh(name) and member.address is not None and not member.cordoned and not member.draining
         if state is None or not usable or state.total is None or state.available is None:
             continue
         promised = sum(guest.guarantee for guest in state.guests)
@@ -106,10 +106,10 @@ def _move(
     if isinstance(place, str):
         return place
     target = view.members.get(place.name)
+    if target is None or target.address is None:
+        return f"where {place.name} is reached is not known any more"
     number = 1 if earlier is None else earlier.number + 1
-    return Move(
-        guest=guest.id, name=guest.name, to=place.name, destination="" if target is None else target.address, takes=takes, number=number
-    )
+    return Move(guest=guest.id, name=guest.name, to=place.name, destination=target.address, takes=takes, number=number)
 
 
 def _arriving(view: View) -> dict[str, int]:

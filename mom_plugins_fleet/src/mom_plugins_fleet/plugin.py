@@ -192,7 +192,7 @@ class FleetPlugin:
             elif identity not in self._tried:
                 self._tried.add(identity)
                 reason = f"the host is drained; {printable(move.to)} has room"
-                yield Decision(guest.entity, MIGRATE, move.destination, reason, Source(self._context.name))
+                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: Agent) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from mom_core import MomError, printable
+from mom_core import Destination, MomError, printable
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """What hosts and groups may be called: a label of a host name, which is also one word of a NATS subject."""
@@ -70,8 +70,8 @@ class Member(Record):
     """One host as the operator enrolled it. It is in the fleet because this stands here."""
 
     group: GroupName
-    address: str = ""
-    """The URI by which other hosts' hypervisors reach this one's, to move guests here; empty: nothing can be moved here."""
+    address: Destination | None = None
+    """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
     key: str = ""
     """The public part of the host's key."""
     cordoned: bool = False
@@ -153,8 +153,8 @@ class Move(Record):
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
     to: HostName
-    destination: str
-    """The URI to which the hypervisor moves it."""
+    destination: Destination
+    """Where the hypervisor moves it to."""
     takes: Kib
     """What it will take there."""
     number: int

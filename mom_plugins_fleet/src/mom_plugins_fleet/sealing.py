@@ -45,7 +45,7 @@ def is_sealed(host: str, move: Move, keys: Iterable[str]) -> bool:
 
 def _what(host: str, move: Move) -> bytes:
     """What stands fast of a move; how far it is, the host says."""
-    return json.dumps([host, move.guest, move.to, move.destination, move.takes, move.number]).encode()
+    return json.dumps([host, move.guest, move.to, str(move.destination), move.takes, move.number]).encode()
 
 
 def _fits(key: str, seal: bytes, what: bytes) -> bool:

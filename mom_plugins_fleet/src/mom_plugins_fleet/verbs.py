@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict
 
-from mom_core import ConfigError, MomError, format_kib, load_config, printable, read_settings
+from mom_core import ConfigError, Destination, MomError, format_kib, load_config, printable, read_settings
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
@@ -99,15 +99,12 @@ def key_command(file: Path) -> None:
 @fleet.command("enroll")
 @click.argument("host")
 @click.option("--group", required=True, help="The group whose policies it follows.")
-@click.option(
-    "--address", default="", metavar="URI", help="Where other hosts' hypervisors reach this one's, such as qemu+tls://HOST/system."
-)
+@click.option("--address", metavar="URI", help="Where other hosts reach this one's hypervisor, such as qemu+tls://HOST/system.")
 @click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file, to be brought to it.")
 @click.pass_obj
-def enroll_command(where: Where, host: str, group: str, address: str, key_file: Path | None) -> None:
+def enroll_command(where: Where, host: str, group: str, address: str | None, key_file: Path | None) -> None:
     """Let HOST in, or change its group, address or key."""
-    if address and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[!-~]*", address):
-        raise MomError(f"{printable(address)} is no address of a hypervisor", hint="write it like qemu+tls://h1.example.org/system")
+    reached = None if address is None else Destination.parse(address)
     named(host)
     named(group)
     key = None if key_file is None else _new_key(key_file)  # not before all else is right: a file that is there is not written again
@@ -116,7 +113,7 @@ def enroll_command(where: Where, host: str, group: str, address: str, key_file: 
 
     def enrolled(before: Member | None) -> Member:
         changed[:] = [before is not None and bool(before.key) and before.group != group]
-        known = {"group": group, "by": _who(), "address": address or (before.address if before else "")}
+        known = {"group": group, "by": _who(), "address": reached or (before.address if before else None)}
         known["key"] = key or (before.key if before else "")
         return _checked(Member, {**(before.model_dump() if before else {}), **known})
 

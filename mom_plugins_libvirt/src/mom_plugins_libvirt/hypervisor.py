@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from mom_core import (
     CpuTune,
+    Destination,
     Entity,
     Guest,
     GuestBusy,
@@ -491,8 +492,8 @@ class LibvirtHypervisor(TunableGuests):
         self._writable()
         self._lifecycle.start(guest, timeout_seconds)
 
-    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
-        """Move the guest while it runs; `destination` is libvirt's URI, and after a space that of the way there, where it is given."""
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
+        """Move the guest to another libvirt while it runs."""
         self._writable()
         self._lifecycle.migrate(guest, destination, timeout_seconds)
 

@@ -12,13 +12,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing, printable
+from mom_core import Destination, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.states import PAUSED
-from mom_plugins_libvirt.uri import without_questions
+
+_DRIVER = "qemu"
+"""The only one of libvirt's whose guests can be moved from here."""
 
 _MOST_AT_ONCE = 4
 """Saving and moving are bound by the disk and the network: more at once make each slower."""
@@ -74,17 +76,16 @@ class Lifecycle:
         """Start it, or let it go on where it was saved."""
         self._long(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
 
-    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
-        """Move it. `destination` is libvirt's URI of the other host, and after a space, where it is given, that of the way there:
-        `qemu+tls://h2/system tcp://10.0.0.2`."""
-        there, _, way = destination.strip().partition(" ")
-        doing = f"moving {guest} to {printable(there)}"
-        if not there:
-            raise NotSupported(f"{doing}: no destination is given")
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
+        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys."""
+        doing = f"moving {guest} to {destination.uri}"
+        if destination.driver != _DRIVER:
+            raise NotSupported(f"{doing}: libvirt's guests are moved to {_DRIVER}")
+        self._main.call(doing, guest.id, lambda domain: None)  # for one that is gone, nobody else is asked
         module = self._main.module
-        reached = self._reach(there, doing)
+        reached = self._reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
-        parameters = {module.VIR_MIGRATE_PARAM_URI: way.strip()} if way.strip() else {}
+        parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
 
         def move(domain: Domain) -> object:
             # A guest that is defined here is defined there then, and not here any more: nobody may start it twice.
@@ -103,10 +104,10 @@ class Lifecycle:
         for connection in connections:
             connection.close()
 
-    def _reach(self, uri: str, doing: str) -> Any:
+    def _reach(self, destination: Destination, doing: str) -> Any:
         """A connection to the other libvirt. Raises `HypervisorError`."""
-        module = self._main.module
-        call: Call[Any] = Call(lambda: module.open(without_questions(uri)))
+        module, uri = self._main.module, _without_questions(destination).uri
+        call: Call[Any] = Call(lambda: module.open(uri))
         threading.Thread(target=call.run, name="libvirt-destination", daemon=True).start()
         if not call.wait(_REACH_SECONDS):
             raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
@@ -159,6 +160,13 @@ class Lifecycle:
             if told:  # it is under way, and does not come back; more of them would only hold up libvirtd
                 return
             over.wait(_AGAIN_SECONDS)
+
+
+def _without_questions(destination: Destination) -> Destination:
+    """The same, with ssh forbidden to ask for passwords or about unknown hosts, as nobody would answer."""
+    if destination.transport != "ssh":
+        return destination
+    return replace(destination, parameters=tuple(sorted({**dict(destination.parameters), "no_tty": "1"}.items())))
 
 
 def _standing(domain: Domain) -> Standing:

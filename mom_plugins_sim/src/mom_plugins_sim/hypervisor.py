@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mom_core import (
     CpuTune,
+    Destination,
     DiskTune,
     Entity,
     Guest,
@@ -159,7 +160,7 @@ class SimHypervisor:
                 raise GuestGone("there is no such guest that is stopped")
             self.world.start(guest.id)
 
-    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
         with self._answering():
             self._there(guest)

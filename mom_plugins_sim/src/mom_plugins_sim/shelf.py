@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mom_core import HypervisorError, MomError, NotSupported
+from mom_core import Destination, HypervisorError, MomError, NotSupported
 from mom_plugins_sim.scene import GuestScene, Plan, Scene
 from mom_plugins_sim.workload import HostLoad
 
@@ -71,11 +71,11 @@ class Shelf:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HypervisorError(f"the guest {identity} on the shelf {self._own} cannot be read: {error}") from None
 
-    def move(self, identity: str, destination: str) -> None:
-        """Put a guest on the place of the host with that URI. Raises `NotSupported` when there is none."""
-        name = destination.removeprefix("sim:///")
+    def move(self, identity: str, destination: Destination) -> None:
+        """Put a guest on the place of that host. Raises `NotSupported` when there is none."""
+        name = destination.path.removeprefix("/")
         there = self._folder / name
-        if name == destination or "/" in name or name == self.host or not (there / _STOCKED).exists():
+        if destination.driver != "sim" or name == self.host or not (there / _STOCKED).exists():
             raise NotSupported(f"there is no other simulated host {destination} on the shelf")
         try:
             (self._own / f"{identity}.json").rename(there / f"{identity}.json")

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
-from mom_core.errors import ConfigError, MomError, PluginError, PluginErrors, UnitError
+from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
 
 
 class Verb(NamedTuple):
@@ -268,7 +268,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             code = error.code or 0
     except MomError as error:
         _tell_error(error)
-        code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | PluginErrors | UnitError) else EXIT_NO
+        code = EXIT_MISUSE if isinstance(error, ConfigError | DestinationError | PluginError | PluginErrors | UnitError) else EXIT_NO
     except _NoReaderError:
         raise
     except OSError as error:

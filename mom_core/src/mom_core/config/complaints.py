@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mom_core.config.document import Document, KeyPath
+from mom_core.destination import Destination
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
@@ -57,6 +58,7 @@ _KINDS: Final[Mapping[type, str]] = {
     BaseModel: "mapping",
     Mapping: "mapping",
     list: "list",
+    Destination: "destination",
 }
 """What simple types are called; the first that fits counts."""
 

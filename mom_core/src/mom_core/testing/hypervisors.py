@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
+from mom_core.destination import Destination
 from mom_core.errors import GuestGone, NotSupported
 from mom_core.hypervisor import CpuTune, DiskTune, NetTune, NodeTune, Standing
 from mom_core.model import Entity, Guest, Value
@@ -68,7 +69,7 @@ class FakeHypervisor:
         """How guests are that something was done to, by guest id."""
         self.stopped: dict[str, FakeGuest] = {}
         """Those that do not run, by guest id."""
-        self.migrated: dict[str, str] = {}
+        self.migrated: dict[str, Destination] = {}
         """Where guests went that were moved, by guest id."""
         self._listeners: list[Callable[[str], None]] = []
 
@@ -225,7 +226,7 @@ class FakeHypervisor:
         self.stopped[stopped.id] = stopped
         self.stands[stopped.id] = standing
 
-    def migrate(self, guest: Entity, destination: str, timeout_seconds: float) -> None:
+    def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """The guest is gone, and stands in `migrated` with where it went."""
         moved = self.guest(guest)
         del self.known[moved.name]

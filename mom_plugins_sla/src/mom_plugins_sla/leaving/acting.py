@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from mom_core import (
+    Destination,
     Entity,
     Hypervisor,
     HypervisorError,
@@ -67,12 +68,12 @@ class Acting:
 
     # --- stopping and moving -----------------------------------------------------------------------------------------------------
 
-    def move(self, hypervisor: Hypervisor, guest: Entity, destination: str) -> None:
+    def move(self, hypervisor: Hypervisor, guest: Entity, destination: Destination) -> None:
         """Begin to move a guest away. Raises `MomError`."""
         if not isinstance(hypervisor, MigrationControl):
             raise MomError(f"{hypervisor.uri} cannot move guests")
         control = hypervisor
-        what = f"being moved to {printable(destination, 100)}"
+        what = f"being moved to {printable(destination.uri, 100)}"
 
         def work() -> None:
             control.migrate(guest, destination, self._timeout)

@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, urlsplit
 
 from mom_core import (
     ControlSpec,
     Decision,
+    Destination,
+    DestinationError,
     FieldSpec,
     Finding,
     Guest,
@@ -74,9 +75,6 @@ working seldom goes away sooner, and that person had a reason."""
 
 MOVES_SECONDS: Final = 3600.0
 """How long a guest that was moved away counts."""
-
-_PROGRAMS: Final = ("command", "netcat", "pkipath", "keyfile")
-"""Parameters of libvirt's URIs by which a client runs programs, or reads files, of the writer's choice."""
 
 
 class LeavingPlugin:
@@ -232,7 +230,7 @@ class LeavingPlugin:
         if said.take is not None:
             step, guest = said.take.step, snapshot.guests[said.take.identity]
             self._taking = (guest.id, step)
-            value: Value = self._settings.destination if step is Step.MIGRATE else 1
+            value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
             yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
         if said.undo is not None:
             if self._enforces:
@@ -349,17 +347,17 @@ class LeavingPlugin:
         if deed is not None and deed.running:
             return f"the guest is {deed.what}"
         if step is Step.MIGRATE:
-            return self._why_not_there(str(decision.value), drains)
+            return self._why_not_there(decision.value, drains)
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
 
-    def _why_not_there(self, destination: str, drains: bool) -> str:
-        if destination == self._settings.destination:
+    def _why_not_there(self, value: Value, drains: bool) -> str:
+        try:
+            destination = Destination.parse(value)
+        except DestinationError as error:
+            return error.message
+        if drains or destination == self._settings.destination:
             return ""
-        if not drains:
-            return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"
-        if _runs_programs(destination):
-            return "the destination is one by which programs would be run on this host"
-        return ""
+        return "guests are moved to the `destination` of the settings only, or as the operator of a fleet says"
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -389,7 +387,7 @@ class LeavingPlugin:
         if guest is None:
             raise MomError("the guest was not seen in this cycle")
         if step is Step.MIGRATE:
-            self._acting.move(hypervisor, entity, str(decision.value))
+            self._acting.move(hypervisor, entity, Destination.parse(decision.value))
             if decision.source.name not in self._settings.drains:
                 self._moves.append(self._snapshot.monotonic)
             return
@@ -523,13 +521,3 @@ def _pressure(snapshot: Snapshot) -> Pressure:
     full, total, available = (number_of(fields.get(name)) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
     state = fields.get("host_memory_state")
     return Pressure(full, total, available, state if isinstance(state, str) else "")
-
-
-def _runs_programs(destination: str) -> bool:
-    """Whether opening this libvirt URI would run a program that the URI names, or read a file that it names."""
-    try:
-        parts = urlsplit(destination.partition(" ")[0])
-    except ValueError:
-        return True
-    asked = {name.lower() for name in parse_qs(parts.query.replace(";", "&"), keep_blank_values=True)}
-    return parts.scheme.partition("+")[2] == "ext" or bool(asked & set(_PROGRAMS)) or (parts.hostname or "").startswith("-")

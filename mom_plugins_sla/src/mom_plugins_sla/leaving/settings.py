@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Duration, PluginSettings
+from mom_core import Destination, Duration, PluginSettings
 from mom_plugins_sla.leaving.ladder import Pace
 from mom_plugins_sla.leaving.steps import Limits
 
@@ -16,7 +16,10 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def _a_webhook(url: str) -> str:
+    if not url.isprintable() or " " in url:  # some readers of URLs leave out what others take for a part of the name
+        raise ValueError("a URL has neither spaces nor control characters in it: write https://HOST/PATH")
     parts = urlsplit(url)
+    _ = parts.port
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("write https://HOST/PATH")
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
@@ -71,9 +74,9 @@ class LeavingSettings(PluginSettings):
     """At most this share of the guests is stopped at once, and moved away within an hour, whoever decides it: one of several always, and
     never all of them."""
 
-    destination: str | None = None
-    """libvirt's URI of the host to which guests are moved, such as `qemu+tls://spare/system`; behind a space, where it is needed, the way
-    there, such as `tcp://10.0.0.2`. Unset: nobody is moved but by the operator of a fleet."""
+    destination: Destination | None = None
+    """libvirt's URI of the host to which guests are moved, by TLS or ssh, such as `qemu+tls://spare/system`; behind one space, where it is
+    needed, the way there, such as `tcp://10.0.0.2`. Unset: nobody is moved but by the operator of a fleet."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
     """How long saving or moving one guest may take before it is given up, and the guest runs on. A guest that was asked to shut down has

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from mom_core.destination import Destination
 from mom_core.errors import GuestGone, HypervisorError
 from mom_core.hypervisor import (
     AgentAccess,
@@ -24,6 +25,8 @@ from mom_core.plugins.bounded import describe
 from mom_core.testing.conformance.subject import Subject, alive
 
 GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conformance-ghost")
+ELSEWHERE: Final = Destination("qemu", "/system", "tls", host="conformance.invalid")
+"""A host that there can never be."""
 """A guest that no hypervisor has."""
 
 
@@ -101,7 +104,7 @@ def _changes(one: Hypervisor) -> Iterator[tuple[str, Callable[[], object]]]:
     if isinstance(one, NodeTuneControl):
         yield "set_node_tune", lambda: one.set_node_tune(GHOST, {0})
     if isinstance(one, MigrationControl):
-        yield "migrate", lambda: one.migrate(GHOST, one.uri, 1.0)
+        yield "migrate", lambda: one.migrate(GHOST, ELSEWHERE, 1.0)
     if isinstance(one, LifecycleControl):
         yield "pause", lambda: one.pause(GHOST)
         yield "resume", lambda: one.resume(GHOST)
