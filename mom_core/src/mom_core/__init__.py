@@ -20,9 +20,9 @@ _WHERE = {
     "context": ("Declarations", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
-        "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry", "Outcome",
-        "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source", "Status",
-        "Suggestion", "Value", "differences", "printable",
+        "Alert", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry",
+        "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source",
+        "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
     ),
     "explaining": ("Explanation", "Trail", "explain", "find_guest"),
     "hypervisor": (
@@ -63,6 +63,7 @@ __all__ = [
     "Admission",
     "Admissions",
     "AgentAccess",
+    "Alert",
     "AlreadyRunning",
     "BalloonControl",
     "Canary",
@@ -158,6 +159,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "Standing",
+    "StandingAlert",
     "StandingProblem",
     "Status",
     "Suggestion",
@@ -165,6 +167,7 @@ __all__ = [
     "Unit",
     "UnitError",
     "Value",
+    "Verdict",
     "__version__",
     "common_problems",
     "declarations_of",
@@ -259,6 +262,7 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
     from mom_core.hypervisor import Standing as Standing
     from mom_core.model import HOST_ID as HOST_ID
+    from mom_core.model import Alert as Alert
     from mom_core.model import Considered as Considered
     from mom_core.model import ControlSpec as ControlSpec
     from mom_core.model import Decision as Decision
@@ -278,9 +282,11 @@ if TYPE_CHECKING:
     from mom_core.model import Severity as Severity
     from mom_core.model import Snapshot as Snapshot
     from mom_core.model import Source as Source
+    from mom_core.model import StandingAlert as StandingAlert
     from mom_core.model import Status as Status
     from mom_core.model import Suggestion as Suggestion
     from mom_core.model import Value as Value
+    from mom_core.model import Verdict as Verdict
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
     from mom_core.ownership import readable_by_everybody as readable_by_everybody

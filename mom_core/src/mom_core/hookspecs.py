@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mom_core.context import PluginContext
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
+        Alert,
         Considered,
         ControlSpec,
         Decision,
@@ -187,6 +188,18 @@ def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Itera
     The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what somebody else
     has changed since (`entry.explains(found)` is false) is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do
     `APPLIED` and `UNCHANGED`; `FAILED` keeps it for the next attempt.
+    """
+
+
+# --- judge ---------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_alerts(snapshot: Snapshot) -> Iterable[Alert]:  # type: ignore[empty-body]  # a specification has no body
+    """What is wrong with the host as a whole, as far as this plugin knows: the verdict of `mom status`, the API and the page.
+
+    Called after the controls were applied, all plugins at once. Say an alert in each cycle for as long as it is so; the core holds since
+    when. While a plugin does not answer, what it said last stands. A line that is about single guests is a `Problem` of `mom_evaluate`.
     """
 
 

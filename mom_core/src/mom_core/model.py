@@ -11,7 +11,7 @@ from dataclasses import field as _field
 from dataclasses import replace as _replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mom_core.units import Unit
 
@@ -303,6 +303,94 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """What a plugin says is wrong with the host as a whole, in one line: said anew in each cycle for as long as it is so.
+
+    `name` stays the same while the words change, such as `memory`: the core goes by it to say since when. What several plugins say
+    under one name is one alert. `message` tells what is so now, `why` where it comes from, `cure` what the operator can do.
+    `severity` is WARNING or ERROR; with ERROR the verdict is bad, and `mom status` ends with 1. In its first `after` seconds an
+    ERROR counts as a WARNING: for what mom itself may still put right.
+    """
+
+    name: str
+    message: str
+    why: str = ""
+    cure: str = ""
+    severity: Severity = Severity.ERROR
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAlert:
+    """An alert as the core holds it over time, joined from all plugins that say it; what is text is safe to be printed.
+
+    `lasted` is for how many seconds it has been said, by a clock that never jumps; `since` the same as seconds since the epoch.
+    """
+
+    name: str
+    severity: Severity
+    message: str
+    why: str
+    cure: str
+    plugins: Sequence[str]
+    since: float
+    lasted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the host is as a whole: the alerts that stand, the worst first. Without any, nothing is wrong with it."""
+
+    alerts: Sequence[StandingAlert] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """Of the worst alert; OK without any."""
+        return self.alerts[0].severity if self.alerts else Severity.OK
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something is wrong now that the operator must see to."""
+        return self.severity is Severity.ERROR
+
+    def as_json(self) -> dict[str, Any]:
+        """As the status file and the API show it; `from_json` reads it."""
+        alerts = [
+            {
+                "name": alert.name,
+                "severity": alert.severity,
+                "message": alert.message,
+                "why": alert.why,
+                "cure": alert.cure,
+                "plugins": list(alert.plugins),
+                "since": alert.since,
+                "lasted_seconds": alert.lasted,
+            }
+            for alert in self.alerts
+        ]
+        return {"severity": self.severity, "alerts": alerts}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """What `as_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        return cls(
+            tuple(
+                StandingAlert(
+                    name=str(one["name"]),
+                    severity=Severity(one["severity"]),
+                    message=str(one["message"]),
+                    why=str(one["why"]),
+                    cure=str(one["cure"]),
+                    plugins=tuple(map(str, one["plugins"])),
+                    since=float(one["since"]),
+                    lasted=float(one["lasted_seconds"]),
+                )
+                for one in content["alerts"]
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """What `mom config init` writes for a plugin that fits this host: why it fits, and the settings to start with."""
 
@@ -337,7 +425,8 @@ class Report:
     """All of one cycle. Recorder, metrics, `mom explain` and the API read only this.
 
     `decisions` are what the evaluators wanted, `revisions` what review did to them, `outcomes` what came of those that were
-    left. `considered` is what would have been decided on trial, None without a trial. `duration` is the seconds that the cycle took,
+    left. `considered` is what would have been decided on trial, None without a trial. `verdict` is None where none was given, as in
+    a recording. `duration` is the seconds that the cycle took,
     `lag` how late it began; `skipped` counts the scheduled cycles that an overlong one left out since the start. `woken_by` is empty
     for a scheduled cycle.
     """
@@ -356,6 +445,7 @@ class Report:
     skipped: int = 0
     woken_by: str = ""
     considered: Sequence[Decision] | None = None
+    verdict: Verdict | None = None
 
 
 def differences(report: Report) -> list[tuple[Entity, str, Value, Value]]:

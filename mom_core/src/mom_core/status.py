@@ -30,10 +30,13 @@ from mom_core.model import (
     Severity,
     Snapshot,
     Source,
+    StandingAlert,
     Status,
+    Verdict,
     differences,
 )
 from mom_core.running import StandingProblem
+from mom_core.units import lasting
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
@@ -99,6 +102,7 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
             "skipped": report.skipped,
             "woken_by": report.woken_by,
         },
+        "verdict": None if report.verdict is None else report.verdict.as_json(),
         "to_put_back": engine.ledger_entries,
         "plugins": [
             {
@@ -255,6 +259,18 @@ class RunningStatus:
         """Whether mom holds its lock but has not finished a cycle for too long."""
         return self.age > LATE_CYCLES * float(self.content["interval"]) + 1.0
 
+    @property
+    def verdict(self) -> Verdict:
+        """What mom says of the whole; first of all that it hangs, where it does: then the rest is as of its last cycle."""
+        content = self.content["verdict"]
+        said = Verdict() if content is None else Verdict.from_json(content)
+        if not self.late:
+            return said
+        message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
+        cure = f"see its log; if it does not come back: kill -9 {self.pid}, then mom restore"
+        hangs = StandingAlert("late", Severity.ERROR, message, "", cure, ("core",), time.time() - self.age, self.age)
+        return Verdict((hangs, *said.alerts))
+
 
 def read_status(directory: Path) -> RunningStatus | None:
     """The status of the mom that runs with this run directory; None if none runs. Raises `MomError` when it cannot be read.
@@ -278,6 +294,8 @@ def read_status(directory: Path) -> RunningStatus | None:
         age = time.monotonic() - float(content["monotonic"])
         if content["format"] != FORMAT:
             raise MomError(f"{path} is of format {content['format']}, this mom reads {FORMAT}", hint="restart the daemon after an upgrade")
+        if content["verdict"] is not None:
+            Verdict.from_json(content["verdict"])
     except (ValueError, KeyError, TypeError) as error:
         raise MomError(f"{path} is no status file: {error}", hint="restart mom") from error
     return RunningStatus(content, pid, max(0.0, age))

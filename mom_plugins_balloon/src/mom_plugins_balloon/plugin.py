@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import mom_core
 from mom_core import (
+    Alert,
     BalloonControl,
     ControlSpec,
     Decision,
@@ -44,6 +45,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
@@ -507,6 +509,13 @@ class BalloonPlugin:
     def _tolerance(self) -> float:
         """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
         return 2 * self._dead_band
+
+    # --- judge -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_alerts(self, snapshot: Snapshot) -> Iterable[Alert]:
+        """That the host is full, or that it has promised more than it has."""
+        return alerts(snapshot, self._state, self._standing(snapshot))
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
+    Alert,
     Decision,
     Duration,
     FieldSpec,
@@ -26,7 +27,7 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_plugins_host import clock, load, memory, pressure, swap
+from mom_plugins_host import alerts, clock, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.reading import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
@@ -139,6 +140,11 @@ class HostPlugin:
             for finding in findings
             if finding.severity is not Severity.OK
         ]
+
+    @hookimpl
+    def mom_alerts(self, snapshot: Snapshot) -> Iterable[Alert]:
+        """That processes do little but wait for memory."""
+        return alerts.alerts(snapshot.host.fields)
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

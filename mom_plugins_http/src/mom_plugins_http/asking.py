@@ -87,6 +87,7 @@ class SocketMom:
                 "skipped": cycle["skipped"],
                 "woken_by": cycle["woken_by"],
             },
+            "verdict": status["verdict"],
             "to_put_back": status["to_put_back"],
             "plugins": [
                 {**plugin, "retry_in": plugin["retry_in_seconds"], "durations": plugin["durations_seconds"]} for plugin in plugins["items"]

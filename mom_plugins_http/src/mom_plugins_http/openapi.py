@@ -122,8 +122,9 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
         "status": {"type": "string", "enum": [status.value for status in Status]},
         "error": _TEXT,
     }
+    severity: Schema = {"type": "string", "enum": [severity.value for severity in Severity]}
     problem: dict[str, Value] = {
-        "severity": {"type": "string", "enum": [severity.value for severity in Severity]},
+        "severity": severity,
         "source": "Source",
         "entity": {"anyOf": [_schema("Entity"), {"type": "null"}]},
         "message": _TEXT,
@@ -168,6 +169,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
                 "configuration_file": {"type": ["string", "null"]},
                 "started_at": _TIME,
                 "monotonic_seconds": {**_SECONDS, "description": "When the cycle ended, by the host's CLOCK_MONOTONIC."},
+                "verdict": {"anyOf": [_schema("Verdict"), {"type": "null"}]},
                 "to_put_back": {"type": "integer", "description": "Changes that would be put back if mom stopped now."},
                 "cycle": "Cycle",
                 "guests": _COUNT,
@@ -177,6 +179,25 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
                 "problems": {"type": "integer", "description": "Problems that stand."},
                 "trial": {"type": ["object", "null"], "properties": {"decisions": _COUNT, "differences": _COUNT}},
                 "plugins": {"type": "object", "additionalProperties": states},
+            }
+        ),
+        "Verdict": _object(
+            {
+                "severity": {**severity, "description": "Of the worst alert; ok without any. error: the operator must look."},
+                "alerts": {"type": "array", "items": _schema("Alert"), "description": "The worst first."},
+            },
+            description="How the host is as a whole.",
+        ),
+        "Alert": _object(
+            {
+                "name": {"type": "string", "description": "Stays the same while the words change."},
+                "severity": severity,
+                "message": {"type": "string", "description": "What is so now, on one line."},
+                "why": {"type": "string", "description": "May be empty, as `cure`."},
+                "cure": {"type": "string", "description": "What to do."},
+                "plugins": {"type": "array", "items": _TEXT, "description": "Who says so."},
+                "since": _TIME,
+                "lasted_seconds": _SECONDS,
             }
         ),
         "Plugin": _object(

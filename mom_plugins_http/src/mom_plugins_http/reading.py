@@ -29,6 +29,7 @@ from mom_core import (
     PluginReport,
     Problem,
     ReasonedPolicies,
+    Report,
     Revision,
     Scope,
     Source,
@@ -92,6 +93,7 @@ class Reading:
             "configuration_file": view.state.file,
             "started_at": view.state.started_at or self._started,
             "monotonic_seconds": view.monotonic,
+            "verdict": _verdict(report),
             "to_put_back": view.state.to_put_back,
             "cycle": cycle_of(view),
             "guests": len(report.snapshot.guests),
@@ -444,12 +446,17 @@ def event_of(view: View, most: int = 100) -> dict[str, object]:
         "guests": len(report.snapshot.guests),
         "host": dict(report.snapshot.host.fields),
         "guests_together": dict(view.together),
+        "verdict": _verdict(report),
         "changes": len(done),
         "outcomes": [_outcome(one) for one in done[:most]],
         "problems": [_problem(one) for one in report.problems[:most]],
         "common_problems": [_common_problem(one) for one in common_problems(_standing(view))[:most]],
         "plugins": {plugin.name: plugin.state for plugin in report.plugins},
     }
+
+
+def _verdict(report: Report) -> dict[str, Any] | None:
+    return None if report.verdict is None else report.verdict.as_json()
 
 
 def _about(call: Call, view: View, listed: Sequence[Item], entity: Callable[[Item], Entity | None]) -> Sequence[Item]:

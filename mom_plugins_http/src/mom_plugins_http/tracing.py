@@ -20,6 +20,7 @@ PHASES: Final[Sequence[frozenset[str]]] = (
     frozenset({"mom_evaluate"}),
     frozenset({"mom_review"}),
     frozenset({"mom_control"}),
+    frozenset({"mom_alerts"}),
 )
 """Hooks in the order in which the engine calls them; those of a phase run at the same time, reviewers after each other."""
 

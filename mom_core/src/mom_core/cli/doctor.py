@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import click
 
+from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
 from mom_core.errors import LedgerError, MomError, PluginError, PluginErrors
@@ -22,6 +23,7 @@ from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.status import read_status
+from mom_core.units import lasting
 
 
 @click.command("doctor")
@@ -85,6 +87,9 @@ def _core(config: Config) -> Iterable[Finding]:
                 yield Finding(Severity.ERROR, "daemon", text, f"look at its log; kill -9 {pid}, then mom restore, if it does not come back")
             else:
                 yield Finding(Severity.OK, "daemon", f"mom runs as process {pid}")
+                for alert in () if status is None else status.verdict.alerts:
+                    why = f" ({alert.why})" if alert.why else ""
+                    yield Finding(alert.severity, "verdict", f"{alert.message}, for {lasting(alert.lasted)}{why}", alert.cure)
         if config.lease > 0 and not guarded(config.run_directory):
             text = "nobody watches over mom: if it hangs or dies, what it has changed stays"
             yield Finding(Severity.WARNING, "guardian", text, "mom starts a guardian within seconds; if not, its log says why")
@@ -151,11 +156,9 @@ def _show(findings: list[tuple[str, Finding]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"plugin": plugin, **dataclasses.asdict(finding)} for plugin, finding in findings], indent=2))
         return
-    marks = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
     order = [Severity.OK, Severity.WARNING, Severity.ERROR]
     for plugin, finding in sorted(findings, key=lambda pair: order.index(pair[1].severity)):
-        mark, colour = marks[finding.severity]
-        click.echo(f"{click.style(mark, fg=colour)}  {plugin}: {printable(finding.subject)}: {printable(finding.message, 400)}")
+        click.echo(f"{mark(finding.severity)}  {plugin}: {printable(finding.subject)}: {printable(finding.message, 400)}")
         if finding.cure:
             click.echo(f"       → {printable(finding.cure, 400)}")
     bad = sum(finding.severity is Severity.ERROR for _, finding in findings)

@@ -31,7 +31,7 @@ class Verb(NamedTuple):
 
 VERBS: Final[Mapping[str, Verb]] = {
     "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
-    "status": Verb("mom_core.cli.status:status_command", "Show whether mom runs, and what it did in its last cycle."),
+    "status": Verb("mom_core.cli.status:status_command", "Show how the host is, whether mom runs, and what it did last."),
     "guests": Verb("mom_core.cli.status:guests_command", "Show all guests with their memory."),
     "explain": Verb("mom_core.cli.explain:explain_command", "Say why a guest has the size that it has."),
     "guard": Verb("mom_core.cli.guard:guard_command", "Watch over mom, and put back what it left if it does not return."),

@@ -175,7 +175,8 @@ def _summary(report: Report) -> str:
     """A cycle on one line."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
-    return f"{len(report.snapshot.guests)} guests, {done or 'nothing to do'}, {report.duration * 1e3:.0f} ms"
+    wrong = f"; {report.verdict.alerts[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
+    return f"{len(report.snapshot.guests)} guests, {done or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import click
@@ -14,20 +14,25 @@ import click
 from mom_core.alike import common_problems
 from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
+from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.sources import told
 from mom_core.config import load_config
 from mom_core.guarantees import guaranteed_kib
-from mom_core.model import printable
+from mom_core.model import Severity, Verdict, printable
 from mom_core.status import RunningStatus, standing
-from mom_core.units import format_kib
+from mom_core.units import format_kib, lasting
 
 
 @click.command("status")
 @config_option
 @json_option
 def status_command(config_path: str | None, as_json: bool) -> None:
-    """Show whether mom runs, how its plugins are, and what it did in its last cycle. Exit code 1 when it does not run, or hangs."""
+    """Show how the host is, whether mom runs, how its plugins are, and what mom did in its last cycle.
+
+    The verdict comes first: what is wrong with the host as a whole, since when, why, and what to do. Exit code 1 when something is wrong
+    (WRONG; a warning is not), and when mom does not run, or hangs.
+    """
     config = load_config(config_path)
     found = told(config)
     if found is None:
@@ -38,10 +43,11 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         sys.exit(1)
     status = found.status
     if as_json:
-        click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **status.content}))
+        said = {**status.content, "verdict": status.verdict.as_json()}
+        click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **said}))
     else:
         _show(status, found.where)
-    if status.late:
+    if status.verdict.is_bad:
         sys.exit(1)
 
 
@@ -82,6 +88,8 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 def _show(status: RunningStatus, where: str) -> None:
     content = status.content
     cycle = content["cycle"]
+    for line in _verdict(status.verdict, len(content["problems"])):
+        click.echo(line)
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
     click.echo(
@@ -92,7 +100,7 @@ def _show(status: RunningStatus, where: str) -> None:
     click.echo(
         f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}, says {where}"
     )
-    counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing to do"
+    counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     click.echo(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end")
     click.echo(_host_line(content["host"]["fields"]))
     if classes := _classes(content["guests"]):
@@ -114,6 +122,18 @@ def _show(status: RunningStatus, where: str) -> None:
         click.echo(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}")
     for text in [*_recent(content), *_trial(content)]:
         click.echo(text)
+
+
+def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
+    """How the host is as a whole; what is said of single guests and plugins is not part of it, and follows."""
+    if not verdict.alerts:
+        yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
+    for alert in verdict.alerts:
+        yield f"{mark(alert.severity)}  {alert.message}, for {lasting(alert.lasted)}"
+        if alert.why:
+            yield f"       why: {alert.why}"
+        if alert.cure:
+            yield f"       → {alert.cure}"
 
 
 def _host_line(fields: Mapping[str, Any]) -> str:

@@ -13,8 +13,9 @@ from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import apply_revisions, review
 from mom_core.engine.schedule import Tick
+from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
 from mom_core.ledger import Ledger
-from mom_core.model import Considered, Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
+from mom_core.model import Alert, Considered, Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
 from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
@@ -24,6 +25,7 @@ class Cycle:
     """The way of the data, with one set of plugins. Run from one thread only.
 
     :param history: filled by this; its bound is what the configuration keeps
+    :param alerts: what plugins say is wrong, held from cycle to cycle
     :param on_report: called before the plugins have the report
     :param may_act: raises when this process must not change anything any more
     """
@@ -36,6 +38,7 @@ class Cycle:
     stopping: threading.Event
     host_properties: Mapping[str, Value]
     collector: Collector
+    alerts: HeldAlerts
     on_report: Callable[[Report], None]
     may_act: Callable[[], None]
     missing: dict[str, int] = field(default_factory=dict)
@@ -60,7 +63,10 @@ class Cycle:
             problems.extend(more)
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
-        problems.extend(self._standing_troubles())
+        problems.extend(Problem(Source(CORE), text) for text in self._ledger_troubles())
+        said = self._alerts(snapshot, problems)
+        plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
+        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_troubles())
         self.history.append(snapshot)
         report = Report(
             number=number,
@@ -71,12 +77,13 @@ class Cycle:
             revisions=tuple(revisions),
             outcomes=tuple(outcomes),
             problems=tuple(problems),
-            plugins=tuple(plugin.lane.report() for plugin in self.plugins.plugins),
+            plugins=plugins,
             duration=self.clock.monotonic() - began,
             lag=tick.lag,
             skipped=skipped,
             woken_by=tick.woken_by,
             considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
+            verdict=self.alerts.take(said, self.clock.monotonic(), self.clock.wall()),
         )
         self.on_report(report)
         reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
@@ -85,9 +92,14 @@ class Cycle:
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
         owner = self.plugins.hypervisor_owner
-        unknown = owner is None or any(p.source.name == owner.name and p.message.startswith(GUESTS_UNKNOWN) for p in problems)
-        if not unknown and not self.stopping.is_set():
+        if owner is not None and not self._why_guests_unknown(problems) and not self.stopping.is_set():
             forget_gone(self.ledger, snapshot, self.missing)
+
+    def _why_guests_unknown(self, problems: Sequence[Problem]) -> str:
+        """Why the hypervisor did not list its guests; empty when it did, or there is none."""
+        owner = self.plugins.hypervisor_owner
+        name = None if owner is None else owner.name
+        return next((p.message for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), "")
 
     def _decide(
         self, snapshot: Snapshot, problems: list[Problem], considered: list[Considered]
@@ -123,7 +135,15 @@ class Cycle:
                 problems.extend(more)
         return wanted, decisions, revisions
 
-    def _standing_troubles(self) -> list[Problem]:
-        """What is wrong with the core's own means, for as long as it is."""
-        texts = [text for text in (self.ledger.damage, self.ledger.write_error) if text]
-        return [Problem(Source("core"), text) for text in texts]
+    def _alerts(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Alert] | None]:
+        """What plugins say is wrong with the host as a whole, by their names; None of one that does not answer."""
+        having = self.plugins.having("mom_alerts")
+        said: dict[str, Sequence[Alert] | None] = {plugin.name: None for plugin in having}
+        if not self.stopping.is_set():
+            for plugin, answer in ask([(one, one.work("mom_alerts", snapshot=snapshot)) for one in having], "mom_alerts", problems):
+                said[plugin.name] = accepted(plugin.name, answer, problems)
+        return said
+
+    def _ledger_troubles(self) -> list[str]:
+        """What is wrong with the core's own memory of what it has changed, for as long as it is."""
+        return [text for text in (self.ledger.damage, self.ledger.write_error) if text]

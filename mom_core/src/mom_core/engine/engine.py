@@ -18,6 +18,7 @@ from mom_core.engine.cycle import Cycle
 from mom_core.engine.problems import ProblemLog, Standing
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
+from mom_core.engine.verdict import HeldAlerts
 from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.lease import Lease, LeaseLost
@@ -40,9 +41,9 @@ LOGGED = 20
 EXIT_SECONDS = 0.3
 """What is left of the time that a stop has for the process itself to end."""
 
-CALLS_IN_A_ROW = 6
+CALLS_IN_A_ROW = 7
 """Calls that a cycle makes one after the other, each of which may use up a deadline: the list of guests, host and guests, evaluators,
-controllers, reports, and one to spare; reviewers come besides, each by itself."""
+controllers, alerts, reports, and one to spare; reviewers come besides, each by itself."""
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
@@ -84,6 +85,7 @@ class Engine:
         self._schedule = Schedule(config.interval)
         self._lock = RunLock(config.run_directory, RESTORE_SECONDS)
         self._problems = ProblemLog()
+        self._alerts = HeldAlerts()
         self._history: deque[Snapshot] = deque(maxlen=config.history)
         self._cycle: Cycle | None = None
         self._ledger: Ledger | None = None
@@ -344,6 +346,7 @@ class Engine:
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
             collector=Collector(rebuilt.plugins),
+            alerts=self._alerts,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             may_act=_always if self._lease is None else self._lease.check,
         )

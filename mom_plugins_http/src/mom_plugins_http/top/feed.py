@@ -317,6 +317,7 @@ def picture_now(client: Client) -> Picture:
         "mode": status["mode"],
         "guests": status["guests"],
         "host": host["fields"],
+        "verdict": status["verdict"],
         "changes": sum(count for name, count in status["outcomes"].items() if name != "unchanged"),
         "outcomes": outcomes,
         "problems": problems,

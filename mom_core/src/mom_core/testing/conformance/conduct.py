@@ -12,6 +12,7 @@ import click
 
 from mom_core.context import PluginContext
 from mom_core.engine.collect import Collector, host_properties
+from mom_core.engine.verdict import accepted
 from mom_core.errors import HypervisorError, MomError
 from mom_core.model import Decision, Finding, Guest, Problem, Report, Revision, Severity, Snapshot
 from mom_core.plugins.bounded import attempt, describe
@@ -97,6 +98,11 @@ def _decided(subject: Subject, life: Life, snapshot: Snapshot) -> Iterator[Findi
                 )
             if not item.reason:
                 yield subject.remark(f"a decision on {item.control} has no reason", "operators ask why: give `reason`")
+    if "mom_alerts" in plugin.hooks:
+        said: list[Problem] = []
+        accepted(plugin.name, plugin.lane.call("mom_alerts", plugin.work("mom_alerts", snapshot=snapshot)), said)
+        for problem in said:
+            yield subject.fault(problem.message, "yield Alert objects, each with a name that stays and a message")
     if "mom_review" in plugin.hooks:
         given = tuple(decisions)
         answer = plugin.lane.call("mom_review", plugin.work("mom_review", snapshot=snapshot, decisions=given))

@@ -1,0 +1,15 @@
+"""The mark before a line that says how something is: as wide as each other, and in colour where a person looks."""
+
+from __future__ import annotations
+
+import click
+
+from mom_core.model import Severity
+
+_MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
+
+
+def mark(severity: Severity) -> str:
+    """The mark, which `click.echo` prints without its colour where that is not wanted."""
+    text, colour = _MARKS[severity]
+    return click.style(text, fg=colour, bold=severity is Severity.ERROR)

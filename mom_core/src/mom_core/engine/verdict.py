@@ -1,0 +1,166 @@
+"""The verdict: how the host is as a whole, by what plugins and the core say of it, and since when."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from mom_core.model import Alert, PluginReport, PluginState, Problem, Severity, Source, StandingAlert, Verdict, printable
+
+LOG = logging.getLogger("mom.engine")
+
+CORE: Final = "core"
+"""The source of what the core itself says."""
+
+GAP_SECONDS: Final = 60.0
+"""An alert that was away for no longer than this is the one that it was before: what is measured goes up and down around a bound."""
+
+PATIENCE_SECONDS: Final = 30.0
+"""A hypervisor that restarts, or a call that takes its time, is back within this; after it, the operator has to look."""
+
+MOST_ALERTS: Final = 20
+"""Of one plugin. The verdict is read by a person."""
+
+LONGEST: Final = 400
+"""Characters of a message, a reason or a cure."""
+
+
+class Said(NamedTuple):
+    """An alert, the plugin that says it, and since when (seconds of the monotonic clock)."""
+
+    plugin: str
+    alert: Alert
+    begun: float
+
+
+def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
+    """The verdict by what is said now: alerts of one name together, the worst first, and of equals the one that stands the longest.
+
+    :param now: seconds of the clock by which alerts began
+    :param time: the same moment in seconds since the epoch
+    """
+    alike: dict[str, list[Said]] = {}
+    for one in said:
+        alike.setdefault(one.alert.name, []).append(one)
+    alerts = [_joined(name, several, now, time) for name, several in alike.items()]
+    return Verdict(tuple(sorted(alerts, key=lambda alert: (alert.severity is not Severity.ERROR, -alert.lasted))))
+
+
+def _joined(name: str, several: Sequence[Said], now: float, time: float) -> StandingAlert:
+    worst_first = sorted(several, key=lambda one: one.alert.severity is not Severity.ERROR)
+    bad = any(one.alert.severity is Severity.ERROR and now - one.begun >= one.alert.after for one in several)
+    lasted = max(0.0, now - min(one.begun for one in several))
+    return StandingAlert(
+        name=printable(name),
+        severity=Severity.ERROR if bad else Severity.WARNING,
+        message=_together(one.alert.message for one in worst_first),
+        why=_together(one.alert.why for one in worst_first),
+        cure=_together(one.alert.cure for one in worst_first),
+        plugins=tuple(one.plugin for one in worst_first),
+        since=time - lasted,
+        lasted=lasted,
+    )
+
+
+def _together(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(printable(text, LONGEST) for text in texts if text))
+
+
+class _Held(NamedTuple):
+    alert: Alert
+    begun: float
+    last: float
+
+
+class HeldAlerts:
+    """What is said to be wrong, from cycle to cycle: the one place that knows since when."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], _Held] = {}
+        self._taken = -math.inf
+        self._was_bad = False
+
+    def take(self, said: Mapping[str, Sequence[Alert] | None], now: float, time: float) -> Verdict:
+        """The verdict after a cycle.
+
+        :param said: what each plugin says is wrong now; None of one that did not answer, whose alerts go on
+        :param now: seconds of a clock that never jumps
+        :param time: seconds since the epoch
+        """
+        for (plugin, name), held in list(self._held.items()):
+            if said.get(plugin, ()) is None and held.last == self._taken:
+                self._held[plugin, name] = held._replace(last=now)
+        for plugin, alerts in said.items():
+            for alert in alerts or ():
+                there = self._held.get((plugin, alert.name))
+                self._held[plugin, alert.name] = _Held(alert, now if there is None else there.begun, now)
+        self._held = {key: held for key, held in self._held.items() if now - held.last <= GAP_SECONDS}
+        self._taken = now
+        standing = [Said(plugin, held.alert, held.begun) for (plugin, _), held in self._held.items() if held.last == now]
+        verdict = judged(standing, now, time)
+        self._log(verdict)
+        return verdict
+
+    def _log(self, verdict: Verdict) -> None:
+        """Once when it turns bad, and once when that is over."""
+        if verdict.is_bad and not self._was_bad:
+            worst = verdict.alerts[0]
+            why, cure = worst.why and f", because {worst.why}", worst.cure and f" ({worst.cure})"
+            LOG.error("verdict: %s%s%s", worst.message, why, cure)
+        elif self._was_bad and not verdict.is_bad:
+            LOG.info("verdict: no longer bad")
+        self._was_bad = verdict.is_bad
+
+
+def accepted(plugin: str, answer: object, problems: list[Problem]) -> list[Alert]:
+    """The alerts in what a plugin's `mom_alerts` returned; what is none becomes a problem."""
+    if not isinstance(answer, Iterable) or isinstance(answer, Mapping | str):
+        if answer is not None:
+            problems.append(Problem(Source(plugin), f"mom_alerts must return alerts, not {type(answer).__name__}"))
+        return []
+    alerts: list[Alert] = []
+    for item in answer:
+        fault = _fault(item)
+        if not fault and isinstance(item, Alert):
+            alerts.append(item)
+        else:
+            problems.append(Problem(Source(plugin), f"mom_alerts: {fault}"))
+    if len(alerts) > MOST_ALERTS:
+        message = f"mom_alerts: it says {len(alerts)} alerts; more than {MOST_ALERTS} are left out"
+        hint = "an alert is about the whole, not about each guest"
+        problems.append(Problem(Source(plugin), message, severity=Severity.WARNING, hint=hint))
+    return alerts[:MOST_ALERTS]
+
+
+def _fault(item: object) -> str:
+    """What about an alert cannot be worked with; empty if nothing is."""
+    if not isinstance(item, Alert):
+        return f"it gave a {type(item).__name__}, not an Alert"
+    texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
+    if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
+        return "an alert needs a name and a message, and nothing but texts in them"
+    if item.severity not in {Severity.WARNING, Severity.ERROR}:
+        return f"the alert {printable(item.name)} is neither a warning nor an error"
+    after: object = item.after
+    if not isinstance(after, int | float) or isinstance(after, bool) or not 0 <= after < math.inf:
+        return f"the alert {printable(item.name)} needs seconds from 0 on as `after`"
+    return ""
+
+
+def own_alerts(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Iterable[str]) -> list[Alert]:
+    """What the core itself sees: plugins that do not work, guests that nobody lists, changes that cannot be remembered."""
+    alerts = [Alert("ledger", text, cure="see that its folder can be written and has room; mom doctor says more") for text in ledger]
+    if guests_unknown:
+        alerts.append(Alert("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS))
+    for plugin in plugins:
+        # What a plugin raises may differ from time to time, and is in the table of plugins.
+        if plugin.state is PluginState.SET_ASIDE:
+            message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
+            alerts.append(Alert(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "mom doctor says more"))
+        elif plugin.state is PluginState.HUNG:
+            message = f"the plugin {plugin.name} hangs: a call has not come back"
+            cure = "see what it waits for; a restart of mom ends the call"
+            alerts.append(Alert(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS))
+    return alerts

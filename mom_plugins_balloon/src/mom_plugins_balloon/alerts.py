@@ -1,0 +1,45 @@
+"""What is wrong with a host whose memory runs out, for the verdict: numbers in, alerts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mom_core import Alert, Severity, Snapshot, format_kib
+from mom_plugins_balloon.guarantees import Standing
+from mom_plugins_balloon.states import State
+from mom_plugins_balloon.told import number
+
+MEMORY: Final = "memory"
+PROMISES: Final = "promises"
+
+RECLAIM_SECONDS: Final = 30.0
+"""What a burst took from the host, the other guests give back within some cycles; a host that has nothing after that is full."""
+
+_OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
+_FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
+
+
+def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Alert]:
+    """What an operator has to know of the host's memory as a whole; nothing where its size is unknown."""
+    total, available = (number(snapshot.host.fields.get(name)) for name in ("mem_available", "mem_really_available"))
+    if total is None or available is None:
+        return
+    oversold = ""
+    if standing.shrunk and standing.room is not None:
+        oversold = f"guests are promised {format_kib(standing.total)} together, and this host can promise {format_kib(standing.room)}"
+    if state is State.LOW:
+        cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
+        message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
+        yield Alert(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
+    elif oversold:
+        yield Alert(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
+
+
+def _held(snapshot: Snapshot) -> str:
+    """What the guests hold of the host's memory."""
+    held = [kib for guest in snapshot.guests.values() if (kib := number(guest.fields.get("rss"))) is not None]
+    if held:
+        return f"the processes of guests hold {format_kib(sum(held))}"
+    sizes = [kib for guest in snapshot.guests.values() if (kib := number(guest.fields.get("balloon_cur"))) is not None]
+    return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"

@@ -1,0 +1,54 @@
+"""`mom status` beside a running mom: the verdict comes first, and the exit code goes by it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Mom
+
+STALLED = "some avg10=99.00 avg60=97.00 avg300=90.00 total=41\nfull avg10=80.00 avg60=70.00 avg300=60.00 total=20\n"
+CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
+def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mom) -> None:
+    pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
+    pressure.write_text(CALM)
+    mom.configure("balloon: {}", "http: {}")
+    mom.start()
+    mom.wait_for((mom.directory / "run/status.json").exists)
+    fine = mom("status")
+    assert fine.returncode == 0, fine.stdout + fine.stderr
+    assert fine.stdout.startswith("ok     nothing is wrong with the host")
+
+    pressure.write_text(STALLED)
+    meminfo.write_text(meminfo.read_text().replace("MemAvailable: 2097152", "MemAvailable: 0"))
+    mom.wait_for(lambda: mom.logged("verdict: "))
+    full = mom("status")
+    assert full.returncode == 1
+    first, *rest = full.stdout.splitlines()
+    assert first.startswith("WRONG  ")
+    assert "the host is full: 0 KiB of 8.00 GiB available" in first
+    assert "processes wait for memory 97 % of the time" in first
+    assert rest[0].startswith("       why: ")
+    assert rest[1].startswith("       → ")
+    told = json.loads(mom("status", "--json").stdout)
+    written = json.loads((mom.directory / "run/status.json").read_text())
+    for verdict in (told["verdict"], written["verdict"]):
+        (alert,) = verdict["alerts"]
+        assert (verdict["severity"], alert["severity"], sorted(alert["plugins"])) == ("error", "error", ["balloon", "host"])
+    doctor = mom("doctor")
+    assert "WRONG  core: verdict: " in doctor.stdout
+    assert doctor.returncode == 1
+
+    pressure.write_text(CALM)
+    meminfo.write_text(meminfo.read_text().replace("MemAvailable: 0", "MemAvailable: 2097152"))
+    mom.wait_for(lambda: mom.logged("no longer bad"))
+    assert mom("status").returncode == 0
+
+
+def test_where_no_mom_runs_the_answer_is_no(mom: Mom) -> None:
+    told = mom("status")
+    assert (told.returncode, told.stderr) == (1, "")
+    assert "mom does not run" in told.stdout
