@@ -31,8 +31,9 @@ AS_FAR_AS_ANNOTATED = [
 """Tests may leave out what every test would say again; what they say must be right. Each folder by itself: each has its own conftest."""
 
 
-SLOW = ("fleet", "packaging", "watching", "workspace")
-"""Folders below tests/ with servers, browsers, systemd and fresh environments: minutes, and apart from a developer's loop."""
+SLOW = ("benchmarks", "fleet", "packaging", "watching", "workspace")
+"""Folders below tests/ with every benchmark in small, servers, browsers, systemd and fresh environments: minutes, and apart from a
+developer's loop."""
 
 ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 """Whoever is done takes what others have not begun: some tests take a minute, and most a blink."""

@@ -1,6 +1,8 @@
 """How long one process takes to ask a thousand guests' agents, of which some never answer, and what that costs it.
 
-Run it with `python benchmarks/agents/bench_agents.py`. The guests are test servers on unix sockets in a process of their own. Measured are
+    python benchmarks/agents/bench_agents.py [--guests 1000] [--hanging 5] [--period 5]
+
+The guests are test servers on unix sockets in a process of their own. Measured are
 the time until the last guest that answers has figures, the asking process's CPU time for that and for the next round, its largest memory,
 and what a cycle of the engine pays (`mom_collect_guests`, which only hands out).
 """
@@ -122,9 +124,9 @@ class Channels:
         raise NotSupported("all channels are sockets here: nothing is asked through the hypervisor")
 
 
-def ask(folder: Path, count: int, hanging: int, protocol: str) -> None:
+def ask(folder: Path, count: int, hanging: int, protocol: str, period: float) -> None:
     """Ask them all, twice, and print one line."""
-    settings = GuestAgentPlugin.Settings.model_validate({"period": "5s", "facts_period": "600s"})
+    settings = GuestAgentPlugin.Settings.model_validate({"period": f"{period:g}s", "facts_period": "600s"})
     plugin = GuestAgentPlugin(settings, PluginContext("guestagent"))
     plugin.mom_setup()
     guests = [Guest(str(number), f"guest{number}") for number in range(count)]
@@ -160,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guests", type=int, default=1000)
     parser.add_argument("--hanging", type=float, default=5.0, help="percent (default: %(default)s)")
+    parser.add_argument("--period", type=float, default=5.0, help="seconds between two questions (default: %(default)s)")
     chosen = parser.parse_args()
     logging.basicConfig()
     hanging = round(chosen.guests * chosen.hanging / 100)
@@ -173,11 +176,13 @@ def main() -> None:
             server = spawning.Process(target=serve_in_process, args=(Path(folder), chosen.guests, hanging, protocol, ready))
             server.start()
             ready.wait(60)
-            asking = spawning.Process(target=ask, args=(Path(folder), chosen.guests, hanging, protocol))
+            asking = spawning.Process(target=ask, args=(Path(folder), chosen.guests, hanging, protocol, chosen.period))
             asking.start()
             asking.join()
             server.terminate()
             server.join()
+            if asking.exitcode:
+                raise SystemExit(f"{protocol}: the process that asks has failed")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def timed(
 def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, str] = ("calm", "pressure")) -> Result:
     """Run the cycles of two states in this process, with these parameters of the policy."""
     from mom_core import Clock as EngineClock
-    from mom_core import Engine, load_config
+    from mom_core import Engine, Severity, load_config
     from mom_core.cli.run import spare_the_garbage_collector
 
     logging.disable(logging.ERROR)
@@ -134,8 +134,9 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
                 began = time.process_time()
                 report = engine.cycle()
                 spent = time.process_time() - began
-                if report.problems:
-                    raise SystemExit(f"{guests} guests: {report.problems[0].message}")
+                wrong = [problem.message for problem in report.problems if problem.severity is Severity.ERROR]
+                if wrong:
+                    raise SystemExit(f"{guests} guests: {wrong[0]}")
                 return spent, world, len(report.decisions), sum(o.status.value == "applied" for o in report.outcomes)
 
             def state() -> State:

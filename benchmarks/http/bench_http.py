@@ -1,11 +1,13 @@
 """How fast the API answers with 1,000 guests, and what it costs the cycle.
 
-Run it with `python benchmarks/http/bench_http.py`. Answers are made once for each cycle and then kept, so the first request after a cycle
-is what counts; a new connection for each.
+    python benchmarks/http/bench_http.py [--guests 1000] [--runs 30] [--turns 8]
+
+Answers are made once for each cycle and then kept, so the first request after a cycle is what counts; a new connection for each.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import socket
 import statistics
@@ -22,10 +24,7 @@ from mom_core import Engine, Report, Value, load_config
 from mom_core.testing import snapshot
 from mom_plugins_http import HttpPlugin
 
-GUESTS = 1000
-RUNS = 30
 CYCLES = 8  # in each of the turns, which alternate so that the machine's moods hit both alike
-TURNS = 8
 PAUSE_SECONDS = 0.25  # between cycles: a real one has seconds, in which no answer has to be made anew
 REQUESTS_PER_SECOND = 50
 
@@ -36,11 +35,11 @@ NAMES = (
 OTHERS = 10  # fields that have no metric
 
 
-def report(number: int) -> Report:
+def report(number: int, guests: int) -> Report:
     """A cycle on a host with many guests."""
     guest: dict[str, Value] = {**{name: 4_194_304 + n for n, name in enumerate(NAMES)}, **{f"field_{n}": n for n in range(OTHERS)}}
     host = {f"field_{n}": n for n in range(80)}
-    taken = snapshot(host=host, guests={f"guest-{n:04}": guest for n in range(GUESTS)})
+    taken = snapshot(host=host, guests={f"guest-{n:04}": guest for n in range(guests)})
     return Report(number, time.time(), "enforce", taken, (), (), (), (), (), 0.01)
 
 
@@ -57,10 +56,10 @@ def call(path: Path, url: str) -> int:
     return length
 
 
-def measured(what: Callable[[], object], before: Callable[[], object] = lambda: None) -> str:
+def measured(runs: int, what: Callable[[], object], before: Callable[[], object] = lambda: None) -> str:
     """Median and longest in ms, and the median of what this process computed for it, client included: that holds on a busy machine too."""
     taken, computed = [], []
-    for _ in range(RUNS):
+    for _ in range(runs):
         before()
         began, cpu = time.perf_counter(), time.process_time()
         what()
@@ -69,14 +68,14 @@ def measured(what: Callable[[], object], before: Callable[[], object] = lambda: 
     return f"{statistics.median(taken):>10.1f} {max(taken):>10.1f} {statistics.median(computed):>10.1f}"
 
 
-def answers(folder: str) -> None:
+def answers(folder: str, guests: int, runs: int) -> None:
     """Each kind of answer, first and again."""
     plugins: dict[str, object] = {"sim": {}, "http": {}}
     config = load_config({"interval": "1h", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins})
     path = Path(folder) / "r/mom.sock"
     with Engine(config) as engine:
         (plugin,) = (one.instance for one in engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
-        reports = [report(number) for number in range(4)]
+        reports = [report(number, guests) for number in range(4)]
         turn = 0
 
         def tell() -> None:
@@ -88,14 +87,14 @@ def answers(folder: str) -> None:
         for url in ("/v1/status", "/v1/guests?limit=1000", "/v1/guests", "/metrics"):
             tell()
             size = call(path, url) / 1024
-            print(f"{url + ', first after a cycle':<44} {size:>6.0f} {measured(partial(call, path, url), tell)}")
-            print(f"{url + ', asked again':<44} {size:>6.0f} {measured(partial(call, path, url))}")
-        print(f"{'taking in a report':<44} {'':>6} {measured(tell)}")
+            print(f"{url + ', first after a cycle':<44} {size:>6.0f} {measured(runs, partial(call, path, url), tell)}")
+            print(f"{url + ', asked again':<44} {size:>6.0f} {measured(runs, partial(call, path, url))}")
+        print(f"{'taking in a report':<44} {'':>6} {measured(runs, tell)}")
 
 
-def cycles(folder: str) -> None:
+def cycles(folder: str, guests: int, turns: int) -> None:
     """Cycles of a simulated host with many guests, alone and beside requests from another process, in turns."""
-    vms: dict[str, object] = {"sim": {"guests": GUESTS}, "balloon": {}, "policy": {}, "http": {}}
+    vms: dict[str, object] = {"sim": {"guests": guests}, "balloon": {}, "policy": {}, "http": {}}
     config = load_config({"interval": "1h", "state_directory": f"{folder}/s2", "run_directory": f"{folder}/r2", "plugins": vms})
     path = Path(folder) / "r2/mom.sock"
     wall: dict[bool, list[float]] = {True: [], False: []}
@@ -103,11 +102,11 @@ def cycles(folder: str) -> None:
     with Engine(config) as engine:
         for _ in range(3):
             engine.cycle()
-        client = subprocess.Popen([sys.executable, __file__, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        client = subprocess.Popen([sys.executable, __file__, "--ask", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert client.stdin is not None
         assert client.stdout is not None
         client.stdout.readline()  # it is ready
-        for turn in range(2 * TURNS):
+        for turn in range(2 * turns):
             asked = bool(turn % 2)
             client.stdin.write("go\n" if asked else "stop\n")
             client.stdin.flush()
@@ -120,7 +119,7 @@ def cycles(folder: str) -> None:
         client.stdin.close()
         answered = int(client.stdout.readline())
         client.wait()
-    print(f"{answered} requests, {REQUESTS_PER_SECOND}/s, while {GUESTS} guests had {TURNS * CYCLES} cycles; as many cycles alone")
+    print(f"{answered} requests, {REQUESTS_PER_SECOND}/s, while {guests} guests had {turns * CYCLES} cycles; as many cycles alone")
     for what, taken in (("wall time", wall), ("CPU time of the engine and its plugins", computed)):
         alone, beside = statistics.median(taken[False]), statistics.median(taken[True])
         print(f"a cycle's {what}: median {alone:.1f} ms alone, {beside:.1f} ms beside requests: {beside / alone - 1:+.0%}")
@@ -157,13 +156,19 @@ def ask_steadily(path: Path) -> None:
 
 def main() -> None:
     """Print one line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=30, help="of each question")
+    parser.add_argument("--turns", type=int, default=8, help=f"of {CYCLES} cycles, alone and beside requests")
+    parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ask:
+        ask_steadily(options.ask)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        answers(folder)
-        cycles(folder)
+        answers(folder, options.guests, options.runs)
+        cycles(folder, options.guests, options.turns)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        ask_steadily(Path(sys.argv[1]))
-    else:
-        main()
+    main()

@@ -1,16 +1,20 @@
 """How long vdsm waits for mom: RPC calls through the unix socket, on a host with 1,000 guests, quietly and while others misbehave.
 
-Run it with `python benchmarks/rpc/bench_rpc.py`. vdsm gives up after 2 s, and takes mom for dead then. What is measured is the time until
+    python benchmarks/rpc/bench_rpc.py [--guests 1000] [--runs 50]
+
+vdsm gives up after 2 s, and takes mom for dead then. What is measured is the time until
 the whole answer is there, from a new connection on, as vdsm makes one for each call; reading the XML is vdsm's own work.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xmlrpc.client import dumps
 
@@ -18,15 +22,13 @@ from mom_core import Engine, Report, Value, load_config
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
-GUESTS = 1000
 FIELDS = 25  # as many as vdsm, balloon and qos have for a guest
-RUNS = 50
 SILENT = 40  # clients that say nothing, and as many that stop in the middle of a request
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 
 
-def report() -> Report:
+def report(guests: int) -> Report:
     """A cycle on a host with many guests."""
     disk = {"name": "vda", "path": "/d", "guaranteed": None}
     limits = dict.fromkeys(
@@ -37,14 +39,14 @@ def report() -> Report:
         "io_tune": [{**disk, "current": limits, "maximum": limits}],
     }
     host = {"ksm_run": 1, **{f"field_{n}": n for n in range(80)}}
-    taken = snapshot(host=host, guests={f"guest-{n:04}": guest for n in range(GUESTS)})
+    taken = snapshot(host=host, guests={f"guest-{n:04}": guest for n in range(guests)})
     return Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)
 
 
-def measured(what: Callable[[], object], before: Callable[[], object] = lambda: None) -> str:
+def measured(runs: int, what: Callable[[], object], before: Callable[[], object] = lambda: None) -> str:
     """Median and longest, in ms."""
     taken = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         before()
         began = time.perf_counter()
         what()
@@ -54,6 +56,11 @@ def measured(what: Callable[[], object], before: Callable[[], object] = lambda: 
 
 def main() -> None:
     """Print one line for each call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=50, help="of each call")
+    options = parser.parse_args()
+    taken = partial(report, options.guests)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mom.sock"
         config = load_config(
@@ -75,13 +82,13 @@ def main() -> None:
         with Engine(config) as engine:
             (plugin,) = (each.instance for each in engine.plugins.plugins if each.name == "xmlrpc")
             assert isinstance(plugin, XmlRpcPlugin)
-            plugin.mom_report(report())
-            show(plugin, path, "")
+            plugin.mom_report(taken())
+            show(plugin, path, "", taken, options.runs)
             held = [socket.socket(socket.AF_UNIX) for _ in range(2 * SILENT)]
             for number, client in enumerate(held):
                 client.connect(str(path))
                 client.sendall(b"POST /RPC2 HTTP/1.1\r\nContent-Le" if number % 2 else b"")
-            show(plugin, path, f" beside {2 * SILENT} silent clients")
+            show(plugin, path, f" beside {2 * SILENT} silent clients", taken, options.runs)
             for client in held:
                 client.close()
 
@@ -102,7 +109,7 @@ def call(path: Path, method: str, *params: str) -> bytes:
     return answer
 
 
-def show(plugin: XmlRpcPlugin, path: Path, beside: str) -> None:
+def show(plugin: XmlRpcPlugin, path: Path, beside: str, taken: Callable[[], Report], runs: int) -> None:
     """All calls that vdsm makes."""
     turn = 0
 
@@ -113,13 +120,13 @@ def show(plugin: XmlRpcPlugin, path: Path, beside: str) -> None:
 
     calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "ping": (lambda: call(path, "ping"), lambda: None),
-        "getStatistics, first after a cycle": (lambda: call(path, "getStatistics"), lambda: plugin.mom_report(report())),
+        "getStatistics, first after a cycle": (lambda: call(path, "getStatistics"), lambda: plugin.mom_report(taken())),
         "getStatistics, asked again": (lambda: call(path, "getStatistics"), lambda: None),
         "setNamedPolicy, vdsm's parameters": (set_parameters, lambda: None),
     }
     print(f"{'call' + beside:<40} {'median ms':>10} {'longest':>10}")
     for name, (what, before) in calls.items():
-        print(f"{name:<40} {measured(what, before)}")
+        print(f"{name:<40} {measured(runs, what, before)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """What it costs to be fail-safe: of a cycle, the lease, the look for a guardian and a line of the log; and what a guardian uses.
 
-Run it with `python benchmarks/service/bench_service.py`.
+python benchmarks/service/bench_service.py [--runs 300] [--seconds 10]
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import statistics
 import subprocess
@@ -17,9 +18,6 @@ from mom_core.guardian import command, guarded
 from mom_core.lease import Lease
 from mom_core.logs.writer import Writer
 
-RUNS = 300
-WATCHED_SECONDS = 10.0
-
 
 class Nowhere(logging.Handler):
     """A log that nobody keeps."""
@@ -28,10 +26,10 @@ class Nowhere(logging.Handler):
         """Take it."""
 
 
-def measured(what: Callable[[], object]) -> str:
+def measured(what: Callable[[], object], runs: int) -> str:
     """Median and slowest of many runs."""
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         what()
         times.append(time.perf_counter() - began)
@@ -53,30 +51,35 @@ def private_kib(pid: int) -> int:
 
 def main() -> None:
     """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=300, help="of what a cycle does")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for which a guardian is watched")
+    options = parser.parse_args()
+    runs, seconds = options.runs, options.seconds
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         (run / "ledger.json").write_text('{"entries":[1]}')
         lease = Lease(run)
         lease.begin(60, 30)
-        print(f"renew the lease:            {measured(lambda: lease.renew(60, 30))}")
-        print(f"see whether it still holds: {measured(lease.check)}")
+        print(f"renew the lease:            {measured(lambda: lease.renew(60, 30), runs)}")
+        print(f"see whether it still holds: {measured(lease.check, runs)}")
         with subprocess.Popen(command(run, run)) as guardian:
             until = time.monotonic() + 20
             while not guarded(run) and time.monotonic() < until:
                 time.sleep(0.05)
-            print(f"look for the guardian:      {measured(lambda: guarded(run))}")
+            print(f"look for the guardian:      {measured(lambda: guarded(run), runs)}")
             time.sleep(1)
             before = cpu_seconds(guardian.pid)
-            time.sleep(WATCHED_SECONDS)
-            used = (cpu_seconds(guardian.pid) - before) / WATCHED_SECONDS
+            time.sleep(seconds)
+            used = (cpu_seconds(guardian.pid) - before) / seconds
             print(f"the guardian:               {used:.2%} of a CPU, {private_kib(guardian.pid) / 1024:.1f} MiB of its own")
             guardian.kill()
     writer = Writer(Nowhere())
     log = logging.Logger("mom.plugin.x")
     log.addHandler(writer)
-    numbers = iter(range(10 * RUNS))
-    print(f"log a line:                 {measured(lambda: log.info('cycle %d', next(numbers)))}")
-    print(f"log a warning again:        {measured(lambda: log.warning('the same %d', next(numbers)))}")
+    numbers = iter(range(10 * runs))
+    print(f"log a line:                 {measured(lambda: log.info('cycle %d', next(numbers)), runs)}")
+    print(f"log a warning again:        {measured(lambda: log.warning('the same %d', next(numbers)), runs)}")
     writer.close()
 
 

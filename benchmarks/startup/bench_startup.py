@@ -1,10 +1,11 @@
 """How long the small verbs take, as a person waits for them: wall time of whole processes, side by side.
 
-Run it with `python benchmarks/startup/bench_startup.py`.
+python benchmarks/startup/bench_startup.py [--runs 20]
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import time
 from pathlib import Path
 
 MOM = Path(sys.executable).parent / "mom"
-RUNS = 20
 
 VERBS: dict[str, tuple[list[str], float | None]] = {
     "python -c pass": ([sys.executable, "-c", "pass"], None),
@@ -26,10 +26,13 @@ VERBS: dict[str, tuple[list[str], float | None]] = {
 
 def main() -> None:
     """Print one line for each verb."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20, help="of each")
+    options = parser.parse_args()
     print(f"{'command':<20} {'median ms':>10} {'least':>8} {'most':>8} {'target':>8}")
     for name, (command, target) in VERBS.items():
         taken = []
-        for _ in range(RUNS):
+        for _ in range(options.runs):
             began = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             taken.append((time.perf_counter() - began) * 1e3)

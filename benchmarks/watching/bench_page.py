@@ -1,11 +1,14 @@
 """What the web page takes in a browser with 1,000 guests: its share of a core, its memory, and how long a scrolled frame takes.
 
-Run it with `python benchmarks/watching/bench_page.py`, where there is a Chromium. The table of guests is open, with a cycle each second;
-the browser draws without a graphics card, so frames take longer than on a desk.
+    python benchmarks/watching/bench_page.py [--guests 1000] [--seconds 20]
+
+Where there is a Chromium. The table of guests is open, with a cycle each second; the browser draws without a graphics card, so frames take
+longer than on a desk.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import socket
@@ -13,10 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from crowd import GUESTS, crowd
+from crowd import crowd
 from playwright.sync_api import CDPSession, sync_playwright
 
-SECONDS = 20
 FRAMES = 120
 
 _SCROLLED = """async (frames) => {
@@ -64,15 +66,19 @@ def figures(session: CDPSession) -> dict[str, float]:
 
 def main() -> None:
     """One page for some time, then scrolled."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    options = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         print("there is no Chromium here")
         return
-    with crowd() as (_, config):
-        measure(chromium, tunnel(config.parent / "r/mom.sock"))
+    with crowd(options.guests) as (_, config):
+        measure(chromium, tunnel(config.parent / "r/mom.sock"), options.guests, options.seconds)
 
 
-def measure(chromium: str, port: int) -> None:
+def measure(chromium: str, port: int, guests: int, seconds: float) -> None:
     """Open the page, and count."""
     with sync_playwright() as playwright:
         arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -84,12 +90,12 @@ def measure(chromium: str, port: int) -> None:
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable")
         before = figures(session)
-        time.sleep(SECONDS)
+        time.sleep(seconds)
         after = figures(session)
-        share = (after["TaskDuration"] - before["TaskDuration"]) / SECONDS
-        print(f"{GUESTS} guests, a cycle each second, {SECONDS} s: {share:.1%} of a core, of which")
+        share = (after["TaskDuration"] - before["TaskDuration"]) / seconds
+        print(f"{guests} guests, a cycle each second, {seconds:g} s: {share:.1%} of a core, of which")
         for name in ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration"):
-            print(f"  {name:<22}{(after[name] - before[name]) / SECONDS:.1%}")
+            print(f"  {name:<22}{(after[name] - before[name]) / seconds:.1%}")
         print(f"script's memory {after['JSHeapUsedSize'] / (1 << 20):.1f} MiB, {after['Nodes']:.0f} nodes of the document")
         median, most = page.evaluate(_SCROLLED, FRAMES)
         print(f"{FRAMES} scrolled frames: median {median:.0f} ms, 95 of 100 within {most:.0f} ms")

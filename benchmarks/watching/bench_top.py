@@ -1,11 +1,13 @@
 """What share of a core `mom top` takes with 1,000 guests and a cycle every second, and what it costs the daemon.
 
-Run it with `python benchmarks/watching/bench_top.py`. The terminal is a pseudo-terminal that takes all it is sent;
-guests are simulated, under pressure, so that figures change in each cycle.
+    python benchmarks/watching/bench_top.py [--guests 1000] [--seconds 20]
+
+The terminal is a pseudo-terminal that takes all it is sent; guests are simulated, under pressure, so that figures change in each cycle.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import pty
@@ -16,9 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-from crowd import GUESTS, MOM, crowd
+from crowd import MOM, crowd
 
-SECONDS = 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,25 +34,30 @@ def resident_mib(process: int) -> float:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def measured(daemon: int, top: int | None) -> str:
+def measured(daemon: int, top: int | None, seconds: float) -> str:
     """Shares of a core during some time."""
     before = [cpu_seconds(one) for one in (daemon, top) if one]
-    time.sleep(SECONDS)
-    shares = [(cpu_seconds(one) - then) / SECONDS for one, then in zip((daemon, top), before, strict=False) if one]
+    time.sleep(seconds)
+    shares = [(cpu_seconds(one) - then) / seconds for one, then in zip((daemon, top), before, strict=False) if one]
     return "".join(f"{share:>12.1%}" for share in shares)
 
 
 def main() -> None:
     """Once without it, once with it on each size of a terminal."""
-    with crowd() as (daemon, config):
-        print(f"{GUESTS} guests, a cycle and a picture each second, {SECONDS:g} s; shares of one core")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each line")
+    options = parser.parse_args()
+    guests, seconds = options.guests, options.seconds
+    with crowd(guests) as (daemon, config):
+        print(f"{guests} guests, a cycle and a picture each second, {seconds:g} s; shares of one core")
         print(f"{'':<24}{'daemon':>12}{'mom top':>12}{'sent/s':>12}{'memory':>12}")
-        print(f"{'nobody watches':<24}{measured(daemon, None)}")
+        print(f"{'nobody watches':<24}{measured(daemon, None, seconds)}")
         for columns, lines in ((80, 24), (200, 50)):
-            print(f"{f'{columns} x {lines}':<24}{watched(daemon, config, columns, lines)}")
+            print(f"{f'{columns} x {lines}':<24}{watched(daemon, config, columns, lines, seconds)}")
 
 
-def watched(daemon: int, config: Path, columns: int, lines: int) -> str:
+def watched(daemon: int, config: Path, columns: int, lines: int, seconds: float) -> str:
     """With `mom top` on a terminal of this size, sorted by what changes."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
@@ -71,8 +77,8 @@ def watched(daemon: int, config: Path, columns: int, lines: int) -> str:
     threading.Thread(target=take, daemon=True).start()
     time.sleep(3)
     before = sent
-    found = measured(daemon, top.pid)
-    result = f"{found}{(sent - before) / SECONDS / 1024:>8.1f} KiB{resident_mib(top.pid):>8.0f} MiB"
+    found = measured(daemon, top.pid, seconds)
+    result = f"{found}{(sent - before) / seconds / 1024:>8.1f} KiB{resident_mib(top.pid):>8.0f} MiB"
     top.terminate()
     top.wait(10)
     os.close(master)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GUESTS = 1000
 MOM = Path(sys.executable).parent / "mom"
 
 _START_SECONDS = 5
@@ -18,11 +17,12 @@ _END_SECONDS = 20
 
 
 @contextmanager
-def crowd() -> Iterator[tuple[int, Path]]:
+def crowd(guests: int) -> Iterator[tuple[int, Path]]:
     """The daemon's process number and its configuration, beside which its run directory is `r`; a cycle each second."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "mom.yaml"
-        sim = f"{{guests: {GUESTS}, host_memory: 1400GiB, load: 300GiB, load_after: 1s, load_for: 1h}}"
+        host, load = max(8, guests * 7 // 5), max(2, guests * 3 // 10)  # GiB
+        sim = f"{{guests: {guests}, host_memory: {host}GiB, load: {load}GiB, load_after: 1s, load_for: 1h}}"
         config.write_text(
             f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
             f"plugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"

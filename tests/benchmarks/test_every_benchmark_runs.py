@@ -1,0 +1,90 @@
+"""Every program below benchmarks/ runs: each in small, so that none goes stale unnoticed. How fast anything is does not matter here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+LONGEST_SECONDS = 120.0
+"""Each takes a few seconds; machines that run tests are busy."""
+
+SMALL = {
+    "agents/bench_agents.py": "--guests 10 --hanging 10 --period 1",
+    "cgroup/bench_cgroup.py": "--guests 4 --rounds 2",
+    "cycle/bench_cycle.py": "--guests 10 --cycles 2",
+    "fleet/bench_accounts.py": "--hosts 3",
+    "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
+    "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
+    "http/bench_http.py": "--guests 10 --runs 2 --turns 1",
+    "libvirt/bench_libvirt.py": "--no-real",
+    "limits/bench_limits.py": "--guests 4 --rounds 2",
+    "numa/bench_numa.py": "--guests 10 --gib 0.02",
+    "policy/bench_policy.py": "--guests 10 --rounds 2",
+    "recording/bench_recording.py": "--guests 10 --cycles 5",
+    "rpc/bench_rpc.py": "--guests 10 --runs 2",
+    "service/bench_service.py": "--runs 5 --seconds 0.5",
+    "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
+    "sla/bench_fair_share.py": "--guests 10 --rounds 2",
+    "squeeze/bench_laws.py": "squeeze --hours 0.02",
+    "squeeze/draw_law.py": "{folder}/law.svg",
+    "squeeze/squeeze.py": "report --results {folder}",
+    "startup/bench_startup.py": "--runs 1",
+    "vdsm/bench_vdsm.py": "--guests 5 --rounds 2 --cycles 20 --reconnects 2",
+    "watching/bench_page.py": "--guests 10 --seconds 1",
+    "watching/bench_top.py": "--guests 10 --seconds 1",
+}
+"""What runs anywhere, with the options that make it small."""
+
+ON_GUESTS = ("ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_reporting.py", "simulator/compare_real.py",
+             "simulator/measure_guests.py")  # fmt: skip
+"""What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
+
+BY_ANOTHER = ("squeeze/peer_loop.py",)
+"""What only another benchmark starts, on real guests; the laws in it have tests (tests/squeeze)."""
+
+
+def test_every_benchmark_is_known_here() -> None:
+    programs = {str(path.relative_to(BENCHMARKS)) for path in BENCHMARKS.glob("*/*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    assert programs == {*SMALL, *ON_GUESTS, *BY_ANOTHER}
+
+
+@pytest.mark.parametrize("script", SMALL)
+def test_a_benchmark_runs_in_small(script: str, tmp_path: Path) -> None:
+    if script.startswith("fleet/") and shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+        not_here("there is no nats-server")
+    if script == "host/bench_cpu_lists.py" and os.geteuid() != 0:
+        not_here("only root asks CPUs for the memory that they keep")
+    options = SMALL[script].format(folder=tmp_path).split()
+    done = run(script, *options)
+    missed = done.returncode == 1 and "missed" in (done.stdout + done.stderr).lower()  # it ran: that is all that matters here
+    assert done.returncode == 0 or missed, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout or any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ON_GUESTS)
+def test_a_benchmark_on_real_guests_says_what_it_does(script: str) -> None:
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert script in done.stdout
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """The program's answer."""
+    command: list[str | Path] = [sys.executable, BENCHMARKS / script, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+
+
+def not_here(reason: str) -> NoReturn:
+    """This machine lacks what a benchmark needs: skips it, or fails it where everything is meant to be there."""
+    if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
+        pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
+    pytest.skip(reason)

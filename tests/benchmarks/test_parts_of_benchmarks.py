@@ -1,0 +1,83 @@
+"""The parts of benchmarks on real guests that need none: what they make of their figures, and what they configure."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bench_reaction
+import compare_laws
+import compare_real
+import measure_guests
+import measure_reporting
+import pytest
+from compared import Course, simulated
+
+from mom_core import load_config
+
+LIBVIRTD: Any = SimpleNamespace(uri="test:///default", pid_folder=Path("/run/none"))
+SECONDS = 60.0
+
+
+@pytest.mark.parametrize("variant", bench_reaction.COST_VARIANTS)
+def test_what_the_reaction_benchmark_configures_can_be_loaded(variant: str, tmp_path: Path) -> None:
+    path = tmp_path / "mom.yaml"
+    path.write_text(bench_reaction.config_text(LIBVIRTD, tmp_path, "5s", bench_reaction.COST_VARIANTS[variant], 1 << 20), encoding="utf-8")
+    assert list(load_config(str(path)).plugins) == ["host", "libvirt", "balloon", "policy"]
+
+
+def test_reactions_and_costs_are_told_in_lines() -> None:
+    assert "0.30" in bench_reaction.Reaction("watched", "guest", [0.2, 0.3, 0.9], 0, 0.5).line()
+    assert "no burst" in bench_reaction.Reaction("watched", "guest", [], 3, 0.5).line()
+    assert "0.250" in bench_reaction.Cost("both", 0.25, 0.1, 0.5).line()
+
+
+def test_what_the_comparison_of_ksm_laws_configures_can_be_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "mom.yaml"
+    path.write_text(compare_laws.CONFIG.format(folder=tmp_path, uri=LIBVIRTD.uri, pids=LIBVIRTD.pid_folder), encoding="utf-8")
+    assert "ksm" in load_config(str(path)).plugins
+
+
+def test_kept_courses_of_ksm_laws_are_shown_put_into_a_page_and_drawn(tmp_path: Path) -> None:
+    moments = [compare_laws.Moment(at, round(at), 1, 0, at / 10, 1, 100) for at in (0.0, 60.0, 300.0)]
+    (tmp_path / "mom.json").write_text(json.dumps(asdict(compare_laws.Course("mom", moments, 12.0, 0.5, 0.1))), encoding="utf-8")
+    page, picture = tmp_path / "page.md", tmp_path / "laws.svg"
+    page.write_text("before\n\n| law | old |\n| --- | --- |\n\nafter\n", encoding="utf-8")
+    shown = run("ksm/compare_laws.py", "--show", "--keep", tmp_path, "--page", page, "--picture", picture)
+    row = "| mom | 60 | 6.0 | 10 | 300 | 30.0 | 10 | 12 | 0.5 | 0.10 |"
+    assert row in shown
+    assert row in page.read_text(encoding="utf-8")
+    assert "old" not in page.read_text(encoding="utf-8")
+    assert picture.read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_a_kept_course_is_compared_with_the_simulator_again(tmp_path: Path) -> None:
+    course = Course(compare_real.MEMBERS, SECONDS, compare_real.ROOM_MIB, compare_real.LOADS)
+    capacity = 6 * 1024.0
+    first = simulated(course, capacity, tmp_path / "as-if-real")
+    (tmp_path / "real.pickle").write_bytes(pickle.dumps((course, first, capacity)))
+    shown = run("simulator/compare_real.py", "--again", tmp_path, "--picture", tmp_path / "both.png")
+    (available,) = [line for line in shown.splitlines() if line.startswith("available")]
+    assert available.split()[:4] == ["available", "host", "0.0", "0.0"], "the same course, twice"
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_measured_of_guests_is_told_in_tables() -> None:
+    reporting = measure_reporting.Reporting(True, [500.0], [60.0], [50.0], [1.0, 0.5, 0.7], [0.1])
+    deflating = measure_reporting.Autodeflate(False, 1, 0.0, 400.0, 400.0)
+    told = measure_reporting.told_in_markdown([reporting], [deflating])
+    assert "| on | 500 | 60 | 50 | 1.00 | 0.60 | 0.10 |" in told
+    assert "| off | 400 | 400 | 1 | never |" in told
+    assert "kernel" in measure_guests.table(("what", "MiB"), [("kernel", 42.0)])
+
+
+def run(script: str, *options: str | Path) -> str:
+    """What a benchmark prints."""
+    program = Path(__file__).resolve().parents[2] / "benchmarks" / script
+    return subprocess.run([sys.executable, program, *options], check=True, capture_output=True, text=True, timeout=120).stdout
