@@ -104,6 +104,14 @@ def bench(session: nox.Session) -> None:
         session.run(BIN / "python", script, *session.posargs)
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Look for inputs that break readers of texts, files and bytes from outside: 100,000 of a kind, or as many as five minutes allow."""
+    session.run(BIN / "python", "-m", "pip", "install", "--quiet", "atheris>=3")
+    session.run(BIN / "python", "tests/fuzz/session.py", *session.posargs)
+    session.run(BIN / "pytest", "mom_plugins_http/tests/test_http_fuzzed.py", env={"MOM_FUZZ_EXAMPLES": "400"})
+
+
 @nox.session(venv_backend="venv")
 def lock(session: nox.Session) -> None:
     """Write requirements.lock anew: the newest versions that fit, of all that the checks and the distributions need."""

@@ -1,0 +1,25 @@
+"""Fuzzes one target, guided by coverage: `fuzz.py TARGET FOUND_FOLDER [libFuzzer options and corpus folders]`. `nox -s fuzz` calls it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+atheris = import_module("atheris")  # by name: it is there only for the session fuzz, and has no types
+
+INSTRUMENTED = ["mom_core", *(f"mom_plugins_{name}" for name in ("guestagent", "libvirt", "policy", "sim", "vdsm"))]
+
+with atheris.instrument_imports(include=INSTRUMENTED):
+    from targets import TARGETS
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run until libFuzzer's own limits end it; an exception that the target does not expect ends it at once, and keeps the input."""
+    name, *options = arguments[1:]
+    atheris.Setup([arguments[0], *options], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

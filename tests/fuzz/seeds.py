@@ -1,0 +1,85 @@
+"""Writes the inputs that fuzzing begins with: good ones of each kind, from what the repository holds. `seeds.py FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
+    "xmlrpc_call": [
+        b"<?xml version='1.0'?><methodCall><methodName>getStatistics</methodName><params></params></methodCall>",
+        b"<methodCall><methodName>setNamedPolicy</methodName><params><param><value><string>50_main_</string></value></param>"
+        b"<param><value>(+ 1 2)</value></param></params></methodCall>",
+    ],
+    "vdsm_stream": [
+        b'MESSAGE\ncontent-length:40\nsubscription:s\n\n{"jsonrpc":"2.0","id":"a","result":true}\0\n\nERROR\nmessage:no\\c\n\nbody\0',
+        b"CONNECTED\r\nversion:1.2\r\nheart-beat:0,0\r\n\r\n\0",
+    ],
+    "domain_xml": [
+        b"<domain type='kvm' id='1'><name>a</name><uuid>u</uuid><memory unit='KiB'>1048576</memory><currentMemory>524288</currentMemory>"
+        b"<memtune><hard_limit unit='KiB'>1</hard_limit></memtune>"
+        b"<cputune><shares>1024</shares><quota>-1</quota></cputune>"
+        b"<devices><memballoon model='virtio' autodeflate='on' freePageReporting='on'><stats period='5'/></memballoon>"
+        b"<hostdev type='pci'/><memory model='virtio-mem'><target><size unit='KiB'>1</size></target></memory>"
+        b"<disk type='file'><source file='/a'/>"
+        b"<target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec></iotune></disk></devices></domain>",
+    ],
+    "guest_daemon": [b"begin:TOKEN\nmem_available: 1048576\nmem_unused: 4096\nswap_in: 12\npsi_some_10: 0.12\nend:TOKEN\n"],
+    "guest_agent": [
+        b'{"return": {"version": "7.2", "supported_commands": [{"name": "guest-file-open", "enabled": true}]}}\n'
+        b'{"return": "host"}\n{"return": [{"used-bytes": 1, "total-bytes": 2, "mountpoint": "/", "type": "ext4"}]}\n{"return": 1000}\n',
+        b'{"error": {"class": "CommandNotFound", "desc": "disabled"}}\n',
+    ],
+    "vdsm_statistics": [
+        json.dumps(
+            {
+                "jsonrpc": "2.0",
+                "id": "a",
+                "result": {
+                    "vmId": "v",
+                    "status": "Up",
+                    "memUsage": "12",
+                    "cpuUser": "1.5",
+                    "balloonInfo": {"balloon_max": "1048576", "balloon_min": "1", "balloon_cur": "1048576"},
+                    "memoryStats": {"mem_total": "1048576", "mem_unused": "4096", "swap_in": "0", "majflt": "1"},
+                },
+            }
+        ).encode()
+    ],
+}
+
+
+def write(folder: Path) -> None:
+    """A folder for each target, with what it begins with."""
+    found: dict[str, list[bytes]] = {name: list(texts) for name, texts in TEXTS.items()}
+    found["policy"] = [
+        path.read_bytes() for pattern in ("examples/**/*.policy", "mom_plugins_*/src/**/*.policy") for path in ROOT.glob(pattern)
+    ]
+    found["configuration"] = [path.read_bytes() for path in ROOT.glob("examples/config/*.yaml")]
+    found["recording"] = [recorded(folder)]
+    for name, inputs in found.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, content in enumerate(inputs):
+            (folder / name / f"seed-{number}").write_bytes(content)
+
+
+def recorded(folder: Path) -> bytes:
+    """Some cycles of a simulated host, as the flight recorder keeps them."""
+    from mom_core import Engine, load_config
+
+    where = folder / "recorded"
+    plugins = {"sim": {}, "balloon": {}, "policy": {}, "record": {"path": str(where)}}
+    directories = {name: str(folder / name) for name in ("state_directory", "run_directory")}
+    with Engine(load_config({"plugins": plugins, **directories})) as engine:
+        for _ in range(3):
+            engine.cycle()
+    return next(where.glob("*.momrec")).read_bytes()
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

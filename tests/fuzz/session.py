@@ -1,0 +1,128 @@
+"""All targets, one after the other: `session.py [--runs N] [--seconds S] [--keep] [TARGET …]`; `nox -s fuzz` calls it.
+
+Each begins with good inputs (`seeds.py`) and with what earlier sessions kept (`corpus/TARGET.zip`, a file for each input that reaches code
+that no other one reaches). What ends a target is left in `.cache/fuzz/found`, and the session fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from seeds import write
+from targets import TARGETS
+
+HERE: Final = Path(__file__).parent
+WORK: Final = HERE.parents[1] / ".cache/fuzz"
+
+LONGEST_INPUT: Final = 4096
+"""Bytes. What is slow or large only with more has tests of its own."""
+
+MOST_SECONDS: Final = 2.0
+"""CPU time that one input may take, in a process that is not instrumented."""
+
+MOST_MIB: Final = 256
+"""Memory that one input may take, beside what the process has (`EMPTY_MIB`)."""
+
+EMPTY_MIB: Final = 200
+"""What Python with all plugins and their instrumentation holds before the first input, rounded up."""
+
+HUNG_SECONDS: Final = 20
+"""An instrumented target is up to ten times as slow; what takes longer than that is tried again without instrumentation."""
+
+KEPT: Final = 300
+"""Inputs that a corpus keeps, the shortest first."""
+
+
+def fuzz(name: str, runs: int, seconds: int) -> list[Path]:
+    """The inputs that ended this target."""
+    found, corpus, start = WORK / "found", WORK / name, WORK / "seeds" / name
+    for folder in (found, corpus, start):
+        folder.mkdir(parents=True, exist_ok=True)
+    before = set(found.iterdir())
+    with zipfile.ZipFile(HERE / "corpus" / f"{name}.zip") if (HERE / "corpus" / f"{name}.zip").exists() else _empty() as kept:
+        kept.extractall(start)
+    words = WORK / f"{name}.dict"
+    words.write_text("".join(f'"{word}"\n' for word in _words(start.iterdir())))
+    limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={HUNG_SECONDS}", f"-rss_limit_mb={EMPTY_MIB + MOST_MIB}"]
+    options = [*limits, f"-max_len={LONGEST_INPUT}", f"-dict={words}", f"-artifact_prefix={found}/{name}-", "-print_final_stats=1"]
+    command = [sys.executable, str(HERE / "fuzz.py"), name, *options, str(corpus), str(start)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds * 3 + 120, check=False, cwd=WORK)
+    figures = dict(re.findall(r"^stat::(\w+):\s*(\d+)", done.stderr, re.M))
+    print(
+        f"{name}: {int(figures.get('number_of_executed_units', 0)):,} inputs, {figures.get('peak_rss_mb')} MiB, exit {done.returncode}",
+        flush=True,
+    )
+    if done.returncode:
+        print(done.stderr[-3000:])
+    return sorted(set(found.iterdir()) - before)
+
+
+def _empty() -> zipfile.ZipFile:
+    path = WORK / "empty.zip"
+    zipfile.ZipFile(path, "w").close()
+    return zipfile.ZipFile(path)
+
+
+def _words(files: Iterable[Path]) -> list[str]:
+    """Words that occur in good inputs: a fuzzer does not come upon them by chance."""
+    found: set[str] = set()
+    for file in files:
+        found.update(re.findall(r"[A-Za-z_][\w.-]{2,30}|[<>/&;=:{}()#\"'|-]{2,6}", file.read_bytes().decode("latin-1")))
+    return sorted(word.replace("\\", "\\\\").replace('"', '\\"') for word in found if word.isascii())[:2000]
+
+
+def slow(name: str, files: Iterable[Path]) -> list[Path]:
+    """Those that take too long, or too much memory, without instrumentation."""
+    found = []
+    for file in files:
+        code = f"import targets; targets.TARGETS[{name!r}](open({str(file)!r}, 'rb').read())"
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, timeout=600, check=False)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+        if done.returncode or seconds > MOST_SECONDS + 1.0:  # one second to import
+            found.append(file)
+            print(f"{file}: {seconds:.1f} s\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return found
+
+
+def keep(name: str) -> None:
+    """Put what reached code that nothing before it had reached in `corpus/`, as far as there is room."""
+    (HERE / "corpus").mkdir(exist_ok=True)
+    inputs = sorted((WORK / name).iterdir(), key=lambda path: (path.stat().st_size, path.name))[:KEPT]
+    with zipfile.ZipFile(HERE / "corpus" / f"{name}.zip", "w") as kept:
+        for path in inputs:
+            kept.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 1 when something was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", default=list(TARGETS))
+    parser.add_argument("--runs", type=int, default=100_000, help="inputs for each target")
+    parser.add_argument("--seconds", type=int, default=300, help="and for so long at the most")
+    parser.add_argument("--keep", action="store_true", help="keep what reached new code in tests/fuzz/corpus")
+    given = parser.parse_args(arguments)
+    write(WORK / "seeds")
+    bad = []
+    for name in given.targets:
+        began = time.monotonic()
+        found = fuzz(name, given.runs, given.seconds)
+        bad += slow(name, found)
+        print(f"{name}: {len(found)} to look at, {time.monotonic() - began:.0f} s", flush=True)
+        if given.keep:
+            keep(name)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
