@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +38,12 @@ def wait_for(what: Callable[[], object], seconds: float = 120.0, explain: Callab
         time.sleep(0.05)
 
 
+def chromium() -> str:
+    """The browser of this machine."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or not_here("there is no Chromium")
+
+
 class Tunnel:
     """What `ssh -L PORT:SOCKET` does: a TCP port of the loopback that leads to a unix socket."""
 
@@ -45,6 +52,8 @@ class Tunnel:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://localhost:{self.port}"
+        self.carried = 0
+        """Bytes, in both directions."""
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -67,11 +76,11 @@ class Tunnel:
                 self._threads.append(threading.Thread(target=self._carry, args=(source, sink), daemon=True))
                 self._threads[-1].start()
 
-    @staticmethod
-    def _carry(source: socket.socket, sink: socket.socket) -> None:
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while part := source.recv(1 << 16):
                 sink.sendall(part)
+                self.carried += len(part)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import re
-import shutil
 import signal
 import socket
 import threading
@@ -18,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Daemon, Tunnel, not_here
+from conftest import Daemon, Tunnel, chromium
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,18 +32,15 @@ Start = Callable[..., Daemon]
 Dig = Callable[[Path], Tunnel]
 
 EVIL = "<img src=x onerror=\"document.title='taken over'\">"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        not_here("there is no Chromium")
     arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        made = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield made
         made.close()
 
@@ -430,6 +426,7 @@ def with_tcp(folder: Path, port: int) -> tuple[str, dict[str, str]]:
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+    (folder / "key.pem").chmod(0o600)
     tokens = {"read": "r" * 32, "change": "c" * 32}
     for right, token in tokens.items():
         (folder / right).write_text(token)

@@ -45,27 +45,21 @@ async function everything(path) {
   }
 }
 
-const ASLEEP_MS = 30000; // a browser has six connections to a place: tabs that nobody sees give theirs back
-
-function seen() {
-  return new Promise((resolve) => {
-    if (!document.hidden) { resolve(); return; }
-    document.addEventListener("visibilitychange", () => resolve(), { once: true });
-  });
+// A browser has six connections to a place, and a stream takes one: a tab that is hidden asks nothing, and has none.
+async function shown() {
+  while (document.hidden) await new Promise((resolve) => { document.addEventListener("visibilitychange", resolve, { once: true }); });
 }
 
-// Calls `hear` with each cycle, `tell` with what else has changed, `lost` when the connection ends, `back` when it is there again, or after
-// nobody looked for a while. EventSource cannot send a token.
+// Calls `hear` with each cycle, `tell` with what else has changed, `lost` when the connection ends, `back` when it is there again, or when the
+// tab is shown again. EventSource cannot send a token.
 async function listen(hear, tell, lost, back) {
   let end = new AbortController();
-  let asleep = 0;
   let slept = false;
   let missed = false;
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(asleep);
-    if (document.hidden) asleep = setTimeout(() => { slept = true; end.abort(); }, ASLEEP_MS);
-  });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) { slept = true; end.abort(); } });
   for (let wait = 1000; ; wait = Math.min(wait * 1.5, 10000)) {
+    await shown();
+    slept = false;
     end = new AbortController();
     let timer = 0;
     const alive = () => { clearTimeout(timer); timer = setTimeout(() => end.abort(), SILENCE_MS); };
@@ -76,7 +70,7 @@ async function listen(hear, tell, lost, back) {
         const problem = await answer.json().catch(() => ({}));
         throw new Refused(answer.status, problem);
       }
-      if (missed) await back(); // what has happened meanwhile is not told again
+      if (missed) await back();
       missed = false;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
@@ -100,12 +94,7 @@ async function listen(hear, tell, lost, back) {
       clearTimeout(timer);
       end.abort();
     }
-    missed = !slept;
+    missed = true; // what happens meanwhile is not told again
     if (!slept) await new Promise((resolve) => setTimeout(resolve, wait));
-    else {
-      while (document.hidden) await seen();
-      slept = false;
-      await back();
-    }
   }
 }

@@ -244,12 +244,14 @@ function lost(error) {
 
 function trouble(error) {
   if (!connection.trouble) connection.since = Date.now() / 1000;
-  connection.trouble = error instanceof Refused ? [error.message, error.hint].filter(Boolean).join("; ") : "mom cannot be reached";
+  connection.trouble = error instanceof Refused ? [error.message, error.hint].filter(Boolean).join("; ")
+    : error?.name === "TimeoutError" ? "mom does not answer: it hangs, or this browser shows it in more than five windows at once" : "mom cannot be reached";
   banner();
 }
 
 // One line on what is wrong with what is shown, or nothing.
 function banner() {
+  if (document.hidden) return;
   const line = byId("banner");
   const age = mom.event ? (performance.now() - mom.heard) / 1000 : 0;
   const late = mom.event && mom.status && age > 3 * mom.status.interval_seconds + 1;
@@ -277,19 +279,24 @@ function signIn(error) {
   byId("token").focus();
 }
 
-// What was before this page began to listen.
+// What was before this page began to listen; after a while in which it did not, as many cycles as it has missed.
 async function load() {
+  const status = await get("/v1/status");
+  const last = mom.status?.started_at === status.started_at ? mom.samples.at(-1)?.cycle ?? 0 : 0;
+  const missed = Math.min(KEPT_SAMPLES, status.cycle.number - last + 1);
   const [fields, controls, host, history, sparks, done, news] = await Promise.all([everything("/v1/fields"), everything("/v1/controls"), get("/v1/host"),
-    get("/v1/host/history?limit=720"), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
+    get(`/v1/host/history?limit=${missed}`), get(`/v1/guest-histories?limit=${SPARK_CYCLES}`), get(`/v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
   learn(fields);
   mom.controls = new Map(controls.map((one) => [one.name, one]));
-  mom.samples = history.items.reverse();
+  const first = history.items.at(-1)?.cycle ?? 0;
+  mom.samples = [...mom.samples.filter((one) => last && one.cycle < first), ...history.items.reverse()].slice(-KEPT_SAMPLES);
   mom.sparks = new Map(Object.entries(sparks.guests));
   mom.happenings = [...done.items, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
   write(byId("title"), `mom on ${host.name}`);
 }
 
 async function begin() {
+  await shown();
   try {
     mom.me = await get("/v1/whoami");
   } catch (error) {
@@ -361,7 +368,7 @@ byId("login").querySelector("form").addEventListener("submit", (event) => {
 });
 addEventListener("hashchange", () => { show(); byId("main").focus({ preventScroll: true }); });
 addEventListener("beforeunload", (event) => { if (drafts.size) event.preventDefault(); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden && mom.event) hear(mom.event); });
+document.addEventListener("visibilitychange", () => { mom.heard = performance.now(); banner(); });
 setInterval(banner, 1000);
 try { theme(localStorage.getItem(THEME)); } catch { theme(null); }
 begin();
