@@ -280,7 +280,7 @@ def test_cycles_that_nobody_wants_are_not_read(made: Made, monkeypatch: pytest.M
     done: deque[int] = deque()
     real = reader.read_cycle
 
-    def counted(body: bytes, key: Key) -> tuple[Report, Key]:
+    def counted(body: bytes, key: Key, stored: int) -> tuple[Report, Key]:
         done.append(1)
         return real(body, key)
 

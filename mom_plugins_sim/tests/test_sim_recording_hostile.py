@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
+import tracemalloc
+import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sim_recording import SESSION, written
 
 from mom_core import Decision, Guest, Host, MomError, Outcome, Report, Snapshot, Source, Status
+from mom_plugins_sim.plot.command import plot
 from mom_plugins_sim.plot.series import story_of
 from mom_plugins_sim.recording.columns import MOST_CELLS, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.command import record
 from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.cycles import NO_KEY, read_cycle, write_cycle
-from mom_plugins_sim.recording.frames import START, Kind, pack
+from mom_plugins_sim.recording.frames import HEADER, LARGEST_BODY, MARK, START, Kind, checksum, pack
 from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, session_content
 from mom_plugins_sim.recording.writer import files_of
@@ -123,6 +130,170 @@ def test_a_few_bytes_that_say_there_are_many_values_are_refused() -> None:
     source.column(MOST_CELLS // 2)
     with pytest.raises(Corrupt, match="more than"):
         source.column(1)
+
+
+SESSION_FRAME = pack(Kind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode())
+MIB = 1 << 20
+
+
+def file_of(path: Path, *frames: bytes) -> Path:
+    path.write_bytes(START + SESSION_FRAME + b"".join(frames))
+    return path
+
+
+def read_with(path: Path) -> tuple[list[Report], Recording, float, int]:
+    """What is in it, what is damaged, the seconds that it took, and the most bytes that were held meanwhile."""
+    recording = Recording(path)
+    began = time.process_time()
+    found = [recorded.report for recorded in recording.cycles()]
+    seconds = time.process_time() - began
+    tracemalloc.start()
+    try:
+        deque(Recording(path).cycles(), maxlen=0)
+        return found, recording, seconds, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_path: Path) -> None:
+    sound = [pack(Kind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
+    broken = bytearray(sound[2])
+    broken[-1] ^= 1
+    nonsense = pack(Kind.KEY, 5, 0, b"\x05hello")
+    path = file_of(tmp_path / "r.momrec", *sound[:2], bytes(broken), sound[3], nonsense, *sound[5:])
+    at = len(START) + len(SESSION_FRAME) + len(sound[0]) + len(sound[1])
+    recording = Recording(path)
+    assert [recorded.report for recorded in recording.cycles()] == [REPORTS[i] for i in (0, 1, 3, 5, 6)]
+    assert recording.damage.cycles == 2
+    assert recording.damage.places == [
+        f"{path}, byte {at}: a frame's checksum is wrong: {len(broken)} bytes are passed over",
+        f"{path}, byte {at + len(broken) + len(sound[3])}: a cycle is lost: it is cut off",
+    ]
+    result = CliRunner().invoke(record, ["show", str(path)])
+    assert result.exit_code == 1
+    assert f"{path}, byte {at}: a frame's checksum is wrong" in result.output
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        MARK * (MIB // 4),
+        HEADER.pack(MARK, Kind.KEY, 0, 0, 1 << 24, 10, 5) * (MIB // HEADER.size),
+        HEADER.pack(MARK, Kind.KEY, 0, 0, 4096, 10, 5) * (MIB // HEADER.size),
+        (MARK + bytes([Kind.KEY, 0, 0, 0, 1, 0, 0, 0])) * (MIB // 12),
+    ],
+    ids=["bare marks", "headers of large frames", "headers of small frames", "headers within headers"],
+)
+def test_what_only_looks_like_frames_is_passed_over_soon(tmp_path: Path, rubbish: bytes) -> None:
+    path = tmp_path / "r.momrec"
+    path.write_bytes(START + rubbish)
+    found, recording, seconds, held = read_with(path)
+    assert (found, recording.damage.rubbish) == ([], len(rubbish))
+    assert seconds < 2
+    assert held < 32 * MIB
+
+
+def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:
+    false = HEADER.pack(MARK, Kind.KEY, 7, 0, 1 << 20, 10, 5)
+    frames = [false + pack(Kind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
+    found, recording, _, _ = read_with(file_of(tmp_path / "r.momrec", *frames))
+    assert found == REPORTS
+    assert recording.damage.rubbish == len(frames) * len(false)
+
+
+def claimed(guests: int) -> bytes:
+    """A cycle that says that it has so many guests, and names none."""
+    texts, numbers, said = Writer(), Writer(), Writer()
+    texts.json([])
+    texts.json({})
+    numbers.number(guests)
+    numbers.column([0] * 9)  # all alike: nine or nine million take the same bytes
+    said.blob(texts.joined())
+    return said.joined() + numbers.joined()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (claimed(8 * MIB), "it has 8388608 guests, and names 0"),
+        (claimed(0)[:-2], "a number has no end"),
+        (b"\x03[[[", "it is cut off"),
+        (bytes(LARGEST_BODY), "cannot unpack to 16777216"),
+    ],
+)
+def test_a_frame_that_says_more_than_it_holds_is_refused(tmp_path: Path, body: bytes, why: str) -> None:
+    packed = zlib.compress(body)
+    frame = HEADER.pack(MARK, Kind.KEY, 1, 0, len(packed), len(body), checksum(Kind.KEY, 1, 0, len(body), packed)) + packed
+    found, recording, seconds, held = read_with(file_of(tmp_path / "r.momrec", frame))
+    assert (found, recording.damage.cycles) == ([], 1)
+    assert why in recording.damage.places[0]
+    assert seconds < 1
+    assert held < 16 * MIB
+
+
+def test_new_guests_that_are_not_named_are_damage(tmp_path: Path) -> None:
+    body, key = write_cycle(REPORTS[0], NO_KEY)
+    texts, numbers, said = Writer(), Writer(), Writer()
+    texts.json(["c"])
+    texts.json({})
+    numbers.number(3)
+    numbers.column([0, 0, 1])
+    said.blob(texts.joined())
+    frames = pack(Kind.KEY, 1, 0, body), pack(Kind.CYCLE, 2, 1, said.joined() + numbers.joined(), key.texts)
+    found, recording, _, _ = read_with(file_of(tmp_path / "r.momrec", *frames))
+    assert found == REPORTS[:1]
+    assert "another number of new guests than it names" in recording.damage.places[0]
+
+
+@pytest.mark.parametrize("kind", [Kind.SESSION, Kind.MEMORY])
+@pytest.mark.parametrize("content", [b"[" * 50_000, b"[" + b"[]," * 300_000 + b"0]", b'{"format":1,"x":' + b"[" * 200 + b"]" * 200 + b"}"])
+def test_json_that_is_deep_or_all_brackets_is_refused(tmp_path: Path, kind: Kind, content: bytes) -> None:
+    cycle = pack(Kind.KEY, 1, 0, write_cycle(REPORTS[0], NO_KEY)[0])
+    found, recording, seconds, held = read_with(file_of(tmp_path / "r.momrec", cycle, pack(kind, 2, 2, content)))
+    assert found == REPORTS[:1]
+    assert recording.damage.places
+    assert seconds < 1
+    assert held < 16 * MIB
+
+
+def test_half_a_surrogate_pair_comes_back_as_its_number(tmp_path: Path) -> None:
+    odd = "\ud800"
+    guest = Guest("a", f"vm{odd}", {"balloon_cur": 1.0, "os": odd}, {"name": odd})
+    one = Report(1, 5.0, "enforce", Snapshot(Host(f"h{odd}", {"mem_available": 10}), {"a": guest}, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
+    path = file_of(tmp_path / "r.momrec", pack(Kind.KEY, 1, 0, write_cycle(one, NO_KEY)[0]))
+    (recorded,) = Recording(path).cycles()
+    (back,) = recorded.report.snapshot.guests.values()
+    assert (back.name, back.fields["os"], back.properties["name"]) == (r"vm\ud800", r"\ud800", r"\ud800")
+    everybody_reads(path)
+    assert CliRunner().invoke(plot, [str(path), "--momplot", str(tmp_path)], catch_exceptions=False).exit_code == 0
+
+
+def test_a_calm_host_with_many_like_guests_is_no_bomb(tmp_path: Path) -> None:
+    fields = {f"field{number}": 1.0 for number in range(120)}
+    guests = {f"{number}": Guest(f"{number}", "", {**fields, "disks": ["disk" * 500]}) for number in range(1500)}
+    decisions = tuple(Decision(guest.entity, "c", 1, "", Source("p")) for guest in guests.values())
+    snapshot = Snapshot(Host("h"), guests, 5.0, 5.0, 1)
+    reports = [Report(number, 5.0, "enforce", snapshot, decisions, (), (), (), (), 0.1) for number in (1, 2)]
+    back, recording, _, _ = read_with(written(tmp_path / "r", reports))
+    assert not recording.damage
+    assert back == reports
+
+
+def test_a_pipe_or_a_device_is_no_recording(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(MomError, match="is no file"):
+            next(Recording(path).cycles())
+
+
+def test_a_recording_cannot_ask_for_more_history_than_fits_into_memory(tmp_path: Path) -> None:
+    guests = {f"{number}": Guest(f"{number}", "", {f"f{i}": 1.0 for i in range(20)}) for number in range(1000)}
+    one = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
+    session = {**session_content(SESSION), "configuration": {"history": 1000, "plugins": {"policy": {}}}}
+    path = tmp_path / "r.momrec"
+    path.write_bytes(START + pack(Kind.SESSION, 0, 0, json.dumps(session).encode()) + pack(Kind.KEY, 1, 0, write_cycle(one, NO_KEY)[0]))
+    with pytest.raises(MomError, match="do not fit into memory"):
+        compare(Recording(path))
 
 
 def forged(text: bytes, chosen: random.Random) -> bytes:

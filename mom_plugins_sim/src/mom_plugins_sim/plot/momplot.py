@@ -51,7 +51,7 @@ def _write(recording: Recording, folder: Path, since: float, until: float, stack
                 file = files[identity] = stack.enter_context((folder / name).open("a", encoding="utf-8"))
                 if identity not in begun:
                     begun.add(identity)
-                    file.write("# time\t" + "\t".join(columns[scope]) + "\n")
+                    file.write("# time\t" + "\t".join(map(_cell, columns[scope])) + "\n")
             file.write(f"{recorded.report.time:.3f}\t" + "\t".join(_cell(fields.get(column)) for column in columns[scope]) + "\n")
 
 

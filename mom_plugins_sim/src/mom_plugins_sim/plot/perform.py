@@ -41,7 +41,10 @@ def perform(what: Path, output: Path | None, momplot: Path | None, view: View) -
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-plot-"))) / scenario.stem
             record_scenario(scenario, path)
         if momplot is not None:
-            click.echo(str(write_momplot(Recording(path), momplot, view.since, view.until)))
+            recording = Recording(path)
+            click.echo(str(write_momplot(recording, momplot, view.since, view.until)))
+            if recording.damage:
+                click.echo(f"mom: {recording.damage.told()}", err=True)
             if output is None:
                 return
         picture_of(path, output or DEFAULT, view, title=str(what))

@@ -122,7 +122,7 @@ def _draw_host(axes: Axes, story: Story) -> None:
         axes.annotate(str(number), (moment.time / SECONDS_A_DAY, 1.07 * top), fontsize=8, ha="center", va="top", fontweight="bold")
         axes.axvline(moment.time / SECONDS_A_DAY, color="black", linewidth=0.4, alpha=0.5)
     axes.xaxis_date()
-    locator = AutoDateLocator(maxticks=10)  # type: ignore[no-untyped-call]  # matplotlib gives no types here
+    locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]  # no types here; from 5 on, 4 h 40 min have no ticks
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]  # as above
     axes.set_ylabel("host memory, GiB")
@@ -197,6 +197,6 @@ def _notes(story: Story) -> list[str]:
     if story.set_back:
         times = "once" if story.set_back == 1 else f"{story.set_back} times"
         lines.append(f"the clock was set back {times}: what came then is drawn as if it had gone on")
-    if story.lost:
-        lines.append(f"{story.lost} cycles are lost: the recording is damaged")
+    if story.damage:
+        lines.append(printable(story.damage, 160))
     return lines

@@ -11,6 +11,7 @@ from typing import Final
 
 from mom_core import Guest, MomError, Report, Status, guaranteed_kib
 from mom_plugins_sim.measures import PAGE_KIB, UNKNOWN, number, number_of, taken_from
+from mom_plugins_sim.recording.cycles import FARTHEST
 from mom_plugins_sim.recording.reader import Recorded, Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.verdicts import need_of
 
@@ -134,7 +135,7 @@ class Story:
 
     `left_out` counts the guests that are not among `guests`. `spare` has a row for each guest, the worst first, when some are left out:
     in each part of the time the least of its memory that it did not need, as a ratio of what it was sold; negative: it was short.
-    `set_back` is how often the clock was set back.
+    `damage` says what of the recording is damaged, and where; empty: nothing. `set_back` is how often the clock was set back.
     """
 
     host: HostSeries
@@ -142,7 +143,7 @@ class Story:
     noted: list[Moment]
     left_out: int
     cycles: int
-    lost: int
+    damage: str
     spare: list[array[float]] = field(default_factory=list)
     set_back: int = 0
 
@@ -165,6 +166,8 @@ class _Timeline:
             self.set_back += 1
             self._ahead += before + interval - time
             time = before + interval
+        if time > FARTHEST:
+            raise MomError("its clock jumps too far to be drawn", hint="choose a part with --from and --to")
         self.last = time
         return time, before if before is not None and time - before > GAP_CYCLES * interval else None
 
@@ -223,7 +226,7 @@ def story_of(recording: Recording, patterns: Sequence[str], limit: int | None, s
     guests = {identity: GuestSeries(scores[identity].name) for identity in ranked[:most]}
     spare = {identity: array("f", [UNKNOWN]) * parts.columns for identity in ranked} if len(ranked) > most else {}
     moments: dict[int, Moment] = {}
-    story = Story(host, list(guests.values()), [], len(scores) - len(guests), cycles, recording.damage.cycles, list(spare.values()))
+    story = Story(host, list(guests.values()), [], len(scores) - len(guests), cycles, recording.damage.told(), list(spare.values()))
     _second_pass(recording.cycles(since, until), parts, guests, spare, moments)
     noted = sorted((m for m in moments.values() if m.gave or m.got), key=lambda m: -(m.given + m.gotten))[:NOTED]
     story.noted = sorted(noted, key=lambda m: m.time)

@@ -2,17 +2,19 @@
 
 Values of one field are alike, and mostly as they were: what is left after subtracting is small numbers, whose bytes lie in planes (all
 lowest bytes, then all second bytes …) so that the planes of zeros and of noise are apart, which is what zlib is good at.
-Everything comes back exactly: a float has the same bits, a bool stays a bool, and what was absent is absent and not None.
+Everything comes back exactly: a float has the same bits, a bool stays a bool, and what was absent is absent and not None. The exception
+is half of a surrogate pair, which is no character, and which no file or terminal takes: it comes back as its number, such as `\\ud800`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mom_core import MomError, Value
 
@@ -46,6 +48,11 @@ _WIDEST = 8  # bytes of a number
 
 MOST_CELLS = 8 << 20
 """Values that one cycle may have: 100,000 guests with 80 fields each. A few bytes can say that there are any number."""
+
+DEEPEST = 100
+"""Lists and mappings within each other that a value may have: more than any field, and few enough for all that go through values."""
+
+_MAY_BE_SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 
 
 class Corrupt(MomError):
@@ -218,13 +225,71 @@ def _scaled(base: Sequence[Cell], scale: int) -> list[Cell]:
     return [round(b * scale) if b.__class__ is float and -limit < b < limit else 0 for b in base]
 
 
-class Reader:
-    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and makes at most `MOST_CELLS` values."""
+class Allowance:
+    """How many values may still be made of some bytes: a few of them can say that there are any number.
 
-    def __init__(self, content: bytes) -> None:
+    :param cells: of columns and of JSON together, `MOST_CELLS` at most
+    """
+
+    def __init__(self, cells: int = MOST_CELLS) -> None:
+        self._left = self._stated = min(cells, MOST_CELLS)
+
+    def more(self, cells: int) -> None:
+        """So many more may be made."""
+        added = min(cells, MOST_CELLS - self._stated)
+        self._left += added
+        self._stated += added
+
+    def take(self, cells: int) -> None:
+        """So many are made. Raises `Corrupt` when these are too many."""
+        self._left -= cells
+        if self._left < 0:
+            raise Corrupt(f"there are more than {self._stated} values")
+
+
+def checked_json(content: bytes, allowance: Allowance) -> Value:
+    """What such bytes say in JSON. Raises `Corrupt` when it is none, is nested too deep, or has more values than are allowed."""
+    allowance.take(content.count(b",") + content.count(b"[") + content.count(b"{"))
+    try:
+        text = content.decode("utf-8", "surrogatepass")
+        value: Value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(f"it is no JSON: {error}") from error
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for item in level
+            if (kind := item.__class__) is list or kind is dict
+            for inner in (item.values() if kind is dict else item)
+        ]
+        if not level:
+            break
+    else:
+        raise Corrupt(f"it has more than {DEEPEST} lists within each other")
+    return _characters(value) if _MAY_BE_SURROGATE.search(text) else value
+
+
+def _characters(value: Value) -> Value:
+    """The same without halves of surrogate pairs."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        return {_text(name): _characters(inner) for name, inner in value.items()}
+    return [_characters(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Reader:
+    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and makes no more values than are allowed."""
+
+    def __init__(self, content: bytes, allowance: Allowance | None = None) -> None:
         self._content = content
         self._at = 0
-        self._cells = MOST_CELLS
+        self._allowance = Allowance() if allowance is None else allowance
 
     def number(self) -> int:
         """A number from 0."""
@@ -256,26 +321,19 @@ class Reader:
         self._at = end
         return content
 
-    def json(self) -> object:
+    def json(self) -> Value:
         """A value."""
-        try:
-            value: object = json.loads(self.blob().decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError) as error:
-            raise Corrupt(f"it is no JSON: {error}") from error
-        return value
+        return checked_json(self.blob(), self._allowance)
 
     def column(self, count: int, base: Sequence[Cell] | None = None) -> list[Cell]:
         """`count` values, written with the same `base`."""
-        self._cells -= count
-        if self._cells < 0:
-            raise Corrupt(f"there are more than {MOST_CELLS} values")
+        self._allowance.take(count)
         first = self._take(1)[0]
         how = first & ~PARTLY
         if how == ALL_ABSENT:
             return [ABSENT] * count
         if how == CONSTANT:
-            value: Value = self.json()  # type: ignore[assignment]  # JSON gives values only
-            return [value] * count
+            return [self.json()] * count
         plane = self.blob() if first & PARTLY else b""
         if plane and len(plane) != count:
             raise Corrupt("a column has another length than its table")
@@ -285,15 +343,14 @@ class Reader:
             number = plane.count(PRESENT)
             if base is not None:
                 before = [b for mark, b in zip(plane, base, strict=True) if mark == PRESENT]
-        present = _decoded(how, self.blob(), number, before)
+        present = _decoded(how, Reader(self.blob(), self._allowance), number, before)
         if not plane:
             return present
         values = iter(present)
         return [next(values) if mark == PRESENT else None if mark == NONE else ABSENT for mark in plane]
 
 
-def _decoded(how: int, body: bytes, count: int, base: Sequence[Cell] | None) -> list[Cell]:
-    source = Reader(body)
+def _decoded(how: int, source: Reader, count: int, base: Sequence[Cell] | None) -> list[Cell]:
     if how == WHOLE:
         return list(_whole_back(source, count, base))
     if how == DECIMAL:
@@ -312,7 +369,7 @@ def _decoded(how: int, body: bytes, count: int, base: Sequence[Cell] | None) -> 
             values[i] = v
         return list(values)
     if how == BITS:
-        return list(array("d", _from_planes(body, count).tobytes())) if count else []
+        return list(array("d", _from_planes(source._content, count).tobytes())) if count else []
     if how == JSON:
         found = source.json()
         if not isinstance(found, list) or len(found) != count:

@@ -34,6 +34,7 @@ class Contents:
     lost: int = 0
     rubbish: int = 0
     cut_off: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
@@ -66,6 +67,7 @@ def contents_of(path: Path) -> Contents:
                 names.extend(name for name in now if name not in names)
     damage = recording.damage
     found.lost, found.rubbish, found.cut_off = damage.cycles, damage.rubbish, damage.cut_off
+    found.damaged = damage.places
     found.woken = dict(woken.most_common(20))
     return found
 
@@ -90,6 +92,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines.extend(("woken by", f"{printable(reason)} ({count} times)") for reason, count in contents.woken.items())
     if contents.lost or contents.rubbish:
         lines.append(("damaged", f"{contents.lost} cycles are lost, {contents.rubbish} bytes are no part of a recording"))
+    lines.extend(("", printable(place, 300)) for place in contents.damaged)
     lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
     for name, text in lines:
         click.echo(f"{name:<9} {text}")

@@ -28,8 +28,9 @@ from mom_core import (
     Source,
     Status,
     Value,
+    printable,
 )
-from mom_plugins_sim.recording.columns import ABSENT, Cell, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.columns import ABSENT, Allowance, Cell, Corrupt, Reader, Writer
 
 T = TypeVar("T")
 
@@ -48,6 +49,13 @@ class Key:
     columns: Mapping[str, Sequence[Cell]]
     texts: bytes
 
+
+ANY_CYCLE: Final = 16 << 10
+CELLS_A_BYTE: Final = 32
+CELLS_A_GUEST: Final = 64
+"""Values that a cycle may have: so many at all, more for each byte that it is stored in, for each guest, and as many as its key has.
+Guests that are all alike in 100 fields come to 20 a byte. A guest costs bytes, as it has an id of its own; decisions about all guests
+and fields that did not change cost hardly any."""
 
 FARTHEST: Final = 6e10
 """Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
@@ -189,18 +197,29 @@ def _problem(problem: Problem) -> list[object]:
 # --- and back -------------------------------------------------------------------------------------------------------------------
 
 
-def read_cycle(body: bytes, key: Key) -> tuple[Report, Key]:
-    """What `write_cycle` wrote with the same key. Raises `Corrupt`."""
+def allowed_in(stored: int) -> Allowance:
+    """How many values there may be in so many bytes of a file."""
+    return Allowance(ANY_CYCLE + CELLS_A_BYTE * stored)
+
+
+def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report, Key]:
+    """What `write_cycle` wrote with the same key. Raises `Corrupt`.
+
+    :param stored: in how many bytes of a file the cycle stands (None: as they are): no more is made of them than a cycle can hold
+    """
+    allowance = allowed_in(len(body) if stored is None else stored)
     try:
-        numbers = Reader(body)
+        numbers = Reader(body, allowance)
         said = numbers.blob()
-        return _read_cycle(Reader(said), numbers, key, said)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise Corrupt(f"a cycle does not make sense: {error}") from error
+        return _read_cycle(Reader(said, allowance), numbers, key, said, allowance)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise Corrupt(f"a cycle does not make sense: {printable(str(error), 200)}") from error
 
 
-def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes) -> tuple[Report, Key]:
+def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes, allowance: Allowance) -> tuple[Report, Key]:
+    allowance.more(len(key.guests) * len(key.columns))
     guests, places = _read_guests(texts, numbers, key)
+    allowance.more(CELLS_A_GUEST * len(guests))
     head: Any = texts.json()
     number, time, mode, duration, lag, skipped, woken_by, monotonic, taken, taken_number, host_name, properties, host = head
     _check(int, number, skipped, taken_number)
@@ -242,21 +261,35 @@ def _read_guests(texts: Reader, numbers: Reader, key: Key) -> tuple[list[Guest],
         found: list[Guest | None] = list(key.guests)
         identities = [guest.id for guest in key.guests]
     else:
-        fresh = iter(_texts(new))
+        fresh = _texts(new)
         count = numbers.number()
-        places = [place if isinstance(place, int) else 0 for place in numbers.column(count)]
-        found = [key.guests[place - 1] if place else None for place in places]
-        identities = [guest.id if guest else next(fresh) for guest in found]
+        if count > len(key.guests) + len(fresh):
+            raise Corrupt(f"it has {count} guests, and names {len(key.guests) + len(fresh)}")
+        places = _whole(numbers.column(count))
+        found = [_guest_at(place, key) for place in places]
+        if found.count(None) != len(fresh):
+            raise Corrupt("it has another number of new guests than it names")
+        unnamed = iter(fresh)
+        identities = [next(unnamed) if guest is None else guest.id for guest in found]
+        if len(set(identities)) != count:
+            raise Corrupt("two of its guests have one id")
     changed: Any = texts.json()
     for index, (name, properties, blocked, incarnation) in changed.items():
         i = int(index)
         _check(dict, properties, blocked)
         _check(str, name, incarnation, *blocked.values())
         found[i] = Guest(identities[i], name, properties=properties, blocked=blocked, incarnation=incarnation)
-    guests = [guest for guest in found if guest is not None]
+    guests = [guest for guest in found if guest is not None]  # those of the key, and those that have changed since
     if len(guests) != len(found):
         raise Corrupt("a guest has no name")
     return guests, places
+
+
+def _guest_at(place: int, key: Key) -> Guest | None:
+    """The key's guest at that place, from 1; None for 0: a new one."""
+    if place < 0:
+        raise Corrupt("a guest stands before all others")
+    return key.guests[place - 1] if place else None
 
 
 def _read_done(

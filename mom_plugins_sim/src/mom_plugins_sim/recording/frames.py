@@ -6,10 +6,11 @@ rubbish looks for the next mark; the frames' numbers tell how many it has lost.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import BinaryIO
 
@@ -29,6 +30,26 @@ HEADER = struct.Struct("<4sBxxxIIIII")
 LARGEST_BODY = 16 << 20
 """Bytes that one unpacked frame may have: a cycle of 100,000 guests has 15 MiB. A bomb is refused before it is unpacked."""
 
+SMALL_BODY = 1 << 20
+"""Bytes that any frame may unpack to, however short it is."""
+
+LARGEST_RATIO = 256
+"""Bytes beyond that for each packed byte. A cycle of guests that are all alike comes to 15; zlib can do 1032, which makes a bomb."""
+
+SEARCHED = 64 << 20
+SEARCHED_RATIO = 8
+"""Bytes, and times the file's size, that may be read in vain in places that look like frames. Damage costs a frame's length each time,
+a forged file that length at each of its bytes."""
+
+FALSE_FRAME = 4096
+"""Bytes that such a place counts for, beside its length: what it costs to look at it at all."""
+
+CHUNK = 1 << 20
+"""Bytes that are searched at a time."""
+
+MOST_PLACES = 20
+"""Damaged places that are told one by one: what a person reads."""
+
 LEVEL = 6
 """zlib's own default: level 1 takes half the time and a tenth more bytes, level 9 three times the time for a hundredth less."""
 
@@ -44,18 +65,22 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: `number` counts all frames of a file from 0, `key` is the number of the frame that it builds on (its own: none)."""
+    """One frame: `number` counts all frames of a file from 0, `key` is the number of the frame that it builds on (its own: none).
+
+    `at` is the byte of the file at which it begins.
+    """
 
     kind: Kind
     number: int
     key: int
     packed: bytes
     size: int
+    at: int = 0
 
     def unpack(self, dictionary: bytes = b"") -> bytes:
         """The body. Raises `MomError` when it is not what it says, or too large."""
-        if self.size > LARGEST_BODY:
-            raise MomError(f"a frame of {self.size} bytes is no frame of a recording")
+        if not _may_unpack_to(self.size, len(self.packed)):
+            raise MomError(f"a frame of {len(self.packed)} bytes cannot unpack to {self.size}")
         unpacker = zlib.decompressobj(zdict=dictionary) if dictionary else zlib.decompressobj()
         try:
             body = unpacker.decompress(self.packed, self.size + 1)
@@ -70,7 +95,14 @@ def pack(kind: Kind, number: int, key: int, body: bytes, dictionary: bytes = b""
     """A frame as bytes. `dictionary`: what the body is likely to repeat; a reader must have it too."""
     packer = zlib.compressobj(LEVEL, zdict=dictionary) if dictionary else zlib.compressobj(LEVEL)
     packed = packer.compress(body) + packer.flush()
+    if len(body) <= LARGEST_BODY and not _may_unpack_to(len(body), len(packed)):
+        packer = zlib.compressobj(0, zdict=dictionary) if dictionary else zlib.compressobj(0)
+        packed = packer.compress(body) + packer.flush()  # a reader would take it for a bomb
     return HEADER.pack(MARK, kind, number, key, len(packed), len(body), checksum(kind, number, key, len(body), packed)) + packed
+
+
+def _may_unpack_to(size: int, packed: int) -> bool:
+    return size <= min(LARGEST_BODY, SMALL_BODY + LARGEST_RATIO * packed)
 
 
 def checksum(kind: int, number: int, key: int, size: int, packed: bytes) -> int:
@@ -84,11 +116,26 @@ class NoRecording(MomError):
 
 @dataclass(slots=True)
 class Losses:
-    """What a reader could not use: frames that are missing or damaged, bytes that are no frame, and whether the end was cut off."""
+    """What a reader could not use: frames that are missing or damaged, bytes that are no frame, and whether the end was cut off.
+
+    `places` are the first places where something is wrong: the byte of the file, and what.
+    """
 
     frames: int = 0
     rubbish: int = 0
     cut_off: bool = False
+    places: list[tuple[int, str]] = field(default_factory=list)
+
+    def note(self, at: int, what: str) -> None:
+        """Something is wrong at that byte."""
+        if len(self.places) < MOST_PLACES:
+            self.places.append((at, what))
+
+    def note_rubbish(self, start: int, end: int, what: str) -> None:
+        """The bytes from `start` on and before `end` are of no use."""
+        if end > start:
+            self.rubbish += end - start
+            self.note(start, f"{what}: {end - start} bytes are passed over")
 
 
 def read_frames(source: BinaryIO, name: str, losses: Losses) -> Iterator[Frame]:
@@ -106,68 +153,101 @@ def read_frames(source: BinaryIO, name: str, losses: Losses) -> Iterator[Frame]:
         version, again = struct.unpack("<HH", start[len(MAGIC) :])
         if version == again > VERSION:
             raise MomError(f"{name} is of version {version}; this mom reads up to {VERSION}", hint="pip install --upgrade mom-plugins-sim")
-    else:
-        source.seek(0)  # the beginning may be all that is damaged
+    at = len(START) if begins_well else 0  # the beginning may be all that is damaged
+    search = _Search(source)
     expected = 0
     while True:
-        frame = _next(source, losses)
+        frame = _next(search, at, losses)
         if frame is None:
             if not begins_well and not expected:
                 raise NoRecording(f"{name} is no recording of mom", hint="name a file or folder that `record` has written")
             return
         if frame.number > expected:
             losses.frames += frame.number - expected
+            if frame.at == at:
+                losses.note(at, f"{frame.number - expected} frames are missing before it")
         expected = frame.number + 1
+        at = frame.at + HEADER.size + len(frame.packed)
         yield frame
 
 
-def _next(source: BinaryIO, losses: Losses) -> Frame | None:
-    while True:
-        at = source.tell()
-        header = source.read(HEADER.size)
+@dataclass(frozen=True, slots=True)
+class _NoFrame:
+    """Why there is no frame at a place, and how many bytes it has cost to see that. `cut_off`: because the file ends."""
+
+    why: str
+    cost: int = FALSE_FRAME
+    cut_off: bool = False
+
+
+class _Search:
+    """An open file, which is searched for frames from front to back."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._chunk = b""
+        self._begins = 0  # where the chunk does
+        self.size = os.fstat(source.fileno()).st_size
+        self.left = SEARCHED + SEARCHED_RATIO * self.size
+        """Bytes that may still be read in vain."""
+
+    def frame(self, at: int) -> Frame | _NoFrame | None:
+        """The frame at that byte; None: the file ends there."""
+        self._source.seek(at)
+        header = self._source.read(HEADER.size)
         if not header:
             return None
-        if header[: len(MARK)] == MARK[: len(header)] and len(header) < HEADER.size:
-            losses.cut_off = True
-            return None
-        frame = _frame(header, source) if header[: len(MARK)] == MARK and len(header) == HEADER.size else None
-        if isinstance(frame, Frame):
-            return frame
-        if not _find_mark(source, at + 1, losses):
-            if frame == _CUT_OFF:
-                losses.cut_off = True
-            return None
+        if header[: len(MARK)] != MARK[: len(header)]:
+            return _NoFrame("no frame begins here")
+        if len(header) < HEADER.size:
+            return _NoFrame("it is cut off", cut_off=True)
+        _, kind, number, key, length, size, stated = HEADER.unpack(header)
+        if kind not in _KINDS or length > LARGEST_BODY:
+            return _NoFrame("a frame's header is damaged")
+        packed = self._source.read(length)
+        if len(packed) < length:
+            return _NoFrame("a frame's length is damaged", FALSE_FRAME + len(packed), cut_off=True)
+        if checksum(kind, number, key, size, packed) != stated:
+            return _NoFrame("a frame's checksum is wrong", FALSE_FRAME + length)
+        return Frame(Kind(kind), number, key, packed, size, at)
+
+    def next_mark(self, at: int) -> int | None:
+        """Where the first mark from there on begins, if there is one. `at` is never less than the last time: each byte is read once."""
+        if at > self._begins + len(self._chunk):
+            self._begins, self._chunk = at, b""
+        while True:
+            found = self._chunk.find(MARK, max(0, at - self._begins))
+            if found >= 0:
+                return self._begins + found
+            self._source.seek(self._begins + len(self._chunk))
+            more = self._source.read(CHUNK)
+            if not more:
+                return None
+            kept = self._chunk[-(len(MARK) - 1) :]
+            self._begins += len(self._chunk) - len(kept)
+            self._chunk = kept + more
 
 
-_CUT_OFF = "cut off"
+_KINDS = frozenset(int(kind) for kind in Kind)
 
 
-def _frame(header: bytes, source: BinaryIO) -> Frame | str | None:
-    """The frame, or why there is none."""
-    _, kind, number, key, length, size, stated = HEADER.unpack(header)
-    if length > LARGEST_BODY or kind not in set(Kind):
-        return None
-    packed = source.read(length)
-    if len(packed) < length:
-        return _CUT_OFF
-    if checksum(kind, number, key, size, packed) != stated:
-        return None
-    return Frame(Kind(kind), number, key, packed, size)
-
-
-def _find_mark(source: BinaryIO, start: int, losses: Losses) -> bool:
-    """Go to the next mark from there on."""
-    source.seek(start)
-    kept = b""
+def _next(search: _Search, start: int, losses: Losses) -> Frame | None:
+    """The first frame from that byte on, if there is one; what had to be passed over is noted."""
     at = start
-    while chunk := source.read(1 << 20):
-        found = (kept + chunk).find(MARK)
-        if found >= 0:
-            position = at - len(kept) + found
-            losses.rubbish += position - start + 1
-            source.seek(position)
-            return True
-        at += len(chunk)
-        kept = (kept + chunk)[-(len(MARK) - 1) :]
-    losses.rubbish += at - start + 1
-    return False
+    why = ""
+    while True:
+        found = search.frame(at)
+        if not isinstance(found, _NoFrame):
+            losses.note_rubbish(start, at, why)
+            return found
+        why = why or found.why
+        search.left -= found.cost
+        if search.left < 0:
+            losses.note_rubbish(start, max(search.size, at), "too much looks like a frame and is none: the rest is not searched")
+            return None
+        following = search.next_mark(at + 1)
+        if following is None:
+            losses.cut_off = found.cut_off
+            losses.note_rubbish(start, at if found.cut_off else max(search.size, at), why)
+            return None
+        at = following

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import PastCycle, Report
-from mom_plugins_sim.recording.reader import USUAL_HISTORY, USUAL_INTERVAL, Recorded, Recording, follows, history_of
+from mom_plugins_sim.recording.reader import USUAL_HISTORY, USUAL_INTERVAL, Recorded, Recording, follows, history_of, must_fit
 from mom_plugins_sim.recording.writer import KEY_EVERY, begun
 
 LONGEST_INTERVAL: Final = 3600.0
@@ -54,6 +54,7 @@ class PastOf:
         for recorded in self._read(report.time - LEEWAY * needed * seconds, report.time):
             if run and not follows(run[-1], recorded):
                 run.clear()
+            must_fit(recorded, needed)
             run.append(recorded)
             if (recorded.report.number, recorded.report.time) == (report.number, report.time):
                 return tuple(run)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration
-from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
-from mom_plugins_sim.recording.frames import Frame, Kind, Losses, NoRecording, read_frames
+from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
+from mom_plugins_sim.recording.columns import checked_json
+from mom_plugins_sim.recording.cycles import NO_KEY, Key, allowed_in, read_cycle
+from mom_plugins_sim.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, Kind, Losses, NoRecording, read_frames
 from mom_plugins_sim.recording.writer import KEY_EVERY, SUFFIX, files_of
 
 LOOKS_AHEAD = 8
@@ -18,6 +21,15 @@ LOOKS_AHEAD = 8
 
 MOST_HELD = 10 * KEY_EVERY
 """Cycles that are held back until the key after them tells whether anybody wants them."""
+
+MOST_HELD_BYTES = 4 * LARGEST_BODY
+"""Bytes of these."""
+
+MOST_DECLARED = 4096
+"""Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
+
+MOST_REMEMBERED = 16 << 20
+"""Fields of guests in all cycles that are held at a time: ten cycles of 10,000 guests with 160 each, in some 2 GiB."""
 
 USUAL_INTERVAL = 5.0
 """Seconds."""
@@ -101,16 +113,44 @@ def follows(before: Recorded, recorded: Recorded) -> bool:
     return (then.get("plugins"), then.get("guests")) == (now.get("plugins"), now.get("guests"))
 
 
+def must_fit(recorded: Recorded, cycles: int) -> None:
+    """Check that so many cycles like this one can be held at a time. Raises `MomError`: a recording may ask for any number."""
+    fields = sum(len(guest.fields) for guest in recorded.report.snapshot.guests.values())
+    if fields * cycles > MOST_REMEMBERED:
+        guests = len(recorded.report.snapshot.guests)
+        raise MomError(f"cycle {recorded.report.number} cannot be evaluated: {cycles} cycles of {guests} guests do not fit into memory")
+
+
 @dataclass(slots=True)
 class Damage:
-    """What could not be read: cycles that are lost, bytes that are no frame, files that end in the middle of a frame."""
+    """What could not be read: cycles that are lost, bytes that are no frame, files that end in the middle of a frame.
+
+    `places` says of the first damaged places which file, which byte of it, and what is wrong there.
+    """
 
     cycles: int = 0
     rubbish: int = 0
     cut_off: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.cycles or self.rubbish)
+
+    def add(self, path: Path, losses: Losses, cycles: int) -> None:
+        """What a file has lost."""
+        self.cycles += cycles
+        self.rubbish += losses.rubbish
+        if losses.cut_off:
+            self.cut_off.append(str(path))
+        room = MOST_PLACES - len(self.places)
+        self.places.extend(f"{path}, byte {at}: {what}" for at, what in losses.places[:room])
+
+    def told(self) -> str:
+        """The damage in a line; empty when there is none."""
+        if not self:
+            return ""
+        lost = f"{self.cycles} cycles are lost" if self.cycles else f"{self.rubbish} bytes are no part of a recording"
+        return f"{lost}: the recording is damaged" + (f" ({printable(self.places[0], 300)})" if self.places else "")
 
 
 class Recording:
@@ -139,7 +179,7 @@ class Recording:
         losses = Losses()
         with ExitStack() as stack:
             try:
-                source = stack.enter_context(path.open("rb"))
+                source = stack.enter_context(_opened(path))
             except FileNotFoundError as error:
                 if path in self.files[:1] and len(self.files) == 1:
                     raise MomError(f"there is no file {path}") from error
@@ -147,7 +187,7 @@ class Recording:
                 return
             except OSError as error:
                 raise MomError(f"cannot read {path}: {error.strerror}") from error
-            sessions = _Sessions(path)
+            sessions = _Sessions(path, losses)
             key: tuple[int, Key] | None = None
             lost = 0
             waiting: Recorded | None = None  # what policies remember after a cycle stands after it
@@ -157,7 +197,7 @@ class Recording:
                     losses.frames = 0
                     if frame.kind is Kind.MEMORY:
                         if waiting is not None and not lost:
-                            waiting = replace(waiting, memory=_json(frame))
+                            waiting = replace(waiting, memory=_memory(frame, losses))
                         continue
                     if waiting is not None:
                         yield waiting
@@ -166,7 +206,7 @@ class Recording:
                         sessions.take(frame)
                         continue
                     session = sessions.of(frame)
-                    found = None if session is None else _cycle(frame, key)
+                    found = None if session is None else _cycle(frame, key, losses)
                     if found is None or session is None:
                         lost += 1
                         continue
@@ -182,29 +222,39 @@ class Recording:
             except NoRecording:
                 if not self.path.is_dir():
                     raise
+            except OSError as error:
+                raise MomError(f"cannot read {path}: {error.strerror}") from error
             finally:
-                self.damage.cycles += lost
-                self.damage.rubbish += losses.rubbish
-                if losses.cut_off:
-                    self.damage.cut_off.append(str(path))
+                self.damage.add(path, losses, lost)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, open. Raises `OSError`, and `MomError` when it is something else, such as a pipe, which may have no end."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise MomError(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
 
 def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
     """The frames without the cycles between two keys that are both from before that time: to unpack all of a day takes minutes."""
     held: list[Frame] = []
     early = False
+    size = 0
     for frame in frames:
         if frame.kind is Kind.KEY:
-            found = _cycle(frame, None) if since > float("-inf") else None
+            found = _cycle(frame, None, Losses()) if since > float("-inf") else None
             yet = found is not None and found[0].time < since
             yield from (one for one in held if not yet or one.kind is not Kind.CYCLE)
-            held, early = [], yet
-        elif early and (held or frame.kind is Kind.CYCLE) and len(held) < MOST_HELD:
+            held, early, size = [], yet, 0
+        elif early and (held or frame.kind is Kind.CYCLE) and len(held) < MOST_HELD and size < MOST_HELD_BYTES:
             held.append(frame)
+            size += len(frame.packed)
             continue
         elif held:  # this many without a key is no recording of ours
             yield from held
-            held, early = [], False
+            held, early, size = [], False, 0
         yield frame
     yield from held
 
@@ -212,8 +262,9 @@ def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
 class _Sessions:
     """The session that is in force in a file, taken from its first sound copy: a key frame says which one it needs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, losses: Losses) -> None:
         self._path = path
+        self._losses = losses
         self._number = -1
         self._session: Session | None = None
         self._looks = LOOKS_AHEAD
@@ -221,7 +272,7 @@ class _Sessions:
     def take(self, frame: Frame) -> None:
         """A session, or another copy of one."""
         if frame.key != self._number or self._session is None:
-            self._number, self._session = frame.key, _session(frame, str(self._path))
+            self._number, self._session = frame.key, _session(frame, str(self._path), self._losses)
 
     def of(self, frame: Frame) -> Session | None:
         """The session of a cycle; None when it is lost."""
@@ -233,17 +284,16 @@ class _Sessions:
         self._looks -= 1
         if self._looks < 0:
             return None
-        try:
-            with self._path.open("rb") as source:
-                for frame in read_frames(source, str(self._path), Losses()):
-                    if frame.kind is Kind.SESSION and frame.key == number and (found := _session(frame, str(self._path))) is not None:
+        with suppress(OSError), self._path.open("rb") as source:  # it may be gone since
+            for frame in read_frames(source, str(self._path), Losses()):
+                if frame.kind is Kind.SESSION and frame.key == number:
+                    found = _session(frame, str(self._path), Losses())
+                    if found is not None:
                         return found
-        except OSError:
-            pass  # gone since
         return None
 
 
-def _cycle(frame: Frame, key: tuple[int, Key] | None) -> tuple[Report, Key] | None:
+def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[Report, Key] | None:
     """The cycle, or None when it, or the key that it builds on, is damaged."""
     if frame.kind is Kind.KEY:
         base = NO_KEY
@@ -252,28 +302,33 @@ def _cycle(frame: Frame, key: tuple[int, Key] | None) -> tuple[Report, Key] | No
     else:
         return None
     try:
-        return read_cycle(frame.unpack(base.texts), base)
-    except MomError:
+        return read_cycle(frame.unpack(base.texts), base, len(frame.packed))
+    except MomError as error:
+        losses.note(frame.at, f"a cycle is lost: {error}")
         return None
 
 
-def _json(frame: Frame) -> Value:
+def _memory(frame: Frame, losses: Losses) -> Value:
+    """What policies remembered; None when that is damaged."""
     try:
-        found: Value = json.loads(frame.unpack())
-    except (MomError, ValueError, RecursionError):
+        return checked_json(frame.unpack(), allowed_in(len(frame.packed)))
+    except MomError as error:
+        losses.note(frame.at, f"what policies remembered is lost: {error}")
         return None
-    return found
 
 
-def _session(frame: Frame, name: str) -> Session | None:
+def _session(frame: Frame, name: str, losses: Losses) -> Session | None:
+    """What was so then, or None when that is damaged. Raises `MomError` when a newer mom has written it."""
     try:
-        content = json.loads(frame.unpack())
+        content: Any = checked_json(frame.unpack(), allowed_in(len(frame.packed)))
         version = content["format"]
         if isinstance(version, int) and version > FORMAT:
             raise _Newer(f"{name} holds a session of format {version}; this mom reads {FORMAT}", hint="upgrade mom-plugins-sim")
         policies, configuration = content["policies"], content["configuration"]
         if not isinstance(configuration, dict) or not all(isinstance(text, str) for text in policies.values()):
-            return None
+            raise TypeError("policies are texts, and a configuration is a mapping")
+        if max(len(content["fields"]), len(content["controls"])) > MOST_DECLARED:
+            raise ValueError(f"more than {MOST_DECLARED} fields or controls are declared")
         return Session(
             str(content["version"]),
             str(content["contract"]),
@@ -288,7 +343,9 @@ def _session(frame: Frame, name: str) -> Session | None:
         )
     except _Newer:
         raise
-    except (MomError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (MomError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        why = str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}"
+        losses.note(frame.at, f"what was in force is lost: {printable(why, 200)}")
         return None
 
 
@@ -309,6 +366,6 @@ class _Newer(MomError):
 
 def nothing_in(recording: Recording) -> MomError:
     """The error for a recording that was read and gave no cycle."""
-    if recording.damage.cycles:
-        return MomError(f"nothing of {recording.path} can be read: {recording.damage.cycles} cycles are damaged")
+    if recording.damage:
+        return MomError(f"nothing of {recording.path} can be read: {recording.damage.told()}")
     return MomError(f"{recording.path} has no cycle in that time", hint="`mom record show` says from when to when it reaches")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Snapshot, Value
-from mom_plugins_sim.recording.reader import Recorded, Recording, Session, follows, interval_of, nothing_in
+from mom_plugins_sim.recording.reader import Recorded, Recording, Session, follows, interval_of, must_fit, nothing_in
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.evaluation import Evaluators, scope_of
 from mom_plugins_sim.replay.verdicts import Verdict
@@ -58,6 +58,8 @@ class Comparison:
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     lost: int = 0
+    damage: str = ""
+    """What is damaged, and where; empty: nothing."""
     apart: int = 0
     """Recorded decisions that nothing here could take again."""
 
@@ -78,7 +80,7 @@ def compare(
     result = Comparison()
     for run in _runs(recording, since, until):
         _replay_run(run, policies, since, result)
-    result.lost = recording.damage.cycles
+    result.lost, result.damage = recording.damage.cycles, recording.damage.told()
     if not result.evaluated:
         raise nothing_in(recording)
     return result
@@ -131,6 +133,7 @@ def _replay_run(run: Iterator[Recorded], policies: Mapping[str, str] | None, sin
             if report.time < begins:
                 knows = whole = False
                 continue
+            must_fit(recorded, evaluators.history)
             evaluated = evaluators.evaluate(report.snapshot, tuple(history))
             result.evaluated += 1
             exact = knows and (whole or len(history) == evaluators.history)

@@ -99,8 +99,8 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
     lines.append(f"{result.compared} cycles compared{span}")
     if result.warming:
         lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
-    if result.lost:
-        lines.append(f"{result.lost} cycles are lost: the recording is damaged")
+    if result.damage:
+        lines.append(result.damage)
     for name, reason in result.left_out.items():
         lines.append(f"not replayed: {name} ({reason})")
     if result.apart:
@@ -191,6 +191,7 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
         "evaluated": result.evaluated,
         "warming": result.warming,
         "lost": result.lost,
+        "damage": result.damage,
         "apart": result.apart,
         "begins": result.begins,
         "ends": result.ends,
