@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -258,6 +259,91 @@ def test_a_new_run_takes_over_what_a_killed_one_left(tmp_path: Path, machine: Ma
     with engine_with(tmp_path, machine, evaluator(want(40))) as again:
         again.cycle()
     assert machine.sizes == {"a": 100, "b": 200}
+
+
+def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None) -> type:
+    """A control that takes multiples of 8 only, as a kernel does that keeps whole pages."""
+
+    class RoundingPlugin(Base):
+        @hookimpl
+        def mom_controls(self) -> list[ControlSpec]:
+            return [ControlSpec("size", Unit.KIB, Scope.GUEST, "size", field="size", minimum=10, maximum=1000)]
+
+        @hookimpl
+        def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
+            return [self._set(decision) for decision in decisions]
+
+        @hookimpl
+        def mom_restore(self, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
+            for entry in entries:
+                decision, now = Decision(entry.entity, entry.control, entry.before), machine.sizes[entry.entity.id]
+                if entry.explains(now):
+                    yield self._set(decision)
+                else:
+                    yield Outcome(decision, now, now, Status.LEFT_ALONE, "another process has changed it")
+
+        def _set(self, decision: Decision) -> Outcome:
+            assert isinstance(decision.value, int)
+            before, after = machine.sizes[decision.entity.id], decision.value // 8 * 8
+            machine.sizes[decision.entity.id] = after
+            on_set()
+            return Outcome(decision, before, after, Status.APPLIED)
+
+    return RoundingPlugin
+
+
+@pytest.mark.parametrize("cycles", [1, 3])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_the_kernel_rounded_is_put_back(tmp_path: Path, cycles: int, *, killed: bool) -> None:
+    machine = Machine({"a": 104, "b": 200})
+    wanted = iter((want(53), want(60), want(60)))
+
+    def decide(snapshot: Snapshot) -> list[Decision]:
+        return next(wanted)(snapshot)
+
+    size = rounding_plugin(machine)
+    engine = engine_with(tmp_path, machine, evaluator(decide), size=size)
+    engine.open()
+    for _ in range(cycles):
+        engine.cycle()
+    assert machine.sizes == {"a": 48 if cycles == 1 else 56, "b": 48 if cycles == 1 else 56}
+    engine.close(put_back=not killed)
+    if killed:
+        with engine_with(tmp_path, machine, evaluator(lambda _: ()), size=size):
+            pass
+    assert machine.sizes == {"a": 104, "b": 200}
+
+
+def test_what_the_kernel_rounded_is_put_back_when_mom_is_killed_before_it_could_note_it(tmp_path: Path) -> None:
+    machine, left = Machine({"a": 104, "b": 200}), tmp_path / "left"
+
+    def killed() -> None:
+        if machine.sizes == {"a": 48, "b": 48}:
+            shutil.copytree(tmp_path / "state", left / "state")
+
+    with engine_with(tmp_path, machine, evaluator(want(53)), size=rounding_plugin(machine, killed)) as engine:
+        engine.cycle()
+    machine.sizes = {"a": 48, "b": 48}
+    with engine_with(left, machine, evaluator(lambda _: ()), size=rounding_plugin(machine)):
+        pass
+    assert machine.sizes == {"a": 104, "b": 200}
+
+
+def test_what_mom_may_have_set_when_it_was_killed_is_told_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """104 asked for 103 becomes 96: farther off than what stood there, so it may be another process's."""
+    machine, left = Machine({"a": 104}), tmp_path / "left"
+
+    def killed() -> None:
+        if not left.exists():
+            shutil.copytree(tmp_path / "state", left / "state")
+
+    with engine_with(tmp_path, machine, evaluator(want(103, "a")), size=rounding_plugin(machine, killed)) as engine:
+        engine.cycle()
+    machine.sizes["a"] = 96
+    with engine_with(left, machine, evaluator(lambda _: ()), size=rounding_plugin(machine)):
+        pass
+    assert machine.sizes == {"a": 96}
+    assert "mom was cut off while it set 103: if no other process has changed it since, set it to 104 by hand" in caplog.text
 
 
 def test_what_was_kept_at_one_end_is_put_back_at_the_next_one_however_that_comes(tmp_path: Path, machine: Machine) -> None:

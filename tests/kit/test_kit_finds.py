@@ -277,6 +277,38 @@ class Ruthless(Knob):
         return self.set(Decision(entry.entity, entry.control, entry.before))
 
 
+class Exact(Knob):
+    """Puts back only what stands exactly as it was asked for."""
+
+    def put_back(self, entry):
+        found = int(self.path.read_text())
+        decision = Decision(entry.entity, entry.control, entry.before)
+        if found not in (entry.applied, entry.before):
+            return Outcome(decision, found, found, Status.LEFT_ALONE, f"it was {entry.applied}")
+        return self.set(decision)
+
+
+class Rounds(Knob):
+    """Its kernel takes multiples of 4 only."""
+
+    def set(self, decision):
+        before = int(self.path.read_text()) if self.path.exists() else None
+        rounded = decision.value // 4 * 4
+        if before in (None, rounded):
+            return Outcome(decision, before, before, Status.FAILED if before is None else Status.UNCHANGED)
+        self.path.write_text(f"{rounded}\n")
+        return Outcome(decision, before, rounded, Status.APPLIED)
+
+
+class RoundsAndSendsAgain(Rounds):
+    """Compares with what was asked for, as a plugin does that does not know how its kernel rounds."""
+
+    def set(self, decision):
+        outcome = super().set(decision)
+        unsure = outcome.status is Status.UNCHANGED and outcome.after != decision.value
+        return Outcome(decision, outcome.before, outcome.after, Status.APPLIED) if unsure else outcome
+
+
 class Silent(Knob):
     """Says nothing of what it did."""
 
@@ -298,13 +330,19 @@ class Raises(Knob):
     [
         (Forgetful, "not undone after a crash: it was 60"),
         (NeverBack, "not undone after a clean stop: it was 60, and is 30"),
-        (Ruthless, "put back over somebody else's change"),
+        (Ruthless, "put back over another process's change"),
+        (Exact, "knob was not put back where the kernel had rounded it: left-alone it was 45"),
         (Silent, "did not say what came of it"),
         (Raises, "on what is not there raises FileNotFoundError"),
     ],
 )
 def test_an_undo_that_does_not_undo_is_found(plugin: type, message: str) -> None:
     assert message in said(plugin, "undo")
+
+
+@pytest.mark.parametrize("plugin", [Rounds, RoundsAndSendsAgain])
+def test_a_control_that_rounds_and_is_put_back_passes(plugin: type) -> None:
+    assert check_plugin(plugin, name="knob", checks=["undo"], host=KNOB) == []
 
 
 def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:

@@ -177,7 +177,8 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
     """Apply these decisions, all of them on controls that this plugin declared, and say for each what came of it.
 
-    What stood there before is on disk already. Not called when mom only observes.
+    What stood there before is on disk already. An outcome's `after` is what was read back: where the kernel rounds, it is another value
+    than was asked, the control is `APPLIED` all the same, and mom notes both. Not called when mom only observes.
     """
 
 
@@ -185,9 +186,9 @@ def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterab
 def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
     """Put back what stood there before mom, on this plugin's controls, and say for each what came of it.
 
-    The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what somebody else
+    The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what another process
     has changed since (`entry.explains(found)` is false) is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do
-    `APPLIED` and `UNCHANGED`; `FAILED` keeps it for the next attempt.
+    `APPLIED` and `UNCHANGED`; `FAILED` keeps it for the next attempt. Compare with the entry only: it knows what the kernel had rounded.
     """
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,16 @@ class Ledger:
         """All entries by entity id and control. Not to be changed by the caller."""
         return self._entries
 
+    def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
+        """End the doubt about changes of an earlier run by what stands now. In memory; `record` writes it.
+
+        :param present: what an entry's control stands at; None: unknown, and the doubt stays
+        """
+        doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
+        standing = {key: value for key, entry in doubtful.items() if (value := present(entry)) is not None}
+        ended = {key: doubtful[key].resolved(value if can_be_kept(value) else None) for key, value in standing.items()}
+        self._entries = {**self._entries, **ended}
+
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Note these entries, durably, before their controls are changed.
 
@@ -87,9 +97,9 @@ class Ledger:
             if old is None or old.incarnation != entry.incarnation or old.applied != entry.applied:
                 recorded[key] = old
             if old is None or old.incarnation != entry.incarnation:
-                written = self._written.get(key)
+                new, written = replace(entry, in_doubt=True), self._written.get(key)
                 # The same entry as on disk, but for the time: nothing has to be written for it.
-                changed[key] = written if written is not None and replace(written, time=entry.time) == entry else entry
+                changed[key] = written if written is not None and replace(written, time=entry.time) == new else new
             elif old.applied != entry.applied:
                 changed[key] = old.next(entry.applied)
         self._write(changed)
@@ -98,16 +108,21 @@ class Ledger:
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what came of the changes that were recorded last, so that what mom never set does not count as set by mom.
 
-        In memory only; it goes to the disk with the next change. Until then the file holds both the value that was to be applied and the
-        one before it, so a crash in between loses nothing.
+        It goes to the disk with the next `record`, as the file holds both the value that was to be applied and the one before it. When
+        another value stands, because the kernel rounds, it is written at once: nothing in the file would tell. If that cannot be written,
+        the file says that the change is in doubt.
         """
         settled = dict(self._entries)
+        other = False
         for outcome in outcomes:
             key = (outcome.decision.entity.id, outcome.decision.control)
             if key not in settled:
                 continue
-            if outcome.status is Status.APPLIED and settled[key].applied == outcome.decision.value:
-                settled[key] = settled[key].succeeded()
+            entry, after = settled[key], outcome.after if can_be_kept(outcome.after) else None
+            # What stands so already was set by a mom that could not note it any more.
+            stands = outcome.status is Status.UNCHANGED and entry.in_doubt and key not in self._recorded
+            if (outcome.status is Status.APPLIED or stands) and entry.applied == outcome.decision.value:
+                settled[key] = entry.succeeded(after)
             elif key not in self._recorded:
                 continue
             elif outcome.status in {Status.REFUSED, Status.UNCHANGED}:
@@ -117,8 +132,14 @@ class Ledger:
                 else:
                     settled[key] = old
             elif outcome.status is Status.FAILED:
-                settled[key] = settled[key].failed(outcome.after)
+                settled[key] = entry.failed(after)
+            other = other or (after != entry.applied and after is not None and key in self._recorded and after not in entry.ours)
         self._entries, self._recorded = settled, {}
+        if other:
+            try:
+                self._write(settled)
+            except LedgerError as error:
+                LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written."""
@@ -173,6 +194,15 @@ def _parse(text: bytes) -> dict[Key, LedgerEntry]:
     return {(entry.entity.id, entry.control): entry for entry in entries}
 
 
+def can_be_kept(value: Value) -> bool:
+    """Whether a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
 def _as_json(entry: LedgerEntry) -> dict[str, Value]:
     entity = entry.entity
     return {
@@ -187,6 +217,8 @@ def _as_json(entry: LedgerEntry) -> dict[str, Value]:
         "incarnation": entry.incarnation,
         "earlier": entry.earlier,
         "attempted": list(entry.attempted),
+        "found": entry.found,
+        "in_doubt": entry.in_doubt,
     }
 
 
@@ -202,4 +234,6 @@ def _from_json(record: dict[str, Any]) -> LedgerEntry:
         record["incarnation"],
         record["earlier"],
         tuple(record.get("attempted", ())),
+        record.get("found"),
+        record.get("in_doubt", False),
     )

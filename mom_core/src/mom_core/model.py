@@ -240,6 +240,10 @@ class LedgerEntry:
     `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `attempted` are the values that could not
     be set, so far as is known, the last ones: a command whose answer was lost or late may have set one all the same. `time` is seconds
     since the epoch of the first change; `incarnation` is the guest's at that time.
+
+    `found` is what was read back after the last change, where that is another value than was asked: the kernel rounds (None: the same, or
+    unknown). `in_doubt` says that what came of the last change was not noted: mom was about to set `applied`, or had just set it, when it
+    was cut off.
     """
 
     entity: Entity
@@ -251,11 +255,13 @@ class LedgerEntry:
     incarnation: str = ""
     earlier: Value = None
     attempted: tuple[Value, ...] = ()
+    found: Value = None
+    in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
         """The entry when mom is about to set another value: what stands applied becomes `earlier`, unless it may never have stood."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
-        return _replace(self, applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier))
+        return _replace(self, applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
         """The entry when `applied` could not be set.
@@ -263,19 +269,34 @@ class LedgerEntry:
         :param after: what stands there, as far as is known; None: unknown
         """
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
-        return _replace(self, applied=self.applied if after is None else after, attempted=_others(attempted, after))
+        return _replace(self, applied=self.applied if after is None else after, attempted=_others(attempted, after), in_doubt=False)
 
-    def succeeded(self) -> LedgerEntry:
-        """The entry when `applied` was set."""
-        return _replace(self, attempted=_others(self.attempted, self.applied)) if self.applied in self.attempted else self
+    def succeeded(self, after: Value) -> LedgerEntry:
+        """The entry when `applied` was set.
+
+        :param after: what was read back then; None: unknown
+        """
+        found = None if after == self.applied else after
+        if self.applied not in self.attempted and found == self.found and not self.in_doubt:
+            return self
+        return _replace(self, attempted=_others(self.attempted, self.applied), found=found, in_doubt=False)
+
+    def resolved(self, stands: Value) -> LedgerEntry:
+        """The entry when it was in doubt, and `stands` is what stands now; None: nothing that could be compared."""
+        return self.succeeded(stands) if self.explains(stands) else _replace(self, in_doubt=False)
 
     @property
     def ours(self) -> tuple[Value, ...]:
         """All values at which mom itself may have left the control, `before` among them."""
-        return tuple(value for value in (self.applied, self.earlier, *reversed(self.attempted), self.before) if value is not None)
+        values = (self.applied, self.found, self.earlier, *reversed(self.attempted), self.before)
+        return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise somebody else has changed it.
+        """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise another process has changed it.
+
+        While the entry is in doubt, a number may be what the kernel made of `applied`, too: one that is nearer to it than what stood there
+        before. A kernel that rounds to the nearest value that it can have takes no other. What is as far off, or farther, counts as another
+        process's: a switch with three positions does not round.
 
         :param tolerance: by how much numbers may differ and still be the same
         """
@@ -285,7 +306,11 @@ class LedgerEntry:
                     return True
             elif ours == found:
                 return True
-        return False
+        if not self.in_doubt:
+            return False
+        stood = next(value for value in (self.found, self.earlier, self.before) if value is not None)
+        numbers = [value for value in (found, self.applied, stood) if isinstance(value, int | float)]
+        return len(numbers) == 3 and abs(numbers[0] - numbers[1]) < abs(numbers[2] - numbers[1])
 
 
 def _others(values: Iterable[Value], *known: Value) -> tuple[Value, ...]:

@@ -123,14 +123,26 @@ def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:
 def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
     if as_json:
         rows = [
-            {"entity": e.entity.name, "id": e.entity.id, "control": e.control, "before": e.before, "applied": e.applied} for e in entries
+            {
+                "entity": e.entity.name,
+                "id": e.entity.id,
+                "control": e.control,
+                "before": e.before,
+                "applied": e.applied,
+                "found": e.found,
+                "in_doubt": e.in_doubt,
+            }
+            for e in entries
         ]
         click.echo(json.dumps(rows, indent=2))
         return
     if not entries:
         click.echo("Nothing to put back.")
     for entry in entries:
-        click.echo(f"{entry.entity}: {entry.control} is at {amount(entry.applied)} by mom, and would go back to {amount(entry.before)}")
+        stands = amount(entry.applied if entry.found is None else entry.found)
+        asked = "" if entry.found is None else f" (asked for {amount(entry.applied)})"
+        doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
+        click.echo(f"{entry.entity}: {entry.control} is at {stands} by mom{asked}, and would go back to {amount(entry.before)}{doubt}")
 
 
 def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mom_core.engine.collect import ask
 from mom_core.errors import LedgerError
 from mom_core.ledger import Ledger
-from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status, Value
+from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Value
 from mom_core.plugins.registry import Plugin, PluginSet
 
 
@@ -32,6 +32,7 @@ def apply(
     :param may_act: called before anything is noted, and again before anything is changed; raises if that must not be
     """
     may_act()
+    ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
     due: list[Decision] = []
@@ -109,8 +110,12 @@ def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin
     return outcomes
 
 
-def present(snapshot: Snapshot, decision: Decision, plugins: PluginSet) -> Value:
-    """What the decision's control stands at now; None when that is unknown."""
-    name = plugins.declarations.controls[decision.control].field
-    guest = snapshot.guests.get(decision.entity.id)
-    return (snapshot.host.fields if guest is None else guest.fields).get(name)
+def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
+    """What the control of a decision or an entry stands at now; None when that is unknown."""
+    spec = plugins.declarations.controls.get(about.control)
+    if spec is None:
+        return None
+    if about.entity.scope is Scope.HOST:
+        return snapshot.host.fields.get(spec.field)
+    guest = snapshot.guests.get(about.entity.id)
+    return None if guest is None else guest.fields.get(spec.field)

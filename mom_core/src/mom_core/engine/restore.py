@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from mom_core.engine.control import match_outcomes
 from mom_core.errors import LedgerError
 from mom_core.ledger import Key, Ledger
-from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status
+from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status, printable
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet
 
@@ -104,4 +105,14 @@ def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
 
 
 def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object, problems: list[Problem]) -> list[Outcome]:
-    return match_outcomes([_decision(entry) for entry in entries], answer, plugin, "mom_restore", problems)
+    outcomes = match_outcomes([_decision(entry) for entry in entries], answer, plugin, "mom_restore", problems)
+    return [_told(entry, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
+
+
+def _told(entry: LedgerEntry, outcome: Outcome) -> Outcome:
+    """That a value is another process's is only a guess, where mom was cut off before it could note what came of its own change."""
+    if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
+        return outcome
+    applied, before = (printable(str(value)) for value in (entry.applied, entry.before))
+    doubt = f"mom was cut off while it set {applied}: if no other process has changed it since, set it to {before} by hand"
+    return replace(outcome, error=f"{outcome.error}; {doubt}" if outcome.error else doubt)

@@ -1,21 +1,33 @@
-"""Checks that what a controller sets can be seen and is put back: at a clean stop, after a crash, and not over somebody else's change."""
+"""Checks that what a controller sets can be seen and is put back: at a clean stop, after a crash, also where the kernel rounds it, and not
+over another process's change."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, Decision, Entity, Finding, Outcome, Scope, Snapshot, Status, Value
+from mom_core.ledger import Ledger
+from mom_core.model import ControlSpec, Decision, Entity, Finding, LedgerEntry, Outcome, Scope, Snapshot, Status, Value
 from mom_core.plugins.bounded import describe
-from mom_core.testing.conformance.subject import Life, Subject, alive, outcome_of
+from mom_core.testing.conformance.subject import Life, Subject, alive, configured, outcome_of
 from mom_core.units import Unit
 
 BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was decided, and what stands there since: another value, where the test host rounds."""
+
+    decision: Decision
+    stands: Value
+
+
 def undo(subject: Subject) -> Iterator[Finding]:
-    """Each control is set on the test host, and stands as before after a clean stop and after a crash; what others changed stays."""
+    """Each control is set on the test host, and stands as before after a clean stop and after a crash, also when the kernel has rounded
+    it; what others changed stays."""
     _, controls = subject.declared()
     if not controls:
         return
@@ -34,7 +46,7 @@ def undo(subject: Subject) -> Iterator[Finding]:
 
 def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
     root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
-    applied: list[Decision] = []
+    applied: list[Change] = []
     with alive(subject, root=root, hypervisor=hypervisor) as life:
         found = _entity(life.cycle().snapshot, spec)
         if found is None:
@@ -55,21 +67,23 @@ def _control(subject: Subject, spec: ControlSpec) -> Iterator[Finding]:
                 reasons[f"{value}: {outcome.status} {outcome.error}".strip() if outcome else f"{value}: dropped by review"] = None
                 continue
             done = outcome.decision  # what review has made of it
-            if applied and _close(done.value, (before, applied[0].value)):
+            change = Change(done, done.value if outcome.after is None else outcome.after)
+            if applied and _close(change.stands, (before, applied[0].stands)):
                 continue
             if not applied:
-                yield from _visible(subject, life, done, outcome, spec)
-            applied.append(done)
+                yield from _visible(subject, life, change, outcome, spec)
+            applied.append(change)
             if len(applied) == 2:
                 break
         if not applied:
             yield subject.remark(f"{spec.name} was never set ({'; '.join(list(reasons)[:3])})", "give values that make sense: values={…}")
             return
         put_back = life.engine.close()
-        yield from _judged(subject, outcome_of(put_back, applied[0]), f"{spec.name} was not put back at a clean stop")
+        yield from _judged(subject, outcome_of(put_back, applied[0].decision), f"{spec.name} was not put back at a clean stop")
     yield from _stands(subject, root, hypervisor, spec, entity, before, "after a clean stop")
     yield from _after_a_crash(subject, spec, applied, before)
     if len(applied) == 2:
+        yield from _rounded(subject, spec, applied, before)
         yield from _somebody_else(subject, spec, applied)
 
 
@@ -112,54 +126,84 @@ def _candidates(subject: Subject, spec: ControlSpec, before: Value) -> list[Valu
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))
 
 
-def _visible(subject: Subject, life: Life, decision: Decision, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
+def _visible(subject: Subject, life: Life, change: Change, outcome: Outcome, spec: ControlSpec) -> Iterator[Finding]:
     """The field shows what was set; setting it again sends nothing."""
     if outcome.after is None:
         yield subject.remark(f"{spec.name}: the outcome does not say what stands there afterwards", "read it back where that is possible")
     found = _entity(life.cycle().snapshot, spec)
-    if found is not None and found[1] is not None and not _same(found[1], decision.value):
+    if found is not None and found[1] is not None and not _same(found[1], change.stands):
         yield subject.fault(
-            f"{spec.name} was set to {decision.value}, and its field {spec.field} says {found[1]}", "collect what the control sets"
+            f"{spec.name} was set to {change.stands}, and its field {spec.field} says {found[1]}", "collect what the control sets"
         )
-    again = outcome_of(life.cycle(decision).outcomes, decision)
-    if again is not None and again.status is Status.APPLIED:
+    again = outcome_of(life.cycle(change.decision).outcomes, change.decision)
+    if again is not None and again.status is Status.APPLIED and _same(change.stands, change.decision.value):
         yield subject.remark(f"{spec.name} is sent again when it stands so already", "compare first, and say UNCHANGED")
 
 
-def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[Decision], before: Value) -> Iterator[Finding]:
+def _after_a_crash(subject: Subject, spec: ControlSpec, applied: Sequence[Change], before: Value) -> Iterator[Finding]:
     """A new process knows only the ledger: what the plugin remembers must not be needed to put things back."""
     root, folder, hypervisor = subject.new_host(), subject.new_folder("crash"), subject.fresh_hypervisor()
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor, put_back=False) as life:
         life.cycle()
-        life.cycle(applied[0])
+        life.cycle(applied[0].decision)
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:
         outcomes = life.engine.close()
-        yield from _judged(subject, outcome_of(outcomes, applied[0]), f"{spec.name} was not put back after a crash")
-    yield from _stands(subject, root, hypervisor, spec, applied[0].entity, before, "after a crash")
+        yield from _judged(subject, outcome_of(outcomes, applied[0].decision), f"{spec.name} was not put back after a crash")
+    yield from _stands(subject, root, hypervisor, spec, applied[0].decision.entity, before, "after a crash")
 
 
-def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Decision]) -> Iterator[Finding]:
-    """Set by mom, changed by somebody else, then mom ends: what the other wanted stays."""
+def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], before: Value) -> Iterator[Finding]:
+    """The ledger says that one value was asked for, and that the kernel made another one of it: that one is put back, too.
+
+    Files do not round, so the second value plays what the kernel made of the first.
+    """
+    root, folder, hypervisor = subject.new_host(), subject.new_folder("rounded"), subject.fresh_hypervisor()
+    asked, made = applied
+    entity = asked.decision.entity
+    with alive(subject, root=root, hypervisor=hypervisor, put_back=False) as life:
+        guest = life.cycle().snapshot.guests.get(entity.id)
+        outcome = outcome_of(life.cycle(made.decision).outcomes, made.decision)
+    if outcome is None or outcome.status is not Status.APPLIED or not _same(_now(subject, root, hypervisor, spec, entity), made.stands):
+        return  # a hypervisor that forgets when nobody is connected
+    incarnation = "" if guest is None else guest.incarnation
+    ledger = Ledger.open(configured(subject, [], hypervisor, root, folder).state_directory)
+    ledger.record([LedgerEntry(entity, spec.name, before, asked.decision.value, subject.name, 0.0, incarnation)])
+    ledger.settle([Outcome(asked.decision, before, made.stands, Status.APPLIED)])
+    with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:
+        outcomes = life.engine.close()
+    what = f"{spec.name} was not put back where the kernel had rounded it"
+    cure = "ask entry.explains(found), which knows what was read back after it was set, and not entry.applied"
+    outcome = outcome_of(outcomes, asked.decision)
+    if outcome is None or outcome.status not in BACK:
+        said = "nothing was said of it" if outcome is None else f"{outcome.status} {outcome.error}".strip()
+        yield subject.fault(f"{what}: {said}", cure)
+    elif not _same(_now(subject, root, hypervisor, spec, entity), before):
+        yield subject.fault(f"{what}: it was {before}, and is {_now(subject, root, hypervisor, spec, entity)}", cure)
+
+
+def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change]) -> Iterator[Finding]:
+    """Set by mom, changed by another process, then mom ends: what the other wanted stays."""
     root, ours, theirs, hypervisor = (
         subject.new_host(),
         subject.new_folder("ours"),
         subject.new_folder("theirs"),
         subject.fresh_hypervisor(),
     )
-    for folder, decision in ((ours, applied[0]), (theirs, applied[1])):
+    for folder, change in ((ours, applied[0]), (theirs, applied[1])):
         with alive(subject, root=root, folder=folder, hypervisor=hypervisor, put_back=False) as life:
             life.cycle()
-            outcome = outcome_of(life.cycle(decision).outcomes, decision)
+            outcome = outcome_of(life.cycle(change.decision).outcomes, change.decision)
             if outcome is None or outcome.status is not Status.APPLIED:
                 return
-    wanted = applied[1].value
-    if not _same(_now(subject, root, hypervisor, spec, applied[1].entity), wanted):
+            life.cycle()  # from now on the ledger says what came of it, also on disk
+    entity, wanted = applied[1].decision.entity, applied[1].stands
+    if not _same(_now(subject, root, hypervisor, spec, entity), wanted):
         return  # a hypervisor that forgets when nobody is connected: there is nothing left to be spared
     with alive(subject, root=root, folder=ours, hypervisor=hypervisor):
         pass
-    if not _same(_now(subject, root, hypervisor, spec, applied[1].entity), wanted):
+    if not _same(_now(subject, root, hypervisor, spec, entity), wanted):
         yield subject.fault(
-            f"{spec.name} was put back over somebody else's change",
+            f"{spec.name} was put back over another process's change",
             "leave it where entry.explains(found) is false, and say LEFT_ALONE",
         )
 
