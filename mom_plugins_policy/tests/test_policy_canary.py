@@ -99,6 +99,10 @@ def sources(report: Report, of: set[str]) -> Counter[str]:
     )
 
 
+FAILS = '(with Guests guest (+ 1 (guest.GetVar "never")))'
+"""In each cycle, for each guest; but not in a way that the checks could tell."""
+
+
 class TestWhoIsInIt:
     def test_a_share_is_exact_stable_and_by_the_uuid_alone(self) -> None:
         guests = [Guest(f"uuid-{number}", f"name-{number}") for number in range(50)]
@@ -278,13 +282,13 @@ class TestHowItEnds:
             assert "too little is known to promote it: guests told how they are in only 0 of" in made.canary.reason
 
     def test_one_that_fails_is_rolled_back(self, managed: Managed) -> None:
-        managed.begin("(with Guests guest (+ 1 guest.nothing_like_that))", name="60_x", seconds=600)
+        managed.begin(FAILS, name="60_x", seconds=600)
         managed.cycles(4)
         assert managed.canary.state is CanaryState.ROLLED_BACK
         assert "it fails: " in managed.canary.reason
 
     def test_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
-        managed.texts.change({"60_x": "(with Guests guest (+ 1 guest.nothing_like_that))"}, who="me")
+        managed.texts.change({"60_x": FAILS}, who="me")
         managed.begin("(+ 1 2)", name="70_y", seconds=600)
         managed.cycles(8)
         assert managed.canary.state is CanaryState.RUNNING

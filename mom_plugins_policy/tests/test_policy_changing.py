@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import (
+    CanaryPolicies,
     CheckedPolicies,
     ConfigError,
     ControlSpec,
@@ -88,7 +89,9 @@ def test_a_change_that_is_wrong_anywhere_changes_nothing_and_says_where(running:
 
 
 def test_remarks_are_of_what_changes_and_of_what_that_causes_elsewhere(running: Running) -> None:
-    running.policies.change({"20_old": "(nosuch 1)", "10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
+    (running.folder / "20_old.policy").write_text("(nosuch 1)")  # a file that was there at the start
+    running = Running(running.folder.parent)
+    running.policies.change({"10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
     assert isinstance(running.policies, CheckedPolicies)
     assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # what 20_old fails with, it failed with before
     found = running.policies.remarks({"60_new": "(other 1)", "10_words": None})
@@ -310,11 +313,11 @@ def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
 
 
 def test_what_the_checks_find_is_said_once_and_not_with_every_change(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    running.policies.change({"20": "(set level nowhere)"}, who="vdsm")
+    running.policies.change({"20": "(Host.Control 'nowhere' 1)"}, who="vdsm")
     assert caplog.text.count("nowhere") == 1
     running.policies.change({"30": "(defvar other 1)"}, who="vdsm")
     assert caplog.text.count("nowhere") == 1
-    running.policies.change({"30": "(set other elsewhere)"}, who="vdsm")
+    running.policies.change({"30": "(Host.Control 'elsewhere' 1)"}, who="vdsm")
     assert caplog.text.count("elsewhere") == 1
 
 
@@ -326,3 +329,92 @@ def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path
         context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=DECLARED, serves=False)
         PolicyPlugin(PolicyPlugin.Settings(keep_changes=keep), context).mom_setup()
     assert [each.name for each in path.parent.iterdir()] == ["changes.json"]
+
+
+FAILING = ("(nosuch 1 2)", "(defvar x)", "(def f (a))", "(Host.x.y 1)", "(/ 1 0)", "(set unknown 1)", "(set level None)", "Host.typo",
+           "(with Guests guest (nosuch guest))", "(if (> Host.free 5) (nosuch) 1)")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FAILING)
+def test_what_is_certain_to_fail_is_refused_and_the_old_ones_decide_on(running: Running, text: str) -> None:
+    before = running.policies.state()
+    for change in (
+        lambda: running.policies.change({"20": text}, who="a test"),
+        lambda: running.policies.change({"50_main_": text}, who="a test", replace_all=True),
+    ):
+        with pytest.raises(PolicyRefused) as refused:
+            change()
+        problem = refused.value.problems[0]
+        assert (problem.name in {"20", "50_main_"}, problem.line, problem.severity) == (True, 1, "error")
+    assert running.policies.check({"20": text})
+    assert running.policies.state() is before
+    assert running.decided() == [1]
+
+
+@pytest.mark.parametrize("text", FAILING)
+def test_who_needs_moms_leniency_gets_it_by_a_setting(tmp_path: Path, text: str) -> None:
+    running = Running(tmp_path, refuse_failing=False)
+    running.policies.change({"20": text}, who="a test")
+    assert running.names() == ["10_default", "20"]
+    assert running.policies.check({"20": text}) == ()
+
+
+def test_a_field_behind_a_switch_may_be_missing_as_its_plugin_is(running: Running) -> None:
+    running.policies.change({"20": "(defvar with_agent 0) (if with_agent (debug Host.of_agents) 0)"}, who="a test")
+    running.policies.change({"30": "(def of_agents () Host.of_agents)"}, who="a test")
+    with pytest.raises(PolicyRefused):
+        running.policies.change({"40": "(set with_agent 1) (of_agents)"}, who="a test")
+
+
+def test_policies_cannot_be_rolled_back_reset_or_reloaded_into_what_is_certain_to_fail(running: Running) -> None:
+    version = running.policies.change({"20": "(set level 2)"}, who="a test").version
+    (running.folder / "20.policy").write_text("(set unknown 2)")
+    with pytest.raises(PolicyRefused, match="there is no variable unknown to set"):
+        running.policies.reset(who="a test")
+    running.policies.change({"20": "(set level 3)"}, who="a test")
+    (running.folder / "60_mine.policy").write_text("(nosuch 1)")
+    with pytest.raises(ConfigError, match=r"60_mine\.policy:1:2: unknown-function: there is no function nosuch"):
+        running.plugin.mom_reload()
+    assert running.decided() == [3]
+    assert running.policies.roll_back(version, who="a test")
+    assert running.decided() == [2]
+
+
+def test_files_that_fail_from_the_start_keep_nothing_else_from_being_changed_or_read_again(running: Running) -> None:
+    (running.folder / "20.policy").write_text("(set unknown 2)")
+    again = Running(running.folder.parent)
+    assert again.decided() == []
+    again.policies.change({"60_mine": "(+ 1 2)"}, who="a test")
+    (running.folder / "70_more.policy").write_text("(+ 1 2)")
+    again.plugin.mom_reload()()
+    assert "70_more" in again.names()
+    (running.folder / "20.policy").write_text("(set level 2)")
+    again.plugin.mom_reload()()
+    assert again.decided() == [2]
+
+
+def test_kept_changes_that_are_certain_to_fail_by_now_are_set_aside_and_the_files_decide(tmp_path: Path) -> None:
+    lenient = Running(tmp_path, keep_changes=True, refuse_failing=False)
+    (lenient.folder / "50_use.policy").write_text(USE)
+    lenient.policies.reset(who="a test")
+    lenient.policies.change({"20": "(set unknown 1)"}, who="vdsm")
+    assert lenient.decided() == []
+    strict = Running(tmp_path, keep_changes=True)
+    assert strict.names() == ["10_default", "50_use"]
+    assert strict.decided() == [1]
+    told = [item for item in strict.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
+    assert "certain to fail: 20:1:6: unknown-variable: there is no variable unknown to set" in told[0].message
+    assert list((tmp_path / "state/policy").glob("changes.json.unused-*"))
+
+
+def test_a_kept_change_is_in_force_again_where_a_file_failed_already(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    first.policies.change({"20": "(set level 2)"}, who="vdsm")
+    (first.folder / "60_mine.policy").write_text("(nosuch 1)")
+    assert "20" in Running(tmp_path, keep_changes=True).names()
+
+
+def test_a_trial_does_not_begin_with_what_is_certain_to_fail(running: Running) -> None:
+    assert isinstance(running.policies, CanaryPolicies)
+    with pytest.raises(PolicyRefused, match="there is no function nosuch"):
+        running.policies.begin_canary({"60": "(nosuch)"}, who="a test", seconds=600, share=0.5)

@@ -10,7 +10,7 @@ import pytest
 from policy_verbs import mom_policy
 
 GOOD = "(defvar least 5)\n(if (> Host.mem_free least) 1 0)\n"
-WARNING = "(if (> Host.mem_fre 5) 1 0)\n"
+WARNING = '(Host.Control "ksm_rum" 1)\n'
 ERROR = "# one\n(if (> Host.mem_free 5) (nope) 0)\n"
 REFUSED = "(if (> Host.mem_free 5)\n"
 
@@ -31,10 +31,10 @@ def test_warnings_are_shown_with_their_line_and_count_only_when_strict(tmp_path:
     done = mom_policy("check", path)
     assert done.code == 0
     assert done.out.splitlines() == [
-        f"{path}:1:8: warning: no plugin declares the host field mem_fre [unknown-field]",
-        "    (if (> Host.mem_fre 5) 1 0)",
-        "           ^~~~~~~~~~~~",
-        "    did you mean mem_free?",
+        f"{path}:1:15: warning: no plugin has the control ksm_rum [unknown-control]",
+        '    (Host.Control "ksm_rum" 1)',
+        "                  ^~~~~~~~~",
+        "    did you mean ksm_run?",
         "1 policy: 1 warning",
     ]
     assert mom_policy("check", "--strict", path).code == 1
@@ -48,7 +48,7 @@ def test_errors_come_before_warnings_and_have_exit_code_1(tmp_path: Path) -> Non
     assert done.code == 1
     lines = done.out.splitlines()
     assert lines[0] == f"{tmp_path}/20_b.policy:2:26: error: there is no function nope [unknown-function]"
-    assert lines[4].endswith("[unknown-field]")
+    assert lines[4].endswith("[unknown-control]")
     assert lines[-1] == "2 policies: 1 error, 1 warning"
 
 
@@ -80,7 +80,7 @@ def test_json_has_places_and_rules(tmp_path: Path) -> None:
         "severity": "error", "rule": "unknown-function", "policy": "50_test", "file": str(path), "line": 2, "column": 26,
         "message": "there is no function nope", "hint": found["errors"][0]["hint"], "end_line": 2, "end_column": 30,
     }  # fmt: skip
-    assert (found["warnings"][0]["line"], found["warnings"][0]["rule"]) == (3, "unknown-field")
+    assert (found["warnings"][0]["line"], found["warnings"][0]["rule"]) == (3, "unknown-control")
 
 
 def test_the_declarations_are_those_of_the_configuration(tmp_path: Path) -> None:

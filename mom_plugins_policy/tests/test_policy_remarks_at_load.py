@@ -30,10 +30,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "60_own.policy"
-    path.write_text("(if (> Host.mem_fre 5) 1 0)\n(if (> Host.mem_free 5) (nope) 0)\n")
+    path.write_text("(Host.Control 'ksm_rum' 1)\n(if (> Host.mem_free 5) (nope) 0)\n")
     made = loaded(tmp_path)
     warning, error = logged(caplog)
-    assert warning == ("WARNING", f"{path}:1:8: no plugin declares the host field mem_fre (did you mean mem_free?) [unknown-field]")
+    assert warning == ("WARNING", f"{path}:1:15: no plugin has the control ksm_rum (did you mean ksm_run?) [unknown-control]")
     assert error[0] == "ERROR"
     assert error[1].startswith(f"{path}:2:26: there is no function nope (")
     caplog.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from xmlrpc.client import Fault
 
 import pytest
 from hypothesis import given, settings
@@ -116,6 +118,31 @@ def test_a_client_that_waits_for_100_continue_gets_it(serving: Serving) -> None:
 )
 def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Serving, sent: bytes, expected: int) -> None:
     assert status(answer(serving.socket, sent, end=True)) == expected
+
+
+def test_a_request_that_is_too_large_is_a_fault_that_is_logged_and_the_connection_goes_on(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client(serving.socket) as mom:
+        with pytest.raises(Fault, match=r"a request of 5,000,\d+ bytes is more than is read, and nothing changes; the setting `largest`"):
+            mom.setPolicy("#" * 5_000_000)
+        assert mom.ping() is True
+    assert re.search(r"mom\.sock: a request of 5,000,\d+ bytes .* by process \d+ of user \d+", caplog.text)
+    with connected(serving.socket) as sock:
+        sock.sendall(post(b"x" * 5_000_000) + post(PING, more=CLOSE))
+        received = b""
+        while part := sock.recv(65536):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+    assert b"<boolean>1</boolean>" in received
+
+
+def test_who_is_refused_and_why_is_in_the_log(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"
+    assert status(answer(serving.socket, head, end=True)) == 413
+    assert re.search(r"a request of process \d+ of user \d+ is refused: at most 4,194,304 bytes", caplog.text)
+    waits = b"POST /RPC2 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n"
+    assert status(answer(serving.socket, waits, end=True)) == 413
 
 
 @pytest.mark.parametrize(

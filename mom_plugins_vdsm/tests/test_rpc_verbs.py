@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
+from mom_core import Problem
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
 
@@ -117,6 +118,56 @@ def test_a_wrong_policy_is_false_and_the_old_ones_stay(serving: Serving, text: o
     assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "text", ["(nosuch 1 2)", "(defvar x)", "(def f (a))", "(Host.x.y 1)", "(/ 1 0)", "(set unknown 1)", "(set x None)", "Host.typo"]
+)
+def test_a_policy_that_is_certain_to_fail_is_false_and_the_old_ones_decide_on(serving: Serving, text: str) -> None:
+    serving.evaluate()
+    with client(serving.socket) as mom:
+        assert mom.setNamedPolicy("01-parameters", text) is False
+        assert mom.setPolicy(text) is False
+        assert mom.getNamedPolicies() == FIRST
+        assert serving.evaluate() != []
+        assert mom.ping() is True, "what is in force works"
+
+
+def test_ping_is_false_while_the_policies_in_force_fail(tmp_path: Path) -> None:
+    with Serving(tmp_path, policies={**FIRST, "01-parameters": "(set unknown 1)"}) as serving, client(serving.socket) as mom:
+        serving.evaluate()
+        assert mom.ping() is False
+        assert mom.setNamedPolicy("01-parameters", "(set x 1)") is True
+        serving.evaluate()
+        assert mom.ping() is True
+
+
+def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path: Path) -> None:
+    with Serving(tmp_path, policies={"02-use": "(with Guests guest (+ guest.balloon_cur 1))"}) as serving, client(serving.socket) as mom:
+        (fault,) = serving.evaluator.mom_evaluate(snapshot(guests={"vm1": {"balloon_cur": None}}), ())
+        assert isinstance(fault, Problem)
+        assert mom.ping() is True
+
+
+def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving: Serving) -> None:
+    def problems() -> list[str]:
+        return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_evaluate() if isinstance(item, Problem)]
+
+    with client(serving.socket) as mom:
+        mom.setNamedPolicy("01-parameters", "(set unknown 1)")
+        mom.setPolicy("(")
+        assert problems() == [
+            "warning: the policy 01-parameters that was set last is refused: "
+            "01-parameters:1:6: unknown-variable: there is no variable unknown to set",
+            "warning: the policies that were set last are refused: 50_main_:1:1: syntax: ( is never closed",
+        ]
+        mom.setNamedPolicy("01-parameters", "(set x 1)")
+        assert len(problems()) == 1
+        mom.resetPolicies()
+        assert problems() == []
+        for number in range(100):
+            mom.setNamedPolicy(f"name {number}", "(")
+        assert len(problems()) == 20
+
+
 def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving) -> None:
     with client(serving.socket) as mom:
         assert mom.setPolicy("(+ 1 2)") is True
@@ -129,7 +180,8 @@ def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Servin
 
 def test_nil_removes_a_policy_and_without_any_the_text_is_0(serving: Serving) -> None:
     with client(serving.socket) as mom:
-        for name in FIRST:
+        assert mom.setNamedPolicy("00-defines", None) is False, "others use its variables"
+        for name in reversed(FIRST):
             assert mom.setNamedPolicy(name, None) is True
         assert mom.setNamedPolicy("never there", None) is True
         assert mom.getPolicy() == "0"

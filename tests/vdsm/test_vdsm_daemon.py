@@ -197,6 +197,40 @@ def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_mor
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
 
 
+def test_a_parameter_that_the_policies_do_not_know_is_refused_and_what_was_in_force_goes_on(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(socket_is_there(daemon))
+    daemon.parameters(balloonEnabled=True)
+    daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
+
+    def stats() -> dict[str, Any]:
+        found: dict[str, Any] = daemon.vdsm.do("call", method="Host.getStats", params={})
+        return found
+
+    daemon.vdsm.do("call", method="Host.setMOMPolicyParameters", params={"key_value_store": {"noSuchOption": 1}})
+    daemon.wait(lambda: "there is no variable noSuchOption to set" in daemon.log.read_text())
+    with pytest.raises(AssertionError, match="VerbError: Failed to set MOM policy"):  # this one, vdsm's engine learns
+        daemon.vdsm.do("call", method="Host.setMOMPolicy", params={"policy": "#" * 5_000_000})
+    daemon.wait(lambda: "is more than is read, and nothing changes" in daemon.log.read_text())
+    assert stats()["momStatus"] == "active"
+    seen = daemon.machine(ONE)["target"]
+    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)
+    daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
+    assert "the policy 01-parameters that was set last is refused" in daemon.mom("status").stdout
+    assert daemon.stop() == 0
+
+    # The same in a file, which nothing came before: mom starts, says so, and vdsm learns it.
+    (daemon.folder / "mom.d/01-parameters.policy").write_text("(set noSuchOption 1)")
+    daemon.start()
+    daemon.wait(lambda: "the evaluation ends here" in daemon.log.read_text())
+    assert "01-parameters.policy:1:6" in daemon.log.read_text()
+    assert stats()["momStatus"] == "inactive"
+    with asked(daemon.socket) as mom:  # vdsm itself sends the option again with all others, until it is restarted
+        assert mom.ping() is False
+        assert mom.setNamedPolicy("01-parameters", "(set balloonEnabled True)") is True
+    daemon.wait(lambda: stats()["momStatus"] == "active")
+
+
 def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:
     (daemon.ksm / "run").write_text("1\n")
     daemon.start()

@@ -278,12 +278,15 @@ class VdsmHost:
         return {"cpuLoad": "0.10", "memFree": 1000, "statsAge": "1", **mom}
 
     def _set_mom_policy(self, params: Mapping[str, object]) -> object:
-        if self._manager is not None and "policy" in params:
-            self._manager.set_policy(str(params["policy"]))
-        elif self._manager is not None:
-            told = params["key_value_store"]
-            assert isinstance(told, Mapping)
-            self._manager.set_parameters(told)
+        try:
+            if self._manager is not None and "policy" in params:
+                self._manager.set_policy(str(params["policy"]))
+            elif self._manager is not None:
+                told = params["key_value_store"]
+                assert isinstance(told, Mapping)
+                self._manager.set_parameters(told)
+        except xmlrpc.client.Fault as error:
+            raise VerbError(54, f"Failed to set MOM policy: {error.faultString}") from error
         return DONE
 
     def _set_ksm_tune(self, params: Mapping[str, object]) -> object:

@@ -45,8 +45,8 @@ _WHERE = {
         "PolicyRefused", "UnitError",
     ),
     "policies": (
-        "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "PolicyChange", "PolicyState", "PolicyText",
-        "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
+        "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
+        "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
     "admission": ("Admission", "Admissions", "Giver"),
     "guarantees": ("guaranteed_kib", "promised_kib"),
@@ -92,6 +92,7 @@ __all__ = [
     "Engine",
     "EngineState",
     "Entity",
+    "EvaluatedPolicies",
     "Explanation",
     "FieldSpec",
     "Finding",
@@ -296,6 +297,7 @@ if TYPE_CHECKING:
     from mom_core.policies import CanaryPolicies as CanaryPolicies
     from mom_core.policies import CanaryState as CanaryState
     from mom_core.policies import CheckedPolicies as CheckedPolicies
+    from mom_core.policies import EvaluatedPolicies as EvaluatedPolicies
     from mom_core.policies import PolicyChange as PolicyChange
     from mom_core.policies import PolicyState as PolicyState
     from mom_core.policies import PolicyText as PolicyText

@@ -118,6 +118,17 @@ class CheckedPolicies(Protocol):
 
 
 @runtime_checkable
+class EvaluatedPolicies(Protocol):
+    """`PolicyTexts` whose evaluator tells whether what is in force works. Any thread may call this."""
+
+    def failure(self) -> str:
+        """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
+        and before the first one.
+        """
+        ...
+
+
+@runtime_checkable
 class ReasonedPolicies(Protocol):
     """`PolicyTexts` whose evaluator can say in words why it decided as it did. Any thread may call this."""
 

@@ -134,12 +134,7 @@ class Changing:
 
     async def _change(self, call: Call, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> Response:
         texts, who = self.texts(), call.peer.name
-
-        def made() -> PolicyState:
-            expect_good(texts, changes, expected, replace_all=replace_all)
-            return texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)
-
-        return _made(await self.run(made))
+        return _made(await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
     async def reset(self, call: Call) -> Response:
         """Forget what was changed at run time."""
@@ -177,18 +172,6 @@ def _remarks(texts: PolicyTexts, changes: Mapping[str, str | None], *, replace_a
     if isinstance(texts, CheckedPolicies):
         return texts.remarks(changes, replace_all=replace_all)
     return texts.check(changes, replace_all=replace_all)
-
-
-def expect_good(texts: PolicyTexts, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> None:
-    """Raise `PolicyRefused` for changes that an evaluator would take, and that would fail for certain once they are evaluated.
-
-    Files and vdsm may bring such policies, as parts of them may never be reached; who sets one by hand wants to know at once.
-    """
-    if not isinstance(texts, CheckedPolicies) or (expected is not None and expected != texts.state().version):
-        return  # a conflict comes first: what was seen is not what would be changed
-    errors = [one for one in texts.remarks(changes, replace_all=replace_all) if one.severity == "error"]
-    if errors:
-        raise PolicyRefused(errors, hint="the policies from before stay in force")
 
 
 def _made(state: PolicyState) -> Response:

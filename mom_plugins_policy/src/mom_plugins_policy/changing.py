@@ -12,11 +12,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mom_core import (
     ConfigError,
@@ -38,8 +38,13 @@ from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.versions import NO_VERSIONS, Overlay, Version, decoded, encoded
 
+if TYPE_CHECKING:
+    from mom_plugins_policy.checks import Remark
+
 REMEMBERED_CHANGES: Final = 50
 """Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
+
+STAY: Final = "the policies from before stay in force"
 
 _FORMAT: Final = 1
 _NOT_READY: Final = "the policies are not loaded yet"
@@ -60,6 +65,7 @@ class ChangingPolicies:
     :param kept_in: the file in which run-time changes outlive a restart; None: they do not
     :param notes: what the policies remember
     :param changed: called after a change made at run time, with the policy and where its texts come from
+    :param refuse_failing: whether texts that can be loaded and fail for certain are refused while others are in force
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class ChangingPolicies:
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore | None = None,
+        *,
+        refuse_failing: bool = False,
     ) -> None:
         self.policy: Policy | None = None
         """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
@@ -83,6 +91,9 @@ class ChangingPolicies:
         self._changed = changed
         self._log = log
         self._notes = notes
+        self._refuse_failing = refuse_failing
+        self._remarks: tuple[Policy, Sequence[Remark]] | None = None
+        """What the checks said of the policy that they looked at last: of one that is put in force, it is asked twice."""
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
@@ -114,6 +125,8 @@ class ChangingPolicies:
                     raise
                 policy, overlay = self._compiled(read, Overlay()), Overlay()
                 self._set_aside(f"they do not go with the files any more: {error.problems[0]}")
+            if overlay.texts or overlay.alone:
+                policy, overlay = self._without_what_fails(policy, overlay, read)
             self._base = read.texts
             self._take_up_history()
             if not self._goes_on_with(policy, overlay):
@@ -124,14 +137,14 @@ class ChangingPolicies:
         with self._lock:
             read = self._read()
             overlay = self._overlay
-            policy = self._compiled(read, overlay)
+            policy = self._compiled_to_work(read, overlay)
 
         def commit() -> None:
             with self._lock:
                 fitting = policy
                 if self._overlay is not overlay:  # somebody has set a policy since
                     try:
-                        fitting = self._compiled(read, self._overlay)
+                        fitting = self._compiled_to_work(read, self._overlay)
                     except ConfigError as error:
                         self._log.error("the files do not go with what was set meanwhile, and are not used: %s", error)
                         return
@@ -151,11 +164,12 @@ class ChangingPolicies:
         with self._lock:
             self._current()
             wanted = self._overlay.changed(changes, "", self._base, replace_all=replace_all)
+            texts = texts_of(wanted.over(self._base))
             try:
-                self._compile(texts_of(wanted.over(self._base)))
+                policy = self._compile(texts)
             except PolicyError as error:
                 return problems_of(error)
-            return ()
+            return self._failing(policy, texts)
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """What the checks say of changes: all of it in the policies that are changed, of the others what they did not say before."""
@@ -167,25 +181,45 @@ class ChangingPolicies:
             policy = self._compile(texts)
         except PolicyError as error:
             return problems_of(error)
-        found = self._checked(policy)
-        if now is None or all(one.name in changes for one in found):
-            return found
-        known = set(self._checked(now))
-        return tuple(one for one in found if one.name in changes or one not in known)
+        return self._news(self._problems(policy), now, changes)
 
-    def _checked(self, policy: Policy) -> tuple[PolicyProblem, ...]:
+    def checked(self, policy: Policy) -> Sequence[Remark]:
+        """What the checks have to say of policies that are compiled."""
         from mom_plugins_policy.checks import check_policy  # of no use to a mom of which nobody changes the policies
 
-        log = self._log
+        last = self._remarks
+        if last is not None and last[0] is policy:
+            return last[1]
         try:
             remarks = check_policy(policy)
-        except Exception:  # a mistake of the checks is no reason not to use policies that can be loaded
-            log.exception("the policies could not be checked")
-            return ()
+        except Exception:  # noqa: BLE001  # a mistake of the checks is no reason not to use policies that can be loaded
+            self._log.exception("the policies could not be checked")
+            remarks = []
+        self._remarks = (policy, remarks)
+        return remarks
+
+    def _problems(self, policy: Policy) -> tuple[PolicyProblem, ...]:
         return tuple(
             PolicyProblem(one.source.name, one.source.line, one.source.column, one.rule, one.message, str(one.severity), one.hint)
-            for one in remarks
+            for one in self.checked(policy)
         )
+
+    def _news(self, found: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
+        """Of what was found, all of it in texts that are changed, and of the others what the policy of now did not have."""
+        if now is None or all(one.name in changed for one in found):
+            return tuple(found)
+        known = set(self._problems(now))
+        return tuple(one for one in found if one.name in changed or one not in known)
+
+    def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
+        """For what these policies are not to be put in force: they can be loaded, and fail for certain where those in force do not."""
+        if not self._refuse_failing:
+            return ()
+        errors = [one for one in self._problems(policy) if one.severity == "error"]
+        if not errors:
+            return ()
+        now = texts_of(self._versions[-1].state.texts) if self._versions else {}
+        return self._news(errors, self.policy, {name for name, text in texts.items() if now.get(name) != text})
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -273,6 +307,27 @@ class ChangingPolicies:
             raise ConfigError(sorted(read.problems))
         return policy
 
+    def _compiled_to_work(self, read: Read, overlay: Overlay) -> Policy:
+        """The same, and what fails for certain where the policies in force do not is wrong as well."""
+        policy = self._compiled(read, overlay)
+        effective = overlay.over(read.texts)
+        failing = self._failing(policy, texts_of(effective))
+        if failing:
+            raise ConfigError(sorted(_config_problem(one, effective) for one in failing))
+        return policy
+
+    def _without_what_fails(self, policy: Policy, overlay: Overlay, read: Read) -> tuple[Policy, Overlay]:
+        """At the start: without what an earlier run kept, if that fails for certain and the files alone do not."""
+        if not self._refuse_failing:
+            return policy, overlay
+        alone = self._compiled(read, Overlay())
+        errors = [one for one in self._problems(policy) if one.severity == "error"]
+        failing = self._news(errors, alone, overlay.texts) if errors else ()
+        if not failing:
+            return policy, overlay
+        self._set_aside(f"they are certain to fail: {failing[0]}")
+        return alone, Overlay()
+
     def _change_to(
         self, overlay: Overlay, who: str, what: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
@@ -286,7 +341,10 @@ class ChangingPolicies:
         try:
             policy = self._compile(texts_of(effective))
         except PolicyError as error:
-            raise PolicyRefused(problems_of(error), hint="the policies from before stay in force") from None
+            raise PolicyRefused(problems_of(error), hint=STAY) from None
+        failing = self._failing(policy, texts_of(effective))
+        if failing:
+            raise PolicyRefused(failing, hint=STAY)
         self._base = based_on
         self._keep(overlay)
         state = self._put(policy, overlay, who, what)
@@ -414,9 +472,10 @@ def problems_of(error: PolicyError) -> tuple[PolicyProblem, ...]:
     return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
 
 
-def _config_problem(fault: Fault, policies: Mapping[str, PolicyText]) -> ConfigProblem:
+def _config_problem(fault: Fault | PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:
     known = policies.get(fault.name)
-    return ConfigProblem(where_from(fault.name, known), fault.line, fault.column, f"{fault.kind}: {fault.message}")
+    hint = fault.hint if isinstance(fault, PolicyProblem) else ""
+    return ConfigProblem(where_from(fault.name, known), fault.line, fault.column, f"{fault.kind}: {fault.message}", hint)
 
 
 DEFAULT: Final = "default"

@@ -97,6 +97,9 @@ class PolicyPlugin:
         keep_changes: bool = False
         """Whether policies that were set while mom ran, as by vdsm, are still in force after a restart or a change of these settings, and
         the history of changes is known."""
+        refuse_failing: bool = True
+        """Whether policies that are certain to fail, as they call a function or set a variable that there is not, are refused while mom
+        runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that nobody wants to edit."""
         shadow: Path | None = None
@@ -120,8 +123,17 @@ class PolicyPlugin:
             context.wake,
             context.state_directory / context.name / "canary.json" if context.serves else None,
         )
-        self._policies = TriedPolicies(self._read, self._compile, kept_in, self._changed, context.log, self._notes, trying)
-
+        self._policies = TriedPolicies(
+            self._read,
+            self._compile,
+            kept_in,
+            self._changed,
+            context.log,
+            self._notes,
+            trying,
+            # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
+            refuse_failing=settings.refuse_failing and context.serves,
+        )
         self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
 
     @classmethod
@@ -277,14 +289,8 @@ class PolicyPlugin:
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
         """Say what the checks find in the policies; after a change at run time, only what they did not find before."""
-        from mom_plugins_policy.checks import check_policy
-
         log = self._context.log
-        try:
-            remarks = check_policy(policy)
-        except Exception:  # a mistake of the checks is no reason not to use policies that can be loaded
-            log.exception("the policies could not be checked")
-            return
+        remarks = self._policies.checked(policy)
         known, self._remarked = self._remarked, frozenset((remark.source, remark.message) for remark in remarks)
         remarks = [remark for remark in remarks if (remark.source, remark.message) not in known]
         for remark in remarks[:_REMARKS]:

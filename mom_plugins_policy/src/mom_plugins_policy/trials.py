@@ -25,7 +25,7 @@ from mom_core import (
     replace_file,
 )
 from mom_plugins_policy.canary import Choice, Plan, Trial
-from mom_plugins_policy.changing import ChangingPolicies, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.changing import STAY, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
@@ -73,8 +73,8 @@ class Evaluated:
 
 
 class TriedPolicies(ChangingPolicies):
-    """Policies that change at run time, say why they decide (`ReasonedPolicies`), and can be tried on some guests first (`CanaryPolicies`).
-    For the parameters see there."""
+    """Policies that change at run time, say whether they work (`EvaluatedPolicies`) and why they decide (`ReasonedPolicies`), and can be
+    tried on some guests first (`CanaryPolicies`). For the parameters see there."""
 
     def __init__(
         self,
@@ -85,8 +85,10 @@ class TriedPolicies(ChangingPolicies):
         log: logging.Logger,
         notes: NoteStore,
         trying: Trying,
+        *,
+        refuse_failing: bool = False,
     ) -> None:
-        super().__init__(read, compile_texts, kept_in, changed, log, notes)
+        super().__init__(read, compile_texts, kept_in, changed, log, notes, refuse_failing=refuse_failing)
         self.trial: Trial | None = None
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
@@ -140,6 +142,13 @@ class TriedPolicies(ChangingPolicies):
             self._log.exception("why %s has its %s could not be said", printable(found.name), control)
             return ""
 
+    # --- EvaluatedPolicies ----------------------------------------------------------------------------------------------------------
+
+    def failure(self) -> str:
+        """Why the newest evaluation ended before its end."""
+        newest = self.evaluated[0].result if self.evaluated else None
+        return printable(str(newest.errors[-1]), 400) if newest is not None and newest.stopped else ""
+
     # --- CanaryPolicies -------------------------------------------------------------------------------------------------------------
 
     def begin_canary(
@@ -156,8 +165,6 @@ class TriedPolicies(ChangingPolicies):
         who, now = printable(who, 200), self._trying.monotonic()
         with self._lock:
             self._expect(expected_version)
-            self._expect_sense(seconds, share, guests)
-            choice, on = self._chosen(share, guests)
             overlay = self._overlay.changed(changes, who, self._base, replace_all=False)
             texts = texts_of(overlay.over(self._base))
             if texts == texts_of(self._current().state.texts):
@@ -165,7 +172,12 @@ class TriedPolicies(ChangingPolicies):
             try:
                 tried = self._trying.compile_texts(texts)
             except PolicyError as error:
-                raise PolicyRefused(problems_of(error), hint="the policies from before stay in force for all guests") from None
+                raise PolicyRefused(problems_of(error), hint=f"{STAY} for all guests") from None
+            failing = self._failing(tried, texts)
+            if failing:
+                raise PolicyRefused(failing, hint=f"{STAY} for all guests")
+            self._expect_sense(seconds, share, guests)
+            choice, on = self._chosen(share, guests)
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
             plan = Plan(what, who, share, choice, seconds, time.time(), now)

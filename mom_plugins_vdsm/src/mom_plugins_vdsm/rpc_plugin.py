@@ -8,7 +8,22 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import Duration, Finding, Listener, PluginContext, PluginSettings, Report, Severity, Size, Suggestion, hookimpl
+from mom_core import (
+    Decision,
+    Duration,
+    Finding,
+    Listener,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Report,
+    Severity,
+    Size,
+    Source,
+    Suggestion,
+    hookimpl,
+    printable,
+)
 from mom_plugins_vdsm.rpc_listening import Address, listen
 from mom_plugins_vdsm.rpc_server import Limits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
@@ -75,7 +90,9 @@ class XmlRpcPlugin:
         settings = self._settings
         limits = Limits(settings.patience, settings.largest, settings.clients)
         paths = frozenset({"/", "/RPC2"}) if self._address.path else frozenset({"/RPC2"})
-        self._server = RpcServer(self._listen, self._verbs.answer, self._verbs.is_slow, paths, limits, self._context.log)
+        self._server = RpcServer(
+            self._listen, self._verbs.answer, self._verbs.too_large, self._verbs.is_slow, paths, limits, self._context.log
+        )
         self._server.start(self._context.name)
         if not self._address.is_local:
             self._context.log.warning("%s can be reached from other hosts: whoever reaches it can change the policies", self._address)
@@ -83,6 +100,14 @@ class XmlRpcPlugin:
 
     def _listen(self) -> Listener:
         return listen(self._address, int(self._settings.mode, 8))
+
+    @hookimpl
+    def mom_evaluate(self) -> Iterable[Decision | Problem]:
+        """Decides nothing, but says for as long as it is so that a client's policy is not in force: vdsm tells its engine that it is."""
+        for name, wrong in self._verbs.refused():
+            what = f"the policy {printable(name)} that was set last" if name else "the policies that were set last are refused"
+            message = f"{what} is refused: {wrong}" if name else f"{what}: {wrong}"
+            yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint="what was in force before is in force still")
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

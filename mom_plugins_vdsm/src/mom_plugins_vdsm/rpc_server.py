@@ -26,6 +26,10 @@ IDLE_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 1.0
 """How long what a refused client still sends is read and dropped, so that it gets to read why."""
 
+MOST_DROPPED: Final = 64 << 20
+"""Bytes of a request that is too large, which are read and dropped, so that its client learns why as its own protocol says it. vdsm takes
+an HTTP error for a mom that is not there."""
+
 _AGAIN_SECONDS: Final = 0.05
 _PIECE: Final = 64 << 10
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -58,6 +62,8 @@ class _Request:
     version: str
     body: bytes
     keep: bool
+    dropped: int = 0
+    """Bytes of a body that was too large, and is not there."""
 
 
 class _RefusedError(Exception):
@@ -77,6 +83,7 @@ class RpcServer:
 
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
     :param answer: called in one of a few threads
+    :param too_large: the answer to a request of so many bytes, which were not kept
     :param slow: whether a body asks for what may take its time; those wait for each other, and nobody for them
     :param paths: the HTTP paths that are served
     """
@@ -85,6 +92,7 @@ class RpcServer:
         self,
         open_listener: Callable[[], Listener],
         answer: Answering,
+        too_large: Callable[[int, Peer], bytes],
         slow: Callable[[bytes], bool],
         paths: frozenset[str],
         limits: Limits,
@@ -92,6 +100,7 @@ class RpcServer:
     ) -> None:
         self._open_listener = open_listener
         self._answer = answer
+        self._too_large = too_large
         self._slow = slow
         self._paths = paths
         self._limits = limits
@@ -207,12 +216,16 @@ class RpcServer:
         try:
             request = await self._read(stream)
         except _RefusedError as refused:
+            self._log.warning("a request of %s is refused: %s", peer.name, printable(str(refused), 200))
             await self._refuse(stream, refused)
             return False
         finally:
             self._waiting.pop(stream, None)
-        pool = self._patient if self._slow(request.body) else self._quick
-        answer = await asyncio.get_running_loop().run_in_executor(pool, self._answer, request.body, peer)
+        if request.dropped:
+            answer = self._too_large(request.dropped, peer)
+        else:
+            pool = self._patient if self._slow(request.body) else self._quick
+            answer = await asyncio.get_running_loop().run_in_executor(pool, self._answer, request.body, peer)
         connection = "keep-alive" if request.keep else "close"
         head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {len(answer)}\r\nConnection: {connection}\r\n\r\n"
         async with asyncio.timeout(self._limits.patience):
@@ -227,15 +240,28 @@ class RpcServer:
             async with asyncio.timeout(self._limits.patience):
                 version, method, path, headers = _parse_head(await stream.head())
                 length = self._checked(version, method, path, headers)
-                if headers.get("expect", "").lower() == "100-continue":
+                dropped = length if length > self._limits.body else 0
+                if dropped:
+                    await self._drop(stream, length)
+                elif headers.get("expect", "").lower() == "100-continue":
                     await stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                await stream.fill(length)
-                body = stream.take(length)
+                await stream.fill(length - dropped)
+                body = stream.take(length - dropped)
         except TimeoutError:
             raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT) from None
         wish = headers.get("connection", "").lower()
         keep = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
-        return _Request(version, body, keep)
+        return _Request(version, body, keep, dropped)
+
+    async def _drop(self, stream: Stream, length: int) -> None:
+        """Read a body that is too large without keeping it. Raises `_RefusedError` where it does not come."""
+        try:
+            await stream.drop(length)
+        except EOFError:
+            raise self._larger_than_allowed() from None
+
+    def _larger_than_allowed(self) -> _RefusedError:
+        return _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._limits.body:,} bytes")
 
     def _checked(self, version: str, method: str, path: str, headers: Mapping[str, str]) -> int:
         """The length of the body, if this is a request that can be answered."""
@@ -255,9 +281,11 @@ class RpcServer:
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED)
         if not (length.isascii() and length.isdigit()):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
-        if len(length) > 15 or int(length) > self._limits.body:
-            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {self._limits.body:,} bytes")
-        return int(length)
+        size = int(length) if len(length) < 16 else 1 << 60
+        waits = headers.get("expect", "").lower() == "100-continue"  # and sends nothing that could be dropped
+        if size > (self._limits.body if waits else max(self._limits.body, MOST_DROPPED)):
+            raise self._larger_than_allowed()
+        return size
 
     async def _refuse(self, stream: Stream, refused: _RefusedError) -> None:
         text = f"{refused}\n".encode()
@@ -291,6 +319,13 @@ class Stream:
         taken = bytes(self._read[:size])
         del self._read[:size]
         return taken
+
+    async def drop(self, size: int) -> None:
+        """Read so many bytes and keep none of them. `EOFError` when the client ends before that."""
+        while size > 0:
+            if not self._read:
+                await self.fill(1)
+            size -= len(self.take(min(size, len(self._read))))
 
     async def head(self) -> bytes:
         """Everything up to the empty line that ends the headers."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import FieldSpec, MomError, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
+from mom_core import EvaluatedPolicies, FieldSpec, MomError, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import Peer
 
@@ -31,6 +31,12 @@ LEVELS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("2", "error"), logging.ERROR),
     **dict.fromkeys(("1", "critical"), logging.CRITICAL),
 }
+
+ALL_POLICIES: Final = ""
+"""Stands for all policies together, in what was refused."""
+
+MOST_REFUSED: Final = 20
+"""So many refused policies are remembered: a client can think of any number of names."""
 
 _ALL_CONTROLS: Final = "*"
 """What a guest is blocked for to which nothing can be done."""
@@ -71,8 +77,10 @@ class Verbs:
         self._report: Report | None = None
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
+        self._refused: dict[str, str] = {}
+        """What was wrong with the last change of each policy, of those that were refused and not made good since."""
         self._verbs: Mapping[str, Verb] = {
-            "ping": Verb(lambda peer: True, 0, "True: mom is there."),
+            "ping": Verb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
             "getStatistics": Verb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
             "getActiveGuests": Verb(lambda peer: self._guests(), 0, "The names of the guests that run and can be controlled now."),
             "getPolicy": Verb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
@@ -89,6 +97,16 @@ class Verbs:
     def note(self, report: Report) -> None:
         """From now on, this is the newest report."""
         self._report = report
+
+    def too_large(self, size: int, peer: Peer) -> bytes:
+        """The fault for a request of so many bytes, which was not read."""
+        said = f"a request of {size:,} bytes is more than is read, and nothing changes; the setting `largest` says how many are"
+        self._log.error("%s: %s by %s", self._where, said, peer.name)
+        return _fault(ValueError(said))
+
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """The changes that were refused and not made good since: of what, and what was wrong. A client may have told nobody."""
+        return tuple(self._refused.items())
 
     def is_slow(self, body: bytes) -> bool:
         """Whether a request is one for a change of policies, which may take its time."""
@@ -156,6 +174,11 @@ class Verbs:
             guests[guest.name] = {**unknown, **{name: _told(name, value) for name, value in guest.fields.items()}}
         return {"host": host, "guests": guests}
 
+    def _works(self) -> bool:
+        """What vdsm tells its engine as `momStatus`: of what is in force, whatever was refused."""
+        policies: object = self._policies()
+        return not (isinstance(policies, EvaluatedPolicies) and policies.failure())
+
     def _guests(self) -> list[str]:
         """Those that something can be done about: MOM left out what was paused, starting or on its way to another host."""
         report = self._report
@@ -186,25 +209,37 @@ class Verbs:
 
     def _changed(self, peer: Peer, method: str, changes: Mapping[str, object], *, replace_all: bool = False) -> bool:
         texts: dict[str, str | None] = {}
+        what = ALL_POLICIES if replace_all else next(iter(changes), "")
         for name, text in changes.items():
             if not (isinstance(text, str) or (text is None and not replace_all)):
                 self._log.warning("%s: %s by %s is refused: the policy is no text", self._where, method, peer.name)
+                self._remember(what, "it is no text")
                 return False
             texts[name] = text
-        return self._try(peer, method, lambda who: self._texts().change(texts, who=who, replace_all=replace_all))
+        return self._try(peer, method, what, lambda who: self._texts().change(texts, who=who, replace_all=replace_all))
 
     def _reset(self, peer: Peer) -> bool:
-        return self._try(peer, "resetPolicies", lambda who: self._texts().reset(who=who))
+        return self._try(peer, "resetPolicies", ALL_POLICIES, lambda who: self._texts().reset(who=who))
 
-    def _try(self, peer: Peer, method: str, change: Callable[[str], object]) -> bool:
+    def _try(self, peer: Peer, method: str, what: str, change: Callable[[str], object]) -> bool:
         try:
             change(f"{peer.name} through {self._where}")
         except PolicyRefused as refused:
             for problem in refused.problems[:10]:
                 said = printable(str(problem), 400)
                 self._log.error("%s: %s by %s is refused, and nothing changes: %s", self._where, method, peer.name, said)
+            self._remember(what, printable(str(refused.problems[0]), 400) if refused.problems else refused.message)
             return False
+        if what == ALL_POLICIES:
+            self._refused.clear()
+        self._refused.pop(what, None)
         return True
+
+    def _remember(self, what: str, wrong: str) -> None:
+        self._refused.pop(what, None)
+        while len(self._refused) >= MOST_REFUSED:
+            self._refused.pop(next(iter(self._refused)))
+        self._refused[what] = wrong
 
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 

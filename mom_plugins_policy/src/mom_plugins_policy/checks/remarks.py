@@ -34,11 +34,11 @@ RULES: Mapping[str, Rule] = {
     "empty-form": Rule(Severity.ERROR, "empty brackets are evaluated"),
     "type": Rule(Severity.ERROR, "operands that can never fit"),
     "zero-division": Rule(Severity.ERROR, "a division by zero"),
+    "unknown-variable": Rule(Severity.ERROR, "a variable is set that is bound nowhere"),
+    "unknown-field": Rule(Severity.ERROR, "a field that no plugin declares"),
     # What is legal, and hardly meant.
-    "unknown-field": Rule(Severity.WARNING, "a field that no plugin declares"),
     "unknown-control": Rule(Severity.WARNING, "a control that no plugin declares"),
     "unknown-property": Rule(Severity.WARNING, "a property that no host or guest has"),
-    "unknown-variable": Rule(Severity.WARNING, "a variable is set that is bound nowhere"),
     "unset-note": Rule(Severity.WARNING, "a note is read that nothing sets"),
     "wrong-scope": Rule(Severity.WARNING, "a control of guests is set on the host, or the other way round"),
     "control-bounds": Rule(Severity.WARNING, "a control is set to a constant that is out of its bounds"),
@@ -77,9 +77,9 @@ class Remark:
         return f"{self.source}: {self.severity}: {self.message}{advice} [{self.rule}]"
 
 
-def remark(rule: str, form: Form, message: str, hint: str = "") -> Remark:
-    """A remark on a form, as severe as its rule."""
-    return Remark(RULES[rule].severity, rule, form.source, message, hint, form.end)
+def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> Remark:
+    """A remark on a form, as severe as its rule unless it is said how."""
+    return Remark(severity or RULES[rule].severity, rule, form.source, message, hint, form.end)
 
 
 def refused(fault: Fault) -> Remark:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final
 
-from mom_core import Declarations, Scope, Unit, printable
+from mom_core import Declarations, Scope, Severity, Unit, printable
 from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.builtins import BUILTINS, SPECIAL_FORMS
 from mom_plugins_policy.checks.dimensions import Dimensions, conversion, differ, dimension_of_unit, written
@@ -29,6 +29,7 @@ _OF_VALUES: Final = frozenset(
 """What is not said of a branch that a constant switches off: it may do so because it does not fit."""
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
+_ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
 _CHOICES: Final = 12  # choices inside each other that are looked through for a nil
 
 PARTS: Final[Mapping[Scope, Mapping[str, str]]] = {
@@ -102,14 +103,20 @@ class Watcher(Machine):
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
-        self.remarks.setdefault(key, remark(rule, form, message, hint))
+        # What is switched off, or never called, may be so because the plugin with these fields is not enabled.
+        unused = rule == "unknown-field" and (self._switched_off or self._afterwards)
+        found = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
+        known = self.remarks.get(key)
+        if known is None or (known.severity is not Severity.ERROR and found.severity is Severity.ERROR):
+            self.remarks[key] = found
 
     def wrong(self, form: Form, kind: str, message: str) -> Dead:
         """A form fails for certain, here."""
         head = form.items[0].name if form.items else ""
         if kind == "undefined-symbol" and head in ("set", "setq"):
             name = form.items[1]
-            self.say("unknown-variable", name, message, self._like(name.name, self.program.bound | set(self.elsewhere)))
+            hint = self._like(name.name, self.program.bound | set(self.elsewhere)) or _ELSEWHERE
+            self.say("unknown-variable", name, message, hint)
             return Dead()
         if kind == "unknown-field":
             return Dead()  # remarked on already
@@ -127,7 +134,7 @@ class Watcher(Machine):
         elif kind == "malformed" and form.kind is Kind.OPERATOR:
             hint = "an operator stands first in its brackets"
         if not hint and kind in ("undefined-symbol", "unknown-function"):
-            hint = "check it together with the policy that defines it, if there is one"
+            hint = _ELSEWHERE
         self.say(kind, where, message, hint)
         return Dead()
 
