@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -574,6 +575,36 @@ def test_a_bad_plugin_is_reported_and_the_others_results_stand(tmp_path: Path, m
         if bad is Rubbish:
             assert report.snapshot.host.fields == {"free": 1000, "fine": 1}
             assert len(report.problems) == 12
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        (0, True), (-5, True), (1.5, True), (True, True), (None, True), ((1 << 63) - 1, True), (1 - (1 << 63), True),
+        (float(1 << 62), True), (1 << 63, False), (-(1 << 63), False), (10**400, False), (math.nan, False), (math.inf, False), (-math.inf, False),
+        (1e300, False), ("5", False), ([5], False), (Decimal(5), False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", [{}, {"other": 7}, {"other": math.inf}, {"other": 1 << 62}])
+def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside_it(
+    tmp_path: Path, machine: Machine, value: Any, taken: bool, beside: dict[str, Any]
+) -> None:
+    class Collects(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("odd", "other")]
+
+        @hookimpl
+        def mom_collect_guests(self) -> dict[Any, Any]:
+            return {"a": {"odd": value, **beside}, "b": {**beside, "odd": value}}
+
+    with engine_with(tmp_path, machine, collects=Collects) as engine:
+        report = engine.cycle()
+    for guest in report.snapshot.guests.values():
+        assert ("odd" in guest.fields) is taken
+        assert guest.fields.get("other") == (None if beside.get("other") == math.inf else beside.get("other"))
+    wrong = (not taken) + (beside.get("other") == math.inf)
+    assert [problem.source.name for problem in report.problems] == ["collects"] * 2 * wrong
 
 
 def test_rubbish_from_the_hypervisor_lists_no_guest_twice(tmp_path: Path, machine: Machine) -> None:
