@@ -581,7 +581,8 @@ def test_a_bad_plugin_is_reported_and_the_others_results_stand(tmp_path: Path, m
     ("value", "taken"),
     [
         (0, True), (-5, True), (1.5, True), (True, True), (None, True), ((1 << 63) - 1, True), (1 - (1 << 63), True),
-        (float(1 << 62), True), (1 << 63, False), (-(1 << 63), False), (10**400, False), (math.nan, False), (math.inf, False), (-math.inf, False),
+        (float(1 << 62), True), (1 << 63, False), (-(1 << 63), False), (10**400, False), (math.nan, False), (math.inf, False),
+        (-math.inf, False),
         (1e300, False), ("5", False), ([5], False), (Decimal(5), False),
     ],
 )  # fmt: skip

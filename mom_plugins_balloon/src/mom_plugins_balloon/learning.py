@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mom_core import Guest, Snapshot, Value
+from mom_core import Guest, Snapshot
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, Request
-from mom_plugins_balloon.told import number as _number
+from mom_plugins_balloon.told import numbers
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
@@ -46,6 +46,20 @@ PAIN_STEP_SHARE = 0.25
 FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
+
+TOLD = (
+    "rss",
+    "balloon_cur",
+    "stats_age",
+    "mem_available",
+    "mem_usable",
+    "mem_unused",
+    "mem_disk_caches",
+    "swap_in",
+    "major_fault",
+    "guest_psi_memory_some_avg10",
+)
+"""The fields that are learnt from."""
 
 REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
@@ -117,20 +131,28 @@ class Learning:
             self._note_growth(now, 0.0)
             return
         for identity, guest in snapshot.guests.items():
-            fields = guest.fields
-            known = learnt.get(identity)
-            rss = _number(fields.get("rss"))
-            if known is not None and known.rss is not None and rss is not None and known.incarnation == guest.incarnation:
-                grown += max(0.0, rss - known.rss)
-            request = requests.get(identity)
-            if known is not None and request is not None and request.asked > known.asked:
-                known.asked, known.rss_asked = request.asked, known.rss
-            age, total, usable = (_number(fields.get(name)) for name in ("stats_age", "mem_available", "mem_usable"))
-            if age is not None and total is not None and usable is not None:
-                known = self._hear(guest, known, now - age, total, usable, rss, request)
-                self._weigh(known, guest, request, total, rss)
+            known, request = learnt.get(identity), requests.get(identity)
+            rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers(guest.fields, TOLD)
+            same = known is not None and known.incarnation == guest.incarnation
             if known is not None:
-                size = _number(fields.get("balloon_cur"))
+                if same and rss is not None and known.rss is not None and rss > known.rss:
+                    grown += rss - known.rss
+                if request is not None and request.asked > known.asked:
+                    known.asked, known.rss_asked = request.asked, known.rss
+            if age is not None and total is not None and usable is not None:
+                said = now - age
+                if known is None or not same:
+                    known = learnt[identity] = _met(guest.incarnation, said, total, usable, size, rss, unused, caches)
+                elif said > known.said + SAME_STATISTICS_SECONDS:
+                    passed = said - known.said
+                    _hear(known, said, total, usable, size)
+                    if known.total is not None:
+                        away = 0.0 if request is None else _away(request, known.total + (known.hidden or 0.0))
+                        share = _cache_share(usable, unused, caches, away)
+                        self._remember(known, passed, usable, share, _pained(usable, unused, swap_in, faults, stalled))
+                if unused is not None and size is not None and rss is not None and known.hidden is not None:
+                    _weigh(known, known.hidden, request, total, size, unused, rss)
+            if known is not None:
                 known.rss, known.size = rss, size
                 if size is not None and rss is not None:
                     room += max(0.0, size - max(0.0, rss - known.process))
@@ -139,68 +161,26 @@ class Learning:
         self._room = room
         self._note_growth(now, grown)
 
-    def _hear(
-        self, guest: Guest, known: _Learnt | None, said: float, total: float, usable: float, rss: float | None, request: Request | None
-    ) -> _Learnt:
-        """What the guest's own statistics tell."""
-        told = used = max(0.0, total - usable)
-        size = _number(guest.fields.get("balloon_cur"))
-        if known is None or known.incarnation != guest.incarnation:
-            caches = _number(guest.fields.get("mem_disk_caches"))
-            touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
-            ballooned = 0.0 if size is None else max(0.0, total - size)
-            used = max(0.0, used - ballooned)
-            peak = max(used, touched)  # what its programs have had at some time, the host has backed
-            # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
-            share = _cache_share(guest.fields, usable, max(0.0, (size or 0.0) - total))
-            known = _Learnt(guest.incarnation, said, told, peak, said, cache_share=share, rest=(size, total), ballooned=ballooned)
-            self._learnt[guest.id] = known
-            return known
-        if said <= known.said + SAME_STATISTICS_SECONDS:
-            return known
-        if size is not None and known.rest == (size, total) and size >= total:
-            known.hidden = size - total  # the balloon has not moved between two statistics
-        stays = known.rest is not None and known.rest[1] == total
-        known.rest = (size, total)
-        passed, known.said = said - known.said, said
-        known.used = told
-        known.total = _had(known, total, size, stays)
-        if known.total is None:
-            return known
-        known.ballooned = total - known.total
-        used = max(0.0, known.total - usable)
-        share = _cache_share(guest.fields, usable, 0.0 if request is None else _away(request, known.total + (known.hidden or 0.0)))
+    def _remember(self, known: _Learnt, passed: float, usable: float, share: float, pained: bool) -> None:
+        """The most that was seen lately: of what the guest used, of its page cache, of what it waited with.
+
+        :param passed: seconds since its statistics before
+        """
+        assert known.total is not None  # noqa: S101  # else nothing can be told
+        used, said = max(0.0, known.total - usable), known.said
         known.cache_share = max(share, known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds))
         if used >= known.peak:
             known.peak, known.peak_at = used, said
         elif said - known.peak_at > self._seconds:
             known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
-        pained, known.pained = known.pained, _pained(guest.fields, usable)
         # Twice in a row: a program that starts waits for its pages, too, but once, and whatever the guest has.
-        if pained and known.pained:
+        again, known.pained = known.pained and pained, pained
+        if again:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
                 known.hurts, known.hurts_at = hurts, said
         elif said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
-        return known
-
-    def _weigh(self, known: _Learnt, guest: Guest, request: Request | None, total: float, rss: float | None) -> None:
-        """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
-        when it has given, and the host has not got it back."""
-        unused, size = _number(guest.fields.get("mem_unused")), _number(guest.fields.get("balloon_cur"))
-        if unused is None or size is None or rss is None or known.hidden is None:
-            return
-        sure = known.total is not None
-        held = known.hidden + (total if known.total is None else known.total) - unused
-        beside = max(0.0, rss - held)
-        if beside < known.process:
-            if sure and (request is None or known.said > request.asked + 1.0):  # else pages that it held then went with the balloon
-                known.process = beside
-        elif request is not None and request.arrived and request.target < request.began_at and request.asked > known.swept:
-            at_bottom = sure and size - held < SWEPT_KIB
-            if abs(size - request.target) < SWEPT_KIB / 16 and (at_bottom or _in_vain(known, request, held, rss)):
-                known.process, known.swept = beside, request.asked
 
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
@@ -242,6 +222,55 @@ class Learning:
         return found
 
 
+def _met(
+    incarnation: str,
+    said: float,
+    total: float,
+    usable: float,
+    size: float | None,
+    rss: float | None,
+    unused: float | None,
+    caches: float | None,
+) -> _Learnt:
+    """A guest that tells something for the first time, or that was started anew."""
+    told = max(0.0, total - usable)
+    touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
+    ballooned = 0.0 if size is None else max(0.0, total - size)
+    peak = max(0.0, told - ballooned, touched)  # what its programs have had at some time, the host has backed
+    # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
+    share = _cache_share(usable, unused, caches, max(0.0, (size or 0.0) - total))
+    return _Learnt(incarnation, said, told, peak, said, cache_share=share, rest=(size, total), ballooned=ballooned)
+
+
+def _hear(known: _Learnt, said: float, total: float, usable: float, size: float | None) -> None:
+    """What a guest's new statistics tell of what it has."""
+    rest = size, total
+    if size is not None and known.rest == rest and size >= total:
+        known.hidden = size - total  # the balloon has not moved between two statistics
+    stays = known.rest is not None and known.rest[1] == total
+    known.rest = rest
+    known.said = said
+    known.used = max(0.0, total - usable)
+    known.total = _had(known, total, size, stays)
+    if known.total is not None:
+        known.ballooned = total - known.total
+
+
+def _weigh(known: _Learnt, hidden: float, request: Request | None, total: float, size: float, unused: float, rss: float) -> None:
+    """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
+    when it has given, and the host has not got it back."""
+    sure = known.total is not None
+    held = hidden + (total if known.total is None else known.total) - unused
+    beside = max(0.0, rss - held)
+    if beside < known.process:
+        if sure and (request is None or known.said > request.asked + 1.0):  # else pages that it held then went with the balloon
+            known.process = beside
+    elif request is not None and request.arrived and request.target < request.began_at and request.asked > known.swept:
+        at_bottom = sure and size - held < SWEPT_KIB
+        if abs(size - request.target) < SWEPT_KIB / 16 and (at_bottom or _in_vain(known, request, held, rss)):
+            known.process, known.swept = beside, request.asked
+
+
 def _in_vain(known: _Learnt, request: Request, held: float, rss: float) -> bool:
     """Whether the guest has given all that seemed idle, and the host has not got it back. What is less than all may have been memory that
     the guest never used, of which nothing comes back."""
@@ -270,13 +299,15 @@ def _had(known: _Learnt, total: float, size: float | None, stays: bool) -> float
     return None if total > most or (stays and least < most) else total
 
 
-def _pained(fields: Mapping[str, Value], usable: float) -> bool:
+def _pained(usable: float, unused: float | None, swap_in: float | None, faults: float | None, stalled: float | None) -> bool:
     """Whether the guest waits for its swap or its disk, and has too little memory: one that reads files into free memory has not."""
-    unused = _number(fields.get("mem_unused"))
     if unused is not None and unused > FREE_SHARE * usable:
         return False
-    signs = (("swap_in", PAIN_KIB_PER_SECOND), ("major_fault", PAIN_FAULTS), ("guest_psi_memory_some_avg10", PAIN_PERCENT))
-    return any((value := _number(fields.get(name))) is not None and value > least for name, least in signs)
+    return (
+        (swap_in is not None and swap_in > PAIN_KIB_PER_SECOND)
+        or (faults is not None and faults > PAIN_FAULTS)
+        or (stalled is not None and stalled > PAIN_PERCENT)
+    )
 
 
 def _away(request: Request, size: float) -> float:
@@ -284,12 +315,11 @@ def _away(request: Request, size: float) -> float:
     return max(0.0, max(request.began_at, request.target) - size)
 
 
-def _cache_share(fields: Mapping[str, Value], usable: float, away: float = 0.0) -> float:
+def _cache_share(usable: float, unused: float | None, caches: float | None, away: float) -> float:
     """How much of what is usable in a guest is page cache.
 
     :param away: what would be usable, too, if the balloon had not taken it for a moment
     """
-    unused, caches = _number(fields.get("mem_unused")), _number(fields.get("mem_disk_caches"))
     if caches is None:
         caches = 0.0 if unused is None else max(0.0, usable - unused)
     whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from mom_core import Guest, Value
 from mom_plugins_balloon.limits import Memory
 
@@ -27,3 +29,12 @@ def number(value: Value) -> float | None:
     """A number as it is, anything else as unknown."""
     kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here
     return value if kind is int or kind is float else None  # type: ignore[return-value]  # mypy does not narrow by `kind`
+
+
+_KNOWN_TYPES = frozenset({int, float, type(None)})
+
+
+def numbers(fields: Mapping[str, Value], names: Sequence[str]) -> Sequence[float | None]:
+    """Several fields at once, each as `number` gives it."""
+    values = tuple(map(fields.get, names))
+    return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(number, values))  # type: ignore[return-value]  # numbers, or None
