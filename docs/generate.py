@@ -19,10 +19,32 @@ import click
 from pydantic import BaseModel
 
 import mom_core
-from mom_core import ControlSpec, FieldSpec, PluginContext, PluginSettings, Scope, hookspecs
+from mom_core import (
+    Canary,
+    CanaryState,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    Outcome,
+    PluginContext,
+    PluginReport,
+    PluginSettings,
+    PluginState,
+    Report,
+    Revision,
+    Scope,
+    Status,
+    Value,
+    hookspecs,
+)
 from mom_core.cli import frame
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
+from mom_core.testing import snapshot
+from mom_plugins_http.host_metrics import host_metrics
+from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
+from mom_plugins_http.published import Totals, View
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -36,6 +58,7 @@ def pages() -> dict[str, str]:
     return {
         "hooks.md": _hooks(),
         "fields.md": _fields(plugins),
+        "metrics.md": _metrics(plugins),
         "controls.md": _controls(plugins),
         "settings.md": _settings(plugins),
         "policy-words.md": _words(),
@@ -135,6 +158,66 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
         "this list for the plugins that are enabled.",
         parts,
     )
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------------------------
+
+
+def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
+    specs: dict[str, FieldSpec] = {}
+    for _, plugin in _constructed(plugins):
+        for spec in getattr(plugin, "mom_fields", tuple)():
+            if spec.scope is Scope.HOST:
+                specs.setdefault(spec.name, spec)
+    host = sorted((f"`{one.name}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values()))
+    guest = [
+        (f"`{one.name}`", "gauge", f"`{one.figure}`" if isinstance(one.figure, str) else "", one.help.rstrip(".")) for one in GUEST_METRICS
+    ]
+    of_fields = ("metric", "type", "field", "what it says")
+    parts = (
+        "Prometheus needs the setting `tcp` of the plugin `http`; `curl --unix-socket /run/mom/mom.sock http://mom/metrics` shows the same "
+        "text. `packaging/prometheus` has scrape settings and alert rules with tests, `packaging/grafana` a dashboard. What is not known "
+        "has no sample: a metric that is missing is unknown, never 0. [Earlier names](metrics-renamed.md) have become others.",
+        "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
+        "`mom_guests_guaranteed_bytes` is the sum of `mom_guest_guaranteed_bytes` over all guests, those without metrics of their own too. "
+        "`mom_guests_promised_bytes` is more than that only where the host cannot keep all that guests are promised.",
+        "## Of each guest\n\n"
+        "The label `domain` is the guest's name, as in the metrics of libvirt's exporters, so that both can be joined. A second guest of "
+        "the same name has its id behind it. `metrics_guests` and `metrics_leave_out` of the plugin `http` say which guests have "
+        "metrics of their own.\n\n" + _table(of_fields, guest),
+        "## Of the host\n\n"
+        "Every number that an enabled plugin declares for the host has one, those of third parties' plugins too: `mom_host_*`, the field's "
+        "name, the base unit. A plugin says which of its fields are counters, `FieldSpec(…, metric=Metric.COUNTER)`, and which are nothing "
+        "without the moment at which they were read, `Metric.NONE`, such as what came since the last sample. KSM's pages are counted, as "
+        "the kernel and node_exporter do.\n\n" + _table(of_fields, host),
+    )
+    introduction = (
+        "What a running mom gives to Prometheus at `/metrics`, by Prometheus' [conventions](https://prometheus.io/docs/practices/naming/): "
+        "base units (bytes, seconds, ratios from 0 to 1) at the end of a name, `_total` after counters and nothing else. All names begin "
+        "with `mom_`, so that none is another exporter's: what two of them call the same, a sum counts twice."
+    )
+    return _page("Metrics", introduction, parts)
+
+
+def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
+    """Those that are neither the host's nor a guest's, from a made-up cycle in which everything happened."""
+    guest: dict[str, Value] = {"balloon_cur": 2, "balloon_max": 2, "balloon_min": 1, "balloon_target": 1}
+    taken = snapshot(guests={"vm": guest})
+    entity = next(iter(taken.guests.values())).entity
+    decision = Decision(entity, "balloon_target", 1)
+    outcome = Outcome(decision, 2, 1, Status.APPLIED)
+    plugin = PluginReport("sim", PluginState.OK, {"mom_collect_host": 0.1}, 1, 0, "", 0.0)
+    revision = Revision(decision, None, "", "core")
+    report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,))
+    totals = Totals()
+    totals.add(report)
+    canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)
+    text = exposition(View(report, Declarations(), totals), GuestSelection(), canary).decode()
+    guests = {one.name for one in GUEST_METRICS}
+    for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
+        if name not in guests:
+            labels = re.search(rf"^{name}{{(.*)}} ", text, re.M)
+            yield f"`{name}`", kind, ", ".join(f"`{one}`" for one in re.findall(r"(\w+)=", labels[1])) if labels else "", told
 
 
 def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:

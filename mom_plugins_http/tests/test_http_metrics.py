@@ -42,18 +42,18 @@ def cycle(guests: Mapping[str, Mapping[str, Value]], host: Mapping[str, Value] |
     return Report(1, 0.0, "enforce", snapshot(host=host or {}, guests=guests), (), (), (), (), (), 0.1)
 
 
-def test_guests_have_the_names_of_libvirt_exporters_in_bytes() -> None:
+def test_guests_have_names_of_moms_own_in_bytes() -> None:
     found = samples(exposition(view(cycle({"vm1": {"balloon_cur": 1024, "balloon_max": 4096, "mem_usable": None}})), GuestSelection()))
-    assert found["libvirt_domain_memory_stats_actual_balloon_bytes", "vm1"] == 1 << 20
-    assert found["libvirt_domain_info_maximum_memory_bytes", "vm1"] == 4 << 20
-    assert ("libvirt_domain_memory_stats_usable_bytes", "vm1") not in found
+    assert found["mom_guest_memory_bytes", "vm1"] == 1 << 20
+    assert found["mom_guest_memory_maximum_bytes", "vm1"] == 4 << 20
+    assert ("mom_guest_memory_available_bytes", "vm1") not in found
     assert found["mom_reclaimed_bytes",] == 3 << 20
 
 
 def test_the_hosts_numbers_are_in_base_units_and_texts_are_left_out() -> None:
     found = samples(exposition(view(cycle({}, {"mem_available": 2, "psi_some": 1.5, "unknown": 1})), GuestSelection()))
-    assert found["mom_host_mem_available_bytes",] == 2048
-    assert found["mom_host_psi_some_percent",] == 1.5
+    assert found["mom_host_memory_total_bytes",] == 2048
+    assert found["mom_host_psi_some_ratio",] == 0.015
     assert not any(name[0].startswith("mom_host_unknown") for name in found)
 
 
@@ -70,13 +70,13 @@ def test_what_happened_is_counted() -> None:
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "ü", "\udc80", "a}b{"])
 def test_a_guests_name_cannot_break_the_text(name: str) -> None:
     found = samples(exposition(view(cycle({name: {"vcpu_count": 2}})), GuestSelection()))
-    assert [value for key, value in found.items() if key[0] == "libvirt_domain_info_virtual_cpus"] == [2]
+    assert [value for key, value in found.items() if key[0] == "mom_guest_vcpus"] == [2]
 
 
 def test_ten_thousand_guests_are_bounded_by_number_and_pattern_and_sums_count_all() -> None:
     report = cycle({f"{'ci' if n % 2 else 'db'}-{n:05}": {"vcpu_count": 1, "balloon_cur": 1} for n in range(10_000)})
     found = samples(exposition(view(report), GuestSelection(100, ("ci-*",))))
-    own = [key for key in found if key[0] == "libvirt_domain_info_virtual_cpus"]
+    own = [key for key in found if key[0] == "mom_guest_vcpus"]
     assert len(own) == 100
     assert all(key[1].startswith("db-") for key in own)
     assert found["mom_guests",] == 10_000

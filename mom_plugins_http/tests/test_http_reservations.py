@@ -71,7 +71,7 @@ def test_what_is_reserved_is_a_figure_of_the_host(serve: Serve) -> None:
     ask(served, memory="1GiB", deadline="10m")
     served.engine.cycle()
     assert served.get("/v1/host")["fields"]["mem_reserved"] == 1 << 20
-    assert "mom_host_mem_reserved_bytes 1073741824" in served.client.get("/metrics").text
+    assert "mom_host_memory_reserved_bytes 1073741824" in served.client.get("/metrics").text
 
 
 def test_a_policy_that_does_not_go_by_it_makes_no_room(serve: Serve) -> None:

@@ -53,6 +53,7 @@ def make_certificate(folder: Path) -> None:
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
+    (folder / "key.pem").chmod(0o600)
 
 
 def wait_for(what: Callable[[], bool], why: Callable[[], str], seconds: float = 180.0) -> None:

@@ -21,7 +21,7 @@ _WHERE = {
     "declared": ("declarations_of",),
     "model": (
         "Alert", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry",
-        "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source",
+        "Metric", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source",
         "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
     ),
     "explaining": ("Explanation", "Trail", "explain", "find_guest"),
@@ -112,6 +112,7 @@ __all__ = [
     "LedgerError",
     "LifecycleControl",
     "Listener",
+    "Metric",
     "MigrationControl",
     "MomError",
     "NetTune",
@@ -273,6 +274,7 @@ if TYPE_CHECKING:
     from mom_core.model import Guest as Guest
     from mom_core.model import Host as Host
     from mom_core.model import LedgerEntry as LedgerEntry
+    from mom_core.model import Metric as Metric
     from mom_core.model import Outcome as Outcome
     from mom_core.model import PluginReport as PluginReport
     from mom_core.model import PluginState as PluginState

@@ -104,15 +104,29 @@ class Snapshot:
     history: Sequence[Snapshot] = ()
 
 
+class Metric(StrEnum):
+    """How monitoring has to take a field of the host.
+
+    A gauge goes up and down; a counter only grows, until what it counts starts anew. None: it says nothing but together with the moment
+    at which it was read, such as what came since the last sample, or the time of day.
+    """
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`."""
+    """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`; `metric`, how monitoring has
+    to take it."""
 
     name: str
     unit: Unit
     scope: Scope
     description: str
     source: str = ""
+    metric: Metric = Metric.GAUGE
 
 
 @dataclass(frozen=True, slots=True)

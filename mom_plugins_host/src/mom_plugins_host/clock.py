@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 
-from mom_core import FieldSpec, Scope, Unit
+from mom_core import FieldSpec, Metric, Scope, Unit
 
-_PARTS = ("year", "month", "day", "hour", "minute")
+_PARTS = {
+    **dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT),
+    "second": Unit.SECONDS,
+    "microsecond": Unit.MICROSECONDS,
+}
 
-FIELDS = (
-    *(FieldSpec(f"time_{part}", Unit.COUNT, Scope.HOST, f"local time: {part}", "the system clock") for part in _PARTS),
-    FieldSpec("time_second", Unit.SECONDS, Scope.HOST, "local time: second", "the system clock"),
-    FieldSpec("time_microsecond", Unit.MICROSECONDS, Scope.HOST, "local time: microsecond", "the system clock"),
+FIELDS = tuple(
+    FieldSpec(f"time_{part}", unit, Scope.HOST, f"local time: {part}", "the system clock", Metric.NONE) for part, unit in _PARTS.items()
 )
 
 

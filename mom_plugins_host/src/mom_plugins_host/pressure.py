@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mom_core import FieldSpec, Scope, Unit
+from mom_core import FieldSpec, Metric, Scope, Unit
 
 RESOURCES = ("memory", "cpu", "io")
 _KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}
@@ -27,7 +27,8 @@ def _specs() -> tuple[FieldSpec, ...]:
                     FieldSpec(name, Unit.PERCENT, Scope.HOST, f"{waited}, average of {seconds} s{remark}", f"{source} avg{seconds}")
                 )
             name = f"psi_{resource}_{kind}_total"
-            specs.append(FieldSpec(name, Unit.MICROSECONDS, Scope.HOST, f"{waited}, since the host has started{remark}", f"{source} total"))
+            text = f"{waited}, since the host has started{remark}"
+            specs.append(FieldSpec(name, Unit.MICROSECONDS, Scope.HOST, text, f"{source} total", Metric.COUNTER))
     return tuple(specs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mom_core import FieldSpec, Scope, Unit
+from mom_core import FieldSpec, Metric, Scope, Unit
 
 _COUNTERS = (("swap_in", "pswpin", "read back from"), ("swap_out", "pswpout", "written to"))
 _COUNTER = re.compile(r"^(pswpin|pswpout) ([0-9]{1,20})$", re.MULTILINE)
@@ -14,7 +14,7 @@ FIELDS = (
     FieldSpec("swap_total", Unit.KIB, Scope.HOST, "swap space that is switched on", "/proc/meminfo SwapTotal"),
     FieldSpec("swap_usage", Unit.KIB, Scope.HOST, "swap space that is in use", "/proc/meminfo SwapTotal - SwapFree"),
     *(
-        FieldSpec(name, Unit.PAGES, Scope.HOST, f"pages {done} swap since the last sample", f"/proc/vmstat {counter}")
+        FieldSpec(name, Unit.PAGES, Scope.HOST, f"pages {done} swap since the last sample", f"/proc/vmstat {counter}", Metric.NONE)
         for name, counter, done in _COUNTERS
     ),
     *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from mom_core import FieldSpec, Scope, Unit, Value
+from mom_core import FieldSpec, Metric, Scope, Unit, Value
 
 _FILES = (
     ("ksm_run", "run", Unit.COUNT, "1: merges; 0: stopped, what is merged stays merged; 2: stopped, and everything was unmerged"),
@@ -21,10 +21,14 @@ _FILES = (
     ("ksm_general_profit", "general_profit", Unit.BYTES, "what is saved, less what KSM needs to keep the books; may be negative"),
     ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's advisor that sets pages_to_scan by itself (scan-time)"),
 )
+_COUNTERS = ("ksm_full_scans",)
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
 FIELDS = (
-    *(FieldSpec(name, unit, Scope.HOST, description, f"/sys/kernel/mm/ksm/{file}") for name, file, unit, description in _FILES),
+    *(
+        FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if name in _COUNTERS else Metric.GAUGE)
+        for name, file, unit, text in _FILES
+    ),
     FieldSpec(
         "ksm_shareable",
         Unit.KIB,
@@ -59,6 +63,7 @@ FIELDS = (
         Scope.HOST,
         "when these figures were read, on a clock that never jumps and begins anywhere",
         "the clock of mom",
+        Metric.NONE,
     ),
     FieldSpec(
         "ksmd_cpu_usage",

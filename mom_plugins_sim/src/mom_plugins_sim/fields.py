@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core import FieldSpec, Scope, Unit, Value
+from mom_core import FieldSpec, Metric, Scope, Unit, Value
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.numa import FAR, NEAR, GuestOnNodes, Nodes, cpu_text
@@ -68,8 +68,13 @@ _GUEST = (
     ("sim_killed", Unit.COUNT, "how often the guest's kernel has killed its programs for want of memory: only a simulation knows"),
 )  # fmt: skip
 
+_METRICS = {
+    **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
+    **dict.fromkeys(("swap_in", "swap_out"), Metric.NONE),
+}
+
 FIELDS = (
-    *(FieldSpec(name, unit, Scope.HOST, text, SOURCE) for name, unit, text in _HOST),
+    *(FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE)) for name, unit, text in _HOST),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _GUEST),
 )
 

@@ -20,7 +20,7 @@ from mom_core.admission import Admissions
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, FieldSpec, Guest, Scope
+from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.policies import PolicyTexts
@@ -405,7 +405,7 @@ def _fault(spec: FieldSpec | ControlSpec) -> str:
     if not all(isinstance(text, str) for text in texts):
         return "needs texts as description and source"
     if isinstance(spec, FieldSpec):
-        return ""
+        return "" if isinstance(spec.metric, Metric) else "needs a Metric as its metric"
     if not _is_name(spec.field):
         return "needs the name of the field that holds its present value"
     if not _are_choices(spec):

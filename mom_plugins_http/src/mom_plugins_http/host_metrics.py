@@ -1,0 +1,106 @@
+"""What fields of the host are called among metrics: Prometheus' conventions, applied to the fields of any plugin.
+
+Base units (bytes, seconds, ratios from 0 to 1) with the unit at the end; `_total` after counters and after nothing else; no unit twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from mom_core import FieldSpec, Metric, Unit
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+_PREFIX: Final = "mom_host_"
+
+
+class Scale(NamedTuple):
+    """How a unit is written in Prometheus' base units: the name's ending, a factor, and a divisor, which is exact where 0.01 is not."""
+
+    suffix: str
+    factor: float = 1
+    divisor: float = 1
+
+
+SCALES: Final[Mapping[Unit, Scale]] = {
+    Unit.KIB: Scale("_bytes", 1024),
+    Unit.BYTES: Scale("_bytes"),
+    Unit.PAGES: Scale("_pages"),
+    Unit.COUNT: Scale(""),
+    Unit.PERCENT: Scale("_ratio", divisor=100),
+    Unit.RATIO: Scale("_ratio"),
+    Unit.FLAG: Scale(""),
+    Unit.SECONDS: Scale("_seconds"),
+    Unit.MILLISECONDS: Scale("_seconds", divisor=1_000),
+    Unit.MICROSECONDS: Scale("_seconds", divisor=1_000_000),
+    Unit.KIB_PER_SECOND: Scale("_bytes_per_second", 1024),
+    Unit.PAGES_PER_SECOND: Scale("_bytes_per_second", _PAGE),
+    Unit.PER_SECOND: Scale("_per_second"),
+    Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
+}
+"""Texts and lists are no metrics. Pages are counted, as the kernel and node_exporter count those of KSM."""
+
+NAMES: Final[Mapping[str, str]] = {
+    "anon_pages": "mom_host_memory_anonymous_bytes",
+    "cpu_count": "mom_host_cpus",
+    "load_1": "mom_host_load1",
+    "load_5": "mom_host_load5",
+    "load_15": "mom_host_load15",
+    "mem_available": "mom_host_memory_total_bytes",
+    "mem_free": "mom_host_memory_free_or_cached_bytes",
+    "mem_really_available": "mom_host_memory_available_bytes",
+    "mem_unused": "mom_host_memory_free_bytes",
+    "numa_node_count": "mom_host_numa_nodes",
+    "swap_usage": "mom_host_swap_used_bytes",
+}
+"""Fields whose own names would mislead among metrics. MOM calls `mem_available` what the host has in total, and counts cache as free."""
+
+_UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
+"""Units at the end of a field's own name: the metric says its own."""
+
+_RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
+"""Endings that Prometheus and OpenMetrics keep for counters, summaries, histograms and texts."""
+
+
+class HostMetric(NamedTuple):
+    """A field as a metric."""
+
+    field: str
+    name: str
+    kind: Metric
+    help: str
+    scale: Scale
+
+    def value_of(self, value: float) -> float:
+        """The field's value in base units."""
+        return value * self.scale.factor / self.scale.divisor if self.scale.divisor != 1 else value * self.scale.factor
+
+
+def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
+    """The metrics of these fields of the host. Where two would have the same name, the later one has none: a text with both is none that
+    Prometheus reads."""
+    found: dict[str, HostMetric] = {}
+    for spec in specs:
+        scale = SCALES.get(spec.unit)
+        if scale is None or spec.metric is Metric.NONE:
+            continue
+        name = NAMES.get(spec.name) or _name(spec, scale.suffix)
+        unit = ", in bytes" if spec.unit is Unit.PAGES_PER_SECOND else ""
+        found.setdefault(name, HostMetric(spec.name, name, spec.metric, f"{spec.description}{unit}.", scale))
+    return list(found.values())
+
+
+def _name(spec: FieldSpec, suffix: str) -> str:
+    words = re.sub(r"[^a-zA-Z0-9_]", "_", re.sub("^mem_", "memory_", spec.name))
+    if spec.metric is Metric.COUNTER:
+        words = words.removesuffix("_total")
+    if suffix:
+        words = _UNIT_WORDS.sub("", words)
+    if suffix.strip("_") in words.split("_"):
+        suffix = ""
+    if spec.metric is Metric.COUNTER:
+        return f"{_PREFIX}{words}{suffix}_total"
+    return _RESERVED.sub("", f"{_PREFIX}{words}{suffix}")
