@@ -98,6 +98,24 @@ def test_text_has_level_logger_and_message_and_no_secret() -> None:
     assert TextFormatter(hide, stamped=True).format(record("x"))[:4].isdigit()
 
 
+FORGED = "x\n2026-01-01 00:00:00,000 ERROR mom.engine: all is lost\r\x1b[2K\x9b1A\u2028"
+
+
+def test_no_message_looks_like_another_record_or_steers_a_terminal() -> None:
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        made = record("%s", FORGED)
+        made.exc_info = sys.exc_info()
+    first, *others = TextFormatter(Hiding(), stamped=False).format(made).split("\n")
+    assert first == "WARNING mom.plugin.ksm: x"
+    assert others
+    assert all(line.startswith("    ") and line.isprintable() for line in others)
+    line = JsonFormatter(Hiding()).format(made)
+    assert line.isprintable()
+    assert json.loads(line)["message"].startswith(FORGED), "programs get what was said"
+
+
 def test_json_has_a_line_with_fields() -> None:
     line = JsonFormatter(Hiding()).format(record("grew\nby %d", 5, guest="web-1", cycle=7))
     assert "\n" not in line

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mom_core import DestinationError, MomError
-from mom_plugins_fleet.records import Lease
-from mom_plugins_fleet.verbs import _holder, fleet
+from mom_core import Destination, DestinationError, MomError
+from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
+from mom_plugins_fleet.verbs import _holder, _host_row, _print_hosts, fleet
+from mom_plugins_fleet.view import View
 
 NOBODY = ["--server", "nats://localhost:1"]
 
@@ -58,3 +59,26 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts() -> None:
     assert _holder(None) == ""
     assert _holder(Lease(holder="c1").packed()) == "c1"
     assert _holder(b"\xff{") == "somebody whose lease cannot be read"
+
+
+def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    nasty = "\x1b]0;title\x07\n\x9b2J"
+    view = View()
+    view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
+    guest = GuestState(id="1", name=nasty, stays=nasty)
+    state = HostState(host="h1", mom="1", mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
+    view.states.records["h1"] = (1, state)
+    move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, error=nasty)
+    view.orders.records["h1"] = (1, Orders(moves=(move,)))
+    _print_hosts([_host_row(view, "h1", {"g1": 1}, 0.0)])
+    said = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in said)
+    assert said.count("title") >= 6
+
+
+def test_a_groups_policy_is_printed_as_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "# \x1b[31mred\r\n(+ 1 2)"
+    group = Group(policies={"60_fleet_x": text})
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (1, group))
+    done = CliRunner().invoke(fleet, [*NOBODY, "policy", "show", "g1", "60_fleet_x"])
+    assert done.stdout_bytes == text.encode()

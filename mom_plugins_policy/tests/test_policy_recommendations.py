@@ -436,3 +436,9 @@ def test_fields_are_declared_by_the_snapshot_or_by_plugins() -> None:
     snap = snapshot(host={"mem_free": 1})
     assert Policy.compile({"p": "Host.mem_free"}).evaluate(snap).values == [1]
     assert [error.kind for error in Policy.compile({"p": "Host.mem_free"}, Declarations()).evaluate(snap).errors] == ["undefined-symbol"]
+
+
+def test_debug_writes_one_line_whatever_it_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "mom.policy"):
+        Policy.compile({"p": '(debug "x\n2026-01-01 ERROR mom.engine: all is lost" "\x1b[2J")'}).evaluate(snapshot())
+    assert caplog.messages == [r"x\n2026-01-01 ERROR mom.engine: all is lost \x1b[2J"]

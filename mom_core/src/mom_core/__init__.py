@@ -23,6 +23,7 @@ _WHERE = {
         "Alert", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry",
         "Metric", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source",
         "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
+        "printable_lines",
     ),
     "explaining": ("Explanation", "Trail", "explain", "find_guest"),
     "hypervisor": (
@@ -34,6 +35,7 @@ _WHERE = {
     "running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
+    "cli.terminal": ("print_text",),
     "files": ("replace_file",),
     "ownership": ("readable_by_everybody", "untrusted"),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
@@ -189,7 +191,9 @@ __all__ = [
     "parse_portion",
     "parse_size",
     "peer_credentials",
+    "print_text",
     "printable",
+    "printable_lines",
     "promised_kib",
     "read_settings",
     "readable_by_everybody",
@@ -205,6 +209,7 @@ if TYPE_CHECKING:
     from mom_core.alike import CommonProblem as CommonProblem
     from mom_core.alike import common_problems as common_problems
     from mom_core.cli.sources import running_mom as running_mom
+    from mom_core.cli.terminal import print_text as print_text
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
     from mom_core.config import read_settings as read_settings
@@ -292,6 +297,7 @@ if TYPE_CHECKING:
     from mom_core.model import Verdict as Verdict
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
+    from mom_core.model import printable_lines as printable_lines
     from mom_core.ownership import readable_by_everybody as readable_by_everybody
     from mom_core.ownership import untrusted as untrusted
     from mom_core.policies import Canary as Canary

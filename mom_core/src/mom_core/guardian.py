@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core.lease import LeaseFile, Term, judge, process_of
+from mom_core.model import printable
 from mom_core.notify import Notifier
 from mom_core.processes import OtherProcess, boot_id
 
@@ -255,7 +256,7 @@ def say(text: str) -> None:
     """A line where mom logs, too."""
     stamp = "" if os.environ.get("JOURNAL_STREAM") else time.strftime("%Y-%m-%d %H:%M:%S ")
     try:
-        sys.stderr.write(f"{stamp}WARNING mom.guardian: {text}\n")
+        sys.stderr.write(f"{stamp}WARNING mom.guardian: {printable(text, 2000)}\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody listens; the work goes on

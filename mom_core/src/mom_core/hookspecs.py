@@ -228,6 +228,8 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself.
 
     A command named `GROUP VERB`, such as `policy set`, becomes a verb of the group that another plugin brings, if that one is installed.
+    On a terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed
+    with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`.
     """
 
 

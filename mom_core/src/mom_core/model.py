@@ -502,5 +502,16 @@ def differences(report: Report) -> list[tuple[Entity, str, Value, Value]]:
 
 def printable(text: str, limit: int = 80) -> str:
     """A name or message from outside, safe to print on one line: control characters escaped, at most `limit` characters."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    shown = _escaped(text, "")
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def printable_lines(text: str) -> str:
+    """A text of several lines from outside, safe to print: control characters escaped, but for line ends and tabs."""
+    return _escaped(text, "\n\t")
+
+
+def _escaped(text: str, kept: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict
 
-from mom_core import ConfigError, Destination, MomError, format_kib, load_config, printable, read_settings
+from mom_core import ConfigError, Destination, MomError, format_kib, load_config, print_text, printable, printable_lines, read_settings
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
@@ -172,7 +172,9 @@ def coordinator_command(where: Where, name: str) -> None:
     """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator import Coordinator
 
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     access = where.access()
 
     async def work() -> None:
@@ -300,19 +302,21 @@ def _print_hosts(hosts: list[dict[str, Any]]) -> None:
         available = "?" if row["available_kib"] is None else f"{format_kib(row['available_kib'])}{of}"
         heard = "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago"
         guests = "?" if row["guests"] is None else str(row["guests"])
-        table.add_row(*(Text(cell) for cell in (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes))))
+        table.add_row(
+            *(Text(printable(cell)) for cell in (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes)))
+        )
     console = Console(highlight=False)
     console.print(table)
     for row in hosts:
         if row["refused"]:
-            console.print(Text(f"{row['host']} refuses its group's policies: {row['refused']}"))
+            console.print(Text(f"{printable(row['host'])} refuses its group's policies: {printable(row['refused'], 400)}"))
         if row["classes_unused"]:
-            console.print(Text(f"{row['host']} does not use its group's classes: {printable(row['classes_unused'], 400)}"))
+            console.print(Text(f"{printable(row['host'])} does not use its group's classes: {printable(row['classes_unused'], 400)}"))
         for move in row["moves"]:
             error = f": {printable(move['error'], 200)}" if move["error"] else ""
-            console.print(Text(f"{row['host']}: {printable(move['guest'])} -> {move['to']}  {move['state']}{error}"))
+            console.print(Text(f"{printable(row['host'])}: {printable(move['guest'])} -> {move['to']}  {move['state']}{error}"))
         for name, why in row["stay"]:
-            console.print(Text(f"{row['host']}: {printable(name)} stays: {printable(why, 200)}"))
+            console.print(Text(f"{printable(row['host'])}: {printable(name)} stays: {printable(why, 200)}"))
 
 
 # --- groups ------------------------------------------------------------------------------------------------------------------------------
@@ -343,7 +347,7 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
             click.echo(one)
         click.echo(f"revision {revision}, by {printable(record.by) or 'nobody'}")
     elif name in record.texts():
-        click.echo(record.texts()[name], nl=False)
+        print_text(record.texts()[name])
     else:
         raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
 
@@ -396,7 +400,7 @@ def classes_show_command(where: Where, group: str) -> None:
         return "" if data is None else read(Group, data).classes
 
     text = where.ask(looked)
-    click.echo(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n", nl=False)
+    print_text(text or f"# The group {printable(group)} has no classes: each of its hosts has its own.\n")
 
 
 @classes_group.command("set")
@@ -439,6 +443,13 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
         return {"parameters": others if value is None else {**others, name: value}}
 
     click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.")
+
+
+class _Lines(logging.Formatter):
+    """Records of which nothing can be taken for another one, nor steer a terminal: they hold what hosts tell."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record)).replace("\n", "\n    ")
 
 
 class _ClassesFile(BaseModel):

@@ -210,6 +210,7 @@ def _amount(value: object, unit: str) -> str:
 
 
 def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[printable(cell, 200) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     for row in (headings, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, parse_duration, printable
+from mom_core import MomError, UnitError, format_duration, parse_duration, print_text, printable
 from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, Client, RefusedError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -92,7 +92,10 @@ def _running_trial(client: Client) -> Any:
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
     """Print the policy NAME as it is in force in the running mom."""
     found, _ = Client.configured(config_path).get(f"/v1/policies/{quote(name, safe='')}")
-    click.echo(json.dumps(found) if as_json else found["text"], nl=as_json or not found["text"].endswith("\n"))
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_text(found["text"])
 
 
 @click.command("policy set", short_help="Set a policy, from the next cycle on.")

@@ -628,11 +628,16 @@ def _absolute(arguments: tuple[Any_, ...], site: int) -> Any_:
     return abs(arguments[0])
 
 
+_LONGEST_DEBUG = 2000
+"""Characters of one line that a policy writes to the log."""
+
+
 def _debug(arguments: tuple[Any_, ...], site: int) -> Any_:
     if not arguments:
         raise Trouble("arity", "debug takes 1 or more arguments, not 0,")
     if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("%s", " ".join(value if isinstance(value, str) else show(value) for value in arguments))
+        # On one line: what a policy writes must not look like records of the log.
+        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in arguments), _LONGEST_DEBUG))
     return arguments[-1]
 
 

@@ -14,6 +14,7 @@ from xmlrpc.client import Error, Fault, ProtocolError, ServerProxy, Transport
 
 import click
 
+from mom_core import print_text, printable
 from mom_plugins_vdsm.rpc_listening import Address
 
 DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
@@ -115,16 +116,18 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
         with connected(address) as server:
             answer: object = getattr(server, name)(*parameters)
     except Fault as fault:
-        raise click.ClickException(f"the daemon refuses: {fault.faultString}") from None
+        raise click.ClickException(f"the daemon refuses: {printable(fault.faultString, 400)}") from None
     except ProtocolError as error:
-        raise click.ClickException(f"{address} answers with HTTP {error.errcode} {error.errmsg}") from None
+        raise click.ClickException(f"{address} answers with HTTP {error.errcode} {printable(error.errmsg)}") from None
     except TimeoutError:
         raise click.ClickException(f"nobody answers on {address} within {TIMEOUT_SECONDS:g} s") from None
     except OSError as error:
         raise click.ClickException(f"{address}: {error.strerror or error}") from None
     except (Error, ExpatError, http.client.HTTPException) as error:
-        raise click.ClickException(f"what answers on {address} is no XML-RPC server: {error}") from None
-    click.echo(answer if isinstance(answer, str) and not as_json else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False))
+        raise click.ClickException(f"what answers on {address} is no XML-RPC server: {printable(str(error), 200)}") from None
+    plain = isinstance(answer, str) and not as_json
+    shown = str(answer) if plain else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False)
+    print_text(shown if shown.endswith("\n") else shown + "\n")
     if answer is False:
         if "olic" in name:
             click.echo("The policy is refused, and nothing has changed; the daemon's log says why.", err=True)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
+from mom_core.cli.terminal import safe_terminals
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
 
 
@@ -235,7 +236,8 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a guest's name must not end a command where the terminal cannot show it
     try:
-        code = _run(arguments, command or mom)
+        with safe_terminals():
+            code = _run(arguments, command or mom)
         if sys.stdout is not None:
             sys.stdout.flush()
     except (BrokenPipeError, _NoReaderError):
@@ -316,9 +318,11 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    """On standard error, if somebody is there."""
+    """On standard error, if somebody is there: nothing in it steers a terminal, whatever it was that went wrong."""
+    from mom_core.model import printable_lines
+
     with suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(printable_lines(text), err=True)
 
 
 def _discard_what_cannot_be_written() -> None:

@@ -71,7 +71,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     else:
         snapshot, problems = look(config)
         for problem in problems:
-            click.echo(f"mom: {problem.source}: {problem.message}", err=True)
+            click.echo(f"mom: {problem.source}: {printable(problem.message, 400)}", err=True)
         rows = [
             {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed_kib(g.fields), **g.fields}
             for g in snapshot.guests.values()
@@ -93,9 +93,10 @@ def _show(status: RunningStatus, where: str) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
     click.echo(
-        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {content['mode']}, on {content['hypervisor']}"
+        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {content['mode']}, "
+        f"on {printable(content['hypervisor'])}"
     )
-    woken = f", woken by {cycle['woken_by']}" if cycle["woken_by"] else ""
+    woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
     click.echo(
         f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}, says {where}"

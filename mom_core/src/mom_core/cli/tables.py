@@ -7,9 +7,15 @@ from collections.abc import Sequence
 
 import click
 
+from mom_core.model import printable
+
+LONGEST_CELL = 2000
+"""Characters of what comes from guests, policies and files."""
+
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print rows of texts below their headings. Not on a terminal, lines are as long as they need to be, and nothing is cut."""
+    rows = [[printable(cell, LONGEST_CELL) for cell in row] for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
         _framed(headings, rows, title)
         return

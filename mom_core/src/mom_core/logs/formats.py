@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mom_core.logs.fields import fields_of, text_of
+from mom_core.model import printable_lines
 
 Hide = Callable[[str], str]
 
@@ -24,9 +25,10 @@ class TextFormatter(logging.Formatter):
         self._stamped = stamped
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, or lines."""
+        """The line; more of them, such as a traceback's, are indented: none can be taken for another record."""
         stamp = f"{self.formatTime(record)} " if self._stamped else ""
-        return self._hide(f"{stamp}{record.levelname} {record.name}: {text_of(record)}")
+        text = printable_lines(text_of(record)).replace("\n", "\n    ")
+        return self._hide(f"{stamp}{record.levelname} {record.name}: {text}")
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,4 +46,6 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": text_of(record),
         }
-        return self._hide(json.dumps({**fields_of(record), **own}, ensure_ascii=False))
+        line = json.dumps({**fields_of(record), **own}, ensure_ascii=False)
+        # Those control characters that JSON leaves as they are, and a terminal does not.
+        return self._hide("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))

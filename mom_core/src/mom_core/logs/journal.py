@@ -20,6 +20,7 @@ from typing import Final
 
 from mom_core.logs.fields import fields_of, text_of
 from mom_core.logs.formats import Hide
+from mom_core.model import printable_lines
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
 
@@ -69,7 +70,7 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one. Raises `OSError` when the journal does not take it."""
         own = {
-            "MESSAGE": text_of(record),
+            "MESSAGE": printable_lines(text_of(record)),  # else journalctl shows the number of its bytes only
             "PRIORITY": str(next(priority for level, priority in _PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": "mom",
             "LOGGER": record.name,

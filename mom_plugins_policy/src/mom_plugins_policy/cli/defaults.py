@@ -7,7 +7,7 @@ from itertools import dropwhile, takewhile
 
 import click
 
-from mom_core import MomError, declarations_of
+from mom_core import MomError, declarations_of, print_text
 from mom_plugins_policy.cli.inputs import config_option, configured, json_option
 from mom_plugins_policy.cli.values import table
 from mom_plugins_policy.snapshots import did_you_mean
@@ -34,7 +34,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     if as_json:
         click.echo(json.dumps(dict(policies) if name is None else policies[name], indent=2))
     elif name is not None:
-        click.echo(policies[name], nl=False)
+        print_text(policies[name])
     elif policies:
         click.echo(table([(each, _first_sentence(policies[each])) for each in sorted(policies)], margin=""))
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, printable
+from mom_core import ConfigError, ConfigProblem, print_text, printable
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.excerpts import told
@@ -75,12 +75,12 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
 def _show_difference(before: str, after: str, shown: str) -> None:
     lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), shown, f"{shown} (laid out)")
     for line in lines:
-        click.echo(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n", nl=False)
+        print_text(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
 
 
 def _write(path: Path, before: str, after: str) -> None:
     if str(path) == "-":
-        click.echo(after, nl=False)
+        print_text(after)
     elif after != before:
         _replace(path, before, after)
 

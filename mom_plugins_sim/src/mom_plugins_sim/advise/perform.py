@@ -123,7 +123,7 @@ def _as_json(search: Search, fits: int | None, asked: Question, cut_off: bool) -
 def _progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
     if not shown or not console.is_terminal:
         yield lambda text: None
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Generator
@@ -30,7 +31,8 @@ def perform(seconds: float, plot: Plot, output: Path | None) -> None:
 
     :param output: the folder for that; None: a new one among the temporary files
     """
-    console = Console(highlight=False)
+    draws = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
     summary = Summary()
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
     if console.is_terminal:

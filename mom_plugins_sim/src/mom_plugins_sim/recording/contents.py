@@ -95,4 +95,4 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
     lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
     for name, text in lines:
-        click.echo(f"{name:<9} {text}")
+        click.echo(f"{name:<9} {printable(text, 2000)}")

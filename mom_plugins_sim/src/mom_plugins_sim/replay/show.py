@@ -48,10 +48,8 @@ def perform(
     if as_json:
         click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": found}, indent=2, default=str))
     else:
-        for line in _lines(result, other=texts is not None):
-            click.echo(line)
-        for line in _estimate_lines(estimated):
-            click.echo(line)
+        for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
+            click.echo(printable(line, LONGEST_LINE))  # names and texts are what the recording says
         if found:
             click.echo(f"fails on: {', '.join(found)}")
     if found:
@@ -129,6 +127,9 @@ def _lines(result: Comparison, *, other: bool) -> list[str]:
         lines.append("  What other decisions would have changed in the cycles after them is not in this.")
     return lines
 
+
+LONGEST_LINE = 2000
+"""Characters."""
 
 _TITLES = {
     Complaint.BELOW_NEED: "decisions below what the guest needs",

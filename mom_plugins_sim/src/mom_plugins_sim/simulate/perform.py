@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -102,7 +103,7 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
     if not shown or not console.is_terminal:
         yield from reports
         return

@@ -1,0 +1,145 @@
+"""What reaches a terminal: colours do, what steers it does not; and texts that are files reach a pipe to the byte."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import MomError, print_text, printable_lines
+from mom_core.cli import frame
+from mom_core.cli.tables import print_table
+from mom_core.cli.terminal import TerminalStream, safe_terminals
+
+HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what was written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def steers(text: str) -> bool:
+    return any(not c.isprintable() and c not in "\n\t" for c in text)
+
+
+@given(st.text())
+def test_a_text_that_is_shown_steers_nothing_and_keeps_its_lines(text: str) -> None:
+    shown = printable_lines(text)
+    assert not steers(shown)
+    assert shown.count("\n") == text.count("\n")
+    if not steers(text):
+        assert shown == text
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from(["\x1b[31m", "\x1b[0m", "\x1b[", "2J", "\x1b]", "\x1b[38;5;1m"]))))
+def test_nothing_but_colours_gets_through_to_a_terminal(parts: list[str]) -> None:
+    screen = Screen()
+    for part in parts:
+        assert TerminalStream(screen).write(part) == len(part)
+    assert not steers(re.sub(r"\x1b\[[0-9;:]*m", "", screen.getvalue()))
+
+
+def test_what_any_verb_prints_is_shown_on_a_terminal_and_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, shown in ((Screen(), "a\\x1b]0;title\\x07b"), (io.StringIO(), "a\x1b]0;title\x07b")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with safe_terminals():
+            sys.stdout.writelines([HOSTILE, "\n"])
+            click.secho("red", fg="red")
+        assert sys.stdout is stream
+        assert shown in stream.getvalue()
+    assert "\x1b[31mred" not in stream.getvalue()
+
+
+def test_an_error_shows_what_it_is_about_without_doing_what_that_says(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    def broken() -> None:
+        raise MomError(f"no {HOSTILE}", hint="two\nlines")
+
+    assert frame.run([], broken) == 1
+    said = capsys.readouterr().err
+    assert "no a\\x1b]0;title\\x07b" in said
+    assert not steers(said)
+
+
+def test_a_cell_of_a_table_is_one_line_of_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("setting", "value"), [("x", f"{HOSTILE}\nsecond")])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 2
+    assert not steers(said)
+
+
+SHOWS = """
+import click, sys
+from mom_core import print_text
+from mom_core.cli.frame import run
+
+@click.command()
+@click.argument("file")
+def show(file):
+    print_text(open(file, encoding="utf-8", newline="").read())
+    click.secho("done", fg="green", err=True)
+
+sys.exit(run(command=show))
+"""
+
+TEXTS = ["(+ 1 2)", "(+ 1 2)\n", "# \x1b[31mred\x1b[0m \x1b]0;x\x07\n(+ 1 2)\r\n", "# ü ✓ \u202e\n", ""]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(tmp_path: Path, text: str, locale: str) -> None:
+    file = tmp_path / "x.policy"
+    file.write_bytes(text.encode())
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", SHOWS, str(file)], capture_output=True, env=environment, check=True, timeout=60)
+    assert done.stdout == text.encode()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_on_a_terminal_the_same_text_steers_nothing(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "x.policy"
+    file.write_bytes(text.encode())
+    said = on_a_terminal([sys.executable, "-c", SHOWS, str(file)])
+    assert "\x1b[32mdone\x1b[0m" in said, "mom's own colours are there"
+    rest = said.replace("\x1b[32m", "").replace("\x1b[0m", "").replace("\r\n", "\n")
+    assert not steers(rest)
+    assert printable_lines(text).strip() in rest
+
+
+def on_a_terminal(command: Sequence[str]) -> str:
+    """What a program writes to a terminal of its own."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(ours)
+    assert process.wait(60) == 0, said
+    return said.decode()
+
+
+def test_print_text_adds_a_line_end_for_a_person_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    print_text("(+ 1 2)")
+    assert screen.getvalue() == "(+ 1 2)\n"
