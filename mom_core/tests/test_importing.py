@@ -79,7 +79,15 @@ def test_all_ways_to_vdsm_are_one_plugin(name: str) -> None:
 )
 def test_the_rpc_port_is_a_port_or_a_path_or_off(port: str, listen: str | None) -> None:
     plugins = momd(f"[main]\nrpc-port: {port}\n")["plugins"]
-    assert plugins.get("xmlrpc") == (None if listen is None else {"listen": listen})
+    read_only = {} if listen is None or listen.startswith("/") else {"changes_over_tcp": False}
+    assert plugins.get("xmlrpc") == (None if listen is None else {"listen": listen, **read_only})
+
+
+def test_an_rpc_port_takes_no_changes_any_more_and_the_file_says_so_and_why() -> None:
+    text = import_momd("[main]\nrpc-port: 8080\n", "mom.conf").imported.yaml()
+    assert "changes_over_tcp: false" in text
+    assert "XML-RPC has no authentication" in text
+    assert "rpc-port: 8080: it tells statistics and policies, and takes no changes" in text
 
 
 def test_collectors_and_controllers_become_plugins() -> None:
@@ -185,7 +193,7 @@ def test_a_file_that_is_no_ini_file_is_refused_with_its_line(text: str, line: in
 
 def test_comments_percent_signs_and_continued_lists_are_as_they_were() -> None:
     plugins = momd("# x\n; y\n[DEFAULT]\nrpc-port: 77\n[main]\ncontrollers:\n  KSM\n  Balloon\npolicy: /a%b\n")["plugins"]
-    assert plugins["xmlrpc"] == {"listen": "127.0.0.1:77"}
+    assert plugins["xmlrpc"]["listen"] == "127.0.0.1:77"
     assert plugins["policy"]["file"] == "/a%b"
     assert {"ksm", "balloon"} <= plugins.keys()
 

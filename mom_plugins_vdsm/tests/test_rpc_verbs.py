@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
-from mom_core import Problem
+from mom_core import Problem, Severity
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
 
@@ -279,7 +279,59 @@ def test_on_a_port_of_the_loopback_nil_is_left_out(tmp_path: Path, free_port: in
             found: Any = mom.getStatistics()
             assert found["guests"] == {"vm1": {"balloon_cur": 1}}
             assert "unknown" not in found["host"]
+
+
+CHANGES = [
+    lambda mom: mom.setPolicy("(+ 1 2)"),
+    lambda mom: mom.setNamedPolicy("01-parameters", "(set x 1)"),
+    lambda mom: mom.resetPolicies(),
+    lambda mom: mom.setVerbosity("debug"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_can_be_changed_over_tcp(tmp_path: Path, free_port: int, change: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
+        assert serving.context.policies is not None
+        before = serving.context.policies.state()
+        with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
+            with pytest.raises(Fault, match="nothing can be changed over TCP"):
+                change(mom)
+            assert mom.getNamedPolicies() == FIRST
+        assert serving.context.policies.state() is before
+    assert "changes something, and nothing can be changed over TCP" in caplog.text
+    assert "changes_over_tcp: true" in caplog.text
+
+
+def test_the_operator_may_allow_changes_over_tcp(tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
+    with Serving(tmp_path, policies=FIRST, listen=str(free_port), changes_over_tcp=True) as serving:
+        with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
+            assert mom.setPolicy("(+ 1 2)") is True
             assert mom.setPolicy("(") is False
+            assert mom.getNamedPolicies() == {"50_main_": "(+ 1 2)"}
+        (finding,) = serving.plugin.mom_doctor()
+        assert (finding.severity, finding.message) == (
+            Severity.WARNING,
+            "any account of this host can replace all policies: XML-RPC has no authentication",
+        )
+    assert "can replace all policies" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "says"),
+    [
+        ({"listen": "8080"}, Severity.OK, "change nothing"),
+        ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "whoever reaches it from another host can read"),
+        ({"listen": "0.0.0.0:8080", "changes_over_tcp": True}, Severity.WARNING, "from another host can replace all policies"),
+        ({"mode": "0666"}, Severity.WARNING, "its mode 0666 lets any account of this host replace all policies"),
+        ({"mode": "0660"}, Severity.OK, "can be listened on"),
+    ],
+)  # fmt: skip
+def test_the_doctor_says_who_can_change_the_policies(tmp_path: Path, settings: dict[str, Any], severity: Severity, says: str) -> None:
+    (finding,) = Serving(tmp_path, **settings).plugin.mom_doctor()
+    assert finding.severity is severity
+    assert says in finding.message
+    assert bool(finding.cure) is (severity is Severity.WARNING)
 
 
 # --- mom-rpcclient --------------------------------------------------------------------------------------------------------------------

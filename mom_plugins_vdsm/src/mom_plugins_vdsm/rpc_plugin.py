@@ -56,9 +56,13 @@ class XmlRpcPlugin:
         """Where to listen, and how much a client may use."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
-        """The path of a unix socket, a port (on 127.0.0.1), or host:port. Whoever can connect can change the policies."""
+        """The path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
         mode: Annotated[str, AfterValidator(_permissions)] = "0600"
-        """The permissions of the unix socket. vdsm runs as the same user as mom, so nobody else needs any."""
+        """The permissions of the unix socket: who can connect can change the policies. vdsm runs as the same user as mom, so nobody else
+        needs any."""
+        changes_over_tcp: bool = False
+        """Whether clients on TCP may change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
+        host can replace all policies, and so can others on the network if the address is not of the loopback."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
         """How many may be connected at once; with more, the one goes that has been silent for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
@@ -71,7 +75,12 @@ class XmlRpcPlugin:
         self._context = context
         self._address = Address.parse(settings.listen)
         self._verbs = Verbs(
-            lambda: context.policies, lambda: context.declarations.fields, str(self._address), context.log, nil=bool(self._address.path)
+            lambda: context.policies,
+            lambda: context.declarations.fields,
+            str(self._address),
+            context.log,
+            nil=bool(self._address.path),
+            read_only=not self._address.path and not settings.changes_over_tcp,
         )
         self._server: RpcServer | None = None
 
@@ -94,9 +103,9 @@ class XmlRpcPlugin:
             self._listen, self._verbs.answer, self._verbs.too_large, self._verbs.is_slow, paths, limits, self._context.log
         )
         self._server.start(self._context.name)
-        if not self._address.is_local:
-            self._context.log.warning("%s can be reached from other hosts: whoever reaches it can change the policies", self._address)
-        self._context.log.info("XML-RPC on %s", self._address)
+        for finding in self._exposed():
+            self._context.log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)
+        self._context.log.info("XML-RPC on %s%s", self._address, ", read only" if self._verbs.read_only else "")
 
     def _listen(self) -> Listener:
         return listen(self._address, int(self._settings.mode, 8))
@@ -122,9 +131,36 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the socket's folder is there."""
+        """Whether the socket's folder is there, and who can change the policies."""
         path = Path(self._address.path)
-        subject = f"XML-RPC on {self._address}"
-        if not self._address.path or path.parent.is_dir():
-            return [Finding(Severity.OK, subject, "can be listened on" if not path.is_socket() else "the socket is there")]
-        return [Finding(Severity.ERROR, subject, f"the folder {path.parent} is missing", "make it; under oVirt, install and start vdsm")]
+        if self._address.path and not path.parent.is_dir():
+            cure = "make it; under oVirt, install and start vdsm"
+            return [Finding(Severity.ERROR, self._subject, f"the folder {path.parent} is missing", cure)]
+        exposed = self._exposed()
+        if exposed:
+            return exposed
+        if not self._address.path:
+            return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, and change nothing")]
+        return [Finding(Severity.OK, self._subject, "the socket is there" if path.is_socket() else "can be listened on")]
+
+    @property
+    def _subject(self) -> str:
+        return f"XML-RPC on {self._address}"
+
+    def _exposed(self) -> list[Finding]:
+        """What others than mom's own user can do there, where that is more than the operator may know of."""
+        address = self._address
+        if address.path:
+            if not int(self._settings.mode, 8) & 0o002:
+                return []
+            message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
+            return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" for a group of its own')]
+        who = "any account of this host" if address.is_local else "whoever reaches it from another host"
+        if not self._verbs.read_only:
+            message = f"{who} can replace all policies: XML-RPC has no authentication"
+            cure = "listen on a unix socket, such as /run/mom/rpc.sock, or take changes_over_tcp out"
+            return [Finding(Severity.WARNING, self._subject, message, cure)]
+        if address.is_local:
+            return []
+        message = f"{who} can read the statistics of all guests and the policies: XML-RPC has no authentication"
+        return [Finding(Severity.WARNING, self._subject, message, "listen on a unix socket, or on 127.0.0.1")]

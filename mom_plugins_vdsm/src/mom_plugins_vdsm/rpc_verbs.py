@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import EvaluatedPolicies, FieldSpec, MomError, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
+from mom_core import EvaluatedPolicies, FieldSpec, MomError, PermissionDenied, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import Peer
 
@@ -41,6 +41,9 @@ MOST_REFUSED: Final = 20
 _ALL_CONTROLS: Final = "*"
 """What a guest is blocked for to which nothing can be done."""
 
+CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
+"""The verbs that change something."""
+
 CHANGES: Final = (b"setPolicy", b"setNamedPolicy", b"resetPolicies")
 
 
@@ -58,6 +61,7 @@ class Verbs:
     :param policies: the evaluator's policies, as they are at the moment of the call; None when there are none
     :param fields: what the plugins declare, as it is at the moment of the call
     :param nil: whether nil may be sent: on a unix socket, not on TCP
+    :param read_only: whether verbs that change something are refused
     """
 
     def __init__(
@@ -68,7 +72,9 @@ class Verbs:
         log: logging.Logger,
         *,
         nil: bool,
+        read_only: bool = False,
     ) -> None:
+        self.read_only = read_only
         self._policies = policies
         self._fields = fields
         self._where = where
@@ -138,6 +144,9 @@ class Verbs:
         verb = self._verb(method)
         if len(params) != verb.parameters:
             raise TypeError(f"{method} takes {verb.parameters} parameters, and {len(params)} are given")
+        if self.read_only and method in CHANGING:
+            hint = "listen on a unix socket, whose permissions say who may, or set changes_over_tcp: true for the plugin xmlrpc"
+            raise PermissionDenied(f"{method} changes something, and nothing can be changed over TCP", hint=hint)
         return verb.call(peer, *params)
 
     def _verb(self, name: object) -> Verb:

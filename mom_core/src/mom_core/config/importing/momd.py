@@ -330,7 +330,16 @@ def _rpc(reader: _Reader, imported: Imported) -> None:
         reader.ini.complain(option, f"rpc-port: {printable(option.text, 80)} is neither a port nor a path that begins with /", "-1 is off")
         return
     if port > 0:
-        imported.plugin("xmlrpc").set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
+        section = imported.plugin("xmlrpc")
+        section.set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
+        section.set(
+            "changes_over_tcp",
+            False,
+            "XML-RPC has no authentication: with true, as in MOM, any account of this host can replace all policies",
+        )
+        imported.notes.append(
+            f"rpc-port: {port}: it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
+        )
 
 
 def _what_no_longer_matters(reader: _Reader, imported: Imported) -> None:
