@@ -4,6 +4,7 @@ import email.message
 import email.parser
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,10 +22,10 @@ EXAMPLE = "examples/mom-example-swappiness"
 FOLDERS = [*sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml")), EXAMPLE]
 
 
-def run(*command: str | Path, seconds: float = 300, **environment: str) -> str:
+def run(*command: str | Path, seconds: float = 300, cwd: Path | None = None, **environment: str) -> str:
     """What the command prints on standard output; its standard error is in the failure."""
     clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=cwd, env=clean | environment, check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -145,6 +146,19 @@ plugins:
 def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:
     mom = environment("mom-core[demo]") / "mom"
     assert run(mom, "demo", "--seconds", "3", HOME=str(tmp_path))
+
+
+def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environment_has(
+    environment: Callable[..., Path], tmp_path: Path
+) -> None:
+    bin_folder = environment("mom-core")
+    said = run(bin_folder / "mom", "plugin", "new", "page-cache", "--kind", "collector", "--directory", tmp_path / "made")
+    lines = [shlex.split(line) for line in said.splitlines() if line.startswith("    ")]
+    assert lines[0] == ["cd", str(tmp_path / "made")]
+    for program, *words in lines[1:]:
+        if program == "pip":
+            words += ["--quiet", "--disable-pip-version-check"]
+        run(bin_folder / program, *words, seconds=900, cwd=tmp_path / "made")
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

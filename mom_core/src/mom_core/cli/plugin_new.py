@@ -57,7 +57,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     write_project(name, kind, target)
     click.echo(f"wrote {target}: a {kind} that works as it stands")
     click.echo("\nnext:")
-    for line in (f"cd {target}", "pip install -e . --group dev", "pytest", "mom plugin check ."):
+    for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", "mom plugin check ."):
         click.echo(f"    {line}")
     click.echo(f"\nthen change src/{_package(name)}/plugin.py into what you need")
 
