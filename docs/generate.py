@@ -5,9 +5,12 @@ A test compares what stands in the folder with what this would write.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
+import importlib
 import inspect
+import itertools
 import re
 import sys
 import tomllib
@@ -121,12 +124,15 @@ def _hooks() -> str:
 
 
 def _unquoted(signature: str) -> str:
-    return signature.replace("'", "")
+    return re.sub(r"<built-in function (\w+)>", r"\1", signature.replace("'", ""))
 
 
 def _prose(docstring: str) -> str:
-    """A docstring as Markdown: parameters as a list."""
-    return re.sub(r"^:param (\w+): ", r"- `\1`: ", docstring, flags=re.M)
+    """A docstring as Markdown: parameters, what is returned and what is raised as a list, programs as blocks."""
+    text = re.sub(r"^:param (\w+): ", r"- `\1`: ", docstring, flags=re.M)
+    text = re.sub(r"^:return: ", "- returns ", text, flags=re.M)
+    text = re.sub(r"^:raises (\w+): ", r"- raises `\1`: ", text, flags=re.M)
+    return re.sub(r"^::\n", "", text, flags=re.M)
 
 
 # --- fields and controls -----------------------------------------------------------------------------------------------------------
@@ -381,12 +387,62 @@ def _protocols() -> str:
     for name, kind in _public(lambda kind: issubclass(kind, enum.Enum)):
         members = ", ".join(f"`{member.name}` ({member.value})" for member in cast("type[enum.Enum]", kind))
         words.append(f"### `{name}`\n\n{inspect.getdoc(kind) or ''}\n\n{members}")
+    classes = []
+    for name, kind in _public(_is_plain_class):
+        methods = [
+            f"`{member}{_unquoted(str(inspect.signature(value)))}`\n\n{_prose(inspect.getdoc(value) or '')}"
+            for member, value in vars(kind).items()
+            if not member.startswith("_") and inspect.isfunction(value)
+        ]
+        fields = f"\n\nFields: {', '.join(f'`{field}`' for field in kind._fields)}" if hasattr(kind, "_fields") else ""
+        classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *methods]))
+    functions = [
+        f"### `{name}`\n\n`{name}{_unquoted(str(inspect.signature(thing)))}`\n\n{_prose(inspect.getdoc(thing) or '')}"
+        for name in sorted(mom_core.__all__)
+        if inspect.isfunction(thing := getattr(mom_core, name))
+    ]
+    values = [f"### `{name}`\n\n{_said_below(name)}" for name in sorted(mom_core.__all__) if _is_value(getattr(mom_core, name))]
     return _page(
         "Protocols and types",
         "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md). A controller asks whether the hypervisor has a "
         "capability with `isinstance(hypervisor, BalloonControl)`.",
-        ["## Protocols", *parts, "## Records", *records, "## Enumerations", *words],
+        [
+            "## Protocols",
+            *parts,
+            "## Records",
+            *records,
+            "## Enumerations",
+            *words,
+            "## Classes",
+            *classes,
+            "## Functions",
+            *functions,
+            "## Types of settings, constants and the marker",
+            *values,
+        ],
     )
+
+
+def _is_plain_class(kind: type) -> bool:
+    """What is none of the other kinds."""
+    return not (getattr(kind, "_is_protocol", False) or dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum | BaseException))
+
+
+def _is_value(thing: object) -> bool:
+    return not inspect.isfunction(thing) and not isinstance(thing, type)
+
+
+def _said_below(name: str) -> str:
+    """The text that stands below the assignment of a name in its module."""
+    module = mom_core._MODULE_OF.get(name, "_version")
+    modules = (sys.modules["mom_core"], importlib.import_module(f"mom_core.{module}"))
+    pairs = itertools.chain.from_iterable(itertools.pairwise(ast.parse(inspect.getsource(one)).body) for one in modules)
+    for statement, text in pairs:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        assigned = [target.id for target in targets if isinstance(target, ast.Name)]
+        if name in assigned and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
+            return inspect.cleandoc(text.value.value)
+    raise LookupError(f"{name} has no text below it, in mom_core/{module}.py")
 
 
 def _has_default(field: dataclasses.Field[object]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import mom_core
 from mom_core import hookspecs
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,13 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
 def test_every_hook_is_described_and_no_other() -> None:
     described = re.findall(r"^### `(mom_\w+)`$", (ROOT / "docs/hooks.md").read_text(), re.M)
     assert sorted(described) == sorted(name for name in vars(hookspecs) if name.startswith("mom_"))
+
+
+@pytest.mark.parametrize("name", sorted(mom_core.__all__))
+def test_every_public_name_is_in_the_reference_with_what_it_is(name: str) -> None:
+    protocols, errors = ((ROOT / "docs/authors" / page).read_text() for page in ("protocols.md", "errors.md"))
+    described = re.search(rf"^### `{name}`\n\n(?=[^#\s])", protocols, re.M) or re.search(rf"^\| `{name}` \|.*\w.* \|$", errors, re.M)
+    assert described, f"{name} has no docstring, or docs/generate.py does not know its kind"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -49,6 +49,7 @@ PROJECT = "mom"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's method as the implementation of the hook of that name. Arguments that it does not need may be left out."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------

@@ -48,6 +48,7 @@ class Entity:
 
 
 HOST_ID = "host"
+"""The id of the host's entity. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
