@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from mom_core import (
     CONTRACT,
+    ConfigError,
     ControlSpec,
     Decision,
     FieldSpec,
@@ -25,12 +26,13 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Scope,
+    Size,
     Status,
     Unit,
     hookimpl,
 )
-from mom_core.testing import FakeHypervisor, check_plugin
-from mom_core.testing.conformance import CHECKS, failed
+from mom_core.testing import FakeHypervisor, check_plugin, config_of
+from mom_core.testing.conformance import CHECKS, failed, run_check, subject_of
 
 KNOB = {"proc/knob": "60\n"}
 
@@ -242,6 +244,42 @@ def test_writing_while_mom_observes_is_found() -> None:
             return {"knob": 1}
 
     assert "proc/knob" in said(Writes, "observing")
+
+
+class Configured(Knob):
+    """Has settings of types that YAML knows only as text and lists."""
+
+    class Settings(PluginSettings):
+        """What there is to say."""
+
+        folder: Path = Path("/nowhere")
+        """A folder."""
+        size: Size = 1 << 20
+        """A size."""
+        names: tuple[str, ...] = ()
+        """Names."""
+
+
+def test_settings_are_those_of_yaml_in_every_check() -> None:
+    said_in_yaml = {"folder": "/srv", "size": "2MiB", "names": ["a", "b"]}
+    assert [finding for check in CHECKS if check != "packaging" for finding in check_of(check, said_in_yaml)] == []
+
+
+def check_of(check: str, settings: dict[str, object]) -> list[str]:
+    """What one check of the kit finds, as a class of tests runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject = subject_of(Configured, Path(folder), "knob", settings, KNOB)
+        return [finding.message for finding in failed(run_check(subject, check))]
+
+
+def test_what_yaml_would_refuse_is_refused_in_the_same_words() -> None:
+    wrong = {"folder": 3, "size": 2_000_000, "nmes": []}
+    found = check_plugin(Configured, name="knob", settings=wrong, host=KNOB)
+    with pytest.raises(ConfigError) as refused:
+        config_of(Path("/nowhere"), {"knob": Configured}, {"knob": wrong})
+    assert [finding.message for finding in found] == [str(problem) for problem in refused.value.problems]
+    assert len(found) == 3
+    assert "settings of knob: nmes: there is no such setting (did you mean 'names'?)" in [finding.message for finding in found]
 
 
 class Forgetful(Knob):

@@ -127,5 +127,19 @@ def test_an_installed_plugin_is_checked_by_name_with_settings() -> None:
     assert check("sim", "--settings", "[1]")[0] == 2
 
 
+def test_settings_are_taken_as_yaml_is() -> None:
+    code, out, _ = check("policy", "--settings", "{directory: /srv/policies}")
+    assert code == 0, out
+    assert "passed" in out
+
+
+def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
+    code, out, _ = check("policy", "--settings", "{directry: /srv/policies, deadline: 3}")
+    assert code == 1
+    assert "1 check, 2 errors" in out
+    assert "--settings:1:2: directry: there is no such setting (did you mean 'directory'?)" in out
+    assert "--settings:1:37: deadline: 3 has no unit (write it like 5s" in out
+
+
 def test_the_root_itself_is_never_the_test_host(project) -> None:
     assert check(project(), "--host", "/")[0] == 1

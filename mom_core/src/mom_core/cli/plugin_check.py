@@ -48,8 +48,8 @@ def check_command(target: str | None, settings_text: str, host: str | None, may_
     Each check runs the plugin with the real engine on a copy of this host's usual files in /proc and /sys, with guests that exist in
     memory only. Nothing real is changed. Exit 1 when something must be put right.
     """
-    settings = _settings(settings_text)
-    results = [_check(plugin, settings, host, may_touch=may_touch) for plugin in _wanted(target)]
+    _read(settings_text)
+    results = [_check(plugin, settings_text, host, may_touch=may_touch) for plugin in _wanted(target)]
     if as_json:
         click.echo(json.dumps([_as_json(result) for result in results], indent=2))
     else:
@@ -59,7 +59,8 @@ def check_command(target: str | None, settings_text: str, host: str | None, may_
         raise SystemExit(1)
 
 
-def _settings(text: str) -> dict[str, object]:
+def _read(text: str) -> None:
+    """Refuse what is no YAML at all before any plugin is asked what it makes of it."""
     from mom_core.config.document import parse_document
     from mom_core.errors import ConfigError
 
@@ -68,7 +69,6 @@ def _settings(text: str) -> dict[str, object]:
         raise ConfigError(document.problems)
     if document.value is not None and not isinstance(document.value, Mapping):
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
-    return dict(document.value or {})
 
 
 def _wanted(target: str | None) -> list[AvailablePlugin]:
@@ -91,7 +91,7 @@ def _wanted(target: str | None) -> list[AvailablePlugin]:
     raise click.BadParameter(f"{target!r} is neither an installed plugin nor a folder ({hint})", param_hint="NAME|PATH")
 
 
-def _check(plugin: AvailablePlugin, settings: Mapping[str, object], host: str | None, *, may_touch: bool) -> _Checked:
+def _check(plugin: AvailablePlugin, settings: str, host: str | None, *, may_touch: bool) -> _Checked:
     """Have a process of its own check it; that this process ends or hangs is a finding like any other."""
     result = _Checked(plugin)
     folder = None if plugin.folder is None else str(plugin.folder)
@@ -145,7 +145,7 @@ def _show(result: _Checked) -> None:
     verdict = _counted(errors, "error") if errors else "passed"
     if warnings:
         verdict += f", {_counted(warnings, 'warning')}"
-    click.echo(f"{printable(plugin.name)} ({plugin.distribution} {plugin.version}{where}): {result.checks} checks, {verdict}")
+    click.echo(f"{printable(plugin.name)} ({plugin.distribution} {plugin.version}{where}): {_counted(result.checks, 'check')}, {verdict}")
     for finding in result.findings:
         click.echo(f"  {finding['severity']}: {finding['check']}: {printable(finding['message'], 500)}")
         if finding["cure"]:

@@ -123,9 +123,9 @@ def parse_document(text: str, file: str) -> Document:
     return document
 
 
-def mapping_document(mapping: Mapping[str, object]) -> Document:
-    """A document of values from a program: problems name the way to the value, and no place."""
-    document = Document("configuration")
+def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
+    """A document of values from a program: problems name the way to the value, and no place; `name` is what they call the whole."""
+    document = Document(name)
     document.value = _copy(mapping, (), document)
     return document
 

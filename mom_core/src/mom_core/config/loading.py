@@ -52,11 +52,24 @@ def read_settings(source: Path, model: type[Model]) -> Model:
 
     :raises ConfigError: with all that is wrong, each with its place in the file and a hint
     """
-    document = read_document(source)
+    return _settings_in(read_document(source), model, str(source))
+
+
+def plugin_settings(document: Document, name: str, model: type[Model]) -> Model:
+    """What a plugin's section of the configuration would come to, if this document stood there. An empty one means the defaults.
+
+    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
+    """
+    if document.value is None and not document.problems:
+        document.value = {}
+    return _settings_in(document, model, f"plugin {name!r}")
+
+
+def _settings_in(document: Document, model: type[Model], owner: str) -> Model:
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
-        settings = _validated(document, (), model, value, str(source))
+        settings = _validated(document, (), model, value, owner)
     elif not document.problems:
         document.complain((), "must be a mapping of settings")
     if settings is None or document.problems:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mom_core.config import Config, ConfiguredPlugin
+from mom_core.config.document import mapping_document
+from mom_core.config.loading import plugin_settings
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import GuestSettings, PluginSettings
 
@@ -23,9 +25,10 @@ def config_of(
     """A configuration of these plugin classes, in this order, whose ledger, lock and status are below `directory`.
 
     :param plugins: name in YAML to class; its inner `Settings` and `GuestSettings` count as they do for an installed plugin
-    :param settings: what YAML would say, by plugin name
+    :param settings: what YAML would say, by plugin name: checked as YAML is
     :param interval: seconds
     :param root: where /proc and /sys are found
+    :raises ConfigError: with all that is wrong in the settings
     """
     configured = {}
     for name, plugin_class in plugins.items():
@@ -33,7 +36,8 @@ def config_of(
         guest_class: type[GuestSettings] | None = getattr(plugin_class, "GuestSettings", None)
         loaded = LoadedPlugin(name, f"test-{name}", "0", plugin_class, settings_class, guest_class)
         said = (settings or {}).get(name, {})
-        configured[name] = ConfiguredPlugin(name, loaded, settings_class.model_validate(said))
+        document = mapping_document(said, f"settings of {name}")
+        configured[name] = ConfiguredPlugin(name, loaded, plugin_settings(document, name, settings_class))
     return Config(
         interval=interval,
         mode="observe" if mode == "observe" else "enforce",

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from mom_core.errors import MomError
+from mom_core.errors import ConfigError, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import Finding, Severity, Value
 from mom_core.plugins.bounded import describe
@@ -57,7 +57,7 @@ def check_plugin(
     """Check a plugin, and give what was found: errors must be put right, warnings are to be thought about. Nothing real is changed.
 
     :param name: its name in YAML; otherwise that of its entry point
-    :param settings: what YAML would say
+    :param settings: what YAML would say, and checked as YAML is; if they are wrong, that is what is found, and nothing else is checked
     :param host: the host's files by path (`proc/sys/vm/swappiness`), or a folder with them, which is copied; a copy of this host's usual
         files of /proc and /sys when it is left out
     :param hypervisor: makes one, for plugins that bring none; a `FakeHypervisor` with three guests when it is left out
@@ -68,9 +68,20 @@ def check_plugin(
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         subject = subject_of(plugin_class, Path(folder), name, settings, host, hypervisor, values, may_touch=may_touch, project=project)
-        for check in checks or CHECKS:
+        findings += wrong_settings(subject)
+        for check in () if findings else checks or CHECKS:
             findings += run_check(subject, check)
     return findings
+
+
+def wrong_settings(subject: Subject) -> list[Finding]:
+    """What is wrong with the settings that the plugin is to be checked with: then nothing can be said about the plugin."""
+    try:
+        subject.read_settings()
+    except ConfigError as error:
+        cure = "the settings that were given are not what YAML may say for this plugin; `mom plugin info` lists its settings"
+        return [Finding(Severity.ERROR, "settings", str(problem), "" if problem.hint else cure) for problem in error.problems]
+    return []
 
 
 def subject_of(

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
-from mom_core.errors import MomError, PluginError
+from mom_core.config.document import parse_document
+from mom_core.config.loading import plugin_settings
+from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.model import Finding, Severity
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins, load_project
 from mom_core.plugins.process_state import ProcessState
@@ -31,11 +33,12 @@ SLOW_IMPORT_SECONDS: Final = 10.0
 
 
 class Request(TypedDict):
-    """What is to be checked: an installed plugin by name, or one in a folder; the rest as `check_plugin` takes it."""
+    """What is to be checked: an installed plugin by name, or one in a folder; the settings are YAML, the rest is as
+    `check_plugin` takes it."""
 
     name: str
     folder: str | None
-    settings: Mapping[str, object]
+    settings: str
     host: str | None
     may_touch: bool
 
@@ -67,10 +70,17 @@ def steps(request: Request) -> Iterator[Step]:
     yield {"findings": _plain(findings)}
     if plugin is None:
         return
+    document = parse_document(request["settings"], "--settings")
+    try:
+        plugin_settings(document, plugin.name, plugin.settings_class)
+    except ConfigError as error:
+        yield {"findings": _plain([Finding(Severity.ERROR, "settings", str(problem)) for problem in error.problems])}
+        return
+    settings = document.value if isinstance(document.value, Mapping) else {}
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         host = Path(request["host"]) if request["host"] else None
         subject = subject_of(
-            plugin.plugin_class, Path(folder), plugin.name, request["settings"], host, may_touch=request["may_touch"], project=project
+            plugin.plugin_class, Path(folder), plugin.name, settings, host, may_touch=request["may_touch"], project=project
         )
         for check in CHECKS:
             yield {"check": check}

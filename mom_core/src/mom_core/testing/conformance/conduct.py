@@ -33,7 +33,7 @@ def construction(subject: Subject) -> Iterator[Finding]:
     """Constructing it does nothing yet: no host is needed, nothing is opened or started, and it takes no time."""
     empty, state = subject.new_folder("empty"), subject.new_folder("state")
     context = PluginContext(name=subject.name, root=empty, state_directory=state / "state", run_directory=state / "run")
-    settings = subject.settings_class.model_validate(dict(subject.settings))
+    settings = subject.read_settings()
     began = time.monotonic()
     made = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
     seconds = time.monotonic() - began
@@ -120,7 +120,7 @@ def _fared(subject: Subject, report: Report) -> Iterator[Finding]:
         yield subject.fault(
             f"{own.failures} of {own.calls} calls failed: {own.last_error}", "a hook raises only when something is really wrong"
         )
-    deadline = subject.settings_class.model_validate(dict(subject.settings)).deadline
+    deadline = subject.read_settings().deadline
     for hook, seconds in own.durations.items():
         if seconds > deadline / 2:
             yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "recipes: a slow source")

@@ -160,7 +160,7 @@ def contract(subject: Subject) -> Iterator[Finding]:
 
 def hooks(subject: Subject) -> Iterator[Finding]:
     """Its hooks exist, take what their specifications give, and are marked; constructing it does nothing yet."""
-    settings = subject.settings_class.model_validate(dict(subject.settings))
+    settings = subject.read_settings()
     instance = subject.plugin_class(settings, PluginContext(name=subject.name, root=subject.new_folder("empty")))
     try:
         found = check_hooks(subject.plugin_class, instance, subject.name)
@@ -198,8 +198,8 @@ def settings(subject: Subject) -> Iterator[Finding]:
             model.model_json_schema()
         except Exception as error:  # noqa: BLE001  # pydantic says in many ways that a type has no schema, and a plugin's own types in more
             yield subject.fault(f"{model.__name__} has no JSON Schema: {describe(error)}", "`mom config schema` needs one for each type")
-    once = subject.settings_class.model_validate(dict(subject.settings))
-    again = subject.settings_class.model_validate(dict(subject.settings))
+    once = subject.read_settings()
+    again = subject.read_settings()
     if once != again:
         yield subject.fault(
             "the same settings read twice are not equal", "a reload would begin the plugin anew each time: compare by value"
@@ -276,9 +276,7 @@ def policies(subject: Subject) -> Iterator[Finding]:
     make = getattr(subject.plugin_class, "mom_policies", None)
     if make is None:
         return
-    instance = subject.plugin_class(
-        subject.settings_class.model_validate(dict(subject.settings)), PluginContext(name=subject.name, root=subject.new_folder("empty"))
-    )
+    instance = subject.plugin_class(subject.read_settings(), PluginContext(name=subject.name, root=subject.new_folder("empty")))
     for name, text in instance.mom_policies().items():
         if not POLICY_NAME.fullmatch(name):
             yield subject.fault(f"its default policy is called {name!r:.60}", "10_… to 90_…: policies are used in the order of their names")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mom_core import CONTRACT
 from mom_core.config import Config
+from mom_core.config.document import mapping_document
+from mom_core.config.loading import plugin_settings
 from mom_core.context import PluginContext
 from mom_core.engine import Engine
 from mom_core.hookspecs import hookimpl
@@ -61,6 +63,11 @@ class Subject:
         """Its own settings, or those that every plugin has."""
         found: type[PluginSettings] = getattr(self.plugin_class, "Settings", PluginSettings)
         return found
+
+    def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
+        """These settings, or the subject's own, as a configuration would have them. Raises `ConfigError`."""
+        said = mapping_document(self.settings if settings is None else settings, f"settings of {self.name}")
+        return plugin_settings(said, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
         """An empty folder of its own."""
