@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mom_core import MomError, PluginError
-from mom_plugins_http.access import Credentials, LocalAccess, Right, read_token, same_site
+from mom_plugins_http.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.listening import Permissions, listen_on_path
 from mom_plugins_http.service import socket_permissions
+from mom_plugins_http.sites import Called, name_of, parse_host, same_site, same_site_locally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +141,64 @@ def test_other_sites_are_refused(host: str, origin: str | None, good: bool) -> N
     assert same_site(host, origin, ["mom.example", "::1"]) is good
 
 
+@pytest.mark.parametrize(
+    ("host", "called"),
+    [
+        ("localhost", Called("localhost")),
+        ("LOCALHOST:8132", Called("localhost", 8132)),
+        ("127.0.0.1:1", Called("127.0.0.1", 1)),
+        ("[::1]", Called("::1")),
+        ("[0:0:0:0:0:0:0:1]:8132", Called("::1", 8132)),
+        ("a-b.c1.example:65535", Called("a-b.c1.example", 65535)),
+    ],
+)
+def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host: str, called: Called) -> None:
+    assert parse_host(host) == called
+
+
+HOSTILE = [
+    "[::1].evil.com", "[::1]evil.com", "[::1]:8132.evil.com", "[::1", "::1", "::1:8132", "[::1%25lo]", "[::1%lo]:8132", "[]", "[localhost]",
+    "localhost:evil.com", "localhost:8132:1", "localhost:", "localhost:0", "localhost:00080", "localhost:+1", "localhost:65536",
+    "localhost:\N{ARABIC-INDIC DIGIT THREE}", "localhost.", "localhost..", ".localhost", "localhost.evil.com", "evil.com.localhost",
+    "localhost@evil.com", "evil.com@localhost", "localhost,evil.com", "localhost/evil.com", "localhost\\evil.com", "localhost#evil.com",
+    "localhost?evil.com", " localhost", "localhost ", "local host", "localhost\t", "localhost\n", "localhost%2eevil.com", "localhost\0",
+    "\N{FULLWIDTH LATIN SMALL LETTER L}ocalhost", "\N{KELVIN SIGN}localhost", "127.1", "127.0.0.1.evil.com", "127.0.0.01", "0127.0.0.1",
+    "2130706433", "0x7f000001", "0x7f.1", "127.0.0.1.", "0", "127.0.0.2", "mom:8132", "mom:80", "MOM", "mom.", "mom.evil.com", "[mom]",
+    "evil.com", "-localhost", "localhost-", "_localhost", "x" * 300, "[::ffff:127.0.0.1]",
+]  # fmt: skip
+"""What other parsers, resolvers or readers may take for this machine, or what is another one."""
+
+
+@pytest.mark.parametrize("host", HOSTILE)
+def test_no_other_host_passes_for_this_machine(host: str) -> None:
+    assert not same_site_locally(host, None, None, opens_page=False)
+    assert not same_site_locally(host, None, None, opens_page=True)
+    assert not same_site_locally(host, f"http://{host}", "same-origin", opens_page=False)
+    assert not same_site(host, None, ["localhost", "127.0.0.1", "::1", "mom.example"])
+
+
+def test_the_name_for_tools_is_for_tools_only() -> None:
+    assert same_site_locally("mom", None, None, opens_page=False)
+    assert not same_site_locally("mom", None, "same-origin", opens_page=False)
+    assert not same_site_locally("mom", None, "none", opens_page=True)
+    assert not same_site_locally("mom", "http://mom", None, opens_page=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Mom.Example", "mom.example"), ("::1", "::1"), ("0::1", "::1"), ("192.0.2.7", "192.0.2.7"), ("mom.example:8132", None),
+     ("[::1]", None), ("", None), ("*", None), ("mom example", None), ("192.0.2", None)],
+)  # fmt: skip
+def test_further_names_are_names_and_addresses_without_ports(text: str, name: str | None) -> None:
+    assert name_of(text) == name
+
+
+def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve: Serve) -> None:
+    tcp = {"listen": "localhost:8132", "certificate": "/c", "key": "/k", "hosts": ["mom.example:8132"]}
+    with pytest.raises(MomError, match="without a port"):
+        serve(tcp=tcp)
+
+
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A self-signed one for localhost, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -155,7 +214,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return cert_path, key_path
 
 
-def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int) -> None:
+def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
     cert, key = certificate(tmp_path)
     tokens = {}
     for right in ("read", "change"):
@@ -174,7 +233,8 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
     verify = ssl.create_default_context(cafile=str(cert))
     with httpx.Client(verify=verify, base_url=f"https://localhost:{free_port}", timeout=60) as client:
         assert client.get("/v1/status").status_code == 401
-        assert client.get("/v1/status", headers={"authorization": "Bearer nonsense"}).status_code == 401
+        for guess in ("nonsense", "s3cret-guess"):
+            assert client.get("/v1/status", headers={"authorization": f"Bearer {guess}"}).status_code == 401
         client.headers["authorization"] = f"Bearer {'read' * 8}"
         assert client.get("/metrics").status_code == 200
         assert client.put("/v1/policies/60_mine", **put).status_code == 403
@@ -182,6 +242,9 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
         assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 403
         client.headers["authorization"] = f"Bearer {'change' * 8}"
         assert client.put("/v1/policies/60_mine", **put).status_code == 200
+    wrong = [one.getMessage() for one in caplog.records if "token that is not known" in one.getMessage()]
+    assert wrong in (["refused to 127.0.0.1: a token that is not known"], ["refused to ::1: a token that is not known"])
+    assert not any(secret in caplog.text for secret in ("nonsense", "s3cret", "read" * 8, "change" * 8))
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
         plain.get(f"http://localhost:{free_port}/v1/status")
 

@@ -10,7 +10,7 @@ import pwd
 import socket
 from array import array
 from asyncio.trsock import TransportSocket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -142,46 +142,3 @@ def read_token(path: Path) -> str:
         message = f"{path} holds no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
         raise MomError(message, hint=f"make one: openssl rand -hex 32 > {path}")
     return token
-
-
-LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
-"""What a browser calls the unix socket by that `ssh -L` brings to its own machine. No site can be reached by one of these through DNS."""
-
-TOOL_NAMES: Final = (*LOCAL_NAMES, "mom")
-"""And what tools write in its place, which need some name: `curl --unix-socket … http://mom/`."""
-
-
-def called(host: str) -> str:
-    """The name in a header `Host`, without its port."""
-    name = host.strip().lower()
-    name = name[: name.index("]") + 1] if name.startswith("[") and "]" in name else name.partition(":")[0]
-    return name.strip("[]")
-
-
-def same_site(host: str, origin: str | None, hosts: Sequence[str]) -> bool:
-    """Whether a request that came through TCP is meant for this server, and not sent by another site's page in somebody's browser.
-
-    :param host: the header `Host`
-    :param origin: the header `Origin`, which browsers add; None without it
-    :param hosts: the names by which clients may call this server
-    """
-    if called(host) not in hosts:
-        return False
-    return origin is None or origin.strip().lower() == f"https://{host.strip().lower()}"
-
-
-def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """The same for the unix socket, which `ssh -L 8132:/run/mom/mom.sock` brings within reach of every page in the operator's browser.
-
-    A name that only this machine gives itself cannot be taken over through DNS; a page of another site or port is told by its origin.
-
-    :param host: the header `Host`; empty without it, as only tools that are no browsers send
-    :param fetch_site: the header `Sec-Fetch-Site`, with which browsers say whose page sends a request; None without it
-    :param opens_page: whether this only opens the web page, to which a link of another site may lead
-    """
-    if fetch_site is not None and fetch_site.strip().lower() not in {"same-origin", "none"} and not opens_page:
-        return False
-    if origin is None:
-        return not host.strip() or called(host) in TOOL_NAMES
-    name = host.strip().lower()
-    return called(host) in LOCAL_NAMES and origin.strip().lower() in {f"http://{name}", f"https://{name}"}

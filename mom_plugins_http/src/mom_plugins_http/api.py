@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -15,7 +15,7 @@ from starlette.routing import Route as StarletteRoute
 
 from mom_core import PluginContext, Value, printable
 from mom_plugins_http import events
-from mom_plugins_http.access import TOOL_NAMES, Peer, Right, Tokens, same_site, same_site_locally
+from mom_plugins_http.access import Peer, Right, Tokens
 from mom_plugins_http.admitting import CLASS, COUNT, MEMORY, Admitting
 from mom_plugins_http.changing import Changing
 from mom_plugins_http.encoding import encoded
@@ -26,16 +26,13 @@ from mom_plugins_http.page import WebPage
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
+from mom_plugins_http.refusals import RefusalLog
 from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
+from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
 from mom_plugins_http.trying import Trying
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
-
-_LOGGED_EVERY_SECONDS: Final = 60.0
-"""A client that is refused again and again is logged so often."""
-
-_REMEMBERED_PEERS: Final = 256
 
 
 def routes(
@@ -320,7 +317,7 @@ class Api:
         self._limits = limits
         self._hosts = hosts
         self._reading = reading
-        self._refused: dict[str, float] = {}
+        self._refusals = RefusalLog(context.log)
         self.routes = [*routes(reading, changing, reserving, admitting, listening, self._describe), *LogLevels(context).routes()]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
@@ -350,31 +347,38 @@ class Api:
 
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
-        self._refuse_other_sites(request, route, local=peer.local)
+        self._refuse_other_sites(request, route, peer)
         if not peer.local and route.right is not Right.NOTHING:
             peer = self._known_by_token(request, peer)
         if peer.right >= route.right:
             return peer
-        self._log_refusal(peer, route)
+        self._refusals.note(peer.name, f"{route.method} {route.path}", peer=peer.name.partition(",")[0])
         raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
 
-    def _refuse_other_sites(self, request: Request, route: Route, *, local: bool) -> None:
+    def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
         headers = request.headers
         host, origin = headers.get("host", ""), headers.get("origin")
-        if local:
+        if peer.local:
             opens_page = route.right is Right.NOTHING
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=opens_page)
-            hint = f"call it by one of these names: {', '.join(TOOL_NAMES)}"
+            hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
             good = same_site(host, origin, self._hosts)
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
+            why = "a request that is meant for another site, or was sent by one"
+            self._refusals.note(peer.name, why, peer=peer.name.partition(",")[0])
             raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
 
     def _known_by_token(self, request: Request, peer: Peer) -> Peer:
         headers = request.headers
-        right = Right.NOTHING if self.tokens is None else self.tokens.right(headers.get("authorization", ""))
+        given = headers.get("authorization", "")
+        right = Right.NOTHING if self.tokens is None else self.tokens.right(given)
         if right is Right.NOTHING:
+            if given:
+                self._refusals.note(peer.name, "a token that is not known")
+            else:  # as the web page asks first, to see whether it needs one
+                self._refusals.note(peer.name, "a request without a token", logging.INFO)
             hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
             raise ProblemError(401, "no token that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
         return replace(peer, name=f"token to {right.name.lower()} from {peer.name}", right=right)
@@ -384,17 +388,6 @@ class Api:
             return "it needs the token to change (`change_token`)"
         what = "read_group or change_group" if right is Right.READ else "change_group"
         return f"root may, and members of the group that `{what}` of the plugin http names; a new member must log in again"
-
-    def _log_refusal(self, peer: Peer, route: Route) -> None:
-        """Once a minute for each peer; what is remembered of peers is bounded."""
-        now = time.monotonic()
-        who = peer.name.partition(",")[0]
-        if now - self._refused.get(who, -_LOGGED_EVERY_SECONDS) < _LOGGED_EVERY_SECONDS:
-            return
-        if len(self._refused) >= _REMEMBERED_PEERS:
-            self._refused.clear()
-        self._refused[who] = now
-        self._context.log.warning("refused to %s: %s %s", peer.name, route.method, route.path)
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ SOCKET = "mom.sock"
 
 _LONGEST_PATH = 107
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
@@ -36,6 +35,15 @@ def _an_address(text: str) -> str:
 
     Address.parse(text)
     return text
+
+
+def _a_name(text: str) -> str:
+    from mom_plugins_http.sites import name_of
+
+    found = name_of(text)
+    if found is None:
+        raise ValueError("write a name or an address as in a URL, without a port and without brackets")
+    return found
 
 
 class TcpSettings(BaseModel):
@@ -53,8 +61,8 @@ class TcpSettings(BaseModel):
     """A file with the token of those who may read; nobody else may read the file itself."""
     change_token: Path | None = None
     """A file with the token of those who may also change policies."""
-    hosts: list[str] = Field(default_factory=list)
-    """Further names by which clients may call this server, beside the host's own and the address that it listens at."""
+    hosts: list[Annotated[str, AfterValidator(_a_name)]] = Field(default_factory=list)
+    """Further names and addresses, without a port, by which clients may call this server: beside the host's own, and where it listens."""
 
 
 class HttpPlugin:
@@ -164,9 +172,11 @@ class HttpPlugin:
 def own_names(listen: str) -> list[str]:
     """The names by which clients call a server that listens there: the address, this host's names."""
     from mom_plugins_http.listening import Address
+    from mom_plugins_http.sites import LOCAL_NAMES, name_of
 
-    host = Address.parse(listen).host.lower()
-    names = [host, socket.gethostname().lower()]
-    if host in _LOCAL or host in _ANYWHERE:
-        names += _LOCAL
-    return list(dict.fromkeys(names))
+    host = Address.parse(listen).host
+    anywhere = host in _ANYWHERE  # which is no name that a client calls it by
+    names = [name_of(one) for one in (*(() if anywhere else (host,)), socket.gethostname())]
+    if anywhere or names[0] in LOCAL_NAMES:
+        names += LOCAL_NAMES
+    return [name for name in dict.fromkeys(names) if name is not None]

@@ -51,7 +51,7 @@ class Service:
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         reading = Reading(context, self._published, selection)
         tcp = settings.tcp
-        hosts = [] if tcp is None else [*own_names(tcp.listen), *(name.lower() for name in tcp.hosts)]
+        hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
         kept = Reserving(context, self._room_worker)
         admitting = Admitting(context, self._room_worker)
         self._api = Api(context, reading, Changing(context, self._worker), kept, admitting, self._events, limits, hosts)

@@ -1,0 +1,96 @@
+"""Whether a request is meant for mom, and not sent by another site's page in a browser: by headers that no page can forge.
+
+What is not exactly one of the forms that are allowed is refused."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+"""What a browser calls the unix socket by that `ssh -L` brings to its own machine. No site can be reached by one of these through DNS."""
+
+TOOL_NAME: Final = "mom"
+"""What tools that are no browsers write in its place, which need some name: `curl --unix-socket … http://mom/`. Never with a port, as a
+browser at a forwarded port would: another machine of the operator's network, or a DNS server, can be called so."""
+
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+class Called(NamedTuple):
+    """What a client calls a server: a name or an address in its one form here, and the port, None where it is the usual one."""
+
+    name: str
+    port: int | None = None
+
+
+def parse_host(text: str) -> Called | None:
+    """The header `Host`: a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port; None where it is anything else.
+
+    There is nothing around it, in it or after it that another parser may read otherwise: no blanks, no user, no empty port, no text behind
+    the bracket, no dot at the end, no zone.
+    """
+    match = _HOST.fullmatch(text.lower()) if text.isascii() else None
+    if match is None:
+        return None
+    port = None if match[3] is None else int(match[3])
+    name = _address(match[1]) if match[1] is not None else _name(match[2])
+    return None if name is None or (port is not None and port > 65535) else Called(name, port)
+
+
+def name_of(text: str) -> str | None:
+    """The same for a name or an address by itself, as settings have them: IPv6 without brackets, and no port. None where it is neither."""
+    text = text.lower()
+    return _address(text) if ":" in text else _name(text)
+
+
+def _address(text: str) -> str | None:
+    try:
+        return ipaddress.IPv6Address(text).compressed
+    except ValueError:
+        return None
+
+
+def _name(text: str) -> str | None:
+    labels = text.split(".")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        return None
+    if labels[-1].isdigit() or labels[-1].startswith("0x"):  # browsers read all of these as an IPv4 address, in several ways
+        try:
+            return str(ipaddress.IPv4Address(text))
+        except ValueError:
+            return None
+    return text
+
+
+def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
+    """Whether a request that came through TCP is meant for this server, and not sent by another site's page.
+
+    :param host: the header `Host`
+    :param origin: the header `Origin`, which browsers add; None without it
+    :param names: the names by which clients may call this server
+    """
+    called = parse_host(host)
+    return called is not None and called.name in names and origin in {None, f"https://{host.lower()}"}
+
+
+def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
+    """The same for a unix socket, which `ssh -L` brings within reach of every page in the operator's browser.
+
+    A name that only this machine gives itself cannot be taken over through DNS; a page of another site or port is told by its origin.
+
+    :param host: the header `Host`; empty without it, as only tools that are no browsers send
+    :param fetch_site: the header `Sec-Fetch-Site`, with which browsers say whose page sends a request; None without it
+    :param opens_page: whether this only opens the web page, to which a link of another site may lead
+    """
+    if host in {"", TOOL_NAME}:
+        return origin is None and fetch_site is None
+    called = parse_host(host)
+    if called is None or called.name not in LOCAL_NAMES:
+        return False
+    if fetch_site not in {None, "same-origin", "none"} and not opens_page:
+        return False
+    return origin in {None, f"http://{host.lower()}", f"https://{host.lower()}"}

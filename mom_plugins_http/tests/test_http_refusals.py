@@ -1,0 +1,62 @@
+"""What the log says of refusals, at a rate that no client decides."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pytest
+
+from mom_plugins_http.refusals import MOST_LINES, RefusalLog
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def refusals(clock: Clock, caplog: pytest.LogCaptureFixture) -> RefusalLog:
+    caplog.set_level(logging.INFO)
+    return RefusalLog(logging.getLogger("mom.test"), clock)
+
+
+def test_a_peer_that_guesses_is_logged_at_once_and_then_once_a_minute_with_how_often(
+    refusals: RefusalLog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(1000):
+        refusals.note("192.0.2.7", "a token that is not known")
+    clock.now += 61
+    refusals.note("192.0.2.7", "a token that is not known")
+    assert caplog.messages == [
+        "refused to 192.0.2.7: a token that is not known",
+        "refused to 192.0.2.7: a token that is not known (999 more since this was logged last)",
+    ]
+
+
+def test_one_peer_hides_no_other_and_one_reason_no_other(refusals: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
+    for who in ("192.0.2.7", "192.0.2.8"):
+        for why in ("a token that is not known", "PUT /v1/policies/{name}"):
+            refusals.note(who, why)
+            refusals.note(who, why)
+    assert len(caplog.messages) == 4
+
+
+def test_any_number_of_addresses_gets_few_lines_a_minute_and_little_memory(
+    refusals: RefusalLog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for minute in range(5):
+        for number in range(5000):
+            refusals.note(f"2001:db8::{minute}:{number:x}", "a token that is not known")
+        clock.now += 60
+    assert len(caplog.messages) == 5 * MOST_LINES + 4
+    assert caplog.messages[MOST_LINES] == f"refused to others: {5000 - MOST_LINES} more requests in the minute before"
+    assert len(refusals._told) <= 3 * MOST_LINES  # nothing else shows what is remembered
