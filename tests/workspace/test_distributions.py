@@ -10,9 +10,11 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import mom_core
+from mom_core.cli.frame import mom
 from mom_core.plugins.contract import parse_contract, parse_version
 
 ROOT = Path(__file__).parents[2]
@@ -143,3 +145,28 @@ def test_test_files_have_names_of_their_own() -> None:
 def test_no_file_is_named_for_nothing() -> None:
     empty = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler"}
     assert [str(path) for folder in DISTRIBUTIONS for path in modules(folder) if path.stem in empty] == []
+
+
+def brought_by(extra: str) -> set[str]:
+    """The folders of all that an extra of the core installs, the core itself included."""
+    wanted = pyproject("mom_core")["project"]["optional-dependencies"][extra]
+    return {"mom_core", *(requirement.partition("==")[0].replace("-", "_") for requirement in wanted)}
+
+
+def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_steers_it() -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition("## Looking at it, and having it otherwise\n")
+    shown = re.findall(r"^    mom ([a-z-]+)(?: ([a-z-]+)\b)?", section.partition("\n## ")[0], re.M)
+    assert len(shown) >= 4
+    for verb, below in shown:
+        context = click.Context(mom)
+        command = mom.get_command(context, verb)
+        if isinstance(command, click.Group):
+            command = command.get_command(context, below)
+        assert command is not None
+        assert command.callback is not None
+        assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"
+
+
+def test_the_readme_installs_the_same_from_the_clone_as_from_an_index() -> None:
+    (names,) = re.findall(r"pip install \./mom_core \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())
+    assert {"mom_core", *(f"mom_plugins_{name}" for name in names.split(","))} == brought_by("kvm")

@@ -143,7 +143,7 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         print_table(("plugin", "distribution", "version", "enabled"), [row[:-1] for row in rows])
     else:
         click.echo("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'")
-    absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy") if name not in available]
+    absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy", "http") if name not in available]
     if rows and absent:
         click.echo(f"of the usual set, not installed: pip install {' '.join(KNOWN_DISTRIBUTIONS[name] for name in absent)}")
 

@@ -47,6 +47,7 @@ _USUAL: Final[Mapping[str, str]] = {
     "balloon": "memory balloons of the guests",
     "ksm": "kernel samepage merging",
     "policy": "decides what to do; default policies come with balloon and ksm",
+    "http": "the control socket: mom top, the web page, policies at run time, metrics",
 }
 """The usual set on a KVM host, and what each is for."""
 
