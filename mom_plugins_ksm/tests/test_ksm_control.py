@@ -8,7 +8,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mom_core import Decision, Entity, HypervisorError, KsmControl, LedgerEntry, Outcome, PermissionDenied, Scope, Source, Status, Value
+from mom_core import (
+    Decision,
+    Entity,
+    GuestBusy,
+    HypervisorError,
+    KsmControl,
+    LedgerEntry,
+    Outcome,
+    PermissionDenied,
+    Scope,
+    Source,
+    Status,
+    Value,
+)
 from mom_plugins_ksm import control
 from mom_plugins_ksm.control import Knobs, knob_of
 
@@ -170,6 +183,48 @@ def test_no_permission_is_a_failed_outcome_for_each_decision() -> None:
     outcomes = decide(kernel, run=1, pages_to_scan=300)
     assert {outcome.status for outcome in outcomes.values()} == {Status.FAILED}
     assert "run mom as root" in outcomes["run"].error
+
+
+class Counting(Kernel):
+    """Counts calls, as each is one of a management system's."""
+
+    def __init__(self, **files: Value) -> None:
+        super().__init__(**files)
+        self.calls: list[dict[str, int]] = []
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        self.calls.append(dict(knobs))
+        super().ksm_write(knobs)
+
+
+def test_all_knobs_are_set_in_one_call_and_starting_comes_last() -> None:
+    kernel = Counting()
+    outcomes = decide(kernel, run=1, pages_to_scan=300, sleep_millisecs=16)
+    assert [list(call.items()) for call in kernel.calls] == [[("sleep_millisecs", 16), ("pages_to_scan", 300), ("run", 1)]]
+    assert {(outcome.before, outcome.after, outcome.status) for outcome in outcomes.values()} == {
+        (0, 1, Status.APPLIED),
+        (100, 300, Status.APPLIED),
+        (20, 16, Status.APPLIED),
+    }
+
+
+def test_a_knob_that_is_refused_keeps_no_other_one_from_being_set() -> None:
+    kernel = Counting(run=1)
+    kernel.mergeable = 100
+    kernel._merge()
+    outcomes = decide(kernel, merge_across_nodes=0, pages_to_scan=300, sleep_millisecs=16)
+    assert outcomes["merge_across_nodes"].status is Status.FAILED
+    assert "busy" in outcomes["merge_across_nodes"].error
+    assert outcomes["pages_to_scan"].status is outcomes["sleep_millisecs"].status is Status.APPLIED
+    assert (kernel.files["pages_to_scan"], kernel.files["sleep_millisecs"]) == (300, 16)
+
+
+def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
+    kernel = Counting()
+    kernel.fault = GuestBusy("no answer within 2s")
+    outcomes = decide(kernel, run=1, pages_to_scan=300)
+    assert len(kernel.calls) == 1
+    assert {outcome.error for outcome in outcomes.values()} == {"no answer within 2s"}
 
 
 class Deaf(Kernel):

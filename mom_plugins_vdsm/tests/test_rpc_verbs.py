@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
-from mom_core import Problem, Severity
+from mom_core import Problem, Severity, Value
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
 
@@ -46,14 +46,17 @@ def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(
 
 def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Serving) -> None:
     disk = {"name": "vda", "path": "/d", "current": {"total_bytes_sec": 1 << 33}, "maximum": {"total_bytes_sec": 5}, "guaranteed": None}
-    serving.report({}, {"vm1": {"balloon_cur": 1 << 31, "my_own": 1.5, "io_tune": [disk]}, "vm 2 <é>": {"my_own": float("nan")}})
+    sampled = {"vcpu_count": 1}
+    serving.report(
+        {}, {"vm1": {**sampled, "balloon_cur": 1 << 31, "my_own": 1.5, "io_tune": [disk]}, "vm 2 <é>": {**sampled, "my_own": float("nan")}}
+    )
     with client(serving.socket) as mom:
         guests = mom.getStatistics()["guests"]
         assert mom.getActiveGuests() == ["vm 2 <é>", "vm1"]
     assert guests["vm1"] == {
         "balloon_cur": 1 << 31,
         "balloon_max": None,
-        "vcpu_count": None,
+        "vcpu_count": 1,
         "my_own": 1.5,
         "io_tune": [
             {
@@ -68,14 +71,45 @@ def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Se
     assert guests["vm 2 <é>"]["my_own"] is None
 
 
-def test_a_guest_that_nothing_can_be_done_about_is_not_active_and_has_statistics(serving: Serving) -> None:
-    taken = snapshot(host={}, guests={"vm1": {"balloon_cur": 1}, "vm2": {"balloon_cur": 1}, "vm3": {"balloon_cur": 1}})
-    blocked = {"vm1": {"*": "the guest is paused"}, "vm2": {"balloon_target": "the guest has no balloon device"}, "vm3": {}}
+SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+
+
+def test_disks_are_told_as_mom_tells_them(tmp_path: Path) -> None:
+    now = {**dict.fromkeys(SIX, 0), "total_bytes_sec": 7}
+    unknown = dict.fromkeys(SIX)
+    disks: list[Value] = [
+        {"name": "vda", "path": "/a", "current": now, "maximum": {**unknown, "total_iops_sec": 5}, "guaranteed": unknown},
+        {"name": "vdb", "path": "/b", "current": now, "maximum": unknown, "guaranteed": unknown},  # of which nothing was agreed
+    ]
+    present: list[Value] = [{"name": "vda", "path": "/a", **now}, {"name": "vdb", "path": "/b", **now}]
+    with Serving(tmp_path) as serving, client(serving.socket) as mom:
+        serving.report({}, {"vm1": {"io_tune": disks, "io_tune_current": present}, "vm2": {"io_tune": [], "io_tune_current": []}})
+        guests = mom.getStatistics()["guests"]
+    assert guests["vm1"]["io_tune"] == [
+        {"name": "vda", "path": "/a", "guaranteed": {"vals": {}}, "maximum": {"vals": {"total_iops_sec": 5}}, "current": {"vals": now}}
+    ]
+    assert guests["vm1"]["io_tune_current"] == [{"name": "vda", "path": "/a", "ioTune": now}]
+    assert (guests["vm2"]["io_tune"], guests["vm2"]["io_tune_current"]) == (None, None)
+
+
+def test_swap_that_vdsm_does_not_tell_is_0_where_it_tells_of_memory(tmp_path: Path) -> None:
+    with Serving(tmp_path) as serving, client(serving.socket) as mom:
+        serving.report({}, {"vm1": {"mem_available": 5, "swap_total": None}, "vm2": {}, "vm3": {"mem_available": 5, "swap_usage": 3}})
+        guests = mom.getStatistics()["guests"]
+    assert (guests["vm1"]["swap_total"], guests["vm1"]["swap_usage"]) == (0, 0)
+    assert "swap_total" not in guests["vm2"]
+    assert (guests["vm3"]["swap_total"], guests["vm3"]["swap_usage"]) == (0, 3)
+
+
+def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(serving: Serving) -> None:
+    one = {"balloon_cur": 1, "vcpu_count": 1}
+    taken = snapshot(host={}, guests={"vm1": one, "vm2": one, "vm3": one, "vm4": {"balloon_cur": 1}})
+    blocked = {"vm1": {"*": "the guest is paused"}, "vm2": {"balloon_target": "the guest has no balloon device"}, "vm3": {}, "vm4": {}}
     guests = {key: replace(guest, blocked=blocked[guest.name]) for key, guest in taken.guests.items()}
     serving.plugin.mom_report(report(replace(taken, guests=guests)))
     with client(serving.socket) as mom:
         assert mom.getActiveGuests() == ["vm2", "vm3"]
-        assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3"]
+        assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
 
 
 def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving) -> None:
@@ -345,7 +379,7 @@ def told(serving: Serving, *arguments: str, given: str = "") -> tuple[int, str]:
 def test_the_client_has_all_verbs(serving: Serving, tmp_path: Path) -> None:
     policy = tmp_path / "p"
     policy.write_text("(set x 3)")
-    serving.report({"ksm_run": 1}, {"vm1": {}})
+    serving.report({"ksm_run": 1}, {"vm1": {"vcpu_count": 1}})
     assert told(serving, "ping") == (0, "true\n")
     code, text = told(serving, "getStatistics")
     assert (code, json.loads(text)["host"]["ksm_run"]) == (0, 1)

@@ -147,8 +147,10 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "1\n")
     assert daemon.machine(ONE)["target"] == daemon.machine(TWO)["target"] == 4 * GIB
     assert daemon.machine(TWO)["quota"] is None, "what has no limit is not touched"
-    called = {method for method, _ in vdsm.calls()}
-    assert {"VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune"} <= called
+    calls = vdsm.calls()
+    assert {"VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune"} <= {method for method, _ in calls}
+    tuned = next(params["tuningParams"] for method, params in calls if method == "Host.setKsmTune")
+    assert tuned.keys() == {"run", "sleep_millisecs", "pages_to_scan"}, "all in one call"
 
     # The engine switches balloons on.
     daemon.parameters(balloonEnabled=True)

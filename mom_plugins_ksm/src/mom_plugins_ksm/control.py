@@ -1,4 +1,4 @@
-"""Setting KSM's knobs and putting them back, on whatever reads and writes them, one at a time and with every result read back."""
+"""Setting KSM's knobs and putting them back, on whatever reads and writes them, with every result read back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mom_core import ControlSpec, Decision, HypervisorError, KsmControl, LedgerEntry, Outcome, Scope, Source, Status, Unit, Value
+from mom_core import ControlSpec, Decision, GuestBusy, HypervisorError, KsmControl, LedgerEntry, Outcome, Scope, Source, Status, Unit, Value
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 
@@ -129,14 +129,47 @@ class Knobs:
             found, after, Status.FAILED, f"the kernel kept {'something unreadable' if after is None else after} instead of {value}"
         )
 
+    def set_together(self, wanted: Mapping[str, int], found: Mapping[str, Value]) -> dict[str, Result]:
+        """Write several knobs in one call, in this order, and read back what stands there then.
+
+        What follows a knob that is refused was not written: all that do not stand are tried again, one by one, which also tells which one
+        it was. Not after a call that was not answered: it may still take effect, and each attempt would wait as long.
+
+        :param found: what stood there before
+        """
+        if len(wanted) < 2:
+            return {knob: self.set(knob, value, found) for knob, value in wanted.items()}
+        refused: HypervisorError | None = None
+        try:
+            self.ksm.ksm_write(wanted)
+        except HypervisorError as error:
+            refused = error
+        try:
+            found = self.read()
+        except HypervisorError as error:
+            unread = str(refused or f"they were written, but could not be read back: {error}")
+            return {knob: Result(found, None, Status.FAILED, unread) for knob in wanted}
+        results = {}
+        for knob, value in wanted.items():
+            after = found.get(knob)
+            if after == value:
+                results[knob] = Result(found, after, Status.APPLIED)
+            elif isinstance(refused, GuestBusy):
+                results[knob] = Result(found, after, Status.FAILED, str(refused))
+            else:
+                results[knob] = self.set(knob, value, found)
+                found = results[knob].found
+        return results
+
 
 def apply(knobs: Knobs, decisions: Sequence[Decision]) -> list[Outcome]:
-    """Set what was decided. One outcome for each decision, in the order in which they were sent."""
+    """Set what was decided, all in one call: a management system takes them together. One outcome for each decision."""
     try:
         found = knobs.read()
     except HypervisorError as error:
         return [Outcome(decision, None, None, Status.FAILED, str(error)) for decision in decisions]
     outcomes: list[Outcome] = []
+    due: dict[str, tuple[Decision, int]] = {}
     for decision in sorted(decisions, key=_turn):
         knob, value = knob_of(decision.control), whole(decision.value)
         before = found.get(knob)
@@ -150,9 +183,11 @@ def apply(knobs: Knobs, decisions: Sequence[Decision]) -> list[Outcome]:
         elif refusal:
             outcomes.append(Outcome(decision, before, before, Status.REFUSED, refusal))
         else:
-            result = knobs.set(knob, value, found)
-            found = result.found
-            outcomes.append(Outcome(decision, before, result.after, result.status, result.error))
+            due[knob] = (decision, value)
+    results = knobs.set_together({knob: value for knob, (_, value) in due.items()}, found)
+    for knob, (decision, _) in due.items():
+        result = results[knob]
+        outcomes.append(Outcome(decision, found.get(knob), result.after, result.status, result.error))
     return outcomes
 
 

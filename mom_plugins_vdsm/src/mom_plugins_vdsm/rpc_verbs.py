@@ -38,6 +38,11 @@ ALL_POLICIES: Final = ""
 MOST_REFUSED: Final = 20
 """So many refused policies are remembered: a client can think of any number of names."""
 
+ABSENT_IS_0: Final = ("swap_total", "swap_usage")
+"""Guest fields that MOM knows to be 0 where vdsm does not tell them, as it does of no guest today."""
+
+IO_KEYS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
+
 _ALL_CONTROLS: Final = "*"
 """What a guest is blocked for to which nothing can be done."""
 
@@ -180,7 +185,7 @@ class Verbs:
         unknown = dict.fromkeys(declared)
         guests: dict[str, object] = {}
         for guest in snapshot.guests.values() if snapshot is not None else ():
-            guests[guest.name] = {**unknown, **{name: _told(name, value) for name, value in guest.fields.items()}}
+            guests[guest.name] = {**unknown, **_told(guest.fields)}
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
@@ -189,10 +194,17 @@ class Verbs:
         return not (isinstance(policies, EvaluatedPolicies) and policies.failure())
 
     def _guests(self) -> list[str]:
-        """Those that something can be done about: MOM left out what was paused, starting or on its way to another host."""
+        """Those that something can be done about: MOM leaves out what is paused, starting or on its way to another host, and what was not
+        sampled yet, of which the number of virtual CPUs is unknown.
+        """
         report = self._report
         guests = report.snapshot.guests.values() if report is not None else ()
-        return [guest.name for guest in guests if _ALL_CONTROLS not in guest.blocked]
+        sampled = (Scope.GUEST, "vcpu_count") in self._fields()
+        return [
+            guest.name
+            for guest in guests
+            if _ALL_CONTROLS not in guest.blocked and (not sampled or guest.fields.get("vcpu_count") is not None)
+        ]
 
     # --- policies -------------------------------------------------------------------------------------------------------------------
 
@@ -277,15 +289,37 @@ def _whole(value: object) -> int:
     return round(value)
 
 
-def _told(name: str, value: Value) -> object:
-    """A field as MOM told it: the limits of a disk were objects with an attribute `vals`."""
-    if name != "io_tune" or not isinstance(value, Sequence) or isinstance(value, str):
-        return value
-    told: list[object] = []
-    for disk in value:
-        if isinstance(disk, Mapping):
-            limits = {part: {"vals": disk.get(part) or {}} for part in ("guaranteed", "maximum", "current")}
-            told.append({"name": disk.get("name"), "path": disk.get("path"), **limits})
-        else:
-            told.append(disk)
+def _told(fields: Mapping[str, Value]) -> dict[str, object]:
+    """A guest's fields as MOM tells them."""
+    told: dict[str, object] = dict(fields)
+    if fields.get("mem_available") is not None:
+        told.update({name: 0 for name in ABSENT_IS_0 if fields.get(name) is None})
+    disks, now = _disks(fields.get("io_tune")), _disks(fields.get("io_tune_current"))
+    agreed = [disk for disk in disks if _limits(disk.get("maximum")) or _limits(disk.get("guaranteed"))]
+    places = {_place(disk) for disk in agreed}
+    if "io_tune" in fields:
+        told["io_tune"] = [_with_limits(disk) for disk in agreed] or None
+    if "io_tune_current" in fields:
+        told["io_tune_current"] = [
+            {"name": disk.get("name"), "path": disk.get("path"), "ioTune": _limits(disk)} for disk in now if _place(disk) in places
+        ] or None
     return told
+
+
+def _disks(value: Value) -> Sequence[Mapping[str, Value]]:
+    return [disk for disk in value if isinstance(disk, Mapping)] if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _place(disk: Mapping[str, Value]) -> tuple[str, str]:
+    return str(disk.get("name")), str(disk.get("path"))
+
+
+def _with_limits(disk: Mapping[str, Value]) -> dict[str, object]:
+    """A disk in `io_tune`, where its limits were objects with an attribute `vals`."""
+    limits = {part: {"vals": _limits(disk.get(part))} for part in ("guaranteed", "maximum", "current")}
+    return {"name": disk.get("name"), "path": disk.get("path"), **limits}
+
+
+def _limits(value: object) -> dict[str, Value]:
+    """The limits that are known."""
+    return {key: value[key] for key in IO_KEYS if value.get(key) is not None} if isinstance(value, Mapping) else {}
