@@ -47,7 +47,7 @@ FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
 
-TOLD = (
+_TOLD = (
     "rss",
     "balloon_cur",
     "stats_age",
@@ -132,7 +132,7 @@ class Learning:
             return
         for identity, guest in snapshot.guests.items():
             known, request = learnt.get(identity), requests.get(identity)
-            rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers(guest.fields, TOLD)
+            rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers(guest.fields, _TOLD)
             same = known is not None and known.incarnation == guest.incarnation
             if known is not None:
                 if same and rss is not None and known.rss is not None and rss > known.rss:
