@@ -43,7 +43,7 @@ from mom_core import (
     differences,
     hookimpl,
 )
-from mom_core.plugins.invoker import FIRST_RETRY_SECONDS
+from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
 from mom_core.status import describe
 from mom_core.testing import config_of
 
@@ -345,6 +345,71 @@ def test_what_mom_may_have_set_when_it_was_killed_is_told_with_what_to_do(tmp_pa
         pass
     assert machine.sizes == {"a": 96}
     assert "mom was cut off while it set 103: if no other process has changed it since, set it to 104 by hand" in caplog.text
+
+
+class Broken(Base):
+    """Has a mistake two calls deep, which a library of Python's notices."""
+
+    @hookimpl
+    def mom_collect_host(self) -> dict[str, Value]:
+        return self._read()
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        raise KeyError("no such report")
+
+    def _read(self) -> dict[str, Value]:
+        return dict(json.loads("{"))
+
+
+def test_the_first_failure_of_a_hook_is_told_with_file_line_and_traceback(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = Broken._read.__code__.co_firstlineno + 1
+    with engine_with(tmp_path, machine, evaluator(want(50)), broken=Broken) as engine:
+        report = engine.cycle()
+        (problem,) = [problem for problem in report.problems if problem.source.name == "broken"]
+        assert problem.message.startswith("mom_collect_host: JSONDecodeError: Expecting property name")
+        assert problem.message.endswith(f"(at {__file__}:{line})")
+        first = caplog.text
+        engine.cycle()
+        second = caplog.text[len(first) :]
+    assert first.count("Traceback (most recent call last)") == 2
+    for words in ("plugin broken: mom_collect_host failed:", "in _read", f'"{__file__}", line {line}', "KeyError: 'no such report'"):
+        assert words in first
+    assert 'invoker.py", line' not in first, "how mom calls a plugin is not what its author looks for"
+    assert "Traceback" not in second, "the same failure again is not told again"
+
+
+def test_a_hypervisor_that_is_away_is_told_in_a_line_without_a_traceback(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away() -> Sequence[Guest]:
+        raise HypervisorError("nobody answers")
+
+    machine.listing = away
+    caplog.set_level("INFO")
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        engine.cycle()
+    assert "nobody answers" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    lane = Lane("p", 60, hide=lambda text: text.replace("hunter2", "***"))
+
+    def fail() -> None:
+        raise ValueError("the password is hunter2")
+
+    call = lane.begin("h", fail)
+    assert call is not None
+    error = lane.finish(call).error
+    assert error is not None
+    lane.log_failure("h", error)
+    lane.close(time.monotonic() + 10)
+    assert "in fail" in caplog.text
+    assert "the password is ***" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_what_was_kept_at_one_end_is_put_back_at_the_next_one_however_that_comes(tmp_path: Path, machine: Machine) -> None:

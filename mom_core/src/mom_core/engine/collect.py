@@ -69,6 +69,7 @@ class Collector:
             return []
         answer = lane.finish(call)
         if answer.error is not None:
+            lane.log_failure(LISTING, answer.error)
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
         guests: dict[str, Guest] = {}
@@ -138,6 +139,7 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
         if answer.error is None:
             answers.append((plugin, answer.value))
         else:
+            lane.log_failure(hook, answer.error)
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     for plugin, _ in works:
         if plugin.name not in answered:

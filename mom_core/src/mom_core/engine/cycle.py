@@ -87,7 +87,9 @@ class Cycle:
         )
         self.on_report(report)
         reporters = [(plugin.lane, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
-        call_together(reporters, "mom_report")
+        for lane, answer in call_together(reporters, "mom_report"):
+            if answer.error is not None:
+                lane.log_failure("mom_report", answer.error)
         return report
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:

@@ -54,6 +54,7 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
             continue
         answer = plugin.lane.finish(call, until=until)
         if answer.error is not None:
+            plugin.lane.log_failure("mom_restore", answer.error)
             outcomes.extend(_failed(share, describe(answer.error)))
         else:
             outcomes.extend(_matched(plugin, share, answer.value, problems))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Final, Generic, TypeVar
 
 from mom_core.errors import DeadlineExceeded
 
@@ -43,6 +45,40 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> Attempt[T]:
     if thread.is_alive():
         return Attempt(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
     return made
+
+
+CALLERS: Final = frozenset({"mom_core", "pluggy"})
+"""The packages that call foreign code: what comes before it in a traceback."""
+
+
+def own_traceback(error: BaseException) -> TracebackType | None:
+    """An exception's traceback from the first line of foreign code on; all of it where only our own code was on the way."""
+    trace = error.__traceback__
+    while trace is not None and _package(trace) in CALLERS:
+        trace = trace.tb_next
+    return trace or error.__traceback__
+
+
+def place_of(error: BaseException) -> str:
+    """The file and line of foreign code in which an exception came up, also when a library that it called raised it; empty if unknown."""
+    first = trace = own_traceback(error)
+    if first is None:
+        return ""
+    place = ""
+    while trace is not None:
+        if _package(trace) == _package(first):
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def traceback_of(error: BaseException) -> str:
+    """An exception with its traceback through foreign code, as Python prints it."""
+    return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
+
+
+def _package(trace: TracebackType) -> str:
+    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def describe(error: BaseException) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from mom_core.errors import DeadlineExceeded, HypervisorError
+from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport, PluginState, printable
+from mom_core.plugins.bounded import place_of, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -23,6 +24,9 @@ FIRST_RETRY_SECONDS = 5.0
 
 LONGEST_RETRY_SECONDS = 60.0
 """Back-off doubles up to this: an operator who cured the trouble sees the plugin back within a minute."""
+
+LONGEST_TRACEBACK = 10_000
+"""Characters of a traceback that are logged, the last ones."""
 
 _SLICE_SECONDS = 0.05
 """How often somebody who waits for a slow plugin looks whether everything is to stop."""
@@ -90,6 +94,8 @@ class Lane:
         self._calls = 0
         self._failures = 0
         self._last_error = ""
+        self._logged: dict[str, str] = {}
+        """By hook, the failure whose traceback was logged last."""
 
     @property
     def hung(self) -> bool:
@@ -146,7 +152,23 @@ class Lane:
             self._failed(call.hook, describe(error))
             return Answer(None, error)
         self._health.pop(call.hook, None)
+        self._logged.pop(call.hook, None)
         return Answer(call.result, None)
+
+    def log_failure(self, hook: str, error: BaseException) -> None:
+        """Log an error that `finish` gave, with its traceback, unless it is the one of the call before.
+
+        What a plugin raises on purpose (a `MomError`, such as a hypervisor that is away) is told in one line elsewhere: of that, the
+        traceback is for the debug level.
+        """
+        text = describe(error)
+        if error.__traceback__ is None or self._logged.get(hook) == text:
+            return
+        self._logged[hook] = text
+        trace = traceback_of(error)[-LONGEST_TRACEBACK:]
+        level = logging.DEBUG if isinstance(error, MomError) else logging.ERROR
+        about = {"mom": {"plugin": self.plugin}}
+        LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
     def call(self, hook: str, work: Callable[[], object], deadline: float | None = None) -> object:
         """Begin and finish in one, and raise what went wrong; `DeadlineExceeded` also if the plugin is hung or set aside."""
@@ -199,9 +221,8 @@ class Lane:
         hidden = text if self._hide is None else self._hide(text)
         if hidden == text:
             return error
-        if isinstance(error, HypervisorError):
-            return HypervisorError(hidden)
-        return RuntimeError(f"{type(error).__name__}: {hidden}")
+        other = HypervisorError(hidden) if isinstance(error, HypervisorError) else RuntimeError(f"{type(error).__name__}: {hidden}")
+        return other.with_traceback(error.__traceback__)
 
     def _reap(self) -> None:
         """Take note of an abandoned call that has come back since."""
@@ -241,6 +262,8 @@ def call_together(lanes: Sequence[tuple[Lane, Callable[[], object]]], hook: str)
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one printable line."""
+    """An exception in one printable line, with the file and line where a plugin's mistake is."""
     text = str(error)
-    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+    said = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+    place = "" if isinstance(error, MomError) else place_of(error)
+    return f"{said} (at {printable(place, 300)})" if place else said

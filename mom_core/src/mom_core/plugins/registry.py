@@ -125,6 +125,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     for plugin, call in begun:
         error = plugin.lane.finish(call, until=until).error if call is not None else None
         if error is not None:
+            plugin.lane.log_failure("mom_teardown", error)
             LOG.warning("plugin %s: mom_teardown: %s", plugin.name, describe(error))
     return [plugin.name for plugin in plugins if not plugin.lane.close(until)]
 

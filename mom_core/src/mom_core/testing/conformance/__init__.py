@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from mom_core.errors import ConfigError, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import Finding, Severity, Value
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import describe, place_of
 from mom_core.plugins.projects import Project
 from mom_core.testing.conformance import capabilities, conduct, shape, traces, undo
 from mom_core.testing.conformance.subject import Subject
@@ -128,7 +128,8 @@ def run_check(subject: Subject, check: str) -> list[Finding]:
     except MomError as error:
         findings.append(subject.fault(error.message, error.hint))
     except Exception as error:  # noqa: BLE001  # the plugin's own code runs in here, and may raise anything
-        findings.append(subject.fault(f"it raises {describe(error)}", "MOM_DEBUG=1 shows where"))
+        place = place_of(error)
+        findings.append(subject.fault(f"it raises {describe(error)}" + (f" (at {place})" if place else "")))
     return [Finding(finding.severity, check, finding.message, finding.cure) for finding in findings]
 
 
