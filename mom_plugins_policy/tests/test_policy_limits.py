@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +14,9 @@ from policy_fixture import fixture
 
 from mom_core import Snapshot
 from mom_core.testing import snapshot
-from mom_plugins_policy import Limits, Policy, PolicyError
+from mom_plugins_policy import Limits, Policy, PolicyError, sources
 from mom_plugins_policy.errors import KINDS
+from mom_plugins_policy.sources import read_policies
 
 HOSTILE = {
     "shift": ("(<< 1 1000000000)", "range"),
@@ -114,6 +116,29 @@ def test_limits_can_be_set_and_hold_exactly(limits: Limits, text: str, kind: str
     result = policy.evaluate(fixture())
     assert [error.kind for error in result.errors] == [kind]
     assert len(result.values) == len(policy.program.forms) - 1
+
+
+def test_so_many_policies_are_allowed_and_no_more() -> None:
+    texts = {f"{number:02}_empty": "" for number in range(10, 14)}
+    Policy.compile(texts, limits=Limits(policies=4))
+    with pytest.raises(PolicyError) as caught:
+        Policy.compile(texts, limits=Limits(policies=3))
+    (fault,) = caught.value.faults
+    assert (fault.kind, fault.name, fault.message) == ("limit", "13_empty", "there are 4 policies, and 3 are allowed")
+
+
+def test_a_folder_of_very_many_or_very_long_policies_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(100):
+        (tmp_path / f"{number:03}_p.policy").write_text("(+ 1 2)")
+    opened = []
+    text_of = sources.text_of
+    monkeypatch.setattr(sources, "text_of", lambda path, *rest: opened.append(path) or text_of(path, *rest))
+    for limits, most, what in ((Limits(policies=7), 7, "policies"), (Limits(text=70), 11, "characters")):
+        opened.clear()
+        (problem,) = read_policies(tmp_path, None, limits).problems
+        assert what in problem.message
+        assert problem.file == str(tmp_path)
+        assert len(opened) == most
 
 
 ODD: st.SearchStrategy[object] = st.recursive(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """The limits of one policy. Each is far above what a policy needs, and low enough that reaching it is answered within a moment."""
 
+    policies: int = 500
+    """Texts. A host has some dozens; each costs something even if it is empty: a record in the history, a row where policies are shown."""
     text: int = 1 << 20
     """Characters in all texts together."""
     forms: int = 50_000

@@ -50,6 +50,8 @@ class LimitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
+    policies: Annotated[int, Field(ge=1, le=10_000)] = _DEFAULT.policies
+    """Policies, those that plugins bring included."""
     text: Annotated[int, Field(ge=1, le=1 << 24)] = _DEFAULT.text
     """Characters in all policies together."""
     forms: Annotated[int, Field(ge=1, le=1_000_000)] = _DEFAULT.forms
@@ -246,7 +248,7 @@ class PolicyPlugin:
         """What the operator's files and the defaults say now."""
         settings = self._settings
         limits = settings.limits.limits()
-        found = read_policies(settings.directory, settings.file, 4 * limits.text)
+        found = read_policies(settings.directory, settings.file, limits)
         wanted = settings.file is None if settings.defaults is None else settings.defaults
         defaults = self._usable_defaults(found.texts, limits) if wanted else {}
         texts = {name: PolicyText(text, DEFAULT) for name, text in defaults.items()}

@@ -157,6 +157,9 @@ class Policy:
             declared, and every control is allowed
         :raises PolicyError: with all that is wrong in all texts
         """
+        if len(texts) > limits.policies:
+            what = f"there are {len(texts):,} policies, and {limits.policies:,} are allowed"
+            raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
         faults: list[Fault] = []
         forms: list[Form] = []
         read_texts: list[Text] = []

@@ -43,7 +43,7 @@ class Shadow:
 
     def prepare(self) -> Callable[[], None]:
         """Read the folder again; what is returned puts it to use. Raises `ConfigError`."""
-        found = read_policies(self.folder, None, 4 * self._limits.text)
+        found = read_policies(self.folder, None, self._limits)
         if found.problems:
             raise ConfigError(sorted(found.problems))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core import ConfigProblem, printable, untrusted
+from mom_plugins_policy.limits import Limits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
@@ -25,20 +26,29 @@ class Texts:
     problems: list[ConfigProblem] = field(default_factory=list)
 
 
-def read_policies(directory: Path | None, file: Path | None, longest: int) -> Texts:
+def read_policies(directory: Path | None, file: Path | None, limits: Limits) -> Texts:
     """All policies of the operator.
 
     :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing
     :param file: one policy, which gets the name `50_main_`
-    :param longest: bytes that one file may have
+    :param limits: how many policies there may be, and how long they may be together; the rest is not read
     """
     found = Texts()
+    longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
     if directory is not None and _ours(directory, found.problems):
         for path in _listed(directory, found.problems):
             name = path.name.partition(SUFFIX)[0]
             if name in found.files:
                 _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
                 continue
+            if len(found.files) >= limits.policies:
+                _complain(
+                    found.problems, directory, f"holds more than {limits.policies:,} policies", "limits.policies says how many are read"
+                )
+                break
+            if sum(map(len, found.texts.values())) > limits.text:
+                _complain(found.problems, directory, f"holds more than {limits.text:,} characters", "limits.text says how many are read")
+                break
             if _ours(path, found.problems):
                 _read(path, name, found, longest)
     if file is not None and _ours(file, found.problems):

@@ -150,7 +150,7 @@ def given_policies(
         given.files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
-        found = read_policies(settings.directory, settings.file, 4 * given.limits.text)
+        found = read_policies(settings.directory, settings.file, given.limits)
         if found.problems:
             raise ConfigError(found.problems)
         wanted = settings.file is None if settings.defaults is None else settings.defaults
