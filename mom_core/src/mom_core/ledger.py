@@ -14,7 +14,7 @@ from typing import Any
 from mom_core.errors import LedgerError
 from mom_core.files import replace_file
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
-from mom_core.ownership import refuse_untrusted
+from mom_core.ownership import advice_when_denied, refuse_untrusted
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -54,9 +54,13 @@ class Ledger:
             text = ledger.path.read_bytes()
         except FileNotFoundError:
             return ledger
+        except PermissionError as error:
+            raise LedgerError(
+                f"cannot read the ledger {ledger.path}: {error.strerror}", hint=advice_when_denied(ledger.path, directory)
+            ) from error
         except OSError as error:
             raise LedgerError(
-                f"cannot read the ledger {ledger.path}: {error.strerror}", hint="run as root, or set state_directory"
+                f"cannot read the ledger {ledger.path}: {error.strerror}", hint="repair the file system, or set state_directory"
             ) from error
         try:
             ledger._entries = ledger._written = _parse(text)

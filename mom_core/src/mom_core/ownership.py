@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,31 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
     if reason:
         hint = f"`chown` and `chmod go-w` it, run mom as the user that it belongs to, or set {setting}"
         raise MomError(f"{directory} is not used: {reason}", hint=hint)
+
+
+def advice_when_denied(path: Path, folder: Path) -> str:
+    """What to do where this process's user may not read or write what the mom of another one keeps, with both of their names.
+
+    :param folder: all that this mom keeps there
+    """
+    me = user_name(os.geteuid())
+    for at in (path, *path.parents):
+        try:
+            owner = user_name(at.stat().st_uid)
+        except OSError:  # not there, or in a folder into which this user cannot look
+            continue
+        if owner == me:
+            return f"{me} owns {at}, and its permissions or the file system keep it from that: look at `ls -ld {at}` and `mount`"
+        return f"{at} belongs to {owner}, and this runs as {me}: run it as {owner}; or, if mom is to run as {me}, chown -R {me}: {folder}"
+    return f"run it as the user that mom runs as, which {me} is not"
+
+
+def user_name(uid: int) -> str:
+    """The name of a user; the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:

@@ -7,18 +7,20 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
-from mom_core.errors import LedgerError, MomError, PluginError, PluginErrors
+from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guardian import guarded
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.model import Finding, Severity, printable
+from mom_core.ownership import advice_when_denied
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
@@ -70,11 +72,10 @@ def _core(config: Config) -> Iterable[Finding]:
             Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run mom doctor as the user that mom runs as"
         )
     for directory in (config.state_directory, config.run_directory):
-        there = next(path for path in (directory, *directory.parents) if path.exists())
-        if not os.access(there, os.W_OK):
-            yield Finding(
-                Severity.ERROR, "files", f"{there} is not writable", f"run mom as root, or change {directory} in the configuration"
-            )
+        there = next(path for path in (directory, *directory.parents) if _exists(path))
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            cure = f"{advice_when_denied(there, directory)}; or give another folder in the configuration"
+            yield Finding(Severity.ERROR, "files", f"{there} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:
         try:
@@ -96,15 +97,23 @@ def _core(config: Config) -> Iterable[Finding]:
     yield from _ledger(config, running=bool(pid))
 
 
+def _exists(path: Path) -> bool:
+    """Whether it is there; of what is in a folder into which this user cannot look, it is taken to be."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
 def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     for path in sorted(config.state_directory.glob("ledger.damaged-*")):
         text = f"a damaged ledger was set aside as {path}"
         yield Finding(Severity.WARNING, "ledger", text, "look at it for what mom had changed, put that back by hand, then delete it")
-    if running or not (config.state_directory / "ledger.json").exists():
+    if running or not _exists(config.state_directory / "ledger.json"):
         return
     try:
         ledger = Ledger.open(config.state_directory)
-    except LedgerError as error:
+    except MomError as error:
         yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
         return
     if ledger.damage:

@@ -1,0 +1,75 @@
+"""`mom doctor` where another user's mom keeps its files, such as user vdsm after root has run mom once: findings, each with the fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MOM = Path(sys.executable).with_name("mom")
+NOBODY = 65534
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        for name in ("state", "run"):
+            (folder / name).mkdir()
+        (folder / "state/ledger.json").write_text("{}")
+        (folder / "state/ledger.json").chmod(0o600)
+        (folder / "mom.yaml").write_text(
+            f"state_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n  policy: {{}}\n  xmlrpc: {{listen: {folder}/s}}\n"
+        )
+        yield folder
+
+
+def doctor(place: Path, user: int) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, findings, and what was written to standard error."""
+    command = [str(MOM), "doctor", "-c", str(place / "mom.yaml"), "--json"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        user=user,
+        group=user,
+        extra_groups=[],
+        cwd="/",
+        env={"HOME": "/"},
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout else [], done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_a_ledger_of_root_is_a_finding_with_the_fix_whatever_its_folder_lets_be_seen(place: Path, mode: int) -> None:
+    (place / "state").chmod(mode)
+    code, findings, _ = doctor(place, NOBODY)
+    assert code == 1
+    (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
+    assert ledger["severity"] == "error"
+    assert ledger["message"] == f"cannot read the ledger {place}/state/ledger.json: Permission denied"
+    assert "belongs to root, and this runs as nobody: run it as root" in ledger["cure"]
+    assert ledger["cure"].endswith(f"if mom is to run as nobody, chown -R nobody: {place}/state")
+    assert any(finding["subject"].startswith("XML-RPC") for finding in findings), "all else is looked at, too"
+
+
+def test_root_learns_that_the_state_is_another_users_and_of_all_else(place: Path) -> None:
+    os.chown(place / "state", NOBODY, NOBODY)
+    code, findings, _ = doctor(place, 0)
+    assert code == 1
+    (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
+    assert "belongs to the user 65534" in ledger["message"]
+    assert any(finding["subject"].startswith("XML-RPC") for finding in findings)
