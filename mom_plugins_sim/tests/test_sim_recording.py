@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -360,6 +361,23 @@ def test_two_do_not_record_into_one_folder(tmp_path, reports):
     other.cycle(reports[1])
     other.close()
     assert read(tmp_path / "r")[0] == reports[:2]
+
+
+def test_whoever_can_look_into_the_folder_cannot_keep_mom_from_recording(tmp_path, reports):
+    folder = tmp_path / "r"
+    folder.mkdir(mode=0o755)
+    looks = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(looks, fcntl.LOCK_EX)
+        writer = RecordingWriter(folder, LIMITS)
+        writer.open()
+        writer.session(session_content(SESSION))
+        writer.cycle(reports[0])
+        writer.close()
+    finally:
+        os.close(looks)
+    assert (folder / ".lock").stat().st_mode & 0o7777 == 0o600
+    assert len(files_of(folder)) == 1
 
 
 def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, reports: list[Report]) -> None:

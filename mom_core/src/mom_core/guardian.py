@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core.lease import LeaseFile, Term, judge, process_of
+from mom_core.lock import locked_by, open_lock
 from mom_core.model import printable
 from mom_core.notify import Notifier
 from mom_core.processes import OtherProcess, boot_id
@@ -61,6 +62,8 @@ def guarded(run_directory: Path) -> bool:
     """Whether a guardian is there."""
     try:
         descriptor = os.open(run_directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return bool(locked_by(run_directory / LOCK))
     except OSError:
         return False
     try:
@@ -109,7 +112,7 @@ class Guardian:
         """Until there is nothing left to watch; the process's exit code."""
         self._woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        lock = open_lock(self._directory / LOCK)
         # SIGABRT: systemd's watchdog sends it to all processes of a service, to this one too where it has no service of its own.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGABRT):
             signal.signal(number, self._on_end)

@@ -117,7 +117,7 @@ class LeaseFile:
     def _write(self, offset: int, content: Mapping[str, object]) -> None:
         body = json.dumps(content, separators=(",", ":")).encode()
         text = b"%08x %s" % (zlib.crc32(body), body)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.pwrite(descriptor, text.ljust(HALF - 1) + b"\n", offset)
         finally:

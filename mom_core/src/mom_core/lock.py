@@ -1,10 +1,14 @@
-"""One mom for a host: a lock that the kernel releases when its holder dies, and that says who holds it."""
+"""One mom for a host: a lock that the kernel releases when its holder dies, and that says who holds it.
+
+To hold such a lock, it is enough to be able to read its file: nobody else may, or any user of the host could keep mom from starting.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -12,7 +16,10 @@ from types import TracebackType
 from typing import Final
 
 from mom_core.errors import AlreadyRunning, MomError
+from mom_core.model import printable
 from mom_core.ownership import refuse_untrusted
+
+LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
 """Who only looks whether mom runs (`holder`) holds the lock for an instant: long enough for that to be over."""
@@ -37,6 +44,8 @@ class RunLock:
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = self._holder()
+            if (really := locked_by(self.path)) and really != pid:
+                pid, command = really, command_of(really)
             waits = self._patience if " restore" in command else LOOK_SECONDS
             if time.monotonic() - began >= waits:
                 who = f"process {pid} ({command})" if pid else "another process"
@@ -50,7 +59,7 @@ class RunLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             refuse_untrusted(self.path.parent, "run_directory")
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            descriptor = open_lock(self.path)
         except OSError as error:
             raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set run_directory") from error
         try:
@@ -93,6 +102,8 @@ def holder(directory: Path) -> int:
     """The process id of the mom that runs with this run directory, 0 if none does."""
     try:
         descriptor = os.open(directory / "mom.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return locked_by(directory / "mom.lock")
     except OSError:
         return 0
     try:
@@ -103,6 +114,48 @@ def holder(directory: Path) -> int:
         return 0
     finally:
         os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock's file, which only this process's user may open from now on, also where it was there with another mode.
+
+    Raises `OSError`, also when the file is another user's and its mode cannot be changed.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:
+            os.fchmod(descriptor, LOCK_MODE)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
+    """The process that holds a lock for itself alone, as the kernel tells everybody; 0 if none does, or it is not told here.
+
+    It is not where the file system has no number of its own (btrfs, overlayfs), or the process runs in another container.
+    """
+    try:
+        status = path.stat()
+        lines = locks.read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    meant = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in lines:
+        words = line.split()
+        if len(words) >= 6 and words[1] == "FLOCK" and words[3] == "WRITE" and words[5] == meant and words[4].isdigit():
+            return int(words[4])
+    return 0
+
+
+def command_of(pid: int) -> str:
+    """A process's command line, for an error; empty when it cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
+    except OSError:
+        return ""
+    return printable(b" ".join(words).decode(errors="replace").strip(), 200)
 
 
 def _holder(descriptor: int) -> tuple[int, str]:

@@ -291,7 +291,7 @@ class FleetPlugin:
         data = json.dumps({"group": group, "revision": revision, "record": record.model_dump_json()})
         path = self._file()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             replace_file(path, data, durable=True)
         except OSError as error:
             self._context.log.warning("the group's policies cannot be kept for the next start: %s: %s", path, error.strerror)
@@ -372,8 +372,10 @@ def _written_beside(path: Path, text: str) -> Path | None:
     """A file with that text, to be put in the place of this one; None when it holds that already. Raises `OSError`."""
     if path.exists() and path.read_bytes() == text.encode():
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o640)
     new.write_text(text, encoding="utf-8", newline="")
     return new
 

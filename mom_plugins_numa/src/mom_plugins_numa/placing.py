@@ -233,7 +233,7 @@ class Placing:
         if wanted == self._kept or (not self._kept and wanted == "{}"):
             return
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             replace_file(self._file, wanted, durable=False)
         except OSError:
             return  # tried again in the next cycle; until then a reload would leave these guests pinned until the end

@@ -80,7 +80,7 @@ class Incarnations:
         text = json.dumps({"boot": self._boot, "guests": {identity: [run.mark, run.started] for identity, run in self._runs.items()}})
         self._written = True
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             replace_file(self._path, text, durable=False)
         except OSError as error:
             # Without it all works, but what an earlier mom changed on guests is taken for history.

@@ -206,7 +206,7 @@ def _in_background() -> Iterator[Callable[[], None]]:
     if os.fork():
         os._exit(0)  # so that the daemon leads no session, and never gets a terminal
     os.chdir("/")
-    os.umask(0o022)
+    os.umask(0o027)
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123  # a descriptor is wanted, not a path's content
         for stream in (0, 1, 2):
             os.dup2(nothing.fileno(), stream)

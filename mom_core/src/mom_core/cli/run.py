@@ -69,6 +69,8 @@ def manage(load: Callable[[], Config], log: Log, opened: Callable[[], None] | No
     :param opened: called when everything is set up, before the first cycle
     """
 
+    os.umask(os.umask(0o077) | 0o027)  # what has no mode of its own is no other user's, however mom was started
+
     def learn() -> Config:
         config = load()
         log.use(config)

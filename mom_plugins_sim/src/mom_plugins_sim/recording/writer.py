@@ -37,6 +37,7 @@ LONGEST_FILE_SECONDS = 86_400.0
 """A day, so that `keep` is kept to the day."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
+_LOCK = ".lock"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -217,7 +218,8 @@ class RecordingWriter:
         """Two that write into one folder would delete each other's files. The lock goes with the process."""
         if self._lock is not None:
             os.close(self._lock)  # the folder may be another one now
-        self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A file that others cannot open, as the folder may be one that they can read: who can open it can lock it.
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,153 @@
+"""The files of the locks: who can read one can hold its lock, so that nobody but mom's user can."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mom_core.errors import AlreadyRunning
+from mom_core.guardian import LOCK, command, guarded
+from mom_core.lease import LeaseFile, Term
+from mom_core.lock import RunLock, holder, locked_by, open_lock
+
+OTHER = 65534
+"""Another user: nobody."""
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+LOCKS = """
+import fcntl, os, sys, time
+try:
+    descriptor = os.open(sys.argv[1], os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError as error:
+    print(type(error).__name__, flush=True)
+else:
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user can look into, as /run/mom is."""
+    made = Path(tempfile.mkdtemp(prefix="momtest-locks-", dir="/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@contextmanager
+def other_locks(path: Path) -> Iterator[tuple[str, int]]:
+    """What becomes of another user's attempt to lock that file, and the process that holds it, if it does."""
+    command_line = [sys.executable, "-c", LOCKS, str(path)]
+    with subprocess.Popen(command_line, user=OTHER, group=OTHER, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip(), process.pid
+        process.kill()
+
+
+def as_other(program: str, folder: Path) -> str:
+    """What a program of another user prints."""
+    command_line = [sys.executable, "-c", f"import sys; from pathlib import Path; {program}", str(folder)]
+    done = subprocess.run(command_line, user=OTHER, group=OTHER, capture_output=True, text=True, check=True, cwd="/")
+    return done.stdout.strip()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("before", [None, 0o644, 0o666, 0o640, 0o600])
+def test_the_lock_is_mom_users_alone_whatever_it_was_before(folder: Path, before: int | None, umask: int) -> None:
+    path = folder / "mom.lock"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    old = os.umask(umask)
+    try:
+        with RunLock(folder):
+            assert mode(path) == 0o600
+            assert holder(folder) == os.getpid()
+    finally:
+        os.umask(old)
+
+
+def test_the_guardians_lock_and_the_lease_are_too(folder: Path) -> None:
+    (folder / LOCK).touch()
+    (folder / LOCK).chmod(0o666)
+    assert subprocess.run(command(folder, folder), timeout=60, check=False, cwd="/").returncode == 0, "there is no lease to watch"
+    assert mode(folder / LOCK) == 0o600
+    old = os.umask(0)
+    try:
+        LeaseFile(folder).write_term(Term(1, 2, "boot", renewed=0.0, until=0.0, limit=0.0, lease=0.0))
+    finally:
+        os.umask(old)
+    assert mode(LeaseFile(folder).path) == 0o600
+
+
+def test_a_lock_that_is_a_link_is_not_followed(folder: Path) -> None:
+    (folder / "elsewhere").touch()
+    (folder / "x.lock").symlink_to(folder / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_lock(folder / "x.lock")
+
+
+@AS_ROOT
+def test_another_user_cannot_keep_mom_from_starting_and_still_sees_that_it_runs(folder: Path) -> None:
+    with RunLock(folder):
+        pass
+    with other_locks(folder / "mom.lock") as (said, _):
+        assert said == "PermissionError"
+    with RunLock(folder):
+        assert as_other("from mom_core.lock import holder; print(holder(Path(sys.argv[1])))", folder) == str(os.getpid())
+
+
+@AS_ROOT
+def test_one_that_another_user_has_locked_before_is_told_by_its_process(folder: Path) -> None:
+    path = folder / "mom.lock"
+    path.touch()
+    path.chmod(0o644)
+    with other_locks(path) as (said, pid):
+        assert said == "locked"
+        with pytest.raises(AlreadyRunning) as raised:
+            RunLock(folder).take()
+        assert raised.value.pid == pid
+        assert mode(path) == 0o600, "it is the last one that could"
+    with RunLock(folder):
+        pass
+
+
+def test_the_kernel_tells_who_holds_a_lock_and_nothing_where_there_is_none(folder: Path) -> None:
+    descriptor = open_lock(folder / "x.lock")
+    try:
+        assert locked_by(folder / "x.lock") == 0
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        assert locked_by(folder / "x.lock") == 0, "several may hold that at once"
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert locked_by(folder / "x.lock") == os.getpid()
+    finally:
+        os.close(descriptor)
+    assert locked_by(folder / "nothing") == 0
+    assert locked_by(folder / "x.lock", folder / "no-proc") == 0
+    (folder / "locks").write_text("1: FLOCK\n2: POSIX ADVISORY WRITE 1 00:01:2 0 EOF\n\xff\n")
+    assert locked_by(folder / "x.lock", folder / "locks") == 0
+
+
+@AS_ROOT
+def test_a_guardian_is_seen_by_those_who_may_not_open_its_lock(folder: Path) -> None:
+    descriptor = open_lock(folder / LOCK)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert guarded(folder)
+    assert as_other("from mom_core.guardian import guarded; print(guarded(Path(sys.argv[1])))", folder) == "True"
+    os.close(descriptor)
