@@ -16,7 +16,7 @@ from mom_core.testing import snapshot
 from mom_plugins_http.access import LocalAccess, Peer, Right
 from mom_plugins_http.client import Client
 from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
-from mom_plugins_http.top.drawing import screen, sparkline
+from mom_plugins_http.top.drawing import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.feed import Feed, picture_now
 from mom_plugins_http.top.looking import Looking
 from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, row_of
@@ -329,3 +329,39 @@ def test_who_may_not_read_is_told_what_it_takes(serve: Serve, monkeypatch: pytes
     feed.close()
     assert feed.trouble is not None
     assert "may not do this" in feed.trouble[0]
+
+
+FULL = {
+    "name": "memory", "severity": "error", "message": "the host is full: 0 KiB of 60.8 GiB available", "plugins": ["balloon"], "since": 0.0,
+    "why": "guests are promised 69.9 GiB together, and this host can promise 60.8 GiB", "lasted_seconds": 185.0,
+    "cure": "move guests away, lower their guarantees, or give the host more memory; start no more",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 50)])
+def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
+    rows = [Row(f"id{n}", f"vm{n}") for n in range(100)]
+    shown = picture(*rows, verdict={"severity": "error", "alerts": [FULL]})
+    lines = text_of(Looking(), shown, size)
+    assert len(lines) == size[1]
+    assert cell_len(lines[0]) <= size[0]
+    assert lines[0].startswith("WRONG: the host is full")
+    if size[1] > 20:
+        said = " ".join(" ".join(lines).split())
+        for part in ("available, for 3m", f"why: {FULL['why']}", f"→ {FULL['cure']}"):
+            assert part in said
+    else:
+        assert "(!: all)" in lines[0]
+    assert any("vm0" in line for line in lines), "the guests are still there"
+    every = text_of(Looking(view="problems"), shown, (80, 24))
+    assert "start no more" in " ".join(every)
+
+
+def test_a_host_that_is_well_has_no_line_on_that() -> None:
+    assert text_of(Looking(), picture(verdict={"severity": "ok", "alerts": []}))[0].startswith("mom 1 on host")
+
+
+def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
+    well, full = picture(), picture(verdict={"severity": "error", "alerts": [FULL]})
+    assert body_lines((80, 24), well) == 18
+    assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(verdict_lines(full, 80, 5))

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from mom_core import Engine, Report, Value, load_config
+from mom_core import Engine, Report, Severity, StandingAlert, Value, Verdict, load_config
 from mom_core.testing import snapshot
 from mom_plugins_http import HttpPlugin
 
@@ -536,6 +536,14 @@ def test_a_hostile_page_cannot_use_the_operators_tunnel(daemon: Start, tunnel: D
 # --- hostile names -------------------------------------------------------------------------------------------------------------------
 
 
+FULL = Verdict(
+    (
+        StandingAlert("memory", Severity.ERROR, "the host is full", "too much is promised", f"move {EVIL}", ("balloon",), 1.7e9, 190.0),
+        StandingAlert("promises", Severity.WARNING, EVIL, "", "", ("balloon",), 1.7e9, 190.0),
+    )
+)
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Iterator[Path]:
     """The socket of a mom whose guests and policies have names that want to be more than names."""
@@ -554,7 +562,7 @@ def hostile(tmp_path: Path) -> Iterator[Path]:
                     name: {"balloon_cur": 1000 * number, "balloon_max": 9000, "mem_usable": 300, "balloon_obstacle": EVIL} for name in names
                 }
                 taken = snapshot(host={"mem_available": 10_000, "mem_really_available": 5000}, guests=guests)
-                plugin.mom_report(Report(number, time.time(), EVIL, taken, (), (), (), (), (), 0.01))
+                plugin.mom_report(Report(number, time.time(), EVIL, taken, (), (), (), (), (), 0.01, verdict=FULL))
                 number += 1
 
         thread = threading.Thread(target=cycles)
@@ -576,6 +584,11 @@ def test_names_stay_names(hostile: Path, tunnel: Dig, visit: Callable[..., Opene
     page = opened.page
     expect(page.get_by_role("link", name=EVIL)).to_be_visible()
     opened.shot("hostile")
+    verdict = page.locator("#verdict .notice")
+    expect(verdict.first).to_have_text(re.compile("✗ the host is full since .*Why: too much is promised.*What to do: move <img"))
+    expect(verdict.nth(1)).to_contain_text(f"! {EVIL}")
+    assert verdict.first.evaluate("one => one.classList.contains('bad')")
+    assert page.locator("img").count() == 0
     page.get_by_role("link", name=EVIL).click()
     expect(page.get_by_role("heading", name=EVIL, exact=True)).to_be_visible()
     for view in ("", "health", "decisions"):
@@ -608,3 +621,17 @@ def test_the_browser_is_told_to_run_nothing_else(daemon: Start, tunnel: Dig, vis
     clicked = "const d = document.createElement('div'); d.setAttribute('onclick', 'document.title = 1'); document.body.append(d); d.click()"
     page.evaluate(f"() => {{ try {{ {clicked} }} catch {{}} }}")
     assert page.title() != "1"
+
+
+def test_what_is_wrong_with_the_host_stands_above_every_view(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon(guests=8, host_memory="8GiB", more='guests:\n  "*": {guarantee: 100%}\n')
+    opened = visit(tunnel(mom.socket).url)
+    page = opened.page
+    verdict = page.locator("#verdict .notice").first
+    for view in ("", "guests", "policies", "health", "decisions"):
+        page.evaluate(f"location.hash = '#/{view}'")
+        expect(verdict).to_contain_text(
+            re.compile("guests are promised .* GiB together, and this host can promise .* since .*What to do: move guests")
+        )
+    opened.shot("verdict")
+    assert opened.complaints == []

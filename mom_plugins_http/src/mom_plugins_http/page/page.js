@@ -219,6 +219,7 @@ function hear(event) {
   }
   connection.trouble = null;
   banner();
+  verdict(event);
   if (document.hidden || looking) return;
   const wait = Math.max(0, lookedAt + LIST_MS - performance.now());
   looking = setTimeout(async () => {
@@ -247,6 +248,19 @@ function trouble(error) {
   connection.trouble = error instanceof Refused ? [error.message, error.hint].filter(Boolean).join("; ")
     : error?.name === "TimeoutError" ? "mom does not answer: it hangs, or this browser shows it in more than five windows at once" : "mom cannot be reached";
   banner();
+}
+
+// What is wrong with the host as a whole, above all views: since when, why, and what to do.
+function verdict(event) {
+  const alerts = event.verdict?.alerts ?? [];
+  const said = alerts.map((one) => [one.severity, `${one.severity === "error" ? "✗" : "!"} ${one.message}`,
+    `since ${moment(one.since)}`, one.why && `Why: ${one.why}.`, one.cure && `What to do: ${one.cure}.`]);
+  const section = byId("verdict");
+  section.hidden = !alerts.length;
+  if (section.dataset.said === JSON.stringify(said)) return; // what is read aloud is read once
+  section.dataset.said = JSON.stringify(said);
+  section.replaceChildren(...said.map(([severity, message, since, why, cure]) => h("div", { class: severity === "error" ? "notice bad" : "notice" },
+    h("p", null, h("strong", null, message), ` ${since}`), why && h("p", null, why), cure && h("p", null, cure))));
 }
 
 // One line on what is wrong with what is shown, or nothing.

@@ -33,12 +33,15 @@ _FLAT: Final = 0.01
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
+_MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"applied": "green", "failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 
-def body_lines(height: int) -> int:
-    """How many lines of a list fit on a screen of this height."""
-    return max(1, height - _HEAD - 1)
+def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
+    """How many lines of a list fit on a screen of so many columns and lines, below what is wrong with the host."""
+    width, height = size
+    verdict = [] if picture is None else verdict_lines(picture, width, _most_verdict(height))
+    return max(1, height - _HEAD - 1 - len(verdict))
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
@@ -50,14 +53,42 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     width, height = size
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return [[(f"The terminal has {width} x {height};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
-    lines = body_lines(height)
+    lines = body_lines(size, picture)
     if look.view == "help":
         return [*_help(width)[: height - 1], [("any key: back", "reverse")]]
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
+    head = [*verdict_lines(picture, width, _most_verdict(height)), *head]
     body = _guests(look, picture, width, lines) if look.view == "guests" else _scrolled(_text(look, feed, picture, width), look, lines)
     return [*head, *body, *[[]] * (lines + 1 - len(body)), _foot(look, feed, width)]
+
+
+# --- the verdict --------------------------------------------------------------------------------------------------------------------
+
+
+def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list[Line]:
+    """What is wrong with the host as a whole, the worst first: since when, why, and what to do; nothing where it is well.
+
+    :param most: lines at most; None: as many as it takes
+    """
+    lines: list[Line] = []
+    for alert in picture.alerts:
+        style = _SEVERE.get(alert["severity"], "")
+        lines += _wrapped(
+            printable(f"{_MARKS.get(alert['severity'], '')}{alert['message']}, for {age(alert['lasted_seconds'])}", 400), width, style
+        )
+        lines += _wrapped(printable(f"  why: {alert['why']}", 400), width) if alert["why"] else []
+        lines += _wrapped(printable(f"  → {alert['cure']}", 400), width, "bold") if alert["cure"] else []
+    if most is None or len(lines) <= most:
+        return lines
+    last, style = lines[most - 1][0]
+    return [*lines[: most - 1], [(f"{last[: max(0, width - 16)].rstrip()} … (!: all)", style)]]
+
+
+def _most_verdict(height: int) -> int:
+    """Lines of a screen that the verdict may take: the guests are looked at because of it."""
+    return max(1, (height - 8) // 3)
 
 
 # --- the host -----------------------------------------------------------------------------------------------------------------------
@@ -262,7 +293,7 @@ def _indented(text: str, width: int, style: str) -> list[Line]:
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
-    out = [_heading("problems, and plugins", width)]
+    out = [_heading("problems, and plugins", width), *verdict_lines(picture, width)]
     for one in picture.event["common_problems"]:
         source = one["source"]
         where = f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else source["name"]
@@ -424,7 +455,7 @@ def once(picture: Picture, look: Looking, now: float, width: int | None) -> list
             max(5, names) if column.key == "name" else 0 if column.key == "note" else size
             for column, size in zip(COLUMNS, columns, strict=True)
         ]
-    out: list[Line] = [*host_lines(picture, None, None, wide, now)]
+    out: list[Line] = [*verdict_lines(picture, wide), *host_lines(picture, None, None, wide, now)]
     heading = [
         cell(column.heading, size, right=bool(column.width)) if size else column.heading
         for column, size in zip(COLUMNS, columns, strict=True)

@@ -90,6 +90,13 @@ class Picture:
         return found
 
     @property
+    def alerts(self) -> Sequence[Json]:
+        """What is wrong with the host as a whole, the worst first."""
+        verdict = self.event.get("verdict") or {}
+        found: Sequence[Json] = verdict.get("alerts", ())
+        return found
+
+    @property
     def interval(self) -> float:
         """Seconds between two cycles."""
         return float(self.status.get("interval_seconds", 5.0))

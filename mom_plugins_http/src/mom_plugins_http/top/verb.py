@@ -88,7 +88,7 @@ def watch(client: Client, look: Looking, refresh: float) -> None:
                     if pressed == "redraw":
                         terminal.redraw()
                     else:
-                        look.press(pressed, look.listed(picture), body_lines(terminal.size[1]))
+                        look.press(pressed, look.listed(picture), body_lines(terminal.size, picture))
     except (EndedError, KeyboardInterrupt):
         return
     finally:
