@@ -263,8 +263,16 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
     assert problem.entity is not None
     assert problem.entity.name == "b"
     assert str(problem.source) == "a:1:44"
-    assert problem.message == "type: operands of these types do not fit in (- g.size 1)"
-    assert problem.hint == "g.size is nil"
+    assert (problem.severity, problem.message) == ("warning", "left out by a, as size is unknown")
+    assert problem.hint.startswith("a policy that tests it with (valid")
+
+
+def test_what_fails_for_a_guest_for_another_reason_than_an_unknown_field_is_an_error(tmp_path: Path) -> None:
+    it = plugin(tmp_path, directory=folder(tmp_path, {"a.policy": '(with Guests g (if (== g.size 100) (- 1 (g.Prop "name")) 0))'}))
+    it.mom_setup()
+    _, (problem,) = found(it)
+    assert problem.severity == "error"
+    assert problem.message == 'type: operands of these types do not fit in (- 1 (g.Prop "name"))'
 
 
 def test_the_same_problem_has_the_same_words_in_every_cycle(tmp_path: Path) -> None:

@@ -233,6 +233,26 @@ def test_a_parameter_that_the_policies_do_not_know_is_refused_and_what_was_in_fo
     daemon.wait(lambda: stats()["momStatus"] == "active")
 
 
+def test_guests_of_which_too_little_is_known_are_a_remark_once_and_no_error(daemon: Daemon) -> None:
+    # As vdsm's own 02-balloon ends: it compares what guests have with what they are guaranteed, whether it is known or not.
+    text = '(with Guests guest (if (< guest.balloon_cur guest.balloon_min) (guest.Control "balloon_target" guest.balloon_min) 0))'
+    (daemon.folder / "mom.d/02-balloon.policy").write_text(text)
+    (daemon.folder / "mom.d/06-more.policy").write_text(text)
+    daemon.vdsm.add(
+        {**ONE, "id": "11111111-0000-4000-8000-000000000011", "name": "no-device", "device": False},
+        {**ONE, "id": "11111111-0000-4000-8000-000000000012", "name": "paused", "status": "Paused"},
+        {**ONE, "id": "11111111-0000-4000-8000-000000000013", "name": "fresh", "samples": -1000},
+    )
+    daemon.start()
+    daemon.wait(lambda: "left out by" in daemon.log.read_text())
+    time.sleep(4)  # some ten cycles
+    log = daemon.log.read_text()
+    assert " ERROR " not in log
+    for name in ("no-device", "paused", "fresh"):
+        said = f"{name}: left out by 02-balloon, 06-more, as balloon_cur, balloon_min are unknown"
+        assert log.count(f" {name}: left out") == log.count(said) == 1, log
+
+
 def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:
     (daemon.ksm / "run").write_text("1\n")
     daemon.start()

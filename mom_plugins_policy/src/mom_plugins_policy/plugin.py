@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     import click
 
 _DEFAULT = Limits()
+_NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
+"""What a fault says of an operand that is an attribute, such as a guest's field."""
+
 _REMARKS = 30  # of the checks, that are logged when policies are loaded
 
 
@@ -194,7 +198,7 @@ class PolicyPlugin:
         earlier = self._policies.evaluated[:1]
         self._policies.evaluated = (Evaluated(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
-        found: list[Decision | Considered | Problem] = [*on_trial, *(_problem(fault, result) for fault in result.errors), *problems]
+        found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         if self._shadow is not None:
@@ -303,6 +307,34 @@ class PolicyPlugin:
             log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.rule)
         if len(remarks) > _REMARKS:
             log.warning("and %d more: `mom policy check` tells all", len(remarks) - _REMARKS)
+
+
+def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
+    """What went wrong. Of a guest of which a policy needs what nobody knows (it is paused, has no balloon device, or was not sampled yet),
+    one remark for all of that: nothing is wrong with the policy or the host.
+    """
+    left_out: dict[str, list[Fault]] = {}
+    for fault in result.errors:
+        if fault.entity is not None and _unknown_fields(fault, snapshot):
+            left_out.setdefault(fault.entity.id, []).append(fault)
+        else:
+            yield _problem(fault, result)
+    for faults in left_out.values():
+        names = ", ".join(dict.fromkeys(fault.name for fault in faults))
+        fields = list(dict.fromkeys(field for fault in faults for field in _unknown_fields(fault, snapshot)))
+        verb = "is" if len(fields) == 1 else "are"
+        message = f"left out by {names}, as {', '.join(fields)} {verb} unknown"
+        hint = "a policy that tests it with (valid …) before decides on the rest"
+        yield Problem(faults[0].source, message, faults[0].entity, Severity.WARNING, hint)
+
+
+def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
+    """The guest's fields that are unknown, and because of which its step failed; none if it failed for anything else."""
+    guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
+    if guest is None or fault.kind != "type":
+        return []
+    found = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
+    return found if all(guest.fields.get(field) is None for field in found) else []
 
 
 def _problem(fault: Fault, result: Result) -> Problem:
