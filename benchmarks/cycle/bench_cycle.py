@@ -98,8 +98,9 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
     """Run the cycles of two states in this process, with these parameters of the policy."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity, load_config
-    from mom_core.cli.run import spare_the_garbage_collector
+    from mom_core.cli.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
 
+    share_one_heap()  # this, and what else is taken from there, as `mom run` does
     logging.disable(logging.ERROR)
     host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
     clock = Clock()
@@ -124,7 +125,8 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
             hypervisor = engine.hypervisor
             listing = hypervisor.guests
             listing()
-            spare_the_garbage_collector()  # as `mom run` does once everything is set up
+            spare_the_garbage_collector()
+            give_free_memory_back()
 
             def cycle_once() -> tuple[float, float, int, int]:
                 clock.now += INTERVAL

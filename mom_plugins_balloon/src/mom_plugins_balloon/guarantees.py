@@ -17,6 +17,11 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
 
+_PROMISES = frozenset({GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE})
+
+_NOT_LOOKED_UP = Portion(share=0.0)
+"""Stands where nobody has looked yet what the YAML file says."""
+
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
 """Of a guest whose priority nobody tells: the middle of 0 to 100."""
@@ -152,10 +157,10 @@ class Guarantees:
             if maximum is not None:
                 maxima[identity] = maximum
             metadata = self._metadata(guest)
+            if own is None and metadata is None and _PROMISES.isdisjoint(fields):
+                continue
             others = number(fields.get(GUARANTEE)), number(fields.get(PLATFORMS_GUARANTEE))
             share = number(fields.get(GUARANTEE_SHARE))
-            if own is None and metadata is None and share is None and others == (None, None):
-                continue
             if isinstance(metadata, UnitError):
                 unclear.append(Unclear(guest, metadata))
                 metadata = ALL_OF_IT
@@ -173,7 +178,9 @@ class Guarantees:
             priority = number(fields.get(PRIORITY))
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if snapshot.guests:  # without any guest the hypervisor is away
-            self._maxima = {i: known for i in snapshot.guests if (known := maxima.get(i, self._maxima.get(i))) is not None}
+            for identity in snapshot.guests.keys() - maxima.keys() & self._maxima.keys():
+                maxima[identity] = self._maxima[identity]
+            self._maxima = maxima
         room = self._room(number(snapshot.host.fields.get("mem_available")))
         holds = kept(promises, room)
         shrunk = [
@@ -193,6 +200,9 @@ class Guarantees:
         found: list[float | None] = []
         for guest, written in zip(guests, self._written_for(guests, settings_of), strict=True):
             metadata = self._metadata(guest)
+            if written is None and metadata is None:
+                found.append(None)
+                continue
             if isinstance(metadata, UnitError):
                 metadata = ALL_OF_IT
             maximum = self._maxima.get(guest.id)
@@ -211,12 +221,14 @@ class Guarantees:
         """What the YAML file says. It changes only with the configuration, so each guest is looked up once."""
         if self._written_from is not settings_of or len(self._written) > 2 * len(guests):
             self._written, self._written_from = {}, settings_of
+        written = self._written
         found = []
         for guest in guests:
             key = guest.id, guest.name
-            if key not in self._written:
-                self._written[key] = self._own(settings_of(guest))
-            found.append(self._written[key])
+            portion = written.get(key, _NOT_LOOKED_UP)
+            if portion is _NOT_LOOKED_UP:
+                portion = written[key] = self._own(settings_of(guest))
+            found.append(portion)
         return found
 
     def _metadata(self, guest: Guest) -> Portion | UnitError | None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mom_core import Guest, Snapshot
+from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, Request
 from mom_plugins_balloon.told import numbers
 
@@ -205,14 +205,17 @@ class Learning:
         """What guests could take from the host: what they have, and the host has not backed with memory."""
         return self._room
 
-    def fields(self, guest: Guest) -> dict[str, float]:
-        """What was learnt of this guest, as fields; empty as long as that is nothing."""
+    def fields(self, guest: Guest) -> dict[str, Value]:
+        """What was learnt of this guest, as fields, in a dictionary of its own; empty as long as that is nothing."""
         known = self._learnt.get(guest.id)
         if known is None or known.incarnation != guest.incarnation:
             return {}
         # As the guest counts: what is used is compared with it.
-        found: dict[str, float] = {"mem_used_peak": int(known.peak + known.ballooned), "mem_used_before": int(known.used)}
-        found["mem_cache_share"] = round(known.cache_share, 3)
+        found: dict[str, Value] = {
+            "mem_used_peak": int(known.peak + known.ballooned),
+            "mem_used_before": int(known.used),
+            "mem_cache_share": round(known.cache_share, 3),
+        }
         if known.hidden is not None:
             found["mem_hidden"] = int(known.hidden)
         if known.rss is not None:

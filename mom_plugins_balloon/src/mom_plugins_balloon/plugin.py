@@ -286,9 +286,10 @@ class BalloonPlugin:
         fields: dict[str, Mapping[str, Value]] = {}
         for guest, own in zip(guests, self._guarantees.own(guests, self._context.guest_settings), strict=True):
             target = targets.get(guest.id)
-            obstacle = guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") or self._obstacle(guest)
+            blocked = guest.blocked
+            obstacle = (blocked and (blocked.get(CONTROL, "") or blocked.get("*", ""))) or self._obstacle(guest)
             holds = standing.holds.get(guest.id)
-            known: dict[str, Value] = {**self._learning.fields(guest)}
+            known: dict[str, Value] = self._learning.fields(guest)
             if own is None and holds is None and target is None and not obstacle and not known:
                 continue
             if own is not None:

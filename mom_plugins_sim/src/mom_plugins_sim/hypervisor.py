@@ -56,13 +56,13 @@ EVERY_CPU = frozenset(range(CPUS))
 
 
 class _Seen(NamedTuple):
-    """What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time; whether a cycle
-    was asked for since."""
+    """What the last cycle saw of a guest, and makes of it: its size and what is usable in KiB, by statistics of that time, and what those
+    told; whether a cycle was asked for since."""
 
     size: float
     usable: float
     at: float
-    suffers: bool
+    told: Mapping[str, Value]
     asked: bool = False
 
 
@@ -198,7 +198,7 @@ class SimHypervisor:
                 least = RUNS_OUT_SHARE * (memory.size - usable) + RUNS_OUT_KIB
                 used_up = before.usable - usable - max(0.0, before.size - memory.size)  # what the balloon took was not used up
                 runs_out = usable < least <= before.usable or used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable)
-                if runs_out or (_suffers(told) and not before.suffers):
+                if runs_out or (_suffers(told) and not _suffers(before.told)):
                     self._seen[identity] = before._replace(asked=True)
                     return f"guest {printable(guest.listed.name)}: {format_kib(usable)} usable of {format_kib(memory.size)}"
         return ""
@@ -342,9 +342,9 @@ class SimHypervisor:
             there = world.guests
             found = {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
             self._seen = {
-                i: _Seen(there[i].memory.size, usable, there[i].statistics.at, _suffers(fields))
-                for i, fields in found.items()
-                if isinstance(usable := fields.get("mem_usable"), int | float)
+                identity: _Seen(there[identity].memory.size, usable, there[identity].statistics.at, there[identity].statistics.told or {})
+                for identity, fields in found.items()
+                if isinstance(usable := fields.get("mem_usable"), int)
             }
             return found
 
