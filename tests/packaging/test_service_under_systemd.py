@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -275,6 +276,90 @@ def test_a_real_journal_has_the_fields(service: Service) -> None:
     service.systemd.systemctl("kill", "-s", "KILL", "systemd-journald")
     (service.root / "sys/kernel/mm/ksm/run").write_text("0\n")
     eventually("it goes on", lambda: service.knob() == 1)
+
+
+SEES = """
+import errno, json, os, sys
+
+def opened(path):
+    try:
+        os.close(os.open(path, os.O_WRONLY))
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "written"
+
+def made(folder):
+    try:
+        os.mkdir(folder)
+        os.rmdir(folder)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "written"
+
+asked = json.loads(sys.argv[1])
+status = open("/proc/self/status").read().split()
+found = {path: opened(path) for path in asked}
+own = open("/proc/self/cgroup").read().splitlines()[-1].partition("::")[2]
+found["cgroup"] = made(f"/sys/fs/cgroup/unified{own}/probe")
+found["stat_refresh"] = "read" if os.access("/proc/sys/vm/stat_refresh", os.R_OK) else "not read"
+found["capabilities"] = status[status.index("CapEff:") + 1]
+found["uid"] = os.geteuid()
+if os.path.exists("/sys/kernel/mm/ksm/sleep_millisecs"):  # with what stands there
+    with open("/sys/kernel/mm/ksm/sleep_millisecs", "r+") as file:
+        text = file.read()
+        file.seek(0)
+        file.write(text)
+print(json.dumps(found), flush=True)
+"""
+
+FORBIDDEN = (
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sysrq-trigger",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+)
+"""What root may write without any capability: the first two name programs that the kernel runs as root."""
+
+
+@pytest.mark.parametrize("unit", ["mom", "mom-guardian", "mom-restore"])
+def test_root_without_capabilities_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
+    from mom_plugins_ksm.sysfs import FOLDER
+    from mom_plugins_numa.nodes import BALANCING
+
+    forbidden = [path for path in FORBIDDEN if os.access(path, os.F_OK)]
+    knobs = [f"/{FOLDER}/{name}" for name in ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")] + [f"/{BALANCING}"]
+    knobs = [path for path in knobs if Path(path).exists()]
+    program = service.folder / "sees.py"
+    program.write_text(SEES)
+    text = (ROOT / f"packaging/{unit}.service").read_text()
+    kept = [line for line in text.splitlines() if not re.match("Exec|Type|Notify|Restart|OnFailure|Wants|WatchdogSec|StateDirectory", line)]
+    begin = kept.index("[Service]") + 1
+    asked = json.dumps([*forbidden, *knobs]).replace('"', '\\"')
+    kept[begin:begin] = ["Type=oneshot", f'ExecStart={sys.executable} {program} "{asked}"', f"ReadWritePaths={service.folder}"]
+    kept[begin:begin] = [f"StandardOutput=truncate:{service.folder}/seen", f"StandardError=truncate:{service.folder}/wrong"]
+    kept[begin:begin] = ["PrivateTmp=no", "ProtectHome=no"]
+    unit_text = re.sub("^(PrivateTmp|ProtectHome)=yes$", "", "\n".join(kept), flags=re.MULTILINE)
+    unit_text = re.sub("^CapabilityBoundingSet=.*$", "CapabilityBoundingSet=", unit_text, flags=re.MULTILINE)
+    (service.systemd.units / "sees.service").write_text(unit_text + "\n")
+    service.systemd.systemctl("daemon-reload")
+    done = service.systemd.systemctl("start", "sees")
+    wrong = service.folder / "wrong"
+    assert done.returncode == 0, done.stderr + (wrong.read_text() if wrong.exists() else "")
+    seen = json.loads((service.folder / "seen").read_text())
+    assert (seen["uid"], int(seen["capabilities"], 16)) == (0, 0)
+    assert {path: seen[path] for path in forbidden} == dict.fromkeys(forbidden, "EROFS")
+    assert {path: seen[path] for path in knobs} == dict.fromkeys(knobs, "written")
+    assert seen["cgroup"] == "written"
+    assert seen["stat_refresh"] == "read"
+
+
+@pytest.mark.parametrize("unit", ["mom", "mom-guardian", "mom-restore", "mom-vdsm"])
+def test_every_unit_keeps_files_and_the_kernels_settings_to_itself(unit: str) -> None:
+    lines = (ROOT / f"packaging/{unit}.service").read_text().splitlines()
+    for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", "StateDirectoryMode=0750"):
+        assert line in lines, f"{unit}.service lacks {line}"
 
 
 def test_all_plugins_work_within_what_the_unit_allows(service: Service) -> None:

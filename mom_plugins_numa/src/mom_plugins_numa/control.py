@@ -158,7 +158,9 @@ class Knobs:
         except FileNotFoundError:
             raise NotSupported("this kernel has no NUMA balancing") from None
         except OSError as error:
-            raise HypervisorError(f"cannot write {path}: {error.strerror}", hint="run mom as root, with /proc/sys writable") from error
+            raise HypervisorError(
+                f"cannot write {path}: {error.strerror}", hint="it needs root, CAP_SYS_ADMIN, and a unit that lets it be written"
+            ) from error
 
 
 def apply(knobs: Knobs, decisions: Sequence[Decision]) -> list[Outcome]:
