@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mom_core import MomError
+from mom_core import MomError, SecretUrl
 from mom_plugins_sla.leaving.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, read_secret, sign
 from mom_plugins_sla.leaving.settings import LeavingSettings
 
@@ -92,7 +92,7 @@ class Told:
     def __init__(self, receiver: Receiver, caplog: pytest.LogCaptureFixture, limit: float) -> None:
         self.receiver, self.caplog, self.held = receiver, caplog, list[tuple[str, float]]()
         self.hook = Webhook(
-            receiver.url,
+            SecretUrl(receiver.url),
             SECRET,
             logging.getLogger("hook"),
             lambda identity, seconds: self.held.append((identity, seconds)),
@@ -245,7 +245,7 @@ def test_a_name_of_which_nobody_knows_the_address_is_given_up_in_time(monkeypatc
         raise OSError("nobody knows")
 
     monkeypatch.setattr(socket, "getaddrinfo", unanswered)
-    hook = Webhook("https://mom.example.org/", SECRET, logging.getLogger("hook"), lambda identity, seconds: None, answer=0.1)
+    hook = Webhook(SecretUrl("https://mom.example.org/"), SECRET, logging.getLogger("hook"), lambda identity, seconds: None, answer=0.1)
     began = time.monotonic()
     status, _, why = hook._attempt(b"{}")
     assert time.monotonic() - began < LONG_SECONDS / 2
@@ -282,7 +282,7 @@ def test_events_that_nobody_takes_are_dropped_and_it_is_said(caplog: pytest.LogC
 
 
 def test_nobody_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    hook = Webhook("http://127.0.0.1:1/", SECRET, logging.getLogger("hook"), lambda identity, seconds: None, wait=0.01)
+    hook = Webhook(SecretUrl("http://127.0.0.1:1/"), SECRET, logging.getLogger("hook"), lambda identity, seconds: None, wait=0.01)
     hook.send(EVENT)
     ends = time.monotonic() + LONG_SECONDS
     while "was not told" not in caplog.text and time.monotonic() < ends:

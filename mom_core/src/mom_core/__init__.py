@@ -16,7 +16,7 @@ CONTRACT = "1.1"
 
 _WHERE = {
     "hookspecs": ("hookimpl",),
-    "settings": ("Duration", "GuestSettings", "PluginSettings", "Size", "SizeOrShare"),
+    "settings": ("Duration", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
     "context": ("Declarations", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
@@ -157,6 +157,7 @@ __all__ = [
     "RunningMom",
     "RunningPolicies",
     "Scope",
+    "SecretUrl",
     "Severity",
     "Size",
     "SizeOrShare",
@@ -326,6 +327,7 @@ if TYPE_CHECKING:
     from mom_core.settings import Duration as Duration
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings
+    from mom_core.settings import SecretUrl as SecretUrl
     from mom_core.settings import Size as Size
     from mom_core.settings import SizeOrShare as SizeOrShare
     from mom_core.sockets import Listener as Listener

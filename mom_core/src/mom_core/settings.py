@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, Secret, WithJsonSchema
 
 from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_portion, parse_size
 
@@ -31,6 +32,18 @@ SizeOrShare = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
 ]
 """A size, or a share of something, such as of a guest's memory: `6GiB`, `75%`."""
+
+
+class SecretUrl(Secret[str]):
+    """A URL that opens something to whoever knows it, such as a webhook's: its path or its query is the secret. It is shown by its host."""
+
+    def _display(self) -> str:
+        try:
+            parts = urlsplit(self.get_secret_value())
+            host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+        except ValueError:
+            return "**********"
+        return f"{parts.scheme}://{host}/**********"
 
 
 class Settings(BaseModel):

@@ -9,29 +9,16 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mom_core.plugins.secrets import MASK, SHORTEST, Hiding
+from mom_core.plugins.secrets import MASK, NAMES, SHORTEST, Hiding, without_secrets
 
 LONGEST_SECRET: Final = 16_384
 """Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""
 
-_WORDS: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
-
 _HARMLESS: Final = r"(?!null\b|none\b|default\b|\"\"|''|[\"']?/(?:etc|run|var|usr|home|root|opt|srv|tmp|dev|proc|sys)/|[\"']?\*{4}|\{|\[)"
 _A_VALUE: Final = r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}]+)"
 
-_PATTERNS: Final = (
-    # Keys and certificates' keys, also within JSON, where line ends are written \n.
-    (re.compile(r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(-----END|\Z)", re.S), rf"\1 {MASK} \2"),
-    # scheme://user:password@host, and scheme://token@host
-    (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
-    (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
-    (re.compile(rf"([?&][\w-]*{_WORDS}[\w-]*=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
-    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
-    # name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is.
-    (re.compile(rf"({_WORDS}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I), rf"\1{MASK}"),
-)
-"""What a secret looks like where nobody has said that it is one. None begins with a repetition: a long text would take the square of its
-length."""
+_NAMED: Final = re.compile(rf"({NAMES}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I)
+"""name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is."""
 
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)
 
@@ -68,8 +55,7 @@ class Redaction:
         text = self._hide(text)
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        for pattern, instead in _PATTERNS:
-            text = pattern.sub(instead, text)
+        text = _NAMED.sub(rf"\1{MASK}", without_secrets(text))
         self.masked += max(0, text.count(MASK) - before)
         uuids = self._uuids
         if uuids is None:
@@ -79,7 +65,7 @@ class Redaction:
         return _UUID.sub(lambda match: uuids.setdefault(match[0].lower(), f"uuid-{len(uuids) + 1}"), text)
 
 
-_SECRET_NAME: Final = re.compile(rf"{_WORDS}|key", re.I)
+_SECRET_NAME: Final = re.compile(rf"{NAMES}|key", re.I)
 
 
 def _secrets_by_name(value: object, name: str = "") -> Iterable[str]:

@@ -11,13 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, as_written, validated
 from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
+from mom_core.plugins.secrets import without_secrets
 from mom_core.settings import GuestSettings, PluginSettings
 
 LOG = logging.getLogger("mom.config")
@@ -114,14 +115,23 @@ def _dumped(settings: BaseModel, *, secrets: bool) -> dict[str, Value]:
     except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
         return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
     if not secrets:
-        return dumped
+        return {name: _masked(value) for name, value in dumped.items()}
     return {name: _revealed(getattr(settings, name, inner), inner) for name, inner in dumped.items()}
+
+
+def _masked(value: Value) -> Value:
+    """What was dumped, without what looks like a secret in settings that are not said to be one."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: _masked(inner) for key, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _revealed(value: object, dumped: Value) -> Value:
     """What was dumped, with the secrets that were masked in it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
+    if isinstance(value, SecretStr | Secret):
+        return str(value.get_secret_value())
     if isinstance(value, SecretBytes):
         return value.get_secret_value().decode(errors="replace")  # settings are texts: what was read from one is one
     if isinstance(value, BaseModel) and isinstance(dumped, dict):

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from mom_core.plugins.secrets import without_secrets
+
 PLUGIN_LOGGER: Final = "mom.plugin."
 
 EXTRA: Final = "mom"
@@ -24,11 +26,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """The message with its traceback, if it has one. A message whose parts do not fit is a mistake of who logs, and is said as it is."""
+    """The message with its traceback, if it has one, without what looks like a secret. One whose parts do not fit is said as it is."""
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001  # whatever a plugin's object raises when it is to be shown
         text = f"{record.msg} (with arguments that do not fit)"
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
-    return "\n".join(part for part in (text, record.exc_text) if part)
+    return without_secrets("\n".join(part for part in (text, record.exc_text) if part))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+from mom_core.settings import SecretUrl
 
 MASK: Final = "**********"
 """What stands in a secret's place; pydantic shows the same."""
@@ -15,10 +19,48 @@ SHORTEST: Final = 4
 """Characters. Shorter secrets are not looked for: they stand in half of all words, and protect nothing."""
 
 
+_SHORTEST_PART: Final = 12
+"""Characters of a path or query. Shorter ones, such as `/hook`, are no secret, and stand elsewhere, too."""
+
+NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
+"""What secrets are called."""
+
+_SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
+"""What the parameters of a URL are called that make it a secret, besides."""
+
+_SHAPES: Final = (
+    # Keys and certificates' keys, also within JSON, where line ends are written \n.
+    (re.compile(r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(-----END|\Z)", re.S), rf"\1 {MASK} \2"),
+    # scheme://user:password@host, and scheme://token@host
+    (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
+    (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
+    (re.compile(rf"([?&](?:[\w-]*{NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
+    # The paths of webhooks are their secrets: hooks.slack.com/services/…, discord.com/api/webhooks/…
+    (re.compile(r"(https?://[^\s/\"'?#]+/(?:[\w.-]+/)?(?:services|web-?hooks?\w*|hooks?)/)[^\s\"'?#]+", re.I), rf"\1{MASK}"),
+    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
+    # Seeds of NATS' keys (nkeys): S, the kind of key, and 56 characters in base 32.
+    (re.compile(r"(?<![A-Z2-7])S[ACNOUX][A-Z2-7]{56}(?![A-Z2-7])"), MASK),
+)
+"""What a secret looks like where nothing has said that it is one. None begins with a repetition: a long text would take the square of its
+length."""
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a secret wherever it stands: keys, passwords and signatures in URLs, seeds."""
+    for pattern, instead in _SHAPES:
+        text = pattern.sub(instead, text)
+    return text
+
+
 def secrets_in(value: object) -> Iterator[str]:
     """All secrets in settings, wherever they are nested."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
+    if isinstance(value, SecretUrl):
+        url = value.get_secret_value()
+        parts = urlsplit(url)
+        yield url
+        yield from (part for part in (parts.path, parts.query) if len(part) >= _SHORTEST_PART)
+    elif isinstance(value, SecretStr | Secret):
+        yield str(value.get_secret_value())
     elif isinstance(value, SecretBytes):
         yield value.get_secret_value().decode(errors="replace")
     elif isinstance(value, BaseModel):

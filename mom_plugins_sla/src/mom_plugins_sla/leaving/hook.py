@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mom_core import MomError, Value, printable
+from mom_core import MomError, SecretUrl, Value, printable
 
 Result = TypeVar("Result")
 
@@ -94,7 +94,7 @@ class Webhook:
 
     def __init__(
         self,
-        url: str,
+        url: SecretUrl,
         secret: bytes,
         log: logging.Logger,
         hold: Callable[[str, float], None],
@@ -167,7 +167,7 @@ class Webhook:
         async with (
             asyncio.timeout(self._answer),
             httpx.AsyncClient(timeout=self._answer, follow_redirects=False, verify=self._verify, trust_env=False) as client,
-            client.stream("POST", self._url, content=body, headers=headers) as answer,
+            client.stream("POST", self._url.get_secret_value(), content=body, headers=headers) as answer,
         ):
             why = f"it answers {answer.status_code}"
             said = b""

@@ -8,14 +8,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Destination, Duration, PluginSettings
+from mom_core import Destination, Duration, PluginSettings, SecretUrl
 from mom_plugins_sla.leaving.ladder import Pace
 from mom_plugins_sla.leaving.steps import Limits
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def _a_webhook(url: str) -> str:
+def _a_webhook(secret: SecretUrl) -> SecretUrl:
+    url = secret.get_secret_value()
     if not url.isprintable() or " " in url:  # some readers of URLs leave out what others take for a part of the name
         raise ValueError("a URL has neither spaces nor control characters in it: write https://HOST/PATH")
     parts = urlsplit(url)
@@ -26,7 +27,7 @@ def _a_webhook(url: str) -> str:
         raise ValueError("write https://: what guests are to stop is nobody else's business; http is for this host only")
     if parts.username or parts.password:
         raise ValueError("leave user and password out: the receiver checks the signature")
-    return url
+    return secret
 
 
 class WebhookSettings(BaseModel):
@@ -34,8 +35,8 @@ class WebhookSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    url: Annotated[str, AfterValidator(_a_webhook)]
-    """Where events are sent, each as a POST with a JSON body."""
+    url: Annotated[SecretUrl, AfterValidator(_a_webhook)]
+    """Where events are sent, each as a POST with a JSON body. It is shown by its host: with many receivers, who knows the path may post."""
     secret: Path
     """A file with the secret that they are signed with; nobody else may read it."""
     ca: Path | None = None

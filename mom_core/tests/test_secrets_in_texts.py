@@ -1,0 +1,77 @@
+"""A secret is masked wherever settings or texts leave mom: by its type, or by what it looks like."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from pydantic import SecretStr
+
+from mom_core import PluginSettings, SecretUrl, load_config
+from mom_core.logs.fields import text_of
+from mom_core.plugins.secrets import Hiding, secrets_in, without_secrets
+
+SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://hooks.slack.com/services/T0/B0/abcdef", "https://hooks.slack.com/services/**********"),
+        ("https://discord.com/api/webhooks/12/a-b_c", "https://discord.com/api/webhooks/**********"),
+        ("https://x.example/notify?id=4&sig=aGVsbG8%3D&v=1", "https://x.example/notify?id=4&sig=**********&v=1"),
+        ("https://x.example/?api_token=abc", "https://x.example/?api_token=**********"),
+        ("nats://mom:hunter22@nats1:4222", "nats://mom:**********@nats1:4222"),
+        (f"the key {SEED} is not known", "the key ********** is not known"),
+        ("Authorization: Bearer abcd.efgh", "Authorization: Bearer **********"),
+        ("/etc/mom/keys/host.key", "/etc/mom/keys/host.key"),
+        ("https://grafana.example/d/abc?from=now", "https://grafana.example/d/abc?from=now"),
+        ("qemu+tls://spare/system", "qemu+tls://spare/system"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+    assert text_of(logging.LogRecord("mom", logging.INFO, "", 0, "%s", (text,), None)) == shown
+
+
+def test_a_url_that_is_a_secret_is_shown_by_its_host_and_masked_elsewhere() -> None:
+    url = SecretUrl("https://x.example:8443/abcdefgh/ijklmn?q=0123456789ab")
+    assert str(url) == "https://x.example:8443/**********"
+    assert "abcdefgh" not in repr(url)
+    hide = Hiding([{"url": url}])
+    assert hide("POST /abcdefgh/ijklmn to x.example") == "POST ********** to x.example"
+    assert hide(url.get_secret_value()) == "**********"
+    assert list(secrets_in(SecretUrl("https://x.example/hook"))) == ["https://x.example/hook"]
+    assert str(SecretUrl("http://[::1")) == "**********"
+
+
+def test_settings_in_force_show_neither_secrets_by_type_nor_by_shape_and_still_hold_them() -> None:
+    config = load_config(
+        {
+            "plugins": {
+                "host": {},
+                "fleet": {"host": "h1", "servers": ["nats://localhost:4222"]},
+                "leaving": {"webhook": {"url": "https://x.example/notify/abcdefghij?sig=zyxwvutsrq", "secret": "/etc/mom/hook"}},
+            }
+        }
+    )
+    shown = str(config.in_force())
+    assert "zyxwvutsrq" not in shown
+    assert "abcdefghij" not in shown
+    assert "https://x.example/**********" in shown
+    assert "zyxwvutsrq" in str(config.in_force(secrets=True))
+
+
+def test_a_secret_in_settings_that_are_not_said_to_be_one_is_masked_in_what_is_shown() -> None:
+    class Settings(PluginSettings):
+        endpoint: str = "https://a:hunter22@x.example/"
+        password: SecretStr = SecretStr("hunter23")
+
+    from mom_core.config.configuration import _dumped
+
+    assert "hunter" not in str(_dumped(Settings(), secrets=False))
+
+
+def test_a_long_line_of_beginnings_of_secrets_is_looked_through() -> None:
+    length = 200_000  # with patterns that take the square of it, this would not end within an hour
+    assert "**********" in without_secrets("https://" + "a/" * length + "://" + "x" * length + "?sig" * length + "?sig=1" + "S" * length)
