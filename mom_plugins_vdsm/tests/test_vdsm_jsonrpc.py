@@ -1,6 +1,7 @@
 """Requests always have an id, and answers of any shape have a meaning or are refused."""
 
 import json
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -49,6 +50,23 @@ def test_any_bytes_are_an_answer_or_refused(body: bytes) -> None:
 def test_what_no_parser_takes_is_refused(body: bytes) -> None:
     with pytest.raises(AnswerError, match="no JSON"):
         parsed(body)
+
+
+def test_a_few_bytes_that_stand_for_very_many_values_are_refused_before_they_are_parsed() -> None:
+    for piece in (b"[],", b"{},", b'{"a":1},', b"1,"):
+        body = b'{"id": "x", "result": [' + piece * (60_000_000 // len(piece)) + b"0]}"
+        tracemalloc.start()
+        try:
+            with pytest.raises(AnswerError, match=r"a message with some [0-9,]+ values is not read; at most 1,000,000 are"):
+                parsed(body)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_message_is_not_told_when_it_is_no_answer() -> None:
+    with pytest.raises(AnswerError, match="vdsm sent a list where an answer belongs"):
+        parsed(b"[" + b"[]," * 100_000 + b"0]")
 
 
 def test_a_result_of_null_is_a_result() -> None:

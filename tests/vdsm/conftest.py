@@ -57,7 +57,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
     """Make a connection to a peer; it connects when it is first used."""
     made: list[Connection] = []
 
-    def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 1 << 20, events: bool = False) -> Connection:
+    def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> Connection:
         files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
         connection = Connection(ConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
         connection.start()

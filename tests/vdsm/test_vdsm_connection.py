@@ -156,6 +156,56 @@ def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, c
         one.call("Host.getAllVmStats", {}, 60.0, "reading")
 
 
+EVENT = 'MESSAGE\ndestination:jms.queue.events\n\n{"method": "|virt|VM_status|x", "params": {}}\0'
+NOBODYS = 'MESSAGE\ndestination:q\n\n{"id": "nobody", "result": [1, 2, 3]}\0'
+
+
+@pytest.mark.parametrize("text", ["\n", "\r\n", EVENT, NOBODYS, "ERROR\n\noops\0"])
+def test_a_peer_that_sends_without_an_end_what_nobody_asked_for_is_given_up(vdsm: Vdsm, connect: Connect, text: str) -> None:
+    one = connect(vdsm)
+    assert ping(one) is True
+    began = time.process_time()
+    vdsm.do("flood", text=text, megabytes=2000)
+    wait_for(lambda: not vdsm.wire()["clients"])
+    assert time.process_time() - began < 20, "it costs what may be sent, and not what is"
+    assert "sends without an end what mom has not asked for" in str(one._refusal)
+    wait_for(lambda: can_ping(one))
+
+
+def can_ping(one: Connection) -> bool:
+    try:
+        return ping(one) is True
+    except HypervisorError:
+        return False
+
+
+def test_as_many_events_as_a_host_has_are_taken(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm, events=True)
+    heard: list[object] = []
+    one.on_event = heard.append
+    ping(one)
+    for number in range(2000):
+        vdsm.do("event", identity=str(number), status="Up")
+    wait_for(lambda: len(heard) == 2000)
+    assert ping(one) is True
+    assert vdsm.wire()["connections"] == 1
+
+
+def test_large_answers_that_were_asked_for_are_no_flood(vdsm: Vdsm, connect: Connect) -> None:
+    vdsm.add(*({"id": str(number), "name": "x" * 10_000} for number in range(500)))
+    one = connect(vdsm, largest=64 << 20)
+    for _ in range(4):  # of 5 MB each
+        one.call("Host.getAllVmStats", {}, 60.0, "reading")
+    assert vdsm.wire()["connections"] == 1
+
+
+def test_an_answer_of_very_many_values_is_refused_and_the_next_connection_is_good(vdsm: Vdsm, connect: Connect) -> None:
+    one = connect(vdsm, largest=64 << 20)
+    vdsm.fault("Host.ping2", how="body", body='{"id": "ID", "result": [' + "[]," * 1_200_000 + "0]}")
+    assert "values is not read" in refused(one).message
+    assert ping(one) is True
+
+
 @pytest.mark.parametrize(
     "body", ['{"id": "ID"}', '{"id": "ID", "error": 7}', '{"id": "ID", "error": {}}', '{"id": "ID", "error": {"code": "x"}}']
 )

@@ -39,6 +39,13 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1,))
 
 
+def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+    vdsm.fault("Host.getAllVmStats", how="result", result=[{"vmId": str(number), "status": "Up"} for number in range(20_000)])
+    with pytest.raises(HypervisorError, match="vdsm lists 20,000 guests, and mom manages 10,000 at most"):
+        hypervisor.guests()
+    assert hypervisor.guests() == ()
+
+
 def test_it_can_what_controllers_ask_for(hypervisor: VdsmHypervisor) -> None:
     for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter, GuestEvents):
         assert isinstance(hypervisor, capability)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -130,6 +131,17 @@ class Peer:
     def do_send(self, text: str) -> None:
         for client in list(self.vdsm.clients):
             client.write(text.encode("latin-1"))
+
+    async def do_flood(self, text: str, megabytes: int) -> None:
+        """Send a text again and again, to everybody, until that is so much or nobody is there."""
+        piece = text.encode("latin-1") * max(1, (64 << 10) // len(text))
+        for _ in range((megabytes << 20) // len(piece)):
+            for client in list(self.vdsm.clients):
+                client.write(piece)
+                with contextlib.suppress(ConnectionError):  # it has ended the connection
+                    await client.stream.drain()
+            if not self.vdsm.clients:
+                return
 
     def do_error(self, text: str) -> None:
         for client in list(self.vdsm.clients):

@@ -50,6 +50,13 @@ _MOST_LATE_CALLS = 40
 _FAREWELL_SECONDS = 0.1
 """How long vdsm may take to confirm the end of a connection; a plugin has 0.4 s to close all."""
 
+_UNASKED_BYTES = 8 << 20
+_UNASKED_BYTES_PER_SECOND = 256 << 10
+_FRAME_COSTS_BYTES = 2000
+"""How much vdsm may send without being asked (events, errors, answers of nobody's, signs of life), at once and all the time, where each
+frame counts as so many bytes more: thousands of events when all guests of a host start, and a hundred a second from then on. One that
+sends them without an end would cost half a CPU and more."""
+
 _PIECE = 64 << 10
 _RECORD = 16 << 10
 """Bytes that are read and written at once; a TLS record holds 16 KiB."""
@@ -102,9 +109,10 @@ class Call:
 class _Ended(Exception):  # an end is no error when mom itself wants it
     """The connection is over; `error` is what its callers are told."""
 
-    def __init__(self, error: HypervisorError) -> None:
+    def __init__(self, error: HypervisorError, *, flooded: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
+        self.flooded = flooded
 
 
 class _Closing(Exception):  # the same
@@ -126,6 +134,24 @@ class _Session:
         self.heard = time.monotonic()
         self.answers = 0
         self.given_up: HypervisorError | None = None
+        self._unasked = 0.0
+        self._unasked_at = self.heard
+        self._skipped = 0
+
+    def is_flooded(self) -> bool:
+        """Whether more was sent without being asked for than may be, ends of lines included."""
+        skipped, self._skipped = self.reader.skipped - self._skipped, self.reader.skipped
+        self._count(skipped)
+        return self._unasked > _UNASKED_BYTES
+
+    def unasked(self, frame: Frame) -> None:
+        """Note a frame that answers nothing."""
+        self._count(_FRAME_COSTS_BYTES + len(frame.body))
+
+    def _count(self, size: int) -> None:
+        now = time.monotonic()
+        drained = (now - self._unasked_at) * _UNASKED_BYTES_PER_SECOND
+        self._unasked, self._unasked_at = max(0.0, self._unasked - drained) + size, now
 
     def send(self, frame: Frame) -> None:
         """Have the frame written when the socket takes it."""
@@ -288,7 +314,7 @@ class Connection:
             sock = self._opened_socket(time.monotonic() + _OPEN_SECONDS)
             self._serve(_Session(sock, self.settings))
         except _Ended as ended:
-            self._ended(ended.error, files)
+            self._ended(ended.error, files, flooded=ended.flooded)
         except _Closing:
             raise
         except Exception as error:  # noqa: BLE001  # containment: without this thread nothing works any more, so it must go on
@@ -300,9 +326,9 @@ class Connection:
             if sock is not None:
                 sock.close()
 
-    def _ended(self, error: HypervisorError, files: Fingerprint | None) -> None:
+    def _ended(self, error: HypervisorError, files: Fingerprint | None, *, flooded: bool = False) -> None:
         with self._lock:
-            worked = self._session is not None and self._session.answers > 0
+            worked = self._session is not None and self._session.answers > 0 and not flooded
             was_open = self._session is not None and self._session.welcomed
             self._fruitless = 1 if worked else self._fruitless + 1
             self._retry_at = time.monotonic() + _RETRY_SECONDS[min(self._fruitless, len(_RETRY_SECONDS)) - 1]
@@ -489,11 +515,17 @@ class Connection:
         try:
             for frame in session.reader.feed(piece):
                 self._take(session, frame)
+                self._refuse_flood(session)
+            self._refuse_flood(session)
         except (FrameError, AnswerError) as error:
             raise _Ended(HypervisorError(f"{self.settings.peer} cannot be understood: {error}")) from error
         if self._closing.is_set():
             raise _Closing
         return True
+
+    def _refuse_flood(self, session: _Session) -> None:
+        if session.is_flooded():
+            raise _Ended(HypervisorError(f"{self.settings.peer} sends without an end what mom has not asked for"), flooded=True)
 
     def _lost(self, session: _Session, error: OSError | None) -> _Ended:
         """What it means that the connection broke, or was closed by vdsm (None)."""
@@ -513,6 +545,7 @@ class Connection:
         elif frame.command == "CONNECTED":
             self._welcome(session, frame)
         elif frame.command == "ERROR":
+            session.unasked(frame)
             text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
             if not session.welcomed:
                 raise _Ended(HypervisorError(f"{self.settings.peer} refuses the connection: {text}"))
@@ -533,6 +566,7 @@ class Connection:
     def _take_message(self, session: _Session, frame: Frame) -> None:
         message = parsed(frame.body)
         if isinstance(message, Event):
+            session.unasked(frame)
             if self.on_event is not None:
                 self.on_event(message)
             return
@@ -542,6 +576,8 @@ class Connection:
                 session.answers += 1
         if call is not None:
             call.finish(message, None)
+        else:
+            session.unasked(frame)
         # An answer that nobody waits for is somebody else's, or was given twice.
 
     def _say_farewell(self, session: _Session) -> None:

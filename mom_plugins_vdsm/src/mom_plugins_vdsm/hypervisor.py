@@ -19,6 +19,9 @@ from mom_plugins_vdsm.tuning import check_cpu_tune, disk_tunes, tunable
 ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"
 
+MOST_GUESTS = 10_000
+"""Guests of one host: ten times what oVirt supports, and as many as mom is measured with."""
+
 _SILENT = "vdsm has not answered the last call about the guest"
 
 _LOST_SECONDS = 60.0
@@ -149,6 +152,8 @@ class VdsmHypervisor:
         answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
         if not isinstance(answer, list):
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
+        if len(answer) > MOST_GUESTS:
+            raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, and mom manages {MOST_GUESTS:,} at most")
         now, settings = self._monotonic(), self._settings
         with self._lock:
             before = self._state.vms

@@ -63,6 +63,8 @@ class FrameReader:
         self._head: _Head | None = None
         self._searched = 0
         """So much of the buffer was searched for the end of what is being read, and is not searched again."""
+        self.skipped = 0
+        """Ends of lines between frames so far."""
 
     def feed(self, piece: bytes) -> Iterator[Frame]:
         """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
@@ -87,6 +89,7 @@ class FrameReader:
         if not self._searched:
             beats = len(buffer) - len(buffer.lstrip(b"\r\n"))  # between frames, ends of lines are signs of life
             del buffer[:beats]
+            self.skipped += beats
         # The end that is searched for may have begun in what was searched before.
         found = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
         start, end = found.span() if found else (len(buffer), 0)

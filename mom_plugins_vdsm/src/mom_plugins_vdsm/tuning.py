@@ -23,21 +23,39 @@ def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
     """
     if not isinstance(entry, Mapping):
         return ()
-    policies = [item for item in _objects(entry.get("policy")) if _text(item, "name") or _text(item, "path")]
+    agreed_for = _Agreed(_objects(entry.get("policy")))
     tunes = []
     for item in _objects(entry.get("current_values")):
         name, path = _text(item, "name"), _text(item, "path")
         if not name and not path:
             continue
-        agreed = next((policy for policy in policies if _is_for(policy, name, path)), {})
+        agreed = agreed_for.disk(name, path)
         current = _limits(item.get("ioTune")) or {}
         tunes.append(DiskTune(name or path, path, current, _limits(agreed.get("maximum")), _limits(agreed.get("guaranteed"))))
     return tuple(tunes)
 
 
-def _is_for(policy: Mapping[str, object], name: str, path: str) -> bool:
-    its_path = _text(policy, "path")
-    return its_path == path if its_path and path else bool(name) and _text(policy, "name") == name
+class _Agreed:
+    """What was agreed, by disk: found at once, as the lists come from another program, and are as long as that wants."""
+
+    def __init__(self, policies: Sequence[Mapping[str, object]]) -> None:
+        self._by_path: dict[str, Mapping[str, object]] = {}
+        self._by_name: dict[str, Mapping[str, object]] = {}
+        self._without_path: dict[str, Mapping[str, object]] = {}
+        for policy in policies:
+            name, path = _text(policy, "name"), _text(policy, "path")
+            if path:
+                self._by_path.setdefault(path, policy)
+            if name:
+                self._by_name.setdefault(name, policy)
+                if not path:
+                    self._without_path.setdefault(name, policy)
+
+    def disk(self, name: str, path: str) -> Mapping[str, object]:
+        """By path where both have one, by name otherwise."""
+        if not path:
+            return self._by_name.get(name, {})
+        return self._by_path.get(path) or self._without_path.get(name, {})
 
 
 def _limits(value: object) -> dict[str, int] | None:
