@@ -101,7 +101,44 @@ def test_check_for_programs(mom, acme, file):
     file.write_text("plugins: {acme: {}}")
     code, out, _ = mom("config", "check", "-c", file, "--json")
     assert code == 0
-    assert json.loads(out) == {"fine": True, "problems": [], "plugins": [{"name": "acme", "distribution": "acme-acme", "version": "1.0"}]}
+    plugins = [{"name": "acme", "distribution": "acme-acme", "version": "1.0"}]
+    assert json.loads(out) == {"fine": True, "problems": [], "warnings": [], "plugins": plugins}
+
+
+CHECKS = """
+@hookimpl
+def mom_check(self):
+    from mom_core import Finding, Severity
+    assert ("step", Scope.HOST) not in self.context.declarations.fields
+    return [Finding(Severity.{}, "gears", "{} do not fit", "take others")]
+"""
+
+
+def test_what_a_plugin_warns_of_is_told_beside_what_is_fine(mom, acme, file):
+    acme(body=CHECKS.format("WARNING", "gears"))
+    file.write_text("plugins: {acme: {}}")
+    code, out, err = mom("config", "check", "-c", file)
+    assert (code, err) == (0, "")
+    assert "is fine" in out
+    assert out.endswith("warning: acme: gears do not fit\n  take others\n")
+    code, out, _ = mom("config", "check", "-c", file, "--json")
+    assert json.loads(out)["warnings"] == [{"plugin": "acme", "message": "gears do not fit", "hint": "take others"}]
+
+
+def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(mom, acme, file):
+    acme(body=CHECKS.format("ERROR", "wheels"))
+    file.write_text("mode: observe\nplugins:\n  acme: {}\n")
+    code, out, err = mom("config", "check", "-c", file)
+    assert (code, out) == (2, "")
+    assert err == f"{file}:3:3: plugin 'acme': wheels do not fit (take others)\n"
+
+
+def test_a_check_that_fails_is_the_plugins_mistake(mom, acme, file):
+    acme(body="@hookimpl\ndef mom_check(self):\n    raise KeyError(7)")
+    file.write_text("plugins: {acme: {}}")
+    code, _, err = mom("config", "check", "-c", file)
+    assert code == 2
+    assert "mom_check failed: KeyError: 7 (at " in err
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from mom_core import ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
@@ -37,10 +35,14 @@ def test_the_operators_policy_takes_the_place_of_the_default_of_its_name(tmp_pat
     assert decided(tmp_path, policies, {"10_a": '(Host.Control "knob" 2)'}) == {"10_a": 2}
 
 
-def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_cycle(tmp_path: Path) -> None:
     policies = {"10_a": "(if (valid Host.load) 1 2)", "20_b": '(Host.Control "knob" Host.free)'}
-    assert decided(tmp_path, policies, {}) == {"20_b": 5}
-    assert "the default policy 10_a is left out: nobody declares host.load; enable a plugin" in caplog.text
+    found = decided(tmp_path, policies, {})
+    assert found["20_b"] == 5
+    problem = found["policy"]
+    assert isinstance(problem, Problem)
+    assert problem.message == "the default policy 10_a is left out, and nothing is decided by it: no plugin declares host.load"
+    assert problem.hint == "enable a plugin that collects them: those of the host are collected by the plugin host"
 
 
 def test_an_operators_policy_that_reads_what_nobody_collects_is_used_and_fails_with_its_place(tmp_path: Path) -> None:

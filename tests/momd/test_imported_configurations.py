@@ -47,7 +47,7 @@ def test_the_yaml_is_right_for_the_installed_plugins(tmp_path: Path, name: str) 
     path = tmp_path / "mom.yaml"
     path.write_text(imports()[name].yaml())
     config = load_config(path)
-    assert check_plugins(config) == []
+    assert check_plugins(config).errors == []
 
 
 @pytest.mark.parametrize("value", HYPERVISORS)

@@ -103,6 +103,16 @@ def mom_admissions() -> Admissions | None:
     """
 
 
+@hookspec
+def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
+    """What is wrong with this plugin's part of the configuration though each of its settings is right, such as something that is missing in
+    what the other plugins declare. Called by `mom config check` and `mom doctor`, not by the daemon, and without `mom_setup`.
+
+    `context.declarations` is complete. Touch nothing, and read no more than configuration. What is fine needs no finding; with one that
+    is an ERROR, `mom config check` refuses the configuration.
+    """
+
+
 # --- life ----------------------------------------------------------------------------------------------------------------------
 
 

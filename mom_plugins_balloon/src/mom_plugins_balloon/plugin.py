@@ -197,6 +197,10 @@ class BalloonPlugin:
             FieldSpec("mem_promised", Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),
             FieldSpec("mem_promised", Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
             FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
+            # What hypervisors' plugins know, and the law does without: declared here, so that it is unknown where they have none.
+            FieldSpec("mem_unused", Unit.KIB, Scope.GUEST, "memory that the guest uses for nothing; unknown counts as usable memory"),
+            FieldSpec("swap_in", Unit.KIB_PER_SECOND, Scope.GUEST, "read back from the guest's swap; unknown counts as nothing"),
+            FieldSpec("major_fault", Unit.PER_SECOND, Scope.GUEST, "page faults in the guest that needed I/O; unknown counts as none"),
             FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
             FieldSpec(
                 "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if nobody says, is 1"

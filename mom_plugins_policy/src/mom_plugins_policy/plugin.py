@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,12 +16,14 @@ from mom_core import (
     CanaryState,
     Considered,
     Decision,
+    Finding,
     PluginContext,
     PluginSettings,
     PolicyState,
     PolicyText,
     PolicyTexts,
     Problem,
+    Scope,
     Severity,
     Snapshot,
     Source,
@@ -86,6 +88,13 @@ class LimitSettings(BaseModel):
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
 
+class Defaults(NamedTuple):
+    """Default policies of plugins by name, and about those that cannot be used, what is to be said."""
+
+    usable: Mapping[str, str]
+    left_out: tuple[Problem, ...]
+
+
 class PolicyPlugin:
     """Evaluates policies written in the MOM policy language."""
 
@@ -119,6 +128,7 @@ class PolicyPlugin:
         self._kept_in = context.state_directory / context.name / "changes.json"
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
         kept_in = self._kept_in if settings.keep_changes and context.serves else None
+        self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
         trying = Trying(
@@ -186,7 +196,7 @@ class PolicyPlugin:
         self._policies.seen = snapshot
         policy = self._policies.policy
         if policy is None:
-            return ()
+            return self._left_out
         trial = self._policies.trial
         if trial is not None:
             trial.prepare()
@@ -198,7 +208,7 @@ class PolicyPlugin:
         earlier = self._policies.evaluated[:1]
         self._policies.evaluated = (Evaluated(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
-        found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems]
+        found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
         troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
         found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         if self._shadow is not None:
@@ -229,9 +239,25 @@ class PolicyPlugin:
 
         return [policy_command]
 
-    def _usable_defaults(self, own: Mapping[str, str], limits: Limits) -> dict[str, str]:
-        """The default policies that the operator did not replace and whose fields somebody declares: others would stop everything."""
-        usable = {}
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """The default policies that are left out."""
+        settings = self._settings
+        if not self._wants_defaults:
+            return ()
+        limits = settings.limits.limits()
+        own = read_policies(settings.directory, settings.file, limits).texts
+        return [Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._defaults(own, limits).left_out]
+
+    @property
+    def _wants_defaults(self) -> bool:
+        settings = self._settings
+        return settings.file is None if settings.defaults is None else settings.defaults
+
+    def _defaults(self, own: Mapping[str, str], limits: Limits) -> Defaults:
+        """The default policies that the operator did not replace. Those whose fields no plugin declares would stop everything."""
+        usable: dict[str, str] = {}
+        left_out: list[Problem] = []
         declarations = self._context.declarations
         for name, text in declarations.policies.items():
             if name in own:
@@ -241,21 +267,21 @@ class PolicyPlugin:
             except PolicyError:
                 undeclared = frozenset()  # compiling all of them together says what is wrong
             if undeclared:
-                fields = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
-                advice = "enable a plugin that collects them, such as host"
-                self._context.log.warning("the default policy %s is left out: nobody declares %s; %s", name, fields, advice)
+                names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
+                message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
+                left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_advice(undeclared)))
             else:
                 usable[name] = text
-        return usable
+        return Defaults(usable, tuple(left_out))
 
     def _read(self) -> Read:
         """What the operator's files and the defaults say now."""
         settings = self._settings
         limits = settings.limits.limits()
         found = read_policies(settings.directory, settings.file, limits)
-        wanted = settings.file is None if settings.defaults is None else settings.defaults
-        defaults = self._usable_defaults(found.texts, limits) if wanted else {}
-        texts = {name: PolicyText(text, DEFAULT) for name, text in defaults.items()}
+        defaults = self._defaults(found.texts, limits) if self._wants_defaults else Defaults({}, ())
+        self._left_out = defaults.left_out
+        texts = {name: PolicyText(text, DEFAULT) for name, text in defaults.usable.items()}
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
         return Read(texts, found.problems)
 
@@ -335,6 +361,17 @@ def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
         return []
     found = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
     return found if all(guest.fields.get(field) is None for field in found) else []
+
+
+def _advice(undeclared: Iterable[tuple[Scope, str]]) -> str:
+    scopes = {scope for scope, _ in undeclared}
+    of_host = "those of the host are collected by the plugin host"
+    of_guests = "those of guests by the hypervisor's plugin, which is to declare and collect them, or by one like guestagent"
+    if scopes == {Scope.HOST}:
+        return f"enable a plugin that collects them: {of_host}"
+    if scopes == {Scope.GUEST}:
+        return f"enable a plugin that collects them: {of_guests}"
+    return f"enable plugins that collect them: {of_host}, {of_guests}"
 
 
 def _problem(fault: Fault, result: Result) -> Problem:

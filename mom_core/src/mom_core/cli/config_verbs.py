@@ -17,6 +17,7 @@ import click
 from mom_core.cli.options import config_option, json_option
 from mom_core.errors import ConfigError, ConfigProblem, MomError
 from mom_core.files import DEFAULT_CONFIG
+from mom_core.model import Finding, Severity, printable
 from mom_core.units import format_duration
 
 if TYPE_CHECKING:
@@ -40,19 +41,21 @@ def config_command() -> None:
 def check_command(config_path: str | None, as_json: bool) -> None:
     """Say everything that is wrong with the configuration and its plugins, or that it is fine.
 
-    Nothing is started and nothing on the host is touched. Exit code 2 when something is wrong.
+    Nothing is started and nothing on the host is touched. Exit code 2 when something is wrong, 0 with a warning about what will not work
+    as it may be meant.
     """
     try:
-        config = _checked(config_path)
+        config, warnings = _checked(config_path)
     except ConfigError as error:
         if not as_json:
             raise
         problems = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in error.problems]
-        click.echo(json.dumps({"fine": False, "problems": problems, "plugins": []}, indent=2))
+        click.echo(json.dumps({"fine": False, "problems": problems, "warnings": [], "plugins": []}, indent=2))
         sys.exit(2)
     if as_json:
         plugins = [{"name": p.name, "distribution": p.loaded.distribution, "version": p.loaded.version} for p in config.plugins.values()]
-        click.echo(json.dumps({"fine": True, "problems": [], "plugins": plugins}, indent=2))
+        said = [{"plugin": name, "message": warning.message, "hint": warning.cure} for name, warning in warnings]
+        click.echo(json.dumps({"fine": True, "problems": [], "warnings": said, "plugins": plugins}, indent=2))
         return
     click.echo(f"{config.file} is fine: mode {config.mode}, every {format_duration(config.interval)}, with the plugins")
     width = max(map(len, config.plugins))
@@ -60,21 +63,28 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         click.echo(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}")
     if config.guests:
         click.echo(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests")
+    for name, warning in warnings:
+        click.echo(f"warning: {name}: {printable(warning.message, 500)}")
+        if warning.cure:
+            click.echo(f"  {printable(warning.cure, 500)}")
 
 
-def _checked(path: str | None) -> Config:
-    """The configuration, if it and its plugins are right."""
+def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
+    """The configuration, if it and its plugins are right, and what plugins warn of."""
     from mom_core.config import load_config
     from mom_core.plugins.registry import check_plugins
 
     config = load_config(path)
-    problems = []
-    for error in check_plugins(config):
-        place = config.places.get(("plugins", error.plugin), (0, 0))
-        problems.append(ConfigProblem(config.file or "configuration", *place, error.message, error.hint))
-    if problems:
-        raise ConfigError(sorted(problems))
-    return config
+    checked = check_plugins(config)
+    wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
+    for name, finding in checked.findings:
+        if finding.severity is Severity.ERROR:
+            wrong.append((name, f"plugin {name!r}: {finding.message}", finding.cure))
+    if wrong:
+        places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
+        file = config.file or "configuration"
+        raise ConfigError(sorted(ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)))
+    return config, [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------

@@ -151,6 +151,14 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 findings.append((owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))))
+    for plugin in plugins.having("mom_check"):
+        try:
+            answer = plugin.lane.call("mom_check", plugin.work("mom_check"), 30.0)
+        except BaseException as error:  # noqa: BLE001  # as above
+            findings.append((plugin.name, Finding(Severity.ERROR, "plugin", f"its check of the configuration failed: {describe(error)}")))
+            continue
+        items = answer if isinstance(answer, Iterable) else ()
+        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
     for plugin in plugins.having("mom_doctor"):
         try:
             answer = plugin.lane.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor), 30.0)

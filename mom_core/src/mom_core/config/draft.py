@@ -157,7 +157,7 @@ def _drop_what_does_not_go_together(found: _Found, root: Path) -> None:
             name: ConfiguredPlugin(name, found.plugins[name], validated(found.plugins[name].settings_class, suggestion.settings))
             for name, suggestion in found.suggestions.items()
         }
-        errors = check_plugins(Config(root=root, plugins=plugins))
+        errors = check_plugins(Config(root=root, plugins=plugins)).errors
         if not errors:
             return
         for error in errors:

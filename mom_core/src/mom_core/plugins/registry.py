@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pluggy
 
@@ -20,7 +20,7 @@ from mom_core.admission import Admissions
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
+from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.policies import PolicyTexts
@@ -251,9 +251,17 @@ def declared_together(config: Config, *, strict: bool = True) -> Declarations:
     return declarations
 
 
-def check_plugins(config: Config) -> list[PluginError]:
-    """All that would keep these plugins from being set up: constructors, hooks, declarations, and what these have against each other."""
+class Checked(NamedTuple):
+    """What would keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
+
+    errors: list[PluginError]
+    findings: list[tuple[str, Finding]]
+
+
+def check_plugins(config: Config) -> Checked:
+    """Look at constructors, hooks, declarations, what these have against each other, and what plugins know about their configuration."""
     errors: list[PluginError] = []
+    findings: list[tuple[str, Finding]] = []
     plugins = [_new(configured, config, ignore, None) for configured in config.plugins.values()]
     try:
         for plugin in plugins:
@@ -261,12 +269,22 @@ def check_plugins(config: Config) -> list[PluginError]:
             _guarded(errors, plugin, _construct)
             if len(errors) == before:
                 _guarded(errors, plugin, _declare)
-        if not errors:
-            _join(plugins, errors)
+        declarations = None if errors else _join(plugins, errors)
+        if declarations is not None and not errors:
+            for plugin in plugins:
+                plugin.context.declarations = declarations
+                _guarded(errors, plugin, partial(_ask_for_findings, findings))
     finally:
         for plugin in plugins:
             plugin.lane.close(0.0)
-    return errors
+    return Checked(errors, findings)
+
+
+def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> None:
+    if "mom_check" in plugin.hooks:
+        answer = _called(plugin, "mom_check", plugin.work("mom_check"), "mom_check failed", SETUP_SECONDS)
+        items = answer if isinstance(answer, Iterable) else ()
+        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
 
 
 def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:

@@ -1,0 +1,98 @@
+"""The hypervisor of the tutorial, with no more fields than it has, under mom's own default policy."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mom_core import Engine, Report, Severity
+from mom_core.plugins.registry import check_plugins
+from mom_core.testing import config_of, host_of
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_host import HostPlugin
+from mom_plugins_policy import PolicyPlugin
+
+TUTORIAL = Path(__file__).parents[2] / "docs/authors/tutorial-hypervisor.md"
+GIB = 1 << 20
+MEMINFO = """\
+MemTotal:       {total} kB
+MemFree:        {free} kB
+MemAvailable:   {free} kB
+Buffers:        0 kB
+Cached:         0 kB
+SwapTotal:      0 kB
+SwapFree:       0 kB
+"""
+
+
+@pytest.fixture
+def microvm(tmp_path: Path) -> ModuleType:
+    """The tutorial's plugin, as it stands there."""
+    found = re.search(r"^```python src/mom_microvm/plugin\.py\n(.*?)^```", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    path = tmp_path / "microvm_of_the_tutorial.py"
+    path.write_text(found[1])
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def follow(folder: Path) -> int:
+    """What the program does that runs the guests: it carries out what was asked for, and tells how the guest is now. The guest's size."""
+    path = folder / "web.json"
+    content = json.loads(path.read_text())
+    size = content.pop("target_kib", content["memory_kib"])
+    content |= {"free_kib": content["free_kib"] - (content["memory_kib"] - size), "memory_kib": size}
+    path.write_text(json.dumps(content))
+    return int(size)
+
+
+def problems_of(report: Report, name: str) -> list[str]:
+    return [problem.message for problem in report.problems if problem.source.name == name]
+
+
+def test_a_balloon_moves_by_the_default_policy_when_the_host_is_short(tmp_path: Path, microvm: ModuleType) -> None:
+    guests = tmp_path / "root/run/microvm"
+    host_of(tmp_path / "root", {"proc/meminfo": MEMINFO.format(total=8 * GIB, free=8 * GIB // 50)})
+    guests.mkdir(parents=True)
+    web = {"uuid": "7e1d", "started": 1, "memory_kib": 4 * GIB, "maximum_kib": 4 * GIB, "free_kib": 3 * GIB}
+    (guests / "web.json").write_text(json.dumps(web))
+    plugins = {"host": HostPlugin, "microvm": microvm.MicrovmPlugin, "policy": PolicyPlugin, "balloon": BalloonPlugin}
+    settings = {"host": {"watch": "0s"}}
+    sizes = []
+    with Engine(config_of(tmp_path, plugins, settings, root=tmp_path / "root")) as engine:
+        for _ in range(6):
+            report = engine.cycle()
+            assert problems_of(report, "policy") == []
+            sizes.append(follow(guests))
+            time.sleep(0.1)  # statistics are acted upon only when they are newer than the last request
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] < 4 * GIB
+
+
+def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_is_missing(tmp_path: Path, microvm: ModuleType) -> None:
+    del microvm.FIELDS["mem_usable"]
+    plugins = {"host": HostPlugin, "microvm": microvm.MicrovmPlugin, "policy": PolicyPlugin, "balloon": BalloonPlugin}
+    config = config_of(tmp_path, plugins, {"host": {"watch": "0s"}}, root=tmp_path / "root")
+    said = "the default policy 50_balloon is left out, and nothing is decided by it: no plugin declares guest.mem_usable"
+    checked = check_plugins(config)
+    assert checked.errors == []
+    ((name, finding),) = checked.findings
+    assert (name, finding.severity, finding.message) == ("policy", Severity.WARNING, said)
+    assert "by the hypervisor's plugin, which is to declare and collect them" in finding.cure
+    with Engine(config) as engine:
+        for _ in range(3):
+            assert problems_of(engine.cycle(), "policy") == [said]
+        (standing,) = [one for one in engine.problems() if one.problem.source.name == "policy"]
+        assert standing.count == 3
