@@ -251,6 +251,10 @@ def test_guests_of_which_too_little_is_known_are_a_remark_once_and_no_error(daem
     for name in ("no-device", "paused", "fresh"):
         said = f"{name}: left out by 02-balloon, 06-more, as balloon_cur, balloon_min are unknown"
         assert log.count(f" {name}: left out") == log.count(said) == 1, log
+    rows = {row["name"]: row for row in json.loads(daemon.mom("guests", "--json").stdout)}
+    assert rows["no-device"]["remarks"] == ["left out by 02-balloon, 06-more, as balloon_cur, balloon_min are unknown"]
+    assert rows["one"]["remarks"] == []
+    assert "left out by 02-balloon, 06-more" in daemon.mom("guests").stdout
 
 
 def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:

@@ -66,8 +66,13 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         guests = status.content["guests"]
         rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
         targets = {o["entity"]: o for o in status.content["outcomes"] if o["control"] == "balloon_target"}
+        notes: dict[str, list[str]] = {}
+        for problem in status.content["problems"]:
+            if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
+                notes.setdefault(problem["entity"], []).append(problem["message"])
         for row in rows:
             row["last"] = targets.get(row["id"])
+            row["remarks"] = notes.get(row["name"], [])
     else:
         snapshot, problems = look(config)
         for problem in problems:
@@ -265,6 +270,7 @@ def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     obstacle = row.get("balloon_obstacle")
     reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
     remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
+    remarks += [printable(remark, 160) for remark in row.get("remarks", ())]
     promised, holds = row.get("mem_promised"), row["guaranteed_kib"]
     if promised is not None and holds is not None and holds < promised:
         remarks.append(f"promised {format_kib(promised)}: more than the host can keep")
