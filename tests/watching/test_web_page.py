@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Daemon, Tunnel, chromium
+from conftest import MOM, Daemon, Tunnel, chromium
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -453,11 +454,11 @@ def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(
     page = opened.page
     dialog = page.get_by_role("dialog", name="Who are you?")
     expect(dialog).to_be_visible()
-    page.get_by_label("Token").fill("wrong" * 8)
+    page.get_by_label("Key or token").fill("wrong" * 8)
     page.keyboard.press("Enter")
     expect(dialog).to_contain_text("Is it the right one")
     opened.shot("sign-in")
-    page.get_by_label("Token").fill(tokens["read"])
+    page.get_by_label("Key or token").fill(tokens["read"])
     page.keyboard.press("Enter")
     expect(page.get_by_text("may read", exact=True)).to_be_visible()
     expect(page.locator("textarea")).to_have_attribute("readonly", "")
@@ -469,7 +470,7 @@ def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(
     expect(page.get_by_text("may read", exact=True)).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     expect(dialog).to_be_visible()
-    page.get_by_label("Token").fill(tokens["change"])
+    page.get_by_label("Key or token").fill(tokens["change"])
     page.keyboard.press("Enter")
     expect(page.get_by_text("may change", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="New policy")).to_be_visible()
@@ -635,3 +636,27 @@ def test_what_is_wrong_with_the_host_stands_above_every_view(daemon: Start, tunn
         )
     opened.shot("verdict")
     assert opened.complaints == []
+
+
+def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_once(
+    daemon: Start, tunnel: Dig, visit: Callable[..., Opened]
+) -> None:
+    mom = daemon()
+    dug = tunnel(mom.socket.with_name("mom-page.sock"))
+    command = [MOM, "page", "--once", "--port", str(dug.port), "-c", mom.config]
+    address = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    page = visit(address).page
+    expect(page.locator("footer")).to_contain_text("live")
+    expect(page.locator("#who")).to_have_text("may change")
+    assert "key" not in page.url, "it stays in no history"
+    page.reload()
+    expect(page.locator("footer")).to_contain_text("live")
+    other = visit(address)
+    problem = other.page.locator("#login-problem")
+    expect(problem).to_contain_text("was used, or is too old: get another one on the host: mom page")
+    other.shot("key")
+    other.page.get_by_label("Key or token").fill(
+        subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip().partition("#key=")[2]
+    )
+    other.page.get_by_role("button", name="Sign in").click()
+    expect(other.page.locator("footer")).to_contain_text("live")

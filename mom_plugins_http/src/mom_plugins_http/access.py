@@ -49,11 +49,13 @@ class Credentials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who sent a request: how the log names it, and what it may do. `local` says that it came through a unix socket."""
+    """Who sent a request: how the log names it, and what it may do. `local` says that it came through a unix socket; `keyed`, that this is
+    the page's, where whom the kernel knows is only the ssh connection."""
 
     name: str
     right: Right
     local: bool
+    keyed: bool = False
 
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:

@@ -23,6 +23,7 @@ from mom_plugins_http.events import Events
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
 from mom_plugins_http.page import WebPage
+from mom_plugins_http.page_keys import PageKeys
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
 from mom_plugins_http.reading import Reading
@@ -298,6 +299,7 @@ class Api:
 
     :param tokens: who may do what through TCP; None where TCP is off
     :param hosts: the names by which TCP clients may call this server
+    :param page_socket: the path of the page's own socket; empty where there is none
     """
 
     def __init__(
@@ -310,6 +312,7 @@ class Api:
         listening: Events,
         limits: Limits,
         hosts: Sequence[str] = (),
+        page_socket: str = "",
     ) -> None:
         self.tokens: Tokens | None = None
         """Replaced when the files are read again."""
@@ -318,7 +321,12 @@ class Api:
         self._hosts = hosts
         self._reading = reading
         self._refusals = RefusalLog(context.log)
-        self.routes = [*routes(reading, changing, reserving, admitting, listening, self._describe), *LogLevels(context).routes()]
+        self._page_keys = PageKeys(page_socket)
+        self.routes = [
+            *routes(reading, changing, reserving, admitting, listening, self._describe),
+            *LogLevels(context).routes(),
+            *self._page_keys.routes(),
+        ]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
@@ -348,7 +356,9 @@ class Api:
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
         self._refuse_other_sites(request, route, peer)
-        if not peer.local and route.right is not Right.NOTHING:
+        if peer.keyed and route.right is not Right.NOTHING:
+            peer = self._known_by_session(request, peer)
+        elif not peer.local and route.right is not Right.NOTHING:
             peer = self._known_by_token(request, peer)
         if peer.right >= route.right:
             return peer
@@ -359,7 +369,7 @@ class Api:
         headers = request.headers
         host, origin = headers.get("host", ""), headers.get("origin")
         if peer.local:
-            opens_page = route.right is Right.NOTHING
+            opens_page = route.name == "page"
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=opens_page)
             hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
@@ -382,6 +392,18 @@ class Api:
             hint = "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
             raise ProblemError(401, "no token that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
         return replace(peer, name=f"token to {right.name.lower()} from {peer.name}", right=right)
+
+    def _known_by_session(self, request: Request, peer: Peer) -> Peer:
+        given = request.headers.get("authorization", "")
+        session = self._page_keys.session(given)
+        if session is None:
+            level = logging.WARNING if given else logging.INFO
+            why = "a session of the page that is not known" if given else "a request without a session of the page"
+            self._refusals.note(peer.name, why, level, peer=peer.name.partition(",")[0])
+            hint = "open the address that `mom page` prints on the host"
+            raise ProblemError(401, "no session of the page came with the request", hint, headers={"www-authenticate": "Bearer"})
+        right, who = session
+        return replace(peer, name=f"the page of {who}", right=right)
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:

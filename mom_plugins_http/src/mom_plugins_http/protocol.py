@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import h11
@@ -48,13 +48,15 @@ class Connection(H11Protocol):
     """A connection to one client.
 
     :param access: who may do what through a unix socket; None for TCP, where the peer is known by its token
+    :param keyed: whether the peer is known by a session of the page only
     """
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, access: LocalAccess | None) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServerState, access: LocalAccess | None, *, keyed: bool = False) -> None:
         super().__init__(config, state, {})
         self.logger = _QUIET
         self.access_log = False
         self._access = access
+        self._keyed = keyed
         self.silent_since: float | None = self.loop.time()
         """Since when no request is being answered; None while one is."""
         self._head_began: float | None = None
@@ -72,7 +74,8 @@ class Connection(H11Protocol):
             return Peer(f"{self.client[0]}" if self.client else "unknown", Right.NOTHING, local=False)
         sock = transport.get_extra_info("socket")
         try:
-            return self._access.peer(credentials(sock)) if sock is not None and sock.family == socket.AF_UNIX else UNKNOWN_PEER
+            peer = self._access.peer(credentials(sock)) if sock is not None and sock.family == socket.AF_UNIX else UNKNOWN_PEER
+            return replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True) if self._keyed else peer
         except OSError:  # it has gone already
             return UNKNOWN_PEER
 

@@ -16,7 +16,7 @@ from mom_plugins_http.admitting import Admitting
 from mom_plugins_http.api import Api
 from mom_plugins_http.changing import MOST_JOBS, Changing
 from mom_plugins_http.events import Events
-from mom_plugins_http.listening import Address, Permissions, listen_on_path, listen_on_port
+from mom_plugins_http.listening import LONGEST_PATH, Address, Permissions, listen_on_path, listen_on_port
 from mom_plugins_http.metrics import GuestSelection
 from mom_plugins_http.news import News
 from mom_plugins_http.plugin import own_names
@@ -54,7 +54,9 @@ class Service:
         hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
         kept = Reserving(context, self._room_worker)
         admitting = Admitting(context, self._room_worker)
-        self._api = Api(context, reading, Changing(context, self._worker), kept, admitting, self._events, limits, hosts)
+        page = self._page_path()
+        api = (context, reading, Changing(context, self._worker), kept, admitting, self._events, limits, hosts)
+        self._api = Api(*api, "" if page is None else str(page))
         self._tls = None if tcp is None else _tls(tcp)
         self._api.tokens = None if tcp is None else _tokens(tcp)
         self._server = Server(self._api.application, self._doors(), limits, context.log)
@@ -65,10 +67,17 @@ class Service:
         change = frozenset() if settings.change_group is None else frozenset({group_id(settings.change_group)})
         permissions = socket_permissions(read | change)
         doors = [Door(lambda: listen_on_path(path, permissions), LocalAccess(read, change))]
+        if (page := self._page_path()) is not None:
+            doors.append(Door(lambda: listen_on_path(page, permissions), LocalAccess(read, change), keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             doors.append(Door(lambda: listen_on_port(address, ours=self._replaces), tls=self._tls))
         return doors
+
+    def _page_path(self) -> Path | None:
+        """The page's own socket, beside the control socket; None where its path would be too long for one."""
+        path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
+        return path if len(str(path).encode()) <= LONGEST_PATH else None
 
     @property
     def _replaces(self) -> bool:

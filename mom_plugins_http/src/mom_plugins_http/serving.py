@@ -40,11 +40,13 @@ class Door:
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go listens there
     :param access: who may do what through a unix socket; None for TCP
     :param tls: for TCP
+    :param keyed: whether a unix socket is the page's, on which a session is needed whoever connects
     """
 
     open_listener: Callable[[], Listener]
     access: LocalAccess | None = None
     tls: ssl.SSLContext | None = None
+    keyed: bool = False
 
 
 class Server:
@@ -152,7 +154,10 @@ class Server:
         self._handshakes += 1
         try:
             await loop.connect_accepted_socket(
-                lambda: Connection(self._config, self._state, door.access), sock, ssl=door.tls, ssl_handshake_timeout=patience
+                lambda: Connection(self._config, self._state, door.access, keyed=door.keyed),
+                sock,
+                ssl=door.tls,
+                ssl_handshake_timeout=patience,
             )
         except OSError:  # it has gone, or speaks no TLS (SSLError is one)
             sock.close()

@@ -283,11 +283,11 @@ function banner() {
 
 // --- the beginning ---
 
-function signIn(error) {
+function signIn(error, key = "") {
   const dialog = byId("login");
   const had = sessionStorage.getItem(TOKEN);
   sessionStorage.removeItem(TOKEN);
-  byId("login-problem").textContent = had ? `${error.message}. Is it the right one, with nothing missing?` : "";
+  byId("login-problem").textContent = key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Is it the right one, with nothing missing?` : "";
   byId("token").value = "";
   if (!dialog.open) dialog.showModal();
   byId("token").focus();
@@ -309,15 +309,24 @@ async function load() {
   write(byId("title"), `mom on ${host.name}`);
 }
 
-async function begin() {
+// A key of `mom page` works once: it becomes a session, and goes from the address, so that it stays in no history.
+async function exchange(key) {
+  sessionStorage.removeItem(TOKEN);
+  const { content } = await ask("POST", "/v1/page-sessions", { body: { key } });
+  sessionStorage.setItem(TOKEN, content.token);
+}
+
+async function begin(key = "") {
   await shown();
   try {
+    if (key) await exchange(key);
+    key = "";
     mom.me = await get("/v1/whoami");
   } catch (error) {
-    if (error.status === 401) { signIn(error); return; }
+    if (error.status === 401) { signIn(error, key); return; }
     trouble(error);
     if (!mom.me) byId("main").replaceChildren(h("p", null, "mom does not tell."));
-    setTimeout(begin, 2000);
+    setTimeout(() => begin(key), 2000);
     return;
   }
   byId("login").close();
@@ -328,7 +337,7 @@ async function begin() {
     await load();
   } catch (error) {
     trouble(error);
-    setTimeout(begin, 2000);
+    setTimeout(() => begin(), 2000);
     return;
   }
   listen(hear, tell, lost, () => load().catch(trouble));
@@ -377,12 +386,19 @@ byId("login").querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const token = byId("token").value.trim();
   if (!/^[\x21-\x7e]+$/.test(token)) { byId("login-problem").textContent = "A token is ASCII characters without spaces."; return; }
+  if (token.startsWith("key-")) { begin(token); return; }
   sessionStorage.setItem(TOKEN, token);
   begin();
 });
-addEventListener("hashchange", () => { show(); byId("main").focus({ preventScroll: true }); });
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#key=")) { location.reload(); return; }
+  show();
+  byId("main").focus({ preventScroll: true });
+});
 addEventListener("beforeunload", (event) => { if (drafts.size) event.preventDefault(); });
 document.addEventListener("visibilitychange", () => { mom.heard = performance.now(); banner(); });
 setInterval(banner, 1000);
 try { theme(localStorage.getItem(THEME)); } catch { theme(null); }
-begin();
+const given = location.hash.startsWith("#key=") ? location.hash.slice(5) : "";
+if (given) history.replaceState(null, "", "#/");
+begin(given);

@@ -1,0 +1,103 @@
+"""The page's own socket: nobody may do anything there without a session, and a session takes a key that works once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from mom_plugins_http.access import Peer, Right
+from mom_plugins_http.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
+
+if TYPE_CHECKING:
+    from conftest import Serve
+
+PEER = Peer("user root, process 1", Right.CHANGE, local=True)
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_works_once_and_for_two_minutes() -> None:
+    clock = Clock()
+    keys = PageKeys("/run/mom/mom-page.sock", clock)
+    key, late = keys.key_for(PEER), keys.key_for(PEER)
+    assert keys.session_for(key)
+    assert keys.session_for(key) is None
+    clock.now += KEY_SECONDS + 1
+    assert keys.session_for(late) is None
+    assert keys.session_for("key-guessed") is None
+
+
+def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends() -> None:
+    clock = Clock()
+    keys = PageKeys("/run/mom/mom-page.sock", clock)
+    token = keys.session_for(keys.key_for(Peer("user reader, process 2", Right.READ, local=True)))
+    assert keys.session(f"Bearer {token}") == (Right.READ, "user reader, process 2")
+    for wrong in ("", "Bearer", f"Basic {token}", "Bearer x", f"Bearer {token}x"):
+        assert keys.session(wrong) is None
+    clock.now += SESSION_SECONDS + 1
+    assert keys.session(f"Bearer {token}") is None
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_goes() -> None:
+    keys = PageKeys("/run/mom/mom-page.sock", Clock())
+    given = [keys.key_for(PEER) for _ in range(MOST + 5)]
+    assert [bool(keys.session_for(key)) for key in given] == [False] * 5 + [True] * MOST
+
+
+def browser(path: Path) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(path.with_name("mom-page.sock")))
+    return httpx.Client(transport=transport, base_url="http://localhost:8132", timeout=60)
+
+
+def test_nobody_not_even_root_may_do_anything_on_the_pages_socket_without_a_session(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = serve()
+    with browser(served.path) as page:
+        assert page.get("/").status_code == 200, "the page has no secrets"
+        for path in ("/v1/status", "/v1/whoami", "/v1/events", "/metrics", "/v1/policies", "/v1/openapi.json"):
+            assert page.get(path).status_code == 401, path
+        assert page.get("/v1/status", headers={"authorization": "Bearer s3cret"}).status_code == 401
+        assert page.post("/v1/page-keys").status_code == 401
+        answer: Any = page.put("/v1/policies/60_mine", content="(+ 1 2)", headers={"content-type": "text/plain", "if-match": "*"})
+        assert answer.status_code == 401
+        assert "mom page" in answer.json()["hint"]
+    assert "a session of the page that is not known" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(serve: Serve) -> None:
+    served = serve()
+    given = served.client.post("/v1/page-keys")
+    assert given.status_code == 201
+    assert given.json()["socket"] == str(served.path.with_name("mom-page.sock"))
+    key = {"key": given.json()["key"]}
+    assert served.client.post("/v1/page-sessions", json=key).status_code == 401, "it is for the page's socket"
+    with browser(served.path) as page:
+        refused = page.post("/v1/page-sessions", json=key, headers={"origin": "http://evil.example", "sec-fetch-site": "cross-site"})
+        assert refused.status_code == 403, "no other site's page brings a key"
+        begun = page.post("/v1/page-sessions", json=key)
+        assert begun.status_code == 201
+        page.headers["authorization"] = f"Bearer {begun.json()['token']}"
+        assert page.get("/v1/whoami").json()["right"] == "change"
+        assert page.get("/v1/whoami").json()["name"].startswith("the page of user ")
+        assert page.post("/v1/page-keys").status_code == 403, "a page gives no further keys"
+        assert page.post("/v1/page-sessions", json=key).status_code == 401
+
+
+def test_a_path_that_is_too_long_for_another_socket_costs_only_that(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / ("s" * (107 - len(str(tmp_path)) - 1))
+    assert len(str(path)) == 107
+    served = serve(socket=str(path))
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://mom", timeout=60) as client:
+        assert client.get("/v1/status").status_code == 200
+        assert client.post("/v1/page-keys").status_code == 409
+    assert served.engine is not None
