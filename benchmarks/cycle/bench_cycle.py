@@ -42,15 +42,17 @@ MEMORY_A_GUEST_MIB = 1638
 
 STATES = ("calm", "pressure", "storm")
 
-TARGETS_MS = {1000: 40.0, 10_000: 400.0}
-TARGET_RSS_MIB = {1000: 100.0}
+TARGETS_MS = {("calm", 1000): 10.0, ("pressure", 1000): 30.0, ("calm", 10_000): 100.0, ("pressure", 10_000): 300.0}
+TARGET_RSS_MIB = {1000: 60.0}
 
 
 @dataclass
 class State:
-    """What a cycle cost in one state, in ms of CPU time: the mean and the worst of the cycles, and the mean of each part."""
+    """What a cycle cost in one state, in ms of CPU time: the mean, the least and the worst of the cycles, and the mean of each part. On a
+    machine that does other things, too, the least is what says most."""
 
     cycle_ms: float
+    least_ms: float
     worst_ms: float
     world_ms: float
     decisions: float
@@ -148,7 +150,9 @@ def measure(guests: int, cycles: int, parameters: str = "", names: tuple[str, st
                 means = {name: seconds * 1e3 / cycles for name, seconds in parts.items()}
                 means["core"] = statistics.mean(cpu) - sum(means.values())
                 decisions, changes = (statistics.mean(row[index] for row in rows) for index in (2, 3))
-                return State(statistics.mean(cpu), max(cpu), statistics.mean(row[1] for row in rows) * 1e3, decisions, changes, means)
+                return State(
+                    statistics.mean(cpu), min(cpu), max(cpu), statistics.mean(row[1] for row in rows) * 1e3, decisions, changes, means
+                )
 
             for _ in range(WARM_UP):
                 cycle_once()
@@ -190,11 +194,13 @@ def measure_apart(guests: int, cycles: int) -> Result:
 def show(results: Sequence[Result]) -> bool:
     """Print what was measured; whether all targets were met."""
     print(f"Python {platform.python_version()}, {processor()}; ms of CPU time of the whole process, all threads, mean of the cycles\n")
-    columns = f"{'cycle':>8} {'worst':>7} {'resized':>7}"
-    print(f"{'':>17}" + "".join(f"   {name:^24}" for name in STATES) + f"{'the world':>12}")
+    columns = f"{'cycle':>8} {'least':>7} {'worst':>7} {'resized':>7}"
+    print(f"{'':>17}" + "".join(f"   {name:^32}" for name in STATES) + f"{'the world':>12}")
     print(f"{'guests':>7} {'RSS':>9}" + f"   {columns}" * len(STATES) + f"{'itself':>12}")
     for r in results:
-        cells = "".join(f"   {s.cycle_ms:>8.1f} {s.worst_ms:>7.1f} {s.changes:>7.0f}" for s in (r.states[name] for name in STATES))
+        cells = "".join(
+            f"   {s.cycle_ms:>8.1f} {s.least_ms:>7.1f} {s.worst_ms:>7.1f} {s.changes:>7.0f}" for s in (r.states[name] for name in STATES)
+        )
         print(f"{r.guests:>7,} {r.rss_mib:>5.0f} MiB{cells}{r.states['calm'].world_ms:>12.1f}")
     if len(results) > 2:
         print()
@@ -219,8 +225,8 @@ def verdict(results: Sequence[Result]) -> bool:
     print()
     for r in results:
         for what, value, target, unit in (
-            ("calm cycle", r.states["calm"].cycle_ms, TARGETS_MS.get(r.guests), "ms"),
-            ("cycle under pressure", r.states["pressure"].cycle_ms, TARGETS_MS.get(r.guests), "ms"),
+            ("calm cycle", r.states["calm"].cycle_ms, TARGETS_MS.get(("calm", r.guests)), "ms"),
+            ("cycle under pressure", r.states["pressure"].cycle_ms, TARGETS_MS.get(("pressure", r.guests)), "ms"),
             ("resident memory", r.rss_mib, TARGET_RSS_MIB.get(r.guests), "MiB"),
         ):
             if target is not None:

@@ -155,7 +155,8 @@ class Learning:
             if known is not None:
                 known.rss, known.size = rss, size
                 if size is not None and rss is not None:
-                    room += max(0.0, size - max(0.0, rss - known.process))
+                    backed = rss - known.process if rss > known.process else 0.0
+                    room += size - backed if size > backed else 0.0
         if len(learnt) > len(snapshot.guests):
             self._learnt = {identity: one for identity, one in learnt.items() if identity in snapshot.guests}
         self._room = room

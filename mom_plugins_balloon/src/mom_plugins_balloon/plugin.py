@@ -434,12 +434,18 @@ class BalloonPlugin:
             return None
         told = _told(guest, current, self._obstacle(guest))
         moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
-        return told._replace(
-            maximum=_number(fields.get("balloon_max")),
-            guarantee=self._standing(snapshot).holds.get(guest.id),
-            overhead=self._sizes.overhead(guest.id, told.total, moment),
-            largest=self._sizes.largest_since(guest.id, moment),
-            pending=self._requests.pending(guest.id),
+        return Memory(
+            current,
+            _number(fields.get("balloon_max")),
+            self._standing(snapshot).holds.get(guest.id),
+            told.usable,
+            told.statistics_age,
+            told.swapping,
+            told.total,
+            self._sizes.overhead(guest.id, told.total, moment),
+            self._sizes.largest_since(guest.id, moment),
+            self._requests.pending(guest.id),
+            told.obstacle,
         )
 
     # --- control ---------------------------------------------------------------------------------------------------------------

@@ -14,15 +14,11 @@ def told(guest: Guest, current: float, obstacle: str) -> Memory:
     :param current: its size in KiB
     :param obstacle: why it is not to be shrunk; empty when it is
     """
-    fields = guest.fields
-    return Memory(
-        current,
-        usable=number(fields.get("mem_usable")),
-        statistics_age=number(fields.get("stats_age")),
-        swapping=max(number(fields.get("swap_in")) or 0.0, number(fields.get("swap_out")) or 0.0),
-        total=number(fields.get("mem_available")),
-        obstacle=obstacle,
-    )
+    usable, age, swap_in, swap_out, total = numbers(guest.fields, _OF_MEMORY)
+    return Memory(current, usable=usable, statistics_age=age, swapping=max(swap_in or 0.0, swap_out or 0.0), total=total, obstacle=obstacle)
+
+
+_OF_MEMORY = ("mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
 
 
 def number(value: Value) -> float | None:
