@@ -41,6 +41,7 @@ from mom_core import (
     Unit,
     Value,
     differences,
+    explain,
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
@@ -205,6 +206,21 @@ def test_without_a_trial_nothing_is_said_of_one(tmp_path: Path, machine: Machine
         assert report.considered is None
         assert differences(report) == []
         assert describe(engine, report)["trial"] is None
+
+
+def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reason(tmp_path: Path, machine: Machine) -> None:
+    def decide(snapshot: Snapshot) -> list[object]:
+        wanted = Decision(snapshot.guests["a"].entity, "size", 5, "nobody needs more")
+        return [wanted, Considered([replace(wanted, value=70)])]
+
+    with engine_with(tmp_path, machine, evaluator(decide)) as engine:
+        report = engine.cycle()
+    (decision,), (outcome,), (considered,) = report.decisions, report.outcomes, report.considered or ()
+    assert [one.source for one in (decision, outcome.decision, considered)] == [Source("e0")] * 3
+    told = " ".join(sentence.text for sentence in explain(report, report.snapshot.guests["a"]).sentences)
+    assert "The plugin e0 wants size 5" in told
+    assert ", because nobody needs more." in told
+    assert "The review of core made that 10" in told
 
 
 def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> None:

@@ -117,6 +117,28 @@ def test_why_a_policy_decides_so_is_told_in_its_words() -> None:
     assert topics.index("wanted") < topics.index("why") < topics.index("done")
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (Source("thrift"), "3.1 % of the host's memory is free"),
+        (Source("free"), "3.1 % of the host's memory is free"),
+        (Source("50_main", 3, 5), "the night begins"),
+    ],
+)
+def test_the_reason_of_an_evaluator_is_told(source: Source, reason: str) -> None:
+    outcome = asked(800 * MIB, 1000 * MIB)
+    decision = replace(outcome.decision, source=source, reason=reason)
+    found = explained([report(2, 1000 * MIB, replace(outcome, decision=decision))])
+    assert f"wants a size of 800 MiB, 200 MiB less than it has, because {reason}." in said(found, "wanted")
+
+
+def test_a_form_that_a_policy_names_for_want_of_a_reason_is_no_reason() -> None:
+    outcome = asked(800 * MIB, 1000 * MIB)
+    decision = replace(outcome.decision, source=Source("50_main", 3, 5), reason='(guest.Control "balloon_target" … in 50_main:3:5')
+    found = explained([report(2, 1000 * MIB, replace(outcome, decision=decision))])
+    assert "because" not in said(found, "wanted")
+
+
 def test_why_nothing_is_decided_is_told_after_what_was_done_last() -> None:
     reports = [report(1, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(2, 800 * MIB)]
     trail = Trail()

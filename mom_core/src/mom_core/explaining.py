@@ -722,8 +722,8 @@ def _decided(told: _Told) -> Iterator[Sentence]:
         yield from _because(told.what.why_unchanged)
     for wanted in told.what.wanted:
         decision = wanted.decision
-        # An evaluator that gives no better reason names the form, which stands below.
-        own = decision.reason and str(decision.source) not in decision.reason
+        # A policy that gives no better reason names the form, which stands below.
+        own = decision.reason and not (decision.source.line and str(decision.source) in decision.reason)
         reason = f", because {printable(decision.reason, LONGEST_LINE)}" if own else ""
         what = "a size of" if decision.control == CONTROL else decision.control
         change = _change(decision, told.report)

@@ -11,7 +11,7 @@ from mom_core.engine import control
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
-from mom_core.engine.review import apply_revisions, review
+from mom_core.engine.review import apply_revisions, review, signed
 from mom_core.engine.schedule import Tick
 from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
 from mom_core.ledger import Ledger
@@ -113,7 +113,7 @@ class Cycle:
         proposals: list[tuple[str, Sequence[object]]] = []
         for plugin, answer in ask(works, "mom_evaluate", problems):
             if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                items = list(answer)
+                items = [signed(item, plugin.name) for item in answer]
                 considered.extend(item for item in items if isinstance(item, Considered))
                 proposals.append((plugin.name, [item for item in items if not isinstance(item, Considered)]))
             elif answer is not None:

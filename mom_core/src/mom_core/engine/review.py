@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from mom_core.context import Declarations
-from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
+from mom_core.model import Considered, ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
 from mom_core.units import Unit
+
+T = TypeVar("T")
 
 REVIEWER = "core"
 
@@ -36,7 +39,7 @@ def review(
             if not isinstance(item, Decision) or not isinstance(item.entity, Entity):
                 problems.append(Problem(Source(plugin), f"mom_evaluate returned a {type(item).__name__} where a Decision belongs"))
                 continue
-            decision = item if item.source.name else replace(item, source=Source(plugin))
+            decision = _signed(item, plugin)
             checked = check(snapshot, decision, declarations)
             if checked is not decision:
                 revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
@@ -53,6 +56,17 @@ def review(
             elif winner[1].value != decision.value:  # where they agree, nobody has lost
                 revisions.append(Revision(decision, None, f"the plugin {winner[0]} comes before {plugin} and decided it too", REVIEWER))
     return [decision for _, decision in kept.values()], revisions, problems
+
+
+def signed(item: object, plugin: str) -> object:
+    """What an evaluator gave, with the plugin's name as source where a decision has none: reports, reviews and explanations name it."""
+    if isinstance(item, Considered):
+        return replace(item, decisions=tuple(_signed(decision, plugin) for decision in item.decisions))
+    return _signed(item, plugin)
+
+
+def _signed(item: T, plugin: str) -> T:
+    return replace(item, source=Source(plugin)) if isinstance(item, Decision) and not item.source.name else item
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
