@@ -45,7 +45,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
-from mom_core.status import describe
+from mom_core.status import describe, reported
 from mom_core.testing import config_of
 
 
@@ -215,12 +215,14 @@ def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reaso
 
     with engine_with(tmp_path, machine, evaluator(decide)) as engine:
         report = engine.cycle()
+        from_status = reported(json.loads(json.dumps(describe(engine, report))))
     (decision,), (outcome,), (considered,) = report.decisions, report.outcomes, report.considered or ()
     assert [one.source for one in (decision, outcome.decision, considered)] == [Source("e0")] * 3
-    told = " ".join(sentence.text for sentence in explain(report, report.snapshot.guests["a"]).sentences)
-    assert "The plugin e0 wants size 5" in told
-    assert ", because nobody needs more." in told
-    assert "The review of core made that 10" in told
+    for known in (report, from_status):
+        told = " ".join(sentence.text for sentence in explain(known, known.snapshot.guests["a"]).sentences)
+        assert "The plugin e0 wants size 5" in told
+        assert ", because nobody needs more." in told
+        assert "The review of core made that 10" in told
 
 
 def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> None:

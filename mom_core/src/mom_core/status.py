@@ -186,6 +186,7 @@ def _revision(revision: Revision) -> dict[str, Any]:
         "wanted": revision.before.value,
         "became": None if revision.after is None else revision.after.value,
         "source": str(revision.before.source),
+        "wanted_because": revision.before.reason,
         "reviewer": revision.reviewer,
         "reason": revision.reason,
     }
@@ -205,7 +206,9 @@ def reported(content: Mapping[str, Any]) -> Report:
 
     def decision(one: Mapping[str, Any], value: str) -> Decision:
         entity = names.get(one["entity"]) or Entity(Scope.GUEST, one["entity"], one["entity"])
-        return Decision(entity, one["control"], one[value], one.get("reason", "") if value == "value" else "", _source(one["source"]))
+        # A revision's own reason is why it was made, not why the decision was.
+        reason = one.get("reason" if value == "value" else "wanted_because", "")
+        return Decision(entity, one["control"], one[value], reason, _source(one["source"]))
 
     outcomes = [
         Outcome(decision(one, "value"), one["before"], one["after"], Status(one["status"]), one["error"]) for one in content["outcomes"]
