@@ -25,13 +25,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mom_core import Decision, PluginContext, Value
+from mom_core import Decision, PluginContext, StateFile, Value
 from mom_core.testing import FakeGuest, FakeHypervisor, host_of, snapshot
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.lookout import look_at
 from mom_plugins_numa.pages import KernelPages
 from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.placing import Placing
+from mom_plugins_numa.placing import FORM, Placing
 from mom_plugins_numa.process import Process
 from mom_plugins_numa.reviewing import reviewed
 
@@ -94,7 +94,7 @@ def measure_cycle(count: int, folder: Path) -> dict[str, float]:
         plugin.mom_teardown()
     known: dict[str, Value] = {"balloon_cur": 4 * GIB, "vcpu_count": 4, "numa_vcpu_usage": 0.9, "numa_move_to": -1, "numa_nodeset": "0-1"}
     snap = snapshot(host=dict(host), guests={name: {**fields, **known} for name, fields in collected.items()})
-    placing = Placing("numa", Rules(least_gain=0.0), lambda guest: True, folder / "homes.json", enabled=True)
+    placing = Placing("numa", Rules(least_gain=0.0), lambda guest: True, StateFile(folder / "homes.json", "homes", FORM), enabled=True)
     decisions = [Decision(guest.entity, "numa_move_to", 1) for guest in snap.guests.values()]
     return {
         "collect_ms": collect,

@@ -58,7 +58,7 @@ def main() -> None:
     runs, seconds = options.runs, options.seconds
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        (run / "ledger.json").write_text('{"entries":[1]}')
+        (run / "ledger.json").write_text('{"content":[1]}')
         lease = Lease(run)
         lease.begin(60, 30)
         print(f"renew the lease:            {measured(lambda: lease.renew(60, 30), runs)}")

@@ -230,7 +230,7 @@ def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> N
         engine.cycle()
         assert machine.sizes == {"a": 50, "b": 50}
     assert machine.sizes == {"a": 100, "b": 200}
-    assert json.loads((tmp_path / "state/ledger.json").read_text())["entries"] == []
+    assert json.loads((tmp_path / "state/ledger.json").read_text())["content"] == []
 
 
 def test_the_first_value_is_what_is_put_back_however_often_it_changed(tmp_path: Path, machine: Machine) -> None:
@@ -259,7 +259,7 @@ def test_the_ledger_is_on_disk_before_the_control_is_applied(tmp_path: Path, mac
     class Watching(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
         def mom_control(self, decisions: Sequence[Decision]) -> list[Outcome]:
-            seen.append(json.loads((tmp_path / "state/ledger.json").read_text())["entries"])
+            seen.append(json.loads((tmp_path / "state/ledger.json").read_text())["content"])
             return []
 
     with engine_with(tmp_path, machine, evaluator(want(50, "a")), size=Watching) as engine:
@@ -470,7 +470,7 @@ def test_a_full_disk_stops_controls_and_is_said(tmp_path: Path, machine: Machine
         def full(*args: object, **kwargs: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("mom_core.ledger.replace_file", full)
+        monkeypatch.setattr("mom_core.state_files.replace_file", full)
         report = engine.cycle()
         assert set(statuses(report).values()) == {Status.REFUSED}
         assert machine.set_calls == []

@@ -233,7 +233,7 @@ def test_a_damaged_copy_of_the_configuration_is_said_to_be_damaged(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("ledger", "left"),
-    [(None, False), ('{"entries":[]}', False), ('{"entries":[{}]}', True), ("", True), ("{}", True), ("[]", True), ("[" * 100_000, True)],
+    [(None, False), ('{"content":[]}', False), ('{"content":[{}]}', True), ("", True), ("{}", True), ("[]", True), ("[" * 100_000, True)],
     ids=["none", "empty", "one entry", "no text", "no entries", "a list", "too deep"],
 )
 def test_a_ledger_that_the_guardian_does_not_understand_may_hold_something(tmp_path: Path, ledger: str | None, left: bool) -> None:
@@ -263,7 +263,7 @@ def test_who_comes_when_the_lease_is_over_for_good_lets_the_guardian_put_everyth
     config.state_directory.mkdir()
     now = monotonic()
     over = Term(4_000_000, 1, boot_id(), renewed=now - 9, until=now - 6, limit=now - 3, lease=2)
-    left, nothing = json.dumps({"entries": [{}]}), json.dumps({"entries": []})
+    left, nothing = json.dumps({"content": [{}]}), json.dumps({"content": []})
 
     def waited(term: Term, entries: str, *, guarded: bool = True) -> bool:
         """Whether it waits until somebody has put everything back."""

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mom_core import Decision, Entity, LedgerEntry, LedgerError, Outcome, Scope, Status, Value
-from mom_core.ledger import Ledger
+from mom_core import Decision, Entity, LedgerEntry, LedgerError, Outcome, Scope, StateFile, Status, Value
+from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import ATTEMPTS_KEPT
 
 
@@ -107,7 +107,7 @@ def test_what_the_kernel_has_made_of_a_value_is_written_at_once(tmp_path: Path) 
 
 def test_what_was_set_as_it_was_asked_costs_no_second_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[str] = []
-    monkeypatch.setattr("mom_core.ledger.replace_file", lambda path, text, durable: writes.append(text))
+    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=50)])
@@ -125,7 +125,7 @@ def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt_on_the_disk(tmp_p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mom_core.ledger.replace_file", full)
+        patch.setattr("mom_core.state_files.replace_file", full)
         ledger.settle([outcome("a", Status.APPLIED, 50, after=48)])
     assert "No space left on device" in ledger.write_error
     for one in (ledger, Ledger.open(tmp_path)):
@@ -183,7 +183,7 @@ def test_what_failed_again_and_again_keeps_what_stands() -> None:
 
 def test_a_change_that_fails_is_not_written_in_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[str] = []
-    monkeypatch.setattr("mom_core.ledger.replace_file", lambda path, text, durable: writes.append(text))
+    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
     ledger = Ledger.open(tmp_path)
     for _ in range(5):
         ledger.record([entry("a")])
@@ -204,7 +204,7 @@ def test_what_stands_already_stays_set_by_mom(tmp_path: Path) -> None:
 
 def test_a_decision_that_is_refused_every_cycle_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[str] = []
-    monkeypatch.setattr("mom_core.ledger.replace_file", lambda path, text, durable: writes.append(text))
+    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
     ledger = Ledger.open(tmp_path)
     for time in range(5):
         ledger.record([replace(entry("a"), time=float(time))])
@@ -238,9 +238,12 @@ def cut(text: str) -> str:
         lambda text: text.replace("100", "900"),
         lambda text: "[]",
         lambda text: '{"version": 1}',
+        lambda text: text.replace('"version":1', '"version":2'),
+        lambda text: text[:-1],
+        lambda text: text.replace("ledger", "leaver"),
         lambda text: "[" * 9999,
     ],
-    ids=["cut", "empty", "changed", "other", "incomplete", "deep"],
+    ids=["cut", "empty", "changed", "other", "incomplete", "version", "no end of line", "kind", "deep"],
 )
 def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path, damage: object) -> None:
     Ledger.open(tmp_path).record([entry()])
@@ -249,7 +252,7 @@ def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path, damage: object) 
     path.write_text(damaged := damage(path.read_text()))
     ledger = Ledger.open(tmp_path)
     assert ledger.entries == {}
-    (aside,) = tmp_path.glob("ledger.damaged-*.json")
+    aside = tmp_path / "ledger.json.damaged-1"
     assert aside.read_text() == damaged
     assert str(aside) in ledger.damage
     ledger.record([entry("b")])
@@ -258,10 +261,48 @@ def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path, damage: object) 
 
 def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
-    path.write_text(text := json.dumps({"version": 2, "crc32": 0, "entries": []}))
+    StateFile(path, "a later ledger", list, version=2).write([])
+    text = path.read_text()
     with pytest.raises(LedgerError, match="later mom"):
         Ledger.open(tmp_path)
     assert path.read_text() == text
+
+
+def test_who_only_looks_at_a_damaged_ledger_says_so_and_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").write_text("{")
+    assert "is damaged" in Ledger.open(tmp_path, look=True).damage
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
+
+
+TEXTS = ("id", "name", "control", "plugin", "incarnation")
+WRONG: list[tuple[str, Value]] = [
+    *((name, value) for name in TEXTS for value in (None, 5, [], {}, True, 1e308)),
+    *(("scope", value) for value in (None, "x", 5, [], {}, True)),
+    *(("time", value) for value in (None, "x", [], {}, True, 10**400)),
+    *(("attempted", value) for value in (None, "x", 5, {}, True)),
+    *(("in_doubt", value) for value in (None, "x", 0, [], {})),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path: Path, field: str, value: Value) -> None:
+    Ledger.open(tmp_path).record([entry()])
+    path = tmp_path / "ledger.json"
+    content = json.loads(path.read_text())["content"]
+    content[0][field] = value
+    StateFile(path, "the ledger", list).write(content)
+    assert Ledger.open(tmp_path, look=True).damage
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], b"bytes", 10**5000], ids=["nan", "infinite", "bytes", "huge"])
+def test_a_value_that_cannot_be_written_is_known_to_be_one(tmp_path: Path, value: Value) -> None:
+    assert not can_be_kept(value)
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a", applied=50)])
+    failed = Outcome(Decision(entry("a").entity, "balloon_target", 50), None, value, Status.FAILED)
+    ledger.settle([failed])
+    ledger.record([entry("b")])
+    assert {one.entity.name for one in Ledger.open(tmp_path).entries.values()} == {"a", "b"}
 
 
 def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +416,7 @@ class RoundingMachine(RuleBasedStateMachine):
             return
         self.note(value)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mom_core.ledger.replace_file", full)
+            patch.setattr("mom_core.state_files.replace_file", full)
             self.ledger.settle([outcome("a", Status.APPLIED, value, after=self.kernel.set(value))])
 
     @rule()
@@ -447,7 +488,7 @@ class LedgerMachine(RuleBasedStateMachine):
             def full(*args: object, **kwargs: object) -> None:
                 raise OSError(28, "No space left on device")
 
-            patch.setattr("mom_core.ledger.replace_file", full)
+            patch.setattr("mom_core.state_files.replace_file", full)
             with pytest.raises(LedgerError):
                 self.ledger.record([entry(name + "-new")])
 

@@ -31,6 +31,7 @@ from mom_core import (
     Reservations,
     ReservationState,
     Snapshot,
+    StateFile,
     Value,
     load_config,
 )
@@ -458,9 +459,9 @@ class TestAcrossRestarts:
         path = host.context.state_directory / "balloon/reservations.json"
         host.see(8 * GIB)
         host.kept.reserve(GIB, 600)
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text())["content"]
         content["reservations"][0][name] = "soon"
-        path.write_text(json.dumps(content))
+        StateFile(path, "the file of reservations", dict).write(content)
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
@@ -468,14 +469,14 @@ class TestAcrossRestarts:
         (host.context.root / "state").write_text("no folder")
         host.see(8 * GIB)
         host.kept.reserve(GIB, 600)
-        assert "they last until mom ends" in host.kept.write_error
+        assert "cannot be written" in host.context.state_files[-1].write_error
         assert host.kept.reserved_kib() == GIB
 
     def test_the_file_goes_with_the_last_one(self, host: Kept) -> None:
         path = host.context.state_directory / "balloon/reservations.json"
         host.see(8 * GIB)
         made = host.kept.reserve(GIB, 600)
-        assert json.loads(path.read_text())["reservations"][0]["id"] == made.id
+        assert json.loads(path.read_text())["content"]["reservations"][0]["id"] == made.id
         host.kept.release(made.id)
         assert not path.exists()
 

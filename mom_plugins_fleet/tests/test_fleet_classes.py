@@ -54,7 +54,7 @@ def test_what_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_hosts_file_follows_the_groups_record(tmp_path: Path) -> None:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(state_directory=tmp_path))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path))
     file = tmp_path / "fleet" / "classes.yaml"
     plugin._prepare_classes("")()
     assert not file.exists()
@@ -83,7 +83,7 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
         def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
             changed.append(changes)
 
-    context = PluginContext(state_directory=tmp_path, policies=Policies())  # type: ignore[arg-type]  # all that is asked of it here
+    context = PluginContext(name="fleet", state_directory=tmp_path, policies=Policies())  # type: ignore[arg-type]  # all that is asked of it here
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
     record = Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT)
     in_the_way = tmp_path / "fleet" / "classes.new"
@@ -107,6 +107,6 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
     ],
 )
 def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, fields: dict[str, Value], said: str) -> None:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(state_directory=tmp_path))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path))
     assert said in plugin._classes_unused(record, fields)
     assert bool(said) == bool(plugin._classes_unused(record, fields))

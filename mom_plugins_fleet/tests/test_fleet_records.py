@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Destination, MomError, PluginContext
+from mom_core import Destination, MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access, Kept
 from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Move, Orders, read
@@ -128,13 +128,19 @@ def test_a_member_and_its_moves_are_read_as_they_were_written() -> None:
         assert read(type(record), record.packed()) == record
 
 
-def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing(tmp_path: Path) -> None:
-    context = PluginContext(state_directory=tmp_path)
+def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing_and_is_said(tmp_path: Path) -> None:
+    context = PluginContext(name="fleet", state_directory=tmp_path)
     plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
     group = Group(policies={"60_fleet_a": "(defvar a 1)"})
     plugin.remember("g", 3, group)
     assert plugin.remembered() == ("g", 3, group)
-    (tmp_path / "fleet" / "group.json").write_text('{"group": ')
+    path = tmp_path / "fleet" / "group.json"
+    whole = {"group": "g", "revision": 3, "record": {}}
+    wrongs: list[dict[str, object]] = [{"group": "no name"}, {"revision": "3"}, {"revision": 10**400}, {"record": []}, {"record": None}]
+    for number, wrong in enumerate(wrongs, 1):
+        StateFile(path, "group", dict).write({**whole, **wrong})
+        assert plugin.remembered() is None
+        assert f"{path} is damaged" in context.state_files[0].damage
+        assert path.with_name(f"group.json.damaged-{number}").exists()
     assert plugin.remembered() is None
-    (tmp_path / "fleet" / "group.json").unlink()
-    assert plugin.remembered() is None
+    assert not context.state_files[0].damage

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB
 
-from mom_core import Guest, Snapshot, Value
+from mom_core import Guest, Snapshot, StateFile, Value
 from mom_core.testing import snapshot
 from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.placing import AGREE_SECONDS, COOLDOWN_SECONDS, GAP_SECONDS, TAKES_SECONDS, Placing, place_of, rooms_of
+from mom_plugins_numa.placing import AGREE_SECONDS, COOLDOWN_SECONDS, FORM, GAP_SECONDS, TAKES_SECONDS, Placing, place_of, rooms_of
 
 CYCLE = 20.0
 EVERY = frozenset(range(16))
@@ -83,7 +83,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def placing(file: Path, *, enabled: bool = True, eligible: bool = True) -> Placing:
-    made = Placing("numa", Rules(), lambda guest: eligible, file, enabled=enabled)
+    made = Placing("numa", Rules(), lambda guest: eligible, StateFile(file, "homes", FORM), enabled=enabled)
     made.load()
     return made
 

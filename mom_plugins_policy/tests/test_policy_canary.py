@@ -358,7 +358,9 @@ class TestHowItEnds:
         path.write_text(noted)
         with made.engine:
             assert made.trials.canary() is None
-        assert not path.exists()
+            problems = [problem.message for problem in made.engine.cycle().problems]
+        assert path.with_name("canary.json.damaged-1").read_text() == noted
+        assert [message for message in problems if f"{path} is damaged" in message]
 
 
 class TestWhatIsNotTried:

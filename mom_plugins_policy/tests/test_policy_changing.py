@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,8 @@ from mom_core import (
     PolicyConflict,
     PolicyRefused,
     PolicyTexts,
-    Problem,
     Scope,
+    StateFile,
     Unit,
     Value,
 )
@@ -241,14 +241,40 @@ def test_without_kept_changes_no_history_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"null", b'{"format": 9}', b'{"format": 1, "texts": {}, "versions": [{}], "count": 1}', b"\xff"]
+    "content", [b"", b"[]", b"null", b"\xff", b'{"state":"history","version":1,"crc32":"00000000","content":{}}\n', b"[" * 9999]
 )
 def test_a_damaged_history_begins_anew(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state/policy/history.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert [one.what for one in Running(tmp_path, keep_changes=True).policies.history()] == ["read at the start"]
-    assert "is damaged, and begins anew" in caplog.text
+    assert f"{path} is damaged" in caplog.text
+    assert path.with_name("history.json.damaged-1").read_bytes() == content
+
+
+NOTHING: Mapping[str, Value] = {"count": 1, "texts": {}, "versions": []}
+VERSION: Mapping[str, Value] = {"version": "1-a", "time": 1.0, "who": "w", "what": "w", "state": [], "overlay": [], "alone": False}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**NOTHING, "count": -1},
+        {**NOTHING, "count": 1 << 60},
+        {**NOTHING, "count": "1"},
+        {**NOTHING, "texts": {"d": None}},
+        {**NOTHING, "versions": [{}]},
+        {**NOTHING, "versions": [{**VERSION, "time": 1e300}]},
+        {**NOTHING, "versions": [{**VERSION, "state": [["20", "digest of nothing", ""]]}]},
+        {**NOTHING, "versions": [{**VERSION, "state": [["20", None, ""]]}]},
+        {**NOTHING, "versions": [{**VERSION, "alone": 1}]},
+    ],
+)
+def test_a_history_that_was_written_otherwise_begins_anew(tmp_path: Path, content: object, caplog: pytest.LogCaptureFixture) -> None:
+    StateFile(tmp_path / "state/policy/history.json", "history", dict).write(content)
+    it = Running(tmp_path, keep_changes=True)
+    assert [one.what for one in it.policies.history()] == ["read at the start"]
+    assert "its content makes no sense" in caplog.text
 
 
 def test_of_large_policies_only_the_newest_versions_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,25 +287,23 @@ def test_of_large_policies_only_the_newest_versions_are_kept(tmp_path: Path, mon
     assert kept[-1].version == first.policies.state().version
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 9}', b'{"format": 1, "alone": false, "changes": {"a": 5}}', b"\xff\xfe"])
-def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"state":"changes"', b"\xff\xfe"])
+def test_a_damaged_file_of_kept_changes_is_set_aside_and_told(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state/policy/changes.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
-    (problem,) = (item for item in it.plugin.mom_evaluate(snapshot(), ()) if isinstance(item, Problem))
-    assert "set aside" in problem.message
-    assert sorted(name.name.partition("-")[0] for name in path.parent.iterdir()) == ["changes.json.unused", "history.json"]
+    assert f"set aside as {path}.damaged-1; the policies are those of the files and defaults" in caplog.text
+    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.damaged-1", "history.json"]
 
 
 def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:
     path = tmp_path / "state/policy/changes.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"format": 1, "alone": False, "changes": {"20": {"text": "(", "origin": "set by x"}}}))
+    StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
-    assert not path.exists()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.unused-1", "history.json"]
 
 
 def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None:
@@ -287,7 +311,7 @@ def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None
     it = Running(tmp_path, keep_changes=True)
     it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
     assert "20" in it.names()
-    assert any("cannot be kept" in item.message for item in it.plugin.mom_evaluate(snapshot(), ()) if isinstance(item, Problem))
+    assert any("cannot be written" in file.write_error for file in it.plugin._context.state_files)
 
 
 def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> None:
@@ -402,8 +426,8 @@ def test_kept_changes_that_are_certain_to_fail_by_now_are_set_aside_and_the_file
     strict = Running(tmp_path, keep_changes=True)
     assert strict.names() == ["10_default", "50_use"]
     assert strict.decided() == [1]
-    told = [item for item in strict.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
-    assert "certain to fail: 20:1:6: unknown-variable: there is no variable unknown to set" in told[0].message
+    told = [file.damage for file in strict.plugin._context.state_files if file.damage]
+    assert "certain to fail: 20:1:6: unknown-variable: there is no variable unknown to set" in told[0]
     assert list((tmp_path / "state/policy").glob("changes.json.unused-*"))
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Severity, Snapshot, Unit
+from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
-from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.notes import NOTES, NoteStore
 
 FIELDS = {
     (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
@@ -69,7 +68,7 @@ def test_notes_go_with_the_guest(tmp_path: Path) -> None:
     assert counted(it, guests("a", "b")) == {"a": 1, "b": 3}
     counted(it, guests())
     assert counted(it, guests("a", "b")) == {"a": 1, "b": 1}
-    assert "b" in json.loads((tmp_path / "state" / "policy" / "notes.json").read_text())["notes"]
+    assert "b" in json.loads((tmp_path / "state" / "policy" / "notes.json").read_text())["content"]
 
 
 def test_where_a_new_start_can_be_told_a_guest_may_be_away_for_a_while(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None
     (Host.Remember "a" 1.5) (Host.Remember "b" "s") (Host.Remember "c" l) (Host.Remember "d" (< 1 2))
     """
     plugin(tmp_path, text).mom_evaluate(guests("a", "b"), ())
-    store = NoteStore(tmp_path / "state" / "policy" / "notes.json", logging.getLogger("test"))
+    store = NoteStore(StateFile(tmp_path / "state" / "policy" / "notes.json", "notes", NOTES))
     store.load()
     assert dict(store.of("host")) == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
 
@@ -121,27 +120,34 @@ def test_a_guest_that_fails_keeps_its_old_notes(tmp_path: Path) -> None:
 def test_a_damaged_file_is_set_aside_and_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "state" / "policy" / "notes.json"
     path.parent.mkdir(parents=True)
-    for text in ("{", "[]", '{"version": 2, "notes": {}}', '{"version": 1, "notes": {"a": 1}}', '{"version": 1}', "\udcff"):
-        path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        it = plugin(tmp_path)
-        items = list(it.mom_evaluate(guests("a"), ()))
-        (problem,) = (item for item in items if isinstance(item, Problem))
-        assert problem.severity is Severity.WARNING
-        assert "set aside" in problem.message
-        assert "set aside" in caplog.text
-    assert len(list(path.parent.glob("notes.json.damaged-*"))) == 6
+    counted(plugin(tmp_path), guests("a"))
+    whole = path.read_bytes()
+    for number, text in enumerate((b"{", b"[]", b"", b"\xff", whole.replace(b'"n":1', b'"n":7'), whole[:-1]), 1):
+        path.write_bytes(text)
+        caplog.clear()
+        assert counted(plugin(tmp_path), guests("a")) == {"a": 1}
+        assert f"set aside as {path}.damaged-{number}; policies began without notes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content", [[], {"a": 1}, {"host": {"incarnation": 5, "values": {}}}, {"host": {"incarnation": "", "values": {"k": {}}}}]
+)
+def test_a_file_with_other_content_is_damaged_too(tmp_path: Path, content: object, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state" / "policy" / "notes.json"
+    StateFile(path, "notes", NOTES).write(content)
+    assert counted(plugin(tmp_path), guests("a")) == {"a": 1}
+    assert "its content makes no sense" in caplog.text
 
 
 def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder belongs")
     it = plugin(tmp_path)
     assert counted(it, guests("a")) == {"a": 1}
-    items = list(it.mom_evaluate(guests("a"), ()))
-    (problem,) = (item for item in items if isinstance(item, Problem))
-    assert "cannot be written" in problem.message
+    file = it._context.state_files[0]
+    assert "cannot be written" in file.write_error
     (tmp_path / "state").unlink()
-    items = list(it.mom_evaluate(guests("a"), ()))
-    assert not [item for item in items if isinstance(item, Problem)]
+    assert counted(it, guests("a")) == {"a": 2}
+    assert not file.write_error
 
 
 def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:

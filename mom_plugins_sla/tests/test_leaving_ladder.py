@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import MomError, Value
+from mom_core import Entity, LedgerEntry, Scope, StateError, StateFile, Value
 from mom_core.testing import snapshot
 from mom_plugins_sla.leaving.asked import Asked
 from mom_plugins_sla.leaving.ladder import LONGEST_HOLD, Ladder, Pace, Stopped, climb
-from mom_plugins_sla.leaving.remembered import Remembered
+from mom_plugins_sla.leaving.remembered import FORM, LOSS, WHAT, Remembered
 from mom_plugins_sla.leaving.steps import (
     ALLOWED_BY,
     Candidate,
@@ -292,14 +291,14 @@ def test_what_a_policy_wants_waits_for_the_warning_and_is_forgotten_when_it_is_n
 
 def test_who_was_stopped_survives_a_restart_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "leaving" / "stopped.json"
-    before = Remembered(path)
-    before.load()
+    before = Remembered(StateFile(path, WHAT, FORM))
+    before.load([])
     for name in "cab":
         before.add(Stopped(name, name, Step.SAVE, 5.0, time=7.0))
     before.done("a")
     before.remove("c")
-    after = Remembered(path)
-    after.load()
+    after = Remembered(StateFile(path, WHAT, FORM))
+    after.load([])
     assert [(one.name, one.done) for one in after.stopped] == [("a", True), ("b", False)]
     assert after.stopped == before.stopped
 
@@ -308,24 +307,31 @@ def test_who_was_stopped_survives_a_restart_in_its_order(tmp_path: Path) -> None
     "text",
     ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"identity": 5}]}', "[" * 5000, "\xff"],
 )
-def test_a_file_that_makes_no_sense_is_said_and_not_guessed_at(tmp_path: Path, text: str) -> None:
+def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_ledger(tmp_path: Path, text: str) -> None:
     path = tmp_path / "stopped.json"
     path.write_text(text, "latin-1")
-    with pytest.raises(MomError, match="cannot be read"):
-        Remembered(path).load()
+    file = StateFile(path, WHAT, FORM, loss=LOSS)
+    remembered = Remembered(file)
+    controls = {"guest_pause": 1, "guest_save": 1, "balloon_target": 1}
+    remembered.load([LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()])
+    assert remembered.stopped == (Stopped("guest_pause", "vm", Step.PAUSE, 0.0, done=True, time=7.0),)
+    assert "start them by hand" in file.damage
+    assert path.with_name("stopped.json.damaged-1").read_bytes() == text.encode("latin-1")
 
 
 def test_what_cannot_be_written_is_not_remembered_as_stopped(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    remembered = Remembered(tmp_path / "file" / "stopped.json")
-    with pytest.raises(OSError, match="file"):
+    remembered = Remembered(StateFile(tmp_path / "file" / "stopped.json", WHAT, FORM))
+    with pytest.raises(StateError, match="cannot be written"):
         remembered.add(Stopped("a", "a", Step.SAVE, 5.0))
     assert remembered.stopped == ()
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "stopped.json"
-    one = {"identity": "a", "name": "a", "step": "save", "needs": float("inf"), "comes_back": True, "done": True, "time": 0}
-    path.write_text(json.dumps({"format": 1, "stopped": [one]}))
-    with pytest.raises(MomError):
-        Remembered(path).load()
+    one = {"identity": "a", "name": "a", "step": "save", "comes_back": True, "done": True, "time": 0}
+    for number, needs in enumerate((True, "1", -1, 1 << 60, None, [])):
+        StateFile(path, WHAT, FORM).write([{**one, "needs": needs}])
+        file = StateFile(path, WHAT, FORM)
+        Remembered(file).load([])
+        assert "its content makes no sense" in file.damage, number

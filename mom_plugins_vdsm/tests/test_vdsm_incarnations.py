@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 
-from mom_plugins_vdsm.incarnations import Incarnations
+from mom_core import Entity, LedgerEntry, Scope, StateFile
+from mom_plugins_vdsm.incarnations import FORM, Incarnations, Kept
 from mom_plugins_vdsm.statistics import Vm
 
-LOG = logging.getLogger("test")
+EPOCH = 1_700_000_000.0
+"""Seconds from the epoch to the start of the host."""
 
 
 class Host:
@@ -20,10 +21,20 @@ class Host:
         self.path = path
         self.now = 1000.0
         self.boot = "boot-1"
+        self.changes: list[LedgerEntry] = []
         self.restart()
 
     def restart(self) -> None:
-        self.marks = Incarnations(self.path, self.boot, lambda: self.now, LOG)
+        self.file: StateFile[Kept] = StateFile(self.path, "the file of guests' starts", FORM)
+        self.marks = self.follower()
+
+    def follower(self, *, keep: bool = True) -> Incarnations:
+        now = lambda: self.now  # noqa: E731  # a clock
+        return Incarnations(self.file, self.boot, now, changes=lambda: self.changes, keep=keep, wall=lambda: EPOCH + self.now)
+
+    def mom_changes_it(self, mark: str) -> None:
+        entity = Entity(Scope.GUEST, "a", "a")
+        self.changes = [LedgerEntry(entity, "balloon_target", 100, 50, "balloon", EPOCH + self.now, mark)]
 
     def mark(self, elapsed: float | None) -> str:
         return self.marks.follow([Vm("a", "a", "Up", "", 0.0, elapsed=elapsed)])["a"]
@@ -86,22 +97,63 @@ def test_after_a_reboot_no_guest_is_the_same(host: Host) -> None:
     assert host.mark(100) != first
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"boot": "boot-1"}', '{"boot": "boot-1", "guests": {"a": 1}}'])
-def test_a_damaged_file_is_no_file(host: Host, content: str) -> None:
-    host.path.parent.mkdir(parents=True)
+DAMAGE = ["", "{", "[" * 9999, '{"state":"guests","version":1,"crc32":"00000000","content":{"boot":"boot-1","guests":{}}}\n']
+
+
+@pytest.mark.parametrize("content", DAMAGE, ids=["empty", "cut", "deep", "changed"])
+def test_a_damaged_file_is_set_aside_and_said(host: Host, content: str) -> None:
+    host.mark(100)
     host.path.write_text(content)
     host.restart()
     assert host.mark(100)
+    assert "is damaged" in host.file.damage
+    assert host.path.with_name("guests.json.damaged-1").read_text() == content
 
 
-def test_a_file_that_cannot_be_written_is_said_and_harmless(host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    host.path.parent.parent.write_text("a file where a folder should be")
+@pytest.mark.parametrize("elapsed", [601.0, None], ids=["runs since before", "vdsm does not say"])
+@pytest.mark.parametrize("content", [*DAMAGE, None], ids=["empty", "cut", "deep", "changed", "gone"])
+def test_a_guest_that_mom_has_changed_is_known_by_the_ledger_when_the_file_is_lost(
+    host: Host, content: str | None, elapsed: float | None
+) -> None:
+    first = host.mark(100)
+    host.mom_changes_it(first)
+    host.path.unlink() if content is None else host.path.write_text(content)
+    host.now += 500
+    host.restart()
+    assert host.mark(elapsed) == first
+    host.now += 200
+    assert host.mark(5) != first, "and is another one when it was started anew"
+
+
+def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the_file_is_lost(host: Host) -> None:
+    first = host.mark(100)
+    host.mom_changes_it(first)
+    host.path.unlink()
+    host.now += 500
+    host.restart()
+    assert host.mark(450) != first
+
+
+def test_after_a_reboot_the_ledger_says_nothing_of_guests(host: Host) -> None:
+    first = host.mark(100)
+    host.mom_changes_it(first)
+    host.boot = "boot-2"
+    host.restart()
+    assert host.mark(None) != first
+
+
+def test_a_file_that_cannot_be_written_is_said_harmless_and_tried_again(host: Host) -> None:
+    folder = host.path.parent.parent
+    folder.write_text("a file where a folder should be")
     assert host.mark(100) == host.mark(101)
-    assert len(caplog.records) == 1
+    assert "cannot be written" in host.file.write_error
+    folder.unlink()
+    host.mark(102)
+    assert (host.path.exists(), host.file.write_error) == (True, "")
 
 
 def test_who_only_takes_a_look_writes_nothing(host: Host) -> None:
-    Incarnations(host.path, host.boot, lambda: host.now, LOG, keep=False).follow([Vm("a", "a", "Up", "", 0.0, elapsed=1.0)])
+    host.follower(keep=False).follow([Vm("a", "a", "Up", "", 0.0, elapsed=1.0)])
     assert not host.path.exists()
 
 

@@ -33,7 +33,7 @@ def test_it_holds_what_helps_and_says_what_that_is(mom: Mom) -> None:
     assert report.stat().st_mode & 0o777 == 0o600
     found = contents(report)
     assert json.loads(found["status.json"])["pid"] == process.pid
-    assert json.loads(found["ledger.json"])["entries"][0]["control"] == "ksm_run"
+    assert json.loads(found["ledger.json"])["content"][0]["control"] == "ksm_run"
     assert f'"pid":{process.pid}' in found["lease.txt"]
     assert "log_level" in found["config.txt"]
     assert "ksm" in found["doctor.txt"]
@@ -60,7 +60,7 @@ def test_no_secret_is_ever_in_it(mom: Mom) -> None:
     state = mom.directory / "state"
     state.mkdir()
     pem = "-----BEGIN PRIVATE KEY-----\npem-body-line\n-----END PRIVATE KEY-----\n"
-    (state / "ledger.damaged-1.json").write_text(f"{pem}from-the-token-file")
+    (state / "ledger.json.damaged-1").write_text(f"{pem}from-the-token-file")
     mom.start()
     mom.wait_for(lambda: mom.knob() == 1)
     mom.wait_for((mom.directory / "run/status.json").exists)
@@ -113,8 +113,8 @@ def test_anonymous_names_no_guest_while_mom_does_not_run_either(mom: Mom) -> Non
     state.mkdir()
     long = "a-customer-whose-name-is-longer-than-a-column-of-a-table"
     named = [{"scope": "guest", "id": "u1", "name": name, "control": "balloon_target"} for name in ("kundin-ü", long)]
-    (state / "ledger.json").write_text(json.dumps({"version": 1, "entries": named}))
-    (state / "ledger.damaged-1.json").write_text('{"version":1,"entries":[{"scope":"guest","id":"u3","name":"cut-off","control":"ba')
+    (state / "ledger.json").write_text(json.dumps({"version": 1, "content": named}))
+    (state / "ledger.json.damaged-1").write_text('{"version":1,"entries":[{"scope":"guest","id":"u3","name":"cut-off","control":"ba')
     report = mom.directory / "report.tar.gz"
     names = [row["name"] for row in json.loads(mom("guests", "--json").stdout)]
     assert names

@@ -91,7 +91,7 @@ def works(mom: Mom, process: subprocess.Popen[bytes], since: float) -> bool:
 
 def entries(mom: Mom) -> list[dict[str, object]]:
     content: dict[str, list[dict[str, object]]] = json.loads((mom.directory / "state/ledger.json").read_text())
-    return content["entries"]
+    return content["content"]
 
 
 def test_what_a_killed_mom_has_changed_is_put_back_after_the_lease_and_not_before(mom: Mom) -> None:
@@ -269,7 +269,8 @@ def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
     ledger.write_text('{"version":1,"crc32":1,"entries":[]}')
     done = mom("restore", "--if-unclean")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "the ledger was damaged" in done.stderr
+    assert f"the ledger {ledger} is damaged" in done.stderr
+    assert ledger.exists(), "who does not hold mom's lock sets nothing aside"
 
 
 def test_the_guardian_puts_back_with_what_was_in_force_whatever_the_file_says_now(mom: Mom) -> None:

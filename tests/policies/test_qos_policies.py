@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_a_guest_for_which_nothing_was_agreed_keeps_what_it_was_given_by_others(
 
 
 def test_a_limit_that_is_lifted_leaves_what_stood_before(tmp_path: Path) -> None:
-    notes = NoteStore(tmp_path / "notes.json", logging.getLogger("notes"))
+    notes = NoteStore()
     before = {"vcpu_quota": 90_000, "vcpu_period": 80_000}
     held = {"vcpu_quota": 50_000, "vcpu_period": 100_000}
     assert cpu(ON, seen(vcpu_user_limit=50.0, **before), notes) == held

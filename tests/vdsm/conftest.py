@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 from vdsm_pki import Ca, make_ca, write_pki  # only found from here on
 from vdsm_process import Vdsm
 
+from mom_core import StateFile
 from mom_plugins_vdsm.connection import Connection, ConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
-from mom_plugins_vdsm.incarnations import Incarnations
+from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tls import TlsFiles
 
 LOG = logging.getLogger("mom.plugin.vdsm")
@@ -74,6 +75,6 @@ def hypervisor(vdsm: Vdsm, connect: Callable[..., Connection], tmp_path: Path) -
     """A hypervisor on the vdsm without TLS, that keeps nothing longer than it must."""
     import time
 
-    marks = Incarnations(tmp_path / "guests.json", "boot", time.monotonic, LOG)
+    marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", time.monotonic)
     settings = HypervisorSettings(answer_timeout=60.0, call_timeout=60.0, statistics_kept=600.0)
     return VdsmHypervisor(connect(vdsm, events=True), settings, marks, LOG)

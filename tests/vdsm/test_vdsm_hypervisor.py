@@ -25,6 +25,7 @@ from mom_core import (
     KsmWriter,
     NotSupported,
     Scope,
+    StateFile,
 )
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
@@ -179,13 +180,13 @@ def test_ksm_is_written_by_vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path,
     import time
 
     from mom_plugins_vdsm.hypervisor import HypervisorSettings
-    from mom_plugins_vdsm.incarnations import Incarnations
+    from mom_plugins_vdsm.incarnations import FORM, Incarnations
 
     vdsm = start_vdsm("--ksm", tmp_path)
     log = logging.getLogger("test")
     connection = connect(vdsm)
     assert isinstance(connection, connection_module.Connection)
-    own = VdsmHypervisor(connection, HypervisorSettings(), Incarnations(tmp_path / "g", "", time.monotonic, log), log)
+    own = VdsmHypervisor(connection, HypervisorSettings(), Incarnations(StateFile(tmp_path / "g", "it", FORM), "", time.monotonic), log)
     own.ksm_write({"pages_to_scan": 200, "run": 1})
     assert (tmp_path / "pages_to_scan").read_text() == "200\n"
     with pytest.raises(HypervisorError, match="code 71"):

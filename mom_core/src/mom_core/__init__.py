@@ -38,13 +38,14 @@ _WHERE = {
     "cli.terminal": ("print_text",),
     "files": ("replace_file",),
     "ownership": ("readable_by_everybody", "untrusted"),
+    "state_files": ("StateFile",),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "DestinationError", "GuestBusy", "GuestGone",
         "HypervisorError", "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
-        "PolicyRefused", "UnitError",
+        "PolicyRefused", "StateError", "UnitError",
     ),
     "policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
@@ -166,6 +167,8 @@ __all__ = [
     "Standing",
     "StandingAlert",
     "StandingProblem",
+    "StateError",
+    "StateFile",
     "Status",
     "Suggestion",
     "Trail",
@@ -242,6 +245,7 @@ if TYPE_CHECKING:
     from mom_core.errors import PolicyConflict as PolicyConflict
     from mom_core.errors import PolicyProblem as PolicyProblem
     from mom_core.errors import PolicyRefused as PolicyRefused
+    from mom_core.errors import StateError as StateError
     from mom_core.errors import UnitError as UnitError
     from mom_core.explaining import Explanation as Explanation
     from mom_core.explaining import Trail as Trail
@@ -335,6 +339,7 @@ if TYPE_CHECKING:
     from mom_core.sockets import PeerCredentials as PeerCredentials
     from mom_core.sockets import free_socket_path as free_socket_path
     from mom_core.sockets import peer_credentials as peer_credentials
+    from mom_core.state_files import StateFile as StateFile
     from mom_core.units import Portion as Portion
     from mom_core.units import Unit as Unit
     from mom_core.units import format_duration as format_duration

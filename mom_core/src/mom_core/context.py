@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core.admission import Admissions
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
@@ -14,6 +15,12 @@ from mom_core.policies import PolicyTexts
 from mom_core.reservations import Reservations
 from mom_core.running import EngineState
 from mom_core.settings import GuestSettings
+from mom_core.state_files import LARGEST_BYTES, StateFile
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class PluginContext:
     root: Path = Path("/")
     """Where /proc and /sys are found."""
     state_directory: Path = Path("/var/lib/mom")
-    """Where the plugin may keep files across restarts, in a folder that it makes itself below this one."""
+    """Where the plugin may keep files across restarts, in a folder of its own below this one: `state_file` gives them."""
     run_directory: Path = Path("/run/mom")
     """Where sockets and files go that do not outlive a reboot."""
     interval: float = 5.0
@@ -81,8 +88,31 @@ class PluginContext:
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""
+    state_files: list[StateFile[Any]] = field(default_factory=list)
+    """Those that `state_file` gave: mom reports what is wrong with them."""
 
     @property
     def log(self) -> logging.Logger:
         """The plugin's own logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
+
+    def state_file(
+        self,
+        name: str,
+        what: str,
+        form: TypeAdapter[Content] | Callable[[Any], Content],
+        *,
+        loss: str = "",
+        version: int = 1,
+        largest: int = LARGEST_BYTES,
+        mode: int = 0o640,
+    ) -> StateFile[Content]:
+        """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a
+        problem in each cycle, and in `mom doctor`. A command that only takes a look sets nothing aside.
+
+        :param name: of the file, such as `highest.json`; for the other parameters see `StateFile`
+        """
+        path = self.state_directory / self.name / name
+        file = StateFile(path, what, form, loss=loss, version=version, largest=largest, mode=mode, sets_aside=self.serves, log=self.log)
+        self.state_files.append(file)
+        return file

@@ -115,6 +115,10 @@ class DeadlineExceeded(MomError):
     """A plugin did not answer in time. Its call may still be running; it is not called again before that has ended."""
 
 
+class StateError(MomError):
+    """A file of state cannot be written, or what it holds cannot be used."""
+
+
 class LedgerError(MomError):
     """The ledger cannot be read or written. No control is applied while that lasts."""
 

@@ -79,10 +79,10 @@ def guarded(run_directory: Path) -> bool:
 def something_left(state_directory: Path) -> bool:
     """Whether the ledger holds anything; what cannot be understood is for `mom restore` to judge."""
     try:
-        return bool(json.loads((state_directory / "ledger.json").read_bytes())["entries"])
+        return bool(json.loads((state_directory / "ledger.json").read_bytes())["content"] != [])
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except Exception:  # noqa: BLE001  # whatever a damaged ledger leads to, it is not nothing
         return True
 
 

@@ -31,6 +31,12 @@ HALF: Final = 512
 ENDING_SECONDS: Final = 60.0
 """How long a mom that has let go of everything may take until its process has ended."""
 
+_LARGEST_PID: Final = 1 << 31
+"""What a pid_t holds."""
+
+_LONGEST: Final = 1e15
+"""Seconds: no clock shows that."""
+
 READ_ATTEMPTS: Final = 5
 """A half that is read just while it is written fails its checksum; the next look sees it whole."""
 
@@ -63,6 +69,18 @@ class Term:
         """One process, for good."""
         return self.pid, self.start, self.boot
 
+    @property
+    def makes_sense(self) -> bool:
+        """Whether all is of the type that it should be: what was read may be anything."""
+        times = (self.renewed, self.until, self.limit, self.lease)
+        return (
+            type(self.pid) is type(self.start) is int
+            and 0 < self.pid < _LARGEST_PID
+            and type(self.boot) is str
+            and all(type(time) in {int, float} and abs(time) < _LONGEST for time in times)
+            and type(self.kept) is type(self.ended) is bool
+        )
+
 
 class LeaseFile:
     """Reads and writes the two halves."""
@@ -74,17 +92,19 @@ class LeaseFile:
         """What mom says; None when there is no lease, or nothing that could be understood."""
         content = self._read(0)
         try:
-            return None if content is None else Term(**content)
+            term = None if content is None else Term(**content)
         except TypeError:  # another version's
             return None
+        return term if term is not None and term.makes_sense else None
 
     def taken_from(self) -> tuple[int, int, str] | None:
         """From which process the lease was taken; None when from nobody."""
         content = self._read(HALF)
         try:
-            return None if content is None else (content["pid"], content["start"], content["boot"])
+            pid, start, boot = (None, None, None) if content is None else (content["pid"], content["start"], content["boot"])
         except KeyError:
             return None
+        return (pid, start, boot) if type(pid) is int and type(start) is int and type(boot) is str else None
 
     def write_term(self, term: Term) -> None:
         """mom's half. Raises `OSError`."""

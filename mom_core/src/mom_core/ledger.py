@@ -4,72 +4,72 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mom_core.errors import LedgerError
-from mom_core.files import replace_file
+from mom_core.errors import LedgerError, StateError
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
+from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
 
 LOG = logging.getLogger("mom.ledger")
 
-VERSION = 1
-"""The format's version. A ledger of a later version is refused, not guessed at."""
+FILE: Final = "ledger.json"
+"""In the state directory."""
 
 Key = tuple[str, str]
 """An entity's id and a control."""
 
 
 class Ledger:
-    """The entries, in memory and in one JSON file that is replaced atomically.
-
-    The file holds `{"version": 1, "crc32": …, "entries": […]}`; the checksum is over the entries' compact JSON text, so a file that
-    was damaged is noticed. Such a file is set aside under another name, and `damage` says so until the next start.
-    """
+    """The entries, in memory and in a file of state."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage = ""
+        """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
         self.write_error = ""
+        loss = "what it held is not put back by itself"
+        self._file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
         """What the last `record` changed, and what stood there before it."""
 
     @classmethod
-    def open(cls, directory: Path) -> Ledger:
-        """The ledger in that folder, which is made if need be; empty when there is none yet.
+    def open(cls, directory: Path, *, look: bool = False) -> Ledger:
+        """The ledger in that folder; empty when there is none yet, or when it is damaged, which `damage` says.
 
-        Raises `LedgerError` when it cannot be read at all (no permission, a later version).
+        :param look: set nothing aside: for who does not hold mom's lock
+        :raises LedgerError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
         """
-        ledger = cls(directory / "ledger.json")
+        ledger = cls(directory / FILE)
         try:
+            if look and not directory.exists():
+                return ledger
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             refuse_untrusted(directory, "state_directory")
-            text = ledger.path.read_bytes()
-        except FileNotFoundError:
-            return ledger
+            entries = ledger._file.look()
         except PermissionError as error:
-            raise LedgerError(
-                f"cannot read the ledger {ledger.path}: {error.strerror}", hint=advice_when_denied(ledger.path, directory)
-            ) from error
+            hint = advice_when_denied(ledger.path, directory)
+            raise LedgerError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
         except OSError as error:
-            raise LedgerError(
-                f"cannot read the ledger {ledger.path}: {error.strerror}", hint="repair the file system, or set state_directory"
-            ) from error
-        try:
-            ledger._entries = ledger._written = _parse(text)
-        except _LaterVersionError as error:
-            raise LedgerError(
-                f"the ledger {ledger.path} was written by a later mom: {error}", hint="upgrade, or restore with that one"
-            ) from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            ledger._set_aside(str(error))
+            hint = "repair the file system, or set state_directory"
+            raise LedgerError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
+        except LaterVersionError as error:
+            raise LedgerError(error.message, hint="upgrade, or restore with that one") from error
+        except UnreadableError as error:
+            raise LedgerError(error.message, hint=error.hint) from error
+        except StateError as error:
+            entries = None
+            ledger.damage = f"{error.message}; what it held is not put back by itself"
+            if not look:
+                ledger._file.read()
+                ledger.damage = ledger._file.damage
+        if entries is not None:
+            ledger._entries = ledger._written = entries
         return ledger
 
     @property
@@ -155,47 +155,15 @@ class Ledger:
         if entries == self._written and not self.write_error:
             self._entries = entries
             return
-        body = json.dumps([_as_json(entry) for entry in entries.values()], separators=(",", ":"))
-        text = f'{{"version":{VERSION},"crc32":{zlib.crc32(body.encode())},"entries":{body}}}\n'
         try:
-            replace_file(self.path, text, durable=True)
-        except OSError as error:
-            self.write_error = f"cannot write the ledger {self.path}: {error.strerror}"
+            self._file.write([_as_json(entry) for entry in entries.values()])
+        except StateError as error:
+            self.write_error = error.message
             raise LedgerError(
-                self.write_error, hint="free space or repair the disk; mom changes nothing that it could not put back"
+                error.message, hint="free space or repair the disk; mom changes nothing that it could not put back"
             ) from error
         self.write_error = ""
         self._entries = self._written = entries
-
-    def _set_aside(self, reason: str) -> None:
-        aside = self.path.with_name(f"ledger.damaged-{time.time_ns()}.json")
-        try:
-            self.path.rename(aside)
-        except OSError as error:
-            raise LedgerError(f"the ledger {self.path} is damaged ({reason}) and cannot be set aside: {error.strerror}") from error
-        self.damage = f"the ledger was damaged ({reason}) and set aside as {aside}: what it held is not put back by itself"
-        LOG.error("%s", self.damage)
-
-
-class _DamagedError(ValueError):
-    """The text is not what a mom wrote."""
-
-
-class _LaterVersionError(Exception):
-    """The file's version is not one of ours."""
-
-
-def _parse(text: bytes) -> dict[Key, LedgerEntry]:
-    content: Any = json.loads(text)
-    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
-        raise _DamagedError("it is no ledger")
-    if content["version"] > VERSION:
-        raise _LaterVersionError(f"format {content['version']}")
-    body = json.dumps(content["entries"], separators=(",", ":"))
-    if zlib.crc32(body.encode()) != content["crc32"]:
-        raise _DamagedError("its checksum is wrong")
-    entries = [_from_json(record) for record in content["entries"]]
-    return {(entry.entity.id, entry.control): entry for entry in entries}
 
 
 def can_be_kept(value: Value) -> bool:
@@ -226,18 +194,30 @@ def _as_json(entry: LedgerEntry) -> dict[str, Value]:
     }
 
 
-def _from_json(record: dict[str, Any]) -> LedgerEntry:
-    entity = Entity(Scope(record["scope"]), record["id"], record["name"])
+def _from_json(content: Any) -> dict[Key, LedgerEntry]:
+    if type(content) is not list:
+        raise TypeError("it is no list of entries")
+    entries = [_entry(record) for record in content]
+    return {(entry.entity.id, entry.control): entry for entry in entries}
+
+
+def _entry(record: dict[str, Any]) -> LedgerEntry:
+    texts = (record["id"], record["name"], record["control"], record["plugin"], record["incarnation"])
+    if not all(type(text) is str for text in texts) or type(record["time"]) not in {int, float}:
+        raise TypeError("an entry holds something else than a text or a number")
+    if type(record["attempted"]) is not list or type(record["in_doubt"]) is not bool:
+        raise TypeError("an entry does not say what was attempted")
+    identity, name, control, plugin, incarnation = texts
     return LedgerEntry(
-        entity,
-        record["control"],
+        Entity(Scope(record["scope"]), identity, name),
+        control,
         record["before"],
         record["applied"],
-        record["plugin"],
+        plugin,
         float(record["time"]),
-        record["incarnation"],
+        incarnation,
         record["earlier"],
-        tuple(record.get("attempted", ())),
-        record.get("found"),
-        record.get("in_doubt", False),
+        tuple(record["attempted"]),
+        record["found"],
+        record["in_doubt"],
     )

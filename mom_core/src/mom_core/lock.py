@@ -161,6 +161,7 @@ def command_of(pid: int) -> str:
 def _holder(descriptor: int) -> tuple[int, str]:
     try:
         content = json.loads(os.pread(descriptor, 4096, 0))
-        return int(content["pid"]), str(content["command"])[:200]
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, command = content["pid"], content["command"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0, ""
+    return (pid, command[:200]) if type(pid) is int and pid > 0 and type(command) is str else (0, "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from mom_core.model import Problem, Report
+from mom_core.model import LedgerEntry, Problem, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class EngineState:
     """What an engine knows besides its reports.
 
     `started_at` is in seconds since the epoch, `to_put_back` counts changes, `file` is the configuration's (None: it came from a program),
-    `distributions` gives each plugin's distribution and its version by the plugin's name.
+    `distributions` gives each plugin's distribution and its version by the plugin's name, `changes` is what the ledger holds.
     """
 
     hypervisor: str = ""
@@ -32,6 +32,7 @@ class EngineState:
     problems: Sequence[StandingProblem] = ()
     file: str | None = None
     distributions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    changes: Collection[LedgerEntry] = ()
 
 
 class RunningMom(Protocol):

@@ -283,7 +283,7 @@ def read_status(directory: Path) -> RunningStatus | None:
     pid = holder(directory)
     path = directory / "status.json"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except FileNotFoundError:
         if pid:
             raise MomError(f"mom runs as process {pid} and has not finished its first cycle yet", hint="ask again in a moment") from None
@@ -299,6 +299,7 @@ def read_status(directory: Path) -> RunningStatus | None:
             raise MomError(f"{path} is of format {content['format']}, this mom reads {FORMAT}", hint="restart the daemon after an upgrade")
         if content["verdict"] is not None:
             Verdict.from_json(content["verdict"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise MomError(f"{path} is no status file: {error}", hint="restart mom") from error
+        float(content["interval"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error
     return RunningStatus(content, pid, max(0.0, age))

@@ -340,8 +340,6 @@ class BalloonPlugin:
         source = Source(self._context.name)
         for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-STALE_CYCLES * 2 :], limits)):
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
-        if self._reservations.write_error:
-            yield Problem(source, self._reservations.write_error, severity=Severity.WARNING)
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
         for guest in snapshot.guests.values():

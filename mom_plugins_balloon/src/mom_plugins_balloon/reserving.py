@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import math
 import os
 import secrets
@@ -17,7 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import Field, TypeAdapter
 
 from mom_core import (
     Entity,
@@ -30,13 +31,13 @@ from mom_core import (
     Room,
     Scope,
     Snapshot,
+    StateError,
     UnitError,
     Value,
     format_duration,
     format_kib,
     guaranteed_kib,
     printable,
-    replace_file,
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
@@ -70,11 +71,9 @@ STALE_SECONDS: Final = 15.0
 SHORT_SECONDS: Final = 30.0
 """Only when so long too little can be had, it is said: while guests shrink, nobody knows what they can spare still."""
 
-_FORMAT: Final = 1
 _LONGEST_NAME: Final = 200
-
-_DAMAGE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What comes of reading something else than what was written."""
+_Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
+"""Seconds since the epoch, or since the host was started: no clock shows more."""
 
 
 class Keeping(NamedTuple):
@@ -97,16 +96,16 @@ class Kept:
     last guest that was known before it was made: a guest with a larger number is a launch."""
 
     id: str
-    memory_kib: int
+    memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
     name: str
     who: str
-    created: float
-    deadline: float
+    created: _Moment
+    deadline: _Moment
     after: int
     guest: str = ""
     guest_name: str = ""
     incarnation: str = ""
-    taken_at: float | None = None
+    taken_at: _Moment | None = None
 
 
 class _Known(NamedTuple):
@@ -114,6 +113,17 @@ class _Known(NamedTuple):
 
     number: int
     incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What is on disk: of which run of the host and when in it that was, how many launches were seen, which guests, and what is kept."""
+
+    boot: str
+    monotonic: _Moment
+    launches: int
+    guests: dict[str, _Known]
+    reservations: Annotated[tuple[Kept, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
 @dataclass(slots=True)
@@ -141,11 +151,11 @@ class HostReservations:
     """
 
     def __init__(self, keeping: Keeping, context: PluginContext, why_none_gives: Callable[[], str]) -> None:
-        self.write_error = ""
-        """Why reservations are not kept on disk, empty if they are."""
         self._keeping = keeping
         self._context = context
-        self._path = context.state_directory / context.name / "reservations.json"
+        self._file = context.state_file(
+            "reservations.json", "the file of reservations", TypeAdapter(_Written), loss="the reservations of the last run have ended"
+        )
         self._why_none_gives = why_none_gives
         self._log = context.log
         self._lock = threading.RLock()
@@ -264,51 +274,25 @@ class HostReservations:
     def load(self) -> None:
         """Take up what an earlier run of mom kept, unless the host was started anew since. Damage is said, and costs the reservations."""
         with self._lock:
-            try:
-                content = json.loads(self._path.read_bytes())
-                if content["format"] != _FORMAT:
-                    raise ValueError("another format")
-                kept = [_taken_up(one) for one in content["reservations"]]
-                known = {
-                    str(identity): _Known(int(count), str(incarnation)) for identity, (count, incarnation) in content["guests"].items()
-                }
-                boot, count, clock = str(content["boot"]), int(content["count"]), float(content["monotonic"])
-            except (FileNotFoundError, NotADirectoryError):
+            found = self._file.read()
+            if found is None:
                 return
-            except OSError as error:
-                self._log.error("the reservations in %s cannot be read and are lost: %s", self._path, error.strerror)
+            if found.boot != self._boot() or found.monotonic > self._context.monotonic():
+                self._log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
-            except _DAMAGE as error:
-                self._log.error("the reservations in %s are damaged and lost (%s)", self._path, type(error).__name__)
-                return
-            if boot != self._boot() or clock > self._context.monotonic():
-                self._log.warning("%d reservations from before the host was started anew have ended", len(kept))
-                return
-            self._kept, self._known, self._count = {one.id: one for one in kept}, known, count
+            self._kept, self._known, self._count = {one.id: one for one in found.reservations}, found.guests, found.launches
             self._end_what_is_over()
             if self._kept:
                 self._log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def _write(self) -> None:
-        content = {
-            "format": _FORMAT,
-            "boot": self._boot(),
-            "monotonic": self._context.monotonic(),
-            "count": self._count,
-            "guests": self._known or {},
-            "reservations": [asdict(one) for one in self._kept.values()],
-        }
-        try:
-            if not self._kept:
-                self._path.unlink(missing_ok=True)
+        written = _Written(self._boot(), self._context.monotonic(), self._count, self._known or {}, tuple(self._kept.values()))
+        # What cannot be written lasts until mom ends; mom says what is wrong with the file.
+        with contextlib.suppress(StateError):
+            if self._kept:
+                self._file.write(asdict(written))
             else:
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                replace_file(self._path, json.dumps(content, separators=(",", ":")), durable=True)
-        except OSError as error:
-            self.write_error = f"reservations cannot be kept in {self._path}: {error.strerror}; they last until mom ends"
-            self._log.error("%s", self.write_error)
-            return
-        self.write_error = ""
+                self._file.remove()
 
     def _boot(self) -> str:
         with contextlib.suppress(OSError):
@@ -510,23 +494,6 @@ class HostReservations:
             self._log.info("reservation %s: all %s are there", one.id, format_kib(one.memory_kib))
         elif one.state is ReservationState.MAKING:
             self._log.warning("reservation %s: only %s of %s are there now", one.id, format_kib(one.there_kib), format_kib(one.kept_kib))
-
-
-def _taken_up(one: Mapping[str, Any]) -> Kept:
-    """A reservation as `asdict` made it; raises one of `_DAMAGE` for anything else."""
-    return Kept(
-        id=str(one["id"]),
-        memory_kib=int(one["memory_kib"]),
-        name=str(one["name"]),
-        who=str(one["who"]),
-        created=float(one["created"]),
-        deadline=float(one["deadline"]),
-        after=int(one["after"]),
-        guest=str(one["guest"]),
-        guest_name=str(one["guest_name"]),
-        incarnation=str(one["incarnation"]),
-        taken_at=None if one["taken_at"] is None else float(one["taken_at"]),
-    )
 
 
 def _particular(one: Kept) -> tuple[bool, int]:

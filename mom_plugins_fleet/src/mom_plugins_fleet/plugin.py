@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter
 
 import mom_core
 from mom_core import (
@@ -28,15 +29,15 @@ from mom_core import (
     Severity,
     Snapshot,
     Source,
+    StateError,
     Status,
     Unit,
     Value,
     hookimpl,
     printable,
     promised_kib,
-    replace_file,
 )
-from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GuestState, HostState, Move, MoveState, read
+from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
 
 if TYPE_CHECKING:
     import click
@@ -64,8 +65,6 @@ GRAIN_KIB: Final = 16 << 10
 MOST_GUESTS: Final = 3000
 """How many guests a host tells about: as many as fit into a message."""
 
-STATE_FILE: Final = "group.json"
-
 CLASSES_FILE: Final = "classes.yaml"
 """Where the group's classes are put for the plugin that knows what a class is, which has this file in its settings."""
 
@@ -80,6 +79,15 @@ def _a_server(text: str) -> str:
     if why:
         raise ValueError(f"{why}; write tls://HOST:4222")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A group's record, and its revision."""
+
+    group: GroupName
+    revision: Annotated[int, Field(ge=0, lt=1 << 63)]
+    record: Group
 
 
 class FleetPlugin:
@@ -114,6 +122,8 @@ class FleetPlugin:
         self._settings = settings
         self._context = context
         self._host = settings.host or socket.gethostname().partition(".")[0].lower()
+        lost = "the group's policies are not in force before the fleet's servers answer"
+        self._kept = context.state_file("group.json", "the file of the group's policies", TypeAdapter(InForce), loss=lost)
         self._agent: Agent | None = None
         self._report: Report | None = None
         self._tried: set[str] = set()
@@ -259,7 +269,7 @@ class FleetPlugin:
     def _prepare_classes(self, text: str) -> Callable[[], None]:
         """Write these classes beside the file; the function that is returned puts them there. Without any, there is no file. Both raise
         `MomError`."""
-        path = self._file().with_name(CLASSES_FILE)
+        path = self._kept.path.with_name(CLASSES_FILE)
         try:
             new = _written_beside(path, text) if text else None
         except OSError as error:
@@ -280,32 +290,18 @@ class FleetPlugin:
         if not record.classes:
             return ""
         wrong = host.get(CLASSES_WRONG)
-        path = self._file().with_name(CLASSES_FILE)
+        path = self._kept.path.with_name(CLASSES_FILE)
         return wrong[:400] if isinstance(wrong, str) else f"no plugin reads them: the plugin sla needs `classes_file: {path}`"
-
-    def _file(self) -> Path:
-        return self._context.state_directory / "fleet" / STATE_FILE
 
     def remember(self, group: str, revision: int, record: Group) -> None:
         """Keep a group's record for the next start, which may be one without servers."""
-        data = json.dumps({"group": group, "revision": revision, "record": record.model_dump_json()})
-        path = self._file()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(path, data, durable=True)
-        except OSError as error:
-            self._context.log.warning("the group's policies cannot be kept for the next start: %s: %s", path, error.strerror)
+        with suppress(StateError):  # mom says what is wrong with the file
+            self._kept.write({"group": group, "revision": revision, "record": record.model_dump(mode="json")})
 
     def remembered(self) -> tuple[str, int, Group] | None:
         """The group, revision and record in force when mom ended; None when there was nothing, or it cannot be read."""
-        try:
-            kept = json.loads(self._file().read_text())
-            return str(kept["group"]), int(kept["revision"]), read(Group, str(kept["record"]).encode())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, MomError) as error:
-            self._context.log.warning("the group's policies of the last run cannot be read: %s: %s", self._file(), error)
-            return None
+        found = self._kept.read()
+        return None if found is None else (found.group, found.revision, found.record)
 
     def _accepts(self, move: Move) -> str:
         if not self._settings.leave:

@@ -7,12 +7,14 @@ a guest bound to a full node would swap beside free memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Final
 
-from mom_core import Decision, Guest, Snapshot, Source, Value, format_kib, replace_file
+from pydantic import TypeAdapter
+
+from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, Value, format_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
 from mom_plugins_numa.moving import Stage
 from mom_plugins_numa.numbers import by_node, items, number, parse_list, whole
@@ -58,6 +60,10 @@ class Home:
     """Why it goes back to where it was; empty while it stays."""
 
 
+FORM: Final = TypeAdapter(dict[str, Home])
+"""Of the homes that are kept, by guest id."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wish:
     """A guest should go to that node, since then, and in so many cycles without a break."""
@@ -73,28 +79,29 @@ class Placing:
     :param name: the plugin's, as the source of decisions
     :param enabled: otherwise guests that were placed are only let go
     :param eligible: whether a guest may be placed
-    :param file: where homes are kept, so that a reload does not take them for somebody else's pins
+    :param file: where homes are kept, so that a reload does not take them for pins that the operator has set
     """
 
-    def __init__(self, name: str, rules: Rules, eligible: Callable[[Guest], bool], file: Path, *, enabled: bool) -> None:
+    def __init__(
+        self, name: str, rules: Rules, eligible: Callable[[Guest], bool], file: StateFile[dict[str, Home]], *, enabled: bool
+    ) -> None:
         self._source = Source(name)
         self._rules = rules
         self._eligible = eligible
         self._enabled = enabled
         self._file = file
         self._homes: dict[str, Home] = {}
-        self._kept: str = ""
+        self._kept: Mapping[str, Home] = {}
         self._left_alone: dict[str, float] = {}
         self._wishes: dict[str, _Wish] = {}
         self._quiet_until = float("-inf")
 
     def load(self) -> None:
-        """Take over the homes that were kept: those of guests that are still pinned so."""
-        try:
-            kept = json.loads(self._file.read_text("utf-8"))
-            self._homes = {guest: replace(Home(**home), since=float("-inf"), moving=False, taken=True) for guest, home in kept.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            self._homes = {}  # nothing was kept, or by another version: pins that stand then count as somebody else's
+        """Take over the homes that were kept: those of guests that are still pinned so. Without them, pins that stand count as the
+        operator's until mom ends; what stood before them, the ledger knows."""
+        kept = self._file.read() or {}
+        self._homes = {guest: replace(home, since=float("-inf"), moving=False, taken=True) for guest, home in kept.items()}
+        self._kept = dict(self._homes)
 
     def decide(self, snapshot: Snapshot) -> Iterable[Decision]:
         """What should be done now."""
@@ -229,15 +236,12 @@ class Placing:
 
     def _keep(self) -> None:
         """Write down the homes when they have changed."""
-        wanted = json.dumps({guest: asdict(home) for guest, home in self._homes.items() if home.taken}, sort_keys=True)
-        if wanted == self._kept or (not self._kept and wanted == "{}"):
+        wanted = {guest: home for guest, home in self._homes.items() if home.taken}
+        if wanted == self._kept:
             return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(self._file, wanted, durable=False)
-        except OSError:
-            return  # tried again in the next cycle; until then a reload would leave these guests pinned until the end
-        self._kept = wanted
+        with suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+            self._file.write({guest: asdict(replace(home, since=0.0)) for guest, home in wanted.items()}, durable=False)
+            self._kept = wanted
 
 
 # --- from fields to numbers --------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from mom_plugins_numa.nodes import (
 from mom_plugins_numa.numbers import joined
 from mom_plugins_numa.pages import KernelPages, PageMover
 from mom_plugins_numa.placement import Rules, reserve_of
-from mom_plugins_numa.placing import Placing
+from mom_plugins_numa.placing import FORM, Placing
 from mom_plugins_numa.reviewing import reviewed
 from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
 
@@ -76,7 +76,7 @@ class NumaPlugin:
         self._unreadable: Mapping[str, str] = {}
         self._seen: dict[str, tuple[Look, Mapping[str, Value]]] = {}
         """By guest id: the last look, and the fields that were made of it. Looks are a minute apart, cycles some seconds."""
-        file = context.state_directory / context.name / "homes.json"
+        file = context.state_file("homes.json", "the file of guests' nodes", FORM, loss="guests stay pinned until mom ends")
         self._placing = Placing(context.name, self._rules, self._may_be_placed, file, enabled=settings.placement)
 
     @classmethod

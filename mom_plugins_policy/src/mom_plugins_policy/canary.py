@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import HOST_ID, Canary, CanaryState, Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
@@ -77,13 +75,6 @@ class Plan(NamedTuple):
     began_at: float
 
 
-class _Memory(NoteStore):
-    """Notes that end with the trial."""
-
-    def _write(self) -> None:
-        """Nothing is kept: a restart of mom ends the trial."""
-
-
 class Decided(NamedTuple):
     """What the policies in force decide, and what went wrong in them."""
 
@@ -106,13 +97,13 @@ class Trial:
     :param memory: what the policies in force remember: those on trial begin with that
     """
 
-    def __init__(self, plan: Plan, policy: Policy, version: str, memory: Callable[[], Value], log: logging.Logger) -> None:
+    def __init__(self, plan: Plan, policy: Policy, version: str, memory: Callable[[], Value]) -> None:
         self.plan = plan
         self.policy = policy
         """Replaced as a whole when files are read again."""
         self.version = version
         """As `policy`."""
-        self.notes = _Memory(Path("canary-notes.json"), log)
+        self.notes = NoteStore()
         self._memory = memory
         self._lock = threading.Lock()
         self._evidence: Evidence | None = None

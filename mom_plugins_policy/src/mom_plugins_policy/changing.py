@@ -13,9 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mom_core import (
@@ -28,15 +27,16 @@ from mom_core import (
     PolicyRefused,
     PolicyState,
     PolicyText,
+    StateError,
+    StateFile,
     Value,
     printable,
-    replace_file,
 )
 from mom_plugins_policy.differing import difference
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.versions import NO_VERSIONS, Overlay, Version, decoded, encoded
+from mom_plugins_policy.versions import KeptVersions, Overlay, Version, taken_up, to_keep
 
 if TYPE_CHECKING:
     from mom_plugins_policy.checks import Remark
@@ -46,7 +46,6 @@ REMEMBERED_CHANGES: Final = 50
 
 STAY: Final = "the policies from before stay in force"
 
-_FORMAT: Final = 1
 _NOT_READY: Final = "the policies are not loaded yet"
 
 
@@ -57,12 +56,19 @@ class Read(NamedTuple):
     problems: Sequence[ConfigProblem] = ()
 
 
+class Kept(NamedTuple):
+    """Where run-time changes, and the versions that can be gone back to, outlive a restart."""
+
+    changes: StateFile[Overlay]
+    versions: StateFile[KeptVersions]
+
+
 class ChangingPolicies:
     """The evaluator's `PolicyTexts`.
 
     :param read: reads the operator's files and the defaults
     :param compile_texts: compiles texts by name; raises `PolicyError`
-    :param kept_in: the file in which run-time changes outlive a restart; None: they do not
+    :param kept: the files in which run-time changes outlive a restart; None: they do not
     :param notes: what the policies remember
     :param changed: called after a change made at run time, with the policy and where its texts come from
     :param refuse_failing: whether texts that can be loaded and fail for certain are refused while others are in force
@@ -72,7 +78,7 @@ class ChangingPolicies:
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept_in: Path | None,
+        kept: Kept | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore | None = None,
@@ -81,13 +87,9 @@ class ChangingPolicies:
     ) -> None:
         self.policy: Policy | None = None
         """What an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
-        self.damage = ""
-        """What was wrong with the changes that an earlier run had kept, until the next start."""
-        self.write_error = ""
-        """Why changes are not kept on disk, empty if they are."""
         self._read = read
         self._compile = compile_texts
-        self._kept_in = kept_in
+        self._kept = kept
         self._changed = changed
         self._log = log
         self._notes = notes
@@ -117,14 +119,14 @@ class ChangingPolicies:
         """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
         with self._lock:
             read = self._read()
-            overlay = self._kept()
+            overlay = (None if self._kept is None else self._kept.changes.read()) or Overlay()
             try:
                 policy = self._compiled(read, overlay)
             except ConfigError as error:
                 if not overlay.texts and not overlay.alone:
                     raise
                 policy, overlay = self._compiled(read, Overlay()), Overlay()
-                self._set_aside(f"they do not go with the files any more: {error.problems[0]}")
+                self._refuse_kept(f"they do not go with the files any more: {error.problems[0]}")
             if overlay.texts or overlay.alone:
                 policy, overlay = self._without_what_fails(policy, overlay, read)
             self._base = read.texts
@@ -325,7 +327,7 @@ class ChangingPolicies:
         failing = self._news(errors, alone, overlay.texts) if errors else ()
         if not failing:
             return policy, overlay
-        self._set_aside(f"they are certain to fail: {failing[0]}")
+        self._refuse_kept(f"they are certain to fail: {failing[0]}")
         return alone, Overlay()
 
     def _change_to(
@@ -373,82 +375,31 @@ class ChangingPolicies:
 
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
-    def _keep(self, overlay: Overlay) -> None:
-        path = self._kept_in
-        if path is None:
-            return
-        changes = {name: None if text is None else {"text": text.text, "origin": text.origin} for name, text in overlay.texts.items()}
-        try:
-            if not overlay.texts and not overlay.alone:
-                path.unlink(missing_ok=True)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-                replace_file(
-                    path, json.dumps({"format": _FORMAT, "alone": overlay.alone, "changes": changes}) + "\n", durable=True, mode=0o600
-                )
-        except OSError as error:
-            self.write_error = f"changed policies cannot be kept in {path}: {error.strerror}; they last until mom ends"
-            self._log.error("%s", self.write_error)
-            return
-        self.write_error = ""
+    # What cannot be written lasts until mom ends; mom says what is wrong with the files.
 
-    @property
-    def _history_in(self) -> Path | None:
-        return None if self._kept_in is None else self._kept_in.with_name("history.json")
+    def _keep(self, overlay: Overlay) -> None:
+        if self._kept is None:
+            return
+        with contextlib.suppress(StateError):
+            if overlay.texts or overlay.alone:
+                self._kept.changes.write(asdict(overlay))
+            else:
+                self._kept.changes.remove()
 
     def _keep_history(self) -> None:
-        """Only for who looks or goes back later, so a disk that does not take it is said, and changes nothing else."""
-        path = self._history_in
-        if path is None:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(path, encoded(self._versions, self._count), durable=True, mode=0o600)
-        except OSError as error:
-            self._log.error("the history of the policies cannot be kept in %s: %s; it lasts until mom ends", path, error.strerror)
+        if self._kept is not None:
+            with contextlib.suppress(StateError):
+                self._kept.versions.write(to_keep(self._versions, self._count))
+
+    def _refuse_kept(self, reason: str) -> None:
+        if self._kept is not None:
+            self._kept.changes.refuse(reason)
 
     def _take_up_history(self) -> None:
-        path = self._history_in
-        if path is None:
-            return
-        try:
-            versions, self._count = decoded(path.read_bytes())
-            self._versions.extend(versions)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            self._log.error("the history of the policies in %s cannot be read: %s", path, error.strerror)
-        except NO_VERSIONS as error:
-            self._log.error("the history of the policies in %s is damaged, and begins anew (%s)", path, type(error).__name__)
-
-    def _kept(self) -> Overlay:
-        if self._kept_in is None:
-            return Overlay()
-        try:
-            content = json.loads(self._kept_in.read_bytes())
-            if content["format"] != _FORMAT:
-                raise ValueError("another format")
-            texts = {
-                str(name): None if change is None else PolicyText(str(change["text"]), str(change["origin"]))
-                for name, change in content["changes"].items()
-            }
-            return Overlay(texts, bool(content["alone"]))
-        except (FileNotFoundError, NotADirectoryError):
-            return Overlay()
-        except OSError as error:
-            self.damage = f"the policies that an earlier run kept in {self._kept_in} cannot be read: {error.strerror}"
-            self._log.error("%s", self.damage)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            self._set_aside(f"the file is damaged ({type(error).__name__})")
-        return Overlay()
-
-    def _set_aside(self, reason: str) -> None:
-        assert self._kept_in is not None  # noqa: S101  # it was read
-        aside = self._kept_in.with_name(f"{self._kept_in.name}.unused-{time.time_ns()}")
-        self.damage = f"the policies that an earlier run kept are not used, and set aside as {aside}: {reason}"
-        with contextlib.suppress(OSError):
-            self._kept_in.rename(aside)
-        self._log.error("%s", self.damage)
+        found = None if self._kept is None else self._kept.versions.read()
+        if found is not None:
+            self._versions.extend(taken_up(found))
+            self._count = found.count
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
 
-from mom_core import HOST_ID, MomError, Snapshot, Value, replace_file
+from pydantic import TypeAdapter
 
-_VERSION = 1
+from mom_core import HOST_ID, MomError, Snapshot, StateError, StateFile, Value
+
 _NOTHING: Mapping[str, Any] = {}
-_NO_NOTES = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What comes of reading something else."""
 _ABSENCES = 60
 """Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
 
@@ -27,45 +23,45 @@ class Notes(Protocol):
         """The notes on an entity, by name."""
 
 
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The notes on one entity as they are kept: on which incarnation of it, and by their names."""
+
+    incarnation: str
+    values: dict[str, Scalar | list[Scalar]]
+
+
+NOTES: Final = TypeAdapter(dict[str, Kept])
+"""By the entity's id."""
+
+BEGIN_ANEW: Final = "policies began without notes"
+"""What it means that they are lost."""
+
+
 class NoteStore:
-    """Notes in memory and, from one cycle to the next, in one JSON file that is replaced atomically.
+    """Notes in memory and, from one cycle to the next, in a file.
 
     The notes on a guest go with it: when it is started anew (another `incarnation`), or when it is not there. If the hypervisor tells
     incarnations, a guest may be away for a while (as all are while the hypervisor restarts) and is still the same when it returns.
+
+    :param file: where they are kept; None: they last until mom ends
     """
 
-    def __init__(self, path: Path, log: logging.Logger) -> None:
-        self.path = path
-        self.damage = ""
-        """What was wrong with the file that was found, until the next start; empty if nothing was."""
-        self.write_error = ""
-        """Why notes are not kept on disk, empty if they are."""
-        self._log = log
+    def __init__(self, file: StateFile[dict[str, Kept]] | None = None) -> None:
+        self._file = file
         self._notes: dict[str, dict[str, Any]] = {}
         self._incarnations: dict[str, str] = {}
         self._absent: dict[str, int] = {}
         self._unwritten = False
 
     def load(self) -> None:
-        """Read what is on disk. A damaged file is set aside, and said to be."""
-        try:
-            text = self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            self.damage = f"the policies' notes {self.path} cannot be read: {error.strerror}"
-            return
-        try:
-            content = json.loads(text)
-            if content["version"] != _VERSION:
-                raise ValueError("another version")
-            self._take(content["notes"])
-        except _NO_NOTES:
-            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-            self.damage = f"the policies' notes were damaged and are set aside as {aside}: policies began without notes"
-            with contextlib.suppress(OSError):
-                self.path.rename(aside)
-            self._log.error("%s", self.damage)
+        """Read what is on disk. A damaged file is set aside, and mom says so."""
+        kept = None if self._file is None else self._file.read()
+        if kept is not None:
+            self._take({identity: asdict(one) for identity, one in kept.items()})
 
     def memory(self) -> dict[str, Value]:
         """All notes, and whose they are: what `set_memory` takes."""
@@ -77,7 +73,7 @@ class NoteStore:
         """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
         try:
             self._take(memory)
-        except _NO_NOTES as error:
+        except Exception as error:  # a checker of something that may be anything
             raise MomError(f"these are no notes: {error}", hint="give what `memory` gave") from error
         self._unwritten = True
 
@@ -129,12 +125,9 @@ class NoteStore:
         self._unwritten = True
 
     def _write(self) -> None:
-        text = json.dumps({"version": _VERSION, "notes": self.memory()}, separators=(",", ":")) + "\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(self.path, text, durable=True, mode=0o600)
-        except OSError as error:
-            self.write_error = f"the policies' notes cannot be written to {self.path}: {error.strerror}; they last until mom ends"
+        if self._file is None:
+            self._unwritten = False
             return
-        self.write_error = ""
-        self._unwritten = False
+        with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+            self._file.write(self.memory())
+            self._unwritten = False

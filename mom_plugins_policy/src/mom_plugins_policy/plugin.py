@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,14 +32,15 @@ from mom_core import (
     printable,
 )
 from mom_plugins_policy.canary import SHARE_OF_TIME, Decided, Trial
-from mom_plugins_policy.changing import DEFAULT, Read, where_from
+from mom_plugins_policy.changing import DEFAULT, Kept, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.limits import Limits
-from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
-from mom_plugins_policy.trials import Evaluated, TriedPolicies, Trying
+from mom_plugins_policy.trials import NOTED, Evaluated, TriedPolicies, Trying
+from mom_plugins_policy.versions import KEPT_VERSIONS, OVERLAY
 
 if TYPE_CHECKING:
     import click
@@ -88,6 +89,10 @@ class LimitSettings(BaseModel):
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
 
+_CHANGES: Final = "changes.json"
+_HISTORY: Final = "history.json"
+
+
 class Defaults(NamedTuple):
     """Default policies of plugins by name, and about those that cannot be used, what is to be said."""
 
@@ -125,24 +130,24 @@ class PolicyPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._kept_in = context.state_directory / context.name / "changes.json"
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
-        kept_in = self._kept_in if settings.keep_changes and context.serves else None
+        kept = self._kept() if settings.keep_changes and context.serves else None
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
-        self._notes = NoteStore(context.state_directory / context.name / "notes.json", context.log)
+        file = context.state_file
+        self._notes = NoteStore(file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW))
         trying = Trying(
             self._compile_for_trial,
             self._why_no_trial,
             context.monotonic,
             lambda: context.interval,
             context.wake,
-            context.state_directory / context.name / "canary.json" if context.serves else None,
+            file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600) if context.serves else None,
         )
         self._policies = TriedPolicies(
             self._read,
             self._compile,
-            kept_in,
+            kept,
             self._changed,
             context.log,
             self._notes,
@@ -161,9 +166,9 @@ class PolicyPlugin:
     def mom_setup(self) -> None:
         """Read and compile all policies; with any that is bad the daemon does not start."""
         if not self._settings.keep_changes and self._context.serves:
-            for path in (self._kept_in, self._kept_in.with_name("history.json")):
+            for name in (_CHANGES, _HISTORY):  # what was kept before this was switched off must not come back much later
                 with contextlib.suppress(OSError):
-                    path.unlink()  # what was kept before this was switched off must not come back much later
+                    (self._context.state_directory / self._context.name / name).unlink()
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -209,8 +214,6 @@ class PolicyPlugin:
         self._policies.evaluated = (Evaluated(snapshot, result), *earlier)
         on_trial, problems = self._tried(trial, snapshot, history, Decided(decisions, result.errors))
         found: list[Decision | Considered | Problem] = [*on_trial, *_problems(result, snapshot), *problems, *self._left_out]
-        troubles = (self._notes.damage, self._notes.write_error, self._policies.damage, self._policies.write_error)
-        found.extend(Problem(Source(self._context.name), trouble, severity=Severity.WARNING) for trouble in troubles if trouble)
         if self._shadow is not None:
             found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found
@@ -238,6 +241,14 @@ class PolicyPlugin:
         from mom_plugins_policy.cli import policy_command
 
         return [policy_command]
+
+    def _kept(self) -> Kept:
+        file = self._context.state_file
+        lost = "the policies are those of the files and defaults"
+        return Kept(
+            file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost),
+            file(_HISTORY, "the history of the policies", KEPT_VERSIONS, mode=0o600, loss="it begins anew"),
+        )
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

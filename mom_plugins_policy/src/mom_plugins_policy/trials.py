@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
 
 from mom_core import (
     Canary,
@@ -19,13 +19,14 @@ from mom_core import (
     PolicyRefused,
     PolicyState,
     Snapshot,
+    StateError,
+    StateFile,
     UnitError,
     format_duration,
     printable,
-    replace_file,
 )
 from mom_plugins_policy.canary import Choice, Plan, Trial
-from mom_plugins_policy.changing import STAY, ChangingPolicies, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.changing import STAY, ChangingPolicies, Kept, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
@@ -35,7 +36,20 @@ from mom_plugins_policy.versions import Overlay
 LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 """A week has every day in it; what is tried for longer is forgotten."""
 
-_FORMAT: Final = 1
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What the next run of mom must know of a trial to tell that it was cut off."""
+
+    what: str
+    who: str
+    share: float | None
+    guests: str
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_TRIAL_SECONDS)]
+    began: Annotated[float, Field(ge=0, lt=1 << 36)]
+
+
+NOTED: Final = TypeAdapter(Noted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Trying:
     monotonic: Callable[[], float]
     interval: Callable[[], float]
     wake: Callable[[str], None]
-    noted_in: Path | None
+    noted_in: StateFile[Noted] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,7 @@ class TriedPolicies(ChangingPolicies):
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept_in: Path | None,
+        kept: Kept | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore,
@@ -88,7 +102,7 @@ class TriedPolicies(ChangingPolicies):
         *,
         refuse_failing: bool = False,
     ) -> None:
-        super().__init__(read, compile_texts, kept_in, changed, log, notes, refuse_failing=refuse_failing)
+        super().__init__(read, compile_texts, kept, changed, log, notes, refuse_failing=refuse_failing)
         self.trial: Trial | None = None
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
@@ -181,7 +195,7 @@ class TriedPolicies(ChangingPolicies):
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
             plan = Plan(what, who, share, choice, seconds, time.time(), now)
-            trial = Trial(plan, tried, state.version, self.memory, self._log)
+            trial = Trial(plan, tried, state.version, self.memory)
             self._note_trial(plan)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
@@ -296,36 +310,28 @@ class TriedPolicies(ChangingPolicies):
         return self._ended, made
 
     def _note_trial(self, plan: Plan) -> None:
-        path = self._trying.noted_in
-        if path is None:
+        file = self._trying.noted_in
+        if file is None:
             return
-        noted = {"what": plan.what, "who": plan.who, "share": plan.share, "guests": plan.choice.pattern, "seconds": plan.seconds}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(path, json.dumps({"format": _FORMAT, "began": plan.began, **noted}) + "\n", durable=True, mode=0o600)
-        except OSError as error:
-            self._log.warning("a restart of mom will not tell that it ended this trial: %s: %s", path, error.strerror)
+        with contextlib.suppress(StateError):  # mom says what is wrong with the file; a restart does not tell that it ended this trial
+            file.write(asdict(Noted(plan.what, plan.who, plan.share, plan.choice.pattern, plan.seconds, plan.began)))
 
     def _forget_trial(self) -> None:
         if self._trying.noted_in is not None:
-            with contextlib.suppress(OSError):
-                self._trying.noted_in.unlink(missing_ok=True)
+            with contextlib.suppress(StateError):
+                self._trying.noted_in.remove()
 
     def _tell_of_cut_off(self) -> None:
         """A trial ends with the run of mom in which it began: what it had shown is lost, and guests have got their memory back."""
-        path = self._trying.noted_in
-        if path is None:
-            return
-        try:
-            noted = json.loads(path.read_bytes())
-            what, who, guests = str(noted["what"]), str(noted["who"]), str(noted["guests"])
-            share = None if noted["share"] is None else float(noted["share"])
-            seconds, began = float(noted["seconds"]), float(noted["began"])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            self._forget_trial()
+        file = self._trying.noted_in
+        noted = None if file is None else file.read()
+        if noted is None:
             return
         reason = "mom was restarted or reconfigured meanwhile"
-        state = self._put_again("mom", f"rolled back the trial of: {what}: {reason}")
-        self._ended = Canary(CanaryState.ROLLED_BACK, what, who, state.version, share, guests, seconds, began, 0.0, reason=reason)
-        self._log.warning("the trial of %s, begun by %s, is rolled back: %s", what, who, reason)
+        state = self._put_again("mom", f"rolled back the trial of: {noted.what}: {reason}")
+        version, rolled_back = state.version, CanaryState.ROLLED_BACK
+        self._ended = Canary(
+            rolled_back, noted.what, noted.who, version, noted.share, noted.guests, noted.seconds, noted.began, 0.0, reason=reason
+        )
+        self._log.warning("the trial of %s, begun by %s, is rolled back: %s", printable(noted.what, 200), printable(noted.who), reason)
         self._forget_trial()

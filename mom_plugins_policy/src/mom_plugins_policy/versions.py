@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
 
 from mom_core import PolicyChange, PolicyState, PolicyText
 
 LARGEST_KEPT: Final = 8 << 20
 """Characters of texts that are kept on disk; of larger ones the oldest versions are left out. It is written at each change."""
-
-NO_VERSIONS: Final = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
-"""What comes of reading something else."""
-
-_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +36,9 @@ class Overlay:
         return Overlay(noted, alone)
 
 
+OVERLAY: Final = TypeAdapter(Overlay)
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of the policies, and all that is needed to go back to it."""
@@ -49,47 +48,80 @@ class Version:
     overlay: Overlay
 
 
-def encoded(versions: Sequence[Version], count: int) -> str:
-    """As JSON: each text once, whichever versions have it.
+Named = list[tuple[str, str | None, str]]
+"""Texts by name: the name, the text's digest (None: removed), and where it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A version as it is kept: with digests in the place of texts."""
+
+    version: str
+    time: Annotated[float, Field(ge=0, lt=1 << 36)]
+    who: str
+    what: str
+    state: Named
+    overlay: Named
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersions:
+    """As they are kept: each text once, by its digest, whichever versions have it; `count` is how many versions there have been."""
+
+    count: Annotated[int, Field(ge=0, lt=1 << 53)]
+    texts: dict[str, str]
+    versions: list[KeptVersion]
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a text that is not there."""
+        for one in self.versions:
+            missing = {digest for _, digest, _ in [*one.state, *one.overlay] if digest is not None} - self.texts.keys()
+            if missing or any(digest is None for _, digest, _ in one.state):
+                raise ValueError(f"version {one.version} lacks texts")
+
+
+KEPT_VERSIONS: Final = TypeAdapter(KeptVersions)
+
+
+def to_keep(versions: Sequence[Version], count: int) -> dict[str, object]:
+    """What is kept of versions, for JSON.
 
     :param count: how many versions there have been
     """
     texts: dict[str, str] = {}
     size = 0
-    kept: list[dict[str, object]] = []
+    kept: list[KeptVersion] = []
 
-    def noted(named: Mapping[str, PolicyText | None]) -> list[list[str | None]]:
+    def noted(named: Mapping[str, PolicyText | None]) -> Named:
         nonlocal size
-        found: list[list[str | None]] = []
+        found: Named = []
         for name, text in named.items():
-            digest = None if text is None else hashlib.sha256(text.text.encode()).hexdigest()
+            digest = None if text is None else hashlib.sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
             if text is not None and digest is not None and digest not in texts:
                 texts[digest] = text.text
                 size += len(text.text)
-            found.append([name, digest, "" if text is None else text.origin])
+            found.append((name, digest, "" if text is None else text.origin))
         return found
 
     for one in reversed(versions):
         if size > LARGEST_KEPT:
             break
-        change = {"version": one.change.version, "time": one.change.time, "who": one.change.who, "what": one.change.what}
-        kept.append({**change, "state": noted(one.state.texts), "overlay": noted(one.overlay.texts), "alone": one.overlay.alone})
-    return json.dumps({"format": _FORMAT, "count": count, "texts": texts, "versions": kept[::-1]}) + "\n"
+        change, overlay = one.change, one.overlay
+        state = noted(one.state.texts)
+        kept.append(KeptVersion(change.version, change.time, change.who, change.what, state, noted(overlay.texts), overlay.alone))
+    return {"count": count, "texts": texts, "versions": [asdict(one) for one in reversed(kept)]}
 
 
-def decoded(content: bytes) -> tuple[list[Version], int]:
-    """What `encoded` made. Raises one of `NO_VERSIONS` for anything else."""
-    found: Any = json.loads(content)
-    if found["format"] != _FORMAT:
-        raise ValueError("another format")
-    texts = {str(digest): str(text) for digest, text in found["texts"].items()}
+def taken_up(kept: KeptVersions) -> list[Version]:
+    """The versions that were kept."""
 
-    def named(noted: list[list[str | None]]) -> dict[str, PolicyText | None]:
-        return {str(name): None if digest is None else PolicyText(texts[digest], str(origin)) for name, digest, origin in noted}
+    def named(noted: Named) -> dict[str, PolicyText | None]:
+        return {name: None if digest is None else PolicyText(kept.texts[digest], origin) for name, digest, origin in noted}
 
     versions = []
-    for one in found["versions"]:
-        change = PolicyChange(str(one["version"]), float(one["time"]), str(one["who"]), str(one["what"]))
-        state = {name: text for name, text in named(one["state"]).items() if text is not None}
-        versions.append(Version(change, PolicyState(change.version, state), Overlay(named(one["overlay"]), bool(one["alone"]))))
-    return versions, int(found["count"])
+    for one in kept.versions:
+        change = PolicyChange(one.version, one.time, one.who, one.what)
+        state = {name: text for name, text in named(one.state).items() if text is not None}
+        versions.append(Version(change, PolicyState(change.version, state), Overlay(named(one.overlay), one.alone)))
+    return versions

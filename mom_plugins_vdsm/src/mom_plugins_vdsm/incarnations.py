@@ -1,18 +1,21 @@
 """Whether a guest was started anew: vdsm has no number for that, only for how long the guest has been running.
 
-What was found out is kept in a file, so that mom knows a guest again after mom itself was restarted.
+What was found out is kept in a file, so that mom knows a guest again after mom itself was restarted. Where that file says nothing of a
+guest, as it was damaged or could not be written, the ledger may: it has the mark that the guest had when mom changed something on it.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Final
 
-from mom_core import replace_file
+from pydantic import TypeAdapter
+
+from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
@@ -33,22 +36,49 @@ class _Run:
     seen: float
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the file says: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id."""
+
+    boot: str
+    guests: dict[str, tuple[str, float]]
+
+
+FORM: Final = TypeAdapter(Kept)
+
+
 class Incarnations:
     """Gives every run of every guest a mark of its own.
 
-    :param path: the file that is kept; its folder is made when it is first written
-    :param keep: whether to write it: a command that only takes a look must not
+    :param file: where it is kept
     :param boot: tells one run of the host from the next, in which no guest is the same
     :param since_boot: the clock that was 0 then
+    :param changes: gives what mom has changed and not put back yet
+    :param keep: whether to write the file: a command that only takes a look must not
+    :param wall: the clock by which `changes` are dated
     """
 
-    def __init__(self, path: Path, boot: str, since_boot: Callable[[], float], log: logging.Logger, *, keep: bool = True) -> None:
-        self._path = path
+    def __init__(
+        self,
+        file: StateFile[Kept],
+        boot: str,
+        since_boot: Callable[[], float],
+        *,
+        changes: Callable[[], Collection[LedgerEntry]] = tuple,
+        keep: bool = True,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._file = file
         self._boot = boot
         self._since_boot = since_boot
-        self._log = log
+        self._changes = changes
         self._keep = keep
-        self._runs = _read(path, boot, since_boot())
+        self._wall = wall
+        kept = file.read()
+        self._rebooted = kept is not None and kept.boot != boot
+        now = since_boot()
+        known = {} if kept is None or self._rebooted else kept.guests
+        self._runs = {identity: _Run(mark, started, 0.0, now) for identity, (mark, started) in known.items()}
         self._written = True
 
     def follow(self, vms: Iterable[Vm]) -> Mapping[str, str]:
@@ -56,11 +86,16 @@ class Incarnations:
         now = self._since_boot()
         runs: dict[str, _Run] = {}
         before = self._runs
+        in_ledger: Mapping[str, LedgerEntry] | None = None
         for vm in vms:
             run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
             if run is None or _is_new(run, vm.elapsed, started):
-                run = _Run(uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
+                mark = ""
+                if run is None:
+                    in_ledger = self._in_ledger() if in_ledger is None else in_ledger
+                    mark = self._mark_of_same(vm, in_ledger.get(vm.id))
+                run = _Run(mark or uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
                 self._written = False
             elif vm.elapsed is not None and started is not None:
                 run.elapsed, run.started = vm.elapsed, started
@@ -76,28 +111,33 @@ class Incarnations:
             self._write()
         return marks
 
+    def _in_ledger(self) -> Mapping[str, LedgerEntry]:
+        """What mom has changed last on each guest, by the guest's id; nothing when the host was started anew since."""
+        newest: dict[str, LedgerEntry] = {}
+        for entry in () if self._rebooted else self._changes():
+            known = newest.get(entry.entity.id)
+            if entry.incarnation and (known is None or known.time < entry.time):
+                newest[entry.entity.id] = entry
+        return newest
+
+    def _mark_of_same(self, vm: Vm, changed: LedgerEntry | None) -> str:
+        """The mark that a guest had when mom changed it; empty if it was started after that.
+
+        Where vdsm does not say since when it runs, it is taken for the same: what is put back is compared with what stands there.
+        """
+        if changed is None or (vm.elapsed is not None and self._wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
+            return ""
+        return changed.incarnation
+
     def _write(self) -> None:
-        text = json.dumps({"boot": self._boot, "guests": {identity: [run.mark, run.started] for identity, run in self._runs.items()}})
-        self._written = True
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            replace_file(self._path, text, durable=False)
-        except OSError as error:
-            # Without it all works, but what an earlier mom changed on guests is taken for history.
-            self._log.warning("%s cannot be written: %s", self._path, error.strerror)
+        guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
+        # Without it all works, so it is tried again with the next list; mom says what is wrong with the file.
+        with suppress(StateError):
+            self._file.write(asdict(Kept(self._boot, guests)), durable=False)
+            self._written = True
 
 
 def _is_new(run: _Run, elapsed: float | None, started: float | None) -> bool:
     if elapsed is None or started is None:
         return False
     return elapsed < run.elapsed or started > run.started + _SLACK_SECONDS
-
-
-def _read(path: Path, boot: str, now: float) -> dict[str, _Run]:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(kept, dict) or kept.get("boot") != boot:
-            return {}
-        return {str(identity): _Run(str(mark), float(started), 0.0, now) for identity, (mark, started) in kept["guests"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}

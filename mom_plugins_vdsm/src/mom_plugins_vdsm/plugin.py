@@ -131,15 +131,23 @@ class VdsmPlugin:
         # Loaded here, as commands that only list plugins must not wait for it.
         from mom_plugins_vdsm.connection import Connection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
-        from mom_plugins_vdsm.incarnations import Incarnations
+        from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
 
         context = self._context
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        kept = context.state_directory / "vdsm/guests.json"
-        incarnations = Incarnations(kept, _boot_id(context.root), _since_boot, context.log, keep=context.serves)
+        file = context.state_file(
+            "guests.json", "the file of guests' starts", FORM, loss="a guest counts as started anew unless the ledger knows it"
+        )
+        incarnations = Incarnations(
+            file,
+            _boot_id(context.root),
+            _since_boot,
+            changes=lambda: context.engine_state().changes,
+            keep=context.serves,
+        )
         connection = Connection(self._connection_settings(conf), context.log)
         hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
         hypervisor.subscribe(context.wake)

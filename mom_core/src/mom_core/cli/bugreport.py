@@ -120,7 +120,7 @@ def _parts(config: Config, config_path: str | None, trouble: str) -> Mapping[str
         "status.json": (lambda: _verb("status", "--json", *options), "the last cycle of the running mom"),
         "guests.txt": (lambda: _verb("guests", *options), "all guests with their memory"),
         "policies.json": (lambda: _policies(config, options), "the policies in force, or their files"),
-        "ledger.json": (lambda: _files([state / "ledger.json", *sorted(state.glob("ledger.damaged-*"))]), "what mom would put back"),
+        "ledger.json": (lambda: _files([state / "ledger.json", *sorted(state.glob("ledger.json.*"))]), "what mom would put back"),
         "lease.txt": (lambda: _files([run / "lease", run / "mom.lock", run / "guardian.lock"]), "who runs, and until when"),
         "cycles.jsonl": (lambda: _cycles(config), f"the last {CYCLES} recorded cycles, if they are recorded"),
         "log.txt": (_log, "the last lines of the log, if systemd's journal has it"),

@@ -14,9 +14,10 @@ import click
 from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
 from mom_core.config import Config, load_config
-from mom_core.errors import MomError, PluginError, PluginErrors
+from mom_core.errors import MomError, PluginError, PluginErrors, StateError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guardian import guarded
+from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.model import Finding, Severity, printable
@@ -24,6 +25,7 @@ from mom_core.ownership import advice_when_denied
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
+from mom_core.state_files import ADVICE, set_aside_below
 from mom_core.status import read_status
 from mom_core.units import lasting
 
@@ -45,6 +47,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
     plugins = _build(config, findings)
     if plugins is not None:
         try:
+            findings.extend(_files_of_state(plugins))
             _ask(plugins, findings)
         finally:
             plugins.close(2.0)
@@ -106,20 +109,32 @@ def _exists(path: Path) -> bool:
 
 
 def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
-    for path in sorted(config.state_directory.glob("ledger.damaged-*")):
-        text = f"a damaged ledger was set aside as {path}"
-        yield Finding(Severity.WARNING, "ledger", text, "look at it for what mom had changed, put that back by hand, then delete it")
-    if running or not _exists(config.state_directory / "ledger.json"):
-        return
+    for path in set_aside_below(config.state_directory):
+        if path.name.startswith(f"{LEDGER}."):
+            text = f"a ledger was set aside as {path}"
+            yield Finding(Severity.WARNING, "ledger", text, "look at it for what mom had changed, put that back by hand, then delete it")
+        else:
+            yield Finding(Severity.WARNING, "state", f"a file of state was set aside as {path}", ADVICE)
     try:
-        ledger = Ledger.open(config.state_directory)
+        ledger = Ledger.open(config.state_directory, look=True)
     except MomError as error:
         yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
         return
     if ledger.damage:
         yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
-    if ledger.entries:
+    if ledger.entries and not running:
         yield Finding(Severity.WARNING, "ledger", f"{len(ledger.entries)} changes of an earlier run were not put back", "mom restore")
+
+
+def _files_of_state(plugins: PluginSet) -> Iterable[tuple[str, Finding]]:
+    """What the next mom would find wrong with the plugins' files."""
+    for plugin in plugins.plugins:
+        for file in plugin.context.state_files:
+            try:
+                file.look()
+            except StateError as error:
+                cure = f"mom starts without it: {file.loss}" if file.loss else "mom starts without it"
+                yield plugin.name, Finding(Severity.WARNING, "state", error.message, f"{error.hint}; {cure}")
 
 
 def _build(config: Config, findings: list[tuple[str, Finding]]) -> PluginSet | None:

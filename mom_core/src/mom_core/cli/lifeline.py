@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import stat
@@ -10,17 +9,17 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
-from mom_core.errors import MomError
-from mom_core.files import replace_file
+from mom_core.errors import MomError, StateError
 from mom_core.guardian import command, guarded, something_left
 from mom_core.lease import LeaseFile
 from mom_core.model import Report
 from mom_core.notify import Notifier
 from mom_core.processes import boot_id
+from mom_core.state_files import LARGEST_BYTES, StateFile
 
 LOG = logging.getLogger("mom.guardian")
 
@@ -81,9 +80,9 @@ class Lifeline:
             self._config = config
             self._notifier.needs(engine.patience + MARGIN_SECONDS)
             try:
-                replace_file(config.run_directory / IN_FORCE, json.dumps(config.in_force(secrets=True)), durable=False, mode=0o600)
-            except OSError as error:
-                LOG.error("cannot write %s: %s", config.run_directory / IN_FORCE, error.strerror)
+                in_force(config.run_directory).write(config.in_force(secrets=True), durable=False)
+            except StateError as error:
+                LOG.error("%s", error)
         if config.lease > 0:
             self._ensure_guardian(config)
 
@@ -144,11 +143,20 @@ def config_as_left(directory: Path) -> Config:
             status = os.fstat(file.fileno())
             if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise MomError(f"{path} is not used: others may have written it", hint="name the configuration with -c")
-            content = json.loads(file.read())
-        if not isinstance(content, dict):
-            raise TypeError("it is no configuration")
+            content = in_force(directory).decoded(file.read(LARGEST_BYTES + 1))
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="name the configuration with -c") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise MomError(f"{path} is damaged: {error}", hint="name the configuration with -c") from error
+    except StateError as error:
+        raise MomError(error.message, hint="name the configuration with -c") from error
     return load_config(content)
+
+
+def in_force(directory: Path) -> StateFile[dict[str, Any]]:
+    """The file with the configuration in force."""
+    return StateFile(directory / IN_FORCE, "the copy of the configuration in force", _settings, mode=0o600, log=LOG)
+
+
+def _settings(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError("it is no configuration")
+    return content

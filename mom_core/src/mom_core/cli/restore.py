@@ -24,6 +24,7 @@ from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.model import LedgerEntry, Outcome, Status, printable
 from mom_core.plugins.registry import build_plugins
 from mom_core.processes import boot_id
+from mom_core.running import EngineState
 
 SETTLING_SECONDS = 1.5
 """How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that
@@ -51,14 +52,15 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
             click.echo(somebody)
             return
     with RunLock(config.run_directory, RESTORE_SECONDS):
-        ledger = Ledger.open(config.state_directory)
+        ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.damage:
             click.echo(f"mom: {ledger.damage}", err=True)
         entries = list(ledger.entries.values())
         if not entries or dry_run:
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
-        plugins = build_plugins(_only_what_is_needed(config, entries)).plugins
+        changes = EngineState(to_put_back=len(entries), changes=entries)
+        plugins = build_plugins(_only_what_is_needed(config, entries), state=lambda: changes).plugins
         try:
             outcomes = restore(plugins, ledger, timeout)
             if any(outcome.status is Status.APPLIED and outcome.after != outcome.decision.value for outcome in outcomes):
@@ -94,7 +96,7 @@ def _who_takes_care(config: Config) -> str:
     pid = holder(config.run_directory)
     if pid:
         return f"mom runs as process {pid}, and takes care of it."
-    ledger = Ledger.open(config.state_directory)
+    ledger = Ledger.open(config.state_directory, look=True)
     if ledger.damage:
         raise MomError(ledger.damage)
     if not ledger.entries:

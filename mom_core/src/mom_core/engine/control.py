@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from mom_core.engine.collect import ask
 from mom_core.errors import LedgerError
-from mom_core.ledger import Ledger
+from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Value
 from mom_core.plugins.registry import Plugin, PluginSet
+
+NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
@@ -52,9 +55,15 @@ def apply(
             if before == decision.value:
                 outcomes.append(Outcome(decision, before, before, Status.UNCHANGED))
                 continue
+            if not (can_be_kept(before) and can_be_kept(decision.value)):
+                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                continue
             owner = plugins.declarations.control_owners[control]
             entries.append(LedgerEntry(entity, control, before, decision.value, owner, snapshot.time, incarnation))
         elif noted.applied != decision.value:
+            if not can_be_kept(decision.value):
+                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                continue
             entries.append(noted.next(decision.value))
         due.append(decision)
     try:

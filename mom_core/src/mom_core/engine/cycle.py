@@ -15,7 +15,7 @@ from mom_core.engine.review import apply_revisions, review, signed
 from mom_core.engine.schedule import Tick
 from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
 from mom_core.ledger import Ledger
-from mom_core.model import Alert, Considered, Decision, Outcome, Problem, Report, Revision, Snapshot, Source, Value
+from mom_core.model import Alert, Considered, Decision, Outcome, Problem, Report, Revision, Severity, Snapshot, Source, Value
 from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
@@ -64,6 +64,7 @@ class Cycle:
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
         problems.extend(Problem(Source(CORE), text) for text in self._ledger_troubles())
+        problems.extend(self._troubles_with_state())
         said = self._alerts(snapshot, problems)
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
         said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_troubles())
@@ -149,3 +150,13 @@ class Cycle:
     def _ledger_troubles(self) -> list[str]:
         """What is wrong with the core's own memory of what it has changed, for as long as it is."""
         return [text for text in (self.ledger.damage, self.ledger.write_error) if text]
+
+    def _troubles_with_state(self) -> Iterable[Problem]:
+        """What is wrong with plugins' files of state, for as long as it is."""
+        for plugin in self.plugins.plugins:
+            for file in plugin.context.state_files:
+                if file.damage:
+                    yield Problem(Source(plugin.name), file.damage, severity=Severity.WARNING, hint=file.cure)
+                if file.write_error:
+                    hint = "free space, or repair the disk; what it should hold lasts until mom ends"
+                    yield Problem(Source(plugin.name), file.write_error, severity=Severity.WARNING, hint=hint)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from mom_core.config import Config
@@ -283,12 +284,13 @@ class Engine:
         """What is so now, besides the newest report. From any thread."""
         cycle = self._cycle
         standing = tuple(StandingProblem(one.problem, one.since, one.count) for one in self._problems.standing())
+        ledger = () if self._ledger is None else self._ledger.entries.values()
+        known = EngineState("", self.started_at, len(ledger), standing, self.config.file, changes=ledger)
         if cycle is None:
-            return EngineState(started_at=self.started_at, to_put_back=self.ledger_entries, problems=standing, file=self.config.file)
+            return known
         loaded = {plugin.name: plugin.configured.loaded for plugin in cycle.plugins.plugins}
         distributions = {name: (one.distribution, one.version) for name, one in loaded.items()}
-        uri = cycle.plugins.hypervisor.uri
-        return EngineState(uri, self.started_at, self.ledger_entries, standing, self.config.file, distributions)
+        return replace(known, hypervisor=cycle.plugins.hypervisor.uri, distributions=distributions)
 
     @property
     def patience(self) -> float:

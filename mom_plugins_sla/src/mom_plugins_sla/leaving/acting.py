@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from mom_core import (
@@ -17,6 +18,7 @@ from mom_core import (
     PluginContext,
     Scope,
     Standing,
+    StateError,
     format_duration,
     printable,
 )
@@ -57,8 +59,6 @@ class Acting:
         self._context, self._timeout, self._tell = context, timeout, tell
         self.remembered = remembered
         self.doing = Doing()
-        self.trouble = ""
-        """What is wrong with the file, for as long as it is."""
         self._missing: dict[str, int] = {}
         self._returns_failed: dict[str, int] = {}
         self._began = context.monotonic()
@@ -81,7 +81,7 @@ class Acting:
         self.doing.begin(guest.id, what, Step.MIGRATE, work, self._after(guest, Step.MIGRATE))
 
     def stop(self, hypervisor: Hypervisor, one: Stopped) -> None:
-        """Begin to stop a guest; a pause is done when this returns. Raises `MomError`, and `OSError` when it cannot be noted."""
+        """Begin to stop a guest; a pause is done when this returns. Raises `MomError`: `StateError` when it cannot be noted."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
         if self.doing.is_busy_with(one.identity):
@@ -238,16 +238,8 @@ class Acting:
         self._noting(lambda: self.remembered.remove(identity))
 
     def _noting(self, note: Callable[[], None]) -> None:
-        try:
+        with suppress(StateError):  # it is known all the same until mom ends, and mom says what is wrong with the file
             note()
-        except OSError as error:
-            trouble = f"which guests mom has stopped cannot be written down: {error.strerror}"
-            if trouble != self.trouble:
-                self._context.log.error("%s", trouble)
-            self.trouble = trouble
-        else:
-            if not self.remembered.unwritten:  # there may have been nothing to note this time
-                self.trouble = ""
 
 
 def _entity(one: Stopped) -> Entity:

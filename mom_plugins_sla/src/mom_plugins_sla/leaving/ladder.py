@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from mom_plugins_sla.leaving.steps import Candidate, Limits, Pressure, Step, choose, is_calm, is_hard, most_stopped
 
@@ -55,10 +57,10 @@ class Stopped:
     identity: str
     name: str
     step: Step
-    needs: float
+    needs: Annotated[float, Field(ge=0, lt=1 << 50)]
     comes_back: bool = True
     done: bool = False
-    time: float = 0.0
+    time: Annotated[float, Field(ge=0, lt=1 << 36)] = 0.0
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from mom_core import (
     Snapshot,
     Source,
     Standing,
+    StateError,
     Status,
     Value,
     format_duration,
@@ -46,7 +47,7 @@ from mom_plugins_sla.leaving.doing import AT_ONCE
 from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
 from mom_plugins_sla.leaving.hook import Webhook, read_secret, trusted
 from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
-from mom_plugins_sla.leaving.remembered import Remembered
+from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT, Remembered
 from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.settings import LeavingSettings
 from mom_plugins_sla.leaving.steps import (
@@ -65,8 +66,6 @@ from mom_plugins_sla.leaving.steps import (
 if TYPE_CHECKING:
     import click
 
-FOLDER: Final = "leaving"
-STATE_FILE: Final = "stopped.json"
 REQUESTS: Final = "undo"
 
 AGAIN_SECONDS: Final = 1800.0
@@ -90,9 +89,9 @@ class LeavingPlugin:
         self._lock = threading.Lock()  # guards the ladder and what is asked: the webhook's thread puts things off
         self._ladder = Ladder(settings.limits, settings.pace)
         self._asked = Asked()
-        folder = context.state_directory / FOLDER
-        self._acting = Acting(context, Remembered(folder / STATE_FILE), settings.timeout, self._happened)
-        self._requests = Requests(folder / REQUESTS)
+        file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
+        self._acting = Acting(context, Remembered(file), settings.timeout, self._happened)
+        self._requests = Requests(context.state_directory / context.name / REQUESTS)
         self._webhook: Webhook | None = None
         self._hypervisor: Hypervisor | None = None
         self._snapshot = Snapshot()
@@ -118,7 +117,7 @@ class LeavingPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Find out whom an earlier run has stopped, and begin to tell. Raises `MomError`."""
-        self._acting.remembered.load()
+        self._acting.remembered.load(self._context.engine_state().changes)
         hook = self._settings.webhook
         if hook is not None and self._context.serves:
             self._webhook = Webhook(hook.url, read_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
@@ -201,8 +200,6 @@ class LeavingPlugin:
     def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Climb, or go down, one step at most."""
         now = snapshot.monotonic
-        if self._acting.trouble:
-            yield Problem(self._source, self._acting.trouble, hint="free space, or repair the disk; until then mom stops nobody")
         candidates = self._candidates(snapshot)
         with self._lock:
             said = climb(
@@ -374,10 +371,10 @@ class LeavingPlugin:
                 self._begin(hypervisor, decision, step)
             except GuestGone as error:
                 yield Outcome(decision, before, None, Status.GONE, str(error))
+            except StateError as error:
+                yield Outcome(decision, before, before, Status.FAILED, f"it could not be noted, so it is not done: {error.message}")
             except MomError as error:
                 yield Outcome(decision, before, before, Status.FAILED, str(error))
-            except OSError as error:
-                yield Outcome(decision, before, before, Status.FAILED, f"it could not be noted, so it is not done: {error.strerror}")
             else:
                 yield Outcome(decision, before, decision.value, Status.APPLIED)
 

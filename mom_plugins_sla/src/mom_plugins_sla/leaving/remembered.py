@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from typing import Final
 
-from mom_core import MomError, replace_file
+from pydantic import TypeAdapter
+
+from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.steps import Step
 
-_FORMAT = 1
+FILE: Final = "stopped.json"
+WHAT: Final = "the file of guests that mom has stopped"
+LOSS: Final = "those that are saved or shut down stay so: start them by hand"
+FORM: Final = TypeAdapter(tuple[Stopped, ...])
 
 
 class Remembered:
     """The guests that were stopped, first to last. Each change is on disk when it returns. For several threads.
 
-    :param path: the file
+    :param file: where they are kept
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: StateFile[tuple[Stopped, ...]]) -> None:
+        self._file = file
         self._lock = threading.Lock()
         self._stopped: Mapping[str, Stopped] = {}
         self.unwritten = False
         """Whether the file says something else, because the disk did not take the last change."""
 
-    def load(self) -> None:
-        """Read what an earlier run has left. Raises `MomError` when it cannot be read: then nobody is let go on by mistake."""
+    def load(self, changes: Collection[LedgerEntry]) -> None:
+        """Read what an earlier run has left.
+
+        :param changes: what the ledger holds: where there is no file, or none that can be used, it still knows whom mom has paused
+        """
         with self._lock:
-            self._stopped = {one.identity: one for one in read(self._path)}
+            found = self._file.read()
+            if found is None:
+                found = tuple(_paused(entry) for entry in changes if entry.control == Step.PAUSE.control and entry.applied == 1)
+            self._stopped = {one.identity: one for one in found}
 
     @property
     def stopped(self) -> Sequence[Stopped]:
@@ -44,25 +53,25 @@ class Remembered:
         return self._stopped.get(identity)
 
     def add(self, one: Stopped) -> None:
-        """Before it is done. Raises `OSError`: then it must not be done."""
+        """Before it is done. Raises `StateError`: then it must not be done."""
         with self._lock:
             self._write({**self._stopped, one.identity: one})
 
     def done(self, identity: str) -> None:
-        """It has stopped. Raises `OSError`, and knows it nevertheless, until it ends."""
+        """It has stopped. Raises `StateError`, and knows it nevertheless, until it ends."""
         with self._lock:
             one = self._stopped.get(identity)
             if one is not None and not one.done:
                 self._change({**self._stopped, identity: replace(one, done=True)})
 
     def remove(self, identity: str) -> None:
-        """It goes on. Raises `OSError`, and knows it nevertheless, until it ends."""
+        """It goes on. Raises `StateError`, and knows it nevertheless, until it ends."""
         with self._lock:
             if identity in self._stopped:
                 self._change({key: one for key, one in self._stopped.items() if key != identity})
 
     def write_again(self) -> None:
-        """Write what the disk did not take before. Raises `OSError`."""
+        """Write what the disk did not take before. Raises `StateError`."""
         with self._lock:
             if self.unwritten:
                 self._write(self._stopped)
@@ -70,38 +79,15 @@ class Remembered:
     def _change(self, stopped: Mapping[str, Stopped]) -> None:
         try:
             self._write(stopped)
-        except OSError:
+        except StateError:
             self._stopped, self.unwritten = stopped, True
             raise
 
     def _write(self, stopped: Mapping[str, Stopped]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        text = json.dumps({"format": _FORMAT, "stopped": [asdict(one) for one in stopped.values()]})
-        replace_file(self._path, text, durable=True)
+        self._file.write([asdict(one) for one in stopped.values()])
         self._stopped, self.unwritten = stopped, False
 
 
-def read(path: Path) -> Sequence[Stopped]:
-    """The guests in such a file; none when there is no file. Raises `MomError`."""
-    try:
-        kept = json.loads(path.read_text("utf-8"))
-        if kept["format"] != _FORMAT:
-            raise ValueError(f"its format is {kept['format']}")
-        return tuple(_stopped(one) for one in kept["stopped"])
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise MomError(
-            f"{path}, which says which guests mom has stopped, cannot be read: {why}",
-            hint="start those guests by hand if there are any, and remove the file",
-        ) from None
-
-
-def _stopped(one: Mapping[str, object]) -> Stopped:
-    identity, name, needs, time = one["identity"], one["name"], one["needs"], one["time"]
-    if not isinstance(identity, str) or not isinstance(name, str):
-        raise TypeError("a guest has no name")
-    if not isinstance(needs, int | float) or not isinstance(time, int | float) or not math.isfinite(needs):
-        raise TypeError("a guest's numbers are none")
-    return Stopped(identity, name, Step(str(one["step"])), float(needs), one["comes_back"] is True, one["done"] is True, float(time))
+def _paused(entry: LedgerEntry) -> Stopped:
+    """What needs nothing to go on: a guest that is paused has its memory still."""
+    return Stopped(entry.entity.id, entry.entity.name, Step.PAUSE, 0.0, done=True, time=entry.time)

@@ -11,10 +11,10 @@ from typing import Final
 
 import click
 
-from mom_core import Config, MomError, format_kib, load_config, printable
+from mom_core import MomError, StateFile, format_kib, load_config, printable
 from mom_plugins_sla.leaving.ladder import Stopped
-from mom_plugins_sla.leaving.plugin import FOLDER, REQUESTS, STATE_FILE, LeavingPlugin
-from mom_plugins_sla.leaving.remembered import read
+from mom_plugins_sla.leaving.plugin import REQUESTS, LeavingPlugin
+from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT
 from mom_plugins_sla.leaving.requests import Requests
 from mom_plugins_sla.leaving.steps import Step
 
@@ -35,7 +35,7 @@ def leaving(context: click.Context, config_path: str | None, as_json: bool) -> N
     context.obj = config_path
     if context.invoked_subcommand is not None:
         return
-    stopped = read(_folder(config_path) / STATE_FILE)
+    stopped = _stopped(_folder(config_path))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in stopped], indent=2))
     elif not stopped:
@@ -56,7 +56,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     Exit code 1 when it does not go on.
     """
     folder = _folder(config_path or above)
-    one = _named(read(folder / STATE_FILE), guest)
+    one = _named(_stopped(folder), guest)
     error = Requests(folder / REQUESTS).ask(one.identity, timeout)
     if error:
         raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
@@ -65,13 +65,15 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
 
 def _folder(config_path: str | None) -> Path:
     config = load_config(config_path)
-    if not _has_plugin(config):
+    name = next((name for name, one in config.plugins.items() if isinstance(one.settings, LeavingPlugin.Settings)), None)
+    if name is None:
         raise MomError("the configuration does not enable the plugin leaving", hint="add `leaving: {}` to `plugins`")
-    return config.state_directory / FOLDER
+    return config.state_directory / name
 
 
-def _has_plugin(config: Config) -> bool:
-    return any(isinstance(one.settings, LeavingPlugin.Settings) for one in config.plugins.values())
+def _stopped(folder: Path) -> Sequence[Stopped]:
+    """Raises `MomError`."""
+    return StateFile(folder / FILE, WHAT, FORM, loss=LOSS).look() or ()
 
 
 def _named(stopped: Sequence[Stopped], guest: str) -> Stopped:

@@ -1,0 +1,284 @@
+"""Files of state: what was written is what is read; every other file is damage that is said, set aside, and keeps nobody from going on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from mom_core import PluginContext, StateError, StateFile
+from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableError, set_aside_below
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What the tests keep."""
+
+    highest: int
+    names: tuple[str, ...] = ()
+
+
+FORM = TypeAdapter(Use)
+CONTENT: dict[str, object] = {"highest": 5, "names": ["a"]}
+
+
+def file(folder: Path, **more: Any) -> StateFile[Use]:
+    return StateFile(folder / "state" / "use.json", "the file of use", FORM, loss="it is measured anew", **more)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> StateFile[Use]:
+    made = file(tmp_path)
+    made.write(CONTENT)
+    return made
+
+
+def test_what_was_written_is_read_and_is_json(kept: StateFile[Use], tmp_path: Path) -> None:
+    assert file(tmp_path).read() == Use(5, ("a",))
+    found = json.loads(kept.path.read_text())
+    assert (found["state"], found["version"], found["content"]) == ("use", 1, CONTENT)
+    assert kept.path.stat().st_mode & 0o777 == 0o640
+    assert kept.path.parent.stat().st_mode & 0o007 == 0
+
+
+def test_without_a_file_nothing_is_wrong(tmp_path: Path) -> None:
+    empty = file(tmp_path)
+    assert (empty.read(), empty.look(), empty.damage) == (None, None, "")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
+def test_whatever_json_holds_comes_back(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
+    anything = StateFile(tmp_path_factory.mktemp("any") / "any.json", "it", lambda found: [found])
+    anything.write(content, durable=False)
+    assert anything.read() == [content]
+
+
+def test_every_byte_that_changes_is_noticed(kept: StateFile[Use]) -> None:
+    whole = kept.path.read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            with pytest.raises(StateError, match="is damaged") as caught:
+                kept.decoded(bytes(changed))
+            assert not isinstance(caught.value, LaterVersionError), "a version that has changed is no later version"
+
+
+def test_every_file_that_is_cut_off_or_goes_on_is_noticed(kept: StateFile[Use]) -> None:
+    whole = kept.path.read_bytes()
+    for other in [*(whole[:length] for length in range(len(whole))), whole + b"\n", whole * 2, b"\0" * len(whole), b" " + whole]:
+        with pytest.raises(StateError, match="is damaged"):
+            kept.decoded(other)
+
+
+RUBBISH = {
+    "nothing": "",
+    "no content": '{"state":"use"}',
+    "deep": "[" * 100_000,
+    "huge number": "1" * 100_000,
+    "not a number": "NaN",
+    "too large a number": '{"highest":1e999}',
+}
+
+
+@pytest.mark.parametrize("body", RUBBISH.values(), ids=RUBBISH)
+def test_what_a_right_checksum_vouches_for_may_be_rubbish_all_the_same(tmp_path: Path, body: str) -> None:
+    from mom_core.state_files import _checksum
+
+    kept = file(tmp_path)
+    kept.path.parent.mkdir()
+    kept.path.write_text(f'{{"state":"use","version":1,"crc32":"{_checksum("use", 1, body.encode())}","content":{body}}}\n')
+    assert kept.read() is None
+    assert "its content makes no sense" in kept.damage
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], 5, {}, {"highest": None}, {"highest": "5"}, {"highest": 5.5}, {"highest": True}, {"highest": 5, "names": "a"}]
+)
+def test_wrong_types_are_damage(tmp_path: Path, content: object) -> None:
+    kept = file(tmp_path)
+    kept.write(content)
+    assert kept.read() is None
+    assert "its content makes no sense" in kept.damage
+
+
+@pytest.mark.parametrize("error", [OverflowError, RecursionError, UnicodeError, MemoryError, ZeroDivisionError, AttributeError, StateError])
+def test_whatever_a_check_raises_is_damage(tmp_path: Path, error: type[Exception]) -> None:
+    def check(content: object) -> object:
+        raise error("no")
+
+    checked = StateFile(tmp_path / "use.json", "the file of use", check)
+    checked.write({})
+    assert checked.read() is None
+    assert "is damaged" in checked.damage
+
+
+def test_what_is_damaged_is_set_aside_and_said_and_another_is_written(
+    kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.path.write_text("{")
+    again = file(tmp_path)
+    assert again.read() is None
+    aside = kept.path.with_name("use.json.damaged-1")
+    why = f"the file of use {kept.path} is damaged: it is no file of state, or only a part of one; it is set aside as {aside}"
+    assert again.damage == f"{why}; it is measured anew"
+    assert again.damage in caplog.text
+    assert aside.read_text() == "{"
+    assert not kept.path.exists()
+    again.write(CONTENT)
+    assert again.damage, "it is said until the next start"
+    last = file(tmp_path)
+    assert last.read() == Use(5, ("a",))
+    assert not last.damage
+    assert list(set_aside_below(tmp_path)) == [aside]
+
+
+def test_so_many_are_set_aside_and_the_first_ones_stay(tmp_path: Path) -> None:
+    kept = file(tmp_path)
+    kept.path.parent.mkdir()
+    for number in range(MOST_SET_ASIDE + 5):
+        kept.path.write_text(f"damage {number}")
+        kept.read()
+    texts = [kept.path.with_name(f"use.json.damaged-{number}").read_text() for number in range(1, MOST_SET_ASIDE + 1)]
+    assert texts == [*(f"damage {number}" for number in range(MOST_SET_ASIDE - 1)), f"damage {MOST_SET_ASIDE + 4}"]
+    assert len(list(kept.path.parent.iterdir())) == MOST_SET_ASIDE
+
+
+def test_a_later_version_is_no_damage_and_is_not_overwritten_either(kept: StateFile[Use], tmp_path: Path) -> None:
+    file(tmp_path, version=2).write({"in another": "form"})
+    text = kept.path.read_text()
+    with pytest.raises(LaterVersionError, match="was written by a later mom: its version is 2, this mom reads 1"):
+        kept.look()
+    assert kept.read() is None
+    assert "damaged" not in kept.damage
+    assert kept.cure == "upgrade mom, and give the file its name back"
+    kept.write(CONTENT)
+    assert kept.path.with_name("use.json.later-1").read_text() == text
+
+
+def test_a_file_of_another_kind_is_damage(kept: StateFile[Use], tmp_path: Path) -> None:
+    kept.path.rename(kept.path.with_name("other.json"))
+    other = StateFile(kept.path.with_name("other.json"), "the other file", FORM)
+    assert other.read() is None
+    assert "it is of the kind use, not other" in other.damage
+
+
+def test_who_only_looks_changes_nothing(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept.path.write_text("{")
+    looking = file(tmp_path, sets_aside=False)
+    with pytest.raises(StateError, match="is damaged"):
+        looking.look()
+    assert looking.read() is None
+    assert "is damaged" in looking.damage
+    assert [path.name for path in kept.path.parent.iterdir()] == ["use.json"]
+    assert not caplog.records
+    looking.write(CONTENT)
+    assert kept.path.with_name("use.json.damaged-1").read_text() == "{", "what is damaged is never overwritten, whoever writes"
+
+
+def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*names: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    kept.path.write_text("{")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        assert kept.read() is None
+        assert "it cannot be set aside: Operation not permitted" in kept.damage
+        with pytest.raises(StateError, match="cannot be written"):
+            kept.write(CONTENT)
+    assert kept.path.read_text() == "{"
+    kept.write(CONTENT)
+    assert kept.read() == Use(5, ("a",))
+
+
+@pytest.fixture(params=["a folder", "a pipe", "a loop"])
+def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateFile[Use]]:
+    made = file(tmp_path)
+    made.path.parent.mkdir()
+    if request.param == "a folder":
+        made.path.mkdir()
+    elif request.param == "a pipe":
+        os.mkfifo(made.path)
+    else:
+        made.path.symlink_to(made.path)
+    return made
+
+
+def test_what_is_no_file_is_set_aside_too(something_else: StateFile[Use]) -> None:
+    with pytest.raises(UnreadableError, match="cannot be read"):
+        something_else.look()
+    assert something_else.read() is None
+    something_else.write(CONTENT)
+    assert something_else.read() == Use(5, ("a",))
+
+
+def test_a_file_that_is_too_large_is_not_read_nor_written(tmp_path: Path) -> None:
+    small = file(tmp_path, largest=1000)
+    with pytest.raises(StateError, match="it would be larger than 1000 bytes"):
+        small.write({"highest": 1, "names": ["x" * 1000]})
+    assert not small.path.exists()
+    file(tmp_path).write({"highest": 1, "names": ["x" * 1000]})
+    assert small.read() is None
+    assert "it is larger than 1000 bytes" in small.damage
+
+
+@pytest.mark.parametrize(
+    "content", [float("nan"), [float("inf")], {1, 2}, b"bytes", 10**5000], ids=["nan", "inf", "a set", "bytes", "huge"]
+)
+def test_what_is_no_json_is_not_written_and_said(kept: StateFile[Use], content: object) -> None:
+    with pytest.raises(StateError, match="it cannot be written as JSON"):
+        kept.write(content)
+    assert "cannot be written" in kept.write_error
+    assert kept.read() == Use(5, ("a",))
+    kept.write(CONTENT)
+    assert kept.write_error == ""
+
+
+def test_half_a_character_keeps_nothing_from_being_written_or_read(kept: StateFile[Use]) -> None:
+    kept.write({"highest": 1, "names": ["\ud800", "a\udfffb", "\\ud800", "😀", "\ud83d\ude00"]})
+    assert kept.read() == Use(1, ("\ufffd", "a\ufffdb", "\\ud800", "😀", "😀"))
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(kept: StateFile[Use], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(StateError, match="cannot be written: No space left on device"):
+            kept.write({"highest": 6})
+    assert kept.read() == Use(5, ("a",))
+    assert [path.name for path in kept.path.parent.iterdir()] == ["use.json"]
+
+
+def test_what_is_removed_is_gone_and_damage_is_kept(kept: StateFile[Use]) -> None:
+    kept.remove()
+    assert kept.read() is None
+    kept.remove()
+    kept.path.write_text("{")
+    looking = StateFile(kept.path, "the file of use", FORM, sets_aside=False)
+    looking.read()
+    looking.remove()
+    assert [path.name for path in kept.path.parent.iterdir()] == ["use.json.damaged-1"]
+
+
+def test_a_plugin_has_its_files_in_a_folder_of_its_own_and_mom_knows_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = PluginContext(name="use", state_directory=tmp_path)
+    kept = context.state_file("highest.json", "the highest use", FORM)
+    kept.write(CONTENT)
+    assert json.loads((tmp_path / "use" / "highest.json").read_text())["content"] == CONTENT
+    assert context.state_files == [kept]
+    kept.path.write_text("")
+    with caplog.at_level(logging.ERROR, "mom.plugin.use"):
+        kept.read()
+    assert "is damaged: it is empty" in caplog.text

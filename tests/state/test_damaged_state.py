@@ -1,0 +1,339 @@
+"""Whatever happens to files of state, mom starts, does its cycles, and says which file it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
+from mom_core.cli.lifeline import IN_FORCE, config_as_left
+from mom_core.lease import LeaseFile, Term, judge
+from mom_core.lock import holder
+from mom_core.status import read_status
+from mom_plugins_fleet import FleetPlugin
+from mom_plugins_policy import PolicyPlugin
+from mom_plugins_vdsm.incarnations import FORM, Incarnations
+from mom_plugins_vdsm.statistics import Vm
+
+BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
+GUEST: Final = "00000000-0000-0000-0000-000000000001"
+VERSION: Final = {
+    "version": "7-abc",
+    "time": 1e9,
+    "who": "me",
+    "what": "set 60_mine",
+    "overlay": [["60_mine", "d", "set by me"]],
+    "alone": False,
+}
+RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "deadline": 400.0, "after": 3,
+                      "guest": "", "guest_name": "", "incarnation": "", "taken_at": None}  # fmt: skip
+ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon_target", "before": 1 << 20, "applied": 1 << 19,
+                "plugin": "balloon", "time": 1e9, "incarnation": "1", "earlier": None, "attempted": [],
+                "found": None, "in_doubt": False}  # fmt: skip
+
+CONTENTS: Final[Mapping[str, Any]] = {
+    "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
+    "balloon/reservations.json": {
+        "boot": BOOT, "monotonic": 90.0, "launches": 3, "guests": {GUEST: [1, "1"]}, "reservations": [RESERVATION],
+    },
+    "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
+    "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
+    "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
+    "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
+    "leaving/stopped.json": [
+        {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
+    ],
+    "numa/homes.json": {
+        GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
+    },
+}  # fmt: skip
+"""What each file may hold below the state directory."""
+
+BESIDE: Final[Mapping[str, Any]] = {
+    "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},
+    "fleet/group.json": {"group": "g1", "revision": 3, "record": {"policies": {"60_fleet_a": "(defvar a 1)"}, "parameters": {"a": 1.0}}},
+}
+"""The same, of plugins that cannot be set up beside those."""
+
+ROUNDS: Final = 40
+"""Starts of mom, in each of which every file is damaged in another way."""
+
+
+def written(folder: Path, name: str, content: object, version: int = 1) -> bytes:
+    """Write a file of state as mom would; what it is."""
+    StateFile(folder / name, "a file", lambda found: found, version=version).write(content, durable=False)
+    return (folder / name).read_bytes()
+
+
+def dice(seed: int) -> random.Random:
+    """The same in each run."""
+    return random.Random(seed)  # noqa: S311  # nothing secret is made of it
+
+
+# --- damage -------------------------------------------------------------------------------------------------------------------
+
+
+def flipped(chance: random.Random, whole: bytes) -> bytes:
+    """Some bits are others."""
+    changed = bytearray(whole)
+    for place in chance.sample(range(len(whole)), chance.randint(1, 3)):
+        changed[place] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def cut(chance: random.Random, whole: bytes) -> bytes:
+    """The end is missing."""
+    return whole[: chance.randrange(len(whole))]
+
+
+def zeroed(chance: random.Random, whole: bytes) -> bytes:
+    """A part is zero, as after a power failure."""
+    begin = chance.randrange(len(whole))
+    return whole[:begin] + b"\0" * (len(whole) - begin)
+
+
+def overwritten(chance: random.Random, whole: bytes) -> bytes:
+    """Something else stands in the middle."""
+    begin = chance.randrange(len(whole))
+    return whole[:begin] + chance.randbytes(chance.randint(1, 40)) + whole[begin:]
+
+
+def replaced(chance: random.Random, whole: bytes) -> bytes:
+    """It is another file altogether."""
+    return chance.choice([b"", b"{}", b"[]", b"null", b"[" * 50_000, b"1" * 50_000, b"\xff\xfe", b'{"a":' * 20_000, b"NaN\n", whole * 2])
+
+
+DAMAGE: Final = (flipped, cut, zeroed, overwritten, replaced)
+
+STRANGE: Final[Sequence[object]] = (
+    None, True, -1, 0, 1 << 70, 10**400, 1e308, -1e308, 1.5, "", "x", "\ud800", "9" * 5000, "1e999", [], {}, [[]], [None], {"": None},
+    [1, 2, 3], {"a": {"b": {}}},
+)  # fmt: skip
+
+
+def swapped(chance: random.Random, content: Any) -> Any:
+    """The content with something else in one place of it, whatever that was."""
+    content = json.loads(json.dumps(content))
+    places: list[tuple[Any, Any]] = []
+
+    def walk(one: Any) -> None:
+        for key in one if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ():
+            places.append((one, key))
+            walk(one[key])
+
+    walk(content)
+    if not places or chance.random() < 0.05:
+        return chance.choice(STRANGE)
+    where, key = chance.choice(places)
+    if isinstance(where, dict) and chance.random() < 0.2:
+        del where[key]
+    else:
+        where[key] = chance.choice(STRANGE)
+    return content
+
+
+# --- a mom with all of them ---------------------------------------------------------------------------------------------------
+
+
+class World:
+    """A simulated host under mom, with a clock of its own, whose plugins keep all these files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.now = 100.0
+        root = folder / "root"
+        (root / "proc/sys/kernel/random").mkdir(parents=True)
+        (root / "proc/sys/kernel/random/boot_id").write_text(f"{BOOT}\n")
+        self.config: dict[str, Any] = {
+            "interval": "5s",
+            "root": str(root),
+            "state_directory": str(self.state),
+            "run_directory": str(folder / "run"),
+            "plugins": {
+                "sim": {"guests": 3}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {"enabled": True},
+                "policy": {"keep_changes": True},
+            },
+        }  # fmt: skip
+
+    @contextmanager
+    def mom(self) -> Iterator[Engine]:
+        """Set up, and ended without putting anything back."""
+        engine = Engine(load_config(self.config), Clock(lambda: self.now, lambda: 1e9 + self.now))
+        engine.open()
+        try:
+            yield engine
+        finally:
+            engine.close(put_back=False)
+
+    def cycles(self, engine: Engine, count: int = 2) -> Report:
+        for _ in range(count):
+            self.now += 5
+            report = engine.cycle()
+        for plugin in report.plugins:
+            assert not plugin.failures, f"{plugin.name}: {plugin.last_error}"
+        return report
+
+
+@pytest.fixture
+def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> World:
+    caplog.set_level(logging.CRITICAL, "mom")
+    return World(tmp_path)
+
+
+def test_the_files_of_these_tests_are_those_of_mom(world: World) -> None:
+    for name, content in CONTENTS.items():
+        written(world.state, name, content)
+    with world.mom() as engine:
+        files = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
+        assert {str(file.path.relative_to(world.state)) for file in files} == CONTENTS.keys() - {"ledger.json"}
+        assert [problem.message for problem in world.cycles(engine).problems if "damaged" in problem.message] == []
+    assert not list(world.state.rglob("*.damaged-*"))
+    for path in world.state.rglob("*.json"):
+        assert path.read_bytes().startswith(b'{"state":"'), f"{path} is no file of state"
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_mom_starts_with_files_that_are_damaged_and_says_which(world: World, seed: int) -> None:
+    chance = dice(seed)
+    damaged = {}
+    for name, content in CONTENTS.items():
+        whole = written(world.state, name, content)
+        damaged[name] = chance.choice(DAMAGE)(chance, whole)
+        (world.state / name).write_bytes(damaged[name])
+    with world.mom() as engine:
+        said = [problem.message for problem in world.cycles(engine).problems]
+    for name, text in damaged.items():
+        path = world.state / name
+        assert any(f"{path} is damaged" in message for message in said), name
+        assert path.with_name(f"{path.name}.damaged-1").read_bytes() == text
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_mom_starts_whatever_right_checksums_vouch_for(world: World, seed: int) -> None:
+    chance = dice(seed)
+    for name, content in CONTENTS.items():
+        written(world.state, name, swapped(chance, content))
+    with world.mom() as engine:
+        world.cycles(engine)
+        engine.plugins.policies and engine.policies.history()  # type: ignore[attr-defined]  # the evaluator here has one
+
+
+def test_mom_starts_after_a_later_mom_and_leaves_its_files(world: World) -> None:
+    later = {name: written(world.state, name, content, version=2) for name, content in CONTENTS.items() if name != "ledger.json"}
+    with world.mom() as engine:
+        said = [problem.message for problem in world.cycles(engine).problems]
+    for name, text in later.items():
+        assert any(f"{world.state / name} was written by a later mom" in message for message in said), name
+        assert (world.state / name).with_name(f"{Path(name).name}.later-1").read_bytes() == text
+
+
+# --- those beside it ----------------------------------------------------------------------------------------------------------
+
+
+def read_guests(folder: Path) -> StateFile[Any]:
+    file = StateFile(folder / "vdsm/guests.json", "guests' starts", FORM)
+    marks = Incarnations(file, BOOT, lambda: 1000.0)
+    assert marks.follow([Vm(GUEST, "vm", "Up", "", 0.0, elapsed=987.5), Vm("b", "b", "Up", "", 0.0)]).keys() == {GUEST, "b"}
+    return file
+
+
+def read_group(folder: Path) -> StateFile[Any]:
+    context = PluginContext(name="fleet", state_directory=folder)
+    plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
+    found = plugin.remembered()
+    if found is not None:
+        found[2].texts()
+    return context.state_files[0]
+
+
+def read_shadow_notes(folder: Path) -> StateFile[Any]:
+    shadow = folder / "shadow.d"
+    shadow.mkdir(exist_ok=True)
+    context = PluginContext(name="policy", state_directory=folder)
+    PolicyPlugin(PolicyPlugin.Settings(shadow=shadow), context).mom_setup()
+    return next(file for file in context.state_files if file.path.name == "shadow-notes.json")
+
+
+READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
+    "vdsm/guests.json": read_guests,
+    "fleet/group.json": read_group,
+    "policy/shadow-notes.json": read_shadow_notes,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_other_plugins_keep_may_be_damaged_too(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "mom")
+    content = {**CONTENTS, **BESIDE, "policy/shadow-notes.json": CONTENTS["policy/notes.json"]}[name]
+    whole = written(tmp_path, name, content)
+    assert not READERS[name](tmp_path).damage
+    for seed in range(5 * ROUNDS):
+        chance = dice(seed)
+        (tmp_path / name).write_bytes(text := chance.choice(DAMAGE)(chance, whole))
+        assert "is damaged" in READERS[name](tmp_path).damage, text
+        written(tmp_path, name, swapped(chance, content))
+        READERS[name](tmp_path)
+
+
+# --- what is only for this run of the host -----------------------------------------------------------------------------------
+
+
+def test_a_damaged_lease_is_none(tmp_path: Path) -> None:
+    file = LeaseFile(tmp_path)
+    term = Term(123, 456, BOOT, 1.0, 2.0, 3.0, 60.0)
+    file.write_term(term)
+    file.write_taken(term)
+    assert (file.term(), file.taken_from()) == (term, term.holder)
+    whole = file.path.read_bytes()
+    for seed in range(10 * ROUNDS):
+        chance = dice(seed)
+        file.path.write_bytes(flipped(chance, whole))
+        assert file.term() in {term, None}
+        assert file.taken_from() in {term.holder, None}
+        file._write(0, swapped(chance, asdict(term)) or {})
+        found = file.term()
+        if found is not None:
+            judge(found, alive=False, dead_since=1.0, now=2.0, boot=BOOT)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 4096, '{"pid":1e999}', '{"pid":"1","command":""}', '{"pid":-1,"command":"x"}', '{"pid":1,"command":[]}', "\0" * 99]
+)
+def test_a_damaged_lock_names_nobody(tmp_path: Path, text: str) -> None:
+    import fcntl
+
+    with (tmp_path / "mom.lock").open("w+") as lock:
+        lock.write(text)
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert holder(tmp_path) == 0
+
+
+def test_a_damaged_copy_of_the_configuration_is_said(tmp_path: Path) -> None:
+    path = tmp_path / IN_FORCE
+    content = {"interval": "5s", "plugins": {"sim": {"guests": 3}}}
+    whole = written(tmp_path, IN_FORCE, content)
+    assert config_as_left(tmp_path).interval == 5.0
+    for seed in range(5 * ROUNDS):
+        chance = dice(seed)
+        path.write_bytes(chance.choice(DAMAGE)(chance, whole))
+        with pytest.raises(MomError, match="is damaged"):
+            config_as_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff", b"[" * 50_000, b"[]", b'{"monotonic":1e999}', b'{"monotonic":%s}' % (b"9" * 400), b'{"monotonic":1,"format":1}']
+)
+def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_core.status.holder", lambda directory: 1)
+    (tmp_path / "status.json").write_bytes(text)
+    with pytest.raises(MomError, match="no status file"):
+        read_status(tmp_path)
