@@ -238,7 +238,7 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
                 *(printable(row.get("sla_class") or "none", 20) for _ in classes),
                 _size(row.get("balloon_cur")),
                 _size(row.get("balloon_max")),
-                _promise(row["guaranteed_kib"]),
+                _promise(row.get("guaranteed_kib")),
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
@@ -271,7 +271,7 @@ def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
     remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
     remarks += [printable(remark, 160) for remark in row.get("remarks", ())]
-    promised, holds = row.get("mem_promised"), row["guaranteed_kib"]
+    promised, holds = row.get("mem_promised"), row.get("guaranteed_kib")
     if promised is not None and holds is not None and holds < promised:
         remarks.append(f"promised {format_kib(promised)}: more than the host can keep")
     last = row.get("last")
