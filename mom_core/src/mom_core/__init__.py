@@ -35,6 +35,8 @@ _WHERE = {
     "running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
+    "cli.prose": ("brief", "print_prose"),
+    "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
     "files": ("replace_file",),
     "ownership": ("readable_by_everybody", "untrusted"),
@@ -75,6 +77,7 @@ __all__ = [
     "CanaryState",
     "CheckedPolicies",
     "Clock",
+    "Column",
     "CommonProblem",
     "Config",
     "ConfigError",
@@ -177,6 +180,7 @@ __all__ = [
     "Value",
     "Verdict",
     "__version__",
+    "brief",
     "common_problems",
     "declarations_of",
     "differences",
@@ -195,6 +199,8 @@ __all__ = [
     "parse_portion",
     "parse_size",
     "peer_credentials",
+    "print_prose",
+    "print_table",
     "print_text",
     "printable",
     "printable_lines",
@@ -212,7 +218,11 @@ if TYPE_CHECKING:
     from mom_core.admission import Giver as Giver
     from mom_core.alike import CommonProblem as CommonProblem
     from mom_core.alike import common_problems as common_problems
+    from mom_core.cli.prose import brief as brief
+    from mom_core.cli.prose import print_prose as print_prose
     from mom_core.cli.sources import running_mom as running_mom
+    from mom_core.cli.tables import Column as Column
+    from mom_core.cli.tables import print_table as print_table
     from mom_core.cli.terminal import print_text as print_text
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config

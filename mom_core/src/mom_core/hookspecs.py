@@ -240,7 +240,8 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
 
     A command named `GROUP VERB`, such as `policy set`, becomes a verb of the group that another plugin brings, if that one is installed.
     On a terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed
-    with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`.
+    with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
+    printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
     """
 
 

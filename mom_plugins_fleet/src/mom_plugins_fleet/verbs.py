@@ -20,7 +20,21 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict
 
-from mom_core import ConfigError, Destination, MomError, format_kib, load_config, print_text, printable, printable_lines, read_settings
+from mom_core import (
+    Column,
+    ConfigError,
+    Destination,
+    MomError,
+    brief,
+    format_kib,
+    load_config,
+    print_prose,
+    print_table,
+    print_text,
+    printable,
+    printable_lines,
+    read_settings,
+)
 from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
@@ -86,7 +100,7 @@ def fleet(context: click.Context, servers: tuple[str, ...], key: str | None, ca:
 def init_command(where: Where, replicas: int) -> None:
     """Make the fleet's buckets in the servers, where they are missing."""
     where.ask(lambda store: store.make(replicas))
-    click.echo("The fleet's buckets are there.")
+    print_prose("The fleet's buckets are there.", 2)
 
 
 @fleet.command("key")
@@ -119,7 +133,7 @@ def enroll_command(where: Where, host: str, group: str, address: str | None, key
 
     where.ask(lambda store: _change(store, ROSTER, Member, host, enrolled))
     needed = "its key" if key else "to know that" if any(changed) else ""
-    click.echo(f"{host} is in the group {group}." + (f" The servers need {needed}: `mom fleet server-config`." if needed else ""))
+    print_prose(f"{host} is in the group {group}." + (f" The servers need {needed}: `mom fleet server-config`." if needed else ""), 2)
 
 
 @fleet.command("remove")
@@ -135,7 +149,7 @@ def remove_command(where: Where, host: str) -> None:
             await store.remove(bucket, host)
 
     where.ask(removed)
-    click.echo(f"{host} is not in the fleet any more. Take its key out of the servers: `mom fleet server-config`.")
+    print_prose(f"{host} is not in the fleet any more. Take its key out of the servers: `mom fleet server-config`.", 2)
 
 
 @fleet.command("server-config")
@@ -201,7 +215,7 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
             return before.model_copy(update={**changes, "by": _who()})
 
         where.ask(lambda store: _change(store, ROSTER, Member, host, changed))
-        click.echo(f"{host} {said}")
+        print_prose(f"{host} {said}", 2)
 
     command.__doc__ = doc
     return fleet.command(name)(command)
@@ -237,10 +251,10 @@ def status_command(where: Where, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers}))
         return
-    click.echo(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}")
+    print_prose(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}", 2)
     _print_hosts(hosts)
     for name in strangers:
-        click.echo(f"{printable(name)} tells how it is, and is not in the fleet: ignored")
+        print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
 
 
 def _holder(lease: bytes | None) -> str:
@@ -283,13 +297,7 @@ def _policies(state: HostState | None, wanted: int) -> str:
 
 
 def _print_hosts(hosts: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for title in ("host", "group", "heard", "available", "guests", "policies", ""):
-        table.add_column(title, justify="right" if title in ("heard", "available", "guests") else "left", overflow="fold")
+    rows = []
     for row in hosts:
         notes = [
             word for word in ("draining" if row["draining"] else "cordoned" if row["cordoned"] else "", row["memory_state"] or "") if word
@@ -302,21 +310,21 @@ def _print_hosts(hosts: list[dict[str, Any]]) -> None:
         available = "?" if row["available_kib"] is None else f"{format_kib(row['available_kib'])}{of}"
         heard = "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago"
         guests = "?" if row["guests"] is None else str(row["guests"])
-        table.add_row(
-            *(Text(printable(cell)) for cell in (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes)))
-        )
-    console = Console(highlight=False)
-    console.print(table)
+        cells = (row["host"], row["group"], heard, available, guests, row["policies"], ", ".join(notes))
+        rows.append([brief(cell, 80) for cell in cells])
+    remarks = Column("remarks", prose=True)
+    print_table(("host", Column("group", 2), Column("heard", 1), "available", Column("guests", 3), Column("policies", 1), remarks), rows)
     for row in hosts:
+        host = brief(row["host"], 80)
         if row["refused"]:
-            console.print(Text(f"{printable(row['host'])} refuses its group's policies: {printable(row['refused'], 400)}"))
+            print_prose(f"{host} refuses its group's policies: {brief(row['refused'], 400)}", 4)
         if row["classes_unused"]:
-            console.print(Text(f"{printable(row['host'])} does not use its group's classes: {printable(row['classes_unused'], 400)}"))
+            print_prose(f"{host} does not use its group's classes: {brief(row['classes_unused'], 400)}", 4)
         for move in row["moves"]:
-            error = f": {printable(move['error'], 200)}" if move["error"] else ""
-            console.print(Text(f"{printable(row['host'])}: {printable(move['guest'])} -> {move['to']}  {move['state']}{error}"))
+            error = f": {brief(move['error'], 200)}" if move["error"] else ""
+            print_prose(f"{host}: {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}", 4)
         for name, why in row["stay"]:
-            console.print(Text(f"{printable(row['host'])}: {printable(name)} stays: {printable(why, 200)}"))
+            print_prose(f"{host}: {brief(name, 80)} stays: {brief(why, 200)}", 4)
 
 
 # --- groups ------------------------------------------------------------------------------------------------------------------------------
@@ -344,8 +352,8 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
         click.echo(json.dumps({"revision": revision, **record.model_dump()}))
     elif name is None:
         for one in record.texts():
-            click.echo(one)
-        click.echo(f"revision {revision}, by {printable(record.by) or 'nobody'}")
+            print_prose(one, 2)
+        print_prose(f"revision {revision}, by {printable(record.by) or 'nobody'}", 2)
     elif name in record.texts():
         print_text(record.texts()[name])
     else:
@@ -366,7 +374,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     if not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
     revision = where.ask(lambda store: _group(store, group, lambda before: {"policies": {**before.policies, name: text}}))
-    click.echo(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.")
+    print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
 
 
 @policy_group.command("remove")
@@ -381,7 +389,7 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
             raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
         return {"policies": {one: text for one, text in before.policies.items() if one != name}}
 
-    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.", 2)
 
 
 @fleet.group("classes")
@@ -411,7 +419,7 @@ def classes_set_command(where: Where, group: str, file: Path) -> None:
     """Let the hosts of GROUP have the classes in FILE, a YAML file with `classes:`, before their own."""
     text = checked_classes(file)
     revision = where.ask(lambda store: _group(store, group, lambda _: {"classes": text}))
-    click.echo(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.")
+    print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
 
 
 @classes_group.command("remove")
@@ -425,7 +433,7 @@ def classes_remove_command(where: Where, group: str) -> None:
             raise MomError(f"the group {printable(group)} has no classes")
         return {"classes": ""}
 
-    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.")
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, removed))}.", 2)
 
 
 @fleet.command("parameter", context_settings={"ignore_unknown_options": True})  # else a negative number is an option
@@ -442,7 +450,7 @@ def parameter_command(where: Where, group: str, name: str, value: float | None) 
         others = {one: number for one, number in before.parameters.items() if one != name}
         return {"parameters": others if value is None else {**others, name: value}}
 
-    click.echo(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.")
+    print_prose(f"The group {group} is at revision {where.ask(lambda store: _group(store, group, changed))}.", 2)
 
 
 class _Lines(logging.Formatter):
@@ -474,7 +482,7 @@ def checked_classes(file: Path) -> str:
             found = [replace(one, file=str(file), message=one.message.removeprefix("plugins.sla.")) for one in error.problems]
             raise ConfigError(found) from None
     else:
-        click.echo("What these classes say is not checked here, as mom-plugins-sla is not installed: see `mom fleet status`.", err=True)
+        print_prose("What these classes say is not checked here, as mom-plugins-sla is not installed: see `mom fleet status`.", 2, err=True)
     return file.read_text("utf-8")
 
 

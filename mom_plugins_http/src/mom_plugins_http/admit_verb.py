@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import click
 
-from mom_core import UnitError, format_kib, parse_size, printable
+from mom_core import UnitError, format_kib, parse_size, print_prose, printable
 from mom_plugins_http.client import Client
 from mom_plugins_http.verbs import common_options
 
@@ -34,7 +34,7 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
         click.echo(json.dumps(found))
     else:
         for line in _lines(found):
-            click.echo(line)
+            print_prose(line, 4)
     if not found["admitted"]:
         sys.exit(1)
 

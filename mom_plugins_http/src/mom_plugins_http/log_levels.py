@@ -10,7 +10,7 @@ from typing import Final
 import click
 from starlette.responses import Response
 
-from mom_core import PluginContext, Value, printable
+from mom_core import PluginContext, Value, print_prose, printable
 from mom_plugins_http.access import Right
 from mom_plugins_http.bodies import object_body
 from mom_plugins_http.client import Client
@@ -125,6 +125,6 @@ def log_level_command(level: str | None, plugin: str | None, as_json: bool, conf
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(f"mom logs at level {found['level']}.")
+    print_prose(f"mom logs at level {found['level']}.", 2)
     for name, own in found["plugins"].items():
-        click.echo(f"The plugin {printable(name)} logs at level {own}.")
+        print_prose(f"The plugin {printable(name)} logs at level {own}.", 2)

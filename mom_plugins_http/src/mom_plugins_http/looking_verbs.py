@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import HOST_ID, NoSuchGuest, Unit, format_kib, printable
+from mom_core import HOST_ID, Column, NoSuchGuest, Unit, brief, format_kib, print_prose, print_table, printable
 from mom_plugins_http.client import READ_SECONDS, Client, RefusedError, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options
@@ -41,8 +41,8 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     known = {name for one in found for name in one["fields"]}
     columns = [name for name in (_OF_HOST if whose == HOST_ID else sorted(known)) if name in known]
     rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
-    _print(("time", *columns), rows)
-    click.echo(f"from {client.path}")
+    print_table(("time", *(Column(name, rank) for rank, name in enumerate(columns))), rows)
+    print_prose(f"from {client.path}")
 
 
 @click.command("decisions")
@@ -58,7 +58,7 @@ def decisions_command(guest: str | None, as_json: bool, config_path: str | None)
 @common_options
 def outcomes_command(guest: str | None, as_json: bool, config_path: str | None) -> None:
     """Show what came of the decisions of the last cycle."""
-    headings = ("of", "control", "from", "to", "status", "by", "error")
+    headings = ("of", "control", "from", "to", "status", Column("by", 1), Column("error", prose=True))
     _of_the_cycle("/v1/outcomes", guest, headings, _outcome, as_json=as_json, config_path=config_path)
 
 
@@ -66,7 +66,7 @@ Describe = Callable[[Mapping[str, Any], str], Sequence[str]]
 
 
 def _of_the_cycle(
-    path: str, guest: str | None, headings: Sequence[str], describe: Describe, *, as_json: bool, config_path: str | None
+    path: str, guest: str | None, headings: Sequence[str | Column], describe: Describe, *, as_json: bool, config_path: str | None
 ) -> None:
     client = Client.configured(config_path, READ_SECONDS)
     found = _all(client, path, "" if guest is None else f"guest={quote(guest, safe='')}")
@@ -75,18 +75,18 @@ def _of_the_cycle(
         return
     units = {control["name"]: control["unit"] for control in _all(client, "/v1/controls")}
     if found:
-        _print(headings, [describe(one, units.get(one["control"], "")) for one in found])
+        print_table(headings, [describe(one, units.get(one["control"], "")) for one in found])
     else:
-        click.echo("Nothing, in the last cycle.")
-    click.echo(f"from {client.path}")
+        print_prose("Nothing, in the last cycle.")
+    print_prose(f"from {client.path}")
 
 
 def _decision(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    return printable(one["entity"]["name"], 30), one["control"], _amount(one["value"], unit), _place(one["source"])
+    return brief(one["entity"]["name"], 30), one["control"], _amount(one["value"], unit), _place(one["source"])
 
 
 def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    who, error = printable(one["entity"]["name"], 30), printable(one["error"], 160)
+    who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
     return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], _place(one["source"]), error
 
 
@@ -111,7 +111,10 @@ def events_command(follow: bool, as_json: bool, config_path: str | None) -> None
             raise RefusedError(response.status, str(json.loads(response.read()).get("detail", "")), "ask again in a moment")
         lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in iter(response.readline, b""))
         for name, content in _events(lines):
-            click.echo(json.dumps({"event": name, **content}) if as_json else _event_line(name, content))
+            if as_json:
+                click.echo(json.dumps({"event": name, **content}))
+            else:
+                print_prose(_event_line(name, content), 4)
             sys.stdout.flush()
             if not follow:
                 return
@@ -140,7 +143,7 @@ def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _event_line(name: str, content: Mapping[str, Any]) -> str:
     cycle = content.get("cycle")
     if name != "cycle" or not isinstance(cycle, Mapping):
-        return f"{time.strftime('%H:%M:%S')} {printable(name)}: {printable(json.dumps(content), 400)}"
+        return f"{time.strftime('%H:%M:%S')} {printable(name)}: {brief(json.dumps(content), 400)}"
     counts: dict[str, int] = {}
     for outcome in content["outcomes"]:
         counts[outcome["status"]] = counts.get(outcome["status"], 0) + 1
@@ -201,19 +204,8 @@ def _amount(value: object, unit: str) -> str:
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is not None and unit in {Unit.KIB, Unit.KIB_PER_SECOND}:
         return format_kib(number) + unit.removeprefix("KiB")
-    text = (
-        f"{number:,.4g}"
-        if isinstance(number, float)
-        else printable(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)
-    )
+    text = f"{number:,.4g}" if isinstance(number, float) else brief(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)
     return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"
-
-
-def _print(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    rows = [[printable(cell, 200) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 LOOKING: Final = (history_command, decisions_command, outcomes_command, events_command)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
+from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, print_prose, printable
 from mom_plugins_http.client import ANSWER_SECONDS, Client, RefusedError
 from mom_plugins_http.verbs import common_options
 
@@ -82,7 +82,7 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
         except KeyboardInterrupt:
             if not keep:
                 _release(client, made["id"])
-                click.echo(f"mom: reservation {made['id']} is released", err=True)
+                print_prose(f"mom: reservation {made['id']} is released", 2, err=True)
             raise
     _show(ended, as_json=as_json)
     if ended["state"] not in {"ready", "taken", "used"}:
@@ -96,7 +96,7 @@ def _waited(client: Client, made: Any, *, quiet: bool) -> Any:
     while made["state"] == "making":
         text = _progress(made)
         if not quiet and text != said:
-            click.echo(text, err=True)
+            print_prose(text, 2, err=True)
             said = text
         time.sleep(_POLL_SECONDS)
         try:
@@ -169,15 +169,15 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         click.echo(json.dumps(found))
         return
     for one in found["items"]:
-        click.echo(_line(one))
+        print_prose(_line(one), 2)
     room = found["room"]
     if room is None:
-        click.echo("Nothing can be reserved: mom does not know what is available on the host now.")
+        print_prose("Nothing can be reserved: mom does not know what is available on the host now.", 2)
         return
     figures = f"{format_kib(room['free_kib'])} of that at once"
     if room["why"]:
         figures += f"; guests give nothing: {printable(room['why'])}"
-    click.echo(f"{format_kib(room['most_kib'])} can be reserved{' besides' if found['items'] else ''}, {figures}.")
+    print_prose(f"{format_kib(room['most_kib'])} can be reserved{' besides' if found['items'] else ''}, {figures}.", 2)
 
 
 @reserve_command.command("release", short_help="Give a reservation up.")

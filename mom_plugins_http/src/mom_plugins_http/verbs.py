@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, parse_duration, print_text, printable
+from mom_core import MomError, UnitError, format_duration, parse_duration, print_prose, print_text, printable
 from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, Client, RefusedError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -57,7 +57,7 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
     if as_json:
         click.echo(json.dumps(made))
     else:
-        click.echo(f"The policies are at version {made['version']}: {', '.join(map(printable, made['names'])) or 'there are none'}.")
+        print_prose(f"The policies are at version {made['version']}: {', '.join(map(printable, made['names'])) or 'there are none'}.", 2)
 
 
 @click.command("policy list", short_help="List the policies in force.")
@@ -71,11 +71,11 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         return
     width = max((len(printable(one["name"])) for one in found["items"]), default=0)
     for one in found["items"]:
-        click.echo(f"{printable(one['name']):<{width}}  {printable(one['origin'], 200)}")
-    click.echo(f"version {found['version']}")
+        print_prose(f"{printable(one['name']):<{width}}  {printable(one['origin'], 200)}", 2)
+    print_prose(f"version {found['version']}", 2)
     trial = _running_trial(client)
     if trial is not None:
-        click.echo(f"{printable(trial['what'], 400)} is tried on {len(trial['on'])} guests: `mom policy canary` shows how they fare")
+        print_prose(f"{printable(trial['what'], 400)} is tried on {len(trial['on'])} guests: `mom policy canary` shows how they fare", 2)
 
 
 def _running_trial(client: Client) -> Any:
@@ -160,11 +160,11 @@ def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps(found))
     elif found["good"]:
-        click.echo("It could be set.")
+        print_prose("It could be set.", 2)
     for one in [] if as_json else [*found["problems"], *found["warnings"]]:
         place = f"{printable(one['name'])}:{one['line']}:{one['column']}"
         advice = f" ({printable(one['hint'], 400)})" if one["hint"] else ""
-        click.echo(f"{place}: {one['severity']}: {printable(one['message'], 400)}{advice} [{one['kind']}]")
+        print_prose(f"{place}: {one['severity']}: {printable(one['message'], 400)}{advice} [{one['kind']}]", 2)
     if not found["good"]:
         sys.exit(1)
 
@@ -189,7 +189,7 @@ def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, 
             time.sleep(min(_LOOK_SECONDS, max(0.2, found["left_seconds"])))
             found = client.get(_CANARY)[0]["canary"]
     if found is None and not as_json:
-        click.echo("No policy has been tried on some guests since mom began.")
+        print_prose("No policy has been tried on some guests since mom began.", 2)
         return
     _show_canary(found, as_json=as_json)
     if wait and found is not None and found["state"] != "promoted":
@@ -203,21 +203,21 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
     whom = f"guests {printable(found['guests'])}" if found["guests"] else f"{100 * found['share']:g} % of the guests"
     lasts = format_duration(round(found["duration_seconds"]))
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["began_at"]))
-    click.echo(f"{printable(found['what'], 400)}, on {whom} for {lasts}, begun {begun} by {printable(found['who'], 200)}")
+    print_prose(f"{printable(found['what'], 400)}, on {whom} for {lasts}, begun {begun} by {printable(found['who'], 200)}", 2)
     reason = f": {printable(found['reason'], 400)}" if found["reason"] else ""
     left = f", {format_duration(round(found['left_seconds']))} left" if found["state"] == "running" else ""
-    click.echo(f"{found['state']}{left}{reason}")
+    print_prose(f"{found['state']}{left}{reason}", 2)
     if found["cycles"]:
-        click.echo(f"after {found['cycles']} cycles    guests  looks  told  ailing  killed")
+        print_prose(f"after {found['cycles']} cycles    guests  looks  told  ailing  killed", 2)
         for title, group in (("on trial", "canary"), ("all others", "others"), ("on trial, before", "before")):
             one = found[group]
             click.echo(f"  {title:<18}{one['guests']:6}{one['looks']:7}{one['told']:6}{one['ailing']:8}{one['killed']:8}")
     names = [printable(one["name"]) for one in found["on"]]
     if names:
         more = f" and {len(names) - _SHOWN_GUESTS} more" if len(names) > _SHOWN_GUESTS else ""
-        click.echo(f"on {', '.join(names[:_SHOWN_GUESTS])}{more}")
+        print_prose(f"on {', '.join(names[:_SHOWN_GUESTS])}{more}", 2)
     if found["note"]:
-        click.echo(printable(found["note"], 400))
+        print_prose(printable(found["note"], 400), 2)
 
 
 @click.command("policy remove", short_help="Remove a policy.")
@@ -274,9 +274,9 @@ def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> 
         return
     for one in items:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["time"]))
-        click.echo(f"{one['version']}  {when}  {printable(one['who'], 200)}: {printable(one['what'], 400)}")
+        print_prose(f"{one['version']}  {when}  {printable(one['who'], 200)}: {printable(one['what'], 400)}", 2)
         for line in one["diff"].splitlines() if with_diff else ():
-            click.echo(f"    {printable(line, 400)}")
+            print_prose(f"    {printable(line, 400)}", 6)
 
 
 COMMANDS: Final = (

@@ -25,6 +25,7 @@ import click
 
 from mom_core._version import __version__
 from mom_core.cli.options import config_option
+from mom_core.cli.prose import print_prose
 from mom_core.cli.redaction import Redaction
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
@@ -98,14 +99,11 @@ def bugreport_command(config_path: str | None, output: Path | None, anonymous: b
     described = {name: words for name, (_, words) in parts.items()}
     redacted["README.txt"] = _readme(described, redacted, redact.masked, anonymous=anonymous)
     size = _write(path, f"mom-bugreport-{stamp}", redacted)
-    click.echo(f"wrote {path} ({size / 1024:.0f} KiB, for your eyes only: mode 0600), with")
+    print_prose(f"wrote {path} ({size / 1024:.0f} KiB, for your eyes only: mode 0600), with", 4)
     for name, words in described.items():
-        click.echo(f"  {name:<18} {words}{'' if redacted[name].strip() else ' (empty)'}")
-    click.echo(
-        f"{redact.masked} secrets were masked. "
-        + ("Names of guests were replaced." if anonymous else "It names your guests; --anonymous does not.")
-    )
-    click.echo("Look through it before you pass it on.")
+        print_prose(f"  {name:<18} {words}{'' if redacted[name].strip() else ' (empty)'}", 4)
+    names = "Names of guests were replaced." if anonymous else "It names your guests; --anonymous does not."
+    print_prose(f"{redact.masked} secrets were masked. {names}\nLook through it before you pass it on.")
 
 
 def _parts(config: Config, config_path: str | None, trouble: str) -> Mapping[str, tuple[Part, str]]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import brief, print_prose, terminal_columns
 from mom_core.errors import ConfigError, ConfigProblem, MomError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.model import Finding, Severity, printable
+from mom_core.model import Finding, Severity
 from mom_core.units import format_duration
 
 if TYPE_CHECKING:
@@ -57,16 +58,16 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         said = [{"plugin": name, "message": warning.message, "hint": warning.cure} for name, warning in warnings]
         click.echo(json.dumps({"fine": True, "problems": [], "warnings": said, "plugins": plugins}, indent=2))
         return
-    click.echo(f"{config.file} is fine: mode {config.mode}, every {format_duration(config.interval)}, with the plugins")
+    print_prose(f"{config.file} is fine: mode {config.mode}, every {format_duration(config.interval)}, with the plugins", 2)
     width = max(map(len, config.plugins))
     for plugin in config.plugins.values():
-        click.echo(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}")
+        print_prose(f"  {plugin.name:<{width}}  {plugin.loaded.distribution} {plugin.loaded.version}", 4)
     if config.guests:
-        click.echo(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests")
+        print_prose(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests", 2)
     for name, warning in warnings:
-        click.echo(f"warning: {name}: {printable(warning.message, 500)}")
+        print_prose(f"warning: {name}: {brief(warning.message, 500)}", 2)
         if warning.cure:
-            click.echo(f"  {printable(warning.cure, 500)}")
+            print_prose(f"  {brief(warning.cure, 500)}", 4)
 
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
@@ -99,7 +100,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
     from mom_core.config import load_config
     from mom_core.config.document import dotted
 
@@ -115,13 +116,17 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         settings = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
         click.echo(json.dumps({"file": config.file, "settings": settings}, indent=2))
         return
-    print_table(("setting", "value", "from"), [(name, _shown(value), origin) for name, value, origin in rows])
+    if terminal_columns() is not None:  # where there is little room, the file is named once
+        rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
+    print_table(("setting", Column("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
+    if terminal_columns() is not None:
+        print_prose(f"lines are of {config.file}", 2)
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
     """What the running mom goes by, beside the file."""
     from mom_core.cli.sources import ask, running_mom
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
     from mom_core.config.document import dotted
 
     answer = ask(config, lambda running: running.configuration())
@@ -137,8 +142,8 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     for path, value in _settings(found):
         other = "" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
         rows.append((dotted(path), _shown(value), "not there" if path not in in_file else other))
-    print_table(("setting", "value", "the file says now"), rows)
-    click.echo(f"from {where}")
+    print_table(("setting", Column("value", prose=True), Column("the file says now", 1)), rows)
+    print_prose(f"from {where}", 2)
 
 
 def _settings(in_force: Mapping[str, object]) -> Iterator[tuple[KeyPath, object]]:
@@ -153,9 +158,7 @@ def _settings(in_force: Mapping[str, object]) -> Iterator[tuple[KeyPath, object]
 
 
 def _shown(value: object) -> str:
-    from mom_core.model import printable
-
-    return printable(value if isinstance(value, str) else json.dumps(value, default=str), 200)
+    return brief(value if isinstance(value, str) else json.dumps(value, default=str), 200)
 
 
 # --- schema --------------------------------------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ def schema_command() -> None:
 
     loaded, errors = load_plugins(list(available_plugins()))
     for error in errors:
-        click.echo(f"mom: warning: not in the schema: {error}", err=True)
+        print_prose(f"mom: warning: not in the schema: {error}", 2, err=True)
     click.echo(json.dumps(json_schema(loaded.values()), indent=2))
 
 
@@ -194,7 +197,7 @@ def init_command(output: str, force: bool, root: str) -> None:
     draft = draft_config(Path(root).absolute())
     if not draft.enabled:
         for name, reason in draft.left_out.items():
-            click.echo(f"mom: {name}: {reason}", err=True)
+            print_prose(f"mom: {name}: {reason}", 2, err=True)
         raise MomError(NO_PLUGIN_FITS, hint="on a KVM host: pip install 'mom-core[kvm]'; to try mom without one: mom demo")
     if output == "-":
         click.echo(draft.text, nl=False)
@@ -252,10 +255,10 @@ def import_command(old: tuple[Path, ...], kind: str, output: str, force: bool) -
             _write(path, text, replace=force)
         except OSError as error:
             raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file") from error
-        click.echo(f"wrote {path}")
+        print_prose(f"wrote {path}", 2)
     for note in imported.notes:
-        click.echo(f"not taken over: {note}")
-    click.echo(f"next: mom config check -c {output}")
+        print_prose(f"not taken over: {note}", 2)
+    print_prose(f"next: mom config check -c {output}", 2)
 
 
 def _policy_file(imported: Imported, name: str) -> Path:
@@ -332,13 +335,13 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
 
 
 def _tell_what_next(path: Path, draft: Draft) -> None:
-    click.echo(f"wrote {path}, with the plugins")
+    print_prose(f"wrote {path}, with the plugins", 2)
     width = max(map(len, draft.enabled))
     for name, reason in draft.enabled.items():
-        click.echo(f"  {name:<{width}}  {reason}")
+        print_prose(f"  {name:<{width}}  {reason}", 4)
     for name, reason in draft.left_out.items():
-        click.echo(f"without {name}: {reason}")
+        print_prose(f"without {name}: {reason}", 2)
     if draft.missing:
-        click.echo(f"not installed: {', '.join(draft.missing)}; the usual set: pip install 'mom-core[kvm]'")
+        print_prose(f"not installed: {', '.join(draft.missing)}; the usual set: pip install 'mom-core[kvm]'", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"
-    click.echo(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}")
+    print_prose(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}", 2)

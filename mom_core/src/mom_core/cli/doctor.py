@@ -13,6 +13,7 @@ import click
 
 from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError, PluginError, PluginErrors, StateError
 from mom_core.files import DEFAULT_CONFIG
@@ -20,7 +21,7 @@ from mom_core.guardian import guarded
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
-from mom_core.model import Finding, Severity, printable
+from mom_core.model import Finding, Severity
 from mom_core.ownership import advice_when_denied
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.invoker import describe
@@ -190,9 +191,9 @@ def _show(findings: list[tuple[str, Finding]], as_json: bool) -> None:
         return
     order = [Severity.OK, Severity.WARNING, Severity.ERROR]
     for plugin, finding in sorted(findings, key=lambda pair: order.index(pair[1].severity)):
-        click.echo(f"{mark(finding.severity)}  {plugin}: {printable(finding.subject)}: {printable(finding.message, 400)}")
+        print_prose(f"{mark(finding.severity)}  {plugin}: {brief(finding.subject, 80)}: {brief(finding.message, 400)}", 7)
         if finding.cure:
-            click.echo(f"       → {printable(finding.cure, 400)}")
+            print_prose(f"       → {brief(finding.cure, 400)}", 9)
     bad = sum(finding.severity is Severity.ERROR for _, finding in findings)
     warned = sum(finding.severity is Severity.WARNING for _, finding in findings)
-    click.echo("Everything is fine." if not bad + warned else f"{bad} wrong, {warned} to look at.")
+    print_prose("Everything is fine." if not bad + warned else f"{bad} wrong, {warned} to look at.", 2)

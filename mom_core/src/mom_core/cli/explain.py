@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import click
 
 from mom_core.cli.moments import EXAMPLES, moment
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.cli.sources import RECORDER, ask_or_remark, newest, recording
 from mom_core.config import load_config
 from mom_core.errors import MomError
@@ -212,14 +211,14 @@ def _shown(moment_: float) -> str:
 
 
 def _lines(found: _Found) -> Iterator[str]:
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = min(WIDEST, shutil.get_terminal_size((80, 24)).columns) if terminal else 0
+    columns = terminal_columns()
+    width = sys.maxsize if columns is None else min(WIDEST, columns)
     content = found.content
     name = printable(content["guest"]["name"])
     when = f"{lasting(found.age)} ago" if found.age is not None else _shown(content["time"])
-    yield from _wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", "", width)
+    yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", width)
     for remark in found.remarks:
-        yield from _wrapped(click.style(remark, fg="yellow"), "", width)
+        yield from wrapped(click.style(remark, fg="yellow"), width)
     column = max(len(_LABELS.get(one["topic"], one["topic"])) for one in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
@@ -228,15 +227,6 @@ def _lines(found: _Found) -> Iterator[str]:
         before = topic
         colour = {"problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
-        lines = list(_wrapped(sentence["text"], " " * column, width))
-        yield head + lines[0].removeprefix(" " * column)
-        yield from lines[1:]
+        yield from wrapped(head + sentence["text"], width, column)
     if found.age is not None and any(one["source"]["line"] for one in content["decisions"]):
-        yield from _wrapped(f"Each step of the policy: mom policy explain --live --guest {shlex.quote(name)}", "", width)
-
-
-def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:
-    if not width:
-        yield indent + text
-        return
-    yield from textwrap.wrap(text, max(width, len(indent) + 20), initial_indent=indent, subsequent_indent=indent) or [indent]
+        yield from wrapped(f"Each step of the policy: mom policy explain --live --guest {shlex.quote(name)}", width)

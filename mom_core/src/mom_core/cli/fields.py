@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import print_prose
 from mom_core.cli.sources import ask_or_remark
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
@@ -35,7 +36,7 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
         fields_and_controls, where = answer
         _tell(*fields_and_controls, as_json=as_json)
         if not as_json:
-            click.echo(f"\nof the running mom, from {where}")
+            print_prose(f"\nof the running mom, from {where}", 2)
         return
     fields: list[tuple[str, FieldSpec]] = []
     controls: list[tuple[str, ControlSpec]] = []
@@ -89,26 +90,26 @@ def _everything_installed() -> Config:
         try:
             load_config({"plugins": {name: {}}})
         except MomError as error:
-            click.echo(f"mom: without {name}: {error}", err=True)
+            print_prose(f"mom: without {name}: {error}", 2, err=True)
         else:
             plugins[name] = {}
     return load_config({"plugins": plugins})
 
 
 def _show(fields: _Fields, controls: _Controls) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
 
     rows = [
         (spec.name, str(spec.scope), str(spec.unit), plugin, spec.description)
         for plugin, spec in sorted(fields, key=lambda pair: (pair[1].scope, pair[1].name))
     ]
-    print_table(("field", "of", "unit", "plugin", "what it is"), rows, title="Fields")
+    print_table(("field", "of", "unit", Column("plugin", 1), Column("what it is", prose=True)), rows, title="Fields")
     click.echo()
     rows = [
         (spec.name, str(spec.scope), str(spec.unit), plugin, f"{spec.description}{_bounds(spec)}")
         for plugin, spec in sorted(controls, key=lambda pair: (pair[1].scope, pair[1].name))
     ]
-    print_table(("control", "of", "unit", "plugin", "what it is"), rows, title="Controls")
+    print_table(("control", "of", "unit", Column("plugin", 1), Column("what it is", prose=True)), rows, title="Controls")
 
 
 def _bounds(spec: ControlSpec) -> str:

@@ -7,6 +7,7 @@ those that installed plugins bring (`mom_commands`).
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
+from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
 
@@ -73,6 +75,7 @@ class VerbGroup(click.Group):
         if verb is not None:
             module, _, attribute = verb.target.partition(":")
             command: click.Command = getattr(import_module(module), attribute)
+            _summarize(command)
             return command
         if cmd_name in BROUGHT_BY:
             # Only the one plugin, so that others cost no time; and what is wrong with it is the answer then, not a remark.
@@ -80,6 +83,7 @@ class VerbGroup(click.Group):
             if found.errors:
                 raise found.errors[0]
             if cmd_name in found.commands:
+                _summarize(found.commands[cmd_name])
                 return found.commands[cmd_name]
         return self._brought(ctx).get(cmd_name)
 
@@ -98,7 +102,7 @@ class VerbGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
         brought = self._brought(ctx)
-        rows = [(name, command.get_short_help_str(limit=90)) for name, command in sorted(brought.items())]
+        rows = [(name, command.get_short_help_str()) for name, command in sorted(brought.items())]
         rows += [(verb, _why_missing(plugin)) for verb, plugin in BROUGHT_BY.items() if verb not in brought]
         if rows:
             with formatter.section("Commands of plugins"):
@@ -118,12 +122,27 @@ class VerbGroup(click.Group):
         found: BroughtCommands | None = ctx.meta.get(_BROUGHT)
         if found is None:
             found = ctx.meta[_BROUGHT] = commands_of(list(available_plugins()))
+            for command in found.commands.values():
+                _summarize(command)
             for error in found.errors:
                 click.echo(f"mom: warning: {error}", err=True)
         return found.commands
 
 
 _BROUGHT: Final = "mom_core.cli.brought"
+
+
+def _summarize(command: click.Command) -> None:
+    """Have the lists of verbs show the first sentence of each as a whole, which click would cut after some words."""
+    if command.short_help is None and command.help is not None:
+        paragraph = " ".join(command.help.partition("\n\n")[0].split())
+        command.short_help = _SENTENCE_END.split(paragraph, maxsplit=1)[0]
+    if isinstance(command, click.Group):
+        for verb in command.commands.values():
+            _summarize(verb)
+
+
+_SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 class _NoReaderError(Exception):
@@ -254,7 +273,8 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
     code = 0
     try:
-        result = command.main(args=None if arguments is None else list(arguments), prog_name=command.name, standalone_mode=False)
+        arguments = None if arguments is None else list(arguments)
+        result = command.main(args=arguments, prog_name=command.name, standalone_mode=False, color=_colours())
         # click returns the exit code when a command ended its context, and else what the command returned.
         code = result if isinstance(result, int) and not isinstance(result, bool) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -285,6 +305,11 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell_traceback(error)
         code = EXIT_BROKEN
     return code
+
+
+def _colours() -> bool | None:
+    """False where the operator wants none (https://no-color.org); None: where a terminal is."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _tell_misuse(error: click.ClickException) -> None:
@@ -318,11 +343,11 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    """On standard error, if somebody is there: nothing in it steers a terminal, whatever it was that went wrong."""
+    """On standard error, if it is still open: nothing in it steers a terminal, whatever it was that went wrong."""
     from mom_core.model import printable_lines
 
     with suppress(OSError):
-        click.echo(printable_lines(text), err=True)
+        print_prose(printable_lines(text), 2, err=True)
 
 
 def _discard_what_cannot_be_written() -> None:

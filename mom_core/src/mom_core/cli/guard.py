@@ -7,6 +7,7 @@ import os
 import click
 
 from mom_core.cli.options import config_option
+from mom_core.cli.prose import print_prose
 from mom_core.config import load_config
 from mom_core.errors import MomError
 from mom_core.guardian import command
@@ -21,7 +22,7 @@ def guard_command(config_path: str | None) -> None:
     """
     config = load_config(config_path)
     if config.lease <= 0:
-        click.echo("Nothing to guard: the configuration says lease: 0s.")
+        print_prose("Nothing to guard: the configuration says lease: 0s.", 2)
         return
     try:
         config.run_directory.mkdir(parents=True, exist_ok=True, mode=0o755)

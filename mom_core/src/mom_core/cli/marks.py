@@ -12,4 +12,4 @@ _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow")
 def mark(severity: Severity) -> str:
     """The mark, which `click.echo` prints without its colour where that is not wanted."""
     text, colour = _MARKS[severity]
-    return click.style(text, fg=colour, bold=severity is Severity.ERROR)
+    return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)

@@ -16,6 +16,7 @@ import click
 
 from mom_core.cli.config_verbs import read_old
 from mom_core.cli.frame import run
+from mom_core.cli.prose import print_prose
 from mom_core.cli.run import ending, leave, manage
 from mom_core.config import Config, load_config
 from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
@@ -77,7 +78,7 @@ def momd(
         journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
         if daemonize:
             if not first.log.file:
-                click.echo("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", err=True)
+                print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
             with _in_background() as ready:
                 _run(load, first, journal, pid_file or DEFAULT_PID_FILE, ready)
         else:
@@ -199,7 +200,7 @@ def _in_background() -> Iterator[Callable[[], None]]:
         with os.fdopen(hear, "rb") as pipe:
             verdict = pipe.read()
         if verdict != b"ready":
-            click.echo(f"momd: {verdict.decode(errors='replace') or 'it ended before it was ready; its log says why'}", err=True)
+            print_prose(f"momd: {verdict.decode(errors='replace') or 'it ended before it was ready; its log says why'}", 2, err=True)
         os._exit(0 if verdict == b"ready" else 1)
     os.close(hear)
     os.setsid()

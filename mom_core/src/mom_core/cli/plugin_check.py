@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from mom_core.cli.options import json_option
+from mom_core.cli.prose import brief, print_prose
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins
 
 CHECK_SECONDS: Final = 180.0
@@ -145,11 +146,12 @@ def _show(result: _Checked) -> None:
     verdict = _counted(errors, "error") if errors else "passed"
     if warnings:
         verdict += f", {_counted(warnings, 'warning')}"
-    click.echo(f"{printable(plugin.name)} ({plugin.distribution} {plugin.version}{where}): {_counted(result.checks, 'check')}, {verdict}")
+    checks = _counted(result.checks, "check")
+    print_prose(f"{printable(plugin.name)} ({plugin.distribution} {plugin.version}{where}): {checks}, {verdict}", 4)
     for finding in result.findings:
-        click.echo(f"  {finding['severity']}: {finding['check']}: {printable(finding['message'], 500)}")
+        print_prose(f"  {finding['severity']}: {finding['check']}: {brief(finding['message'], 500)}", 4)
         if finding["cure"]:
-            click.echo(f"    {finding['cure']}")
+            print_prose(f"    {finding['cure']}", 6)
 
 
 def _counted(number: int, what: str) -> str:

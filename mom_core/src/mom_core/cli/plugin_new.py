@@ -18,6 +18,7 @@ from typing import Final
 
 import click
 
+from mom_core.cli.prose import print_prose
 from mom_core.errors import MomError
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -55,11 +56,11 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     _refuse_taken_name(name)
     target = directory if directory is not None else Path(f"mom-{name.replace('_', '-')}")
     write_project(name, kind, target)
-    click.echo(f"wrote {target}: a {kind} that works as it stands")
-    click.echo("\nnext:")
+    print_prose(f"wrote {target}: a {kind} that works as it stands", 2)
+    print_prose("\nnext:")
     for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", "mom plugin check ."):
         click.echo(f"    {line}")
-    click.echo(f"\nthen change src/{_package(name)}/plugin.py into what you need")
+    print_prose(f"\nthen change src/{_package(name)}/plugin.py into what you need", 6)
 
 
 def _package(name: str) -> str:

@@ -14,6 +14,7 @@ import click
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.plugin_check import check_command
 from mom_core.cli.plugin_new import new_command
+from mom_core.cli.prose import brief, print_prose
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, AvailablePlugin, available_plugins, load_plugins
@@ -60,7 +61,7 @@ def list_command(config_path: str | None, only_available: bool, as_json: bool) -
     else:
         _show_list(available, enabled, states)
     if trouble and (config_path is not None or not as_json):
-        click.echo(f"mom: which plugins are enabled is not known: {trouble}", err=True)
+        print_prose(f"mom: which plugins are enabled is not known: {trouble}", 2, err=True)
 
 
 def _enabled(path: Path) -> tuple[Sequence[str] | None, Sequence[Path], str]:
@@ -116,7 +117,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
 
 
 def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None, states: Mapping[str, str]) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
     from mom_core.model import printable
 
     rows = []
@@ -138,18 +139,18 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         if name not in available:
             rows.append((printable(name), "not installed", "", "yes", ""))
     if rows and states:
-        print_table(("plugin", "distribution", "version", "enabled", "running"), rows)
+        print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled", "running"), rows)
     elif rows:
-        print_table(("plugin", "distribution", "version", "enabled"), [row[:-1] for row in rows])
+        print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled"), [row[:-1] for row in rows])
     else:
-        click.echo("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'")
+        print_prose("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'", 2)
     absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy", "http") if name not in available]
     if rows and absent:
-        click.echo(f"of the usual set, not installed: pip install {' '.join(KNOWN_DISTRIBUTIONS[name] for name in absent)}")
+        print_prose(f"of the usual set, not installed: pip install {' '.join(KNOWN_DISTRIBUTIONS[name] for name in absent)}", 2)
 
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
     from mom_core.model import printable
 
     rows = [
@@ -158,10 +159,10 @@ def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
         for p in plugins
     ]
     if rows:
-        print_table(("plugin", "distribution", "what it is"), rows)
-        click.echo("To enable one, add `NAME: {}` below `plugins:`; `mom plugin info NAME` shows what it can be told.")
+        print_table(("plugin", "distribution", Column("what it is", prose=True)), rows)
+        print_prose("To enable one, add `NAME: {}` below `plugins:`; `mom plugin info NAME` shows what it can be told.", 2)
     else:
-        click.echo("All installed plugins are enabled.")
+        print_prose("All installed plugins are enabled.", 2)
 
 
 # --- info ----------------------------------------------------------------------------------------------------------------------
@@ -232,13 +233,15 @@ def info_command(name: str, config_path: str | None, as_json: bool) -> None:
         }
         click.echo(json.dumps(content, indent=2))
         return
-    click.echo(f"{plugin.name}: {summary}\n{plugin.distribution} {plugin.version}" + (f", {page}" if page else ""))
-    click.echo(f"from {_place(plugin)}, for contract {plugin.plugin_class.contract}")  # type: ignore[attr-defined]  # as above
-    click.echo(f"hooks: {', '.join(_hooks(plugin)) or 'none'}")
+    print_prose(f"{plugin.name}: {summary}\n{plugin.distribution} {plugin.version}" + (f", {page}" if page else ""), 2)
+    print_prose(f"from {_place(plugin)}, for contract {plugin.plugin_class.contract}", 2)  # type: ignore[attr-defined]  # as above
+    print_prose(f"hooks: {', '.join(_hooks(plugin)) or 'none'}", 2)
     if declared.policies:
-        click.echo(f"default policies: {', '.join(declared.policies)}")
+        print_prose(f"default policies: {', '.join(declared.policies)}", 2)
     if _documentation(plugin):
-        click.echo(f"\n{_documentation(plugin)}")
+        click.echo()
+        for paragraph in _documentation(plugin).split("\n\n"):
+            print_prose(paragraph if "\n " in paragraph or "\n-" in paragraph else paragraph.replace("\n", " "))
     _show_settings(f"settings, below plugins: {plugin.name}:", settings)
     _show_settings("settings for guests, below guests: PATTERN:", guest_settings)
     _show_declared(declared)
@@ -297,14 +300,12 @@ def _states(config_path: str | None) -> dict[str, str]:
 def _show_running(running: Mapping[str, object] | None) -> None:
     if running is None:
         return
-    click.echo(
-        f"\nrunning: {running['state']}, {running['calls']} calls, {running['failures']} failed"
-        + (f", last: {running['last_error']}" if running["last_error"] else "")
-    )
+    last = f", last: {running['last_error']}" if running["last_error"] else ""
+    print_prose(f"\nrunning: {running['state']}, {running['calls']} calls, {running['failures']} failed{last}", 2)
     durations = running["durations"]
     if isinstance(durations, Mapping) and durations:
         times = ", ".join(f"{hook} {float(seconds) * 1e3:.1f} ms" for hook, seconds in durations.items())
-        click.echo(f"in the last cycle: {times}")
+        print_prose(f"in the last cycle: {times}", 2)
 
 
 def _declared(plugin: LoadedPlugin) -> _Declared:
@@ -363,22 +364,24 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
 
     if settings:
         click.echo()
-        rows = [(s["name"], s["type"], s["default"], s["description"]) for s in settings]
-        print_table(("setting", "type", "default", "what it is"), rows, title=title)
+        rows = [(s["name"], s["type"], brief(s["default"], 24), s["description"]) for s in settings]
+        print_table(("setting", Column("type", 1), "default", Column("what it is", prose=True)), rows, title=title)
 
 
 def _show_declared(declared: _Declared) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
 
     if declared.fields:
         click.echo()
-        print_table(("field", "of", "unit", "what it is"), [(f.name, f.scope, f.unit, f.description) for f in declared.fields])
+        rows = [(f.name, f.scope, f.unit, f.description) for f in declared.fields]
+        print_table(("field", "of", "unit", Column("what it is", prose=True)), rows)
     if declared.controls:
         click.echo()
-        print_table(("control", "of", "unit", "what it is"), [(c.name, c.scope, c.unit, c.description) for c in declared.controls])
+        rows = [(c.name, c.scope, c.unit, c.description) for c in declared.controls]
+        print_table(("control", "of", "unit", Column("what it is", prose=True)), rows)
     if declared.unknown:
-        click.echo(f"\n{declared.unknown}")
+        print_prose(f"\n{declared.unknown}", 2)

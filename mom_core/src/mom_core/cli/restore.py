@@ -14,6 +14,7 @@ import click
 from mom_core.cli.amounts import amount
 from mom_core.cli.lifeline import IN_FORCE, config_as_left
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
 from mom_core.errors import MomError
@@ -21,7 +22,7 @@ from mom_core.guardian import guarded
 from mom_core.lease import LeaseFile, judge
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
-from mom_core.model import LedgerEntry, Outcome, Status, printable
+from mom_core.model import LedgerEntry, Outcome, Status
 from mom_core.plugins.registry import build_plugins
 from mom_core.processes import boot_id
 from mom_core.running import EngineState
@@ -49,12 +50,12 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     if if_unclean:
         somebody = _who_takes_care(config)
         if somebody:
-            click.echo(somebody)
+            print_prose(somebody, 2)
             return
     with RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.damage:
-            click.echo(f"mom: {ledger.damage}", err=True)
+            print_prose(f"mom: {ledger.damage}", 2, err=True)
         entries = list(ledger.entries.values())
         if not entries or dry_run:
             _show_entries(entries, as_json)
@@ -78,7 +79,7 @@ def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) 
         try:
             return config_as_left(as_left)
         except MomError as error:
-            click.echo(f"mom: {error}", err=True)
+            print_prose(f"mom: {error}", 2, err=True)
             return load_config(config_path)
     try:
         return load_config(config_path)
@@ -87,7 +88,7 @@ def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) 
         directory = Path(given or Config().run_directory)
         if not (given or if_unclean) or not (directory / IN_FORCE).exists():
             raise
-        click.echo(f"mom: {error}\nmom: used instead: the configuration that was in force", err=True)
+        print_prose(f"mom: {error}\nmom: used instead: the configuration that was in force", 2, err=True)
         return config_as_left(directory)
 
 
@@ -139,12 +140,12 @@ def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not entries:
-        click.echo("Nothing to put back.")
+        print_prose("Nothing to put back.", 2)
     for entry in entries:
         stands = amount(entry.applied if entry.found is None else entry.found)
         asked = "" if entry.found is None else f" (asked for {amount(entry.applied)})"
         doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
-        click.echo(f"{entry.entity}: {entry.control} is at {stands} by mom{asked}, and would go back to {amount(entry.before)}{doubt}")
+        print_prose(f"{entry.entity}: {entry.control} is at {stands} by mom{asked}, and would go back to {amount(entry.before)}{doubt}", 2)
 
 
 def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
@@ -173,5 +174,5 @@ def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
     for outcome in outcomes:
         decision = outcome.decision
         word = words.get(outcome.status, "NOT put back to")
-        error = f" ({printable(outcome.error, 200)})" if outcome.error else ""
-        click.echo(f"{decision.entity}: {decision.control} {word} {amount(decision.value)}{error}")
+        error = f" ({brief(outcome.error, 200)})" if outcome.error else ""
+        print_prose(f"{decision.entity}: {decision.control} {word} {amount(decision.value)}{error}", 2)

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-import click
-
+from mom_core.cli.prose import print_prose
 from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning, PluginError
 from mom_core.plugins.bounded import attempt, describe
@@ -59,7 +58,7 @@ def ask_or_remark(config: Config, question: Callable[[RunningMom], Found]) -> tu
     except NoSuchGuest:
         raise
     except MomError as error:
-        click.echo(f"mom: {error}; what follows is not from there", err=True)
+        print_prose(f"mom: {error}; what follows is not from there", 2, err=True)
         return None
 
 

@@ -16,6 +16,7 @@ from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
 from mom_core.cli.marks import mark
 from mom_core.cli.options import config_option, json_option
+from mom_core.cli.prose import brief, print_prose
 from mom_core.cli.sources import told
 from mom_core.config import load_config
 from mom_core.guarantees import guaranteed_kib
@@ -39,7 +40,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"running": False}))
         else:
-            click.echo("mom does not run on this host. Start it with: mom run" + (f" -c {config_path}" if config_path else ""))
+            print_prose("mom does not run on this host. Start it with: mom run" + (f" -c {config_path}" if config_path else ""), 2)
         sys.exit(1)
     status = found.status
     if as_json:
@@ -76,7 +77,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     else:
         snapshot, problems = look(config)
         for problem in problems:
-            click.echo(f"mom: {problem.source}: {printable(problem.message, 400)}", err=True)
+            print_prose(f"mom: {problem.source}: {brief(problem.message, 400)}", 2, err=True)
         rows = [
             {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed_kib(g.fields), **g.fields}
             for g in snapshot.guests.values()
@@ -87,47 +88,47 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         return
     _show_guests(rows)
     if rows:
-        click.echo(origin)
+        print_prose(origin, 2)
 
 
 def _show(status: RunningStatus, where: str) -> None:
     content = status.content
     cycle = content["cycle"]
     for line in _verdict(status.verdict, len(content["problems"])):
-        click.echo(line)
+        print_prose(line, 7)
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
-    click.echo(
+    print_prose(
         f"mom {content['version']} {state} as process {status.pid} since {since}, mode {content['mode']}, "
-        f"on {printable(content['hypervisor'])}"
+        f"on {printable(content['hypervisor'])}",
+        2,
     )
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
-    click.echo(
-        f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {cycle['duration'] * 1e3:.0f} ms{woken}{left_out}, says {where}"
-    )
+    took = f"{cycle['duration'] * 1e3:.0f} ms{woken}{left_out}"
+    print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
-    click.echo(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end")
-    click.echo(_host_line(content["host"]["fields"]))
+    print_prose(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
+    print_prose(_host_line(content["host"]["fields"]), 6)
     if classes := _classes(content["guests"]):
-        click.echo(f"classes: {classes}")
-    click.echo("plugins:")
+        print_prose(f"classes: {classes}", 9)
+    print_prose("plugins:")
     for plugin in content["plugins"]:
-        took = sum(plugin["durations"].values()) * 1e3
+        milliseconds = sum(plugin["durations"].values()) * 1e3
         trouble = (
-            f", {plugin['failures']} of {plugin['calls']} calls failed, last: {printable(plugin['last_error'], 160)}"
+            f", {plugin['failures']} of {plugin['calls']} calls failed, last: {brief(plugin['last_error'], 160)}"
             if plugin["failures"]
             else ""
         )
         retry = f", tried again in {plugin['retry_in']:.0f} s" if plugin["retry_in"] else ""
-        click.echo(f"  {plugin['name']:<12} {plugin['state']:<9} {took:6.1f} ms{retry}{trouble}")
+        print_prose(f"  {plugin['name']:<12} {plugin['state']:<9} {milliseconds:6.1f} ms{retry}{trouble}", 4)
     if content["problems"]:
-        click.echo("problems:")
+        print_prose("problems:")
     now = time.time()
     for problem in common_problems(standing(content)):
-        click.echo(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}")
+        print_prose(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}", 4)
     for text in [*_recent(content), *_trial(content)]:
-        click.echo(text)
+        print_prose(text, 4)
 
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
@@ -185,21 +186,21 @@ def _recent(content: Mapping[str, Any]) -> list[str]:
     done = [o for o in content["outcomes"] if o["status"] != "unchanged"]
     lines = ["last cycle:"] if done or content["revisions"] else []
     for outcome in done[:SHOWN]:
-        who = printable(str(names.get(outcome["entity"], outcome["entity"])))
-        error = f" ({printable(outcome['error'], 160)})" if outcome["error"] else ""
+        who = brief(str(names.get(outcome["entity"], outcome["entity"])), 80)
+        error = f" ({brief(outcome['error'], 160)})" if outcome["error"] else ""
         unit = units.get(outcome["control"], "")
         move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
         lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {outcome['source']}")
     if len(done) > SHOWN:
-        lines.append(f"  … and {len(done) - SHOWN} more (mom status --json)")
+        lines.append(f"  and {len(done) - SHOWN} more (mom status --json)")
     for revision in content["revisions"][:SHOWN]:
-        who = printable(str(names.get(revision["entity"], revision["entity"])))
+        who = brief(str(names.get(revision["entity"], revision["entity"])), 80)
         unit = units.get(revision["control"], "")
         became = "dropped" if revision["became"] is None else f"made {amount(revision['became'], unit)}"
         what = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
-        lines.append(f"  {who}: {what}: {printable(revision['reason'], 160)}")
+        lines.append(f"  {who}: {what}: {brief(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
-        lines.append(f"  … and {len(content['revisions']) - SHOWN} more revisions")
+        lines.append(f"  and {len(content['revisions']) - SHOWN} more revisions")
     return lines
 
 
@@ -215,30 +216,42 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
     for found in trial["differences"][:SHOWN]:
         unit = units.get(found["control"], "")
         decided, considered = ("nothing" if found[side] is None else amount(found[side], unit) for side in ("decided", "considered"))
-        lines.append(f"  {printable(found['name'])}: {found['control']} {considered} instead of {decided}")
+        lines.append(f"  {brief(found['name'], 80)}: {found['control']} {considered} instead of {decided}")
     if trial["differing"] > SHOWN:
-        lines.append(f"  … and {trial['differing'] - SHOWN} more")
+        lines.append(f"  and {trial['differing'] - SHOWN} more")
     return lines
 
 
 def _show_guests(rows: list[dict[str, Any]]) -> None:
-    from mom_core.cli.tables import print_table
+    from mom_core.cli.tables import Column, print_table
 
     if not rows:
-        click.echo("No guests.")
+        print_prose("No guests.", 2)
         return
     shared = _shared_reasons(rows)
-    classes = ["class"] if any(row.get("sla_class") for row in rows) else []
-    headings = ("guest", *classes, "has", "of", "guaranteed", "usable", "swapping in", "statistics", "remarks")
+    classes = any(row.get("sla_class") for row in rows)
+    columns = (
+        Column("guest"),
+        Column("class", 1),
+        Column("has"),
+        Column("of"),
+        Column("guaranteed"),
+        Column("promised", 1),
+        Column("usable"),
+        Column("swapping in", 2),
+        Column("statistics", 3),
+        Column("remarks", prose=True),
+    )
     print_table(
-        headings,
+        [column for column in columns if classes or column.heading != "class"],
         [
             (
-                printable(row["name"], 30),
-                *(printable(row.get("sla_class") or "none", 20) for _ in classes),
+                brief(row["name"], 30),
+                *((brief(row.get("sla_class") or "none", 20),) if classes else ()),
                 _size(row.get("balloon_cur")),
                 _size(row.get("balloon_max")),
                 _promise(row.get("guaranteed_kib")),
+                _unkept(row),
                 _size(row.get("mem_usable")),
                 "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
                 "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
@@ -247,8 +260,16 @@ def _show_guests(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
     )
+    if any(map(_unkept, rows)):
+        print_prose("promised: this host cannot keep all of it; what holds is guaranteed", 2)
     for reason in shared:
-        click.echo(f"all guests: {printable(reason, 160)}")
+        print_prose(f"all guests: {brief(reason, 160)}", 2)
+
+
+def _unkept(row: Mapping[str, Any]) -> str:
+    """What the guest was promised, where that is more than the host can keep."""
+    promised, holds = row.get("mem_promised"), row.get("guaranteed_kib")
+    return format_kib(promised) if promised is not None and holds is not None and holds < promised else ""
 
 
 def _promise(kib: float | None) -> str:
@@ -269,12 +290,9 @@ def _shared_reasons(rows: list[dict[str, Any]]) -> list[str]:
 def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
     obstacle = row.get("balloon_obstacle")
     reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
-    remarks = [printable(reason, 160) for reason in reasons if reason not in shared]
-    remarks += [printable(remark, 160) for remark in row.get("remarks", ())]
-    promised, holds = row.get("mem_promised"), row.get("guaranteed_kib")
-    if promised is not None and holds is not None and holds < promised:
-        remarks.append(f"promised {format_kib(promised)}: more than the host can keep")
+    remarks = [brief(reason, 160) for reason in reasons if reason not in shared]
+    remarks += [brief(remark, 160) for remark in row.get("remarks", ())]
     last = row.get("last")
     if last and last["status"] not in {"unchanged", "observed"}:
-        remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({printable(last['error'])})" if last["error"] else ""))
+        remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({brief(last['error'], 80)})" if last["error"] else ""))
     return "; ".join(remarks)

@@ -1,40 +1,149 @@
-"""Tables: framed where a person looks at a terminal, plain lines that grep and cut understand where a program reads."""
+"""Tables: fitted to the terminal where a person looks, whole lines that grep and cut understand where a program reads."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import click
 
+from mom_core.cli.prose import cells, terminal_columns, wrapped
 from mom_core.model import printable
 
-LONGEST_CELL = 2000
-"""Characters of what comes from guests, policies and files."""
+GAP: Final = 2
+"""Spaces between two columns of a table."""
+
+PROSE_LEAST: Final = 32
+"""Characters: five or six words. A column of prose that would have less stands below its row instead."""
+
+CELL_LEAST: Final = 12
+"""Characters that are left of a cell that is cut, such as of a guest's name."""
+
+BELOW: Final = 4
+"""Spaces before prose that stands below its row."""
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows of texts below their headings. Not on a terminal, lines are as long as they need to be, and nothing is cut."""
-    rows = [[printable(cell, LONGEST_CELL) for cell in row] for row in rows]
-    if sys.stdout is not None and sys.stdout.isatty():
-        _framed(headings, rows, title)
-        return
+class Column(NamedTuple):
+    """A column of a table.
+
+    Where the terminal is too narrow for all columns, those of the highest `rank` are left out first; those of rank 0 stay. A column of
+    `prose` is broken between words, and stands below its row where too little room is left beside it.
+    """
+
+    heading: str
+    rank: int = 0
+    prose: bool = False
+
+
+class Layout(NamedTuple):
+    """How wide each column is that is shown, by its number; which stand below their rows, and which are left out for lack of room."""
+
+    widths: dict[int, int]
+    below: Sequence[int]
+    left_out: Sequence[int]
+
+
+def print_table(headings: Sequence[str | Column], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Print rows of texts below their headings: fitted to a terminal, and whole elsewhere, in lines that grep and cut understand."""
+    rows = [[printable(cell, sys.maxsize) for cell in row] for row in rows]
+    columns = [Column(heading) if isinstance(heading, str) else heading for heading in headings]
     if title:
-        click.echo(title)
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(click.style(title, bold=True))
+    width = terminal_columns()
+    lines = _plain(columns, rows) if width is None else _fitted(columns, rows, width)
+    for line in lines:
+        click.echo(line)
 
 
-def _framed(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(cells, column)) for column in zip([column.heading for column in columns], *rows, strict=True)]
+    for row in ([column.heading for column in columns], *rows):
+        yield _line(row, widths)
 
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=number == 0)
+
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    layout = layout_of(columns, rows, width)
+    numbers, widths = list(layout.widths), list(layout.widths.values())
+    yield _line([columns[n].heading for n in numbers], widths, lambda text: click.style(text, bold=True))
+    yield click.style("─" * (sum(widths) + GAP * (len(widths) - 1)), dim=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # as it is: brackets in a value are no markup
-    Console().print(table)
+        parts = [_filled(row[n], wide) if columns[n].prose else [_cut(row[n], wide)] for n, wide in layout.widths.items()]
+        for at in range(max(map(len, parts), default=0)):
+            yield _line([part[at] if at < len(part) else "" for part in parts], widths)
+        for number in layout.below:
+            if row[number]:
+                yield from wrapped(" " * BELOW + row[number], width, BELOW)
+    if layout.left_out:
+        names = ", ".join(columns[n].heading for n in layout.left_out)
+        yield from (click.style(part, dim=True) for part in wrapped(f"{width} columns have no room for: {names}", width))
+
+
+def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str] = str) -> str:
+    padded = [style(cell) + " " * (wide - cells(cell)) for cell, wide in zip(row, widths, strict=True)]
+    return (" " * GAP).join(padded).rstrip(" ")
+
+
+def layout_of(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Layout:
+    """The columns that fit a terminal of that width, and how wide each is. An empty column stands there only where it has to."""
+    natural = {n: max([cells(column.heading), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)}
+    filled = [n for n, column in enumerate(columns) if not (column.rank or column.prose) or any(row[n] for row in rows)]
+    least = {n: min(natural[n], PROSE_LEAST) if columns[n].prose else natural[n] for n in filled}
+    beside = _without_the_least_important(columns, filled, least, width)
+    below: list[int] = []
+    if _together(least, beside) > width:
+        below = [n for n in filled if columns[n].prose]
+        beside = _without_the_least_important(columns, [n for n in filled if n not in below], least, width)
+    widths = {n: least[n] for n in beside}
+    spare = width - _together(least, beside)
+    for n in beside:
+        if spare < 0:  # nothing but columns that have to be there: the widest are cut
+            break
+        more = min(spare, natural[n] - widths[n])
+        widths[n] += more
+        spare -= more
+    while spare < 0 and max(widths.values()) > CELL_LEAST:
+        widest = max(widths, key=lambda n: widths[n])
+        widths[widest] -= 1
+        spare += 1
+    return Layout(widths, below, [n for n in filled if n not in beside and n not in below])
+
+
+def _without_the_least_important(columns: Sequence[Column], among: Sequence[int], least: dict[int, int], width: int) -> list[int]:
+    """The columns that are left when, one by one, those of the highest rank are left out until the others fit."""
+    kept = list(among)
+    while _together(least, kept) > width:
+        last = max((n for n in kept if columns[n].rank), key=lambda n: (columns[n].rank, n), default=None)
+        if last is None:
+            break
+        kept.remove(last)
+    return kept
+
+
+def _together(widths: dict[int, int], numbers: Sequence[int]) -> int:
+    return sum(widths[n] for n in numbers) + GAP * max(0, len(numbers) - 1)
+
+
+def _filled(text: str, width: int) -> list[str]:
+    """Prose in a column. A word that is wider, such as a path, goes on below, after one of the marks in it if there is one."""
+    lines = []
+    for line in wrapped(text, width):
+        rest = line
+        while cells(rest) > width:
+            end = width
+            while cells(rest[:end]) > width:  # characters that are two columns wide
+                end -= 1
+            end = max((rest.rfind(mark, 0, end) + 1 for mark in "/,;:-_"), default=0) or end
+            lines.append(rest[:end])
+            rest = rest[end:]
+        lines.append(rest)
+    return lines
+
+
+def _cut(text: str, width: int) -> str:
+    if cells(text) <= width:
+        return text
+    text = text[: width - 1]
+    while cells(text) >= width:  # characters that are two columns wide
+        text = text[:-1]
+    return text + "…"

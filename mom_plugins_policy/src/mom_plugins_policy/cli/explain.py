@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mom_core import Entity, MomError, Snapshot, Source, printable
+from mom_core import Entity, MomError, Snapshot, Source, print_prose, printable
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,
@@ -63,7 +63,7 @@ def explain_command(
         click.echo(json.dumps(_as_json(explanation, given), indent=2))
     else:
         for line in explanation_lines(explanation, given):
-            click.echo(line)
+            print_prose(line, len(click.unstyle(line)) - len(click.unstyle(line).lstrip()) + 4)
     sys.exit(EXIT_NO if explanation.faults else 0)
 
 

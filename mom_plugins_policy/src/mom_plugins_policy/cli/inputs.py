@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ from mom_core import (
     Scope,
     Snapshot,
     Unit,
+    brief,
+    print_prose,
     printable,
 )
 from mom_plugins_policy.errors import Fault, PolicyError
@@ -116,7 +119,7 @@ class Given:
         for fault in error.faults[:100]:
             click.echo(self.told(fault), err=True)
         if len(error.faults) > 100:
-            click.echo(f"mom: … and {len(error.faults) - 100:,} more", err=True)
+            click.echo(f"mom: and {len(error.faults) - 100:,} more", err=True)
         sys.exit(EXIT_MISUSE)
 
     def told(self, fault: Fault) -> str:
@@ -174,7 +177,7 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     except NotRunning:
         return None
     except MomError as error:
-        click.echo(f"mom: {error}; what follows is by the files and defaults", err=True)
+        print_prose(f"mom: {error}; what follows is by the files and defaults", 2, err=True)
         return None
     click.echo(f"by the policies in force, from {printable(running.where, 400)}", err=True)
     return found
@@ -229,9 +232,8 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
     taken = read_snapshot(path)
     for whose, name, hint in undeclared(taken, declarations.fields, SCOPES):
         advice = f" ({hint})" if hint else ""
-        click.echo(
-            f"mom: warning: {printable(str(path), 200)}: no plugin declares the field {name} of {printable(whose)}{advice}", err=True
-        )
+        field = f"the field {name} of {brief(whose, 80)}"
+        print_prose(f"mom: warning: {brief(str(path), 200)}: no plugin declares {field}{advice}", 2, err=True)
     return taken
 
 
@@ -247,6 +249,7 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
         raise ConfigError(
             [ConfigProblem(str(USUAL_CONFIG), 0, 0, "no such file or directory", "-c names a configuration with the plugins to use")]
         )
+    logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are told below, and not twice
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
         plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}
         observing = dataclasses.replace(
@@ -257,5 +260,5 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
             time.sleep(seconds)
             report = engine.cycle()
     for problem in report.problems:
-        click.echo(f"mom: warning: {problem.source}: {printable(problem.message, 300)}", err=True)
+        print_prose(f"mom: warning: {problem.source}: {brief(problem.message, 300)}", 2, err=True)
     return dataclasses.replace(report.snapshot, history=(first,))

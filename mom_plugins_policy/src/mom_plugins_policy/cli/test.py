@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, declarations_of, printable
+from mom_core import ConfigError, ConfigProblem, brief, declarations_of, print_prose, printable
 from mom_plugins_policy.cases import Case, Verdict, read_cases, run_case
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO, config_option, configured, json_option, limits_of
 
@@ -79,14 +79,14 @@ def _show(verdicts: Sequence[Verdict], verbose: bool) -> None:
             if verbose:
                 click.echo(f"{click.style('ok', fg='green')}    {name}")
             continue
-        click.echo(
-            f"{click.style('FAIL', fg='red')}  {name}  {click.style(f'{printable(case.file, 400)}:{case.line}:{case.column}', dim=True)}"
+        print_prose(
+            f"{click.style('FAIL', fg='red')}  {name}  {click.style(f'{printable(case.file, 400)}:{case.line}:{case.column}', dim=True)}", 6
         )
         for difference in verdict.differences:
             click.echo(f"      {printable(difference.about, 200)}")
-            click.echo(f"        expected  {printable(difference.expected, 400)}")
+            print_prose(f"        expected  {brief(difference.expected, 400)}", 18)
             where = f"   by {printable(difference.where, 200)}" if difference.where else ""
-            click.echo(f"        got       {printable(difference.got, 400)}{where}")
+            print_prose(f"        got       {brief(difference.got, 400)}{where}", 18)
     failed = sum(not verdict.passed for verdict in verdicts)
     click.echo(f"{len(verdicts)} test{'s' if len(verdicts) != 1 else ''}, {failed} failed" if failed else f"{len(verdicts)} passed")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import UnitError, format_duration, parse_duration, parse_size
+from mom_core import UnitError, format_duration, parse_duration, parse_size, print_prose
 from mom_plugins_sim.advise.search import Search, Tried
 from mom_plugins_sim.advise.trial import Done, Newcomer, stage_of
 from mom_plugins_sim.quiet import quiet
@@ -76,9 +76,9 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(search, fits, asked, cut_off), indent=2))
     else:
         for line in _told(search, fits, asked, stage.seconds, cut_off):
-            click.echo(line)
+            print_prose(line, 4)
         if before.remark:
-            click.echo(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm")
+            print_prose(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm", 4)
     if not fits:
         sys.exit(1)
 

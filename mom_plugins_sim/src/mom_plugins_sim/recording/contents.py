@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, differences, format_duration, format_kib, printable
+from mom_core import Status, brief, differences, format_duration, format_kib, print_prose, printable
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.times import shown
 
@@ -95,4 +95,4 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
     lines.extend(("cut off", f"{path} ends in the middle of a cycle: it is being written, or mom was killed") for path in contents.cut_off)
     for name, text in lines:
-        click.echo(f"{name:<9} {printable(text, 2000)}")
+        print_prose(f"{name:<9} {brief(text, 2000)}", 10)

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, printable
+from mom_core import MomError, brief, print_prose, printable
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.recording.times import moment_of, shown
 from mom_plugins_sim.replay.command import FAILURES
@@ -49,9 +49,9 @@ def perform(
         click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": found}, indent=2, default=str))
     else:
         for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
-            click.echo(printable(line, LONGEST_LINE))  # names and texts are what the recording says
+            print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
         if found:
-            click.echo(f"fails on: {', '.join(found)}")
+            print_prose(f"fails on: {', '.join(found)}", 4)
     if found:
         raise click.exceptions.Exit(1)
 

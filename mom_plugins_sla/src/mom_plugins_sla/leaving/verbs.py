@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, StateFile, format_kib, load_config, printable
+from mom_core import MomError, StateFile, format_kib, load_config, print_prose, printable
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.plugin import REQUESTS, LeavingPlugin
 from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT
@@ -39,10 +39,10 @@ def leaving(context: click.Context, config_path: str | None, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps([asdict(one) for one in stopped], indent=2))
     elif not stopped:
-        click.echo("mom has stopped no guest.")
+        print_prose("mom has stopped no guest.", 2)
     else:
         for line in _table(stopped):
-            click.echo(line)
+            print_prose(line, 2)
 
 
 @leaving.command("undo")
@@ -60,7 +60,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     error = Requests(folder / REQUESTS).ask(one.identity, timeout)
     if error:
         raise MomError(f"guest {printable(one.name)} does not go on: {printable(error, 300)}")
-    click.echo(f"Guest {printable(one.name)} goes on.")
+    print_prose(f"Guest {printable(one.name)} goes on.", 2)
 
 
 def _folder(config_path: str | None) -> Path:

@@ -1,0 +1,62 @@
+"""Text for a person: whole words on a terminal. Where a program reads, lines are as long as they need to be, and nothing is cut."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from mom_core.model import printable
+
+
+def terminal_columns(*, err: bool = False) -> int | None:
+    """How many columns the terminal has that standard output (or error) goes to; None where it goes elsewhere."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is None or not stream.isatty():
+        return None
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def brief(text: str, limit: int) -> str:
+    """A text from outside, safe to be printed on one line: on a terminal at most `limit` characters of it, elsewhere all."""
+    return printable(text, sys.maxsize if terminal_columns() is None else limit)
+
+
+def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
+    """Print lines for a person, with whole words on a terminal.
+
+    :param hang: spaces before what a line that is too long goes on with
+    :param err: on standard error
+    """
+    width = terminal_columns(err=err)
+    for line in text.split("\n"):
+        for part in [line] if width is None else wrapped(line, width, hang):
+            click.echo(part, err=err)
+
+
+def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
+    """A line in parts of at most so many columns, broken between words; a word that is wider stands by itself. Styles do not count."""
+    if cells(line) <= width:
+        return [line]
+    parts: list[str] = []
+    part, filled, has_word = "", 0, False
+    for number, word in enumerate(line.split(" ")):
+        wide = cells(word)
+        if has_word and filled + 1 + wide > width:
+            parts.append(part.rstrip(" "))
+            part, filled, has_word = " " * hang + word, hang + wide, bool(word)
+        else:
+            part, filled = (f"{part} {word}", filled + 1 + wide) if number else (word, wide)
+            has_word = has_word or bool(word)
+    return [*parts, part.rstrip(" ")]
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes, without its styles."""
+    plain = click.unstyle(text) if "\x1b" in text else text
+    if plain.isascii():
+        return len(plain)
+    from rich.cells import cell_len
+
+    return cell_len(plain)

@@ -1,0 +1,133 @@
+"""What is printed for a person: whole words, tables that fit, and everything where a program reads."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core.cli import prose
+from mom_core.cli.prose import brief, cells, print_prose, wrapped
+from mom_core.cli.tables import GAP, Column, layout_of, print_table
+
+words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(words, st.integers(20, 120), st.integers(0, 12))
+def test_lines_fit_with_whole_words_and_nothing_is_lost(given_words: list[str], width: int, hang: int) -> None:
+    parts = wrapped(" ".join(given_words), width, hang)
+    assert [word for part in parts for word in part.split()] == given_words
+    wide = hang + max(map(cells, given_words), default=0)
+    assert all(cells(part) <= max(width, wide) for part in parts)
+    assert all(part.startswith(" " * hang) for part in parts[1:])
+
+
+def test_a_line_keeps_how_it_begins_and_goes_on_below_its_text() -> None:
+    assert wrapped("  WRONG  the host is full", 20, 9) == ["  WRONG  the host is", "         full"]
+
+
+def test_styles_take_no_room() -> None:
+    line = f"{click.style('WRONG', fg='red')} {'a' * 10}"
+    assert wrapped(line, 16) == [line]
+
+
+def test_a_word_that_is_wider_than_the_terminal_stays_whole() -> None:
+    assert wrapped("see /a/very/long/path/that/is/wide here", 12) == ["see", "/a/very/long/path/that/is/wide", "here"]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------------------
+
+GUESTS = [Column("guest"), Column("class", 1), Column("has"), Column("statistics", 3), Column("remarks", prose=True)]
+ROWS = [
+    ["db-01", "gold", "1.20 GiB", "3 s old", ""],
+    ["web-0123456789", "platinum", "812 MiB", "unknown", "the guest gives nothing: its balloon driver does not work"],
+]
+
+
+def test_a_wide_terminal_shows_all_columns_in_one_line_each() -> None:
+    layout = layout_of(GUESTS, ROWS, 120)
+    assert (list(layout.widths), layout.below, layout.left_out) == ([0, 1, 2, 3, 4], [], [])
+
+
+def test_what_matters_least_is_left_out_first() -> None:
+    layout = layout_of(GUESTS, ROWS, 72)
+    assert list(layout.widths) == [0, 1, 2, 4]
+    assert layout.left_out == [3]
+
+
+def test_prose_stands_below_its_row_where_there_is_no_room_beside_it() -> None:
+    layout = layout_of(GUESTS, ROWS, 48)
+    assert list(layout.widths) == [0, 1, 2, 3]
+    assert layout.below == [4]
+
+
+def test_a_column_with_nothing_in_it_takes_no_room() -> None:
+    assert 1 not in layout_of(GUESTS, [["a", "", "1 GiB", "2 s", ""]], 200).widths
+
+
+@given(
+    columns=st.lists(st.builds(Column, st.text("ab", min_size=1, max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=7),
+    data=st.data(),
+    width=st.integers(40, 220),
+)
+def test_every_table_fits(columns: list[Column], data: st.DataObject, width: int) -> None:
+    texts = st.lists(st.text("ab c", max_size=60), min_size=len(columns), max_size=len(columns))
+    rows = data.draw(st.lists(texts, max_size=6))
+    layout = layout_of(columns, rows, width)
+    shown_ = set(layout.widths) | set(layout.below) | set(layout.left_out)
+    assert all(n in shown_ for n, column in enumerate(columns) if not column.rank and (not column.prose or any(row[n] for row in rows)))
+    if sum(not column.rank for column in columns) <= 3:
+        assert sum(layout.widths.values()) + GAP * (len(layout.widths) - 1) <= width
+    assert not layout.left_out or all(columns[n].rank for n in layout.left_out)
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(prose, "terminal_columns", lambda *, err=False: 50)
+    monkeypatch.setattr("mom_core.cli.tables.terminal_columns", lambda *, err=False: 50)
+    return monkeypatch
+
+
+def test_on_a_terminal_no_line_is_too_long_and_it_is_said_what_is_left_out(
+    wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = [*GUESTS[:4], Column("where", 2), GUESTS[4]]
+    print_table(columns, [[*row[:4], "/etc/mom/mom.yaml", row[4]] for row in ROWS])
+    print_prose("a long line that has to be broken somewhere, such as here or there", 4)
+    said = capsys.readouterr().out
+    assert all(len(line) <= 50 for line in said.splitlines())
+    assert "    the guest gives nothing: its balloon driver\n    does not work" in said
+    assert "50 columns have no room for: " in said
+
+
+def test_a_long_name_is_cut_on_a_terminal_only(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("guest", "has"), [["n" * 300, "1 GiB"]])
+    cut = capsys.readouterr().out.splitlines()[-1]
+    assert cut.endswith("n…  1 GiB")
+    assert len(cut) == 50
+    assert len(brief("x" * 300, 80)) == 80
+    wide.undo()
+    print_table(("guest", "has"), [["n" * 300, "1 GiB"]])
+    assert "n" * 300 in capsys.readouterr().out
+    assert brief("x" * 300, 80) == "x" * 300
+
+
+def test_a_path_that_is_wider_than_its_column_goes_on_below(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("setting", Column("value", prose=True), "from"), [["state", "/var/lib/" + "folder/" * 8, "line 1"]])
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-3].endswith("/")
+    assert "".join(line.split()[-1 if line.startswith(" ") else 1] for line in lines) == "/var/lib/" + "folder/" * 8
+    assert all(len(line) <= 50 for line in lines)
+
+
+def test_what_is_no_terminal_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prose("word " * 200, 4)
+    print_table(GUESTS, ROWS)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "word " * 200
+    assert said[1].split() == ["guest", "class", "has", "statistics", "remarks"]
+    assert said[3].endswith("balloon driver does not work")
