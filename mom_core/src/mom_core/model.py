@@ -472,10 +472,9 @@ class Report:
     """All of one cycle. Recorder, metrics, `mom explain` and the API read only this.
 
     `decisions` are what the evaluators wanted, `revisions` what review did to them, `outcomes` what came of those that were
-    left. `considered` is what would have been decided on trial, None without a trial. `verdict` is None where none was given, as in
-    a recording. `duration` is the seconds that the cycle took,
-    `lag` how late it began; `skipped` counts the scheduled cycles that an overlong one left out since the start. `woken_by` is empty
-    for a scheduled cycle.
+    left. `considered` is what would have been decided on trial, None without a trial. `verdict` is None where none was
+    given. `duration` is the seconds that the cycle took, `lag` how late it began; `skipped` counts the scheduled cycles that an overlong
+    one left out since the start. `woken_by` is empty for a scheduled cycle.
     """
 
     number: int

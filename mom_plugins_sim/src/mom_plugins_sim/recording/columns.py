@@ -291,6 +291,11 @@ class Reader:
         self._at = 0
         self._allowance = Allowance() if allowance is None else allowance
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was taken apart."""
+        return self._at >= len(self._content)
+
     def number(self) -> int:
         """A number from 0."""
         value = shift = 0

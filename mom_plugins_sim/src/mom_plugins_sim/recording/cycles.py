@@ -28,6 +28,7 @@ from mom_core import (
     Source,
     Status,
     Value,
+    Verdict,
     printable,
 )
 from mom_plugins_sim.recording.columns import ABSENT, Allowance, Cell, Corrupt, Reader, Writer
@@ -91,6 +92,7 @@ def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
     _write_done(report, {guest.id: i for i, guest in enumerate(guests)}, texts, numbers)
     texts.json([_problem(problem) for problem in report.problems])
     texts.json([[p.name, p.state, dict(p.durations), p.calls, p.failures, p.last_error, p.retry_in] for p in report.plugins])
+    texts.json(None if report.verdict is None else report.verdict.as_json())
     said = texts.joined()
     body = Writer()
     body.blob(said)
@@ -248,9 +250,9 @@ def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes, allowance
         PluginReport(name, PluginState(state), durations, calls, failures, last_error, retry_in)
         for name, state, durations, calls, failures, last_error, retry_in in _list(texts.json())
     )
-    report = Report(
-        number, time, mode, snapshot, decisions, revisions, outcomes, problems, plugins, duration, lag, skipped, woken_by, considered
-    )
+    verdict = None if texts.ended else _read_verdict(texts.json())
+    lasted = (duration, lag, skipped, woken_by)
+    report = Report(number, time, mode, snapshot, decisions, revisions, outcomes, problems, plugins, *lasted, considered, verdict)
     return report, Key(guests, columns, said[-_DICTIONARY:])
 
 
@@ -334,6 +336,15 @@ def _read_problem(item: Any) -> Problem:
     name, line, column, message, entity, severity, hint = item
     _check(str, message, hint)
     return Problem(_source((name, line, column)), message, None if entity is None else _entity(entity), Severity(severity), hint)
+
+
+def _read_verdict(content: Any) -> Verdict | None:
+    if content is None:
+        return None
+    verdict = Verdict.from_json(content)
+    if not all(abs(alert.since) <= FARTHEST and 0 <= alert.lasted <= FARTHEST for alert in verdict.alerts):
+        raise Corrupt("there is something else where times belong")
+    return verdict
 
 
 def _source(item: Any) -> Source:
