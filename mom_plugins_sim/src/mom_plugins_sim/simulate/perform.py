@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Report
+from mom_core import Report, print_prose
 from mom_plugins_sim.quiet import quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
@@ -46,8 +46,8 @@ def list_scenarios(*, as_json: bool) -> None:
         return
     for name, one in found.items():
         guests = sum(group.count for group in one.guests.values())
-        click.echo(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:g} h")
-        click.echo(f"{'':<16} {one.about.strip()}")
+        print_prose(f"{name:<16} {one.title}: {guests} guests, {one.lasts / 3600:g} h", 17)
+        print_prose(f"{'':<16} {one.about.strip()}", 17)
 
 
 @quiet(logging.CRITICAL)
