@@ -691,6 +691,14 @@ def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside
     assert [problem.source.name for problem in report.problems] == ["collects"] * 2 * wrong
 
 
+def test_half_a_character_in_a_guests_name_or_id_reaches_nothing_that_writes(tmp_path: Path, machine: Machine) -> None:
+    machine.listing = lambda: [Guest("a", "web\ud800"), Guest("b\udfff", "b")]
+    with engine_with(tmp_path, machine) as engine:
+        report = engine.cycle()
+    assert [(guest.id, guest.name) for guest in report.snapshot.guests.values()] == [("a", "web\ufffd")]
+    assert any("holds half a character" in problem.message for problem in report.problems)
+
+
 def test_rubbish_from_the_hypervisor_lists_no_guest_twice(tmp_path: Path, machine: Machine) -> None:
     machine.listing = lambda: [Guest("a", "a"), Guest("a", "other"), "b", None]
     with engine_with(tmp_path, machine) as engine:

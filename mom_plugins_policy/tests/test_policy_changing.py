@@ -442,3 +442,31 @@ def test_a_trial_does_not_begin_with_what_is_certain_to_fail(running: Running) -
     assert isinstance(running.policies, CanaryPolicies)
     with pytest.raises(PolicyRefused, match="there is no function nosuch"):
         running.policies.begin_canary({"60": "(nosuch)"}, who="a test", seconds=600, share=0.5)
+
+
+@pytest.mark.parametrize(("text", "line", "column"), [("# \ud800", 1, 3), ('(defvar x 1)\n  "\udfff"', 2, 4)])
+def test_half_a_character_is_refused_with_its_place_and_stops_nothing(tmp_path: Path, text: str, line: int, column: int) -> None:
+    it = Running(tmp_path, keep_changes=True)
+    for refused in (
+        lambda: it.policies.change({"20": text}, who="me"),
+        lambda: it.policies.change({"20": text}, who="me", replace_all=True),
+    ):
+        with pytest.raises(PolicyRefused) as caught:
+            refused()
+        problem = caught.value.problems[0]
+        assert (problem.name, problem.line, problem.column, problem.kind) == ("20", line, column, "syntax")
+    it.plugin.mom_reload()()
+    it.policies.change({"20": "(defvar y 1)"}, who="a\ud800b")
+    assert Running(tmp_path, keep_changes=True).names() == ["10_default", "20"]
+
+
+def test_a_history_with_half_a_character_keeps_mom_neither_from_starting_nor_from_changing(tmp_path: Path) -> None:
+    history = {"count": 1, "texts": {"d": "# \ud800"}, "versions": [{**VERSION, "what": "\ud800", "state": [["20", "d", "x"]]}]}
+    path = tmp_path / "state/policy/history.json"
+    StateFile(path, "history", dict).write(history)
+    StateFile(path.with_name("changes.json"), "changes", dict).write({"alone": False, "texts": {"20": {"text": "# \ud800", "origin": "x"}}})
+    it = Running(tmp_path, keep_changes=True)
+    it.plugin.mom_reload()()
+    it.policies.change({"20": "(defvar y 1)"}, who="me")
+    assert len(it.policies.history()) >= 2
+    assert "20" in Running(tmp_path, keep_changes=True).names()

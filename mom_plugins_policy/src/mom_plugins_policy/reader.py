@@ -28,6 +28,7 @@ TOKEN = re.compile(
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _BRACKETS = 4  # times the forms that are allowed: comments and strings may hold brackets, too
+_HALF = re.compile("[\ud800-\udfff]")
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
 
@@ -36,7 +37,7 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
 
     :param name: the policy's name, for positions
     :param first_index: what the first form's `index` is, when several texts are read into one program
-    :raises PolicyError: `syntax` (a character that begins no token, brackets that do not match), `bad-literal`, `range` (an integer
+    :raises PolicyError: `syntax` (half a character, one that begins no token, unmatched brackets), `bad-literal`, `range` (an integer
         beyond `limits.integer_bits`), `recursion` (nested deeper than `limits.nesting`) or `limit` (too long, too many forms)
     """
     if len(text) > limits.text:
@@ -44,6 +45,7 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
     if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
         raise _refusal("limit", Text(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
     whole = Text(name, text)
+    _refuse_halves(whole)
     top: list[Form] = []
     here = top
     open_forms: list[Form] = []
@@ -112,6 +114,14 @@ def _literal(what: int | None, token: str, whole: Text, start: int, limits: Limi
     elif (len(token) - 2) * 3 <= limits.integer_bits:
         return int(token, 8)
     raise _refusal("range", whole, start, f"an integer of more than {limits.integer_bits} bits")
+
+
+def _refuse_halves(whole: Text) -> None:
+    """Raise `PolicyError` for half a character: it comes by escapes in JSON, and could be neither kept nor shown."""
+    half = None if whole.text.isascii() else _HALF.search(whole.text)
+    if half is not None:
+        what = f"U+{ord(half.group()):04X} is half a character (a lone surrogate), which no file can hold; remove it"
+        raise _refusal("syntax", whole, half.start(), what)
 
 
 def _no_token(whole: Text, position: int) -> PolicyError:

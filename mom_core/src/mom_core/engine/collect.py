@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from operator import attrgetter
 from typing import TypeGuard
@@ -24,6 +25,9 @@ GUESTS_UNKNOWN = "the guests are unknown"
 
 NUMBER_LIMIT = 1 << 63
 """Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _Kind(Enum):
@@ -78,8 +82,10 @@ class Collector:
                 problems.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
             elif guest.id in guests:
                 problems.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
+            elif not _is_whole(guest.id):
+                problems.append(Problem(source, f"the guest id {printable(guest.id)} holds half a character, so the guest is left out"))
             else:
-                guests[guest.id] = guest
+                guests[guest.id] = guest if _is_whole(guest.name) else replace(guest, name=_HALF.sub("\ufffd", guest.name))
         return sorted(guests.values(), key=attrgetter("name", "id"))
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
@@ -209,13 +215,18 @@ def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: S
     if kind is _Kind.NUMBER:
         fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
     elif kind is _Kind.TEXT:
-        fits = isinstance(value, str)
+        fits = isinstance(value, str) and _is_whole(value)
     else:
         fits = isinstance(value, Sequence) and not isinstance(value, str)
     if not fits:
         message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {printable(repr(value), 60)}"
         problems.append(Problem(Source(plugin.name), message))
     return fits
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text holds no half of a character (a lone surrogate), which JSON can bring, and which no file or log takes."""
+    return text.isascii() or _HALF.search(text) is None
 
 
 def _join(joined: Fields, more: Fields) -> None:

@@ -47,7 +47,7 @@ class Requests:
         """Say what came of it, if somebody may still be waiting."""
         with suppress(OSError):
             new = self._folder / f".{identity}{_ANSWER}"  # no guest's id, so that nobody takes it for a request meanwhile
-            new.write_text(error, "utf-8")
+            new.write_text(error, "utf-8", "backslashreplace")
             new.replace(self._folder / f"{identity}{_ANSWER}")
 
     def ask(self, identity: str, seconds: float) -> str:
@@ -62,7 +62,7 @@ class Requests:
             ends = time.monotonic() + seconds
             while time.monotonic() < ends:
                 if answer.exists():
-                    said = answer.read_text("utf-8")
+                    said = answer.read_text("utf-8", "replace")
                     answer.unlink(missing_ok=True)
                     return said
                 time.sleep(_LOOK_SECONDS)
