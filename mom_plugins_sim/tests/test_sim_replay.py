@@ -16,7 +16,7 @@ from mom_core import ControlSpec, Decision, Scope, Source, Unit
 from mom_core.testing import snapshot
 from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.reader import Recording, session_content
-from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter
+from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter, files_of
 from mom_plugins_sim.replay.command import replay
 from mom_plugins_sim.replay.comparison import compare
 from mom_plugins_sim.replay.estimate import estimate
@@ -75,9 +75,9 @@ def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_
     times = [cycle.report.time for cycle in Recording(folder).cycles()]
     middle = compare(Recording(folder), since=times[40])
     assert middle.compared == middle.identical == 10  # the end of both runs: their clocks said the same
-    for file in sorted(folder.iterdir())[1:]:
-        file.unlink()
-    (file,) = folder.iterdir()
+    file, *others = files_of(folder)
+    for other in others:
+        other.unlink()
     content = file.read_bytes()
     damaged = bytearray(content)
     damaged[len(content) // 2] ^= 0xFF
