@@ -24,7 +24,7 @@ from typing import Any, Final
 import click
 
 from mom_core._version import __version__
-from mom_core.cli.options import config_option
+from mom_core.cli.options import config_argument
 from mom_core.cli.prose import print_prose
 from mom_core.cli.redaction import Redaction
 from mom_core.config import Config, load_config
@@ -71,7 +71,7 @@ Part = Callable[[], str]
 
 
 @click.command("bugreport")
-@config_option
+@config_argument
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where to write.  [default: mom-bugreport-TIME.tar.gz]"
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose, terminal_columns
 from mom_core.errors import ConfigError, ConfigProblem, MomError
 from mom_core.files import DEFAULT_CONFIG
@@ -37,7 +37,7 @@ def config_command() -> None:
 
 
 @config_command.command("check")
-@config_option
+@config_argument
 @json_option
 def check_command(config_path: str | None, as_json: bool) -> None:
     """Say everything that is wrong with the configuration and its plugins, or that it is fine.
@@ -92,7 +92,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 
 
 @config_command.command("show")
-@config_option
+@config_argument
 @click.option("--running", "of_running", is_flag=True, help="What the running mom goes by, and where the file says something else by now.")
 @json_option
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:

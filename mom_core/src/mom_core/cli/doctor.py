@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mom_core.cli.marks import mark
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError, PluginError, PluginErrors, StateError
@@ -32,7 +32,7 @@ from mom_core.units import lasting
 
 
 @click.command("doctor")
-@config_option
+@config_argument
 @json_option
 def doctor_command(config_path: str | None, as_json: bool) -> None:
     """Look at this host as mom would, and say what is wrong and what to do. Changes nothing. Exit code 1 when something is wrong."""

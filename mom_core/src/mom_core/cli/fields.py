@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import print_prose
 from mom_core.cli.sources import ask_or_remark
 from mom_core.config import Config, load_config
@@ -21,7 +21,7 @@ from mom_core.units import Unit
 
 
 @click.command("fields")
-@config_option
+@config_argument
 @click.option("--all", "all_installed", is_flag=True, help="Of all installed plugins, not only of the enabled ones.")
 @json_option
 def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from mom_core.cli.options import config_option
+from mom_core.cli.options import config_argument
 from mom_core.cli.prose import print_prose
 from mom_core.config import load_config
 from mom_core.errors import MomError
@@ -14,7 +14,7 @@ from mom_core.guardian import command
 
 
 @click.command("guard")
-@config_option
+@config_argument
 def guard_command(config_path: str | None) -> None:
     """Watch over mom: put back what it has changed if it hangs, or dies and does not return within the setting `lease`.
 

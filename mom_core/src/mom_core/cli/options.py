@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
@@ -21,6 +22,19 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         help=f"The configuration file.  [default: {DEFAULT_CONFIG}, or $MOM_CONFIG]",
     )(function)
+
+
+def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`[FILE]` or `-c FILE`: the configuration, for verbs that take nothing else. The usual file when both are left out."""
+
+    @wraps(function)
+    def with_file(*args: Any, file: str | None, config_path: str | None, **given: Any) -> Any:
+        source = click.get_current_context().get_parameter_source("config_path")
+        if file is not None and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("the configuration is named twice: leave -c or FILE out")
+        return function(*args, config_path=config_path if file is None else file, **given)
+
+    return click.argument("file", metavar="[FILE]", required=False)(config_option(with_file))
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, config_option, json_option
 from mom_core.cli.plugin_check import check_command
 from mom_core.cli.plugin_new import new_command
 from mom_core.cli.prose import brief, print_prose
@@ -39,7 +39,7 @@ plugin_command.add_command(new_command)
 
 
 @plugin_command.command("list")
-@config_option
+@config_argument
 @click.option("--available", "only_available", is_flag=True, help="Only those that are installed and not enabled, with what they are for.")
 @json_option
 def list_command(config_path: str | None, only_available: bool, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import click
 
 from mom_core.cli.amounts import amount
 from mom_core.cli.lifeline import IN_FORCE, config_as_left
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
@@ -33,7 +33,7 @@ starts before would take what it sees for what stood there before it."""
 
 
 @click.command("restore")
-@config_option
+@config_argument
 @click.option("--dry-run", is_flag=True, help="Only show what would be put back.")
 @click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.option("--if-unclean", is_flag=True, help="Only if nobody else takes care: no mom that runs, no guardian that waits for one.")

@@ -20,7 +20,7 @@ from typing import Final
 import click
 
 from mom_core.cli.lifeline import Lifeline, let_guardian_finish
-from mom_core.cli.options import config_option
+from mom_core.cli.options import config_argument
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
 from mom_core.engine.problems import described
@@ -41,7 +41,7 @@ MOST_NAMED: Final = 3
 
 
 @click.command("run")
-@config_option
+@config_argument
 @click.option("--observe", is_flag=True, help="Decide and report, but touch nothing, whatever the configuration's mode is.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:

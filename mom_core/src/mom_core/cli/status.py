@@ -15,7 +15,7 @@ from mom_core.alike import common_problems
 from mom_core.cli.amounts import amount
 from mom_core.cli.live import look
 from mom_core.cli.marks import mark
-from mom_core.cli.options import config_option, json_option
+from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.cli.sources import told
 from mom_core.config import load_config
@@ -26,7 +26,7 @@ from mom_core.units import format_kib, lasting
 
 
 @click.command("status")
-@config_option
+@config_argument
 @json_option
 def status_command(config_path: str | None, as_json: bool) -> None:
     """Show how the host is, whether mom runs, how its plugins are, and what mom did in its last cycle.
@@ -53,7 +53,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 
 
 @click.command("guests")
-@config_option
+@config_argument
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
