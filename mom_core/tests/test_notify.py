@@ -29,6 +29,8 @@ def test_it_says_all_that_systemd_wants_to_know(systemd: tuple[socket.socket, di
     assert receiver.recv(4096) == b"READY=1\nSTATUS=set up"
     notifier.alive("cycle 1:\n3 guests")
     assert receiver.recv(4096) == b"WATCHDOG=1\nSTATUS=cycle 1: 3 guests"
+    notifier.alive("half a \ud800")
+    assert receiver.recv(4096) == rb"WATCHDOG=1_STATUS=half a \ud800".replace(b"_", b"\n"), "no text keeps the watchdog hungry"
     notifier.reloading()
     assert receiver.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
     notifier.stopping(7, "putting back")

@@ -62,7 +62,7 @@ class Notifier:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.settimeout(SECONDS)
-            sender.sendto(message.encode(), self._address)
+            sender.sendto(message.encode(errors="backslashreplace"), self._address)
 
 
 def _status(text: str) -> str:

@@ -222,7 +222,7 @@ def _in_background() -> Iterator[Callable[[], None]]:
         yield ready
     except BaseException as error:
         if open_end:
-            os.write(open_end[0], str(error).encode()[:4000])
+            os.write(open_end[0], str(error).encode(errors="backslashreplace")[:4000])
         raise
 
 
