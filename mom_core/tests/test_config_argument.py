@@ -8,7 +8,7 @@ import pytest
 
 from mom_core.cli.frame import run
 
-VERBS = (["config", "check"], ["config", "show"], ["status"], ["guests"], ["doctor"], ["fields"], ["restore"], ["plugin", "list"], ["run"])
+VERBS = (["config", "check"], ["config", "show"], ["status"], ["guests"], ["doctor"], ["fields"], ["restore"], ["run"])
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)

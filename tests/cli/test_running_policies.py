@@ -134,7 +134,7 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: M
     for done in told:
         assert done.returncode == 1
         assert done.stdout == ""
-        assert f"mom (process {process.pid}, which is stopped) did not answer on {mom.directory}/run/mom.sock within 5 s" in done.stderr
+        assert f"mom (process {process.pid}, which is stopped) did not answer on {mom.directory}/run/mom.sock within 10 s" in done.stderr
         assert f"kill -CONT {process.pid} lets it go on" in done.stderr
     mom.wait_for(lambda: mom("policy", "list").returncode == 0)
 

@@ -19,8 +19,8 @@ _AGAIN_SECONDS: Final = 0.02
 ANSWER_SECONDS: Final = 30.0
 """The largest policies take seconds to compile, and changes wait for each other."""
 
-READ_SECONDS: Final = 5.0
-"""A mom that works answers who only reads within milliseconds; somebody waits for this."""
+READ_SECONDS: Final = 10.0
+"""A mom that works answers within milliseconds, and one on a host that is full within seconds: as long as a person waits."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""

@@ -52,6 +52,9 @@ _SWITCHED_PER_CYCLE = 50
 _SHORTEST_WATCH_SECONDS = 0.05
 """Guests have something new to tell once a second; looking more often than this only costs."""
 
+_PATIENT_SHARE = 0.45
+"""Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
+
 _NOT_OURS = "another plugin's hypervisor is in use"
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
@@ -173,7 +176,10 @@ class LibvirtPlugin:
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_plugins_libvirt.connection import ConnectionSettings
 
-        return ConnectionSettings(self._settings.uri, readonly, self._settings.call_timeout)
+        timeout = self._settings.call_timeout
+        if not self._context.serves:
+            timeout = max(timeout, _PATIENT_SHARE * self._settings.deadline)
+        return ConnectionSettings(self._settings.uri, readonly, timeout)
 
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 

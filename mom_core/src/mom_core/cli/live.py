@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from mom_core.cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core.config import Config
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.model import Problem, Snapshot
@@ -23,6 +25,10 @@ def plugins_at_work(config: Config) -> Iterator[PluginSet]:
 
 
 def look(config: Config) -> tuple[Snapshot, list[Problem]]:
-    """One snapshot, and what could not be read."""
-    with plugins_at_work(config) as plugins:
+    """One snapshot, and what could not be read. Plugins have the time that a person would wait, and not that of a cycle."""
+    patient = {
+        name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))
+        for name, plugin in config.plugins.items()
+    }
+    with sign_of_life("the host and its guests"), plugins_at_work(replace(config, plugins=patient)) as plugins:
         return Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from mom_core.cli.patience import sign_of_life
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning, PluginError
@@ -46,7 +47,8 @@ def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found,
     if running is None:
         return None
     try:
-        return question(running), running.where
+        with sign_of_life("the running mom"):
+            return question(running), running.where
     except NotRunning:
         return None
 
