@@ -224,6 +224,7 @@ function hear(event) {
   const wait = Math.max(0, lookedAt + LIST_MS - performance.now());
   looking = setTimeout(async () => {
     try {
+      if (document.hidden) return; // when it is shown again, the next cycle has it look
       lookedAt = performance.now();
       await lookAtGuests();
       looking = null;
