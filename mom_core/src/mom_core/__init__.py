@@ -16,7 +16,7 @@ CONTRACT = "1.1"
 
 _WHERE = {
     "hookspecs": ("hookimpl",),
-    "settings": ("Duration", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
+    "settings": ("Duration", "ExistingFile", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
     "context": ("Declarations", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
@@ -99,6 +99,7 @@ __all__ = [
     "EngineState",
     "Entity",
     "EvaluatedPolicies",
+    "ExistingFile",
     "Explanation",
     "FieldSpec",
     "Finding",
@@ -339,6 +340,7 @@ if TYPE_CHECKING:
     from mom_core.running import RunningMom as RunningMom
     from mom_core.running import StandingProblem as StandingProblem
     from mom_core.settings import Duration as Duration
+    from mom_core.settings import ExistingFile as ExistingFile
     from mom_core.settings import GuestSettings as GuestSettings
     from mom_core.settings import PluginSettings as PluginSettings
     from mom_core.settings import SecretUrl as SecretUrl

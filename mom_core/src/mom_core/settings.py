@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -32,6 +34,15 @@ SizeOrShare = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
 ]
 """A size, or a share of something, such as of a guest's memory: `6GiB`, `75%`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileMustExist:
+    """Marks a setting whose file a plugin cannot do without: `mom config check` refuses a configuration that names one that is missing."""
+
+
+ExistingFile = Annotated[Path, FileMustExist()]
+"""The path of a file that has to be there."""
 
 
 class SecretUrl(Secret[str]):

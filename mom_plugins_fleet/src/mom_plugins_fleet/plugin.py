@@ -16,6 +16,7 @@ import mom_core
 from mom_core import (
     Decision,
     Duration,
+    ExistingFile,
     FieldSpec,
     Finding,
     Guest,
@@ -106,10 +107,10 @@ class FleetPlugin:
         host: Annotated[str, Field(pattern=NAME)] | None = None
         """This host's name in the fleet, as it was enrolled. Unset: the system's, up to the first dot."""
 
-        key: Path | None = None
+        key: ExistingFile | None = None
         """The file with this host's key, as `mom fleet enroll` made it; nobody else may read it. Unset: the servers ask for none."""
 
-        ca: Path | None = None
+        ca: ExistingFile | None = None
         """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
 
         publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0

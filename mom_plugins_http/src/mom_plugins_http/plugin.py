@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Duration, Finding, MomError, PluginContext, PluginSettings, Report, RunningMom, Severity, Size, Suggestion, hookimpl
+from mom_core import (
+    Duration,
+    ExistingFile,
+    Finding,
+    MomError,
+    PluginContext,
+    PluginSettings,
+    Report,
+    RunningMom,
+    Severity,
+    Size,
+    Suggestion,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     import click
@@ -53,13 +66,13 @@ class TcpSettings(BaseModel):
 
     listen: Annotated[str, AfterValidator(_an_address)]
     """Where, as `host:port`."""
-    certificate: Path
+    certificate: ExistingFile
     """The server's certificate with its chain, as PEM. Read again when mom's configuration is reloaded, as the next three."""
-    key: Path
+    key: ExistingFile
     """Its private key, as PEM."""
-    read_token: Path | None = None
+    read_token: ExistingFile | None = None
     """A file with the token of those who may read; nobody else may read the file itself."""
-    change_token: Path | None = None
+    change_token: ExistingFile | None = None
     """A file with the token of those who may also change policies."""
     hosts: list[Annotated[str, AfterValidator(_a_name)]] = Field(default_factory=list)
     """Further names and addresses, without a port, by which clients may call this server: beside the host's own, and where it listens."""

@@ -16,6 +16,7 @@ from mom_core import (
     CanaryState,
     Considered,
     Decision,
+    ExistingFile,
     Finding,
     PluginContext,
     PluginSettings,
@@ -110,7 +111,7 @@ class PolicyPlugin:
 
         directory: Path | None = None
         """A folder of which every *.policy is used, in the order of the file names. An absent or empty one is fine."""
-        file: Path | None = None
+        file: ExistingFile | None = None
         """One policy, in place of the defaults. It gets the name 50_main_."""
         defaults: bool | None = None
         """Whether the plugins' default policies are used where none of yours has the name: yes, unless `file` is given."""

@@ -73,6 +73,8 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
     from mom_core.config import load_config
+    from mom_core.config.document import dotted
+    from mom_core.config.needed_files import missing_files
     from mom_core.plugins.registry import check_plugins
 
     config = load_config(path)
@@ -81,10 +83,15 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     for name, finding in checked.findings:
         if finding.severity is Severity.ERROR:
             wrong.append((name, f"plugin {name!r}: {finding.message}", finding.cure))
-    if wrong:
+    file = config.file or "configuration"
+    missing = [
+        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
+        for place, why in missing_files(config)
+    ]
+    if wrong or missing:
         places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
-        file = config.file or "configuration"
-        raise ConfigError(sorted(ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)))
+        raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
+        raise ConfigError(sorted([*missing, *raised]))
     return config, [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mom_core import Destination, Duration, PluginSettings, SecretUrl
+from mom_core import Destination, Duration, ExistingFile, PluginSettings, SecretUrl
 from mom_plugins_sla.leaving.ladder import Pace
 from mom_plugins_sla.leaving.steps import Limits
 
@@ -37,9 +36,9 @@ class WebhookSettings(BaseModel):
 
     url: Annotated[SecretUrl, AfterValidator(_a_webhook)]
     """Where events are sent, each as a POST with a JSON body. It is shown by its host: with many receivers, who knows the path may post."""
-    secret: Path
+    secret: ExistingFile
     """A file with the secret that they are signed with; nobody else may read it."""
-    ca: Path | None = None
+    ca: ExistingFile | None = None
     """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
 
 

@@ -1,0 +1,55 @@
+"""The files that settings name and plugins cannot do without: a configuration whose files are missing is not fine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from mom_core.settings import FileMustExist
+
+if TYPE_CHECKING:
+    from mom_core.config.configuration import Config
+    from mom_core.config.document import KeyPath
+
+
+def missing_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """The settings of plugins that name a file which is not there, each with what is wrong."""
+    for name, plugin in config.plugins.items():
+        yield from _missing(plugin.settings, ("plugins", name))
+
+
+def _missing(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    for name, field in type(settings).model_fields.items():
+        value: object = getattr(settings, name)
+        here = (*place, field.alias or name)
+        if isinstance(value, BaseModel):
+            yield from _missing(value, here)
+        elif isinstance(value, list | tuple):
+            for number, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from _missing(item, (*here, number))
+        elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in (*field.metadata, *_marks(field.annotation))):
+            why = _why_not(value)
+            if why:
+                yield here, why
+
+
+def _marks(annotation: Any) -> Iterator[object]:
+    """All that `Annotated` says anywhere in an annotation."""
+    yield from getattr(annotation, "__metadata__", ())
+    for part in get_args(annotation):
+        yield from _marks(part)
+
+
+def _why_not(path: Path) -> str:
+    """Why there is no such file; empty if there is, or this user may not know."""
+    try:
+        path.stat()
+    except PermissionError:
+        return ""
+    except OSError as error:
+        return f"{path}: {(error.strerror or str(error)).lower()}"
+    return f"{path} is a folder, not a file" if path.is_dir() else ""

@@ -1,0 +1,41 @@
+"""A configuration that names files which are not there is not fine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mom_core.cli.frame import run
+
+YAML = """state_directory: {here}/state
+run_directory: {here}/run
+plugins:
+  policy:
+    file: {policy}
+  http:
+    tcp:
+      listen: "127.0.0.1:8132"
+      certificate: {here}/nosuch.pem
+      key: {here}
+"""
+
+
+def test_every_file_that_is_missing_is_refused_at_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mom.yaml"
+    file.write_text(YAML.format(here=tmp_path, policy="/nosuch"))
+    assert run(["config", "check", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"{file}:5:" in said
+    assert "plugins.policy.file: /nosuch: no such file or directory" in said
+    assert "plugins.http.tcp.certificate: " in said
+    assert f"plugins.http.tcp.key: {tmp_path} is a folder, not a file" in said
+
+
+def test_a_file_that_is_there_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = tmp_path / "mine.policy"
+    policy.write_text("(+ 1 2)")
+    file = tmp_path / "mom.yaml"
+    file.write_text(YAML.format(here=tmp_path, policy=policy).partition("  http:")[0])
+    assert run(["config", "check", str(file)]) == 0
+    assert "is fine" in capsys.readouterr().out
