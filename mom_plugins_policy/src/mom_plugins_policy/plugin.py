@@ -132,23 +132,24 @@ class PolicyPlugin:
         self._settings = settings
         self._context = context
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
-        kept = self._kept() if settings.keep_changes and context.serves else None
+        kept = self._kept() if settings.keep_changes else None
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         file = context.state_file
         self._notes = NoteStore(file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW))
+        cut_off = file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600)
         trying = Trying(
             self._compile_for_trial,
             self._why_no_trial,
             context.monotonic,
             lambda: context.interval,
             context.wake,
-            file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600) if context.serves else None,
+            cut_off if context.serves else None,
         )
         self._policies = TriedPolicies(
             self._read,
             self._compile,
-            kept,
+            kept if context.serves else None,
             self._changed,
             context.log,
             self._notes,
