@@ -167,6 +167,11 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Considered | Problem]:  # type: ignore[empty-body]  # a specification has no body
     """What should be done, what would be done on trial, and what could not be decided and why.
 
+    A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
+    others decide about it is dropped, also while the first is silent. `Decision(…, once=True)` claims nothing: for acts and their ends. A
+    plugin that gives nothing but problems and such decisions says `claims_controls = False`, and `mom config check` does not count it
+    among those that may contest a control.
+
     :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
     """
 

@@ -119,6 +119,7 @@ class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""
@@ -346,7 +347,7 @@ class BalloonPlugin:
             if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
                 end = self._end_of_shrinking(guest, history, limits, standing.holds.get(guest.id, 0))
                 if end is not None:
-                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
+                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source, once=True)
             aside = self._cooperation.why_aside(guest.id)
             if aside:
                 yield Problem(source, f"the guest does not give memory: {aside}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)

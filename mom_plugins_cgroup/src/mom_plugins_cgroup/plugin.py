@@ -83,6 +83,7 @@ class CgroupPlugin:
     """Control groups of guests: fields, limits, protection, proactive reclaim."""
 
     contract = "1.1"
+    claims_controls = False
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
 

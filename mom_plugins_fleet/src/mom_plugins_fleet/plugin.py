@@ -95,6 +95,7 @@ class FleetPlugin:
     """Follows the policies of this host's group, tells the fleet how the host is, and moves guests away when it is drained."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """Where the fleet's servers are, and who this host is there."""
@@ -203,7 +204,7 @@ class FleetPlugin:
             elif identity not in self._tried:
                 self._tried.add(identity)
                 reason = f"the host is drained; {printable(move.to)} has room"
-                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name))
+                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name), once=True)
 
     def _look_at(self, guest: Guest, number: int, agent: Agent) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""

@@ -72,6 +72,7 @@ class GuestAgentPlugin:
     """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """Whom to ask, how often, and how patiently."""

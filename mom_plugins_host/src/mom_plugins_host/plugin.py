@@ -52,6 +52,7 @@ class HostPlugin:
     """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """How closely the host is watched between two cycles."""

@@ -43,6 +43,7 @@ class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """There is nothing to set: what KSM should do is the policy's business."""

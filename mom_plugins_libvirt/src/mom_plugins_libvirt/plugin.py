@@ -76,6 +76,7 @@ class LibvirtPlugin:
     """QEMU guests under libvirt: who they are, what they use, their balloons."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """Where libvirt is, and how patient to be with it."""
@@ -214,7 +215,7 @@ class LibvirtPlugin:
             return
         off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
         for guest in islice(off, _SWITCHED_PER_CYCLE):
-            yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name))
+            yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name), once=True)
 
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:

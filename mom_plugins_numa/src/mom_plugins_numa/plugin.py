@@ -58,6 +58,7 @@ class NumaPlugin:
     """NUMA nodes, where guests are on them, and where they should be."""
 
     contract = "1.1"
+    claims_controls = False
     Settings = NumaSettings
     GuestSettings = NumaGuestSettings
 

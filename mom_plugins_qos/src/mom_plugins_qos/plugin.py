@@ -41,6 +41,7 @@ class QosPlugin:
     """Limits of guests: CPU time and shares, disks, network."""
 
     contract = "1.1"
+    claims_controls = False
     Settings = QosSettings
     GuestSettings = QosGuestSettings
 

@@ -36,6 +36,7 @@ class SlaPlugin:
     """Service classes of guests."""
 
     contract = "1.1"
+    claims_controls = False
     Settings = SlaSettings
     GuestSettings = SlaGuestSettings
 

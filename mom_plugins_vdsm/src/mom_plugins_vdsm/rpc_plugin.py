@@ -51,6 +51,7 @@ class XmlRpcPlugin:
     """Serves MOM's XML-RPC verbs: statistics for whoever asks, and policies from whoever may set them."""
 
     contract = "1.1"
+    claims_controls = False
 
     class Settings(PluginSettings):
         """Where to listen, and how much a client may use."""

@@ -75,6 +75,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_core.config import load_config
     from mom_core.config.document import dotted
     from mom_core.config.needed_files import missing_files
+    from mom_core.engine.claims import contenders
     from mom_core.plugins.registry import check_plugins
 
     config = load_config(path)
@@ -92,7 +93,9 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
         raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
         raise ConfigError(sorted([*missing, *raised]))
-    return config, [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
+    contest = contenders(plugin.loaded for plugin in config.plugins.values())
+    warnings = [("core", contest)] if contest else []
+    return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------

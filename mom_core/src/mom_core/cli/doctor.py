@@ -15,6 +15,7 @@ from mom_core.cli.marks import mark
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
+from mom_core.engine.claims import contenders
 from mom_core.errors import MomError, PluginError, PluginErrors, StateError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guardian import guarded
@@ -45,6 +46,9 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
     findings.extend(("core", finding) for finding in _core(config))
+    contest = contenders(plugin.loaded for plugin in config.plugins.values())
+    if contest is not None:
+        findings.append(("core", contest))
     plugins = _build(config, findings)
     if plugins is not None:
         try:

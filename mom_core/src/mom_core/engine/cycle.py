@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
+from mom_core.engine.claims import Claims
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
@@ -42,6 +43,11 @@ class Cycle:
     on_report: Callable[[Report], None]
     may_act: Callable[[], None]
     missing: dict[str, int] = field(default_factory=dict)
+    claims: Claims = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is claimed yet."""
+        self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int) -> Report:
         """Do one cycle and give its report; the plugins' `mom_report` have it too by then. Raises what `may_act` does."""
@@ -120,7 +126,7 @@ class Cycle:
             elif answer is not None:
                 problems.append(Problem(Source(plugin.name), f"mom_evaluate must return decisions, not {type(answer).__name__}"))
         wanted = tuple(item for _, items in proposals for item in items if isinstance(item, Decision))
-        decisions, revisions, more = review(snapshot, proposals, plugins.declarations)
+        decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
             work = plugin.work("mom_review", snapshot=snapshot, decisions=tuple(decisions))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mom_core.context import Declarations
+from mom_core.engine.claims import Claims
 from mom_core.model import Considered, ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
 from mom_core.units import Unit
 
@@ -20,14 +21,16 @@ _FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 
 
 def review(
-    snapshot: Snapshot, proposals: Iterable[tuple[str, Iterable[object]]], declarations: Declarations
+    snapshot: Snapshot, proposals: Iterable[tuple[str, Iterable[object]]], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """The core's own review, the first of all.
 
     :param proposals: each evaluator's name with what it returned, in the YAML order: the first decision on a control wins
+    :param claims: which evaluator has which control, by earlier cycles
     :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why (unless it is the
         same that somebody else has decided), and the problems that evaluators reported or that their answers are
     """
+    claims = claims or Claims()
     kept: dict[tuple[str, str], tuple[str, Decision]] = {}
     revisions: list[Revision] = []
     problems: list[Problem] = []
@@ -48,13 +51,21 @@ def review(
                 decision = revisions[-1].after
             key = (decision.entity.id, decision.control)
             winner = kept.get(key)
-            if winner is None:
+            owner = claims.owner_before(plugin, decision) if winner is None else ""
+            if owner:
+                revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
+                claims.contest(owner, plugin, decision)
+            elif winner is None:
                 kept[key] = (plugin, decision)
+                claims.claim(plugin, decision)
             elif winner[0] == plugin:
                 kept[key] = (plugin, decision)
                 revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
             elif winner[1].value != decision.value:  # where they agree, nobody has lost
+                if not winner[1].once:
+                    claims.contest(winner[0], plugin, decision)
                 revisions.append(Revision(decision, None, f"the plugin {winner[0]} comes before {plugin} and decided it too", REVIEWER))
+    problems.extend(claims.problems(snapshot))
     return [decision for _, decision in kept.values()], revisions, problems
 
 

@@ -80,6 +80,7 @@ class LeavingPlugin:
     """Stops guests, or moves them away, when the host stays full."""
 
     contract = "1.1"
+    claims_controls = False
     Settings = LeavingSettings
 
     def __init__(self, settings: LeavingSettings, context: PluginContext) -> None:
@@ -228,7 +229,7 @@ class LeavingPlugin:
             step, guest = said.take.step, snapshot.guests[said.take.identity]
             self._taking = (guest.id, step)
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
-            yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
+            yield Decision(guest.entity, step.control, value, "the host stays full", self._source, once=True)
         if said.undo is not None:
             if self._enforces:
                 self._acting.let_go_on(self._hypervisor, said.undo, "there is room again")

@@ -1,0 +1,72 @@
+"""Which evaluator a control belongs to, so that two that want different things do not take turns when one of them is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from mom_core.model import Decision, Finding, Problem, Severity, Snapshot, Source
+from mom_core.plugins.discovery import LoadedPlugin
+
+_ROOM: Final = 1000
+"""Claims on guests that are gone are forgotten when there are so many more of all claims than twice what the guests here can have."""
+
+
+class Claims:
+    """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
+
+    What others decide about it is dropped, also in cycles in which its owner is silent. A decision that is made `once` claims nothing.
+
+    :param order: the evaluators' names in the YAML order
+    """
+
+    def __init__(self, order: Sequence[str] = ()) -> None:
+        self._rank = {name: rank for rank, name in enumerate(order)}
+        self._owners: dict[tuple[str, str], str] = {}
+        self._contested: set[tuple[str, str, str]] = set()
+
+    def owner_before(self, plugin: str, decision: Decision) -> str:
+        """The evaluator that comes before this one and has the control; empty when there is none, and this one may decide."""
+        owner = self._owners.get((decision.entity.id, decision.control), "")
+        return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
+
+    def claim(self, plugin: str, decision: Decision) -> None:
+        """This evaluator decides; nothing when it decides once."""
+        if not decision.once:
+            self._owners[decision.entity.id, decision.control] = plugin
+
+    def contest(self, winner: str, loser: str, decision: Decision) -> None:
+        """What this evaluator decided was dropped in favour of the other one's."""
+        self._contested.add((decision.control, winner, loser))
+
+    def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """What was contested in this cycle, a line for each control and pair of evaluators; called once at its end."""
+        contested, self._contested = sorted(self._contested), set()
+        self._forget_gone(snapshot)
+        for control, winner, loser in contested:
+            both = f"{winner} and {loser} both decide {control}"
+            text = f"{both}: {winner} has it, as it comes first below `plugins`; take it out of one of them"
+            yield Problem(Source("core"), text, severity=Severity.WARNING)
+
+    def _forget_gone(self, snapshot: Snapshot) -> None:
+        controls = len({control for _, control in self._owners})
+        if len(self._owners) > 2 * controls * (len(snapshot.guests) + 1) + _ROOM:
+            there = {*snapshot.guests, snapshot.host.entity.id}
+            self._owners = {key: owner for key, owner in self._owners.items() if key[0] in there}
+
+
+def contenders(plugins: Iterable[LoadedPlugin]) -> Finding | None:
+    """What an operator should know of several evaluators in one configuration, before they contest a control.
+
+    :param plugins: in the YAML order
+    """
+    names = [p.name for p in plugins if hasattr(p.plugin_class, "mom_evaluate") and getattr(p.plugin_class, "claims_controls", True)]
+    if len(names) < 2:
+        return None
+    order = ", then ".join(names)
+    text = (
+        f"several plugins decide: {order}; a control that two of them decide belongs to the one that comes first, also while it is silent"
+    )
+    return Finding(
+        Severity.WARNING, "evaluators", text, "take out what you do not need, or put the one that is to win first below `plugins`"
+    )

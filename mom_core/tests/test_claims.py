@@ -1,0 +1,97 @@
+"""A control belongs to one evaluator: the first, in the YAML order, of those that have decided it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Unit
+from mom_core.engine.claims import Claims, contenders
+from mom_core.engine.review import review
+
+DECLARED = Declarations(controls={"knob": ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", "knob")})
+SNAPSHOT = Snapshot(guests={name: Guest(name, name) for name in ("a", "b")})
+
+
+def wants(guest: str, value: int, *, once: bool = False) -> Decision:
+    return Decision(SNAPSHOT.guests[guest].entity, "knob", value, once=once)
+
+
+class Host:
+    """Two evaluators, and what comes of their decisions from cycle to cycle."""
+
+    def __init__(self) -> None:
+        self.claims = Claims(["first", "second"])
+        self.revisions: list[Revision] = []
+        self.problems: list[str] = []
+
+    def cycle(self, first: Sequence[Decision] = (), second: Sequence[Decision] = ()) -> dict[str, object]:
+        kept, self.revisions, problems = review(SNAPSHOT, [("first", first), ("second", second)], DECLARED, self.claims)
+        self.problems = [problem.message for problem in problems]
+        return {decision.entity.id: decision.value for decision in kept}
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_a_silent_evaluator_keeps_what_it_has_decided_from_those_behind_it(host: Host) -> None:
+    assert host.cycle([wants("a", 1)]) == {"a": 1}
+    assert host.cycle([], [wants("a", 9), wants("b", 9)]) == {"b": 9}
+    assert [revision.reason for revision in host.revisions] == ["the plugin first comes before second and has decided it earlier"]
+    assert host.problems == [
+        "first and second both decide knob: first has it, as it comes first below `plugins`; take it out of one of them"
+    ]
+    assert host.cycle([], []) == {}
+    assert host.problems == []
+
+
+def test_the_first_takes_over_what_the_second_had(host: Host) -> None:
+    assert host.cycle([], [wants("a", 9)]) == {"a": 9}
+    assert host.cycle([wants("a", 1)], [wants("a", 9)]) == {"a": 1}
+    assert host.cycle([], [wants("a", 9)]) == {}
+
+
+def test_a_decision_that_is_made_once_keeps_nobody_away(host: Host) -> None:
+    assert host.cycle([wants("a", 1, once=True)], [wants("a", 9)]) == {"a": 1}
+    assert host.problems == []
+    assert host.cycle([], [wants("a", 9)]) == {"a": 9}
+    assert host.cycle([wants("a", 2, once=True)], [wants("a", 9)]) == {"a": 2}
+    assert host.cycle([], [wants("a", 9)]) == {"a": 9}
+
+
+def test_two_that_agree_contest_nothing(host: Host) -> None:
+    assert host.cycle([wants("a", 1)], [wants("a", 1)]) == {"a": 1}
+    assert (host.revisions, host.problems) == ([], [])
+
+
+def test_claims_on_guests_that_are_gone_are_forgotten(host: Host) -> None:
+    for number in range(5000):
+        host.claims.claim("first", Decision(Guest(f"g{number}", "g").entity, "knob", 1))
+    host.claims.claim("first", wants("a", 1))
+    host.cycle()
+    assert host.cycle([], [wants("a", 9)]) == {}
+    assert len(host.claims._owners) == 1
+
+
+class Decides:
+    def mom_evaluate(self) -> list[Decision]:
+        return []
+
+
+class OnlyActs(Decides):
+    claims_controls = False
+
+
+def test_who_would_win_is_said_before_it_comes_to_that() -> None:
+    def loaded(name: str, plugin_class: type) -> SimpleNamespace:
+        return SimpleNamespace(name=name, plugin_class=plugin_class)
+
+    silent = [loaded("acts", OnlyActs), loaded("policy", Decides), loaded("none", object)]
+    assert contenders(silent) is None  # type: ignore[arg-type]  # as far as it is looked at
+    finding = contenders([*silent, loaded("mine", Decides)])  # type: ignore[list-item]  # the same
+    assert finding is not None
+    assert "policy, then mine" in finding.message
