@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from random_programs import program
 from mom_core import Declarations, Severity
 from mom_core.testing import snapshot
 from mom_plugins_policy import Fault, Policy, PolicyError
-from mom_plugins_policy.checks import RULES, Remark, check
+from mom_plugins_policy.checks import RULES, Remark, check, check_policy
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing"}
 """Old policies are not careful about guests without data, and that is worth a warning."""
@@ -391,6 +392,35 @@ def test_no_text_keeps_the_checks_busy_for_long(text: str) -> None:
 
 
 # --- random programs
+
+
+LARGE = {
+    "arguments of min": in_loop("{ (defvar a guest.balloon_cur) (min " + "a " * 20_000 + ") }"),
+    "sums of min": in_loop("(min " + "(+ 1 guest.balloon_cur) " * 8000 + ")"),
+    "squares of squares": in_loop("{ (defvar a guest.balloon_cur) " + "(set a (* a a)) " * 1500 + "}"),
+    "divisions by what is compared": in_loop("{ (defvar a guest.balloon_cur) (and " + "(/ 1 a) (!= a 0) " * 1400 + ") }"),
+    "notes that may be nil": in_loop("(and " + " ".join(f"(< 1 (guest.GetVar 'n{n}'))" for n in range(4000)) + ")"),
+    "misspelt variables": " ".join(f"(defvar known{n}a 1)" for n in range(5000)) + " ".join(f"(+ known{n}b 1)" for n in range(2000)),
+    "misspelt functions": " ".join(f"(def known{n}a () 1)" for n in range(3000)) + " ".join(f"(known{n}b 1)" for n in range(2000)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
+    policy = Policy.compile({"50_test": LARGE[name]}, DECLARED)
+    began = time.process_time()
+    check_policy(policy)
+    assert time.process_time() - began < 5, "a second, where each argument or name was compared with each other: half a minute and more"
+
+
+def test_units_are_compared_with_those_of_all_arguments() -> None:
+    (found,) = [one for one in remarks_on(in_loop("(max 1 guest.balloon_cur 2 guest.mem_unused guest.swap_in)")) if one.rule == "units"]
+    assert found.message == "KiB and KiB/s are compared"
+
+
+def test_only_the_first_misspelt_names_are_compared_with_all_names() -> None:
+    hints = [one.hint for one in remarks_on("(defvar known 1)" + " ".join(f"(+ knowm{n} 1)" for n in range(40))) if "did you" in one.hint]
+    assert hints == ["did you mean known?"] * 20
 
 
 def faults_of(text: str) -> Sequence[Fault]:

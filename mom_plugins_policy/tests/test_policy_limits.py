@@ -41,6 +41,9 @@ HOSTILE = {
         '(let ((a0 "ab") ' + " ".join(f"(a{n + 1} (+ a{n} a{n}))" for n in range(100)) + ") a99)",
         "limit",
     ),
+    "pairs of a let": ("(let (" + " ".join(f"(a{n} {n})" for n in range(12_000)) + ") 1)", ""),
+    "parameters": ("(def f (" + " ".join(f"a{n}" for n in range(20_000)) + ") 1)", ""),
+    "definitions": (" ".join(f"(def f{n} () {n})" for n in range(8000)), ""),
     "integers": ("(defvar i 3) " + "(set i (* i i)) " * 100, "range"),
     "loops in loops": (
         "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 10 + "(with l a (with l b (with l c (with l d 1))))",

@@ -116,6 +116,15 @@ def test_ranges_and_types_follow_from_the_declarations() -> None:
     assert TERMS.field(TERMS.guest(0), "os").types == NIL | STRING
 
 
+def test_bounds_of_products_of_products_stay_small_and_true() -> None:
+    term, least = CUR, TERMS.operation("add", (CUR, TERMS.const(2)))
+    for _ in range(200):
+        term, least = TERMS.operation("mul", (term, term)), TERMS.operation("mul", (least, least))
+    assert (term.low, term.high) == (0, None)
+    assert least.low is None or least.low >= 2
+    assert all(bound is None or bound.numerator.bit_length() < 20_000 for bound in (least.low, least.high))
+
+
 def test_overflow_is_seen() -> None:
     large = TERMS.operation("mul", (TERMS.const(1e300), CUR))
     assert large.types == FLOAT | INFINITE | NAN

@@ -8,8 +8,9 @@ reaches them through shared cells; the names for which that is needed are `Progr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import ClassVar
 
 from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, SPECIAL_FORMS
@@ -113,6 +114,31 @@ def analyse(texts: Sequence[Text], forms: Sequence[Form]) -> Program:
     return program
 
 
+class _Bound:
+    """The names that are bound around a form in its function: the first so many of one list of them, and those around these.
+
+    A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
+    """
+
+    __slots__ = ("_around", "_before", "_places")
+
+    def __init__(self, places: Mapping[str, int], before: int, around: _Bound | None) -> None:
+        self._places = places
+        self._before = before
+        self._around = around
+
+    def __contains__(self, name: str) -> bool:
+        here: _Bound | None = self
+        while here is not None:
+            if here._places.get(name, here._before) < here._before:
+                return True
+            here = here._around
+        return False
+
+
+_NOTHING_BOUND = _Bound({}, 0, None)
+
+
 class _Survey:
     """One walk over all forms, in evaluation order, without recursion."""
 
@@ -121,16 +147,16 @@ class _Survey:
         self.everything = everything
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
+        self.numbers = count()
         # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
-        self.todo: list[tuple[Form, Definition | None, bool, int, frozenset[str]]] = []
-        nothing: frozenset[str] = frozenset()
-        self.todo.extend((form, None, True, 0, nothing) for form in reversed(forms))
+        self.todo: list[tuple[Form, Definition | None, bool, int, _Bound]] = []
+        self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
         # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
         self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
 
-    def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]) -> None:
+    def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         program = self.program
         if self.everything:
             # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
@@ -138,7 +164,7 @@ class _Survey:
             if key in self.visited:
                 return
             self.visited.add(key)
-            bound = frozenset()
+            bound = _NOTHING_BOUND
         program.size += 1
         if owner is not None:
             owner.size += 1
@@ -173,45 +199,38 @@ class _Survey:
             (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
 
-    def _name(self, name: str, owner: Definition | None, bound: frozenset[str]) -> None:
+    def _name(self, name: str, owner: Definition | None, bound: _Bound) -> None:
         first = name.partition(".")[0]
         if owner is not None and first not in bound:
             owner.free.add(first)
 
-    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: frozenset[str]) -> None:
+    def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _Bound) -> None:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
-    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]) -> None:
+    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         level = level if 0 < level <= _STATIC_DEPTH else -1
         last = len(forms) - 1
         for place in range(last, -1, -1):
             self.todo.append((forms[place], owner, dropped or place != last, level, bound))
 
-    def _if(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _if(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         condition, first, second = arguments
         self.todo.append((second, owner, dropped, -1, bound))
         self.todo.append((first, owner, dropped, -1, bound))
         self.todo.append((condition, owner, False, -1, bound))
 
-    def _let(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _let(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         pairs = pairs_of(arguments[0])
         if pairs is None:
             return
-        values: list[tuple[Form, frozenset[str]]] = []
-        for name, value in pairs:
-            values.append((value, bound))
+        places: dict[str, int] = {}
+        for place, (name, _) in enumerate(pairs):
             self._binds(form, name)
-            bound |= {name.name}
-        self._body(arguments[1:], owner, dropped, -1, bound)
-        self.todo.extend((value, owner, False, -1, names) for value, names in reversed(values))
+            places.setdefault(name.name, place)
+        self._body(arguments[1:], owner, dropped, -1, _Bound(places, len(pairs), bound))
+        self.todo.extend((pairs[place][1], owner, False, -1, _Bound(places, place, bound)) for place in reversed(range(len(pairs))))
 
-    def _defvar(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _defvar(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, value = arguments
         if name.kind is Kind.NAME:
             self._binds(form, name)
@@ -225,9 +244,7 @@ class _Survey:
             why = "nil cannot be a variable" if name.name == "nil" else f"{name.name} cannot be read as a variable, because of its dot"
             self.suspicions.append((form.items[0].name, fault(name, "malformed", why)))
 
-    def _set(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _set(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, value = arguments
         if name.kind is Kind.NAME:
             self.program.assigned.add(name.name)
@@ -236,20 +253,16 @@ class _Survey:
             self._name(name.name, owner, bound)
             self.todo.append((value, owner, False, -1, bound))
 
-    def _with(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _with(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         items, name, body = arguments
         if not dropped:
             self.program.lists = True
         if items.kind is Kind.NAME and name.kind is Kind.NAME:
             self._name(items.name, owner, bound)
             self.program.bound.add(name.name)
-            self.todo.append((body, owner, dropped, -1, bound | {name.name}))
+            self.todo.append((body, owner, dropped, -1, _Bound({name.name: 0}, 1, bound)))
 
-    def _def(
-        self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: frozenset[str]
-    ) -> None:
+    def _def(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, listed, body = arguments
         if name.kind is not Kind.NAME:
             return
@@ -258,17 +271,18 @@ class _Survey:
             message = f"the parameters of {name.name} must be a list of names in ( ) or [ ], not {abridged(listed, 30)}"
             self.suspicions.append((form.items[0].name, fault(listed, "malformed", message)))
             return
+        bound_to: dict[str, int] = {}
         for place, parameter in enumerate(parameters):
-            if parameter in parameters[:place]:
+            if bound_to.setdefault(parameter, place) != place:
                 message = f"{name.name} has two parameters named {parameter}"
                 self.suspicions.append((form.items[0].name, fault(listed.items[place], "malformed", message)))
         self.program.bound.update(parameters)
         if name.name in SPECIAL_FORMS or name.name in BUILTINS or name.name == "eval":
             return  # does nothing
-        number = sum(len(several) for several in self.program.definitions.values())
-        definition = Definition(form, name.name, parameters, body, number, owner is None and level >= 0 and not self.everything, 0)
+        known = owner is None and level >= 0 and not self.everything
+        definition = Definition(form, name.name, parameters, body, next(self.numbers), known, 0)
         self.program.definitions.setdefault(name.name, []).append(definition)
-        self.todo.append((body, definition, False, -1, frozenset(parameters)))
+        self.todo.append((body, definition, False, -1, _Bound(bound_to, len(parameters), _NOTHING_BOUND)))
 
     _SPECIAL: ClassVar = {"if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with}
 

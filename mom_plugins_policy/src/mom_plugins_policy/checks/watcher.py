@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, Unit, printable
 from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.builtins import BUILTINS, SPECIAL_FORMS
-from mom_plugins_policy.checks.dimensions import Dimensions, conversion, differ, dimension_of_unit, written
+from mom_plugins_policy.checks.dimensions import ANY, UNKNOWN, Dimension, Dimensions, conversion, differ, dimension_of_unit, written
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.prove.cases import impossible
 from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
@@ -30,6 +31,7 @@ _OF_VALUES: Final = frozenset(
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
+_SUGGESTIONS: Final = 20  # of names that may have been meant
 _CHOICES: Final = 12  # choices inside each other that are looked through for a nil
 
 PARTS: Final[Mapping[Scope, Mapping[str, str]]] = {
@@ -54,6 +56,21 @@ class _Lenient(Vocabulary):
         return True
 
 
+@dataclass(slots=True)
+class _Together:
+    """An `and` or `or` that is being evaluated: its arguments so far, and what these compare with zero."""
+
+    form: Form
+    word: str
+    values: list[Term] = field(default_factory=list)
+    compared: set[Term] = field(default_factory=set)
+
+    def add(self, value: Term) -> None:
+        """One more argument."""
+        self.values.append(value)
+        self.compared.update(_compared_with_zero(value))
+
+
 class Watcher(Machine):
     """One run of the checks that need to know what values are made of.
 
@@ -71,7 +88,8 @@ class Watcher(Machine):
         self.remarks: dict[tuple[str, int, object], Remark] = {}
         self.notes_read: list[tuple[Form, str]] = []
         self._dimensions = Dimensions(self.vocabulary)
-        self._together: list[tuple[Form, str, list[Term]]] = []  # the and, or around, with their arguments so far
+        self._together: list[_Together] = []  # the and, or around, from the outside in
+        self._suggested: dict[tuple[str, str], str] = {}
         self._bound_in: dict[tuple[int, str], str] = {}
         self._entered: set[int] = set()
         self._switched_off = 0
@@ -115,19 +133,18 @@ class Watcher(Machine):
         head = form.items[0].name if form.items else ""
         if kind == "undefined-symbol" and head in ("set", "setq"):
             name = form.items[1]
-            hint = self._like(name.name, self.program.bound | set(self.elsewhere)) or _ELSEWHERE
-            self.say("unknown-variable", name, message, hint)
+            self.say("unknown-variable", name, message, self._like("variable", name.name, self._variables) or _ELSEWHERE)
             return Dead()
         if kind == "unknown-field":
             return Dead()  # remarked on already
         where = form
         hint = ""
         if kind == "undefined-symbol":
-            hint = self._like(form.name.partition(".")[0], self.program.bound | set(self.elsewhere))
+            hint = self._like("variable", form.name.partition(".")[0], self._variables)
         elif kind == "unknown-function":
             where = form.items[0]
-            known = set(self.program.definitions) | set(self.elsewhere) | set(SPECIAL_FORMS) | set(BUILTINS)
-            hint = "it is defined only later" if head in self.program.definitions else self._like(head, known)
+            later = head in self.program.definitions
+            hint = "it is defined only later" if later else self._like("function", head, self._functions)
         elif kind == "not-callable" and form.items:
             where = form.items[0]
             hint = f"call the function otherwise, or the variable {head}" if head in self.program.definitions else ""
@@ -138,10 +155,18 @@ class Watcher(Machine):
         self.say(kind, where, message, hint)
         return Dead()
 
-    @staticmethod
-    def _like(name: str, known: Collection[str]) -> str:
-        close = get_close_matches(name, sorted(set(known) - {name}), 1)  # it may be bound elsewhere, and not here
-        return f"did you mean {close[0]}?" if close else ""
+    def _like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
+        """Which of the known names may have been meant. Only the first unknown ones are told: each is compared with all names."""
+        key = (what, name)
+        if key not in self._suggested and len(self._suggested) < _SUGGESTIONS:
+            self._suggested[key] = _did_you_mean(name, known())
+        return self._suggested.get(key, "")
+
+    def _variables(self) -> Collection[str]:
+        return self.program.bound | set(self.elsewhere)
+
+    def _functions(self) -> Collection[str]:
+        return {*self.program.definitions, *self.elsewhere, *SPECIAL_FORMS, *BUILTINS}
 
     # --- what other policies may provide -------------------------------------------------------------------------------------------
 
@@ -220,16 +245,16 @@ class Watcher(Machine):
     def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Term:
         if name not in ("and", "or") or len(arguments) < 2:
             return super()._builtin(form, name, arguments)
-        values: list[Term] = []
-        self._together.append((form, name, values))
+        together = _Together(form, name)
+        self._together.append(together)
         try:
             for number, argument in enumerate(arguments):
                 if number:
                     self._look_for_effects(argument, form, name)
-                values.append(self.evaluate(argument))
+                together.add(self.evaluate(argument))
         finally:
             self._together.pop()
-        return self.operation(form, name, values, arguments)
+        return self.operation(form, name, together.values, arguments)
 
     def _look_for_effects(self, argument: Form, form: Form, name: str) -> None:
         effects = self.effects_of(argument)
@@ -263,13 +288,13 @@ class Watcher(Machine):
             return
         shown = abridged(place, 40)
         head = form.items[0].name
-        for outer, word, values in self._together:
-            if self._excluded(arg, word, values):
+        for around in self._together:
+            if self._excluded(arg, around):
                 self.say(
                     "no-short-circuit",
                     place,
-                    f"`{word}` evaluates all its arguments, so an earlier one does not keep nil from `{head}`: {shown} may be nil",
-                    f"write (if {abridged(outer.items[1], 30)} … …) around it",
+                    f"`{around.word}` evaluates all its arguments, so an earlier one does not keep nil from `{head}`: {shown} may be nil",
+                    f"write (if {abridged(around.form.items[1], 30)} … …) around it",
                 )
                 return
         if cause.op == "field":
@@ -321,32 +346,36 @@ class Watcher(Machine):
         finally:
             self._end()
 
-    def _excluded(self, arg: Term, name: str, values: Sequence[Term]) -> bool:
+    def _excluded(self, arg: Term, around: _Together) -> bool:
         """Whether an `and` or `or` that did not evaluate everything would have kept an argument from being nil."""
-        with self._supposed([(value, name == "and") for value in values]) as possible:
-            return bool(values) and (not possible or self._nil_in(arg) is None)
+        self.spend(len(around.values))
+        with self._supposed([(value, around.word == "and") for value in around.values]) as possible:
+            return bool(around.values) and (not possible or self._nil_in(arg) is None)
 
     def _look_at_divisor(self, divisor: Term, place: Form, form: Form) -> None:
         if divisor.is_constant:
             return
-        for _, name, values in self._together:
-            for earlier in values:
-                if divisor in _compared_with_zero(earlier):
-                    self.say(
-                        "no-short-circuit",
-                        place,
-                        f"`{name}` evaluates all its arguments, so an earlier one does not keep this from being a division by zero",
-                        "put the division into an `if`",
-                    )
+        for around in self._together:
+            if divisor in around.compared:
+                self.say(
+                    "no-short-circuit",
+                    place,
+                    f"`{around.word}` evaluates all its arguments, so an earlier one does not keep this from being a division by zero",
+                    "put the division into an `if`",
+                )
 
     def _look_at_units(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
-        known = [(self._dimensions.of(arg), place) for arg, place in zip(args, forms, strict=True)]
-        for number, (one, _) in enumerate(known):
-            for other, place in known[number + 1 :]:
-                if differ(one, other):
-                    verb = {"add": "are added", "sub": "are subtracted"}.get(name, "are compared")
-                    self.say("units", place, f"{written(one)} and {written(other)} {verb}", conversion(one, other))
-                    return
+        first: Dimension | None = None
+        for arg, place in zip(args, forms, strict=True):
+            found = self._dimensions.of(arg)
+            if found in (ANY, UNKNOWN):
+                continue
+            if first is None:
+                first = found
+            elif found != first:
+                verb = {"add": "are added", "sub": "are subtracted"}.get(name, "are compared")
+                self.say("units", place, f"{written(first)} and {written(found)} {verb}", conversion(first, found))
+                return
 
     def _look_at_comparison(self, form: Form, name: str, quantity: Term, limit: Term) -> None:
         """A field, or the ratio of two, against a constant or a multiple of another one."""
@@ -377,8 +406,8 @@ class Watcher(Machine):
         if self.declarations is None or (scope, name) in self.declarations.fields:
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
-        known = [field for owner, field in self.declarations.fields if owner is scope]
-        hint = self._like(name, known)
+        fields = self.declarations.fields
+        hint = self._like(scope, name, lambda: [field for owner, field in fields if owner is scope])
         if (other, name) in self.declarations.fields:
             hint = f"there is a {other} field of that name" + (f"; {hint}" if hint else "")
         elif name in _PROPERTIES[scope] and attribute:
@@ -405,8 +434,9 @@ class Watcher(Machine):
         if scope is not None:
             self._look_at_field(place, scope, name, attribute=False)
         elif self.declarations is not None and not any((owner, name) in self.declarations.fields for owner in Scope):
-            known = [field for _, field in self.declarations.fields]
-            self.say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", self._like(name, known))
+            fields = self.declarations.fields
+            hint = self._like("field", name, lambda: [field for _, field in fields])
+            self.say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
         if method == "StatAvg" and entity is not None and scope is Scope.GUEST and self.terms.field(entity, name) not in self.not_nil:
             self.say(
                 "average-of-nothing",
@@ -422,7 +452,7 @@ class Watcher(Machine):
             return
         if self.declarations is not None and (scope, name) in self.declarations.fields:
             self.say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
-        elif hint := self._like(name, known):
+        elif hint := _did_you_mean(name, known):
             self.say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
     def _look_at_control(self, scope: Scope | None, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
@@ -430,8 +460,8 @@ class Watcher(Machine):
             return
         spec = self.declarations.controls.get(name)
         if spec is None:
-            known = list(self.declarations.controls)
-            self.say("unknown-control", forms[0], f"no plugin has the control {printable(name, 60)}", self._like(name, known))
+            hint = self._like("control", name, self.declarations.controls.keys)
+            self.say("unknown-control", forms[0], f"no plugin has the control {printable(name, 60)}", hint)
             return
         if scope is not None and scope is not spec.scope:
             whose = "each guest" if spec.scope is Scope.GUEST else "the host"
@@ -477,7 +507,13 @@ class Watcher(Machine):
         """Remark on notes that are read, and not among those that are set anywhere."""
         for place, name in self.notes_read:
             if name not in noted:
-                self.say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", self._like(name, noted))
+                hint = self._like("note", name, lambda: noted)
+                self.say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
+
+
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, sorted(set(known) - {name}), 1)  # it may be bound elsewhere, and not here
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _shown(term: Term) -> str:

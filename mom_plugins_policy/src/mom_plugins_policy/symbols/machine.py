@@ -169,6 +169,10 @@ class Machine:
                 self._bind(scope, name, self.terms.guest(0))
             return self.evaluate(form)
 
+    def spend(self, steps: int) -> None:
+        """Count work, in forms evaluated: when too much is done, the program is not followed to its end."""
+        self._steps_left -= steps
+
     # --- hooks for those who watch -------------------------------------------------------------------------------------------------
 
     def wrong(self, form: Form, kind: str, message: str) -> Dead:
@@ -392,7 +396,7 @@ class Machine:
             return self._name(form, form.name)
         if form.kind is Kind.OPERATOR:
             raise self.wrong(form, "malformed", f"the operator {form.name} is no value")
-        self._steps_left -= 1
+        self.spend(1)
         if self._steps_left < 0:
             raise Unfollowed(form, "the program is too long to be followed")
         self._depth += 1

@@ -44,6 +44,8 @@ _LARGEST_FLOAT = Fraction(1.7976931348623157e308)
 _ZERO = Fraction(0)
 _ONE = Fraction(1)
 _LARGE = 4096  # bits of an integer, characters of a string
+_LARGEST_BOUND = 2 * _LARGE  # bits of a bound: products of products double them each time
+_FINEST = Fraction(1, 1 << _LARGE)  # what a bound that has more is rounded to
 _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
 
 
@@ -87,6 +89,14 @@ class CertainlyWrong(Exception):
         self.message = message
 
 
+def _rounded(bound: Bound, outwards: Callable[[Fraction], int]) -> Bound:
+    """A bound that can be computed with: one of too many bits is moved outwards to one of fewer."""
+    if bound is None or bound.numerator.bit_length() + bound.denominator.bit_length() <= _LARGEST_BOUND:
+        return bound
+    rounded = outwards(bound / _FINEST) * _FINEST
+    return rounded if rounded.numerator.bit_length() <= _LARGEST_BOUND else None
+
+
 class Terms:
     """Makes terms, and simplifies what can be computed now.
 
@@ -111,6 +121,7 @@ class Terms:
         key = (op, value.__class__, repr(value) if isinstance(value, float) else value, *(arg.number for arg in args))
         term = self._made.get(key)
         if term is None:
+            low, high = _rounded(low, math.floor), _rounded(high, math.ceil)
             term = self._made[key] = Term(len(self._made), op, args, value, types, low, high)
         return term
 
