@@ -63,7 +63,7 @@ def types(session: nox.Session) -> None:
     """Check types: of all sources, strictly; of tests, whatever they annotate."""
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
     session.run(BIN / "mypy", "--strict", *sources, "noxfile.py", "conftest.py", *_relative("docs/*.py"), *session.posargs)
-    for folder in _relative("benchmarks/*"):
+    for folder in _relative("benchmarks/*/"):
         session.run(BIN / "mypy", "--strict", "--follow-imports=silent", folder, *session.posargs)
     for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*"):
         if any(Path(ROOT / folder).glob("*.py")):

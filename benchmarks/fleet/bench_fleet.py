@@ -110,7 +110,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             async with linked(access, "operator", LOG, patient=True) as store:
                 await store.make(1)
                 for one in made:
-                    await store.put(ROSTER, one.name, Member(group="g", address="x").packed())
+                    await store.put(ROSTER, one.name, Member(group="g").packed())
                 await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 1)"}).packed())
 
         asyncio.run(enroll())

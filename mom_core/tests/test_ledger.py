@@ -275,12 +275,13 @@ def test_who_only_looks_at_a_damaged_ledger_says_so_and_leaves_it(tmp_path: Path
 
 
 TEXTS = ("id", "name", "control", "plugin", "incarnation")
+ANY: tuple[Value, ...] = (None, "x", 5, [], {}, True)
 WRONG: list[tuple[str, Value]] = [
-    *((name, value) for name in TEXTS for value in (None, 5, [], {}, True, 1e308)),
-    *(("scope", value) for value in (None, "x", 5, [], {}, True)),
-    *(("time", value) for value in (None, "x", [], {}, True, 10**400)),
-    *(("attempted", value) for value in (None, "x", 5, {}, True)),
-    *(("in_doubt", value) for value in (None, "x", 0, [], {})),
+    *((name, value) for name in TEXTS for value in (*(value for value in ANY if value != "x"), 1e308)),
+    *(("scope", value) for value in ANY),
+    *(("time", value) for value in (*(value for value in ANY if value != 5), 10**400)),
+    *(("attempted", value) for value in ANY if value != []),
+    *(("in_doubt", value) for value in (0, *(value for value in ANY if value not in (5, True)))),
 ]
 
 
@@ -442,7 +443,9 @@ class RoundingMachine(RuleBasedStateMachine):
     def what_another_process_sets_is_left_alone_once_nothing_is_in_doubt(self) -> None:
         noted = self.noted
         if noted is not None and not noted.in_doubt:
-            assert [value for value in range(-200, 300) if noted.explains(value)] == sorted(set(noted.ours))
+            assert [value for value in range(-200, 300) if noted.explains(value)] == sorted(
+                {value for value in noted.ours if isinstance(value, int)}
+            )
             assert len(set(noted.ours)) <= 4 + ATTEMPTS_KEPT
 
     def teardown(self) -> None:

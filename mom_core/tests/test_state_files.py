@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,7 +201,7 @@ def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monke
 
 
 @pytest.fixture(params=["a folder", "a pipe", "a loop"])
-def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateFile[Use]]:
+def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> StateFile[Use]:
     made = file(tmp_path)
     made.path.parent.mkdir()
     if request.param == "a folder":

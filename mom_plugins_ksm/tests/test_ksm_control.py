@@ -188,8 +188,8 @@ def test_no_permission_is_a_failed_outcome_for_each_decision() -> None:
 class Counting(Kernel):
     """Counts calls, as each is one of a management system's."""
 
-    def __init__(self, **files: Value) -> None:
-        super().__init__(**files)
+    def __init__(self, mergeable: int = 0, **files: Value) -> None:
+        super().__init__(mergeable, **files)
         self.calls: list[dict[str, int]] = []
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:

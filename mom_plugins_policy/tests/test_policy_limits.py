@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policy_fixture import fixture
 
-from mom_core import Snapshot
+from mom_core import ConfigProblem, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Limits, Policy, PolicyError, sources
 from mom_plugins_policy.errors import KINDS
@@ -133,9 +133,14 @@ def test_so_many_policies_are_allowed_and_no_more() -> None:
 def test_a_folder_of_very_many_or_very_long_policies_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         (tmp_path / f"{number:03}_p.policy").write_text("(+ 1 2)")
-    opened = []
+    opened: list[Path] = []
     text_of = sources.text_of
-    monkeypatch.setattr(sources, "text_of", lambda path, *rest: opened.append(path) or text_of(path, *rest))
+
+    def noted(path: Path, problems: list[ConfigProblem], longest: int, hint: str) -> str | None:
+        opened.append(path)
+        return text_of(path, problems, longest, hint)
+
+    monkeypatch.setattr(sources, "text_of", noted)
     for limits, most, what in ((Limits(policies=7), 7, "policies"), (Limits(text=70), 11, "characters")):
         opened.clear()
         (problem,) = read_policies(tmp_path, None, limits).problems

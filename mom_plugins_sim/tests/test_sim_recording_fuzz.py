@@ -57,7 +57,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Piece]:
     writer = RecordingWriter(folder, LIMITS)
     writer.open()
     plugins: dict[str, Any] = {"policy": {}, "balloon": {}}
-    content = {**session_content(SESSION), "configuration": {"interval": "10s", "plugins": plugins, "guests": {}},
+    content: dict[str, Any] = {**session_content(SESSION), "configuration": {"interval": "10s", "plugins": plugins, "guests": {}},
                "policies": {"50_main_": "(with Guests g (if (> g.balloon_cur 1) (g.Control 'balloon_target' (* g.balloon_cur 0.9)) 0))"},
                "fields": [[name, "KiB", "guest", "x", ""] for name in ("balloon_cur", "balloon_max", "mem_usable", "rss")],
                "controls": [["balloon_target", "KiB", "guest", "b", "balloon_cur", 0, None]]}  # fmt: skip

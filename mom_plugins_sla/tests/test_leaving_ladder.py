@@ -330,7 +330,8 @@ def test_what_cannot_be_written_is_not_remembered_as_stopped(tmp_path: Path) -> 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "stopped.json"
     one = {"identity": "a", "name": "a", "step": "save", "comes_back": True, "done": True, "time": 0}
-    for number, needs in enumerate((True, "1", -1, 1 << 60, None, [])):
+    wrong: tuple[object, ...] = (True, "1", -1, 1 << 60, None, [])
+    for number, needs in enumerate(wrong):
         StateFile(path, WHAT, FORM).write([{**one, "needs": needs}])
         file = StateFile(path, WHAT, FORM)
         Remembered(file).load([])

@@ -73,7 +73,7 @@ class Bench:
         self.ordinary: Mapping[str, Value] = {}
         self.host: Mapping[str, Value] = FULL
         self.told: list[tuple[str, str]] = []
-        self.plugin = self.start(**settings)
+        self.plugin = self.start((), **settings)
 
     def start(self, changes: Sequence[LedgerEntry] = (), **settings: object) -> LeavingPlugin:
         context = PluginContext(

@@ -261,7 +261,7 @@ class Configured(Knob):
 
 
 def test_settings_are_those_of_yaml_in_every_check() -> None:
-    said_in_yaml = {"folder": "/srv", "size": "2MiB", "names": ["a", "b"]}
+    said_in_yaml: dict[str, object] = {"folder": "/srv", "size": "2MiB", "names": ["a", "b"]}
     assert [finding for check in CHECKS if check != "packaging" for finding in check_of(check, said_in_yaml)] == []
 
 

@@ -223,7 +223,7 @@ def test_mom_starts_whatever_right_checksums_vouch_for(world: World, seed: int) 
         written(world.state, name, swapped(chance, content))
     with world.mom() as engine:
         world.cycles(engine)
-        engine.plugins.policies and engine.policies.history()  # type: ignore[attr-defined]  # the evaluator here has one
+        engine.plugins.policies and engine.policies.history()
 
 
 def test_mom_starts_after_a_later_mom_and_leaves_its_files(world: World) -> None:

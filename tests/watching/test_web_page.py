@@ -643,7 +643,7 @@ def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_
 ) -> None:
     mom = daemon()
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
-    command = [MOM, "page", "--once", "--port", str(dug.port), "-c", mom.config]
+    command = [str(MOM), "page", "--once", "--port", str(dug.port), "-c", str(mom.config)]
     address = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     page = visit(address).page
     expect(page.locator("footer")).to_contain_text("live")
