@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -67,7 +68,32 @@ class TestWhatThePolicySays:
         text = """(Host.SetVar "state" "the host has {Host.mem_free KiB}")
                   (with Guests g (g.SetVar "why balloon_target" "{Host.state}, so it waits"))"""
         assert why(text) == "the host has 1,000 MiB, so it waits"
-        assert len(why('(with Guests g (g.SetVar "why balloon_target" "{why balloon_target}{why balloon_target}"))')) <= 600
+        own = '(with Guests g (g.SetVar "why balloon_target" "as {why balloon_target} says"))'
+        assert why(own) == "as {why balloon_target} says", "told as it stands"
+        other = '(with Guests g { (g.SetVar "why balloon_target" "a {n}") (g.SetVar "n" "b {why balloon_target}") })'
+        assert why(other) == "a b {why balloon_target}"
+
+    @pytest.mark.parametrize("inner", ["{n}" * 60, "{m}{m}" * 30, "{empty}" * 80, "{Host.n}{Host.m}" * 30])
+    def test_texts_in_texts_cost_no_more_than_what_is_said(self, inner: str) -> None:
+        notes = [f'({whose}.SetVar "{name}" "{inner}")' for whose in ("Host", "g") for name in ("n", "m")]
+        text = f'(with Guests g {{ {" ".join(notes)} (g.SetVar "empty" "") (g.SetVar "why balloon_target" "{"{n}{m}" * 60}") }})'
+        began = time.process_time()
+        assert len(why(text)) <= 600
+        assert time.process_time() - began < 1, "hours, if each text was filled in wherever it is named"
+
+    def test_what_a_guest_says_of_itself_is_shown_as_it_is(self) -> None:
+        taken = snapshot(host={"mem_free": 1}, guests={"web": {"os": "{note}" * 12}})
+        text = '(with Guests g { (g.SetVar "note" g.os) (g.SetVar "why balloon_target" "it runs {note}, {os}") })'
+        result = Policy.compile({"p": text}).evaluate(taken)
+        shown = said(result, taken, taken.guests["web"], SIZE)
+        assert shown == f"it runs {('{note}' * 12)[:59]}…, {('{note}' * 12)[:59]}…"
+
+    def test_values_of_any_size_are_cut_before_they_are_written(self) -> None:
+        notes = '(defvar long (* 60000 "x")) (defvar many (with long c long))'
+        began = time.process_time()
+        told = why(f'{notes} (with Guests g {{ (g.SetVar "l" long) (g.SetVar "why balloon_target" "{"{l} " * 140}") }})')
+        assert told.startswith("x" * 59 + "… ")
+        assert time.process_time() - began < 5
 
     @pytest.mark.parametrize(
         ("words", "shown"),

@@ -514,7 +514,7 @@ def differences(report: Report) -> list[tuple[Entity, str, Value, Value]]:
 
 def printable(text: str, limit: int = 80) -> str:
     """A name or message from outside, safe to print on one line: control characters escaped, at most `limit` characters."""
-    shown = _escaped(text, "")
+    shown = _escaped(text[: limit + 1], "")  # what is cut off anyway costs nothing
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -109,7 +109,7 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
     """
     out: list[str] = []
     length = 0
-    todo: list[Form | str] = list(reversed(forms))
+    todo: list[Form | str] = list(reversed(forms[: limit + 1] if limit else forms))
     glued = True  # nothing, or an opening bracket, stands before: no space is needed
     while todo:
         item = todo.pop()
@@ -119,7 +119,7 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
             opening, closing = "()" if item.kind is Kind.LIST else "{}"
             piece = opening if glued else f" {opening}"
             todo.append(closing)
-            todo.extend(reversed(item.items))
+            todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would be longer than the limit
             out.append(piece)
             length += len(piece)
             glued = True

@@ -1,8 +1,9 @@
 """Why a guest got what it got, in words: what the policy itself says of it, and otherwise the conditions around the request.
 
 A policy says why with a note: `(guest.SetVar "why balloon_target" "only {mem_usable KiB} are usable in it")`. The words are filled in when
-somebody asks, so that they cost a cycle nothing but the note. Without one, the conditions are told with the values that are known: those
-of fields, notes, literals, and of variables that are made of these and never assigned again.
+somebody asks, so that they cost a cycle nothing but the note. A text may name another one that stands in the policy; what a guest or the
+host says of itself is shown as it is, whatever braces are in it. Without a note, the conditions are told with the values that are known:
+those of fields, notes, literals, and of variables that are made of these and never assigned again.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ WHY: Final = "why "
 
 _LONGEST: Final = 600  # characters of what is said
 _NESTED: Final = 4  # texts in texts: a text may name a note that is a text with names again
+_MOST_NAMES: Final = 200  # that are filled in: as many as a text of this length can have, and some
 _CONDITIONS: Final = 4  # around a request, from the inside out: those farther out are hardly about this guest
+_CONDITIONS_TOLD: Final = 20  # of one `and` or `or`
 _DEEPEST: Final = 40  # forms in forms that are computed again
 _MOST_FORMS: Final = 2000  # that are computed again: some milliseconds
 _FARTHEST: Final = 400  # forms around a request
 _LARGEST_BITS: Final = 512  # of an integer: a product of two such is still fast, and a float can hold what is shown
 _SHOWN: Final = 60  # characters of a form
+_SHOWN_ITEMS: Final = 20  # of a list
 
 _PLACE: Final = re.compile(r"\{([A-Za-z_][\w. -]{0,80}?)(?: (KiB/s|KiB|s|%))?\}")
 _COMPARED: Final = {"lt": "less than", "gt": "more than", "lte": "at most", "gte": "at least", "eq": "equal to", "neq": "other than"}
@@ -60,7 +64,8 @@ def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
     if text is None and requested is None:
         text = notes.get(HOST_ID)
     if isinstance(text, str) and text:
-        return printable(_filled(text, result, snapshot, guest, HOST_ID if guest.id not in notes else guest.id, 0), _LONGEST)
+        filling = _Filling(result, snapshot, guest)
+        return printable(filling.filled(text, WHY + control, HOST_ID if guest.id not in notes else guest.id), _LONGEST)
     if requested is None:
         return ""
     return printable("; ".join(_Told(result, snapshot, guest, requested).conditions()), _LONGEST)
@@ -69,21 +74,58 @@ def said(result: Result, snapshot: Snapshot, guest: Guest, control: str) -> str:
 # --- what a policy says --------------------------------------------------------------------------------------------------------
 
 
-def _filled(text: str, result: Result, snapshot: Snapshot, guest: Guest, whose: str, depth: int) -> str:
-    """A text with its names replaced by values: first a note of that name, then a field."""
+class _Filling:
+    """Fills the names in a text with values, and those in the texts that it names, until enough is said."""
 
-    def value(match: re.Match[str]) -> str:
+    def __init__(self, result: Result, snapshot: Snapshot, guest: Guest) -> None:
+        self._result = result
+        self._snapshot = snapshot
+        self._guest = guest
+        self._texts = _survey(result.program).texts
+        self._left = _LONGEST + 1
+        self._names = _MOST_NAMES
+
+    def filled(self, text: str, name: str, whose: str) -> str:
+        """The text of that note with its names replaced by values: first a note of that name, then a field."""
+        pieces: list[str] = []
+        self._fill(text, whose, pieces, ((whose, name),))
+        return "".join(pieces)
+
+    def _fill(self, text: str, whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
+        text = text[:_LONGEST]
+        end = 0
+        for match in _PLACE.finditer(text):
+            self._add(text[end : match.start()], pieces)
+            end = match.end()
+            if self._left <= 0:
+                return
+            self._names -= 1
+            if self._names < 0:
+                self._add("…", pieces)
+                self._left = 0
+                return
+            self._fill_in(match, whose, pieces, around)
+        self._add(text[end:], pieces)
+
+    def _fill_in(self, match: re.Match[str], whose: str, pieces: list[str], around: tuple[tuple[str, str], ...]) -> None:
         name, unit = match[1], match[2] or ""
-        owner = HOST_ID if name.startswith("Host.") or whose == HOST_ID else guest.id
+        owner = HOST_ID if name.startswith("Host.") or whose == HOST_ID else self._guest.id
         name = name.removeprefix("Host.")
-        found = result.notes_of(name).get(owner)
+        found = self._result.notes_of(name).get(owner)
         if found is None:
-            found = (snapshot.host.fields if owner == HOST_ID else guest.fields).get(name)
-        elif isinstance(found, str) and depth < _NESTED:
-            return _filled(found[:_LONGEST], result, snapshot, guest, owner, depth + 1)
-        return _amount(found, unit)
+            found = (self._snapshot.host.fields if owner == HOST_ID else self._guest.fields).get(name)
+        elif isinstance(found, str) and found in self._texts:
+            if (owner, name) in around or len(around) > _NESTED:
+                self._add(match[0], pieces)  # a text within itself: as it stands
+            else:
+                self._fill(found, owner, pieces, (*around, (owner, name)))
+            return
+        self._add(_amount(found, unit), pieces)
 
-    return _PLACE.sub(value, text[:_LONGEST])
+    def _add(self, piece: str, pieces: list[str]) -> None:
+        if self._left > 0:
+            pieces.append(piece[: self._left])
+            self._left -= len(piece)
 
 
 def _amount(value: object, unit: str) -> str:
@@ -92,7 +134,8 @@ def _amount(value: object, unit: str) -> str:
     if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return printable(str(value), _SHOWN)
+        shown = [*value[:_SHOWN_ITEMS], "…"] if isinstance(value, list | tuple) and len(value) > _SHOWN_ITEMS else value
+        return printable(value if isinstance(value, str) else str(shown), _SHOWN)
     if unit in (Unit.KIB, Unit.KIB_PER_SECOND):
         return format_kib(value) + unit.removeprefix(Unit.KIB)
     text = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
@@ -113,6 +156,8 @@ class _Survey:
         """By name: what `let` and `defvar` bind it to; of several `defvar` outside of all else only the first, as the others do nothing."""
         self.elsewhere: set[str] = set()
         """Names that loops bind."""
+        self.texts: set[str] = set()
+        """The texts that stand in the program."""
         self.parameters = {name for one in program.functions() for name in one.parameters}
         self.bodies: dict[int, Definition] = {id(one.body): one for one in program.functions()}
         whole = {id(form) for form in program.forms}
@@ -122,6 +167,8 @@ class _Survey:
         todo = list(program.forms)
         while todo:
             form = todo.pop()
+            if form.kind is Kind.LITERAL and isinstance(form.value, str):
+                self.texts.add(form.value)
             for item in form.items:
                 self.around[id(item)] = form
             todo.extend(form.items)
@@ -184,6 +231,9 @@ class _Told:
 
     def _phrase(self, test: Form, holds: bool, depth: int = 0) -> str:
         """A condition that held, or did not."""
+        self._left -= 1
+        if self._left < 0:
+            return "…"
         head = _head(test) if depth < _DEEPEST else ""
         parts = test.items[1:]
         if head == "not" and len(parts) == 1:
@@ -194,7 +244,7 @@ class _Told:
         if head in ("and", "or"):
             telling = [one for one in parts if self._truth(one) is holds] if holds is (head == "or") else parts
             if telling:
-                return " and ".join(self._phrase(one, holds, depth + 1) for one in telling)
+                return " and ".join(self._phrase(one, holds, depth + 1) for one in telling[:_CONDITIONS_TOLD])
         if head in ("valid", "null") and len(parts) == 1:
             return f"{self._operand(parts[0])} is {'known' if holds is (head == 'valid') else 'unknown'}"
         if test.kind is Kind.NAME:
