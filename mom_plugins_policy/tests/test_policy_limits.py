@@ -180,3 +180,16 @@ def test_any_snapshot_is_evaluated_with_errors_of_the_language_only(
         result = policy.evaluate(snap)
         assert all(error.kind in KINDS and error.kind != "internal" for error in result.errors), [str(error) for error in result.errors]
         assert all(isinstance(decision.value, int | float | list) for decision in result.decisions)
+
+
+NO_LIMITS = [[{"guaranteed": 5}], [{"maximum": [1]}], [{"current": "ab"}], [{"guaranteed": [["a", 1]]}], [5, None, "x"]]
+
+
+@pytest.mark.parametrize("tune", NO_LIMITS)
+def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_place(tune: list[object]) -> None:
+    taken = snapshot(host={"mem_free": 1}, guests={"vm1": {"io_tune": tune}})
+    kept = Policy.compile({"p": "(with Guests g { (valid g.io_tune) (g.Control 'x' 1) })"}).evaluate(taken)
+    assert (kept.errors, len(kept.decisions)) == ((), 1)
+    read = Policy.compile({"p": "(with Guests g\n (with g.io_tune t { (defvar m t.maximum) m.total_bytes_sec }))"}).evaluate(taken)
+    assert read.errors
+    assert all((fault.name, fault.line) == ("p", 2) for fault in read.errors)

@@ -89,6 +89,11 @@ class Record(dict[str, Any_]):
         return True
 
 
+def _record(value: Any_) -> Record:
+    """Limits as a hypervisor tells them; of what are none, nothing is known."""
+    return Record(value) if isinstance(value, Mapping) else Record()
+
+
 class Disk:
     """An io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
 
@@ -96,7 +101,7 @@ class Disk:
 
     def __init__(self, guest: Guest, data: Mapping[str, Any_]) -> None:
         self.guest = guest
-        limits = {key: Record(data.get(key) or {}) for key in ("guaranteed", "maximum", "current")}
+        limits = {key: _record(data.get(key)) for key in ("guaranteed", "maximum", "current")}
         self.current = limits["current"]
         self.attributes: dict[str, Any_] = {"name": data.get("name"), "path": data.get("path"), **limits}
         self.changed = False
