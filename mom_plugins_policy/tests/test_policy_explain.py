@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,44 @@ def test_blocks_inside_of_blocks_in_functions_that_call_each_other_can_be_explai
 def test_what_is_too_complicated_to_be_explained_is_told() -> None:
     with pytest.raises(PolicyError, match="too complicated to be compiled"):
         explained(nested(30))
+
+
+STRING = '(defvar s "' + "a" * 60 + '") '
+LARGE = {
+    "calls that double": "(def f (n) (if (< n 16) (+ (f (+ n 1)) (f (+ n 1))) 1)) (f 0)",
+    "loops": STRING + "(with s a (with s b (with s c (Host.Control 'x' Host.mem_free))))",
+    "calls inside each other": STRING + "(def f (n) (if (< n 90) (f (+ n 1)) (with s x (with s y (with s z (+ 1 Host.mem_free)))))) (f 0)",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_too_large_to_be_told_is_said_to_be_so_at_once(name: str) -> None:
+    began = time.process_time()
+    with pytest.raises(PolicyError, match="too large to tell"):
+        explained(LARGE[name])
+    assert time.process_time() - began < 2, "82 s, when each name was looked for in all scopes"
+
+
+def test_what_is_just_small_enough_is_told_soon() -> None:
+    calls = "(def f (n) (if (< n 12) (+ (f (+ n 1)) (f (+ n 1))) 1))"
+    missed = "{ " + "(g.Control 'x' 1) " * 200 + "}"
+    began = time.process_time()
+    told = explained(f"{calls} (f 0) (with Guests g (if (< g.balloon_cur 0) {missed} 0))")
+    assert time.process_time() - began < 3
+    assert len(told.missed) == 50
+
+
+def test_of_thousands_of_requests_the_first_and_the_last_are_told() -> None:
+    told = explained(STRING + "(with Guests g (with s a (with s b (g.Control 't' (+ 1 g.balloon_cur)))))")
+    assert len(told.requests) == 101
+    assert told.left_out == 3600 - 101
+    assert [request.replaced for request in told.requests] == [True] * 100 + [False]
+
+
+def test_of_large_values_only_the_size_is_told() -> None:
+    told = explained(STRING + "(with Guests g { (defvar l (with s a (with s b a))) (if (== l 1) 0 (g.Control 't' 1)) })")
+    (condition, *_) = told.requests[0].conditions
+    assert [part.value for part in condition.parts] == ["a list of more than 1,000 elements"]
 
 
 def test_recursion_can_be_explained() -> None:

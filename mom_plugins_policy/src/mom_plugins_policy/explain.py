@@ -7,6 +7,7 @@ had to hold (`Condition`). What was not asked for is explained by the conditions
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,18 @@ DEEPEST = 60
 
 MOST_REASONS = 300
 """Reasons of one decision: some screens full."""
+
+MOST_TOLD = 3000
+"""Reasons of all requests, and of all that was not asked for, together."""
+
+MOST_REQUESTS = 100
+"""Requests that are told, beside the last one for each control."""
+
+MOST_CONDITIONS = 100
+"""Conditions, calls and loops around one request that are told, from the inside out."""
+
+LARGEST_VALUE = 1000
+"""Elements of a list and characters of a string that are shown whole."""
 
 UNKNOWN = "unknown"
 """How a field got its value that has none."""
@@ -109,6 +122,8 @@ class Explanation:
     """What went wrong in this entity's steps, or outside of all steps."""
     stopped: bool
     """The evaluation stopped: nothing is applied to the host, and to guests what had been decided by then."""
+    left_out: int = 0
+    """Requests, replaced by later ones, that are not told."""
 
 
 def explain(
@@ -122,26 +137,47 @@ def explain(
     :raises PolicyError: `limit`: the policy is too complicated for an explanation
     """
     nodes, result = traced(policy, snapshot, history, notes)
-    walk = _Walk(policy, snapshot)
+    walk = _Walk(policy, snapshot, entity.id)
     walk.visit_all(nodes)
     decided = {(d.control, d.source): d for d in result.decisions if d.entity.id == entity.id}
     mine = [request for request in walk.requests if request.entity == entity.id]
     last = {request.control: request for request in mine}
     requests = []
-    for request in mine:
+    told = [request for number, request in enumerate(mine) if number < MOST_REQUESTS or last[request.control] is request]
+    for request in told:
         source = request.node.form.source
         replaced = last[request.control] is not request
         decision = None if replaced else decided.get((request.control, source))
         reasons = _Reasons(walk, entity.id)
         reason = reasons.of(request.value) if request.value is not None else None
         conditions = tuple(reasons.conditions(request.node))
-        value = request.value.value if request.value is not None else None
+        value = _brief(request.value.value) if request.value is not None else None
         requests.append(
             Request(request.control, value, abridged(request.node.form, _SHOWN), source, reason, conditions, decision, replaced)
         )
     missed = tuple(_Unreached(policy, walk, entity.id).requests())
     faults = tuple(fault for fault in result.errors if fault.entity is None or fault.entity.id == entity.id)
-    return Explanation(entity, tuple(requests), missed, faults, result.stopped)
+    return Explanation(entity, tuple(requests), missed, faults, result.stopped, len(mine) - len(told))
+
+
+def _brief(value: Any) -> Any:
+    """A value as it is shown: of a large one its size, as there may be hundreds of them."""
+    if isinstance(value, list | tuple) and _elements(value) > LARGEST_VALUE:
+        return f"a list of more than {LARGEST_VALUE:,} elements"
+    if isinstance(value, str) and len(value) > LARGEST_VALUE:
+        return f"{value[:LARGEST_VALUE]}…"
+    return value
+
+
+def _elements(value: Sequence[Any]) -> int:
+    """How many elements a list has, with those of lists in it; more than `LARGEST_VALUE` of them are not counted."""
+    found = 0
+    todo: list[Sequence[Any]] = [value]
+    while todo and found <= LARGEST_VALUE:
+        item = todo.pop()
+        found += len(item)
+        todo.extend(one for one in item[:LARGEST_VALUE] if isinstance(one, list | tuple))
+    return found
 
 
 # --- which binding a name was ------------------------------------------------------------------------------------------------------
@@ -173,6 +209,10 @@ class _Walk:
 
     policy: Policy
     snapshot: Snapshot
+    entity: str
+    """Who is asked about: an entity's id."""
+    told_left: int = MOST_TOLD
+    """Reasons that may still be told."""
     requests: list[_Request] = field(default_factory=list)
     bindings: dict[int, _Binding] = field(default_factory=dict)
     """By the id of a name's node: the binding that was read."""
@@ -180,19 +220,22 @@ class _Walk:
     """What notes and controls hold now: by method, entity id and name, the call."""
     read: dict[int, Node] = field(default_factory=dict)
     """By the id of a call of GetVar or GetControl: the call that had set what it read."""
-    step_of: dict[int, str] = field(default_factory=dict)
-    """By the id of an `if`'s node: the entity in whose step it was evaluated."""
     reached: set[tuple[int, str]] = field(default_factory=set)
     """By the id of the form and the entity: assignments, notes and requests that were made."""
-    branched: dict[int, list[Node]] = field(default_factory=dict)
-    """By the id of an `if` form: its evaluations."""
-    scopes: list[dict[str, _Binding]] = field(default_factory=list)
+    branched: dict[int, dict[int, Node]] = field(default_factory=dict)
+    """By the id of an `if` form: its last evaluation by the id of the branch taken (0: it got no further than the condition), in steps of
+    the entity and outside of all steps."""
+    scopes: list[set[str]] = field(default_factory=list)
+    """The names that are bound in each scope, from the outside in."""
+    held: dict[str, list[_Binding]] = field(default_factory=dict)
+    """By name: its bindings, that of the innermost scope last."""
     step: str = ""
 
     def visit_all(self, nodes: Sequence[Node]) -> None:
         """Walk everything. Works off a list instead of calling itself: nodes may be deeper than Python's calls."""
         predefined = {"Host": self.snapshot.host, "Guests": None}
-        self.scopes = [{name: _Binding(value, None, None, "", "") for name, value in predefined.items()}]
+        self.scopes = [set(predefined)]
+        self.held = {name: [_Binding(value, None, None, "", "")] for name, value in predefined.items()}
         todo: list[Iterator[object]] = [self._each(nodes)]
         while todo:
             following = next(todo[-1], None)
@@ -227,37 +270,47 @@ class _Walk:
             self._method(node, name, method)
 
     def _lookup(self, name: str) -> _Binding | None:
-        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
+        bindings = self.held.get(name)
+        return bindings[-1] if bindings else None
 
     def _bind(self, name: str, node: Node, form: Form, how: str) -> None:
-        self.scopes[-1].setdefault(name, _Binding(node.value, node, form, how, self.step))
+        if name not in self.scopes[-1]:
+            self.scopes[-1].add(name)
+            self.held.setdefault(name, []).append(_Binding(node.value, node, form, how, self.step))
+
+    def _leave_scope(self) -> None:
+        for name in self.scopes.pop():
+            self.held[name].pop()
 
     def _if(self, node: Node) -> Iterator[object]:
-        self.branched.setdefault(id(node.form), []).append(node)
-        self.step_of[id(node)] = self.step
+        if self.step in (self.entity, ""):
+            taken = id(node.children[-1].form) if len(node.children) > 1 else 0
+            evaluations = self.branched.setdefault(id(node.form), {})
+            evaluations.pop(taken, None)  # the last one stands last
+            evaluations[taken] = node
         yield from node.children
 
     def _let(self, node: Node) -> Iterator[object]:
         pairs = pairs_of(node.form.items[1]) if len(node.form.items) > 1 else None
         names = {id(value): (name, value) for name, value in pairs or ()}
-        self.scopes.append({})
+        self.scopes.append(set())
         for child in node.children:
             yield child
             if id(child.form) in names:
                 name, _ = names[id(child.form)]
                 self._bind(name.name, child, name, "let")
-        self.scopes.pop()
+        self._leave_scope()
 
     def _with(self, node: Node) -> Iterator[object]:
         before = self.step
         for step in node.children:
-            self.scopes.append({})
+            self.scopes.append(set())
             self._bind(step.form.name, step, node.form, "loop")
             if isinstance(step.value, Guest):
                 self.step = step.value.id
             yield from step.children
             self.step = before
-            self.scopes.pop()
+            self._leave_scope()
 
     def _defvar(self, node: Node) -> Iterator[object]:
         yield from node.children
@@ -268,20 +321,19 @@ class _Walk:
         yield from node.children
         name = node.form.items[1].name if len(node.form.items) > 1 else ""
         self.reached.add((id(node.form), self.step))
-        for scope in reversed(self.scopes):
-            if name in scope and node.children:
-                times = scope[name].times + 1 if scope[name].how == "set" else 1
-                scope[name] = _Binding(node.value, node.children[-1], node.form, "set", self.step, times)
-                return
+        bindings = self.held.get(name)
+        if bindings and node.children:
+            times = bindings[-1].times + 1 if bindings[-1].how == "set" else 1
+            bindings[-1] = _Binding(node.value, node.children[-1], node.form, "set", self.step, times)
 
     def _call(self, node: Node, definition: Definition) -> Iterator[object]:
         *given, body = node.children
         yield from given
-        self.scopes.append({})
+        self.scopes.append(set())
         for parameter, argument in zip(definition.parameters, given, strict=False):
             self._bind(parameter, argument, node.form, f"parameter of {definition.name}")
         yield body
-        self.scopes.pop()
+        self._leave_scope()
 
     def _method(self, node: Node, name: str, method: str) -> None:
         binding = self._lookup(name)
@@ -335,10 +387,14 @@ class _Reasons:
 
     def conditions(self, node: Node) -> Iterator[Condition]:
         """What had to hold for a node to be evaluated, from the inside out."""
+        left = MOST_CONDITIONS
         for outer, inner in node.ancestors():
             condition = self._condition(outer, inner)
             if condition is not None:
                 yield condition
+                left -= 1
+                if not left:
+                    return
 
     def _condition(self, outer: Node, inner: Node) -> Condition | None:
         form = outer.form
@@ -347,7 +403,7 @@ class _Reasons:
         if _called(self._walk.policy, outer) is not None and outer.children[-1] is inner:
             return Condition(abridged(form, _SHOWN), None, form.source, "call")
         if outer.head == "with":
-            return Condition(f"(with {abridged(form.items[1], 30)} {inner.form.name} …)", inner.value, form.source, "loop")
+            return Condition(f"(with {abridged(form.items[1], 30)} {inner.form.name} …)", _brief(inner.value), form.source, "loop")
         return None
 
     def condition(self, node: Node, depth: int = 0) -> Condition:
@@ -355,7 +411,7 @@ class _Reasons:
         test = node.children[0]
         reason = self.of(test, depth)
         parts = () if reason is None else reason.parts if reason.text == abridged(test.form, _SHOWN) else (reason,)
-        return Condition(abridged(test.form, _SHOWN), test.value, test.form.source, "condition", parts)
+        return Condition(abridged(test.form, _SHOWN), _brief(test.value), test.form.source, "condition", parts)
 
     def of(self, node: Node, depth: int = 0) -> Reason | None:
         """What a value was made of; None for what needs no words: literals, and entities."""
@@ -365,8 +421,9 @@ class _Reasons:
         if form.kind is Kind.LITERAL or isinstance(node.value, Host | Guest) or (form.kind is Kind.NAME and form.name == "nil"):
             return None
         self._count += 1
-        if depth > DEEPEST or self._count > MOST_REASONS:
-            return Reason(abridged(form, _SHOWN), node.value, form.source, "and so on" if self._count > MOST_REASONS else "")
+        self._walk.told_left -= 1
+        if depth > DEEPEST or self._is_enough():
+            return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, "and so on" if self._is_enough() else "")
         if form.kind is Kind.NAME:
             return self._name(node, depth)
         head = node.head
@@ -381,8 +438,12 @@ class _Reasons:
         if "." in head and method in ENTITY_METHODS:
             if method in _SETS and node.value is None and node.children and isinstance(node.children[0].value, str):
                 self.unset.add((_SETS[method], node.children[0].value))
-            return Reason(abridged(form, _SHOWN), node.value, form.source, _METHOD_SAYS.get(method, "") if node.value is None else "")
-        return Reason(abridged(form, _SHOWN), node.value, form.source, parts=self._parts(node, depth))
+            how = _METHOD_SAYS.get(method, "") if node.value is None else ""
+            return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, how)
+        return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, parts=self._parts(node, depth))
+
+    def _is_enough(self) -> bool:
+        return self._count > MOST_REASONS or self._walk.told_left < 0
 
     def _parts(self, node: Node, depth: int) -> tuple[Reason, ...]:
         """What the arguments of a builtin were made of. Arithmetic inside of arithmetic gets no line of its own."""
@@ -390,6 +451,8 @@ class _Reasons:
         if node.head == "with":
             return ()
         for child in node.children:
+            if self._is_enough():
+                break
             reason = self.of(child, depth + 1)
             if reason is None:
                 continue
@@ -401,29 +464,29 @@ class _Reasons:
         form = node.form
         binding = self._walk.bindings.get(id(node))
         if "." in form.name:
-            return Reason(form.name, node.value, how=UNKNOWN if node.value is None else "")
+            return Reason(form.name, _brief(node.value), how=UNKNOWN if node.value is None else "")
         if binding is None or binding.node is None or binding.form is None:
-            return Reason(form.name, node.value) if binding is None or form.name not in ("Host", "Guests") else None
+            return Reason(form.name, _brief(node.value)) if binding is None or form.name not in ("Host", "Guests") else None
         how = binding.how
         self.names.add(form.name)
         if id(binding) in self._told:
-            return Reason(form.name, node.value, how="see above")
+            return Reason(form.name, _brief(node.value), how="see above")
         self._told.add(id(binding))
         source = binding.form.source
         if how == "loop":
-            return Reason(form.name, node.value, source, how)
+            return Reason(form.name, _brief(node.value), source, how)
         if how == "set" and binding.step and binding.step != self._entity:
             guest = self._walk.snapshot.guests.get(binding.step)
             whose = printable(guest.name) if guest is not None else "the host"
             times = f"{binding.times} times, last" if binding.times > 1 else "once,"
-            return Reason(form.name, node.value, source, f"set {times} for {whose}")
+            return Reason(form.name, _brief(node.value), source, f"set {times} for {whose}")
         return self._from(node, binding.node, depth, how, source)
 
     def _note(self, node: Node, setting: Node, depth: int) -> Reason:
         given = setting.children[1] if len(setting.children) > 1 else None
         how = f"by {setting.head.rpartition('.')[2]}"
         if given is None:
-            return Reason(abridged(node.form, _SHOWN), node.value, setting.form.source, how)
+            return Reason(abridged(node.form, _SHOWN), _brief(node.value), setting.form.source, how)
         return self._from(node, given, depth, how, setting.form.source)
 
     def _from(self, node: Node, given: Node, depth: int, how: str, source: Source | None = None) -> Reason:
@@ -432,23 +495,23 @@ class _Reasons:
         text = abridged(node.form, _SHOWN)
         where = source or node.form.source
         if reason is None:
-            return Reason(text, node.value, where, how)
+            return Reason(text, _brief(node.value), where, how)
         if given.form.kind is Kind.NAME or reason.how:
-            return Reason(text, node.value, where, how, parts=(reason,))
-        return Reason(text, node.value, where, f"{how} {reason.text}".strip(), reason.branch, reason.parts)
+            return Reason(text, _brief(node.value), where, how, parts=(reason,))
+        return Reason(text, _brief(node.value), where, f"{how} {reason.text}".strip(), reason.branch, reason.parts)
 
     def _if(self, node: Node, depth: int) -> Reason:
         test = node.children[0]
         reason = self.of(test, depth + 1)
         parts = []
         if reason is not None:
-            parts.append(Reason(reason.text, test.value, reason.source, reason.how or "condition", parts=reason.parts))
+            parts.append(Reason(reason.text, _brief(test.value), reason.source, reason.how or "condition", parts=reason.parts))
         branch = ""
-        value = node.value
+        value = _brief(node.value)
         if len(node.children) > 1 and len(node.form.items) == 4:
             taken = node.children[-1]
             branch = "then" if taken.form is node.form.items[2] else "else"
-            value = taken.value if value is None else value
+            value = _brief(taken.value) if value is None else value
             inner = self.of(taken, depth + 1)
             if inner is not None:
                 parts.append(inner)
@@ -470,6 +533,7 @@ def _once(reasons: Sequence[Reason]) -> Iterator[Reason]:
 # --- what was not asked for --------------------------------------------------------------------------------------------------------
 
 _MOST_MISSED = 50
+_MOST_STEPS = 100_000  # outwards from such forms, to the conditions around them and around the calls of their functions
 _CHAIN = 4  # forms not reached because of forms not reached, and so on
 
 
@@ -485,6 +549,7 @@ class _Unreached:
         self._setting: dict[tuple[str, str], list[Form]] = {}
         """By `set` or a method, and the name: the forms that set it."""
         self._left = _MOST_MISSED
+        self._steps = _MOST_STEPS
         self._survey(policy)
 
     def _survey(self, policy: Policy) -> None:
@@ -527,12 +592,15 @@ class _Unreached:
 
     def _barrier(self, form: Form) -> Node | None:
         """The last evaluation of the innermost `if` around a form, or around the calls of its function, that went the other way."""
-        todo = [form]
+        todo = deque((form,))
         seen: set[int] = set()
         while todo:
-            here = todo.pop(0)
+            here = todo.popleft()
             while id(here) not in seen:
                 seen.add(id(here))
+                self._steps -= 1
+                if self._steps < 0:
+                    return None
                 outer = self._around.get(id(here))
                 if outer is None:
                     break
@@ -540,8 +608,8 @@ class _Unreached:
                     todo.extend(self._calls.get(self._bodies[id(here)], ()))
                     break
                 if len(outer.items) == 4 and outer.items[0].name == "if" and (here is outer.items[2] or here is outer.items[3]):
-                    evaluations = [n for n in self._walk.branched.get(id(outer), ()) if self._walk.step_of[id(n)] in (self._entity, "")]
-                    other = [node for node in evaluations if len(node.children) > 1 and node.children[-1].form is not here]
+                    evaluations = self._walk.branched.get(id(outer), {})
+                    other = [node for taken, node in evaluations.items() if taken not in (0, id(here))]
                     if other:
                         return other[-1]
                     if evaluations:

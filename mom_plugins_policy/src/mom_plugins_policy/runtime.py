@@ -194,6 +194,10 @@ class Run:
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
+    def is_late(self) -> bool:
+        """Whether the evaluation has taken longer than it may."""
+        return time.monotonic() > self._deadline
+
     def first_slice(self) -> int:
         """The steps that generated code may count down before it asks for more."""
         return self._slice

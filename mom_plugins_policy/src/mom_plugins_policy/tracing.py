@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mom_core import Scope, Snapshot
 from mom_plugins_policy.compiler import Compiled, compile_program
-from mom_plugins_policy.errors import Trouble
+from mom_plugins_policy.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
 from mom_plugins_policy.runtime import Run
 from mom_plugins_policy.syntax import Form, Kind
@@ -17,11 +17,11 @@ from mom_plugins_policy.syntax import Form, Kind
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
 
-SECONDS = 60.0
-"""A person waits longer than a cycle can."""
+SECONDS = 1.0
+"""For the evaluation that is traced: as long as a person waits without asking why."""
 
-MOST_EVENTS = 1_000_000
-"""Values of forms that are kept: some 100 bytes each."""
+MOST_EVENTS = 150_000
+"""Values of forms that are kept: the default policies have some 100 for a guest. To find out what they were made of takes 5 us each."""
 
 _filenames = count(1)
 
@@ -72,7 +72,7 @@ class _TracedRun(Run):
         """Called by generated code: the form at a site had this value."""
         self.events.append((site, value))
         if len(self.events) > MOST_EVENTS:
-            raise Trouble("limit", f"more than {MOST_EVENTS:,} values are too many to be explained", fatal=True)
+            raise Trouble("limit", "too much to be traced", fatal=True)
 
 
 def traced(
@@ -82,7 +82,7 @@ def traced(
 
     :param history: older snapshots, oldest first; the snapshot's own if None
     :param notes: what was remembered earlier
-    :raises PolicyError: `limit`: the code with traces is too complicated to be compiled
+    :raises PolicyError: `limit`: the code with traces is too complicated to be compiled, or the evaluation is too large to tell
     """
     older = snapshot.history if history is None else history
     declared = policy.declarations.fields if policy.declarations is not None else None
@@ -106,9 +106,16 @@ def traced(
     try:
         compiled.run(run, values)
     except Exception as error:  # noqa: BLE001  # whatever a policy does is an error of the policy
+        if len(events) > MOST_EVENTS or run.is_late():
+            raise _too_large() from None
         run.faults.append(run.fault(error))
         stopped = True
     return _tree(policy, compiled, events), Result(run, values, compiled, policy, stopped)
+
+
+def _too_large() -> PolicyError:
+    message = f"the evaluation has more than {MOST_EVENTS:,} values, or takes longer than {SECONDS:g} s: too large to tell"
+    return PolicyError([Fault("limit", "", 0, 0, f"{message}; a snapshot with fewer guests may be explained")])
 
 
 class _Loop:

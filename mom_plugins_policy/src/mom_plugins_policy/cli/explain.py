@@ -48,7 +48,8 @@ def explain_command(
     the conditions that had to hold. Without FILE: the policies that a running mom would use; with --live those that it uses, if it runs
     and enables the plugin http.
 
-    Exit code 1 when the evaluation has errors about it, 2 when the policies or the snapshot cannot be read.
+    Exit code 1 when the evaluation has errors about it, 2 when the policies or the snapshot cannot be read, or the evaluation is too
+    large to tell.
     """
     if (guest_name is None) == (not about_host):
         raise click.UsageError("say whom it is about: --guest NAME, or --host")
@@ -85,6 +86,7 @@ def _only(explanation: Explanation, control: str | None) -> Explanation:
         tuple(missed for missed in explanation.missed if f'"{control}"' in missed.text or f"'{control}'" in missed.text),
         explanation.faults,
         explanation.stopped,
+        explanation.left_out,
     )
 
 
@@ -108,6 +110,8 @@ def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
             yield f"  nothing that was asked for {whose} is applied in this cycle"
     for request in [*decided, *(request for request in explanation.requests if request.decision is None)]:
         yield from _request_lines(request, whose, explanation, given)
+    if explanation.left_out:
+        yield f"{explanation.left_out:,} more requests, which later ones replaced, are not told"
     for number, missed in enumerate(explanation.missed):
         if number == 0:
             yield "not asked for:"
@@ -200,6 +204,7 @@ def _as_json(explanation: Explanation, given: Given) -> dict[str, Any]:
     return {
         "entity": {"scope": str(explanation.entity.scope), "id": explanation.entity.id, "name": explanation.entity.name},
         "stopped": explanation.stopped,
+        "requests_left_out": explanation.left_out,
         "errors": [plain_fault(fault, given.files) for fault in explanation.faults],
         "requests": [
             {
