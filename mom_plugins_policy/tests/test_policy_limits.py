@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policy_fixture import fixture
 
-from mom_core import ConfigProblem, Snapshot
+from mom_core import ConfigProblem, Snapshot, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Limits, Policy, PolicyError, sources
 from mom_plugins_policy.errors import KINDS
@@ -182,11 +182,11 @@ def test_any_snapshot_is_evaluated_with_errors_of_the_language_only(
         assert all(isinstance(decision.value, int | float | list) for decision in result.decisions)
 
 
-NO_LIMITS = [[{"guaranteed": 5}], [{"maximum": [1]}], [{"current": "ab"}], [{"guaranteed": [["a", 1]]}], [5, None, "x"]]
+NO_LIMITS: list[list[Value]] = [[{"guaranteed": 5}], [{"maximum": [1]}], [{"current": "ab"}], [{"guaranteed": [["a", 1]]}], [5, None, "x"]]
 
 
 @pytest.mark.parametrize("tune", NO_LIMITS)
-def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_place(tune: list[object]) -> None:
+def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_place(tune: list[Value]) -> None:
     taken = snapshot(host={"mem_free": 1}, guests={"vm1": {"io_tune": tune}})
     kept = Policy.compile({"p": "(with Guests g { (valid g.io_tune) (g.Control 'x' 1) })"}).evaluate(taken)
     assert (kept.errors, len(kept.decisions)) == ((), 1)
