@@ -63,6 +63,13 @@ def test_a_decision_that_is_made_once_keeps_nobody_away(host: Host) -> None:
     assert host.cycle([], [wants("a", 9)]) == {"a": 9}
 
 
+def test_what_is_done_once_is_done_while_the_owner_is_silent(host: Host) -> None:
+    host.cycle([wants("a", 1)])
+    assert host.cycle([], [wants("a", 9, once=True)]) == {"a": 9}, "such as giving a guest back what it is promised"
+    assert host.cycle([wants("a", 1)], [wants("a", 9, once=True)]) == {"a": 1}
+    assert host.cycle([], [wants("a", 9)]) == {}
+
+
 def test_two_that_agree_contest_nothing(host: Host) -> None:
     assert host.cycle([wants("a", 1)], [wants("a", 1)]) == {"a": 1}
     assert (host.revisions, host.problems) == ([], [])

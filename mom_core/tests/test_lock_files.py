@@ -24,8 +24,16 @@ OTHER = 65534
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
-LOCKS = """
+BECOME_OTHER = f"""
 import fcntl, os, sys, time
+from pathlib import Path
+from mom_core.guardian import guarded
+from mom_core.lock import holder
+os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})
+"""
+"""Only then: another user need not be able to read the interpreter and this checkout."""
+
+LOCKS = """
 try:
     descriptor = os.open(sys.argv[1], os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,8 +57,8 @@ def folder() -> Iterator[Path]:
 @contextmanager
 def other_locks(path: Path) -> Iterator[tuple[str, int]]:
     """What becomes of another user's attempt to lock that file, and the process that holds it, if it does."""
-    command_line = [sys.executable, "-c", LOCKS, str(path)]
-    with subprocess.Popen(command_line, user=OTHER, group=OTHER, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+    command_line = [sys.executable, "-c", BECOME_OTHER + LOCKS, str(path)]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip(), process.pid
         process.kill()
@@ -58,9 +66,8 @@ def other_locks(path: Path) -> Iterator[tuple[str, int]]:
 
 def as_other(program: str, folder: Path) -> str:
     """What a program of another user prints."""
-    command_line = [sys.executable, "-c", f"import sys; from pathlib import Path; {program}", str(folder)]
-    done = subprocess.run(command_line, user=OTHER, group=OTHER, capture_output=True, text=True, check=True, cwd="/")
-    return done.stdout.strip()
+    command_line = [sys.executable, "-c", BECOME_OTHER + program, str(folder)]
+    return subprocess.run(command_line, capture_output=True, text=True, check=True, cwd="/").stdout.strip()
 
 
 def mode(path: Path) -> int:
@@ -110,7 +117,7 @@ def test_another_user_cannot_keep_mom_from_starting_and_still_sees_that_it_runs(
     with other_locks(folder / "mom.lock") as (said, _):
         assert said == "PermissionError"
     with RunLock(folder):
-        assert as_other("from mom_core.lock import holder; print(holder(Path(sys.argv[1])))", folder) == str(os.getpid())
+        assert as_other("print(holder(Path(sys.argv[1])))", folder) == str(os.getpid())
 
 
 @AS_ROOT
@@ -149,5 +156,5 @@ def test_a_guardian_is_seen_by_those_who_may_not_open_its_lock(folder: Path) -> 
     descriptor = open_lock(folder / LOCK)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     assert guarded(folder)
-    assert as_other("from mom_core.guardian import guarded; print(guarded(Path(sys.argv[1])))", folder) == "True"
+    assert as_other("print(guarded(Path(sys.argv[1])))", folder) == "True"
     os.close(descriptor)

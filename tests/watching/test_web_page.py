@@ -585,7 +585,7 @@ def test_names_stay_names(hostile: Path, tunnel: Dig, visit: Callable[..., Opene
     page = opened.page
     expect(page.get_by_role("link", name=EVIL)).to_be_visible()
     opened.shot("hostile")
-    verdict = page.locator("#verdict .notice")
+    verdict = page.locator("#host-verdict .notice")
     expect(verdict.first).to_have_text(re.compile("✗ the host is full since .*Why: too much is promised.*What to do: move <img"))
     expect(verdict.nth(1)).to_contain_text(f"! {EVIL}")
     assert verdict.first.evaluate("one => one.classList.contains('bad')")
@@ -628,7 +628,7 @@ def test_what_is_wrong_with_the_host_stands_above_every_view(daemon: Start, tunn
     mom = daemon(guests=8, host_memory="8GiB", more='guests:\n  "*": {guarantee: 100%}\n')
     opened = visit(tunnel(mom.socket).url)
     page = opened.page
-    verdict = page.locator("#verdict .notice").first
+    verdict = page.locator("#host-verdict .notice").first
     for view in ("", "guests", "policies", "health", "decisions"):
         page.evaluate(f"location.hash = '#/{view}'")
         expect(verdict).to_contain_text(

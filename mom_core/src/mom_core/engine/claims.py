@@ -15,7 +15,8 @@ _ROOM: Final = 1000
 class Claims:
     """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
 
-    What others decide about it is dropped, also in cycles in which its owner is silent. A decision that is made `once` claims nothing.
+    What others decide about it is dropped, also in cycles in which its owner is silent. A decision that is made `once` claims nothing,
+    and is kept away by no claim, only by what others decide in the same cycle.
 
     :param order: the evaluators' names in the YAML order
     """

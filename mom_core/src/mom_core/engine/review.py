@@ -51,7 +51,7 @@ def review(
                 decision = revisions[-1].after
             key = (decision.entity.id, decision.control)
             winner = kept.get(key)
-            owner = claims.owner_before(plugin, decision) if winner is None else ""
+            owner = claims.owner_before(plugin, decision) if winner is None and not decision.once else ""
             if owner:
                 revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
                 claims.contest(owner, plugin, decision)

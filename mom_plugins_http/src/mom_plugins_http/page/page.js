@@ -256,7 +256,7 @@ function verdict(event) {
   const alerts = event.verdict?.alerts ?? [];
   const said = alerts.map((one) => [one.severity, `${one.severity === "error" ? "✗" : "!"} ${one.message}`,
     `since ${moment(one.since)}`, one.why && `Why: ${one.why}.`, one.cure && `What to do: ${one.cure}.`]);
-  const section = byId("verdict");
+  const section = byId("host-verdict");
   section.hidden = !alerts.length;
   if (section.dataset.said === JSON.stringify(said)) return; // what is read aloud is read once
   section.dataset.said = JSON.stringify(said);
