@@ -425,7 +425,7 @@ def test_changes_to_the_process_are_found_and_put_back(tmp_path: Path) -> None:
         def mom_setup(self):
             os.chdir(self.context.root)
             os.environ["KNOB_WAS_HERE"] = "1"
-            os.umask(0o027)
+            os.umask(0o077)
             locale.setlocale(locale.LC_ALL, "C.UTF-8")
 
     before = Path.cwd(), locale.setlocale(locale.LC_ALL), os.environ.get("KNOB_WAS_HERE")
