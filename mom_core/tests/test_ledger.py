@@ -105,16 +105,25 @@ def test_what_the_kernel_has_made_of_a_value_is_written_at_once(tmp_path: Path) 
     assert there["id-b", "balloon_target"] == entry("b", applied=50)
 
 
-def test_what_was_set_as_it_was_asked_costs_no_second_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[str] = []
     monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=50)])
-    assert len(writes) == 1
+    assert [('"in_doubt":true' in text, '"in_doubt":false' in text) for text in writes] == [(True, False), (False, True)]
     for _ in range(5):
         ledger.record([])
-    assert len(writes) == 2, "that it was set is written, too"
+    assert len(writes) == 2
+
+
+def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_mom(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a", before=1024, applied=512)])
+    ledger.settle([outcome("a", Status.APPLIED, 512, after=512)])
+    (noted,) = Ledger.open(tmp_path).entries.values()  # mom was killed
+    assert noted.explains(512)
+    assert not noted.explains(77), "nearer to what mom had set than what stood there before, and none of mom's values"
 
 
 def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,12 +112,11 @@ class Ledger:
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what came of the changes that were recorded last, so that what mom never set does not count as set by mom.
 
-        It goes to the disk with the next `record`, as the file holds both the value that was to be applied and the one before it. When
-        another value stands, because the kernel rounds, it is written at once: nothing in the file would tell. If that cannot be written,
-        the file says that the change is in doubt.
+        It is written at once: until then the file says that the change is in doubt, and what another process sets meanwhile could be taken
+        for what the kernel made of it. If it cannot be written, the file goes on saying so until the next `record`.
         """
         settled = dict(self._entries)
-        other = False
+        changed = False
         for outcome in outcomes:
             key = (outcome.decision.entity.id, outcome.decision.control)
             if key not in settled:
@@ -137,9 +136,9 @@ class Ledger:
                     settled[key] = old
             elif outcome.status is Status.FAILED:
                 settled[key] = entry.failed(after)
-            other = other or (after != entry.applied and after is not None and key in self._recorded and after not in entry.ours)
+            changed = changed or (key in self._recorded and outcome.status in {Status.APPLIED, Status.FAILED})
         self._entries, self._recorded = settled, {}
-        if other:
+        if changed:
             try:
                 self._write(settled)
             except LedgerError as error:
