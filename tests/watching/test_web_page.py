@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from mom_core import Engine, Report, Severity, StandingAlert, Value, Verdict, load_config
 from mom_core.testing import snapshot
@@ -286,6 +286,30 @@ def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(
     change("62_missed")
     expect(rows).to_contain_text("set 62_missed, by user")
     expect(rows.get_by_text("set 62_missed")).to_have_count(1)
+
+
+def test_what_the_page_has_missed_is_asked_for_until_it_is_there(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    """A mom that has just started listens before its first cycle, and answers some questions only after it."""
+    mom = daemon()
+    opened = visit(f"{tunnel(mom.socket).url}/#/decisions")
+    rows = opened.page.locator("main tbody")
+    before = rows.locator("tr", has_text="read at the start").locator("td").first.inner_text()
+    mom.stop(signal.SIGKILL)
+    expect(opened.page.locator("#banner")).to_contain_text("mom cannot be reached")
+    refused: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if len(refused) < 2:
+            refused.append(route)
+            route.fulfill(status=503, content_type="application/json", body='{"detail": "mom has not finished its first cycle yet"}')
+        else:
+            route.continue_()
+
+    opened.page.route("**/v1/status", answer)
+    mom.start()
+    expect(rows.locator("tr", has_text="read at the start")).to_have_count(1)
+    expect(rows.locator("tr", has_text="read at the start")).not_to_contain_text(before)
+    assert len(refused) == 2
 
 
 def at_rest(page: Page, footer: Locator) -> str:

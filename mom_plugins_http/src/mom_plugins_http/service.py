@@ -95,8 +95,8 @@ class Service:
         """A cycle has ended: answer from it, and tell whoever listens."""
         if self._spans is not None:
             self._spans.take(report)
+        news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
         self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
-        news = self._news.gather()
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _policies(self) -> PolicyState | None:

@@ -51,7 +51,8 @@ async function shown() {
 }
 
 // Calls `hear` with each cycle, `tell` with what else has changed, `lost` when the connection ends, `back` when it is there again, or when the
-// tab is shown again. EventSource cannot send a token.
+// tab is shown again. While `back` fails, as before the first cycle of a mom that has just started, it is tried anew: what was missed meanwhile
+// comes from there only. EventSource cannot send a token.
 async function listen(hear, tell, lost, back) {
   let end = new AbortController();
   let slept = false;

@@ -341,7 +341,7 @@ async function begin(key = "") {
     setTimeout(() => begin(), 2000);
     return;
   }
-  listen(hear, tell, lost, () => load().catch(trouble));
+  listen(hear, tell, lost, load);
 }
 
 const SHORTCUTS = [["1 … 5", "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first that is left"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
