@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mom_core import ConfigError, MomError, load_config, readable_by_everybody, untrusted
+from mom_core import ConfigError, MomError, load_config, read_secret, untrusted
 from mom_core.cli.frame import mom
 from mom_core.ledger import Ledger
 from mom_core.lock import RunLock
@@ -97,10 +97,30 @@ def test_folders_in_which_everybody_can_add_files_are_not_used(tmp_path: Path, m
         assert setting in caught.value.hint
 
 
-def test_a_key_that_everybody_can_read_is_told_from_one_that_a_group_can(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "group", "others"),
+    [
+        (0o600, False, ""),
+        (0o640, True, ""),
+        (0o640, False, "its group"),
+        (0o620, False, "its group"),
+        (0o604, True, "every user"),
+        (0o602, True, "every user"),
+    ],
+)
+def test_a_secret_is_read_only_where_other_users_have_no_access(tmp_path: Path, mode: int, group: bool, others: str) -> None:
     key = tmp_path / "key.pem"
-    key.write_text("")
-    key.chmod(0o640)
-    assert not readable_by_everybody(key)
-    key.chmod(0o644)
-    assert readable_by_everybody(key)
+    key.write_text("secret\n")
+    key.chmod(mode)
+    if not others:
+        assert read_secret(key, "the key", "make one", group=group) == b"secret\n"
+        return
+    with pytest.raises(MomError, match=f"the key in {key} is no secret: {others} has access") as caught:
+        read_secret(key, "the key", "make one", group=group)
+    assert f"chmod 600 {key}" in caught.value.hint
+
+
+def test_a_secret_that_is_not_there_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(MomError, match="cannot be read: No such file") as caught:
+        read_secret(tmp_path / "key", "the key", "make one")
+    assert caught.value.hint == "make one"

@@ -118,7 +118,7 @@ def test_an_unknown_group_keeps_mom_from_starting(serve: Serve) -> None:
 
 def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    for text, mode, why in (("x" * 32, 0o644, "everybody can read"), ("short", 0o600, "holds no token"), ("x " * 32, 0o600, "no token")):
+    for text, mode, why in (("x" * 32, 0o644, "every user has access"), ("short", 0o600, "holds no token"), ("x " * 32, 0o600, "no token")):
         token.write_text(text)
         token.chmod(mode)
         with pytest.raises(MomError, match=why):
@@ -255,7 +255,7 @@ def test_a_key_that_everybody_can_read_is_not_served(serve: Serve, tmp_path: Pat
     token = tmp_path / "read"
     token.write_text("read" * 8)
     token.chmod(0o600)
-    with pytest.raises(PluginError, match=f"everybody can read the key {key}") as caught:
+    with pytest.raises(PluginError, match=f"the key in {key} is no secret") as caught:
         serve(tcp={"listen": f"localhost:{free_port}", "certificate": str(cert), "key": str(key), "read_token": str(token)})
     assert f"chmod 600 {key}" in str(caught.value)
 

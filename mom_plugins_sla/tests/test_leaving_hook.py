@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from mom_core import MomError, SecretUrl
-from mom_plugins_sla.leaving.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, read_secret, sign
+from mom_plugins_sla.leaving.hook import ATTEMPTS, SIGNATURE, WAITING, Webhook, sign, webhook_secret
 from mom_plugins_sla.leaving.settings import LeavingSettings
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -337,13 +337,13 @@ def test_a_webhook_goes_by_https_but_on_this_host(url: str) -> None:
 def test_the_secret_is_nobody_elses(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     with pytest.raises(MomError, match="cannot be read"):
-        read_secret(secret)
+        webhook_secret(secret)
     secret.write_text("short\n")
     secret.chmod(0o600)
     with pytest.raises(MomError, match="5 bytes"):
-        read_secret(secret)
+        webhook_secret(secret)
     secret.write_bytes(SECRET + b"\n")
-    assert read_secret(secret) == SECRET
+    assert webhook_secret(secret) == SECRET
     secret.chmod(0o640)
-    with pytest.raises(MomError, match="others may read"):
-        read_secret(secret)
+    with pytest.raises(MomError, match="its group has access"):
+        webhook_secret(secret)

@@ -207,7 +207,7 @@ def test_servers_without_the_fleet_and_a_wrong_key_are_said_plainly(fleet: Fleet
     assert b"cannot be reached" in done.stderr
     key.chmod(0o644)
     done = subprocess.run([MOM, "fleet", "--server", fleet.url, "--key", str(key), "status"], capture_output=True, timeout=180, check=False)
-    assert b"others may read the key" in done.stderr
+    assert b"is no secret: every user has access" in done.stderr
 
 
 def test_hosts_speak_to_their_servers_through_tls_and_to_no_others(fleet: FleetWorld, tmp_path: Path) -> None:

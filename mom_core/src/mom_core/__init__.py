@@ -39,7 +39,7 @@ _WHERE = {
     "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
     "files": ("replace_file",),
-    "ownership": ("readable_by_everybody", "untrusted"),
+    "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
     "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
@@ -206,8 +206,8 @@ __all__ = [
     "printable",
     "printable_lines",
     "promised_kib",
+    "read_secret",
     "read_settings",
-    "readable_by_everybody",
     "replace_file",
     "running_mom",
     "untrusted",
@@ -314,7 +314,7 @@ if TYPE_CHECKING:
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
     from mom_core.model import printable_lines as printable_lines
-    from mom_core.ownership import readable_by_everybody as readable_by_everybody
+    from mom_core.ownership import read_secret as read_secret
     from mom_core.ownership import untrusted as untrusted
     from mom_core.policies import Canary as Canary
     from mom_core.policies import CanaryGroup as CanaryGroup

@@ -104,6 +104,23 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     return ""
 
 
-def readable_by_everybody(path: Path) -> bool:
-    """Whether a file with a secret, such as a key, can be read by every user of the host. Raises `OSError`."""
-    return bool(path.stat().st_mode & stat.S_IROTH)
+def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
+    """What stands in the file of a token, key or password, if other users cannot read it.
+
+    :param what: the file holds, for errors, such as "the token"
+    :param cure: how to make one, for errors
+    :param group: whether the file's group may read it, too
+    :param largest: how many bytes are read at most
+    :raises MomError: the file cannot be read, or other users have access to it
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(largest)
+    except OSError as error:
+        raise MomError(f"{what} in {path} cannot be read: {error.strerror}", hint=cure) from error
+    if mode & (stat.S_IRWXO if group else stat.S_IRWXG | stat.S_IRWXO):
+        others = "every user" if mode & stat.S_IRWXO else "its group"
+        hint = f"chmod 600 {path}; who could read it may have it: {cure}"
+        raise MomError(f"{what} in {path} is no secret: {others} has access to the file (mode {mode:03o})", hint=hint)
+    return content

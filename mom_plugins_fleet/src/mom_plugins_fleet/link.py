@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from mom_core import MomError, printable
+from mom_core import MomError, printable, read_secret
 from mom_plugins_fleet.subjects import direct, inbox, subject
 
 ANSWER_SECONDS: Final = 5.0
@@ -333,15 +333,10 @@ def seed_of(path: Path | None) -> str | None:
     """The seed in a file with a key. Raises `MomError`."""
     if path is None:
         return None
-    try:
-        if path.stat().st_mode & 0o077:
-            raise MomError(f"others may read the key {path}", hint=f"chmod 600 {path}")
-        seed = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise MomError(f"the key {path} cannot be read: {why}", hint="`mom fleet enroll` makes one") from None
+    make = "`mom fleet enroll` makes one"
+    seed = read_secret(path, "the key", make).decode("ascii", "replace").strip()
     if not seed.startswith("SU") or len(seed) > 128 or not _makes_a_key(seed):
-        raise MomError(f"{path} holds no NKEY seed of a user", hint="`mom fleet enroll` makes one")
+        raise MomError(f"{path} holds no NKEY seed of a user", hint=make)
     return seed
 
 

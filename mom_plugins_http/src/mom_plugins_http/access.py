@@ -16,7 +16,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError, peer_credentials, printable
+from mom_core import MomError, peer_credentials, printable, read_secret
 
 _SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""
@@ -131,16 +131,9 @@ def _digest(token: str) -> bytes:
 
 def read_token(path: Path) -> str:
     """The token in a file that only its owner and group can read. Raises `MomError`."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_LONGEST_TOKEN_FILE + 1)
-    except OSError as error:
-        raise MomError(f"cannot read the token in {path}: {error.strerror}", hint=f"make one: openssl rand -hex 32 > {path}") from error
-    if mode & 0o007:
-        raise MomError(f"everybody can read the token in {path}", hint=f"chmod 600 {path}, and make a new one")
-    token = text.decode("ascii", "replace").strip()
+    make = f"make one: openssl rand -hex 32 > {path}"
+    token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:
         message = f"{path} holds no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
-        raise MomError(message, hint=f"make one: openssl rand -hex 32 > {path}")
+        raise MomError(message, hint=make)
     return token

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import MomError, PluginContext, PolicyState, Report, readable_by_everybody
+from mom_core import MomError, PluginContext, PolicyState, Report, read_secret
 from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admitting import Admitting
@@ -142,9 +142,8 @@ def socket_permissions(groups: frozenset[int]) -> Permissions:
 def _tls(tcp: TcpSettings) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    read_secret(tcp.key, "the key", "have a certificate made with a new key", group=True)
     try:
-        if readable_by_everybody(tcp.key):
-            raise MomError(f"everybody can read the key {tcp.key}", hint=f"chmod 600 {tcp.key}, and have a new certificate made")
         made.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else error

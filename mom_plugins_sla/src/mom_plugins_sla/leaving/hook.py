@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mom_core import MomError, SecretUrl, Value, printable
+from mom_core import MomError, SecretUrl, Value, printable, read_secret
 
 Result = TypeVar("Result")
 
@@ -52,15 +52,10 @@ def sign(secret: bytes, at: int, body: bytes) -> str:
     return f"t={at},v1={hmac.new(secret, str(at).encode() + b'.' + body, hashlib.sha256).hexdigest()}"
 
 
-def read_secret(path: Path) -> bytes:
+def webhook_secret(path: Path) -> bytes:
     """The secret in a file that nobody else may read. Raises `MomError`."""
     make = f"openssl rand -hex 32 > {path}; chmod 600 {path}"
-    try:
-        if path.stat().st_mode & 0o077:
-            raise MomError(f"others may read the secret {path}", hint=f"chmod 600 {path}")
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise MomError(f"the secret {path} cannot be read: {error.strerror}", hint=make) from None
+    secret = read_secret(path, "the secret", make).strip()
     if len(secret) < LEAST_SECRET:
         raise MomError(f"the secret {path} has {len(secret)} bytes", hint=f"give it {LEAST_SECRET} at least: {make}")
     return secret

@@ -45,7 +45,7 @@ from mom_plugins_sla.leaving.acting import Acting
 from mom_plugins_sla.leaving.asked import Asked
 from mom_plugins_sla.leaving.doing import AT_ONCE
 from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
-from mom_plugins_sla.leaving.hook import Webhook, read_secret, trusted
+from mom_plugins_sla.leaving.hook import Webhook, trusted, webhook_secret
 from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
 from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT, Remembered
 from mom_plugins_sla.leaving.requests import Requests
@@ -121,7 +121,7 @@ class LeavingPlugin:
         self._acting.remembered.load(self._context.engine_state().changes)
         hook = self._settings.webhook
         if hook is not None and self._context.serves:
-            self._webhook = Webhook(hook.url, read_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
+            self._webhook = Webhook(hook.url, webhook_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -500,7 +500,7 @@ class LeavingPlugin:
             yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot move guests", "leave destination out, or use libvirt")
         if settings.webhook is not None:
             try:
-                read_secret(settings.webhook.secret)
+                webhook_secret(settings.webhook.secret)
                 trusted(settings.webhook.ca)
             except MomError as error:
                 yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
