@@ -367,3 +367,76 @@ def test_init_looks_where_it_is_told_to(mom, acme, file, tmp_path):
     mom("config", "init", "-o", file, "--root", tmp_path)
     assert f"# acme: {tmp_path}" in file.read_text()
     assert load_config(file).root == tmp_path
+
+
+# --- import --------------------------------------------------------------------------------------------------------------------
+
+IMPORTER = """
+@staticmethod
+@hookimpl
+def mom_importers():
+    def convert(texts):
+        imported = Imported("From Acme.")
+        imported.plugin("acme", "why").set("step", "64MiB", ", ".join(texts.values()))
+        imported.files["{folder}/acme.txt"] = "a text"
+        return imported
+    return [Importer("acme", "what Acme has", convert{more})]
+"""
+IMPORT_NAMES = "from mom_core import Imported, Importer"
+
+
+def test_an_importer_of_a_plugin_is_found_by_its_kind_and_listed_in_the_help(mom, only_shelf, tmp_path):
+    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path / "out", more=""), before=IMPORT_NAMES)
+    (tmp_path / "old").write_text("said so")
+    code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
+    assert (code, err) == (0, "")
+    assert "step: 64MiB  # said so" in out
+    assert f"# The file {tmp_path}/out/acme.txt:" in out
+    assert mom("config", "import", "--from", "acme", tmp_path / "old", "-o", tmp_path / "new")[0] == 0
+    assert (tmp_path / "out/acme.txt").read_text() == "a text"
+    assert "acme  what Acme has (acme-acme)" in mom("config", "import", "--help")[1]
+
+
+def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mom, only_shelf, tmp_path):
+    (tmp_path / "old").write_text("")
+    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
+    code, _, err = mom("config", "import", tmp_path / "old")
+    assert code == 1
+    assert "say what it is, with --from KIND (the installed plugins import: acme (acme-acme); 'mom-core[all]' has all plugins" in err
+    only_shelf.add_plugin(
+        "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
+    )
+    assert mom("config", "import", tmp_path / "old")[0] == 0
+
+
+def test_a_kind_that_no_plugin_has_gets_those_that_there_are_and_no_name_to_install_blindly(mom, only_shelf, tmp_path):
+    code, _, err = mom("config", "import", "--from", "other", tmp_path / "old")
+    assert code == 1
+    assert "no installed plugin imports 'other' (the installed plugins import: none; 'mom-core[all]' has all plugins of mom's own)" in err
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise SystemExit(5)", "mom_importers failed: SystemExit: 5"),
+        ("return 7", "mom_importers failed"),
+        ("return [7]", "mom_importers gave a int that is no Importer"),
+    ],
+)
+def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mom, only_shelf, tmp_path, body, told):
+    (tmp_path / "old").write_text("")
+    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
+    only_shelf.add_plugin("odd", f"@staticmethod\n@hookimpl\ndef mom_importers():\n    {body}\n")
+    code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
+    assert code == 0
+    assert "acme:" in out
+    assert told in err
+
+
+def test_two_plugins_that_import_one_kind_are_remarked_upon(mom, only_shelf, tmp_path):
+    (tmp_path / "old").write_text("")
+    for name in ("acme", "other"):
+        only_shelf.add_plugin(name, IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
+    code, _, err = mom("config", "import", "--from", "acme", tmp_path / "old")
+    assert code == 0
+    assert "acme-other imports 'acme', which acme-acme does already" in err

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_core import declarations_of, load_config
-from mom_core.config.importing.imported import Imported
-from mom_core.config.importing.ksmtuned import import_ksmtuned
-from mom_core.config.importing.momd import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
-from mom_core.config.importing.proxmox import import_proxmox
+from mom_core import Imported, declarations_of, load_config
 from mom_core.plugins.registry import check_plugins
 from mom_core.testing import snapshot
+from mom_plugins_balloon.proxmox import import_proxmox
+from mom_plugins_ksm.ksmtuned import import_ksmtuned
 from mom_plugins_policy import Policy
+from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
 SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()
 
@@ -70,7 +69,8 @@ GIB = 1 << 20
 def decided(text: str, *, total: float, available: float, run: int = 0, pages: int = 64, sleep: int = 20) -> dict[str, Any]:
     """What the default KSM policy with ksmtuned's values asks for. Sizes in GiB."""
     declared = declarations_of()
-    texts = {"40_ksm": declared.policies["40_ksm"], **import_ksmtuned(text, "ksmtuned.conf").policies}
+    imported = import_ksmtuned(text, "ksmtuned.conf")
+    texts = {"40_ksm": declared.policies["40_ksm"], "30_ksmtuned": imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]}
     host: dict[str, Any] = {
         "mem_available": round(total * GIB),
         "mem_really_available": round(available * GIB),

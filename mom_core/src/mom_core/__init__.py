@@ -36,6 +36,8 @@ _WHERE = {
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
     "cli.prose": ("brief", "print_prose"),
+    "cli.frame": ("run_program",),
+    "cli.run": ("daemon_log", "run_daemon"),
     "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
     "files": ("replace_file",),
@@ -57,6 +59,7 @@ _WHERE = {
     "guarantees": ("guaranteed_kib", "promised_kib"),
     "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
+    "config.imported": ("Imported", "ImportedSection", "Importer", "read_foreign"),
     "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
@@ -112,6 +115,9 @@ __all__ = [
     "Host",
     "Hypervisor",
     "HypervisorError",
+    "Imported",
+    "ImportedSection",
+    "Importer",
     "IoTuneControl",
     "KsmControl",
     "KsmWriter",
@@ -183,6 +189,7 @@ __all__ = [
     "__version__",
     "brief",
     "common_problems",
+    "daemon_log",
     "declarations_of",
     "differences",
     "dotted",
@@ -206,9 +213,12 @@ __all__ = [
     "printable",
     "printable_lines",
     "promised_kib",
+    "read_foreign",
     "read_secret",
     "read_settings",
     "replace_file",
+    "run_daemon",
+    "run_program",
     "running_mom",
     "untrusted",
 ]
@@ -219,8 +229,11 @@ if TYPE_CHECKING:
     from mom_core.admission import Giver as Giver
     from mom_core.alike import CommonProblem as CommonProblem
     from mom_core.alike import common_problems as common_problems
+    from mom_core.cli.frame import run_program as run_program
     from mom_core.cli.prose import brief as brief
     from mom_core.cli.prose import print_prose as print_prose
+    from mom_core.cli.run import daemon_log as daemon_log
+    from mom_core.cli.run import run_daemon as run_daemon
     from mom_core.cli.sources import running_mom as running_mom
     from mom_core.cli.tables import Column as Column
     from mom_core.cli.tables import print_table as print_table
@@ -231,6 +244,10 @@ if TYPE_CHECKING:
     from mom_core.config.document import Document as Document
     from mom_core.config.document import dotted as dotted
     from mom_core.config.document import parse_document as parse_document
+    from mom_core.config.imported import Imported as Imported
+    from mom_core.config.imported import ImportedSection as ImportedSection
+    from mom_core.config.imported import Importer as Importer
+    from mom_core.config.imported import read_foreign as read_foreign
     from mom_core.context import Declarations as Declarations
     from mom_core.context import PluginContext as PluginContext
     from mom_core.declared import declarations_of as declarations_of

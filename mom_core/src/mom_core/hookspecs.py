@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import click
 
     from mom_core.admission import Admissions
+    from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
@@ -248,6 +249,11 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
     printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
     """
+
+
+@hookspec
+def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification has no body
+    """Configurations of other programs that this plugin turns into mom's, for `mom config import`. A static method, as above."""
 
 
 @hookspec(firstresult=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,6 +59,9 @@ from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, 
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
+
+if TYPE_CHECKING:
+    from mom_core import Importer
 
 HOLDS = "guest_guarantee"
 MOM = "mom"
@@ -528,6 +531,14 @@ class BalloonPlugin:
         return alerts(snapshot, self._state, self._standing(snapshot))
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_importers() -> Iterable[Importer]:
+        """Guests of Proxmox VE."""
+        from mom_plugins_balloon.proxmox import PROXMOX
+
+        return [PROXMOX]
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

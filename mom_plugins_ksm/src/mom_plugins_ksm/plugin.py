@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mom_core import (
     ControlSpec,
@@ -35,6 +36,9 @@ from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
+
+if TYPE_CHECKING:
+    from mom_core import Importer
 
 _POLICY_NAME = "40_ksm"
 
@@ -116,6 +120,14 @@ class KsmPlugin:
     def mom_restore(self, hypervisor: Hypervisor | None, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
         """Put the knobs back. What was merged meanwhile stays merged, until somebody writes to it."""
         return control.restore(self._knobs(hypervisor), entries, Source(self._context.name))
+
+    @staticmethod
+    @hookimpl
+    def mom_importers() -> Iterable[Importer]:
+        """ksmtuned's configuration."""
+        from mom_plugins_ksm.ksmtuned import KSMTUNED
+
+        return [KSMTUNED]
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

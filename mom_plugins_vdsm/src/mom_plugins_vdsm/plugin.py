@@ -26,6 +26,7 @@ from mom_core import (
 )
 
 if TYPE_CHECKING:
+    from mom_core import Importer
     from mom_plugins_vdsm.connection import Connection, ConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
@@ -201,6 +202,14 @@ class VdsmPlugin:
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_importers() -> Iterable[Importer]:
+        """The old daemon's configuration."""
+        from mom_plugins_vdsm.momd.importer import MOMD
+
+        return [MOMD]
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

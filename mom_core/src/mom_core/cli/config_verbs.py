@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mom_core.config import Config
     from mom_core.config.document import KeyPath
     from mom_core.config.draft import Draft
-    from mom_core.config.importing.imported import Imported
 
 
 @click.group("config")
@@ -221,42 +220,46 @@ def init_command(output: str, force: bool, root: str) -> None:
 
 # --- import --------------------------------------------------------------------------------------------------------------------
 
-LARGEST: Final = 1 << 20
-"""Bytes of a file that is imported; a hundred times what such files have."""
+
+class _ImportCommand(click.Command):
+    """Its help says what the installed plugins import, which nothing else waits for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A list of the kinds, each with what it is and who brings it."""
+        from mom_core.cli.importers import installed_importers
+
+        without = {True: ", also without --from", False: ""}
+        found = installed_importers().items()
+        with formatter.section("Kinds"):
+            formatter.write_dl(
+                [(kind, f"{one.what} ({distribution}{without[one.assumed]})") for kind, (one, distribution) in found] or [("none", "")]
+            )
 
 
-@config_command.command("import")
+@config_command.command("import", cls=_ImportCommand)
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--from",
-    "kind",
-    type=click.Choice(["momd", "ksmtuned", "proxmox"]),
-    default="momd",
-    show_default=True,
-    help="What OLD is: MOM's old configuration (/etc/momd.conf, /etc/vdsm/mom.conf), ksmtuned.conf, or guests of Proxmox VE "
-    "(/etc/pve/qemu-server).",
-)
+@click.option("--from", "kind", metavar="KIND", help="What OLD is: one of the kinds below.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def import_command(old: tuple[Path, ...], kind: str, output: str, force: bool) -> None:
+def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool) -> None:
     """Turn the configuration of another program into mom's. Comments say what became of each setting.
 
     \b
-      mom config import /etc/vdsm/mom.conf -o /etc/mom/mom.yaml
-      mom config import --from ksmtuned /etc/ksmtuned.conf
-      mom config import --from proxmox /etc/pve/qemu-server
+      mom config import --from KIND OLD -o /etc/mom/mom.yaml
 
-    Policies that belong to it are written to the folder that the result names; with -o -, they are printed as comments.
+    Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
     """
-    imported = _imported(old, kind)
+    from mom_core.cli.importers import importer_of, texts_of
+
+    importer = importer_of(kind)
+    imported = importer.convert(texts_of(importer, old))
     if output == "-":
         click.echo(imported.yaml(), nl=False)
-        for name, text in imported.policies.items():
-            click.echo(f"\n# The policy {name}, for {_policy_file(imported, name)}:\n#")
+        for name, text in imported.files.items():
+            click.echo(f"\n# The file {name}:\n#")
             click.echo("".join(f"#     {line}".rstrip() + "\n" for line in text.splitlines()), nl=False)
         return
-    files = {_policy_file(imported, name): text for name, text in imported.policies.items()}
-    files[Path(output)] = imported.yaml()
+    files = {**{Path(name): text for name, text in imported.files.items()}, Path(output): imported.yaml()}
     for path in files:
         if not force and os.path.lexists(path):
             raise _exists(path)
@@ -269,47 +272,6 @@ def import_command(old: tuple[Path, ...], kind: str, output: str, force: bool) -
     for note in imported.notes:
         print_prose(f"not taken over: {note}", 2)
     print_prose(f"next: mom config check -c {output}", 2)
-
-
-def _policy_file(imported: Imported, name: str) -> Path:
-    return Path(str(imported.plugins["policy"].settings["directory"])) / f"{name}.policy"
-
-
-def _imported(old: Sequence[Path], kind: str) -> Imported:
-    if kind == "proxmox":
-        from mom_core.config.importing.proxmox import import_proxmox
-
-        files = [file for path in old for file in (sorted(path.glob("*.conf")) if path.is_dir() else [path])]
-        if not files:
-            raise MomError(f"there is no *.conf in {', '.join(map(str, old))}", hint="name the guests' files, or their folder")
-        return import_proxmox({str(file): read_old(file) for file in files})
-    if len(old) > 1:
-        raise click.UsageError("name one file")
-    text = read_old(old[0])
-    if kind == "ksmtuned":
-        from mom_core.config.importing.ksmtuned import import_ksmtuned
-
-        return import_ksmtuned(text, str(old[0]))
-    from mom_core.config.importing.momd import import_momd
-
-    return import_momd(text, str(old[0])).for_mom_run()
-
-
-def read_old(path: Path) -> str:
-    """The text of a file of another program. Raises `ConfigError`."""
-    try:
-        if not path.is_file() and path.exists():
-            raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "name the file itself")])
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise ConfigError([ConfigProblem(str(path), 0, 0, f"too large: {LARGEST:,} bytes are read", "is this the right file?")])
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([ConfigProblem(str(path), line, 1, "not UTF-8 text", "save the file as UTF-8")]) from None
-    except OSError as error:
-        raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------

@@ -270,6 +270,11 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
         _discard_what_cannot_be_written()
 
 
+def run_program(command: click.Command) -> int:
+    """Run this process's command line as a program of its own, which tells errors and ends as `mom` does; the exit code."""
+    return run(None, command)
+
+
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
     code = 0
     try:

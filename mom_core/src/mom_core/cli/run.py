@@ -59,14 +59,12 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
             config = dataclasses.replace(config, mode="observe")
         return config
 
-    log = Log(level=log_level)
-    with ending(log):
-        manage(load, log)
-    leave()
+    with daemon_log(level=log_level) as log:
+        run_daemon(load, log)
 
 
-def manage(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
-    """Run an engine until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
+def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
+    """Run an engine in this process until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
 
     :param load: gives the configuration, now and for each SIGHUP
     :param log: learns the secrets of each configuration, before anything else is done with it
@@ -204,7 +202,20 @@ def _summary(report: Report) -> str:
 
 
 @contextmanager
-def ending(log: Log) -> Iterator[None]:
+def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
+    """The log of a daemon, for as long as it runs. The process ends with it, also when a plugin left a thread behind.
+
+    :param handler: where to log instead of standard error and the journal. A record is lost, and counted, where its `handleError` raises
+    :param level: instead of the configuration's
+    """
+    log = Log(handler, level)
+    with _ending(log):
+        yield log
+    _leave()
+
+
+@contextmanager
+def _ending(log: Log) -> Iterator[None]:
     """Close the log at the end, and end the process at once if nobody takes what it says: nobody would take the last words either."""
     try:
         yield
@@ -216,7 +227,7 @@ def ending(log: Log) -> Iterator[None]:
         os._exit(0)
 
 
-def leave() -> None:
+def _leave() -> None:
     """End the process even when a plugin left a thread behind that would keep it alive."""
     lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]

@@ -6,16 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from mom_core.cli.patience import sign_of_life
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config
-from mom_core.errors import MomError, NoSuchGuest, NotRunning, PluginError
-from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
+from mom_core.errors import MomError, NoSuchGuest, NotRunning
+from mom_core.plugins.class_hooks import offered
+from mom_core.plugins.discovery import available_plugins, load_plugins
 from mom_core.running import PastCycle, PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
@@ -35,7 +34,7 @@ class Told(NamedTuple):
 def running_mom(config: Config) -> RunningMom | None:
     """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
     for plugin in config.plugins.values():
-        found: RunningMom | None = _offered(plugin.loaded, "mom_running", plugin.settings, config.run_directory)
+        found: RunningMom | None = offered(plugin.loaded, "mom_running", plugin.settings, config.run_directory)
         if found is not None:
             return found
     return None
@@ -78,7 +77,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
     if config is not None:
         for plugin in config.plugins.values():
-            opened: PastCycles | None = _offered(plugin.loaded, "mom_recording", path, plugin.settings, config.state_directory)
+            opened: PastCycles | None = offered(plugin.loaded, "mom_recording", path, plugin.settings, config.state_directory)
             if opened is not None:
                 return opened
     if path is None:
@@ -90,7 +89,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     for name in sorted(available, key=lambda name: (name != RECORDER, name)):
         loaded, _ = load_plugins([name])
         for one in loaded.values():
-            opened = _offered(one, "mom_recording", path, None, Path())
+            opened = offered(one, "mom_recording", path, None, Path())
             if opened is not None:
                 return opened
     raise MomError(f"no installed plugin reads {path}", hint="pip install mom-plugins-sim")
@@ -114,17 +113,3 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within:
 
 _BACKWARDS: Final = (600.0, 86_400.0)
 """Seconds before the end at which cycles are looked for first: those of a mom that ran then, and of one that had run lately."""
-
-
-def _offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
-    """What a plugin's class offers by a hook that is called on it; None: nothing. Raises `MomError`, whatever goes wrong in there."""
-    offer = getattr(plugin.plugin_class, hook, None)
-    if offer is None:
-        return None
-    made = attempt(partial(offer, *arguments), seconds=IMPORT_SECONDS, what=hook)
-    if made.error is None:
-        return made.value
-    if isinstance(made.error, MomError):
-        raise made.error
-    what = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {hook} failed: {describe(made.error)}"
-    raise PluginError(what, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

@@ -17,16 +17,12 @@ from mom_core.plugins.secrets import Hiding
 LOG: Final = logging.getLogger("mom")
 
 
-class Telling(logging.Handler):
-    """A handler that lets the writer know what its file does not take: that is counted, not complained about on standard error."""
+class Stream(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
+    """Standard error. It lets the writer know what is not taken: that is counted, not complained about on standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Let the writer know."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
-
-
-class Stream(Telling, logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
-    """Standard error."""
 
 
 class Log:

@@ -8,21 +8,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
 import click
 
-from mom_core.cli.config_verbs import read_old
-from mom_core.cli.frame import run
-from mom_core.cli.prose import print_prose
-from mom_core.cli.run import ending, leave, manage
-from mom_core.config import Config, load_config
-from mom_core.config.importing.momd import VDSM, LogTarget, Momd, import_momd
-from mom_core.errors import ConfigError, MomError
-from mom_core.files import replace_file
-from mom_core.logs import Log, Telling
+from mom_core import (
+    Config,
+    ConfigError,
+    MomError,
+    daemon_log,
+    load_config,
+    print_prose,
+    read_foreign,
+    replace_file,
+    run_daemon,
+    run_program,
+)
+from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
 
 LOG = logging.getLogger("mom")
 
@@ -66,24 +71,23 @@ def momd(
     path = config_file or DEFAULT_FILE
 
     def read() -> Momd:
-        text = "" if config_file is None and not path.exists() else read_old(path)
+        text = "" if config_file is None and not path.exists() else read_foreign(path)
         return import_momd(text, str(path), overrides)
 
     def load() -> Config:
         return dataclasses.replace(_config(read(), path), file=str(path))
 
     first = read()
-    journal = Log(_handler(first.log, background=daemonize))
-    with ending(journal), _also_in_the_log(first.log):
+    with daemon_log(_handler(first.log, background=daemonize)) as journal, _also_in_the_log(first.log):
         journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
+        run = partial(run_daemon, load, journal)
         if daemonize:
             if not first.log.file:
                 print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
             with _in_background() as ready:
-                _run(load, first, journal, pid_file or DEFAULT_PID_FILE, ready)
+                _run(run, first, pid_file or DEFAULT_PID_FILE, ready)
         else:
-            _run(load, first, journal, pid_file, None)
-    leave()
+            _run(run, first, pid_file, None)
 
 
 def _overrides(
@@ -141,8 +145,12 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
         raise
 
 
-class _LogFile(Telling, RotatingFileHandler):
+class _LogFile(RotatingFileHandler):
     """The log's file. A full disk is no reason to write tracebacks to a terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
+        """Let mom's log count it as lost."""
+        raise  # noqa: PLE0704  # called from within the handler's `except`
 
 
 def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
@@ -154,7 +162,7 @@ def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
 
 
-def _run(load: Callable[[], Config], momd: Momd, log: Log, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
+def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
     for note in momd.imported.notes:
         LOG.info("not taken over from the old configuration: %s", note)
 
@@ -165,7 +173,7 @@ def _run(load: Callable[[], Config], momd: Momd, log: Log, pid_file: Path | None
             ready()
 
     try:
-        manage(load, log, opened)
+        run(opened)
     finally:
         if pid_file is not None and _pid_in(pid_file) == os.getpid():
             pid_file.unlink(missing_ok=True)
@@ -228,4 +236,4 @@ def _in_background() -> Iterator[Callable[[], None]]:
 
 def main() -> int:
     """The script's entry."""
-    return run(None, momd)
+    return run_program(momd)

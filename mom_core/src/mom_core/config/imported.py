@@ -1,13 +1,15 @@
-"""What an importer makes: settings with the reason for each, as the mapping that mom reads and as YAML that a person reads."""
+"""Configurations of other programs: what turns one into mom's, and what comes of it, as a mapping and as commented YAML."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core.config.schema import yaml_value
+from mom_core.errors import ConfigError, ConfigProblem
 
 _WIDTH: Final = 110
 
@@ -15,7 +17,7 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | None"
 
 
 @dataclass(slots=True)
-class Section:
+class ImportedSection:
     """A plugin, or a pattern of guests: settings by name, and where each comes from; `why` is about the whole of it."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -31,18 +33,18 @@ class Section:
 
 @dataclass(slots=True)
 class Imported:
-    """A configuration that was imported. `notes` say what has no place in it, and why; `policies` are texts by name that belong to it."""
+    """A configuration that was imported. `notes` say what has no place in it, and why; `files` are texts by path that belong to it."""
 
     heading: str
-    top: Section = field(default_factory=Section)
-    plugins: dict[str, Section] = field(default_factory=dict)
-    guests: dict[str, Section] = field(default_factory=dict)
+    top: ImportedSection = field(default_factory=ImportedSection)
+    plugins: dict[str, ImportedSection] = field(default_factory=dict)
+    guests: dict[str, ImportedSection] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    policies: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
-    def plugin(self, name: str, why: str = "") -> Section:
+    def plugin(self, name: str, why: str = "") -> ImportedSection:
         """The section of a plugin, which is enabled by that."""
-        section = self.plugins.setdefault(name, Section())
+        section = self.plugins.setdefault(name, ImportedSection())
         if why and why not in section.why:
             section.why.append(why)
         return section
@@ -70,14 +72,54 @@ class Imported:
         return "\n".join(lines) + "\n"
 
 
-def _section(name: str, section: Section, indent: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """Turns the configuration of one kind of program into mom's, for `mom config import --from KIND`.
+
+    :param kind: what the operator types
+    :param what: what is imported, with the place where it usually stands, in a few words
+    :param convert: gets texts by the paths that the operator named, and returns what they come to. Raises `ConfigError` with everything
+        that is wrong, each with its line
+    :param several: a pattern such as `*.conf`: several files may be named, or folders in which all that match count. Empty: one file
+    :param assumed: whether this is what the operator means who does not say what kind it is
+    """
+
+    kind: str
+    what: str
+    convert: Callable[[Mapping[str, str]], Imported]
+    several: str = ""
+    assumed: bool = False
+
+
+LARGEST: Final = 1 << 20
+"""Bytes of a file that is imported; a hundred times what such files have."""
+
+
+def read_foreign(path: Path) -> str:
+    """The text of a file of another program, of at most 1 MiB. Raises `ConfigError`."""
+    try:
+        if not path.is_file() and path.exists():
+            raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "name the file itself")])
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ConfigError([ConfigProblem(str(path), 0, 0, f"too large: {LARGEST:,} bytes are read", "is this the right file?")])
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([ConfigProblem(str(path), line, 1, "not UTF-8 text", "save the file as UTF-8")]) from None
+    except OSError as error:
+        raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error
+
+
+def _section(name: str, section: ImportedSection, indent: str) -> Iterator[str]:
     for why in section.why:
         yield from _comment(why, f"{indent}# ", f"{indent}# ")
     yield f"{indent}{yaml_value(name)}:" if section.settings else f"{indent}{yaml_value(name)}: {{}}"
     yield from _settings(section, indent + "  ")
 
 
-def _settings(section: Section, indent: str) -> Iterator[str]:
+def _settings(section: ImportedSection, indent: str) -> Iterator[str]:
     for name, value in section.settings.items():
         line = f"{indent}{name}: {yaml_value(value)}"
         reason = section.reasons.get(name, "")
@@ -90,6 +132,6 @@ def _settings(section: Section, indent: str) -> Iterator[str]:
 
 
 def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
-    """Lines of a comment. What stands in a file of somebody else's cannot end it: white space is one space, all else is printable."""
+    """Lines of a comment. What stands in another program's file cannot end it: white space is one space, all else is printable."""
     clean = "".join(character if character.isprintable() else " " for character in text)
     return textwrap.wrap(clean, _WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)

@@ -8,10 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core.config.importing.imported import Imported
-from mom_core.config.importing.ini import Ini, Option, read_ini
-from mom_core.errors import ConfigError
-from mom_core.model import printable
+from mom_core import ConfigError, Imported, Importer, printable
+from mom_plugins_vdsm.momd.ini import Ini, Option, read_ini
 
 VDSM: Final = "vdsm"
 SYSTEM_URI: Final = "qemu:///system"
@@ -380,3 +378,11 @@ def _collector_options(section: str) -> str:
     if plugin == "guestagent":
         return "mom finds agents' channels by itself; see the settings of the plugin guestagent for other places"
     return "mom's plugins need none of this" if plugin else "there is no such collector"
+
+
+def _convert(texts: Mapping[str, str]) -> Imported:
+    ((file, text),) = texts.items()
+    return import_momd(text, file).for_mom_run()
+
+
+MOMD: Final = Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert, assumed=True)

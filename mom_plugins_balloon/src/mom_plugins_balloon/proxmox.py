@@ -6,9 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core.config.importing.imported import Imported, Section
-from mom_core.errors import ConfigError, ConfigProblem
-from mom_core.model import printable
+from mom_core import ConfigError, ConfigProblem, Imported, ImportedSection, Importer, printable
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]*):\s*(.*?)\s*")
 _GLOB: Final = re.compile(r"([*?\[])")
@@ -65,7 +63,7 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
     share = _number(file, "shares", options, problems, DEFAULT_SHARES, 50_000)
     if balloon > memory:
         problems.append(ConfigProblem(file, options["balloon"][0], 1, f"balloon: {balloon} is more than memory, which is {memory}"))
-    section = imported.guests.setdefault(_GLOB.sub(r"[\1]", name), Section())
+    section = imported.guests.setdefault(_GLOB.sub(r"[\1]", name), ImportedSection())
     if "balloon" in options and balloon == 0:
         section.set("guarantee", f"{memory}MiB", f"memory: {memory}, balloon: 0: no balloon, so all of it")
     elif balloon < memory:
@@ -93,3 +91,6 @@ def _number(file: str, name: str, options: Mapping[str, tuple[int, str]], proble
         problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(text or 'nothing', 40)} is no whole number up to {most}"))
         return default
     return int(text)
+
+
+PROXMOX: Final = Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")

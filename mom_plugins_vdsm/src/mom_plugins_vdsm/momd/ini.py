@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core.errors import ConfigError, ConfigProblem
-from mom_core.model import printable
+from mom_core import ConfigError, ConfigProblem, printable
 
 _LINE_BREAK: Final = r"\n"
 """As the parser shows one: it tells lines as Python would write them."""

@@ -1,22 +1,16 @@
-"""Configurations of other programs: what each setting becomes, what is said about the rest, and where a mistake stands."""
+"""The old daemon's configuration: what each setting becomes, what is said about the rest, and where a mistake stands."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core.cli.frame import mom
-from mom_core.config.importing.imported import Imported
-from mom_core.config.importing.ksmtuned import import_ksmtuned
-from mom_core.config.importing.momd import import_momd
-from mom_core.config.importing.proxmox import import_proxmox
-from mom_core.errors import ConfigError, MomError
+from mom_core import ConfigError, Imported
+from mom_plugins_vdsm.momd.importer import import_momd
 
 
 def problems(error: ConfigError) -> list[tuple[int, str]]:
@@ -32,9 +26,6 @@ def settings(imported: Imported) -> dict[str, Any]:
 
 def momd(text: str) -> dict[str, Any]:
     return settings(import_momd(text, "old.conf").imported)
-
-
-# --- momd ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_file_has_the_old_daemons_defaults() -> None:
@@ -205,102 +196,3 @@ def test_no_text_does_more_than_be_refused_and_no_comment_breaks_the_yaml(text: 
     except ConfigError:
         return
     settings(imported)
-
-
-# --- ksmtuned ---------------------------------------------------------------------------------------------------------------------------
-
-
-def test_ksmtuneds_values_become_a_policy_and_the_interval() -> None:
-    text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
-    imported = import_ksmtuned(text, "k.conf")
-    assert settings(imported)["interval"] == "30s"
-    assert "(defvar ksm_pages_most 2000)" in imported.policies["30_ksmtuned"]
-    assert "(defvar ksm_start_share 0.25)" in imported.policies["30_ksmtuned"]
-    told = "\n".join(imported.notes)
-    for part in ("DEBUG=1: set log_level", "line 7: ksmtuned has no FOO", "line 8: if true is no assignment"):
-        assert part in told
-
-
-def test_values_that_cannot_be_are_told_with_their_lines() -> None:
-    with pytest.raises(ConfigError) as caught:
-        import_ksmtuned("KSM_THRES_COEF=200\nKSM_NPAGES_DECAY=50\nKSM_SLEEP_MSEC=$X\n", "k.conf")
-    assert [line for line, _ in problems(caught.value)] == [1, 2, 3]
-    with pytest.raises(ConfigError, match="KSM_NPAGES_MIN is larger"):
-        import_ksmtuned("KSM_NPAGES_MIN=5000\n", "k.conf")
-
-
-# --- proxmox ----------------------------------------------------------------------------------------------------------------------------
-
-GUEST = "boot: order=scsi0\n#note: x\nname: web\nmemory: 4096\nballoon: 2048\n\n[snap]\nmemory: 1\nname: old\n"
-
-
-def test_memory_and_balloon_become_a_guarantee() -> None:
-    found = settings(
-        import_proxmox(
-            {
-                "/q/100.conf": GUEST,
-                "/q/101.conf": "memory: current=8192\nballoon: 0\n",
-                "/q/102.conf": "name: fixed[1]\nmemory: 1024\n",
-                "/q/103.conf": "name: never\nmemory: 1024\nballoon: 512\nshares: 0\n",
-            }
-        )
-    )
-    assert found["guests"] == {
-        "web": {"guarantee": "2048MiB"},
-        "101": {"guarantee": "8192MiB"},
-        "fixed[[]1]": {"guarantee": "1024MiB"},
-        "never": {"guarantee": "1024MiB"},
-    }
-
-
-def test_shares_are_said_to_have_no_place() -> None:
-    imported = import_proxmox({"/q/1.conf": GUEST.replace("\n\n", "\nshares: 2000\n\n")})
-    assert any(note.startswith("shares: web 2000: mom has no such weights") for note in imported.notes)
-
-
-def test_wrong_lines_of_all_files_are_told() -> None:
-    with pytest.raises(ConfigError) as caught:
-        import_proxmox({"/q/1.conf": "memory: lots\n", "/q/2.conf": "what is this\nmemory: 1\nballoon: 2\n"})
-    assert [(one.file, one.line) for one in caught.value.problems] == [("/q/1.conf", 1), ("/q/2.conf", 1), ("/q/2.conf", 3)]
-
-
-# --- the verb ---------------------------------------------------------------------------------------------------------------------------
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(
-        mom, ["config", "import", *arguments]
-    )  # through `mom`, as click keeps what a command was first called under
-    if result.exception is not None and isinstance(result.exception, MomError):
-        return 2, str(result.exception)
-    return result.exit_code, result.output
-
-
-def test_the_verb_prints_or_writes_and_replaces_nothing_unasked(tmp_path: Path) -> None:
-    old, new = tmp_path / "old.conf", tmp_path / "new.yaml"
-    old.write_text("[main]\n")
-    assert yaml.safe_load(run(str(old))[1])["interval"] == "10s"
-    assert f"wrote {new}" in run(str(old), "-o", str(new))[1]
-    assert "exists already" in run(str(old), "-o", str(new))[1]
-    assert run(str(old), "-o", str(new), "--force")[0] == 0
-
-
-def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp_path: Path) -> None:
-    (tmp_path / "100.conf").write_text(GUEST)
-    (tmp_path / "101.conf").write_text("memory: 1024\n")
-    assert set(yaml.safe_load(run("--from", "proxmox", str(tmp_path))[1])["guests"]) == {"web", "101"}
-    old = tmp_path / "ksmtuned.conf"
-    old.write_text("")
-    code, text = run("--from", "ksmtuned", str(old))
-    assert code == 0
-    assert set(yaml.safe_load(text)["plugins"]) == {"host", "ksm", "policy"}
-    assert "#     (defvar ksm_pages_most 1250)" in text
-
-
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    assert "no such file" in run(str(tmp_path / "nope"))[1]
-    assert "not a regular file" in run(str(tmp_path))[1]
-    assert "there is no *.conf" in run("--from", "proxmox", str(tmp_path))[1]
-    bad = tmp_path / "bad"
-    bad.write_bytes(b"[main]\n\xff")
-    assert f"{bad}:2:1: not UTF-8 text" in run(str(bad))[1]

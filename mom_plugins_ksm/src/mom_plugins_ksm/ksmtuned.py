@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from mom_core.config.importing.imported import Imported
-from mom_core.errors import ConfigError, ConfigProblem
-from mom_core.model import printable
+from mom_core import ConfigError, ConfigProblem, Imported, Importer, printable
 
+FOLDER: Final = "/etc/mom/policy.d"
 POLICY: Final = "30_ksmtuned"
 """Sorts before 40_ksm, the default policy whose values it sets."""
 
@@ -55,8 +55,8 @@ def import_ksmtuned(text: str, file: str) -> Imported:
     imported.top.set("interval", f"{seconds}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
     imported.plugin("host", "what memory is available")
     imported.plugin("ksm", "what ksmtuned did")
-    imported.plugin("policy", f"the default policy 40_ksm, with the values in {POLICY}.policy").set("directory", "/etc/mom/policy.d")
-    imported.policies[POLICY] = _policy(values, file)
+    imported.plugin("policy", f"the default policy 40_ksm, with the values in {POLICY}.policy").set("directory", FOLDER)
+    imported.files[f"{FOLDER}/{POLICY}.policy"] = _policy(values, file)
     imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
     boost, decay = values["KSM_NPAGES_BOOST"], values["KSM_NPAGES_DECAY"]
     imported.notes.append(
@@ -112,3 +112,11 @@ def _policy(values: dict[str, int], file: str) -> str:
         (max 10 (/ (* {values["KSM_SLEEP_MSEC"]} 16777216) Host.mem_available))
         {values["KSM_SLEEP_MSEC"]}))
 """
+
+
+def _convert(texts: Mapping[str, str]) -> Imported:
+    ((file, text),) = texts.items()
+    return import_ksmtuned(text, file)
+
+
+KSMTUNED: Final = Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", _convert)

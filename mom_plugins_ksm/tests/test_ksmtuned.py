@@ -1,0 +1,31 @@
+"""ksmtuned's configuration: what each variable becomes, what is said about the rest, and where a mistake stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import ConfigError
+from mom_plugins_ksm.ksmtuned import import_ksmtuned
+
+
+def problems(error: ConfigError) -> list[tuple[int, str]]:
+    return [(one.line, one.message) for one in error.problems]
+
+
+def test_ksmtuneds_values_become_a_policy_and_the_interval() -> None:
+    text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
+    imported = import_ksmtuned(text, "k.conf")
+    assert imported.settings()["interval"] == "30s"
+    assert "(defvar ksm_pages_most 2000)" in imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]
+    assert "(defvar ksm_start_share 0.25)" in imported.files["/etc/mom/policy.d/30_ksmtuned.policy"]
+    told = "\n".join(imported.notes)
+    for part in ("DEBUG=1: set log_level", "line 7: ksmtuned has no FOO", "line 8: if true is no assignment"):
+        assert part in told
+
+
+def test_values_that_cannot_be_are_told_with_their_lines() -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_ksmtuned("KSM_THRES_COEF=200\nKSM_NPAGES_DECAY=50\nKSM_SLEEP_MSEC=$X\n", "k.conf")
+    assert [line for line, _ in problems(caught.value)] == [1, 2, 3]
+    with pytest.raises(ConfigError, match="KSM_NPAGES_MIN is larger"):
+        import_ksmtuned("KSM_NPAGES_MIN=5000\n", "k.conf")

@@ -1,0 +1,52 @@
+"""`mom config import` with the importers of mom's own plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from click.testing import CliRunner
+
+from mom_core import MomError
+from mom_core.cli.frame import mom
+
+GUEST = "name: web\nmemory: 4096\nballoon: 2048\n"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(
+        mom, ["config", "import", *arguments]
+    )  # through `mom`, as click keeps what a command was first called under
+    if result.exception is not None and isinstance(result.exception, MomError):
+        return 2, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_the_verb_prints_or_writes_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.conf", tmp_path / "new.yaml"
+    old.write_text("[main]\n")
+    assert yaml.safe_load(run(str(old))[1])["interval"] == "10s"
+    assert f"wrote {new}" in run(str(old), "-o", str(new))[1]
+    assert "exists already" in run(str(old), "-o", str(new))[1]
+    assert run(str(old), "-o", str(new), "--force")[0] == 0
+
+
+def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp_path: Path) -> None:
+    (tmp_path / "100.conf").write_text(GUEST)
+    (tmp_path / "101.conf").write_text("memory: 1024\n")
+    assert set(yaml.safe_load(run("--from", "proxmox", str(tmp_path))[1])["guests"]) == {"web", "101"}
+    old = tmp_path / "ksmtuned.conf"
+    old.write_text("")
+    code, text = run("--from", "ksmtuned", str(old))
+    assert code == 0
+    assert set(yaml.safe_load(text)["plugins"]) == {"host", "ksm", "policy"}
+    assert "#     (defvar ksm_pages_most 1250)" in text
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    assert "no such file" in run(str(tmp_path / "nope"))[1]
+    assert "not a regular file" in run(str(tmp_path))[1]
+    assert "there is no *.conf" in run("--from", "proxmox", str(tmp_path))[1]
+    bad = tmp_path / "bad"
+    bad.write_bytes(b"[main]\n\xff")
+    assert f"{bad}:2:1: not UTF-8 text" in run(str(bad))[1]
