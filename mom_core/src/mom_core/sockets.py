@@ -48,10 +48,11 @@ class Listener:
         self._identity = _identity(path)
 
     def close(self) -> None:
-        """Stop listening."""
-        self.sock.close()
+        """Stop listening. The file goes first: once this does not listen any more, another server may put its own there, and the file
+        system may give that the same inode number."""
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
             self._path.unlink(missing_ok=True)
+        self.sock.close()
 
 
 def peer_credentials(sock: socket.socket | TransportSocket) -> PeerCredentials:
