@@ -35,6 +35,23 @@ def test_what_was_recorded_is_there_after_a_crash(tmp_path: Path) -> None:
     assert again.damage == ""
 
 
+STANDING = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.just(1 << 70) | st.text("aé\ud800", max_size=2)
+
+
+@given(st.lists(st.tuples(STANDING, STANDING, st.sampled_from(["incarnation", *Status])), min_size=1, max_size=6))
+def test_an_entry_is_read_back_as_it_was_written_whatever_it_was_before(steps: list[tuple[Value, Value, str]]) -> None:
+    """The texts of entries are kept and changed in part: no step may leave anything of another one in the file."""
+    with TemporaryDirectory() as folder:
+        ledger = Ledger.open(Path(folder))
+        for number, (before, applied, what) in enumerate(steps):
+            ledger.record([entry("a", before=before, applied=applied, incarnation=str(number) if what == "incarnation" else "")])
+            if what != "incarnation":
+                ledger.settle([replace(outcome("a", Status(what), 0), decision=Decision(entry("a").entity, "balloon_target", applied))])
+            ledger.record([entry("b", before=number)])
+            there = Ledger.open(Path(folder)).entries
+            assert repr(list(there.values())) == repr(list(ledger.entries.values())).replace("\\ud800", "\ufffd")
+
+
 def test_only_what_is_applied_is_brought_up_to_date(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry(before=100, applied=50)])

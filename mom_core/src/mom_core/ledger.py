@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mom_core.errors import LedgerError, StateError
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
-from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
+from mom_core.state_files import LaterVersionError, StateFile, UnreadableError, as_json
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -37,6 +38,8 @@ class Ledger:
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
         """What the last `record` changed, and what stood there before it."""
+        self._texts: dict[Key, _Text] = {}
+        """As they were written last, so that a write costs what changed."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
@@ -150,12 +153,18 @@ class Ledger:
         if gone & (self._entries.keys() | self._written.keys()):
             self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
+    def _texts_of(self, entries: Mapping[Key, LedgerEntry]) -> Iterable[str]:
+        old, self._texts = self._texts, {}
+        for key, entry in entries.items():
+            self._texts[key] = text = _text(entry, old.get(key))
+            yield text.whole
+
     def _write(self, entries: dict[Key, LedgerEntry]) -> None:
         if entries == self._written and not self.write_error:
             self._entries = entries
             return
         try:
-            self._file.write([_as_json(entry) for entry in entries.values()])
+            self._file.write_items(self._texts_of(entries))
         except StateError as error:
             self.write_error = error.message
             raise LedgerError(
@@ -167,6 +176,8 @@ class Ledger:
 
 def can_be_kept(value: Value) -> bool:
     """Whether a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
+    if _is_amount(value):
+        return True
     try:
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
@@ -174,23 +185,55 @@ def can_be_kept(value: Value) -> bool:
     return True
 
 
-def _as_json(entry: LedgerEntry) -> dict[str, Value]:
-    entity = entry.entity
-    return {
-        "scope": entity.scope.value,
-        "id": entity.id,
-        "name": entity.name,
-        "control": entry.control,
-        "before": entry.before,
-        "applied": entry.applied,
-        "plugin": entry.plugin,
-        "time": entry.time,
-        "incarnation": entry.incarnation,
-        "earlier": entry.earlier,
-        "attempted": list(entry.attempted),
-        "found": entry.found,
-        "in_doubt": entry.in_doubt,
-    }
+def _is_amount(value: Value) -> bool:
+    """Whether it is a usual number, as nearly all values are: JSON takes ten times as long to say that it can have it."""
+    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
+
+
+class _Text(NamedTuple):
+    """An entry as the file holds it: the beginning is what all entries about one change have in common."""
+
+    entry: LedgerEntry
+    beginning: str
+    whole: str
+
+
+_in_common = attrgetter("entity", "control", "before", "plugin", "time", "incarnation")
+
+
+def _text(entry: LedgerEntry, old: _Text | None) -> _Text:
+    """The text of an entry, with as much of the old one as still holds: that saves two thirds of the time."""
+    if old is not None and old.entry is entry:  # frozen
+        return old
+    if old is not None and _in_common(old.entry) == _in_common(entry):
+        beginning = old.beginning
+    else:
+        entity = entry.entity
+        record = {
+            "scope": entity.scope.value,
+            "id": entity.id,
+            "name": entity.name,
+            "control": entry.control,
+            "before": entry.before,
+            "plugin": entry.plugin,
+            "time": entry.time,
+            "incarnation": entry.incarnation,
+        }
+        beginning = as_json(record)[:-1]
+    rest = (
+        f',"applied":{_json(entry.applied)},"earlier":{_json(entry.earlier)},"attempted":{_json(entry.attempted)},'
+        f'"found":{_json(entry.found)},"in_doubt":{"true" if entry.in_doubt else "false"}}}'
+    )
+    return _Text(entry, beginning, beginning + rest)
+
+
+def _json(value: Value) -> str:
+    """What `as_json` gives, sooner for what nearly all values are."""
+    if value is None:
+        return "null"
+    if value == ():
+        return "[]"
+    return repr(value) if _is_amount(value) else as_json(value)
 
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:

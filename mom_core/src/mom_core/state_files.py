@@ -162,8 +162,18 @@ class StateFile(Generic[Content]):
         :param durable: also survive a power failure
         :raises StateError: the disk is full, there is no permission, the content is too large or no JSON, …; the file is as it was then
         """
+        self._replace(lambda: as_json(content), durable)
+
+    def write_items(self, items: Iterable[str]) -> None:
+        """Write a list, durably, of which each item is what `as_json` gives: its owner keeps the text of those that do not change.
+
+        :raises StateError: as `write` does; an `OSError` of what gives the items is one, too
+        """
+        self._replace(lambda: f"[{','.join(items)}]", durable=True)
+
+    def _replace(self, body: Callable[[], str], durable: bool) -> None:
         try:
-            text = self._encoded(content)
+            text = self._framed(body())
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._move_aside()
             replace_file(self.path, text, durable=durable, mode=self._mode)
@@ -199,14 +209,7 @@ class StateFile(Generic[Content]):
                 raise OSError(errno.EINVAL, "it is not a regular file")
             return file.read(self._largest + 1)
 
-    def _encoded(self, content: object) -> str:
-        try:
-            body = json.dumps(content, separators=(",", ":"), allow_nan=False)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
-        if "\\ud" in body:  # maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost
-            whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-            body = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    def _framed(self, body: str) -> str:
         encoded = body.encode()
         if len(encoded) > self._largest - _FRAME_BYTES:
             raise OSError(errno.EFBIG, f"it would be larger than {self._largest} bytes")
@@ -245,6 +248,19 @@ class LaterVersionError(StateError):
 
 class UnreadableError(StateError):
     """A file of state that may be as it should be, and cannot be read."""
+
+
+def as_json(content: object) -> str:
+    """This content as a file of state holds it, on one line. Raises `OSError` if it cannot be JSON."""
+    try:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
+    if "\\ud" not in text:
+        return text
+    # Maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost.
+    whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def set_aside_below(directory: Path) -> Iterable[Path]:
