@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Snapshot, Unit, Value
+from mom_core import (
+    ConfigError,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Unit,
+    Value,
+)
 from mom_core.testing import snapshot
 from mom_plugins_policy import Limits, PolicyPlugin
 from mom_plugins_policy.plugin import LimitSettings
@@ -319,3 +332,25 @@ def test_a_bad_reload_changes_nothing(tmp_path: Path) -> None:
 
 def test_before_setup_nothing_is_decided(tmp_path: Path) -> None:
     assert list(plugin(tmp_path).mom_evaluate(snap(), ())) == []
+
+
+def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_configuration(tmp_path: Path) -> None:
+    for folder in ("policy.d", "shadow"):
+        (tmp_path / folder).mkdir()
+        for name in ("70_b", "80_c"):
+            (tmp_path / folder / f"{name}.policy").write_text("(+ 1 2)")
+    (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)\n(+ 1 (")
+    (tmp_path / "shadow/90_d.policy").write_text("(+ 1 2)")
+    settings = PolicyPlugin.Settings(
+        directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits=LimitSettings(policies=2), defaults=False
+    )
+    found = list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check())
+    assert {one.severity for one in found} == {Severity.ERROR}
+    said = [one.message for one in found]
+    assert {f"{tmp_path / folder}: holds more than 2 policies" for folder in ("policy.d", "shadow")} < set(said)
+    (tmp_path / "policy.d/80_c.policy").unlink()
+    found = list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check())
+    assert found[0].message.startswith(f"{tmp_path / 'policy.d/60_a.policy'}:2:6: ")
+    for wrong in ("policy.d/60_a.policy", "shadow/90_d.policy"):
+        (tmp_path / wrong).unlink()
+    assert list(PolicyPlugin(settings, PluginContext(name="policy", state_directory=tmp_path)).mom_check()) == []

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
     CanaryState,
+    ConfigError,
     Considered,
     Decision,
     ExistingFile,
@@ -254,13 +255,14 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """The default policies that are left out."""
-        settings = self._settings
-        if not self._wants_defaults:
-            return ()
-        limits = settings.limits.limits()
-        own = read_policies(settings.directory, settings.file, limits).texts
-        return [Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._defaults(own, limits).left_out]
+        """Policies with which mom would not start, and the default policies that are left out."""
+        wrong: list[Finding] = []
+        for check in (self._policies.check_files, *(() if self._shadow is None else (self._shadow.prepare,))):
+            try:
+                check()
+            except ConfigError as error:
+                wrong.extend(Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems)
+        return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
 
     @property
     def _wants_defaults(self) -> bool:
