@@ -463,8 +463,8 @@ def _errors() -> str:
 
 
 def _conformance() -> str:
-    from mom_core.testing import FakeHypervisor, check_plugin
-    from mom_core.testing.conformance import CHECKS
+    from mom_devkit import FakeHypervisor, check_plugin
+    from mom_devkit.conformance import CHECKS
 
     rows = [(f"`{name}`", (inspect.getdoc(check) or "").split("\n")[0]) for name, check in CHECKS.items()]
     return _page(
@@ -480,8 +480,8 @@ def _conformance() -> str:
             "What is an error must be put right. Warnings are to be thought about, or say that something could not be checked, and why.",
             f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
             f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",
-            "## Fixtures\n\nWherever mom is installed, pytest has `mom_host` (an empty folder in the place of `/`) and `mom_context` (a "
-            "plugin's context on it). They cost nothing where they are not used.",
+            "## Fixtures\n\nWherever mom-devkit is installed, pytest has `mom_host` (an empty folder in the place of `/`) and "
+            "`mom_context` (a plugin's context on it). They cost nothing where they are not used.",
         ],
     )
 

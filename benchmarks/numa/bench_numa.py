@@ -26,7 +26,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mom_core import Decision, PluginContext, StateFile, Value
-from mom_core.testing import FakeGuest, FakeHypervisor, host_of, snapshot
+from mom_core.testing import snapshot
+from mom_devkit import FakeGuest, FakeHypervisor, host_of
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.lookout import look_at
 from mom_plugins_numa.pages import KernelPages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, declarations_of, hookimpl
-from mom_core.testing import config_of
+from mom_devkit import config_of
 
 SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")
 

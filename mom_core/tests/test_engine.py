@@ -46,7 +46,7 @@ from mom_core import (
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
 from mom_core.status import describe, reported
-from mom_core.testing import config_of
+from mom_devkit import config_of
 
 
 class Base:

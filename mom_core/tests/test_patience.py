@@ -13,7 +13,7 @@ from mom_core import Guest, PluginSettings, hookimpl
 from mom_core.cli import patience
 from mom_core.cli.live import look
 from mom_core.cli.patience import LOOK_SECONDS, sign_of_life
-from mom_core.testing import config_of
+from mom_devkit import config_of
 
 
 class SlowHost:

@@ -11,7 +11,7 @@ import pytest
 from mom_core import Alert, Clock, Engine, PluginSettings, Problem, Severity, Snapshot, Verdict, hookimpl
 from mom_core.engine.verdict import GAP_SECONDS, HeldAlerts, Said, accepted, judged
 from mom_core.status import RunningStatus, describe
-from mom_core.testing import config_of
+from mom_devkit import config_of
 
 FULL = Alert("memory", "the host is full", "guests are promised too much", "move guests away")
 STALLED = Alert("memory", "processes wait for memory", cure="stop what need not run", severity=Severity.WARNING)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Decision, Entity, Guest, Host, Outcome, PluginContext, Problem, Revision, Snapshot, Value
-from mom_core.testing import FakeGuest, FakeHypervisor
+from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.names import CONTROL_NAMES

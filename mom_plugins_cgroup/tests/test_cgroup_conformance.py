@@ -1,7 +1,7 @@
 """The plugin against the conformance kit."""
 
 from mom_core.hypervisor import Hypervisor
-from mom_core.testing import ConformanceTests, FakeGuest, FakeHypervisor
+from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
 from mom_plugins_cgroup import CgroupPlugin
 
 SCOPE = "/machine.slice/machine-qemu.scope"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core.testing import ConformanceTests, check_plugin
+from mom_devkit import ConformanceTests, check_plugin
 from mom_plugins_http import HttpPlugin
 
 

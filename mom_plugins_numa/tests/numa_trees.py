@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core.testing import host_of
+from mom_devkit import host_of
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.pages import PageMover
 

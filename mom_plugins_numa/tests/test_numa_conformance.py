@@ -3,7 +3,7 @@
 from numa_trees import OnPaper, nodes_tree, process_tree
 
 from mom_core import Hypervisor, NodeTune
-from mom_core.testing import ConformanceTests, FakeGuest, FakeHypervisor
+from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
 from mom_plugins_numa import NumaPlugin
 
 

@@ -9,7 +9,8 @@ import pytest
 from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
 
 from mom_core import Decision, Guest, LedgerEntry, NodeTune, Outcome, PluginContext, Source, Status, Value
-from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_core.testing import snapshot
+from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.placement import Rules
 from mom_plugins_numa.reviewing import reviewed

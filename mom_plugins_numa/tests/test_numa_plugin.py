@@ -10,7 +10,8 @@ import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_core import NodeTune, PluginContext, Severity, Value
-from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_core.testing import snapshot
+from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import FIELDS
 

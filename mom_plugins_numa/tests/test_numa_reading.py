@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core.testing import mirror_host
+from mom_devkit import mirror_host
 from mom_plugins_numa.lookout import look_at
 from mom_plugins_numa.nodes import Rates, counted, cpus_to_nodes, node_fields, read_balancing, read_migrations, read_nodes
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share

@@ -1,6 +1,6 @@
 """The plugin against the conformance kit."""
 
-from mom_core.testing import ConformanceTests
+from mom_devkit import ConformanceTests
 from mom_plugins_policy import PolicyPlugin
 
 

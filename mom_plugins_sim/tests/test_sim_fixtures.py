@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
-from mom_core.testing import Run
+from mom_devkit import Run
 
 HOST = {
     "guests": 8,

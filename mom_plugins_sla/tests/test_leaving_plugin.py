@@ -32,7 +32,8 @@ from mom_core import (
     Status,
     Value,
 )
-from mom_core.testing import FakeGuest, FakeHypervisor, snapshot
+from mom_core.testing import snapshot
+from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_sla.leaving import LeavingPlugin
 from mom_plugins_sla.leaving.hook import Webhook
 from mom_plugins_sla.leaving.ladder import Stopped

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from mom_core.testing import ConformanceTests, check_plugin
+from mom_devkit import ConformanceTests, check_plugin
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
 

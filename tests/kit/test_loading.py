@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mom_core import ConfigError, load_config
-from mom_core.cli.plugin_new import write_project
 from mom_core.plugins.trust import distrust
+from mom_devkit.plugin_new import write_project
 
 if TYPE_CHECKING:
     from conftest import Daemon

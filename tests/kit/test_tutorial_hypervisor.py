@@ -14,7 +14,7 @@ import pytest
 
 from mom_core import Engine, Report, Severity
 from mom_core.plugins.registry import check_plugins
-from mom_core.testing import config_of, host_of
+from mom_devkit import config_of, host_of
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_host import HostPlugin
 from mom_plugins_policy import PolicyPlugin

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Status
-from mom_core.testing import Run, run_plugins
+from mom_devkit import Run, run_plugins
 
 SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}

@@ -148,10 +148,19 @@ def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[...
     assert run(mom, "demo", "--seconds", "3", HOME=str(tmp_path))
 
 
+def test_where_mom_runs_pytest_is_not_installed_and_finds_nothing_of_mom(environment: Callable[..., Path]) -> None:
+    bin_folder = environment("mom-core[kvm]")
+    program = "import importlib.metadata as m, importlib.util as u; print(len(m.entry_points(group='pytest11')), u.find_spec('pytest'))"
+    assert run(bin_folder / "python", "-c", program) == "0 None\n"
+    done = subprocess.run([bin_folder / "mom", "plugin", "new", "x"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "comes with mom-devkit, which is not installed" in done.stderr
+
+
 def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environment_has(
     environment: Callable[..., Path], tmp_path: Path
 ) -> None:
-    bin_folder = environment("mom-core")
+    bin_folder = environment("mom-devkit")
     said = run(bin_folder / "mom", "plugin", "new", "page-cache", "--kind", "collector", "--directory", tmp_path / "made")
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("    ")]
     assert lines[0] == ["cd", str(tmp_path / "made")]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mom_core import PluginContext
-from mom_core.testing import Run, run_plugins, snapshot
+from mom_core.testing import snapshot
+from mom_devkit import Run, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings

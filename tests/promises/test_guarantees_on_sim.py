@@ -25,7 +25,7 @@ from mom_core import (
     hookimpl,
     parse_portion,
 )
-from mom_core.testing import Run, run_plugins
+from mom_devkit import Run, run_plugins
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin
 from mom_plugins_sim.scene import GuestScene, Scene

@@ -32,7 +32,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_core.testing import FakeGuest, FakeHypervisor, config_of
+from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_plugins_cgroup import CgroupPlugin
 
 ROOT = Path("/sys/fs/cgroup")

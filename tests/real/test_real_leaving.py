@@ -13,7 +13,7 @@ from private_libvirtd import PREFIX, PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
 from mom_core import Report
-from mom_core.testing import Run, run_plugins
+from mom_devkit import Run, run_plugins
 
 pytestmark = pytest.mark.real
 

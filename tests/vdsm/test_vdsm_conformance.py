@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from vdsm_process import Vdsm
 
-from mom_core.testing import ConformanceTests
+from mom_devkit import ConformanceTests
 from mom_plugins_vdsm import VdsmPlugin
 
 

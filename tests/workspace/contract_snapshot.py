@@ -21,6 +21,7 @@ import pydantic
 
 import mom_core
 import mom_core.testing
+import mom_devkit
 from mom_core import hookspecs
 from mom_core.plugins.contract import Version, parse_version
 
@@ -42,8 +43,9 @@ def api() -> Api:
     for name in sorted(mom_core.__all__):
         if name not in {"CONTRACT", "__version__"}:
             found[name] = _described(getattr(mom_core, name))
-    for name in sorted(mom_core.testing.__all__):
-        found[f"testing.{name}"] = _described(getattr(mom_core.testing, name))
+    for module in (mom_core.testing, mom_devkit):
+        for name in sorted({*module.__all__} - {"__version__"}):
+            found[f"testing.{name}"] = _described(getattr(module, name))
     for name in sorted(vars(hookspecs)):
         if name.startswith("mom_"):
             found[name] = {"": "hook", **_parameters(getattr(hookspecs, name))}

@@ -23,8 +23,8 @@ import pytest
 
 from mom_core.config.document import parse_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
-from mom_core.testing import check_plugin
-from mom_core.testing.conformance import failed
+from mom_devkit import check_plugin
+from mom_devkit.conformance import failed
 
 ROOT = Path(__file__).parents[2]
 AUTHORS = ROOT / "docs/authors"

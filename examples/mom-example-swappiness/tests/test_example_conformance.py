@@ -1,6 +1,6 @@
 """The example against the conformance kit."""
 
-from mom_core.testing import ConformanceTests
+from mom_devkit import ConformanceTests
 from mom_example_swappiness import SwappinessPlugin
 
 

@@ -1,6 +1,7 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
-What is named here is the contract; plugins import from here (and `mom_core.testing`) and from nowhere else in `mom_core`.
+What is named here is the contract; plugins import from here (their tests from `mom_core.testing` too), and from
+nowhere else in `mom_core`.
 Names are imported when they are first used, so that a small command does not pay for a large one.
 """
 

@@ -7,7 +7,6 @@ those that installed plugins bring (`mom_commands`).
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
+from mom_core.cli.brought import summarize
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
@@ -43,7 +43,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "bugreport": Verb("mom_core.cli.bugreport:bugreport_command", "Collect what whoever helps would ask for, without secrets."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),
     "config": Verb("mom_core.cli.config_verbs:config_command", "Write, check and show the configuration."),
-    "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List plugins, look at one, check one, begin a new one."),
+    "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List the installed plugins, and look at one."),
 }
 """mom's own verbs, in the order in which `mom --help` shows them."""
 
@@ -75,7 +75,7 @@ class VerbGroup(click.Group):
         if verb is not None:
             module, _, attribute = verb.target.partition(":")
             command: click.Command = getattr(import_module(module), attribute)
-            _summarize(command)
+            summarize(command)
             return command
         if cmd_name in BROUGHT_BY:
             # Only the one plugin, so that others cost no time; and what is wrong with it is the answer then, not a remark.
@@ -83,7 +83,7 @@ class VerbGroup(click.Group):
             if found.errors:
                 raise found.errors[0]
             if cmd_name in found.commands:
-                _summarize(found.commands[cmd_name])
+                summarize(found.commands[cmd_name])
                 return found.commands[cmd_name]
         return self._brought(ctx).get(cmd_name)
 
@@ -123,26 +123,13 @@ class VerbGroup(click.Group):
         if found is None:
             found = ctx.meta[_BROUGHT] = commands_of(list(available_plugins()))
             for command in found.commands.values():
-                _summarize(command)
+                summarize(command)
             for error in found.errors:
                 click.echo(f"mom: warning: {error}", err=True)
         return found.commands
 
 
 _BROUGHT: Final = "mom_core.cli.brought"
-
-
-def _summarize(command: click.Command) -> None:
-    """Have the lists of verbs show the first sentence of each as a whole, which click would cut after some words."""
-    if command.short_help is None and command.help is not None:
-        paragraph = " ".join(command.help.partition("\n\n")[0].split())
-        command.short_help = _SENTENCE_END.split(paragraph, maxsplit=1)[0]
-    if isinstance(command, click.Group):
-        for verb in command.commands.values():
-            _summarize(verb)
-
-
-_SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 class _NoReaderError(Exception):

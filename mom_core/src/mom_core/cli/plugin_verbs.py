@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mom_core.cli.brought import OpenGroup
 from mom_core.cli.options import config_argument, config_option, json_option
-from mom_core.cli.plugin_check import check_command
-from mom_core.cli.plugin_new import new_command
 from mom_core.cli.prose import brief, print_prose
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
@@ -26,13 +25,9 @@ if TYPE_CHECKING:
     from mom_core.plugins.discovery import LoadedPlugin
 
 
-@click.group("plugin")
+@click.group("plugin", cls=OpenGroup)
 def plugin_command() -> None:
-    """List the installed plugins, look at one, check one, begin a new one."""
-
-
-plugin_command.add_command(check_command)
-plugin_command.add_command(new_command)
+    """List the installed plugins, and look at one."""
 
 
 # --- list ----------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""Verbs of distributions that are no plugins: found by entry points, imported when they are used, harmless when they are broken."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mom_core.cli import brought, frame
+
+Mom = Callable[..., tuple[int, str, str]]
+Bring = Callable[..., None]
+
+
+@pytest.fixture
+def mom(capsys: pytest.CaptureFixture[str]) -> Mom:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = frame.run(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
+    """Installs a distribution whose module `tools_NAME` brings verbs: entry name to attribute."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name: str, source: str = "", **verbs: str) -> None:
+        monkeypatch.delitem(sys.modules, f"tools_{name}", raising=False)
+        (tmp_path / f"tools_{name}.py").write_text("import click\n" + textwrap.dedent(source))
+        about = tmp_path / f"acme_{name}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{name}\nVersion: 1.0\n")
+        lines = "".join(f"{verb.replace('__', '.')} = tools_{name}:{attribute}\n" for verb, attribute in verbs.items())
+        (about / "entry_points.txt").write_text(f"[{brought.GROUP}]\n{lines}")
+
+    return install
+
+
+PAINT = """
+@click.command("paint")
+def paint():
+    "Paint a plugin. In any colour."
+    click.echo("painted")
+"""
+
+
+def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, plugin__paint="paint")
+    assert mom("plugin", "paint") == (0, "painted\n", "")
+    _, text, _ = mom("plugin", "--help")
+    assert "  paint  Paint a plugin." in text
+    assert "colour" not in text
+
+
+def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, plugin__list="paint")
+    code, out, _ = mom("plugin", "list", "--json")
+    assert code == 0
+    assert "painted" not in out
+    assert "tools_brush" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("raise ValueError('dry')", "cannot be imported: ValueError: dry"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("paint = 7", "is no click command: tools_brush:paint"),
+        ("", "cannot be imported: AttributeError"),
+    ],
+)
+def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_list(source: str, told: str, mom: Mom, bring: Bring) -> None:
+    bring("brush", source, plugin__paint="paint")
+    code, out, err = mom("plugin", "paint")
+    assert (code, out) == (2, "")
+    assert f"the command 'plugin paint' of acme-brush {told}" in err
+    code, out, err = mom("plugin", "--help")
+    assert code == 0
+    assert "  list " in out
+    assert f"mom: warning: the command 'plugin paint' of acme-brush {told}" in err
+
+
+def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, plugin__paint="paint")
+    bring("roller", PAINT, plugin__paint="paint")
+    code, _, err = mom("plugin", "paint")
+    assert code == 2
+    assert "acme-brush" in err
+    assert "acme-roller" in err
+    assert "uninstall all but one" in err
+
+
+def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(
+    mom: Mom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brought, "entry_points", lambda **_: ())
+    for verb in ("new", "check"):
+        code, out, err = mom("plugin", verb, "x")
+        assert (code, out) == (2, "")
+        assert f"the command 'plugin {verb}' comes with mom-devkit, which is not installed" in err
+        assert "where mom-core is from" in err
+        assert "pip install" not in err
+    assert mom("plugin", "zzz")[0] == 2
+
+
+def test_metadata_that_cannot_be_read_harms_no_verb_of_moms_own(mom: Mom, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: str) -> None:
+        raise ValueError("half a file")
+
+    monkeypatch.setattr(brought, "entry_points", broken)
+    assert mom("plugin", "list", "--json")[0] == 0
+    code, out, err = mom("plugin", "--help")
+    assert code == 0
+    assert "  list " in out
+    assert "half a file" in err

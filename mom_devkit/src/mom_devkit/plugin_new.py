@@ -1,0 +1,170 @@
+"""`mom plugin new`: a complete distribution to begin with, that does something real and passes all of its checks."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_core.cli.prose import print_prose
+from mom_core.errors import MomError
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "collector": ("plugin", "vmstat"),
+    "controller": ("plugin", "knob"),
+    "evaluator": ("plugin", "sizes"),
+    "hypervisor": ("plugin", "processes"),
+    "reporter": ("plugin", "lines"),
+}
+"""The kinds of plugins, and the modules that each begins with."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+
+LONGEST_NAME: Final = 30
+"""Characters: names are columns of tables."""
+
+RESERVED: Final = frozenset(
+    {"core", "mom", "momd", "plugin", "plugins", "guest", "guests", "host", "libvirt", "vdsm", "sim", "guestagent", "policy", "balloon"}
+    | {"ksm", "qos", "cgroup", "numa", "sla", "http", "record", "test", "testing", "example"}
+)
+"""Names of mom's own plugins, installed or not, and words that would be misread."""
+
+
+@click.command("new")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin is for.")
+@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where to write.  [default: ./mom-NAME]")
+def new_command(name: str, kind: str, directory: Path | None) -> None:
+    """Begin a new plugin: a complete distribution with code, settings, tests, README and checks, which does something real at once.
+
+    A collector reads /proc/vmstat, a controller sets a knob of the kernel and puts it back, an evaluator decides about balloons, a
+    hypervisor finds QEMU's processes, a reporter writes cycles to a file. Nothing that exists is overwritten.
+    """
+    _refuse_bad_name(name)
+    _refuse_taken_name(name)
+    target = directory if directory is not None else Path(f"mom-{name.replace('_', '-')}")
+    write_project(name, kind, target)
+    print_prose(f"wrote {target}: a {kind} that works as it stands", 2)
+    print_prose("\nnext:")
+    for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", "mom plugin check ."):
+        click.echo(f"    {line}")
+    print_prose(f"\nthen change src/{_package(name)}/plugin.py into what you need", 6)
+
+
+def _package(name: str) -> str:
+    return f"mom_{name.replace('-', '_')}"
+
+
+def _refuse_bad_name(name: str) -> None:
+    hint = "lower case letters and digits, joined by single - or _, such as zswap or page-cache"
+    if not _NAME.fullmatch(name) or not name.isascii():
+        raise click.BadParameter(f"{name!r:.60} is no name for a plugin ({hint})", param_hint="NAME")
+    if len(name) > LONGEST_NAME:
+        raise click.BadParameter(f"it has {len(name)} characters; at most {LONGEST_NAME} are read with ease", param_hint="NAME")
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
+        raise click.BadParameter(f"{name!r} is a word of Python: take another", param_hint="NAME")
+
+
+def _refuse_taken_name(name: str) -> None:
+    from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
+    from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, available_plugins
+
+    spelled = name.replace("-", "_")
+    taken = {known.replace("-", "_") for known in (*RESERVED, *KNOWN_DISTRIBUTIONS, *SECTIONS, *setting_names(CoreSettings))}
+    if spelled in taken:
+        raise click.BadParameter(f"{name!r} is mom's own: take another", param_hint="NAME")
+    for installed, plugins in available_plugins().items():
+        if installed.replace("-", "_") == spelled:
+            raise click.BadParameter(f"{name!r} is a plugin of {plugins[0].distribution}: take another", param_hint="NAME")
+    project, package = f"mom-{spelled.replace('_', '-')}", _package(name)
+    try:
+        found = distribution(project).version
+    except PackageNotFoundError:
+        found = ""
+    if found:
+        raise click.BadParameter(f"there is a distribution {project} {found} already: take another name", param_hint="NAME")
+    if find_spec(package) is not None:
+        raise click.BadParameter(f"there is a package {package} already: take another name", param_hint="NAME")
+
+
+def write_project(name: str, kind: str, target: Path) -> None:
+    """Write the distribution, all of it or nothing. Raises `MomError` when something stands there."""
+    if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
+        raise MomError(f"{target} exists already, and stays as it is", hint="--directory names another folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            for path, text in files_of(name, kind).items():
+                file = made / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            made.chmod(0o755)
+            made.rename(target)  # onto an empty folder, or nothing; anything else is refused by the kernel
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise MomError(f"{target} cannot be written: {error.strerror}", hint="--directory names another folder") from error
+
+
+def files_of(name: str, kind: str) -> dict[str, str]:
+    """The files of a new distribution by path."""
+    templates = resources.files("mom_devkit").joinpath("templates")
+    about = tomllib.loads(templates.joinpath(kind, "about.toml").read_text(encoding="utf-8"))
+    package, class_name = _package(name), f"{''.join(word.capitalize() for word in re.split('[-_]', name))}Plugin"
+    words = {
+        "SETTINGS": about["settings"],
+        "WHAT": about["what"],
+        "SUMMARY": about["summary"],
+        "NAME": name,
+        "DISTRIBUTION": f"mom-{name.replace('_', '-')}",
+        "PACKAGE": package,
+        "CLASS": class_name,
+        "FIELD": name.replace("-", "_"),
+        **_versions(),
+    }
+
+    def filled(*path: str) -> str:
+        text = templates.joinpath(*path).read_text(encoding="utf-8")
+        for word, value in words.items():  # the long texts come first, as they hold words too
+            text = text.replace(f"@{word}@", value.strip("\n") + "\n" if "\n" in value else value)
+        return text
+
+    files = {
+        "pyproject.toml": filled("common", "pyproject.toml.template"),
+        "README.md": filled("common", "README.md.template"),
+        "LICENSE": filled("common", "LICENSE.template"),
+        ".gitignore": filled("common", "gitignore.template"),
+        ".github/workflows/checks.yml": filled("common", "ci.yml.template"),
+        f"src/{package}/__init__.py": (
+            f'"""{about["summary"]}."""\n\nfrom __future__ import annotations\n\n'
+            f'from {package}.plugin import {class_name}\n\n__all__ = ["{class_name}"]\n'
+        ),
+        f"src/{package}/py.typed": "",
+        f"tests/test_{package}.py": filled(kind, "test.py.template"),
+    }
+    for module in KINDS[kind]:
+        files[f"src/{package}/{module}.py"] = filled(kind, f"{module}.py.template")
+    return files
+
+
+def _versions() -> dict[str, str]:
+    """The contract, and the releases of mom-core that have it: those with the same first number of their version."""
+    from mom_core import CONTRACT
+    from mom_core._version import __version__
+
+    major, minor = __version__.split(".")[:2]
+    return {"CONTRACT": CONTRACT, "CORE": f">={major}.{minor},<{int(major) + 1}"}

@@ -1,0 +1,48 @@
+"""What pytest gets wherever this distribution is installed: three fixtures, and nothing that costs time unless they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mom_core.context import PluginContext
+    from mom_devkit.runs import Run
+
+
+@pytest.fixture
+def mom_host(tmp_path: Path) -> Path:
+    """An empty folder in the place of `/`: what a plugin under test finds below `context.root`. `host_of` writes files into it."""
+    root = tmp_path / "mom-host"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
+    """A plugin's context on the host of files, with folders for its state that are this test's own."""
+    from mom_core.context import PluginContext
+
+    return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
+
+
+@pytest.fixture
+def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., Run]:
+    """Runs some cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "balloon": {}, "policy": {}})`.
+
+    The arguments are those of `run_plugins`; what is found below `context.root` is `mom_host`. Each call begins anew.
+    """
+    from itertools import count
+
+    from mom_devkit.runs import run_plugins
+
+    numbers = count(1)
+
+    def run(plugins: object, **options: object) -> Run:
+        return run_plugins(tmp_path / f"mom-run-{next(numbers)}", plugins, **{"root": mom_host, **options})  # type: ignore[arg-type]  # it checks them
+
+    return run

@@ -1,0 +1,130 @@
+"""`mom plugin new`: what it writes works as it stands, and it never takes a name or a file that is somebody's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mom_core.cli import frame
+from mom_devkit.plugin_new import KINDS, LONGEST_NAME, files_of
+
+BIN = Path(sys.executable).parent
+LONGEST = "a-name-of-thirty-characters-ab"
+
+
+def run(folder: Path, *command: str | Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-5000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the verb in an empty folder; gives the exit code and all that it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_verb(*arguments: str) -> tuple[int, str]:
+        code = frame.run(["plugin", "new", *arguments])
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run_verb
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_passes_its_own_tests_types_lint_and_check(kind: str, new, tmp_path: Path, mypy_cache: Path) -> None:
+    code, text = new("page-cache", "--kind", kind)
+    assert code == 0, text
+    project = tmp_path / "mom-page-cache"
+    assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "Success" in run(project, BIN / "mypy", "--cache-dir", mypy_cache)
+    run(project, BIN / "ruff", "check", "--no-cache", ".")
+    run(project, BIN / "ruff", "format", "--no-cache", "--check", ".")
+    assert "passed" in run(project, BIN / "mom", "plugin", "check", ".")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["z", LONGEST])
+def test_short_and_long_names_are_laid_out_well_too(kind: str, name: str, new, tmp_path: Path) -> None:
+    assert len(LONGEST) == LONGEST_NAME
+    assert new(name, "--kind", kind, "--directory", "made")[0] == 0
+    run(tmp_path / "made", BIN / "ruff", "check", "--no-cache", ".")
+    run(tmp_path / "made", BIN / "ruff", "format", "--no-cache", "--check", ".")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_placeholder_is_left_and_the_files_are_complete(kind: str) -> None:
+    files = files_of("page-cache", kind)
+    for path, text in files.items():
+        for word in ("@NAME@", "@PACKAGE@", "@CLASS@", "@FIELD@", "@DISTRIBUTION@", "@CONTRACT@", "@CORE@", "@SUMMARY@", "@WHAT@"):
+            assert word not in text, path
+    assert {"pyproject.toml", "README.md", "LICENSE", ".gitignore", ".github/workflows/checks.yml"} <= files.keys()
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    assert project["entry-points"]["mom.plugins"] == {"page-cache": "mom_page_cache:PageCachePlugin"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Zswap", "zswap!", "-z", "z-", "z--z", "9lives", "ünïcode", "a b", "../up", "a/b", "x" * 31, "class", "match", "json", "import"],
+)
+def test_a_bad_name_is_refused(name: str, new, tmp_path: Path) -> None:
+    code, text = new("--kind", "collector", "--", name)
+    assert code == 2, text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["ksm", "numa", "interval", "plugins", "plugin-path", "plugin_path", "state-directory", "core", "policy"])
+def test_a_name_of_moms_own_is_refused(name: str, new, tmp_path: Path) -> None:
+    code, text = new(name, "--kind", "collector")
+    assert code == 2
+    assert "take another" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_an_installed_plugin_or_package_has_is_refused(new, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    about = site / "acme_tools-2.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-tools\nVersion: 2.0\n")
+    (about / "entry_points.txt").write_text("[mom.plugins]\npage_cache = acme:Plugin\n")
+    (site / "mom_zcache").mkdir()
+    (site / "mom_zcache/__init__.py").write_text("")
+    other = site / "mom_other-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-other\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(site))
+    assert "a plugin of acme-tools" in new("page-cache", "--kind", "collector")[1]
+    assert "a package mom_zcache already" in new("zcache", "--kind", "collector")[1]
+    assert "a distribution mom-other 1.0 already" in new("other", "--kind", "collector")[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_nothing_that_exists_is_overwritten(new, tmp_path: Path) -> None:
+    assert new("page-cache", "--kind", "collector")[0] == 0
+    before = (tmp_path / "mom-page-cache/README.md").read_text()
+    code, text = new("page-cache", "--kind", "reporter")
+    assert code == 1
+    assert "exists already, and stays as it is" in text
+    assert (tmp_path / "mom-page-cache/README.md").read_text() == before
+    (tmp_path / "file").write_text("mine")
+    assert new("page-cache", "--kind", "reporter", "--directory", str(tmp_path / "file"))[0] != 0
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert new("page-cache", "--kind", "reporter", "--directory", str(tmp_path / "link"))[0] == 1
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_empty_folder_may_be_filled_and_missing_ones_are_made(new, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert new("page-cache", "--kind", "collector", "--directory", "empty")[0] == 0
+    assert new("page-cache", "--kind", "collector", "--directory", "a/b/c")[0] == 0
+    assert (tmp_path / "a/b/c/pyproject.toml").is_file()
