@@ -479,6 +479,15 @@ def test_a_full_disk_stops_controls_and_is_said(tmp_path: Path, machine: Machine
         assert set(statuses(engine.cycle()).values()) == {Status.APPLIED}
 
 
+def test_a_ledger_that_was_damaged_is_an_alert_that_says_where_it_is_now(tmp_path: Path, machine: Machine) -> None:
+    (tmp_path / "state").mkdir(mode=0o750)
+    (tmp_path / "state/ledger.json").write_text("{")
+    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
+        (alert,) = (one for one in engine.cycle().verdict.alerts if one.name == "ledger")
+    assert str(tmp_path / "state/ledger.json.damaged-1") in alert.message
+    assert "look into the damaged file" in alert.cure
+
+
 def test_observe_mode_touches_nothing(tmp_path: Path, machine: Machine) -> None:
     with engine_with(tmp_path, machine, evaluator(want(50)), mode="observe") as engine:
         report = engine.cycle()

@@ -69,11 +69,11 @@ class Cycle:
             problems.extend(more)
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
-        problems.extend(Problem(Source(CORE), text) for text in self._ledger_troubles())
+        problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in self._ledger_alerts())
         problems.extend(self._troubles_with_state())
         said = self._alerts(snapshot, problems)
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
-        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_troubles())
+        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_alerts())
         self.history.append(snapshot)
         report = Report(
             number=number,
@@ -153,9 +153,13 @@ class Cycle:
                 said[plugin.name] = accepted(plugin.name, answer, problems)
         return said
 
-    def _ledger_troubles(self) -> list[str]:
+    def _ledger_alerts(self) -> list[Alert]:
         """What is wrong with the core's own memory of what it has changed, for as long as it is."""
-        return [text for text in (self.ledger.damage, self.ledger.write_error) if text]
+        found = (
+            (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
+            (self.ledger.write_error, "see that its folder can be written and has room; mom doctor says more"),
+        )
+        return [Alert("ledger", text, cure=cure) for text, cure in found if text]
 
     def _troubles_with_state(self) -> Iterable[Problem]:
         """What is wrong with plugins' files of state, for as long as it is."""

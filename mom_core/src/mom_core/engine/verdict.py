@@ -149,9 +149,9 @@ def _fault(item: object) -> str:
     return ""
 
 
-def own_alerts(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Iterable[str]) -> list[Alert]:
+def own_alerts(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Alert]) -> list[Alert]:
     """What the core itself sees: plugins that do not work, guests that nobody lists, changes that cannot be remembered."""
-    alerts = [Alert("ledger", text, cure="see that its folder can be written and has room; mom doctor says more") for text in ledger]
+    alerts = [*ledger]
     if guests_unknown:
         alerts.append(Alert("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS))
     for plugin in plugins:
