@@ -40,7 +40,7 @@ def acme(only_shelf):
     """A function that installs a plugin which suggests settings."""
 
     def add(suggest: str = 'return Suggestion("Acme is here", {"step": "128MiB"})', name: str = "acme", body: str = "") -> None:
-        only_shelf.add_plugin(name, f"{SETTINGS}\n@classmethod\ndef suggest(cls, root):\n    {suggest}\n{body}", before=IMPORTS)
+        only_shelf.add_plugin(name, f"{SETTINGS}\n@staticmethod\n@hookimpl\ndef mom_suggest(root):\n    {suggest}\n{body}", before=IMPORTS)
 
     return add
 
@@ -230,7 +230,7 @@ def test_init_writes_a_commented_file_that_is_right(mom, acme, file):
     assert "    step: 128MiB" in text
     assert "# period: 30s" in text
     assert "default secret" not in text
-    assert "pip install mom-plugins-libvirt" in text
+    assert "# of the usual set, not installed: pip install mom-plugins-balloon mom-plugins-host" in text
     assert load_config(file).plugins["acme"].settings.step == 128 << 20  # type: ignore[attr-defined]  # of the test's own plugin
     assert mom("config", "check", "-c", file)[0] == 0
     assert file.stat().st_mode & 0o777 == 0o644
@@ -324,8 +324,8 @@ def test_init_leaves_out_what_does_not_fit_with_the_reason(mom, acme, file):
     assert code == 0
     assert "without absent: does not fit this host" in out
     assert "SystemExit: 4" in out
-    assert "without rubbish: suggests a int" in out
-    assert "without wrong: suggests settings that it refuses" in out
+    assert "mom_suggest gave a int that is no Suggestion" in out
+    assert "mom_suggest gave settings that it refuses" in out
     assert list(load_config(file).plugins) == ["acme"]
     assert "# absent: {}" in file.read_text()
 
@@ -346,12 +346,22 @@ def test_init_leaves_out_what_lacks_another_plugin(mom, acme, file):
 
 def test_init_takes_one_hypervisor_of_several(mom, acme, file):
     hypervisor = "@hookimpl\ndef mom_hypervisor(self): ...\n"
-    acme(name="libvirt", body=hypervisor)
-    acme(name="vdsm", body=hypervisor)
+    acme('return Suggestion("here", order=21)', name="second", body=hypervisor)
+    acme('return Suggestion("here", order=20)', name="third", body=hypervisor)
+    acme(name="first", body=hypervisor)
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
-    assert "without libvirt: vdsm knows the guests of this host" in out
-    assert list(load_config(file).plugins) == ["vdsm"]
+    assert "without second: third knows the guests of this host" in out
+    assert "without first: third knows the guests of this host" in out
+    assert list(load_config(file).plugins) == ["third"]
+
+
+def test_init_writes_plugins_in_the_order_that_they_ask_for(mom, acme, file):
+    acme(name="a")
+    acme('return Suggestion("here", order=60)', name="b")
+    acme('return Suggestion("here", order=20)', name="c")
+    assert mom("config", "init", "-o", file)[0] == 0
+    assert list(load_config(file).plugins) == ["c", "b", "a"]
 
 
 def test_init_without_anything_that_fits_says_what_to_install(mom, acme, file):

@@ -261,10 +261,10 @@ class TestDoctor:
 
 @pytest.mark.parametrize("there", ["dev/kvm", "run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"])
 def test_it_suggests_itself_where_guests_can_run(tmp_path, there):
-    assert BalloonPlugin.suggest(tmp_path) is None
+    assert BalloonPlugin.mom_suggest(tmp_path) is None
     (tmp_path / there).parent.mkdir(parents=True)
     (tmp_path / there).touch()
-    suggestion = BalloonPlugin.suggest(tmp_path)
+    suggestion = BalloonPlugin.mom_suggest(tmp_path)
     assert suggestion is not None
     assert suggestion.reason
 

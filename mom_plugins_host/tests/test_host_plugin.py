@@ -158,10 +158,10 @@ def test_a_host_that_tells_everything_is_not_mentioned(root: Path) -> None:
 
 
 def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> None:
-    suggestion = HostPlugin.suggest(root)
+    suggestion = HostPlugin.mom_suggest(root)
     assert suggestion is not None
     assert dict(suggestion.settings) == {}
-    assert HostPlugin.suggest(tmp_path / "elsewhere") is None
+    assert HostPlugin.mom_suggest(tmp_path / "elsewhere") is None
 
 
 @pytest.mark.real

@@ -361,8 +361,8 @@ def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) 
 
 
 def test_it_is_suggested_where_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:
-    assert KsmPlugin.suggest(root) is not None
-    assert KsmPlugin.suggest(tmp_path / "elsewhere") is None
+    assert KsmPlugin.mom_suggest(root) is not None
+    assert KsmPlugin.mom_suggest(tmp_path / "elsewhere") is None
 
 
 def test_the_default_policy_is_part_of_the_package(root: Path) -> None:

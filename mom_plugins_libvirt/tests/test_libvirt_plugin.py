@@ -117,10 +117,10 @@ def test_fields_and_the_control_are_declared_with_units() -> None:
 
 
 def test_it_suggests_itself_where_libvirt_listens(tmp_path: Path) -> None:
-    assert LibvirtPlugin.suggest(tmp_path) is None
+    assert LibvirtPlugin.mom_suggest(tmp_path) is None
     (tmp_path / "run" / "libvirt").mkdir(parents=True)
     (tmp_path / "run" / "libvirt" / "virtqemud-sock").touch()
-    suggestion = LibvirtPlugin.suggest(tmp_path)
+    suggestion = LibvirtPlugin.mom_suggest(tmp_path)
     assert suggestion is not None
     assert LibvirtPlugin.Settings.model_validate(dict(suggestion.settings))
 

@@ -107,11 +107,11 @@ def test_processes_that_may_not_be_read_are_a_problem_each_cycle(
 
 
 def test_it_fits_hosts_with_several_nodes(root: Path, tmp_path: Path) -> None:
-    found = NumaPlugin.suggest(root)
+    found = NumaPlugin.mom_suggest(root)
     assert found is not None
     assert found.reason == "this host has 2 NUMA nodes"
-    assert NumaPlugin.suggest(tree(tmp_path / "one", nodes_tree(1))) is None
-    assert NumaPlugin.suggest(tmp_path / "nothing") is None
+    assert NumaPlugin.mom_suggest(tree(tmp_path / "one", nodes_tree(1))) is None
+    assert NumaPlugin.mom_suggest(tmp_path / "nothing") is None
 
 
 def test_the_doctor_tells_nodes_guests_and_who_else_pins(

@@ -14,9 +14,9 @@ def plugin(root: Path, **settings: object) -> VdsmPlugin:
 
 
 def test_it_is_suggested_where_vdsm_is(tmp_path: Path) -> None:
-    assert VdsmPlugin.suggest(tmp_path) is None
+    assert VdsmPlugin.mom_suggest(tmp_path) is None
     (tmp_path / "run/vdsm").mkdir(parents=True)
-    found = VdsmPlugin.suggest(tmp_path)
+    found = VdsmPlugin.mom_suggest(tmp_path)
     assert found is not None
     assert "/run/vdsm" in found.reason
 

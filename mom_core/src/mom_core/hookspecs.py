@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Report,
         Revision,
         Snapshot,
+        Suggestion,
         Value,
     )
     from mom_core.policies import PolicyTexts
@@ -248,6 +249,15 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     On a terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed
     with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
     printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
+    """
+
+
+@hookspec(firstresult=True)
+def mom_suggest(root: Path) -> Suggestion | None:
+    """Whether this plugin fits the host whose files are below `root`, and the settings to start with, for `mom config init`.
+
+    A static method, as above. Look, and touch nothing. None: it does not fit, or needs to be told more. Of several plugins that have a
+    hypervisor and fit, the first one by `order` is enabled.
     """
 
 

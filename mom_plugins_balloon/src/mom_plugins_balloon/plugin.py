@@ -173,13 +173,14 @@ class BalloonPlugin:
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
         self._observes: tuple[object, bool] = (None, False)
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits where guests can run: KVM, or a libvirt daemon."""
         if (root / "dev/kvm").exists():
-            return Suggestion("this host runs KVM guests (/dev/kvm)")
+            return Suggestion("this host runs KVM guests (/dev/kvm)", order=40)
         if any((root / socket).exists() for socket in SOCKETS):
-            return Suggestion("libvirt runs on this host")
+            return Suggestion("libvirt runs on this host", order=40)
         return None
 
     # --- declare ---------------------------------------------------------------------------------------------------------------

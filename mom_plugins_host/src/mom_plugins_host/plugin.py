@@ -82,12 +82,13 @@ class HostPlugin:
         watching = WatchSettings(settings.watch, settings.watch_stall, None if low is None else low / 1024, settings.take_back)
         self._watch = HostWatch(watching, context.root, context.wake, context.log)
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits every Linux host."""
         if not (root / _MEMINFO).exists():
             return None
-        return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc")
+        return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc", order=10)
 
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:

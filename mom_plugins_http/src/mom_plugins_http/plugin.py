@@ -111,10 +111,11 @@ class HttpPlugin:
         self._path = settings.socket or context.run_directory / SOCKET
         self._service: Service | None = None
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits every host: `mom policy set` and Prometheus need it."""
-        return Suggestion("it answers programs, takes policies in while mom runs, and gives metrics")
+        return Suggestion("it answers programs, takes policies in while mom runs, and gives metrics", order=80)
 
     @hookimpl
     def mom_setup(self) -> None:

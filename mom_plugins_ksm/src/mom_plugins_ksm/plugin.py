@@ -62,12 +62,13 @@ class KsmPlugin:
         self._on_sysfs = True
         self._writes_itself = True
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits a host whose kernel has KSM."""
         if not (root / FOLDER / "run").exists():
             return None
-        return Suggestion("this kernel can merge equal pages of guests (KSM)")
+        return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:

@@ -109,12 +109,13 @@ class LibvirtPlugin:
         self._close: Callable[[], None] = _nothing
         self._watch: GuestWatch | None = None
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits where a libvirt socket is."""
         for socket in _SOCKETS:
             if (root / socket).exists():
-                return Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"})
+                return Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
         return None
 
     # --- declare -----------------------------------------------------------------------------------------------------------------

@@ -80,11 +80,12 @@ class NumaPlugin:
         file = context.state_file("homes.json", "the file of guests' nodes", FORM, loss="guests stay pinned until mom ends")
         self._placing = Placing(context.name, self._rules, self._may_be_placed, file, enabled=settings.placement)
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits a host with several NUMA nodes."""
         count = len(with_memory(read_nodes(root)))
-        return Suggestion(f"this host has {count} NUMA nodes") if count > 1 else None
+        return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
     def make_pages(self) -> PageMover | str:
         """What moves pages, or why nothing can: the process ids of a host that is a folder of files are not this kernel's."""

@@ -160,10 +160,11 @@ class PolicyPlugin:
         )
         self._shadow = Shadow(settings.shadow, context, settings.limits.limits()) if settings.shadow is not None else None
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits every host: without an evaluator nothing is decided."""
-        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": "/etc/mom/policy.d"})
+        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": "/etc/mom/policy.d"}, order=60)
 
     @hookimpl
     def mom_setup(self) -> None:

@@ -90,11 +90,12 @@ class VdsmPlugin:
         self._connection: Connection | None = None
         self._hypervisor: VdsmHypervisor | None = None
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits where vdsm is installed."""
         trace = next((trace for trace in _TRACES if (root / trace).exists()), None)
-        return None if trace is None else Suggestion(f"vdsm is on this host (/{trace})")
+        return None if trace is None else Suggestion(f"vdsm is on this host (/{trace})", order=20)
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 

@@ -85,12 +85,13 @@ class XmlRpcPlugin:
         )
         self._server: RpcServer | None = None
 
-    @classmethod
-    def suggest(cls, root: Path) -> Suggestion | None:
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
         """Fits where vdsm is."""
         if not (root / "run/vdsm").is_dir():
             return None
-        return Suggestion("vdsm asks mom for statistics, and sets policies", {"listen": VDSM_SOCKET})
+        return Suggestion("vdsm asks mom for statistics, and sets policies", {"listen": VDSM_SOCKET}, order=81)
 
     @hookimpl
     def mom_setup(self) -> None:

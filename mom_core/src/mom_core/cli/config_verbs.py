@@ -314,6 +314,6 @@ def _tell_what_next(path: Path, draft: Draft) -> None:
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
     if draft.missing:
-        print_prose(f"not installed: {', '.join(draft.missing)}; the usual set: pip install 'mom-core[kvm]'", 2)
+        print_prose(f"not installed, of the usual set: {', '.join(draft.missing)}; pip install 'mom-core[kvm]' brings all of it", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"
     print_prose(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}", 2)

@@ -14,42 +14,12 @@ from pydantic import BaseModel
 from mom_core.config.complaints import is_secret, type_name
 from mom_core.config.configuration import Config, ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, default_text, validated, yaml_value
-from mom_core.errors import PluginError
+from mom_core.errors import MomError
 from mom_core.model import Suggestion, printable
-from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.bounded import describe
+from mom_core.plugins.class_hooks import mistake, offered
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, usual_distributions
 from mom_core.plugins.registry import check_plugins
-
-SUGGEST_SECONDS: Final = 10.0
-"""How long a plugin may look at the host."""
-
-_ORDER: Final = (
-    "host",
-    "vdsm",
-    "libvirt",
-    "guestagent",
-    "sim",
-    "balloon",
-    "ksm",
-    "qos",
-    "cgroup",
-    "numa",
-    "sla",
-    "policy",
-    "http",
-    "xmlrpc",
-)
-"""The way of the data, which is the order of precedence that makes sense; plugins of others come behind."""
-
-_USUAL: Final[Mapping[str, str]] = {
-    "host": "memory, swap, CPU and pressure of the host",
-    "libvirt": "the guests, through libvirt",
-    "balloon": "memory balloons of the guests",
-    "ksm": "kernel samepage merging",
-    "policy": "decides what to do; default policies come with balloon and ksm",
-    "http": "the control socket: mom top, the web page, policies at run time, metrics",
-}
-"""The usual set on a KVM host, and what each is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +27,7 @@ class Draft:
     """A configuration file that is not written yet.
 
     `enabled` has the plugins that fit this host, with the reason; `left_out` the installed ones that are not enabled, with the reason;
-    `missing` the usual ones that are not installed.
+    `missing` the distributions of the usual set that are not installed.
     """
 
     text: str
@@ -74,14 +44,19 @@ class _Found:
     suggestions: dict[str, Suggestion] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def in_order(self) -> list[str]:
+        """The plugins that fit, in the order of precedence."""
+        return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
+
 
 def draft_config(root: Path) -> Draft:
     """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that."""
     found = _ask(root)
     _keep_one_hypervisor(found)
     _drop_what_does_not_go_together(found, root)
-    missing = [name for name in _USUAL if name not in available_plugins()]
-    enabled = {name: suggestion.reason for name, suggestion in found.suggestions.items()}
+    installed = {plugin.distribution for plugins in available_plugins().values() for plugin in plugins}
+    missing = [name for name in usual_distributions() if name not in installed]
+    enabled = {name: found.suggestions[name].reason for name in found.in_order()}
     lines = [
         "# The configuration of mom, the memory overcommitment manager.",
         "# Written by `mom config init` for what it found on this host; lines behind a # show the defaults.",
@@ -91,25 +66,21 @@ def draft_config(root: Path) -> Draft:
         *_core_lines(root),
         "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
         "plugins:",
-        *(line for name in sorted(found.suggestions, key=_rank) for line in _plugin_lines(found, name)),
+        *(line for name in found.in_order() for line in _plugin_lines(found, name)),
         *_other_lines(found, missing),
         *_guest_lines(found),
     ]
     return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing)
 
 
-def _rank(name: str) -> tuple[int, str]:
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
-
-
 def _ask(root: Path) -> _Found:
     found = _Found()
-    found.plugins, errors = load_plugins(sorted(available_plugins(), key=_rank))
+    found.plugins, errors = load_plugins(sorted(available_plugins()))
     found.left_out.update((error.plugin, str(error)) for error in errors)
     for name, plugin in found.plugins.items():
         try:
             suggestion = _suggestion(plugin, root)
-        except PluginError as error:
+        except MomError as error:
             found.left_out[name] = str(error)
             continue
         if suggestion is None:
@@ -120,31 +91,21 @@ def _ask(root: Path) -> _Found:
 
 
 def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
-    suggest = getattr(plugin.plugin_class, "suggest", None)
-    if suggest is None:
+    suggestion = offered(plugin, "mom_suggest", root)
+    if suggestion is None:
         return None
-    made = attempt(lambda: suggest(root), seconds=SUGGEST_SECONDS, what="suggest")
-
-    def error(what: str) -> PluginError:
-        return PluginError(what, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")
-
-    if made.error is not None:
-        raise error(f"could not look at this host: {describe(made.error)}")
-    if made.value is None:
-        return None
-    if not isinstance(made.value, Suggestion):
-        raise error(f"suggests a {type(made.value).__name__} instead of settings")
+    if not isinstance(suggestion, Suggestion):
+        raise mistake(plugin, f"mom_suggest gave a {type(suggestion).__name__} that is no Suggestion")
     try:
-        validated(plugin.settings_class, made.value.settings)
+        validated(plugin.settings_class, suggestion.settings)
     except Exception as problem:
-        raise error(f"suggests settings that it refuses: {describe(problem)}") from problem
-    return made.value
+        raise mistake(plugin, f"mom_suggest gave settings that it refuses: {describe(problem)}") from problem
+    return suggestion
 
 
 def _keep_one_hypervisor(found: _Found) -> None:
     """Of several that fit, the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone."""
-    names = sorted(found.suggestions, key=_rank)
-    hypervisors = [name for name in names if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]
+    hypervisors = [name for name in found.in_order() if hasattr(found.plugins[name].plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
         del found.suggestions[name]
         found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
@@ -220,8 +181,8 @@ def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
     others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
     for name, reason in others.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
-    for name in missing:
-        yield f"  # {name + ': {}':<20} # pip install {KNOWN_DISTRIBUTIONS[name]}: {_USUAL[name]}"
+    if missing:
+        yield f"  # of the usual set, not installed: pip install {' '.join(missing)}"
     if others or missing:
         yield ""
 

@@ -23,7 +23,7 @@ def offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
         return made.value
     if isinstance(made.error, MomError):
         raise made.error
-    raise _mistake(plugin, f"{hook} failed: {describe(made.error)}")
+    raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
 
 
 def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind]) -> list[Kind]:
@@ -36,15 +36,16 @@ def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind]) -> list[Kind
 
     made = attempt(listed, seconds=IMPORT_SECONDS, what=hook)
     if made.error is not None:
-        raise _mistake(plugin, f"{hook} failed: {describe(made.error)}")
+        raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
     result = []
     for one in made.value or ():
         if not isinstance(one, kind):
-            raise _mistake(plugin, f"{hook} gave a {type(one).__name__} that is no {kind.__name__}")
+            raise mistake(plugin, f"{hook} gave a {type(one).__name__} that is no {kind.__name__}")
         result.append(one)
     return result
 
 
-def _mistake(plugin: LoadedPlugin, what: str) -> PluginError:
+def mistake(plugin: LoadedPlugin, what: str) -> PluginError:
+    """An error that names the plugin, and whose it is to mend."""
     text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {what}"
     return PluginError(text, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import EntryPoint, PackageNotFoundError, distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -89,6 +89,16 @@ def available_plugins(folders: Sequence[Path] = ()) -> Mapping[str, tuple[Availa
     for distribution, reason in found.unreadable.items():
         log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", distribution, reason)
     return {name: tuple(available for available, _ in entries) for name, entries in sorted(found.entries.items())}
+
+
+def usual_distributions(extra: str = "kvm") -> list[str]:
+    """The distributions that an extra of mom-core itself brings: what can be recommended, as they are this project's own."""
+    try:
+        wanted = requires("mom-core") or []
+    except PackageNotFoundError:
+        return []
+    matches = [re.fullmatch(rf"([A-Za-z0-9._-]+).*;\s*extra == ['\"]{extra}['\"]", text) for text in wanted]
+    return [match[1] for match in matches if match is not None]
 
 
 def load_plugins(names: Sequence[str], folders: Sequence[Path] = ()) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
