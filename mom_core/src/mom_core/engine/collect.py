@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
 from operator import attrgetter
 from typing import TypeGuard
 
@@ -103,24 +104,28 @@ class Collector:
         plugins = self._plugins.having("mom_collect_guests")
         joined: dict[str, Fields] = {}
         known = {guest.id for guest in guests}
+        names: set[str] = set()
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
                 continue
             declared = self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED)
-            for identity, fields in value.items():
-                if identity not in known:
-                    problems.append(Problem(Source(plugin.name), f"mom_collect_guests names an unknown guest {printable(str(identity))}"))
-                elif type(fields) is not dict and not isinstance(fields, Mapping):
-                    problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
+            if known.issuperset(value) and _all_numbers(value.values(), declared):
+                accepted = value
+            else:
+                accepted = _accepted_of_guests(value, known, declared, plugin, problems)
+            told = set().union(*accepted.values())
+            apart = names.isdisjoint(told)  # asked once for all guests: `_join` asks for each
+            names |= told
+            for identity, fields in accepted.items():
+                there = joined.get(identity)
+                if there is None:
+                    joined[identity] = dict(fields)  # not the plugin's own, which it may go on changing
+                elif apart:
+                    there.update(fields)
                 else:
-                    accepted = _accepted(fields, declared, plugin, Scope.GUEST, problems)
-                    there = joined.get(identity)
-                    if there is None:
-                        joined[identity] = accepted
-                    else:
-                        _join(there, accepted)
+                    _join(there, fields)
         return joined
 
 
@@ -179,6 +184,32 @@ class _Declared:
 
 
 _NOTHING_DECLARED = _Declared({}, frozenset())
+
+
+def _all_numbers(rows: Collection[object], declared: _Declared) -> bool:
+    """Whether all that is told of these guests is declared numbers within bounds, as it is by far most often. All guests are looked at
+    together: one by one they take twice as long."""
+    if not _DICT.issuperset(map(type, rows)) or not declared.numbers.issuperset(set().union(*rows)):  # type: ignore[arg-type]  # dicts by then
+        return False
+    return _plain([*chain.from_iterable(map(dict.values, rows))])  # type: ignore[arg-type]  # as above
+
+
+_DICT = frozenset({dict})
+
+
+def _accepted_of_guests(
+    rows: Mapping[str, object], known: Collection[str], declared: _Declared, plugin: Plugin, problems: list[Problem]
+) -> dict[str, Fields]:
+    """What is told of known guests, guest by guest, without what is not of its declared type."""
+    accepted = {}
+    for identity, fields in rows.items():
+        if identity not in known:
+            problems.append(Problem(Source(plugin.name), f"mom_collect_guests names an unknown guest {printable(str(identity))}"))
+        elif not isinstance(fields, Mapping):
+            problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
+        else:
+            accepted[identity] = _accepted(fields, declared, plugin, Scope.GUEST, problems)
+    return accepted
 
 
 def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
