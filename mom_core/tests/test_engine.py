@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -31,8 +31,10 @@ from mom_core import (
     Outcome,
     PluginSettings,
     PluginState,
+    PolicyTexts,
     Problem,
     Report,
+    Reservations,
     Revision,
     Scope,
     Snapshot,
@@ -989,9 +991,12 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
             "lacks mom_control or mom_restore",
         ),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
-        ({"mom_policy_texts": hookimpl(lambda self: 5)}, "mom_policy_texts returned a int that is no PolicyTexts"),
-        ({"mom_reservations": hookimpl(lambda self: 5)}, "mom_reservations returned a int that is no Reservations"),
-        ({"mom_admissions": hookimpl(lambda self: 5)}, "mom_admissions returned a int that is no Admissions"),
+        ({"mom_services": hookimpl(lambda self: 5)}, "mom_services failed: it must return a mapping of protocols to objects, not a int"),
+        ({"mom_services": hookimpl(lambda self: {int: 5})}, "mom_services failed: <class 'int'> is no protocol"),
+        (
+            {"mom_services": hookimpl(lambda self: {Reservations: 5})},
+            "mom_services failed: the int that it offers is no Reservations: it has no release, reservations, reserve, room",
+        ),
         ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
     ],
 )
@@ -1055,7 +1060,7 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
         assert [(standing.count, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]
 
 
-# --- policies that change at run time -----------------------------------------------------------------------------------------------
+# --- services -----------------------------------------------------------------------------------------------------------------------
 
 
 class Texts:
@@ -1068,19 +1073,19 @@ class Texts:
 def texts_plugin(texts: object) -> type:
     class TextsPlugin(Base):
         @hookimpl
-        def mom_policy_texts(self) -> object:
-            return texts
+        def mom_services(self) -> Mapping[type, object]:
+            return {} if texts is None else {PolicyTexts: texts}
 
     return TextsPlugin
 
 
-def test_every_plugin_finds_the_evaluators_policies_in_its_context_when_it_is_set_up(tmp_path: Path) -> None:
+def test_every_plugin_finds_what_the_others_offer_in_its_context_when_it_is_set_up(tmp_path: Path) -> None:
     seen: list[object] = []
 
     class Server(Base):
         @hookimpl
         def mom_setup(self) -> None:
-            seen.append(self.context.policies)
+            seen.append(self.context.service(PolicyTexts))
             seen.append(self.context.serves)
 
     texts: object = Texts()
@@ -1097,7 +1102,7 @@ def test_without_an_evaluator_there_are_no_policies_to_change(tmp_path: Path) ->
         _ = engine.policies
 
 
-def test_a_refused_reload_leaves_everybody_with_the_policies_from_before(tmp_path: Path) -> None:
+def test_a_refused_reload_leaves_all_plugins_with_the_services_from_before(tmp_path: Path) -> None:
     class Bad(Base):
         @hookimpl
         def mom_setup(self) -> None:
@@ -1109,6 +1114,30 @@ def test_a_refused_reload_leaves_everybody_with_the_policies_from_before(tmp_pat
         with pytest.raises(MomError):
             engine.reload(config_of(tmp_path, {"plain": Base, "evaluator": texts_plugin(Texts()), "bad": Bad}))
         contexts = [plugin.context for plugin in engine.plugins.plugins]
-        assert all(context.policies is texts for context in contexts)
+        assert all(context.service(PolicyTexts) is texts for context in contexts)
         engine.reload(config_of(tmp_path, {"plain": Base}))
-        assert contexts[0].policies is None
+        assert contexts[0].service(PolicyTexts) is None
+
+
+class Greeting(Protocol):
+    """A service that the core has never heard of."""
+
+    def greet(self) -> str: ...
+
+
+class Hello:
+    def greet(self) -> str:
+        return "hello"
+
+
+def test_a_kind_of_service_that_the_core_does_not_know_is_found_in_the_yaml_order(tmp_path: Path) -> None:
+    def offering(offer: object) -> type:
+        return type("Offers", (Base,), {"mom_services": hookimpl(lambda self: {Greeting: offer})})
+
+    first, second = Hello(), Hello()
+    with Engine(config_of(tmp_path, {"plain": Base, "first": offering(first), "second": offering(second)})) as engine:
+        context = engine.plugins.plugins[0].context
+        assert engine.service(Greeting) is context.service(Greeting) is first
+        assert context.services(Greeting) == (first, second)
+        assert context.service(PolicyTexts) is None
+        assert context.services(PolicyTexts) == ()

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 
 from mom_core import (
     Admission,
+    Admissions,
     Clock,
     Engine,
     Guest,
     Host,
+    InForce,
     MomError,
     PluginContext,
     PolicyState,
@@ -216,7 +218,7 @@ class Promises:
 
 class TestWhereSomebodyKnowsPromises:
     def test_what_would_break_one_is_refused_with_the_reason(self, host: Kept) -> None:
-        host.context.admissions = Promises(0)
+        host.context.in_force = InForce(services={Admissions: (Promises(0),)})
         host.see(64 * GIB)
         with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
             host.kept.reserve(GIB, 60)
@@ -225,7 +227,7 @@ class TestWhereSomebodyKnowsPromises:
 
     @pytest.mark.parametrize("promises", [Promises(1), Promises(0, knows=False)])
     def test_what_breaks_none_or_is_not_known_to_is_made(self, host: Kept, promises: Promises) -> None:
-        host.context.admissions = promises
+        host.context.in_force = InForce(services={Admissions: (promises,)})
         host.see(64 * GIB)
         assert host.kept.reserve(GIB, 60).state is ReservationState.READY
 
@@ -512,7 +514,7 @@ class Simulated:
 
     @property
     def kept(self) -> Reservations:
-        found = self.engine.plugins.plugins[0].context.reservations
+        found = self.engine.plugins.plugins[0].context.service(Reservations)
         assert found is not None
         return found
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mom_core import Decision, Entity, Guest, Host, Outcome, PluginContext, Problem, Revision, Snapshot, Value
+from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
 from mom_devkit import FakeGuest, FakeHypervisor
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
@@ -234,9 +234,8 @@ class Bench:
         self.context = PluginContext(
             name="cgroup",
             root=kernel.root,
-            interval=interval,
             monotonic=lambda: self.clock,
-            guest_settings=lambda guest: self.own.get(guest.name, nothing),
+            in_force=InForce(interval=interval, guest_settings=lambda guest: self.own.get(guest.name, nothing)),
         )
         self.plugin = self.fresh()
 

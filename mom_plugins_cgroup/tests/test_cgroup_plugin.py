@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -604,7 +605,9 @@ def test_the_doctor_warns_where_libvirt_sets_the_same_weight_and_where_reclaim_h
     bench.kernel.host("proc/meminfo", "MemTotal: 5 kB\nSwapFree: 0 kB\n")
     bench.fresh(reclaim=True)
     shares = ControlSpec("cpu_shares", Unit.COUNT, Scope.GUEST, "", "cpu_shares")
-    bench.context.declarations = Declarations(controls={"cpu_shares": shares}, control_owners={"cpu_shares": "qos"})
+    bench.context.in_force = replace(
+        bench.context.in_force, declarations=Declarations(controls={"cpu_shares": shares}, control_owners={"cpu_shares": "qos"})
+    )
     messages = said(bench)
     assert messages["the plugin qos sets the same CPU weight through libvirt"] is Severity.WARNING
     assert messages["reclaim is on, and the host has no free swap: a guest's memory has nowhere to go"] is Severity.WARNING

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import MomError, PluginContext, PolicyState, Value
+from mom_core import InForce, MomError, PluginContext, PolicyState, PolicyTexts, Value
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.verbs import checked_classes
@@ -83,7 +83,7 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
         def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
             changed.append(changes)
 
-    context = PluginContext(name="fleet", state_directory=tmp_path, policies=Policies())  # type: ignore[arg-type]  # all that is asked of it here
+    context = PluginContext(name="fleet", state_directory=tmp_path, in_force=InForce(services={PolicyTexts: (Policies(),)}))
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
     record = Group(policies={"60_fleet_a": "(defvar a 1)"}, classes=TEXT)
     in_the_way = tmp_path / "fleet" / "classes.new"

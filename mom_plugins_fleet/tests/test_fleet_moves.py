@@ -39,7 +39,7 @@ class Host:
         context = PluginContext(name="fleet")
         if declared:
             spec = FieldSpec(LEAVING, Unit.TEXT, Scope.GUEST, "")
-            context.declarations = replace(context.declarations, fields={(Scope.GUEST, LEAVING): spec})
+            context.in_force = replace(context.in_force, declarations=replace(context.declarations, fields={(Scope.GUEST, LEAVING): spec}))
         self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.agent = OrdersOnly(

@@ -24,6 +24,7 @@ from mom_core import (
     GuestBusy,
     GuestSettings,
     Host,
+    InForce,
     NotSupported,
     PluginContext,
     PluginReport,
@@ -94,7 +95,7 @@ def make() -> Iterator[Make]:
             return GuestAgentPlugin.GuestSettings.model_validate((per_guest or {}).get(guest.name, {}))
 
         mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "5s", **settings})
-        made.append(GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings)))
+        made.append(GuestAgentPlugin(mine, PluginContext(name="guestagent", in_force=InForce(guest_settings=guest_settings))))
         made[-1].mom_setup()
         return made[-1]
 

@@ -15,6 +15,7 @@ from mom_core import (
     Entity,
     FieldSpec,
     Guest,
+    InForce,
     LedgerEntry,
     PermissionDenied,
     PluginContext,
@@ -64,7 +65,7 @@ def folder(root: Path) -> Path:
 
 
 def plugin(root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic) -> KsmPlugin:
-    context = PluginContext(name="ksm", root=root, declarations=declarations or Declarations(), monotonic=clock)
+    context = PluginContext(name="ksm", root=root, monotonic=clock, in_force=InForce(declarations=declarations or Declarations()))
     return KsmPlugin(KsmPlugin.Settings(), context)
 
 

@@ -16,6 +16,7 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
+    InForce,
     MomError,
     PluginContext,
     PolicyConflict,
@@ -45,10 +46,12 @@ class Running:
         self.folder = path / "policy.d"
         self.folder.mkdir(exist_ok=True)
         self.woken: list[str] = []
-        context = PluginContext(name="policy", state_directory=path / "state", declarations=DECLARED, wake=self.woken.append)
+        context = PluginContext(
+            name="policy", state_directory=path / "state", wake=self.woken.append, in_force=InForce(declarations=DECLARED)
+        )
         self.plugin = PolicyPlugin(PolicyPlugin.Settings.model_validate({"directory": self.folder, **settings}), context)
         self.plugin.mom_setup()
-        self.policies: PolicyTexts = self.plugin.mom_policy_texts()
+        self.policies: PolicyTexts = self.plugin.mom_services()[PolicyTexts]
 
     def decided(self) -> list[Value]:
         items = self.plugin.mom_evaluate(snapshot(host={"free": 1}), ())
@@ -315,7 +318,7 @@ def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None
 
 
 def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> None:
-    policies = PolicyPlugin(PolicyPlugin.Settings(), PluginContext(state_directory=tmp_path)).mom_policy_texts()
+    policies = PolicyPlugin(PolicyPlugin.Settings(), PluginContext(state_directory=tmp_path)).mom_services()[PolicyTexts]
     for call in (policies.state, lambda: policies.change({"a": "1"}, who="x"), lambda: policies.reset(who="x")):
         with pytest.raises(MomError, match="not loaded yet"):
             call()
@@ -350,7 +353,7 @@ def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path
     path.parent.mkdir(parents=True)
     path.write_text("damaged")
     for keep in (True, False):
-        context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=DECLARED, serves=False)
+        context = PluginContext(name="policy", state_directory=tmp_path / "state", serves=False, in_force=InForce(declarations=DECLARED))
         PolicyPlugin(PolicyPlugin.Settings(keep_changes=keep), context).mom_setup()
     assert [each.name for each in path.parent.iterdir()] == ["changes.json"]
 

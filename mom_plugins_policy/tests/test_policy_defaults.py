@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mom_core import ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Unit
+from mom_core import ControlSpec, Decision, Declarations, FieldSpec, InForce, PluginContext, Problem, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 
@@ -18,7 +18,7 @@ def decided(tmp_path: Path, policies: dict[str, str], own: dict[str, str]) -> di
     for name, text in own.items():
         (directory / f"{name}.policy").write_text(text)
     declarations = Declarations({(Scope.HOST, "free"): FREE}, {"knob": KNOB}, {"knob": "p"}, policies)
-    context = PluginContext(name="policy", state_directory=tmp_path, declarations=declarations)
+    context = PluginContext(name="policy", state_directory=tmp_path, in_force=InForce(declarations=declarations))
     plugin = PolicyPlugin(PolicyPlugin.Settings(directory=directory), context)
     plugin.mom_setup()
     found = [item for item in plugin.mom_evaluate(snapshot(host={"free": 5}), ()) if isinstance(item, Decision | Problem)]

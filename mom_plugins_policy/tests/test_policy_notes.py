@@ -8,7 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
+from mom_core import (
+    Decision,
+    Declarations,
+    FieldSpec,
+    InForce,
+    MomError,
+    PluginContext,
+    PolicyTexts,
+    Problem,
+    Scope,
+    Snapshot,
+    StateFile,
+    Unit,
+)
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
 from mom_plugins_policy.notes import NOTES, NoteStore
@@ -31,7 +44,7 @@ def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
     tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "mine.policy"
     path.write_text(text)
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=Declarations(FIELDS))
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=Declarations(FIELDS)))
     it = PolicyPlugin(PolicyPlugin.Settings(file=path), context)
     it.mom_setup()
     return it
@@ -170,9 +183,9 @@ def test_without_a_store_notes_last_for_the_evaluation() -> None:
 def test_what_policies_remember_can_be_taken_to_another_run(tmp_path: Path) -> None:
     first = plugin(tmp_path / "one")
     counted(first, guests("a"))
-    memory = first.mom_policy_texts().memory()
+    memory = first.mom_services()[PolicyTexts].memory()
     second = plugin(tmp_path / "two")
-    second.mom_policy_texts().set_memory(memory)
+    second.mom_services()[PolicyTexts].set_memory(memory)
     assert counted(second, guests("a")) == {"a": 2}
 
 
@@ -181,5 +194,5 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbis
     it = plugin(tmp_path)
     counted(it, guests("a"))
     with pytest.raises(MomError, match="no notes"):
-        it.mom_policy_texts().set_memory(rubbish)  # type: ignore[arg-type]  # that is what is tried
+        it.mom_services()[PolicyTexts].set_memory(rubbish)  # type: ignore[arg-type]  # that is what is tried
     assert counted(it, guests("a")) == {"a": 2}

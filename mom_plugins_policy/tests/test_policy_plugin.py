@@ -15,6 +15,7 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
+    InForce,
     PluginContext,
     Problem,
     Scope,
@@ -40,7 +41,7 @@ CONTROLS = {
 
 def plugin(tmp_path: Path, *, defaults: dict[str, str] | None = None, **settings: object) -> PolicyPlugin:
     declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), defaults or {})
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=declarations)
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=declarations))
     return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from policy_declared import DECLARED
 
-from mom_core import PluginContext
+from mom_core import InForce, PluginContext
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin, checks
 
@@ -18,7 +18,7 @@ LOGGER = "mom.plugin.policy"
 
 def loaded(directory: Path, defaults: dict[str, str] | None = None) -> PolicyPlugin:
     declarations = dataclasses.replace(DECLARED, policies=defaults or {})
-    context = PluginContext("policy", state_directory=directory / "state", declarations=declarations)
+    context = PluginContext("policy", state_directory=directory / "state", in_force=InForce(declarations=declarations))
     made = PolicyPlugin(PolicyPlugin.Settings(directory=directory), context)
     made.mom_setup()
     return made

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, Considered, ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, Unit
+from mom_core import (
+    ConfigError,
+    Considered,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    InForce,
+    PluginContext,
+    PolicyTexts,
+    Problem,
+    Scope,
+    Unit,
+)
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 
@@ -25,7 +38,7 @@ def plugin(tmp_path: Path, **shadow: str) -> PolicyPlugin:
         (tmp_path / folder).mkdir(exist_ok=True)
         for name, text in texts.items():
             (tmp_path / folder / f"{name}.policy").write_text(text)
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=DECLARED)
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", in_force=InForce(declarations=DECLARED))
     it = PolicyPlugin(PolicyPlugin.Settings(directory=tmp_path / "real", shadow=tmp_path / "trial"), context)
     it.mom_setup()
     return it
@@ -53,7 +66,7 @@ def test_an_empty_folder_decides_the_same(tmp_path: Path) -> None:
 def test_what_is_on_trial_remembers_by_itself_and_touches_no_notes_of_the_others(tmp_path: Path) -> None:
     it = plugin(tmp_path, **{"10_rule": '(def wanted (g) { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Recall "n") })'})
     assert [split(it)[1] for _ in range(3)] == [[1], [2], [3]]
-    texts = it.mom_policy_texts()
+    texts = it.mom_services()[PolicyTexts]
     assert texts.memory() == {}
 
 
@@ -76,7 +89,7 @@ def test_a_trial_that_does_not_compile_is_said_and_the_decisions_stand(tmp_path:
 def test_a_trial_goes_on_beside_policies_that_change(tmp_path: Path) -> None:
     it = plugin(tmp_path, **{"60_more": '(with Guests g (g.Control "target" (* 2 (wanted g))))'})
     assert split(it) == ([11], [22], [])
-    it.mom_policy_texts().change({"10_rule": "(def wanted (g) 3)"}, who="a test")
+    it.mom_services()[PolicyTexts].change({"10_rule": "(def wanted (g) 3)"}, who="a test")
     assert split(it) == ([3], [6], [])
     (tmp_path / "trial" / "60_more.policy").write_text('(with Guests g (g.Control "target" 1))')
     it.mom_reload()()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import threading
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from test_sim_recording import LIMITS, read
 
-from mom_core import Clock, Engine, MomError, PastCycle, ReasonedCycles, Report, Value, load_config
+from mom_core import Clock, Engine, MomError, PastCycle, ReasonedCycles, ReasonedPolicies, Report, Value, load_config
 from mom_core.cli.explain import explain_command
 from mom_plugins_sim.recording import reader
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
@@ -61,15 +62,15 @@ def recorded(folder: Path, cycles: int, policy: Mapping[str, str] | None = None)
     }
     document = {"state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
     with Engine(load_config(document), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
-        (policy_plugin,) = (one.instance for one in engine.plugins.plugins if one.name == "policy")
-        texts: Any = policy_plugin.mom_policy_texts()  # type: ignore[attr-defined]  # a hook that the engine knows of and no type does
-        reason = texts.reason  # of `ReasonedPolicies`
+        reasoned = engine.service(ReasonedPolicies)
+        assert reasoned is not None
+        reason = reasoned.reason
         for _ in range(cycles):
             now += 10.0
             report = engine.cycle()
             for guest in report.snapshot.guests:
                 words[report.number, guest] = reason(report.number, guest, CONTROL)
-            memories[report.number] = json.loads(json.dumps(texts.memory()))
+            memories[report.number] = json.loads(json.dumps(engine.policies.memory()))
     assert any(words.values())
     return Made(folder / "state" / "recording", words, memories)
 
@@ -199,15 +200,16 @@ def test_no_plugin_is_set_up_but_the_one_that_takes_policies(made: Made, monkeyp
     set_up: list[str] = []
 
     def noted(name: str, real: Callable[..., None]) -> Callable[..., None]:
-        def made_anew(*given: object) -> None:
+        def set_up_anew(*given: object, **named: object) -> None:
             set_up.append(name)
-            real(*given)
+            real(*given, **named)
 
-        return made_anew
+        set_up_anew.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]  # where inspect looks for one
+        return set_up_anew
 
     for name, plugin in load_config({"plugins": {"policy": {}, "balloon": {}, "ksm": {}}}).plugins.items():
         kind = plugin.loaded.plugin_class
-        monkeypatch.setattr(kind, "__init__", noted(name, vars(kind)["__init__"]))
+        monkeypatch.setattr(kind, "mom_setup", noted(name, vars(kind).get("mom_setup", lambda self: None)), raising=False)
     assert told(PastOf(made.folder), 3)
     assert set(set_up) == {"policy"}, "others may open sockets, and concern the host on which this runs"
 

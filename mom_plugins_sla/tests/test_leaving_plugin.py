@@ -18,6 +18,7 @@ from mom_core import (
     EngineState,
     Entity,
     GuestBusy,
+    InForce,
     LedgerEntry,
     Outcome,
     PluginContext,
@@ -81,8 +82,8 @@ class Bench:
             name="leaving",
             state_directory=self.folder,
             monotonic=self.clock,
-            configuration=lambda: {"mode": self.mode},
             engine_state=lambda: EngineState(changes=changes),
+            in_force=InForce(configuration=lambda: {"mode": self.mode}),
         )
         plugin = LeavingPlugin(LeavingSettings.model_validate(settings), context)
         plugin.mom_setup()

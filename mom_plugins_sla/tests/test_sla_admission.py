@@ -8,7 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Admission, Entity, Guest, Host, MomError, PluginContext, Reservation, ReservationState, Room, Scope, Snapshot
+from mom_core import (
+    Admission,
+    Admissions,
+    Entity,
+    Guest,
+    Host,
+    InForce,
+    MomError,
+    PluginContext,
+    Reservation,
+    Reservations,
+    ReservationState,
+    Room,
+    Scope,
+    Snapshot,
+)
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
@@ -46,11 +61,14 @@ def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
     kept: Kept | None = None, default: str | None = None,
 ) -> Admission:  # fmt: skip
-    plugin = SlaPlugin(SlaSettings(default=default), PluginContext(name="sla", monotonic=lambda: 100.0, reservations=kept))
+    plugin = SlaPlugin(
+        SlaSettings(default=default),
+        PluginContext(name="sla", monotonic=lambda: 100.0, in_force=InForce(services={Reservations: () if kept is None else (kept,)})),
+    )
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
     snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
     list(plugin.mom_evaluate(snapshot))
-    return plugin.mom_admissions().admission(int(memory * GIB), name, count)
+    return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
 
 
 def test_a_guest_fits_where_its_promise_and_its_memory_do() -> None:
@@ -115,7 +133,7 @@ def test_a_class_without_a_promise_is_bounded_by_memory() -> None:
 def test_what_makes_no_sense_is_said(arguments: tuple[int, str, int], message: str) -> None:
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla"))
     with pytest.raises(MomError) as refused:
-        plugin.mom_admissions().admission(*arguments)
+        plugin.mom_services()[Admissions].admission(*arguments)
     assert message in str(refused.value)
 
 
@@ -126,7 +144,7 @@ def test_nothing_is_said_by_what_is_not_known_or_old(host: dict[str, int], seen:
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", monotonic=lambda: 100.0))
     list(plugin.mom_evaluate(Snapshot(Host(fields=host), monotonic=seen)))
     with pytest.raises(MomError):
-        plugin.mom_admissions().admission(GIB)
+        plugin.mom_services()[Admissions].admission(GIB)
 
 
 @given(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, Guest, GuestSettings, PluginContext, Problem, Severity, Snapshot, Value, load_config, parse_portion
+from mom_core import (
+    ConfigError,
+    Guest,
+    GuestSettings,
+    InForce,
+    PluginContext,
+    Problem,
+    Severity,
+    Snapshot,
+    Value,
+    load_config,
+    parse_portion,
+)
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assigning import Assigned, Assigning
 from mom_plugins_sla.classes import READY, ServiceClass, safest
@@ -86,13 +99,15 @@ def test_the_pattern_of_the_yaml_file_that_gave_the_class_is_told_and_it_is_the_
         "*-1": {"guarantee": "1GiB"},
         "x-?": {"class": "compute"},
     }
-    context = PluginContext(name="sla", configuration=lambda: {"guests": section}, guest_settings=lambda _: written("gold"))
+    context = PluginContext(
+        name="sla", in_force=InForce(configuration=lambda: {"guests": section}, guest_settings=lambda _: written("gold"))
+    )
     plugin = SlaPlugin(SlaSettings(), context)
     guests = [Guest("1", "db-1"), Guest("2", "db-2")]
     told = [one["sla_class_by"] for one in plugin.mom_collect_guests(guests).values()]
     assert told == ["guests: in the YAML file (db-1)", "guests: in the YAML file (db-*)"]
     section = {"*": {"class": "gold"}}
-    context.guest_settings = lambda _: written("gold")  # the configuration was read again
+    context.in_force = replace(context.in_force, guest_settings=lambda _: written("gold"))  # the configuration was read again
     assert plugin.mom_collect_guests(guests)["1"]["sla_class_by"] == "guests: in the YAML file (*)"
 
 

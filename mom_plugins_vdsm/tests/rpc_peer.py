@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy, Transport
 
-from mom_core import Declarations, FieldSpec, PluginContext, Report, Scope, Snapshot, Unit
+from mom_core import Declarations, FieldSpec, InForce, PluginContext, Report, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
@@ -60,11 +60,13 @@ class Serving:
         fields = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, name) for name in GUEST_FIELDS}
         declarations = Declarations(fields=fields)
         self.woken: list[str] = []
-        own = PluginContext(name="policy", state_directory=path / "state", declarations=declarations, wake=self.woken.append)
+        own = PluginContext(
+            name="policy", state_directory=path / "state", wake=self.woken.append, in_force=InForce(declarations=declarations)
+        )
         self.evaluator = PolicyPlugin(PolicyPlugin.Settings(directory=folder), own)
         self.evaluator.mom_setup()
-        self.context = PluginContext(name="xmlrpc", declarations=declarations)
-        self.context.policies = self.evaluator.mom_policy_texts() if evaluator else None
+        services = {kind: (offer,) for kind, offer in self.evaluator.mom_services().items()} if evaluator else {}
+        self.context = PluginContext(name="xmlrpc", in_force=InForce(declarations, services))
         self.plugin = XmlRpcPlugin(XmlRpcPlugin.Settings.model_validate({"listen": str(self.socket), **settings}), self.context)
 
     def __enter__(self) -> Serving:

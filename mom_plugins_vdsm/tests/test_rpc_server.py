@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from rpc_peer import LONG_SECONDS, Serving, client, threads, until
 
-from mom_core import MomError
+from mom_core import MomError, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
@@ -238,7 +238,7 @@ def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path:
 
 def test_a_slow_change_holds_up_no_question(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    policies = serving.context.policies
+    policies = serving.context.service(PolicyTexts)
     assert policies is not None
     change = policies.change
 

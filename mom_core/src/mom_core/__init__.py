@@ -18,7 +18,7 @@ CONTRACT = "1.1"
 _WHERE = {
     "hookspecs": ("hookimpl",),
     "settings": ("Duration", "ExistingFile", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
-    "context": ("Declarations", "PluginContext"),
+    "context": ("Declarations", "InForce", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
         "Alert", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry",
@@ -119,6 +119,7 @@ __all__ = [
     "Imported",
     "ImportedSection",
     "Importer",
+    "InForce",
     "IoTuneControl",
     "KsmControl",
     "KsmWriter",
@@ -250,6 +251,7 @@ if TYPE_CHECKING:
     from mom_core.config.imported import Importer as Importer
     from mom_core.config.imported import read_foreign as read_foreign
     from mom_core.context import Declarations as Declarations
+    from mom_core.context import InForce as InForce
     from mom_core.context import PluginContext as PluginContext
     from mom_core.declared import declarations_of as declarations_of
     from mom_core.destination import Destination as Destination

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mom_core.admission import Admissions
 from mom_core.model import ControlSpec, FieldSpec, Guest, Scope, Value
-from mom_core.policies import PolicyTexts
-from mom_core.reservations import Reservations
 from mom_core.running import EngineState
 from mom_core.settings import GuestSettings
 from mom_core.state_files import LARGEST_BYTES, StateFile
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Content = TypeVar("Content")
+Service = TypeVar("Service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,34 @@ def _no_configuration() -> Mapping[str, Value]:
     return {}
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What a plugin knows of the configuration that is in force: replaced as a whole by a reload, so that nothing of two is ever mixed.
+
+    `interval` is seconds between two scheduled cycles. `services` has what plugins offer by the protocols, each in the YAML order.
+    """
+
+    declarations: Declarations = field(default_factory=Declarations)
+    services: Mapping[object, Sequence[Any]] = field(default_factory=dict)
+    interval: float = 5.0
+    guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
+    configuration: Callable[[], Mapping[str, Value]] = _no_configuration
+
+    # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
+    def all_services(self, kind: Callable[..., Service]) -> Sequence[Service]:
+        """All that plugins offer under this protocol, in the YAML order."""
+        return self.services.get(kind, ())
+
+    def service(self, kind: Callable[..., Service]) -> Service | None:
+        """The first of them."""
+        return next(iter(self.all_services(kind)), None)
+
+
 @dataclass(slots=True)
 class PluginContext:
     """Given to a plugin's constructor. The core makes it; a test may make one with no arguments at all.
 
-    `declarations` is complete from `mom_setup` on, and replaced when the configuration is reloaded. `guest_settings(guest)`
-    gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`, in the order of the file.
-    `configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records them.
-    `policies` is what a plugin that takes policies in from outside changes. `wake(reason)` asks the engine for a cycle now, from any
-    thread; the engine limits the rate.
+    `wake(reason)` asks the engine for a cycle now, from any thread; the engine limits the rate.
     """
 
     name: str = "plugin"
@@ -69,22 +86,12 @@ class PluginContext:
     """Where the plugin may keep files across restarts, in a folder of its own below this one: `state_file` gives them."""
     run_directory: Path = Path("/run/mom")
     """Where sockets and files go that do not outlive a reboot."""
-    interval: float = 5.0
-    """Seconds between two scheduled cycles."""
-    declarations: Declarations = field(default_factory=Declarations)
-    guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
-    configuration: Callable[[], Mapping[str, Value]] = _no_configuration
+    in_force: InForce = field(default_factory=InForce)
+    """From `mom_setup` on, and replaced when the configuration is reloaded; the properties below are read from it."""
     serves: bool = True
     """Whether mom is here to stay. A command that only takes a look, such as `mom doctor`, sets plugins up too: listen on nothing then."""
-    policies: PolicyTexts | None = None
-    """The evaluator's policies, to be read and changed while mom runs; None when no enabled plugin has any. From `mom_setup` on, and
-    replaced when the configuration is reloaded."""
-    reservations: Reservations | None = None
-    """Who makes room for launches; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
     engine_state: Callable[[], EngineState] = EngineState
     """What the engine knows besides its reports, now. From any thread."""
-    admissions: Admissions | None = None
-    """Who knows whether another guest fits; None when no enabled plugin does. From `mom_setup` on, and replaced with the configuration."""
     wake: Callable[[str], None] = _no_wake
     monotonic: Callable[[], float] = time.monotonic
     """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""
@@ -95,6 +102,40 @@ class PluginContext:
     def log(self) -> logging.Logger:
         """The plugin's own logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
+
+    @property
+    def declarations(self) -> Declarations:
+        """What the enabled plugins declared. Complete from `mom_setup` on."""
+        return self.in_force.declarations
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two scheduled cycles."""
+        return self.in_force.interval
+
+    @property
+    def guest_settings(self) -> Callable[[Guest], GuestSettings]:
+        """`guest_settings(guest)` gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section
+        `guests`, in the order of the file. Another function when the configuration was reloaded."""
+        return self.in_force.guest_settings
+
+    @property
+    def configuration(self) -> Callable[[], Mapping[str, Value]]:
+        """`configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records
+        them. Another function when the configuration was reloaded."""
+        return self.in_force.configuration
+
+    def service(self, kind: Callable[..., Service]) -> Service | None:
+        """What an enabled plugin offers under this protocol (`mom_services`), such as `context.service(PolicyTexts)`; None: none does.
+
+        Of several plugins, the first in the YAML order. From `mom_setup` on, from any thread; ask again rather than keep it, as a reload
+        may bring another one. Calls that come before the `mom_setup` of the plugin that offers it raise `MomError`.
+        """
+        return self.in_force.service(kind)
+
+    def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
+        """What all enabled plugins offer under this protocol, in the YAML order; see `service`."""
+        return self.in_force.all_services(kind)
 
     def state_file(
         self,

@@ -21,7 +21,6 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from mom_core.admission import Admissions
     from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
     from mom_core.hypervisor import Hypervisor
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
         Suggestion,
         Value,
     )
-    from mom_core.policies import PolicyTexts
-    from mom_core.reservations import Reservations
     from mom_core.running import PastCycles, RunningMom
     from mom_core.settings import PluginSettings
 
@@ -78,30 +75,13 @@ def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specif
     """
 
 
-@hookspec(firstresult=True)
-def mom_policy_texts() -> PolicyTexts | None:
-    """The policies of this evaluator, to be read and changed while mom runs; the first plugin in the YAML order that has some wins.
+@hookspec
+def mom_services() -> Mapping[type, object]:  # type: ignore[empty-body]  # a specification has no body
+    """What this plugin offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
 
-    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
-    evaluator's own `mom_setup` raise `MomError`.
-    """
-
-
-@hookspec(firstresult=True)
-def mom_reservations() -> Reservations | None:
-    """Who makes room for launches and keeps it; the first plugin in the YAML order that does so wins.
-
-    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
-    first cycle raise `MomError`.
-    """
-
-
-@hookspec(firstresult=True)
-def mom_admissions() -> Admissions | None:
-    """Who knows whether another guest fits; the first plugin in the YAML order that does wins.
-
-    Called before any plugin is set up, and again with each reload. All plugins find it in their context; calls that come before the
-    first cycle raise `MomError`.
+    All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so. Called
+    before any plugin is set up, and again with each reload. Others may call an object from any thread, also before this plugin's own
+    `mom_setup`: it raises `MomError` then. An object that lacks something of its protocol is an error at the start.
     """
 
 

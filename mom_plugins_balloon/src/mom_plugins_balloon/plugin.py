@@ -27,6 +27,7 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
+    PolicyTexts,
     Portion,
     Problem,
     Reservations,
@@ -248,9 +249,9 @@ class BalloonPlugin:
         return {name: folder.joinpath(file).read_text(encoding="utf-8") for name, file in names.items()}
 
     @hookimpl
-    def mom_reservations(self) -> Reservations:
+    def mom_services(self) -> Mapping[type, object]:
         """Guests make room for launches."""
-        return self._reservations
+        return {Reservations: self._reservations}
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -265,7 +266,7 @@ class BalloonPlugin:
             self._observes = (configuration, configuration().get("mode") == "observe")
         if self._observes[1]:
             return "mom only observes"
-        policies = self._context.policies
+        policies = self._context.service(PolicyTexts)
         if policies is None:
             return "no enabled plugin has policies"
         if not policies_reserve({name: policy.text for name, policy in policies.state().texts.items()}):

@@ -21,6 +21,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from mom_core import (
+    Admissions,
     Entity,
     Guest,
     MomError,
@@ -208,7 +209,7 @@ class HostReservations:
 
         Raises `ReservationRefused`. What is not known there keeps nobody from reserving: the room was looked at.
         """
-        admissions = self._context.admissions
+        admissions = self._context.service(Admissions)
         if admissions is None:
             return
         try:

@@ -24,6 +24,7 @@ from mom_core import (
     Outcome,
     PluginContext,
     PluginSettings,
+    PolicyTexts,
     Problem,
     Report,
     Scope,
@@ -255,7 +256,7 @@ class FleetPlugin:
 
     def _adopt(self, group: str, revision: int, record: Group) -> None:
         """Put a group's policies in force, and remember them. Raises `MomError`."""
-        policies = self._context.policies
+        policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
         wanted = record.texts()

@@ -27,7 +27,7 @@ class Admitting:
 
     async def answer(self, call: Call) -> Response:
         """Whether these guests fit."""
-        offered = self._context.admissions
+        offered = self._context.service(Admissions)
         if offered is None:
             raise ProblemError(409, "no enabled plugin knows promises", "enable the plugin sla in the configuration")
         if self._worker.full:

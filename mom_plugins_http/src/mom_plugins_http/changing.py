@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from starlette.responses import Response
 
 from mom_core import (
+    CanaryPolicies,
     CheckedPolicies,
     MomError,
     PluginContext,
@@ -46,9 +47,17 @@ class Changing:
 
     def texts(self) -> PolicyTexts:
         """The evaluator's. Raises `ProblemError` when there is none."""
-        texts = self._context.policies
+        texts = self._context.service(PolicyTexts)
         if texts is None:
             raise ProblemError(409, "no enabled plugin has policies", "enable the plugin policy in the configuration")
+        return texts
+
+    def canaries(self) -> CanaryPolicies:
+        """The evaluator's, to be tried on some guests. Raises `ProblemError` when it cannot do that."""
+        self.texts()  # where there are no policies at all, that is what to say
+        texts = self._context.service(CanaryPolicies)
+        if texts is None:
+            raise ProblemError(409, "the enabled evaluator cannot try policies on some guests", "set them for all, or use another one")
         return texts
 
     async def run(self, job: Callable[[], Result]) -> Result:
@@ -99,8 +108,9 @@ class Changing:
     async def check(self, call: Call) -> Response:
         """What is wrong with changes, without making them."""
         changes, replace_all = await _changes(call)
-        texts = self.texts()
-        found = await self.run(lambda: _remarks(texts, changes, replace_all=replace_all))
+        checked = self._context.service(CheckedPolicies)  # an evaluator that looks for more than what it refuses
+        look = self.texts().check if checked is None else checked.remarks
+        found = await self.run(lambda: look(changes, replace_all=replace_all))
         problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         return _json({"good": not problems, "problems": problems, "warnings": warnings})
 
@@ -165,13 +175,6 @@ class Changing:
         versions = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
         current = self.texts().state().version
         return current if current in versions else (versions[0] if versions else header)
-
-
-def _remarks(texts: PolicyTexts, changes: Mapping[str, str | None], *, replace_all: bool) -> Sequence[PolicyProblem]:
-    """Everything that speaks against changes, as far as the evaluator looks for it."""
-    if isinstance(texts, CheckedPolicies):
-        return texts.remarks(changes, replace_all=replace_all)
-    return texts.check(changes, replace_all=replace_all)
 
 
 def _made(state: PolicyState) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mom_core import CanaryPolicies, CanaryState, MomError, PluginContext, ReservationState, Value
+from mom_core import CanaryPolicies, CanaryState, MomError, PluginContext, PolicyTexts, Reservations, ReservationState, Value
 from mom_plugins_http.reserving import reservation_of
 from mom_plugins_http.trying import canary_of
 
@@ -31,7 +31,7 @@ class News:
         return [*self._reservations(), *self._policies(), *self._canary()]
 
     def _reservations(self) -> Sequence[Item]:
-        kept = self._context.reservations
+        kept = self._context.service(Reservations)
         if kept is None:
             return ()
         try:
@@ -45,7 +45,7 @@ class News:
         return [Item("reservations", {"items": changed})] if changed else ()
 
     def _policies(self) -> Sequence[Item]:
-        texts = self._context.policies
+        texts = self._context.service(PolicyTexts)
         try:
             version = None if texts is None else texts.state().version
         except MomError:  # the evaluator has not been set up
@@ -60,9 +60,9 @@ class News:
         return [Item("policies", {"version": version, "items": changes})]
 
     def _canary(self) -> Sequence[Item]:
-        texts: object = self._context.policies  # an evaluator may be able to do more than any must
+        texts = self._context.service(CanaryPolicies)
         try:
-            found = texts.canary() if isinstance(texts, CanaryPolicies) else None
+            found = None if texts is None else texts.canary()
         except MomError:  # as above
             return ()
         if found is None or (now := (found.began, found.state)) == self._trial:

@@ -125,9 +125,8 @@ class Reading:
         view = self.view()
 
         def made() -> bytes:
-            texts: object = self._context.policies  # an evaluator may be able to do more than any must
-            canary = texts.canary() if isinstance(texts, CanaryPolicies) else None
-            return metrics.exposition(view, self._selection, canary)
+            tried = self._context.service(CanaryPolicies)
+            return metrics.exposition(view, self._selection, None if tried is None else tried.canary())
 
         return Response(view.answer("metrics", made), media_type=metrics.MEDIA_TYPE)
 
@@ -223,10 +222,10 @@ class Reading:
         def made(view: View) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
             past = self._published.trail.of(guest.id)
-            policies: object = self._context.policies  # an evaluator may be able to say more than any must
+            reasoned = self._context.service(ReasonedPolicies)
 
             def reason(control: str) -> str:
-                return policies.reason(view.report.number, guest.id, control) if isinstance(policies, ReasonedPolicies) else ""
+                return "" if reasoned is None else reasoned.reason(view.report.number, guest.id, control)
 
             return explain(view.report, guest, past, texts=texts, declarations=view.declarations, reasons=reason).as_json()
 

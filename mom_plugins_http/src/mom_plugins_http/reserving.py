@@ -40,7 +40,7 @@ class Reserving:
         self._worker = worker
 
     def _reservations(self) -> Reservations:
-        found = self._context.reservations
+        found = self._context.service(Reservations)
         if found is None:
             raise ProblemError(409, "no enabled plugin makes room for launches", "enable the plugin balloon in the configuration")
         return found
@@ -60,7 +60,7 @@ class Reserving:
 
     async def all(self, call: Call) -> Response:
         """What is reserved, what could be, and what has ended lately."""
-        kept = self._context.reservations
+        kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of whoever asks
             return _json({"room": None, "items": [], "ended": []})
 

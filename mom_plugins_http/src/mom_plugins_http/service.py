@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import MomError, PluginContext, PolicyState, Report, read_secret
+from mom_core import MomError, PluginContext, PolicyState, PolicyTexts, Report, read_secret
 from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admitting import Admitting
@@ -100,7 +100,7 @@ class Service:
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _policies(self) -> PolicyState | None:
-        texts = self._context.policies
+        texts = self._context.service(PolicyTexts)
         try:
             return None if texts is None else texts.state()
         except MomError:  # the evaluator has not been set up

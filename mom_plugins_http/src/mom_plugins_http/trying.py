@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from mom_core import Canary, CanaryGroup, CanaryPolicies, Value
+from mom_core import Canary, CanaryGroup, Value
 from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.changing import Changing, checked_changes
 from mom_plugins_http.encoding import encoded
@@ -24,15 +24,9 @@ class Trying:
     def __init__(self, changing: Changing) -> None:
         self._changing = changing
 
-    def _policies(self) -> CanaryPolicies:
-        texts = self._changing.texts()
-        if not isinstance(texts, CanaryPolicies):
-            raise ProblemError(409, "the enabled evaluator cannot try policies on some guests", "set them for all, or use another one")
-        return texts
-
     async def current(self, call: Call) -> Response:
         """The trial that runs, or the last one."""
-        return _answer(self._policies().canary())
+        return _answer(self._changing.canaries().canary())
 
     async def begin(self, call: Call) -> Response:
         """Try changes on some guests."""
@@ -46,7 +40,7 @@ class Trying:
         )
         if not isinstance(pattern, str):
             raise ProblemError(400, "`guests` must be a pattern for guests' names or ids", 'such as "db-*"')
-        texts, who = self._policies(), call.peer.name
+        texts, who = self._changing.canaries(), call.peer.name
 
         def begun() -> Canary:
             return texts.begin_canary(changes, who=who, seconds=seconds, share=share, guests=pattern, expected_version=expected)
@@ -63,7 +57,7 @@ class Trying:
 
     async def _end(self, call: Call, *, promote: bool) -> Response:
         expected = self._changing.expected(call)
-        texts, who = self._policies(), call.peer.name
+        texts, who = self._changing.canaries(), call.peer.name
         return _answer(await self._changing.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 

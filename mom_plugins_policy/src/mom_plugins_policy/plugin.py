@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from mom_core import (
+    CanaryPolicies,
     CanaryState,
+    CheckedPolicies,
     ConfigError,
     Considered,
     Decision,
+    EvaluatedPolicies,
     ExistingFile,
     Finding,
     PluginContext,
@@ -25,6 +28,7 @@ from mom_core import (
     PolicyText,
     PolicyTexts,
     Problem,
+    ReasonedPolicies,
     Scope,
     Severity,
     Snapshot,
@@ -180,9 +184,9 @@ class PolicyPlugin:
             self._shadow.load()
 
     @hookimpl
-    def mom_policy_texts(self) -> PolicyTexts:
-        """The policies in force, to be read and changed by other plugins."""
-        return self._policies
+    def mom_services(self) -> Mapping[type, object]:
+        """The policies in force, to be read, changed, checked, tried and asked by other plugins."""
+        return dict.fromkeys((PolicyTexts, CheckedPolicies, EvaluatedPolicies, ReasonedPolicies, CanaryPolicies), self._policies)
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:

@@ -60,9 +60,9 @@ class SlaPlugin:
         return FIELDS
 
     @hookimpl
-    def mom_admissions(self) -> Admissions:
+    def mom_services(self) -> Mapping[type, object]:
         """Whether another guest fits."""
-        return self._admissions
+        return {Admissions: self._admissions}
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:

@@ -76,10 +76,8 @@ class XmlRpcPlugin:
         self._context = context
         self._address = Address.parse(settings.listen)
         self._verbs = Verbs(
-            lambda: context.policies,
-            lambda: context.declarations.fields,
+            context,
             str(self._address),
-            context.log,
             nil=bool(self._address.path),
             read_only=not self._address.path and not settings.changes_over_tcp,
         )

@@ -8,7 +8,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import EvaluatedPolicies, FieldSpec, MomError, PermissionDenied, PolicyRefused, PolicyTexts, Report, Scope, Value, printable
+from mom_core import (
+    EvaluatedPolicies,
+    MomError,
+    PermissionDenied,
+    PluginContext,
+    PolicyRefused,
+    PolicyTexts,
+    Report,
+    Scope,
+    Value,
+    printable,
+)
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer, write_fault
 from mom_plugins_vdsm.rpc_server import Peer
 
@@ -63,27 +74,23 @@ class Verb(NamedTuple):
 class Verbs:
     """Answers calls, from any thread.
 
-    :param policies: the evaluator's policies, as they are at the moment of the call; None when there are none
-    :param fields: what the plugins declare, as it is at the moment of the call
+    :param context: has the evaluator's policies and what the plugins declare, as they are at the moment of the call
     :param nil: whether nil may be sent: on a unix socket, not on TCP
     :param read_only: whether verbs that change something are refused
     """
 
     def __init__(
         self,
-        policies: Callable[[], PolicyTexts | None],
-        fields: Callable[[], Mapping[tuple[Scope, str], FieldSpec]],
+        context: PluginContext,
         where: str,
-        log: logging.Logger,
         *,
         nil: bool,
         read_only: bool = False,
     ) -> None:
         self.read_only = read_only
-        self._policies = policies
-        self._fields = fields
+        self._context = context
         self._where = where
-        self._log = log
+        self._log = context.log
         self._nil = nil
         self._report: Report | None = None
         self._statistics: tuple[Report | None, bytes] | None = None
@@ -181,7 +188,7 @@ class Verbs:
         host: dict[str, object] = dict(snapshot.host.fields) if snapshot is not None else {}
         for name in NEEDED_BY_VDSM:
             host[name] = _whole(host.get(name))
-        declared = [name for name in GUEST_FIELDS if (Scope.GUEST, name) in self._fields()]
+        declared = [name for name in GUEST_FIELDS if (Scope.GUEST, name) in self._context.declarations.fields]
         unknown = dict.fromkeys(declared)
         guests: dict[str, object] = {}
         for guest in snapshot.guests.values() if snapshot is not None else ():
@@ -190,8 +197,8 @@ class Verbs:
 
     def _works(self) -> bool:
         """What vdsm tells its engine as `momStatus`: of what is in force, whatever was refused."""
-        policies: object = self._policies()
-        return not (isinstance(policies, EvaluatedPolicies) and policies.failure())
+        evaluated = self._context.service(EvaluatedPolicies)
+        return evaluated is None or not evaluated.failure()
 
     def _guests(self) -> list[str]:
         """Those that something can be done about: MOM leaves out what is paused, starting or on its way to another host, and what was not
@@ -199,7 +206,7 @@ class Verbs:
         """
         report = self._report
         guests = report.snapshot.guests.values() if report is not None else ()
-        sampled = (Scope.GUEST, "vcpu_count") in self._fields()
+        sampled = (Scope.GUEST, "vcpu_count") in self._context.declarations.fields
         return [
             guest.name
             for guest in guests
@@ -209,7 +216,7 @@ class Verbs:
     # --- policies -------------------------------------------------------------------------------------------------------------------
 
     def _texts(self) -> PolicyTexts:
-        policies = self._policies()
+        policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin evaluates policies", hint="enable the plugin policy")
         return policies

@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mom_core.config import Config
+from mom_core.context import Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import Cycle
@@ -265,10 +266,17 @@ class Engine:
     @property
     def policies(self) -> PolicyTexts:
         """The evaluator's policies, to be read and changed from any thread. Only while the engine is open."""
-        policies = self._opened().plugins.policies
+        policies = self.service(PolicyTexts)
         if policies is None:
             raise MomError("no enabled plugin has policies that can be changed", hint="enable the plugin policy")
         return policies
+
+    def service(self, kind: Callable[..., Service]) -> Service | None:
+        """What an enabled plugin offers under this protocol, such as `engine.service(Reservations)`, to be called from any thread.
+
+        None: none does; of several, the first in the YAML order. Only while the engine is open.
+        """
+        return self._opened().plugins.in_force.service(kind)
 
     @property
     def plugins(self) -> PluginSet:

@@ -8,23 +8,19 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pluggy
 
 from mom_core import hookspecs
-from mom_core.admission import Admissions
-from mom_core.context import Declarations, PluginContext
+from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
-from mom_core.policies import PolicyTexts
-from mom_core.reservations import Reservations
 from mom_core.running import EngineState
 from mom_core.units import Unit
 
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec)
-Offer = TypeVar("Offer", PolicyTexts, Reservations, Admissions)
 
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
@@ -95,10 +90,14 @@ class PluginSet:
     """All enabled plugins, in the YAML order, set up together."""
 
     plugins: tuple[Plugin, ...]
-    declarations: Declarations
+    in_force: InForce
     hypervisor: Hypervisor
     hypervisor_owner: Plugin | None
-    policies: PolicyTexts | None = None
+
+    @property
+    def declarations(self) -> Declarations:
+        """All that they declared."""
+        return self.in_force.declarations
 
     def having(self, hook: str) -> list[Plugin]:
         """The plugins that implement a hook, in the YAML order."""
@@ -163,7 +162,7 @@ def build_plugins(
     :raises MomError: a `PluginError`, or `PluginErrors` for several; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
-    before = [(p.context, copy(p.context)) for p in kept.values()]
+    before = [(plugin.context, plugin.context.in_force) for plugin in kept.values()]
     fresh: list[Plugin] = []
     try:
         plugins: list[Plugin] = []
@@ -171,10 +170,7 @@ def build_plugins(
         for configured in config.plugins.values():
             plugin = kept.get(configured.name)
             if plugin is None:
-                plugin = _new(configured, config, wake, stopping, monotonic)
-                plugin.context.monotonic = monotonic
-                plugin.context.serves = serves
-                plugin.context.engine_state = state
+                plugin = _new(configured, config, stopping, wake=wake, monotonic=monotonic, serves=serves, engine_state=state)
                 fresh.append(plugin)
                 _guarded(errors, plugin, _construct)
             plugins.append(plugin)
@@ -184,18 +180,14 @@ def build_plugins(
         _raise_all(errors)
         declarations = _join(plugins, errors)
         _raise_all(errors)
-        policies = _first_offer(plugins, "mom_policy_texts", PolicyTexts)  # type: ignore[type-abstract]  # it is asked whether something is one
-        reservations = _first_offer(plugins, "mom_reservations", Reservations)  # type: ignore[type-abstract]  # the same
-        admissions = _first_offer(plugins, "mom_admissions", Admissions)  # type: ignore[type-abstract]  # the same
-        in_force = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
+        in_force = InForce(
+            declarations,
+            _services(plugins),
+            config.interval,
+            configuration=cache(config.in_force),  # plugins ask in each cycle, and with many guests' settings that takes long
+        )
         for plugin in plugins:
-            plugin.context.declarations = declarations
-            plugin.context.admissions = admissions
-            plugin.context.policies = policies
-            plugin.context.reservations = reservations
-            plugin.context.interval = config.interval
-            plugin.context.guest_settings = config.guest_settings(plugin.name)
-            plugin.context.configuration = in_force
+            plugin.context.in_force = replace(in_force, guest_settings=config.guest_settings(plugin.name))
         for plugin in fresh:
             _guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
@@ -204,19 +196,17 @@ def build_plugins(
     except BaseException:
         close_plugins(fresh, 1.0)
         for context, was in before:
-            context.declarations, context.interval, context.guest_settings = was.declarations, was.interval, was.guest_settings
-            context.configuration, context.policies, context.reservations = was.configuration, was.policies, was.reservations
-            context.admissions = was.admissions
+            context.in_force = was
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
-    return Rebuilt(PluginSet(tuple(plugins), declarations, hypervisor, owner, policies), left_over, tuple(commits))
+    return Rebuilt(PluginSet(tuple(plugins), in_force, hypervisor, owner), left_over, tuple(commits))
 
 
 def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
     """What each plugin of a configuration declares: fields and controls. Nothing is set up. Raises `PluginError`."""
     declared = {}
     for configured in config.plugins.values():
-        plugin = _new(configured, config, ignore, None)
+        plugin = _new(configured, config)
         try:
             _construct(plugin)
             _declare(plugin)
@@ -232,7 +222,7 @@ def declared_together(config: Config, *, strict: bool = True) -> Declarations:
     :param strict: raise `PluginError` or `PluginErrors` for whatever is wrong; otherwise go on without it
     """
     errors: list[PluginError] = []
-    plugins = [_new(configured, config, ignore, None) for configured in config.plugins.values()]
+    plugins = [_new(configured, config) for configured in config.plugins.values()]
     try:
         good = []
         for plugin in plugins:
@@ -262,7 +252,7 @@ def check_plugins(config: Config) -> Checked:
     """Look at constructors, hooks, declarations, what these have against each other, and what plugins know about their configuration."""
     errors: list[PluginError] = []
     findings: list[tuple[str, Finding]] = []
-    plugins = [_new(configured, config, ignore, None) for configured in config.plugins.values()]
+    plugins = [_new(configured, config) for configured in config.plugins.values()]
     try:
         for plugin in plugins:
             before = len(errors)
@@ -272,7 +262,7 @@ def check_plugins(config: Config) -> Checked:
         declarations = None if errors else _join(plugins, errors)
         if declarations is not None and not errors:
             for plugin in plugins:
-                plugin.context.declarations = declarations
+                plugin.context.in_force = replace(plugin.context.in_force, declarations=declarations)
                 _guarded(errors, plugin, partial(_ask_for_findings, findings))
     finally:
         for plugin in plugins:
@@ -334,18 +324,23 @@ def _same(plugin: Plugin, config: Config) -> bool:
 def _new(
     configured: ConfiguredPlugin,
     config: Config,
-    wake: Callable[[str], None],
-    stopping: threading.Event | None,
+    stopping: threading.Event | None = None,
+    *,
+    wake: Callable[[str], None] = ignore,
     monotonic: Callable[[], float] = time.monotonic,
+    serves: bool = True,
+    engine_state: Callable[[], EngineState] = EngineState,
 ) -> Plugin:
     context = PluginContext(
         name=configured.name,
         root=config.root,
         state_directory=config.state_directory,
         run_directory=config.run_directory,
-        interval=config.interval,
-        guest_settings=config.guest_settings(configured.name),
+        in_force=InForce(interval=config.interval, guest_settings=config.guest_settings(configured.name)),
+        serves=serves,
+        engine_state=engine_state,
         wake=wake,
+        monotonic=monotonic,
     )
     hide = Hiding([configured.settings])
     return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide, monotonic))
@@ -500,18 +495,31 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
     return None
 
 
-def _first_offer(plugins: Iterable[Plugin], hook: str, kind: type[Offer]) -> Offer | None:
-    """What the first plugin that answers this hook offers to all others."""
+def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[object, ...]]:
+    """What the plugins offer, by protocol. Raises `PluginError`."""
+    services: dict[object, tuple[object, ...]] = {}
     for plugin in plugins:
-        if hook not in plugin.hooks:
+        if "mom_services" not in plugin.hooks:
             continue
-        offer = _called(plugin, hook, plugin.work(hook), f"{hook} failed", SETUP_SECONDS)
-        if offer is None:
-            continue
-        if not isinstance(offer, kind):
-            raise plugin.error(f"{hook} returned a {type(offer).__name__} that is no {kind.__name__}")
-        return offer
-    return None
+        offers: dict[object, object] = {}
+        _called(plugin, "mom_services", partial(_take_offers, offers, plugin.work("mom_services")), "mom_services failed", SETUP_SECONDS)
+        for kind, offer in offers.items():
+            services[kind] = (*services.get(kind, ()), offer)
+    return services
+
+
+def _take_offers(offers: dict[object, object], work: Callable[[], object]) -> None:
+    """What a plugin offers, if each object has all that its protocol asks for. Raises `MomError`. To look at an object may run its code."""
+    answer = work()
+    if not isinstance(answer, Mapping):
+        raise MomError(f"it must return a mapping of protocols to objects, not a {type(answer).__name__}")
+    offers.update(answer)
+    for kind, offer in offers.items():
+        if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
+            raise MomError(f"{kind!r:.80} is no protocol", hint="a service is found by a protocol that mom_core makes public")
+        missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]
+        if missing:
+            raise MomError(f"the {type(offer).__name__} that it offers is no {kind.__name__}: it has no {', '.join(missing)}")
 
 
 def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:

@@ -16,6 +16,7 @@ from mom_core import (
     PastCycles,
     PluginContext,
     PluginSettings,
+    PolicyTexts,
     Report,
     Severity,
     Size,
@@ -81,7 +82,8 @@ class RecordPlugin:
         if writer is None:
             raise RecordingFull("nothing is recorded: the recorder was not set up")
         context = self._context
-        policies = context.policies.state() if context.policies is not None else None
+        texts_in_force = context.service(PolicyTexts)
+        policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
         # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
@@ -89,7 +91,7 @@ class RecordPlugin:
             writer.session(session_content(self._session(report, texts)))
             self._in_force = in_force
         try:
-            writer.cycle(report, None if context.policies is None else context.policies.memory)
+            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
         except RecordingFull as error:
             if not self._stopped:
                 context.log.warning("%s", error)  # once: it is tried again in every cycle or so

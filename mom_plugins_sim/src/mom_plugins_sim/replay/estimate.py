@@ -65,8 +65,7 @@ def controllers(configuration: Mapping[str, Value]) -> tuple[dict[str, Mapping[s
     found = {
         name: one.settings
         for name, one in installed.items()
-        if not hasattr(one.plugin_class, "mom_policy_texts")
-        and not hasattr(one.plugin_class, "mom_hypervisor")
+        if not hasattr(one.plugin_class, "mom_hypervisor")
         and (name in SIMULATED or (hasattr(one.plugin_class, "mom_controls") and not hasattr(one.plugin_class, "mom_collect_host")))
     }
     return found, list(left_out)

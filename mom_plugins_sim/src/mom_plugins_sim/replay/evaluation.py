@@ -15,6 +15,7 @@ from mom_core import (
     Config,
     Decision,
     Declarations,
+    InForce,
     MomError,
     PluginContext,
     PolicyRefused,
@@ -47,6 +48,7 @@ class _Evaluator:
     evaluate: Callable[..., Any]
     takes: frozenset[str]
     texts: PolicyTexts | None
+    reasoned: ReasonedPolicies | None
     teardown: Callable[[], None]
 
 
@@ -134,9 +136,8 @@ class Evaluators:
     def reason(self, cycle: int, guest: str, control: str) -> str:
         """Why the guest got this control, or did not, in the cycle that was evaluated last; empty where nobody says it."""
         for evaluator in self._evaluators:
-            texts: object = evaluator.texts  # an evaluator may be able to say more than any must
-            if isinstance(texts, ReasonedPolicies):
-                return texts.reason(cycle, guest, control)
+            if evaluator.reasoned is not None:
+                return evaluator.reasoned.reason(cycle, guest, control)
         return ""
 
     # --- making them ---------------------------------------------------------------------------------------------------------------
@@ -149,9 +150,7 @@ class Evaluators:
         for name, one in installed.items():
             if not hasattr(one.plugin_class, "mom_evaluate"):
                 continue
-            if self._only_policies and not hasattr(one.plugin_class, "mom_policy_texts"):
-                self.left_out[name] = "it takes no policies"
-            elif hasattr(one.plugin_class, "mom_hypervisor"):
+            if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             else:
                 plugins[name] = one.settings
@@ -171,25 +170,29 @@ class Evaluators:
             root=self._folder / "root",
             state_directory=self._folder / "state",
             run_directory=self._folder / "run",
-            interval=config.interval,
-            declarations=Declarations(
-                {(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls}
+            in_force=InForce(
+                Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls}),
+                interval=config.interval,
+                guest_settings=config.guest_settings(name),
             ),
-            guest_settings=config.guest_settings(name),
             serves=False,
         )
         configured = config.plugins[name]
         try:
             plugin: Any = configured.loaded.plugin_class(configured.settings, context)
+            offered: Mapping[type, Any] = plugin.mom_services() if hasattr(plugin, "mom_services") else {}
+            texts: PolicyTexts | None = offered.get(PolicyTexts)
+            if self._only_policies and texts is None:
+                self.left_out[name] = "it takes no policies"
+                return
             if hasattr(plugin, "mom_setup"):
                 plugin.mom_setup(**({"context": context} if "context" in inspect.signature(plugin.mom_setup).parameters else {}))
-            texts = plugin.mom_policy_texts() if hasattr(plugin, "mom_policy_texts") else None
         except Exception as error:  # noqa: BLE001  # whatever a plugin raises concerns that plugin
             self.left_out[name] = f"it cannot be set up here: {error}"
             return
         takes = frozenset(inspect.signature(plugin.mom_evaluate).parameters)
         teardown = plugin.mom_teardown if hasattr(plugin, "mom_teardown") else _nothing
-        self._evaluators.append(_Evaluator(name, plugin.mom_evaluate, takes, texts, teardown))
+        self._evaluators.append(_Evaluator(name, plugin.mom_evaluate, takes, texts, offered.get(ReasonedPolicies), teardown))
 
     def _install(self, policies: Mapping[str, str]) -> None:
         for evaluator in self._evaluators:
