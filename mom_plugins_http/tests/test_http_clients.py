@@ -8,16 +8,16 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from mom_plugins_http.client import Client
+from mom_plugins_http.unread import PIECE, UnreadAnswers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Serve, Served
 
 
@@ -87,6 +87,50 @@ def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
     assert still_answers(served)
     received = told(sock)
     assert received.count(b"HTTP/1.1 200") < 40
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_what_clients_do_not_read_is_in_memory_once(serve: Serve, many_descriptors: None) -> None:
+    served = serve(patience="60s", clients=256, metrics_guests=6000, plugins={"sim": {"guests": 6000, "host_memory": "8TiB"}})
+    asked = b"GET /metrics HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n"
+    with contextlib.ExitStack() as silent:
+        clients = [silent.enter_context(connect(served.path, asked)) for _ in range(3)]
+        for client in clients:
+            select.select([client], [], [], 60)
+        before = resident_bytes()
+        clients += [silent.enter_context(connect(served.path, asked)) for _ in range(197)]
+        for client in clients:
+            assert select.select([client], [], [], 60)[0]
+        assert still_answers(served)
+        grown = resident_bytes() - before
+        whole = served.client.get("/metrics").content
+        assert told(clients[0]).endswith(whole)
+    assert len(whole) > 1 << 20
+    assert grown < 200 * 4 * PIECE < 200 * len(whole) / 4
+
+
+class Body:
+    """What is being sent, as far as it is counted."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+
+def test_where_an_answer_does_not_fit_the_connections_end_that_have_taken_longest() -> None:
+    unread, ended = UnreadAnswers(100), []
+    shared = b"s" * 40
+    for name, body in (("a", shared), ("b", shared), ("c", b"c" * 50)):
+        unread.begin(Body(body), lambda name=name: ended.append(name))  # type: ignore[arg-type, misc]  # it counts what has a body
+    assert ended == []
+    assert unread.size == 90
+    last = Body(b"d" * 300)
+    unread.begin(last, lambda: ended.append("d"))  # type: ignore[arg-type]  # as above
+    assert ended == ["a", "b", "c"], "the largest answer goes out where it is the only one"
+    unread.end(last)  # type: ignore[arg-type]  # as above
+    assert unread.size == 0
 
 
 NO_HTTP = [

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
 from mom_core import PluginContext, Value, printable
@@ -32,6 +32,7 @@ from mom_plugins_http.reserving import Reserving
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
 from mom_plugins_http.trying import Trying
+from mom_plugins_http.unread import PIECE, Sending, UnreadAnswers
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 
@@ -322,6 +323,7 @@ class Api:
         self._reading = reading
         self._refusals = RefusalLog(context.log)
         self._page_keys = PageKeys(page_socket)
+        self._unread = UnreadAnswers()
         self.routes = [
             *routes(reading, changing, reserving, admitting, listening, self._describe),
             *LogLevels(context).routes(),
@@ -344,12 +346,18 @@ class Api:
         try:
             peer = self._admit(request, route)
             call = Call(request, peer, route.query(request.url.query), self._limits.body, self._limits.patience)
-            return await route.run(call)
+            return self._in_pieces(await route.run(call), request)
         except ProblemError as error:
             return error.response()
         except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
+
+    def _in_pieces(self, made: Response, request: Request) -> Response:
+        """A large answer as one that goes out as fast as the client reads, and counts among those that are unread."""
+        if isinstance(made, StreamingResponse) or len(made.body) <= PIECE:
+            return made
+        return Sending(made, self._unread, request.scope["state"]["end_connection"])
 
     # --- who may ---------------------------------------------------------------------------------------------------------------------
 

@@ -64,10 +64,10 @@ class Connection(H11Protocol):
         self._stuck_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who it is: the kernel knows, and the answer cannot change."""
+        """Find out who it is: the kernel knows, and the answer cannot change. Those who answer can also end the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
         super().connection_made(transport)
-        self.app_state = {"peer": self._peer(transport)}
+        self.app_state = {"peer": self._peer(transport), "end_connection": transport.abort}
 
     def _peer(self, transport: asyncio.Transport) -> Peer:
         if self._access is None:
