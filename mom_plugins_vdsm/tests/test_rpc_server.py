@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+import select
 import socket
 import stat
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from xmlrpc.client import Fault
 
@@ -221,6 +223,23 @@ def test_a_client_that_does_not_take_its_answer_holds_up_nobody(serving: Serving
         assert mom.ping() is True
     for sock in lazy:
         sock.close()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_statistics_that_clients_do_not_take_are_in_memory_once(serving: Serving) -> None:
+    serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
+    body = post(PING.replace(b"ping", b"getStatistics"))
+    with client(serving.socket) as mom, ExitStack() as lazy:
+        assert len(mom.getStatistics()["guests"]) == 20_000
+        before = resident_bytes()
+        for _ in range(60):
+            lazy.enter_context(sock := connected(serving.socket)).sendall(body)
+            assert select.select([sock], [], [], LONG_SECONDS)[0]
+        assert mom.ping() is True
+        assert resident_bytes() - before < 60 << 20, "an answer is 5 MiB"
 
 
 def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ class RpcServer:
         connection = "keep-alive" if request.keep else "close"
         head = f"{request.version} 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {len(answer)}\r\nConnection: {connection}\r\n\r\n"
         async with asyncio.timeout(self._limits.patience):
-            await stream.send(head.encode("ascii") + answer)
+            await stream.send(head.encode("ascii"))
+            await stream.send(answer)  # as it is: the newest statistics are in memory once, however many clients take them
         return request.keep
 
     async def _read(self, stream: Stream) -> _Request:
