@@ -33,7 +33,7 @@ _WHERE = {
         "NodeTuneControl", "Standing",
     ),
     "destination": ("Destination",),
-    "running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
+    "services.running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
     "cli.prose": ("brief", "print_prose"),
@@ -52,13 +52,13 @@ _WHERE = {
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "StateError", "UnitError",
     ),
-    "policies": (
+    "services.policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
         "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
-    "admission": ("Admission", "Admissions", "Giver"),
+    "services.admission": ("Admission", "Admissions", "Giver"),
     "guarantees": ("guaranteed_kib", "promised_kib"),
-    "reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
+    "services.reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.imported": ("Imported", "ImportedSection", "Importer", "read_foreign"),
     "config.document": ("Document", "dotted", "parse_document"),
@@ -226,9 +226,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from mom_core.admission import Admission as Admission
-    from mom_core.admission import Admissions as Admissions
-    from mom_core.admission import Giver as Giver
     from mom_core.alike import CommonProblem as CommonProblem
     from mom_core.alike import common_problems as common_problems
     from mom_core.cli.frame import run_program as run_program
@@ -336,29 +333,32 @@ if TYPE_CHECKING:
     from mom_core.model import printable_lines as printable_lines
     from mom_core.ownership import read_secret as read_secret
     from mom_core.ownership import untrusted as untrusted
-    from mom_core.policies import Canary as Canary
-    from mom_core.policies import CanaryGroup as CanaryGroup
-    from mom_core.policies import CanaryPolicies as CanaryPolicies
-    from mom_core.policies import CanaryState as CanaryState
-    from mom_core.policies import CheckedPolicies as CheckedPolicies
-    from mom_core.policies import EvaluatedPolicies as EvaluatedPolicies
-    from mom_core.policies import PolicyChange as PolicyChange
-    from mom_core.policies import PolicyState as PolicyState
-    from mom_core.policies import PolicyText as PolicyText
-    from mom_core.policies import PolicyTexts as PolicyTexts
-    from mom_core.policies import ReasonedPolicies as ReasonedPolicies
-    from mom_core.policies import RunningPolicies as RunningPolicies
-    from mom_core.reservations import Reservation as Reservation
-    from mom_core.reservations import ReservationRefused as ReservationRefused
-    from mom_core.reservations import Reservations as Reservations
-    from mom_core.reservations import ReservationState as ReservationState
-    from mom_core.reservations import Room as Room
-    from mom_core.running import EngineState as EngineState
-    from mom_core.running import PastCycle as PastCycle
-    from mom_core.running import PastCycles as PastCycles
-    from mom_core.running import ReasonedCycles as ReasonedCycles
-    from mom_core.running import RunningMom as RunningMom
-    from mom_core.running import StandingProblem as StandingProblem
+    from mom_core.services.admission import Admission as Admission
+    from mom_core.services.admission import Admissions as Admissions
+    from mom_core.services.admission import Giver as Giver
+    from mom_core.services.policies import Canary as Canary
+    from mom_core.services.policies import CanaryGroup as CanaryGroup
+    from mom_core.services.policies import CanaryPolicies as CanaryPolicies
+    from mom_core.services.policies import CanaryState as CanaryState
+    from mom_core.services.policies import CheckedPolicies as CheckedPolicies
+    from mom_core.services.policies import EvaluatedPolicies as EvaluatedPolicies
+    from mom_core.services.policies import PolicyChange as PolicyChange
+    from mom_core.services.policies import PolicyState as PolicyState
+    from mom_core.services.policies import PolicyText as PolicyText
+    from mom_core.services.policies import PolicyTexts as PolicyTexts
+    from mom_core.services.policies import ReasonedPolicies as ReasonedPolicies
+    from mom_core.services.policies import RunningPolicies as RunningPolicies
+    from mom_core.services.reservations import Reservation as Reservation
+    from mom_core.services.reservations import ReservationRefused as ReservationRefused
+    from mom_core.services.reservations import Reservations as Reservations
+    from mom_core.services.reservations import ReservationState as ReservationState
+    from mom_core.services.reservations import Room as Room
+    from mom_core.services.running import EngineState as EngineState
+    from mom_core.services.running import PastCycle as PastCycle
+    from mom_core.services.running import PastCycles as PastCycles
+    from mom_core.services.running import ReasonedCycles as ReasonedCycles
+    from mom_core.services.running import RunningMom as RunningMom
+    from mom_core.services.running import StandingProblem as StandingProblem
     from mom_core.settings import Duration as Duration
     from mom_core.settings import ExistingFile as ExistingFile
     from mom_core.settings import GuestSettings as GuestSettings

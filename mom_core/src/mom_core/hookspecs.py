@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         Suggestion,
         Value,
     )
-    from mom_core.running import PastCycles, RunningMom
+    from mom_core.services.running import PastCycles, RunningMom
     from mom_core.settings import PluginSettings
 
 PROJECT = "mom"

@@ -24,7 +24,7 @@ from mom_core.errors import MomError
 from mom_core.explaining import CONTROL, Trail, explain, find_guest
 from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.running import PastCycle, PastCycles, ReasonedCycles
+from mom_core.services.running import PastCycle, PastCycles, ReasonedCycles
 from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
 

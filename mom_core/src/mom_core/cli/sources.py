@@ -15,7 +15,7 @@ from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning
 from mom_core.plugins.class_hooks import offered
 from mom_core.plugins.discovery import available_plugins, load_plugins
-from mom_core.running import PastCycle, PastCycles, RunningMom
+from mom_core.services.running import PastCycle, PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
 Found = TypeVar("Found")

@@ -28,8 +28,8 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import SETUP_SECONDS, PluginSet, Rebuilt, build_plugins, close_plugins
-from mom_core.policies import PolicyTexts
-from mom_core.running import EngineState, StandingProblem
+from mom_core.services.policies import PolicyTexts
+from mom_core.services.running import EngineState, StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 

@@ -21,7 +21,7 @@ from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
-from mom_core.running import EngineState
+from mom_core.services.running import EngineState
 from mom_core.units import Unit
 
 if TYPE_CHECKING:
