@@ -86,6 +86,7 @@ class Agent:
         self._moves: Mapping[str, Move] = {}
         self._taken: Taken | None = None
         self._epoch = 0
+        self._draining = False
         self._connected = False
         self._trouble = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,6 +126,11 @@ class Agent:
     def taken(self) -> Taken | None:
         """What the group's record was when it was looked at last; None before that."""
         return self._taken
+
+    @property
+    def draining(self) -> bool:
+        """Whether all guests are to leave this host, as far as is known."""
+        return self._draining
 
     def moves(self) -> Mapping[str, Move]:
         """What this host has accepted to do and has not done yet, by guest id."""
@@ -242,6 +248,7 @@ class Agent:
                 await listen(ROSTER, self._host)
                 await listen(ORDERS, self._host)
                 member = await self._member(store)
+                self._draining = member is not None and member.draining
                 if member is not None:
                     await listen(GROUPS, member.group)
                     await self._take_group(store, member.group)

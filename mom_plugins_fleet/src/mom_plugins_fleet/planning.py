@@ -7,6 +7,7 @@ from typing import Final
 
 from mom_plugins_fleet.placing import Leaver, Place, choose
 from mom_plugins_fleet.records import GuestState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import View
 
 AT_ONCE: Final = 2
@@ -29,7 +30,7 @@ def places(view: View) -> dict[str, Place]:
         usable = state is not None and view.is_fresh(name) and member.address is not None and not member.cordoned and not member.draining
         if state is None or not usable or state.total is None or state.available is None:
             continue
-        promised = sum(guest.guarantee for guest in state.guests)
+        promised = state.others_promised + sum(guest.guarantee for guest in state.guests)
         found[name] = Place(name, member.group, state.total, state.available, promised=promised)
     view.forget_arrivals()
     for host, (_, orders) in view.orders.records.items():
@@ -68,7 +69,7 @@ def next_orders(view: View, host: str, epoch: int, known: dict[str, Place]) -> t
     leaving = sum(move.state in OPEN for move in kept)
     arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
-    for guest in sorted(guests.values(), key=lambda one: (-(one.maximum or 0), one.id)):
+    for guest in sorted(guests.values(), key=leaving_order):
         earlier = by_guest.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
             continue

@@ -39,7 +39,8 @@ from mom_core import (
     printable,
     promised_kib,
 )
-from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
+from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
+from mom_plugins_fleet.told_guests import ToldGuests
 
 if TYPE_CHECKING:
     import click
@@ -63,9 +64,6 @@ STILL_HERE_CYCLES: Final = 5
 
 GRAIN_KIB: Final = 16 << 10
 """What a host tells of itself is rounded to this, so that it tells nothing as long as nothing has happened."""
-
-MOST_GUESTS: Final = 3000
-"""How many guests a host tells about: as many as fit into a message."""
 
 CLASSES_FILE: Final = "classes.yaml"
 """Where the group's classes are put for the plugin that knows what a class is, which has this file in its settings."""
@@ -131,6 +129,7 @@ class FleetPlugin:
         self._report: Report | None = None
         self._tried: set[str] = set()
         """Guests whose move was decided, and is not over. One that failed may be ordered again before the next cycle, as another one."""
+        self._told = ToldGuests(context.monotonic)
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, and nothing wrong."""
         self._under_way: dict[str, int] = {}
@@ -228,6 +227,7 @@ class FleetPlugin:
     def mom_report(self, report: Report) -> None:
         """What came of the moves, and how the host is."""
         self._report = report
+        self._told.see(report.snapshot.guests)
         unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
         self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
         agent = self._agent
@@ -326,7 +326,10 @@ class FleetPlugin:
         if report is None or agent is None:
             return None
         taken = agent.taken
-        host = report.snapshot.host.fields
+        host, all_guests = report.snapshot.host.fields, report.snapshot.guests
+        guests = self._told.choose(all_guests, _guest, draining=agent.draining)
+        named = {guest.id for guest in guests}
+        others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
             host=self._host,
             mom=mom_core.__version__,
@@ -335,7 +338,9 @@ class FleetPlugin:
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             memory_state=_text(host.get("host_memory_state")),
             problems=len(report.problems),
-            guests=tuple(_guest(guest) for guest in list(report.snapshot.guests.values())[:MOST_GUESTS]),
+            guests=guests,
+            others=len(others),
+            others_promised=min(LARGEST_KIB, sum(_promised(guest) for guest in others)),
             group="" if taken is None else taken.group,
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
@@ -402,9 +407,13 @@ def _guest(guest: Guest) -> GuestState:
         size=size,
         maximum=_kib(fields.get("balloon_max"), 1),
         need=None if size is None or usable is None else max(0, size - usable),
-        guarantee=_kib(promised_kib(fields), 1) or 0,  # where it moves to, all of it may hold again
+        guarantee=_promised(guest),
         stays=_why_stays(guest)[:200],
     )
+
+
+def _promised(guest: Guest) -> int:
+    return _kib(promised_kib(guest.fields), 1) or 0  # where it moves to, all of it may hold again
 
 
 def _kib(value: Value, grain: int) -> int | None:
@@ -412,7 +421,7 @@ def _kib(value: Value, grain: int) -> int | None:
     if kind is not int and kind is not float:
         return None
     number = int(value)  # type: ignore[arg-type]  # it is a number, as was just asked
-    return number // grain * grain if 0 <= number <= 1 << 50 else None
+    return number // grain * grain if 0 <= number <= LARGEST_KIB else None
 
 
 def _text(value: Value) -> str:

@@ -22,7 +22,7 @@ PARAMETERS: Final = "05_fleet_parameters"
 """The policy that a group's parameters become."""
 
 LARGEST_RECORD: Final = 768 << 10
-"""Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host with 3,000 guests fits."""
+"""Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host tells of its guests so that it fits."""
 
 
 def _policy_name(name: str) -> str:
@@ -35,7 +35,8 @@ HostName = Annotated[str, StringConstraints(pattern=NAME)]
 GroupName = Annotated[str, StringConstraints(pattern=NAME)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
 ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Kib = Annotated[int, Field(ge=0, le=1 << 50)]
+LARGEST_KIB: Final = 1 << 50
+Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class Record(BaseModel):
@@ -129,6 +130,11 @@ class HostState(Record):
     memory_state: str = ""
     problems: int = 0
     guests: tuple[GuestState, ...] = ()
+    """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
+    others: Annotated[int, Field(ge=0)] = 0
+    """How many more guests there are."""
+    others_promised: Kib = 0
+    """What these are promised, all together."""
     group: str = ""
     group_revision: int = 0
     """The revision of the group's record that is in force here; 0: none."""

@@ -278,7 +278,7 @@ def _host_row(view: View, name: str, revisions: Mapping[str, int], age: float | 
         "total_kib": None if state is None else state.total,
         "available_kib": None if state is None else state.available,
         "memory_state": None if state is None else state.memory_state,
-        "guests": None if state is None else len(state.guests),
+        "guests": None if state is None else len(state.guests) + state.others,
         "problems": None if state is None else state.problems,
         "policies": _policies(state, wanted),
         "refused": "" if state is None else state.refused,

@@ -1,0 +1,107 @@
+"""Of which guests a host tells the fleet one by one, and what of the others."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mom_core import Guest, PluginContext, Report
+from mom_core.testing import snapshot
+from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.agent import Agent
+from mom_plugins_fleet.planning import places
+from mom_plugins_fleet.records import LARGEST_RECORD, GuestState, HostState, Member
+from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, MOST_TOLD, ToldGuests
+from mom_plugins_fleet.view import View
+
+GIB = 1 << 20
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Drained(Agent):
+    """An agent without servers, of a host whose guests are to leave, or stay."""
+
+    def __init__(self, *, draining: bool) -> None:
+        self._draining = draining
+        self._taken = None
+
+
+def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Guest]:
+    guests = {f"{name}-{number}": {"balloon_max": (number + 1) * GIB, "balloon_min": GIB, **fields} for number in range(count)}
+    properties = {one: {"uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, one))} for one in guests}
+    return snapshot(guests=guests, properties=properties).guests  # type: ignore[arg-type]  # the fields are numbers
+
+
+def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostState:
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet"))
+    plugin._agent = Drained(draining=draining)
+    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39})
+    plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
+    state = plugin._state()
+    assert state is not None
+    return state
+
+
+def named(guest: Guest) -> GuestState:
+    return GuestState(id=guest.id, name=guest.name)
+
+
+def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:
+    state = state_of(many(10_000))
+    assert len(state.guests) + state.others == 10_000
+    assert sum(one.guarantee for one in state.guests) + state.others_promised == 10_000 * GIB
+    assert len(state.packed()) < LARGEST_RECORD
+
+
+def test_names_as_long_as_they_can_be_fit_too() -> None:
+    state = state_of(many(2000, name="\U0001f418" * 200), draining=True)
+    assert len(state.guests) == MOST_TOLD
+    assert len(state.packed()) < LARGEST_RECORD
+
+
+def test_all_of_a_few_guests_are_told() -> None:
+    state = state_of(many(MOST_TOLD))
+    assert len(state.guests) == MOST_TOLD
+    assert state.others == state.others_promised == 0
+
+
+def test_a_host_that_is_drained_tells_of_the_largest_that_can_leave() -> None:
+    guests = many(1000)
+    told = state_of(guests, draining=True).guests
+    sizes = sorted(((one.fields["balloon_max"]) for one in guests.values()), reverse=True)  # type: ignore[type-var]  # numbers
+    assert [one.maximum for one in told] == sizes[:MOST_TOLD]
+
+
+def test_guests_that_arrive_among_many_are_told_for_a_while() -> None:
+    clock = Clock()
+    guests = dict(many(MOST_TOLD + 3))
+    late, later = list(guests)[:2]
+    told = ToldGuests(clock)
+    told.see(guests.keys() - {late, later})
+    assert told.choose(guests, named, draining=False) == ()
+    clock.now = 100.0
+    told.see(guests.keys() - {later})
+    clock.now = 200.0
+    told.see(guests)
+    assert [one.id for one in told.choose(guests, named, draining=False)] == [later, late]
+    clock.now = 100.0 + ARRIVED_SECONDS
+    told.see(guests)
+    assert [one.id for one in told.choose(guests, named, draining=False)] == [later]
+    told.see(guests.keys() - {later})
+    assert told.choose(guests, named, draining=False) == ()
+
+
+def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:
+    view = View()
+    view.members.records["h1"] = (1, Member(group="g", address="sim:///h1"))  # type: ignore[arg-type]  # it is parsed
+    view.states.records["h1"] = (1, state_of(many(1000)))
+    view.heard["h1"] = time.monotonic()
+    assert places(view)["h1"].promised == 1000 * GIB
