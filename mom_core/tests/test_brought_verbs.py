@@ -58,6 +58,17 @@ def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom: Mom, bring: Brin
     assert "colour" not in text
 
 
+def test_a_distribution_adds_a_verb_beside_moms_own(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, paint="paint")
+    assert mom("paint") == (0, "painted\n", "")
+    assert "  paint  " in mom("--help")[1]
+    bring("roller", PAINT, status="paint")
+    code, _, err = mom("--help")
+    assert code == 0
+    assert "'status' exists already" in err
+    assert "painted" not in mom("status", "--help")[1]
+
+
 def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom: Mom, bring: Bring) -> None:
     bring("brush", PAINT, plugin__list="paint")
     code, out, _ = mom("plugin", "list", "--json")
@@ -100,6 +111,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
     mom: Mom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(brought, "entry_points", lambda **_: ())
+    assert "the command 'bugreport' comes with mom-bugreport, which is not installed" in mom("bugreport")[2]
     for verb in ("new", "check"):
         code, out, err = mom("plugin", verb, "x")
         assert (code, out) == (2, "")

@@ -17,8 +17,17 @@ from mom_core.errors import PluginError
 
 GROUP: Final = "mom.commands"
 
-COMES_WITH: Final[Mapping[str, str]] = {"plugin.new": "mom-devkit", "plugin.check": "mom-devkit"}
+COMES_WITH: Final[Mapping[str, str]] = {"bugreport": "mom-bugreport", "plugin.check": "mom-devkit", "plugin.new": "mom-devkit"}
 """mom's own distributions that bring verbs only: where a verb comes from when it is not installed."""
+
+
+def where_from(verb: str) -> str:
+    """What to say of a verb that is not installed, if mom's own distributions bring it."""
+    distribution = COMES_WITH.get(verb)
+    if distribution is None:
+        return ""
+    message = f"the command '{verb.replace('.', ' ')}' comes with {distribution}, which is not installed"
+    return f"{message}: install it from where mom-core is from, in the same version"
 
 
 class OpenGroup(click.Group):
@@ -27,9 +36,9 @@ class OpenGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Its own and those that are brought, by name. One that is broken is remarked upon, and left out."""
         names = set(self.commands)
-        for name in _points(self._prefix()):
+        for name in verbs_below(self._prefix()):
             try:
-                _load(self._prefix(), name)
+                load_verb(self._prefix(), name)
             except PluginError as error:
                 click.echo(f"mom: warning: {error}", err=True)
             else:
@@ -40,14 +49,13 @@ class OpenGroup(click.Group):
         """The group's own verb, else the one that is brought; raises `PluginError` for one that is broken."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
-        return _load(self._prefix(), cmd_name) if cmd_name in _points(self._prefix()) else None
+        return load_verb(self._prefix(), cmd_name) if cmd_name in verbs_below(self._prefix()) else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but says where a verb comes from that is not installed."""
-        distribution = COMES_WITH.get(f"{self._prefix()}{args[0]}")
-        if distribution is not None and self.get_command(ctx, args[0]) is None:
-            message = f"the command '{self.name} {args[0]}' comes with {distribution}, which is not installed"
-            raise click.UsageError(f"{message}: install it from where mom-core is from, in the same version", ctx)
+        told = where_from(f"{self._prefix()}{args[0]}")
+        if told and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(told, ctx)
         return super().resolve_command(ctx, args)
 
     def _prefix(self) -> str:
@@ -67,8 +75,8 @@ def summarize(command: click.Command) -> None:
 _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
-def _points(prefix: str) -> dict[str, list[EntryPoint]]:
-    """What distributions bring directly below a group, by the verb's name in it."""
+def verbs_below(prefix: str) -> dict[str, list[EntryPoint]]:
+    """What distributions bring directly below a group (`plugin.`; nothing: below `mom`), by the verb's name in it. Nothing is imported."""
     found: dict[str, list[EntryPoint]] = {}
     try:
         points = entry_points(group=GROUP)
@@ -82,11 +90,12 @@ def _points(prefix: str) -> dict[str, list[EntryPoint]]:
     return found
 
 
-def _load(prefix: str, name: str) -> click.Command:
+def load_verb(prefix: str, name: str) -> click.Command:
+    """The command of a verb that `verbs_below` gives; raises `PluginError`."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
-    points = _points(prefix)[name]
+    points = verbs_below(prefix)[name]
     verb = f"{prefix}{name}".replace(".", " ")
     owners = [point.dist.name if point.dist else "a distribution without a name" for point in points]
     if len(points) > 1:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
-from mom_core.cli.brought import summarize
+from mom_core.cli.brought import load_verb, summarize, verbs_below, where_from
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
@@ -40,7 +40,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "guard": Verb("mom_core.cli.guard:guard_command", "Watch over mom, and put back what it left if it does not return."),
     "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
     "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
-    "bugreport": Verb("mom_core.cli.bugreport:bugreport_command", "Collect what whoever helps would ask for, without secrets."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),
     "config": Verb("mom_core.cli.config_verbs:config_command", "Write, check and show the configuration."),
     "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List the installed plugins, and look at one."),
@@ -77,6 +76,8 @@ class VerbGroup(click.Group):
             command: click.Command = getattr(import_module(module), attribute)
             summarize(command)
             return command
+        if cmd_name in verbs_below(""):
+            return load_verb("", cmd_name)
         if cmd_name in BROUGHT_BY:
             # Only the one plugin, so that others cost no time; and what is wrong with it is the answer then, not a remark.
             found = commands_of([BROUGHT_BY[cmd_name]])
@@ -92,7 +93,7 @@ class VerbGroup(click.Group):
         name = str(args[0])
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
-            raise click.UsageError(_no_such_verb(name, self.list_commands(ctx)), ctx)
+            raise click.UsageError(where_from(name) or _no_such_verb(name, self.list_commands(ctx)), ctx)
         if name in BROUGHT_BY and isinstance(command, click.Group) and not _has(command, args[1:2]):
             self._brought(ctx)  # another plugin may bring the verb
         return super().resolve_command(ctx, args)
@@ -121,7 +122,7 @@ class VerbGroup(click.Group):
 
         found: BroughtCommands | None = ctx.meta.get(_BROUGHT)
         if found is None:
-            found = ctx.meta[_BROUGHT] = commands_of(list(available_plugins()))
+            found = ctx.meta[_BROUGHT] = with_those_of_distributions(commands_of(list(available_plugins())))
             for command in found.commands.values():
                 summarize(command)
             for error in found.errors:
@@ -184,6 +185,19 @@ def commands_of(names: Sequence[str]) -> BroughtCommands:
             refuse(plugin, f"the command {command.name!r} exists already", "it must take another name")
         else:
             group.add_command(command, verb)
+    return BroughtCommands(commands, errors)
+
+
+def with_those_of_distributions(found: BroughtCommands) -> BroughtCommands:
+    """What plugins bring, and the verbs of distributions that are no plugins besides."""
+    commands, errors = dict(found.commands), list(found.errors)
+    for name in verbs_below(""):
+        try:
+            if name in VERBS or name in commands:
+                raise PluginError(f"the command {name!r} exists already", plugin=name, hint="the distribution must name it otherwise")
+            commands[name] = load_verb("", name)
+        except PluginError as error:
+            errors.append(error)
     return BroughtCommands(commands, errors)
 
 

@@ -1,4 +1,4 @@
-"""`mom bugreport`: everything that whoever helps would ask for, in one file, without secrets."""
+"""`mom bugreport`: what a support engineer asks for, in one file, without secrets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import click
 
+from mom_bugreport.redaction import Redaction
 from mom_core._version import __version__
 from mom_core.cli.options import config_argument
 from mom_core.cli.prose import print_prose
-from mom_core.cli.redaction import Redaction
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.model import Report, printable
@@ -77,7 +77,7 @@ Part = Callable[[], str]
 )
 @click.option("--anonymous", is_flag=True, help="Write guest-1, guest-2 … instead of guests' names, and numbers instead of UUIDs.")
 def bugreport_command(config_path: str | None, output: Path | None, anonymous: bool) -> None:
-    """Collect what whoever helps would ask for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
+    """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
