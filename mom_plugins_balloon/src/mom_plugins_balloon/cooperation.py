@@ -116,6 +116,10 @@ class Cooperation:
         aside = self._aside.get(identity)
         return max(0.0, aside.until - now) if aside is not None and aside.reason else None
 
+    def aside(self) -> Mapping[str, str]:
+        """Why guests are not counted on now, by guest id; those that are have no place here."""
+        return {identity: aside.reason for identity, aside in self._aside.items() if aside.reason}
+
     def why_aside(self, identity: str) -> str:
         """Why this guest is not counted on now; empty when it is."""
         aside = self._aside.get(identity)

@@ -156,7 +156,7 @@ class Guarantees:
             maximum = number(fields.get("balloon_max"))
             if maximum is not None:
                 maxima[identity] = maximum
-            metadata = self._metadata(guest)
+            metadata = self._metadata(guest) if METADATA in guest.properties else None
             if own is None and metadata is None and _PROMISES.isdisjoint(fields):
                 continue
             others = number(fields.get(GUARANTEE)), number(fields.get(PLATFORMS_GUARANTEE))
@@ -199,7 +199,7 @@ class Guarantees:
         """
         found: list[float | None] = []
         for guest, written in zip(guests, self._written_for(guests, settings_of), strict=True):
-            metadata = self._metadata(guest)
+            metadata = self._metadata(guest) if METADATA in guest.properties else None
             if written is None and metadata is None:
                 found.append(None)
                 continue

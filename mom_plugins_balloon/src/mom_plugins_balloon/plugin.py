@@ -294,10 +294,11 @@ class BalloonPlugin:
         targets = self._requests.targets()
         standing = self._guarantees.standing
         fields: dict[str, Mapping[str, Value]] = {}
+        aside = self._cooperation.aside()
         for guest, own in zip(guests, self._guarantees.own(guests, self._context.guest_settings), strict=True):
             target = targets.get(guest.id)
             blocked = guest.blocked
-            obstacle = (blocked and (blocked.get(CONTROL, "") or blocked.get("*", ""))) or self._obstacle(guest)
+            obstacle = (blocked and (blocked.get(CONTROL, "") or blocked.get("*", ""))) or _obstacle(guest, aside.get(guest.id, ""))
             holds = standing.holds.get(guest.id)
             known: dict[str, Value] = self._learning.fields(guest)
             if own is None and holds is None and target is None and not obstacle and not known:
@@ -319,11 +320,6 @@ class BalloonPlugin:
                     known[RESTS] = round(rests, 1)
             fields[guest.id] = known
         return fields
-
-    def _obstacle(self, guest: Guest) -> str:
-        """Why this guest is not to be shrunk, though it may be resized; empty when it is."""
-        pinned = guest.properties.get(PINNED)
-        return pinned if isinstance(pinned, str) and pinned else self._cooperation.why_aside(guest.id)
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
         """What the YAML file promises by these settings of a guest."""
@@ -348,14 +344,14 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
+        aside = self._cooperation.aside()
         for guest in snapshot.guests.values():
             if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
                 end = self._end_of_shrinking(guest, history, limits, standing.holds.get(guest.id, 0))
                 if end is not None:
                     yield Decision(guest.entity, CONTROL, end.target, end.reason, source, once=True)
-            aside = self._cooperation.why_aside(guest.id)
-            if aside:
-                yield Problem(source, f"the guest does not give memory: {aside}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
+            if guest.id in aside:
+                yield Problem(source, f"the guest does not give memory: {aside[guest.id]}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
 
     def _learn(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Learn from what guests did, and see how the host is off: the operator hears of it when guests have to give what they may miss."""
@@ -436,7 +432,7 @@ class BalloonPlugin:
         current = _number(fields.get("balloon_cur"))
         if current is None:
             return None
-        told = _told(guest, current, self._obstacle(guest))
+        told = _told(guest, current, _obstacle(guest, self._cooperation.why_aside(guest.id)))
         moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
         return Memory(
             current,
@@ -588,6 +584,15 @@ def _problems_of(standing: Standing, source: Source) -> Iterable[Problem]:
     for unclear in standing.unclear:
         message = f"the guarantee in its metadata cannot be understood, so it keeps all its memory: {unclear.error.message}"
         yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
+
+
+def _obstacle(guest: Guest, aside: str) -> str:
+    """Why this guest is not to be shrunk, though it may be resized; empty when it is.
+
+    :param aside: why it was set aside; empty when it was not
+    """
+    pinned = guest.properties.get(PINNED)
+    return pinned if isinstance(pinned, str) and pinned else aside
 
 
 def _cure(reason: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from mom_core import Guest, Value
 from mom_plugins_balloon.limits import Memory
@@ -34,3 +35,11 @@ def numbers(fields: Mapping[str, Value], names: Sequence[str]) -> Sequence[float
     """Several fields at once, each as `number` gives it."""
     values = tuple(map(fields.get, names))
     return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(number, values))  # type: ignore[return-value]  # numbers, or None
+
+
+def numbers_of_all(guests: Iterable[Guest], names: Sequence[str]) -> Sequence[Sequence[float | None]]:
+    """The same of several guests, in their order: their types are looked at together."""
+    rows = [tuple(map(guest.fields.get, names)) for guest in guests]
+    if _KNOWN_TYPES.issuperset(map(type, chain.from_iterable(rows))):
+        return rows  # type: ignore[return-value]  # numbers, or None
+    return [tuple(map(number, row)) for row in rows]

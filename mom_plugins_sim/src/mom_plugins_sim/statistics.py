@@ -53,5 +53,5 @@ class Statistics:
             return {}
         age = time - self.at
         fields = dict(self.told) if age <= STALE_PERIODS * self.period else {}
-        fields["stats_age"] = round(age, 3)
+        fields["stats_age"] = round(age * 1000) / 1000  # a third of the time of round(…, 3)
         return fields
