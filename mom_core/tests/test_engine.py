@@ -23,6 +23,7 @@ from mom_core import (
     ControlSpec,
     Decision,
     Engine,
+    Explainers,
     FieldSpec,
     Guest,
     HypervisorError,
@@ -43,7 +44,6 @@ from mom_core import (
     Unit,
     Value,
     differences,
-    explain,
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
@@ -221,7 +221,7 @@ def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reaso
     (decision,), (outcome,), (considered,) = report.decisions, report.outcomes, report.considered or ()
     assert [one.source for one in (decision, outcome.decision, considered)] == [Source("e0")] * 3
     for known in (report, from_status):
-        told = " ".join(sentence.text for sentence in explain(known, known.snapshot.guests["a"]).sentences)
+        told = " ".join(sentence.text for sentence in Explainers().explain(known, known.snapshot.guests["a"]).sentences)
         assert "The plugin e0 wants size 5" in told
         assert ", because nobody needs more." in told
         assert "The review of core made that 10" in told

@@ -26,7 +26,7 @@ _WHERE = {
         "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
         "printable_lines",
     ),
-    "explaining": ("Explanation", "Trail", "explain", "find_guest"),
+    "explanation": ("About", "Explainer", "Explainers", "Explanation", "Part", "Place", "Sentence", "Wanted", "find_guest"),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
@@ -45,7 +45,9 @@ _WHERE = {
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
     "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
-    "units": ("Portion", "Unit", "format_duration", "format_kib", "format_size", "parse_duration", "parse_portion", "parse_size"),
+    "units": (
+        "Portion", "Unit", "format_duration", "format_kib", "format_size", "lasting", "parse_duration", "parse_portion", "parse_size",
+    ),
     "errors": (
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "DestinationError", "GuestBusy", "GuestGone",
         "HypervisorError", "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
@@ -69,6 +71,7 @@ _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names
 __all__ = [
     "CONTRACT",
     "HOST_ID",
+    "About",
     "Admission",
     "Admissions",
     "AgentAccess",
@@ -104,6 +107,8 @@ __all__ = [
     "Entity",
     "EvaluatedPolicies",
     "ExistingFile",
+    "Explainer",
+    "Explainers",
     "Explanation",
     "FieldSpec",
     "Finding",
@@ -139,10 +144,12 @@ __all__ = [
     "NotSupported",
     "OccupiedByOurselvesError",
     "Outcome",
+    "Part",
     "PastCycle",
     "PastCycles",
     "PeerCredentials",
     "PermissionDenied",
+    "Place",
     "PluginContext",
     "PluginError",
     "PluginErrors",
@@ -171,6 +178,7 @@ __all__ = [
     "RunningPolicies",
     "Scope",
     "SecretUrl",
+    "Sentence",
     "Severity",
     "Size",
     "SizeOrShare",
@@ -183,11 +191,11 @@ __all__ = [
     "StateFile",
     "Status",
     "Suggestion",
-    "Trail",
     "Unit",
     "UnitError",
     "Value",
     "Verdict",
+    "Wanted",
     "__version__",
     "brief",
     "common_problems",
@@ -195,7 +203,6 @@ __all__ = [
     "declarations_of",
     "differences",
     "dotted",
-    "explain",
     "find_guest",
     "format_duration",
     "format_kib",
@@ -203,6 +210,7 @@ __all__ = [
     "free_socket_path",
     "guaranteed_kib",
     "hookimpl",
+    "lasting",
     "load_config",
     "parse_document",
     "parse_duration",
@@ -275,10 +283,15 @@ if TYPE_CHECKING:
     from mom_core.errors import PolicyRefused as PolicyRefused
     from mom_core.errors import StateError as StateError
     from mom_core.errors import UnitError as UnitError
-    from mom_core.explaining import Explanation as Explanation
-    from mom_core.explaining import Trail as Trail
-    from mom_core.explaining import explain as explain
-    from mom_core.explaining import find_guest as find_guest
+    from mom_core.explanation import About as About
+    from mom_core.explanation import Explainer as Explainer
+    from mom_core.explanation import Explainers as Explainers
+    from mom_core.explanation import Explanation as Explanation
+    from mom_core.explanation import Part as Part
+    from mom_core.explanation import Place as Place
+    from mom_core.explanation import Sentence as Sentence
+    from mom_core.explanation import Wanted as Wanted
+    from mom_core.explanation import find_guest as find_guest
     from mom_core.files import replace_file as replace_file
     from mom_core.guarantees import guaranteed_kib as guaranteed_kib
     from mom_core.guarantees import promised_kib as promised_kib
@@ -377,6 +390,7 @@ if TYPE_CHECKING:
     from mom_core.units import format_duration as format_duration
     from mom_core.units import format_kib as format_kib
     from mom_core.units import format_size as format_size
+    from mom_core.units import lasting as lasting
     from mom_core.units import parse_duration as parse_duration
     from mom_core.units import parse_portion as parse_portion
     from mom_core.units import parse_size as parse_size

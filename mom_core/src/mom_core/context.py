@@ -17,6 +17,8 @@ from mom_core.state_files import LARGEST_BYTES, StateFile
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from mom_core.explanation import Explainer
+
 Content = TypeVar("Content")
 Service = TypeVar("Service")
 
@@ -27,7 +29,8 @@ class Declarations:
 
     `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
     `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
-    `field_owners` gives the first plugin in the YAML order that declares each field.
+    `field_owners` gives the first plugin in the YAML order that declares each field; `explainers` makes, by plugin, what says its part of
+    explanations.
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class Declarations:
     control_owners: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, str] = field(default_factory=dict)
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
+    explainers: Mapping[str, Callable[[], Explainer]] = field(default_factory=dict)
 
 
 def _no_guest_settings(guest: Guest) -> GuestSettings:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
+    from mom_core.explanation import Explainer
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
         Alert,
@@ -229,6 +230,15 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     On a terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed
     with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
     printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
+    """
+
+
+@hookspec(firstresult=True)
+def mom_explainer() -> Explainer:  # type: ignore[empty-body]  # a specification has no body
+    """A new explainer, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it, too.
+
+    An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. What it raises is
+    contained, logged, and said to be unknown.
     """
 
 

@@ -56,19 +56,18 @@ from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
-from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, Margin
+from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
 
 if TYPE_CHECKING:
-    from mom_core import Importer
+    from mom_core import Explainer, Importer
 
 HOLDS = "guest_guarantee"
 MOM = "mom"
 """The source of what nobody else knows."""
 
-RESTS = "balloon_rest"
 
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
@@ -238,8 +237,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
         """The size of each guest."""
-        description = "the size that the guest's memory balloon leaves it"
-        return (ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, field="balloon_cur", minimum=MINIMUM_KIB),)
+        return (TARGET,)
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
@@ -529,6 +527,14 @@ class BalloonPlugin:
         return alerts(snapshot, self._state, self._standing(snapshot))
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """The guest's size."""
+        from mom_plugins_balloon.explanation import BalloonExplainer
+
+        return BalloonExplainer()
 
     @staticmethod
     @hookimpl

@@ -10,12 +10,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import Guest, Snapshot, guaranteed_kib
-from mom_plugins_balloon.limits import Limits, floor_kib, need_kib, why_not_shrink
+from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit, guaranteed_kib
+from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, floor_kib, need_kib, why_not_shrink
 from mom_plugins_balloon.told import number, told
 
 CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
+RESTS: Final = "balloon_rest"
+
+TARGET: Final = ControlSpec(
+    CONTROL, Unit.KIB, Scope.GUEST, "the size that the guest's memory balloon leaves it", field="balloon_cur", minimum=MINIMUM_KIB
+)
 
 SHRINK_SHARE: Final = 0.5
 """What a guest gives in one cycle at most, of what it can spare."""

@@ -547,7 +547,9 @@ def _explanations() -> Mapping[str, Schema]:
                 "unknown": {"type": "array", "items": _TEXT},
                 "sentences": {"type": "array", "items": _object({"topic": _TEXT, "text": _TEXT})},
             },
-            description="In `sentences`, the same for a person: what to print, in this order, below a heading for each topic.",
+            optional=("memory", "guarantee_from", "since", "asked_again_in_seconds", "obstacle"),
+            description="In `sentences`, the same for a person: what to print, in this order, below a heading for each topic. Figures of a "
+            "plugin that is not enabled are missing, such as `memory` without the plugin balloon.",
         ),
     }
 

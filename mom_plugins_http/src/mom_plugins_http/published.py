@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Declarations, EngineState, Outcome, PolicyState, Report, Status, Trail, Value
+from mom_core import Declarations, EngineState, Explainers, Outcome, PolicyState, Report, Status, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -138,8 +138,8 @@ class Published:
         self.view: View | None = None
         """Replaced as a whole."""
         self.subscribers: set[Subscriber] = set()
-        self.trail = Trail()
-        """What explanations need of earlier cycles."""
+        self.explainers = Explainers()
+        """They remember what explanations need of earlier cycles."""
         self._totals = Totals()
         self._samples: deque[Sample] = deque(maxlen=KEPT_CYCLES)
         self._done: deque[Done] = deque(maxlen=KEPT_DONE)
@@ -152,7 +152,8 @@ class Published:
         self._remember(report)
         done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
         self._done.extend(Done(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
-        self.trail.take(report)
+        self.explainers.use(declarations.explainers)
+        self.explainers.take(report)
         self.view = View(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
 
     def done(self) -> Sequence[Done]:

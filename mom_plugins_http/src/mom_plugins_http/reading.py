@@ -39,7 +39,6 @@ from mom_core import (
     __version__,
     common_problems,
     differences,
-    explain,
     find_guest,
     guaranteed_kib,
     printable,
@@ -221,13 +220,13 @@ class Reading:
 
         def made(view: View) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-            past = self._published.trail.of(guest.id)
             reasoned = self._context.service(ReasonedPolicies)
 
             def reason(control: str) -> str:
                 return "" if reasoned is None else reasoned.reason(view.report.number, guest.id, control)
 
-            return explain(view.report, guest, past, texts=texts, declarations=view.declarations, reasons=reason).as_json()
+            explainers = self._published.explainers
+            return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason).as_json()
 
         return self._kept(("explanation", guest.id), made)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from mom_core import (
     Admissions,
@@ -30,6 +31,9 @@ from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
+
+if TYPE_CHECKING:
+    from mom_core import Explainer
 
 
 class SlaPlugin:
@@ -151,6 +155,14 @@ class SlaPlugin:
         return f"there are: {', '.join(self._classes)}; more can be defined in the settings of the plugin {self._context.name}"
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """The guest's class."""
+        from mom_plugins_sla.explanation import ClassExplainer
+
+        return ClassExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

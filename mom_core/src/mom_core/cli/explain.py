@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,11 +19,13 @@ from mom_core.cli.moments import EXAMPLES, moment
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.prose import terminal_columns, wrapped
 from mom_core.cli.sources import RECORDER, ask_or_remark, newest, recording
-from mom_core.config import load_config
+from mom_core.config import Config, load_config
 from mom_core.errors import MomError
-from mom_core.explaining import CONTROL, Trail, explain, find_guest
+from mom_core.explanation import Explainers, find_guest
 from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.class_hooks import explainers_of
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.services.running import PastCycle, PastCycles, ReasonedCycles
 from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
@@ -44,22 +46,8 @@ REASON_SECONDS: Final = 30.0
 WIDEST: Final = 100
 """Columns of a line of text, on a wide terminal: longer lines are hard to read."""
 
-_LABELS: Final = {
-    "now": "Now",
-    "needs": "Needs",
-    "class": "Class",
-    "guaranteed": "Guaranteed",
-    "since": "Since",
-    "host": "Host",
-    "wanted": "Wanted",
-    "why": "Why",
-    "review": "Review",
-    "done": "Done",
-    "trial": "On trial",
-    "problems": "Problems",
-    "next": "Next",
-    "unknown": "Unknown",
-}
+_LABELS: Final = {"trial": "On trial"}
+"""Headings that are not the topic itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +102,8 @@ def _now(guest: str, config_path: str | None) -> _Found:
         option = "" if config_path is None else f" -c {config_path}"
         raise MomError("mom does not run on this host", hint=f"start it with mom run{option}; with --at, a recording is looked at")
     report = reported(status.content)
-    content = explain(report, find_guest(report.snapshot.guests, guest)).as_json()
+    explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
+    content = explainers.explain(report, find_guest(report.snapshot.guests, guest)).as_json()
     missing = "Only the last cycle is known: with the plugin http, mom also says since when and why, and shows the policy's line."
     if RECORDER in config.plugins:
         missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
@@ -133,17 +122,24 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     config = load_config(config_path) if config_path is not None or path is None else None
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
-    trail = Trail()
-    chosen, following = _cycle_at(recorded, then, trail)
+    explainers = Explainers(explainers_of(_plugins(config)))
+    chosen, following = _cycle_at(recorded, then, explainers)
     report = chosen.report
     remarks = [] if then is None else _gap(report, then, following)
     wanted = find_guest(report.snapshot.guests, guest)
-    reasons, why_not = _reasons(recorded, chosen, wanted.id)
-    told = explain(report, wanted, trail.of(wanted.id), texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
+    reasons, why_not = _reasons(recorded, chosen, wanted.id, explainers.main_controls)
+    told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: reasons.get(control, ""))
     return _Found(told.as_json(), recorded.where, [*remarks, *why_not], None)
 
 
-def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str) -> tuple[Mapping[str, str], Sequence[str]]:
+def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
+    """Those of the configuration; without one, all that are installed and work."""
+    if config is not None:
+        return [plugin.loaded for plugin in config.plugins.values()]
+    return load_plugins(list(available_plugins()))[0].values()
+
+
+def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str, always: Sequence[str]) -> tuple[Mapping[str, str], Sequence[str]]:
     """Why the policies decided so about a guest, by control; and what must be said where nobody can tell.
 
     In a thread, with a time limit: policies are evaluated there, and a recording may be anybody's.
@@ -151,7 +147,7 @@ def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str) -> tuple[Mappin
     if not isinstance(recorded, ReasonedCycles) or not cycle.policies:
         return {}, ()
     decided = [one.control for one in cycle.report.decisions if one.entity.id == guest and one.source.line]
-    work = partial(recorded.reasons, cycle, guest, list(dict.fromkeys([CONTROL, *decided])))
+    work = partial(recorded.reasons, cycle, guest, list(dict.fromkeys([*always, *decided])))
     made = attempt(work, seconds=REASON_SECONDS, what="evaluating its policies again")
     if made.error is None:
         return made.value or {}, ()
@@ -159,8 +155,8 @@ def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str) -> tuple[Mappin
     return {}, [f"Why the policies decided so is not known: {printable(error, 300)}."]
 
 
-def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[PastCycle, PastCycle | None]:
-    """The last cycle until a moment (None: of all), with everything shortly before it in the trail; and the cycle after it."""
+def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
+    """The last cycle until a moment (None: of all), with everything shortly before it taken in; and the cycle after it."""
     if then is None:
         last = newest(recorded, 1)
         if not last:
@@ -172,11 +168,11 @@ def _cycle_at(recorded: PastCycles, then: float | None, trail: Trail) -> tuple[P
         if cycle.report.time > until:
             following = cycle
             break
-        trail.take(cycle.report)
+        explainers.take(cycle.report)
         found = cycle
     if found is None:  # there is a long gap before, or this is before everything
         for found in newest(recorded, 1, until=until):
-            trail.take(found.report)
+            explainers.take(found.report)
     if found is None:
         if following is None:
             raise _nothing(recorded)
@@ -219,14 +215,18 @@ def _lines(found: _Found) -> Iterator[str]:
     yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", width)
     for remark in found.remarks:
         yield from wrapped(click.style(remark, fg="yellow"), width)
-    column = max(len(_LABELS.get(one["topic"], one["topic"])) for one in content["sentences"]) + 2
+    column = max(len(_label(one["topic"])) for one in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
         topic = sentence["topic"]
-        label = "" if topic == before else _LABELS.get(topic, topic)
+        label = "" if topic == before else _label(topic)
         before = topic
         colour = {"problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
     if found.age is not None and any(one["source"]["line"] for one in content["decisions"]):
         yield from wrapped(f"Each step of the policy: mom policy explain --live --guest {shlex.quote(name)}", width)
+
+
+def _label(topic: str) -> str:
+    return _LABELS.get(topic, topic.capitalize())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from mom_core.errors import MomError, PluginError
+from mom_core.explanation import Explainer
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin
 
@@ -43,6 +44,11 @@ def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind]) -> list[Kind
             raise mistake(plugin, f"{hook} gave a {type(one).__name__} that is no {kind.__name__}")
         result.append(one)
     return result
+
+
+def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], Explainer]]:
+    """What makes the explainers of these plugins, by plugin."""
+    return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 
 def mistake(plugin: LoadedPlugin, what: str) -> PluginError:

@@ -19,6 +19,7 @@ from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
+from mom_core.plugins.class_hooks import explainers_of
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.services.running import EngineState
@@ -473,7 +474,8 @@ def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
             errors.append(
                 owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
             )
-    return Declarations(fields, controls, owners, policies, field_owners)
+    explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
+    return Declarations(fields, controls, owners, policies, field_owners, explainers)
 
 
 def _set_up(plugin: Plugin) -> None:

@@ -1,0 +1,170 @@
+"""What the core itself says of a guest, and how it joins what plugins say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
+
+import pytest
+
+from mom_core import (
+    About,
+    ControlSpec,
+    Decision,
+    Explainer,
+    Explainers,
+    Explanation,
+    MomError,
+    Outcome,
+    Part,
+    Place,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Sentence,
+    Source,
+    Status,
+    Unit,
+    find_guest,
+)
+from mom_core.testing import snapshot
+
+KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
+
+
+class Knobs(Explainer):
+    """Says how many cycles it has seen."""
+
+    controls = (KNOB,)
+    nouns: Mapping[str, str] = {"knob": "the knob at"}
+    main_controls = ("knob",)
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def take(self, report: Report) -> None:
+        self.seen += 1
+
+    def part(self, about: About) -> Part:
+        return Part([Sentence("now", f"seen {self.seen} times.")], {"seen": self.seen}, ["its knob"])
+
+
+class Late(Explainer):
+    """Says something before and something after all others."""
+
+    def part(self, about: About) -> Part:
+        return Part([Sentence("next", "the end.", Place.LAST), Sentence("kind", "a kind.", Place.KIND)])
+
+
+class Broken(Explainer):
+    """Raises whatever it is asked."""
+
+    def take(self, report: Report) -> None:
+        raise SystemError("lame")
+
+    def part(self, about: About) -> Part:
+        raise SystemError("lame")
+
+
+def unmakeable() -> Explainer:
+    raise ValueError("not today")
+
+
+def report(value: int | None = None, **more: object) -> Report:
+    taken = snapshot(guests={"web": {"knob_now": 2048}}, properties={"host": {"interval": 5.0}})
+    outcomes = ()
+    if value is not None:
+        outcomes = (Outcome(Decision(taken.guests["web"].entity, "knob", value, "", Source("50_knob", 1, 1)), 2048, value, Status.APPLIED),)
+    made = Report(1, taken.time, "enforce", taken, tuple(one.decision for one in outcomes), (), outcomes, (), (), 0.01)
+    return replace(made, **more)  # type: ignore[arg-type]  # as the test says
+
+
+def explained(one: Report, **plugins: Callable[[], Explainer]) -> Explanation:
+    explainers = Explainers(plugins)
+    explainers.take(one)
+    return explainers.explain(one, one.snapshot.guests["web"], zone=UTC)
+
+
+def told(explanation: Explanation) -> list[str]:
+    return [f"{sentence.topic}: {sentence.text}" for sentence in explanation.sentences]
+
+
+def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
+    found = explained(report(1024), late=Late, knobs=Knobs)
+    assert told(found) == [
+        "now: seen 1 times.",
+        "kind: a kind.",
+        "wanted: The policy 50_knob (line 1, column 1) wants the knob at 1,024 KiB, 1,024 KiB less than it has.",
+        "done: The hypervisor took it (knob 1,024 KiB): it had 2,048 KiB, and 1,024 KiB right after.",
+        "next: mom looks at it again every 5s, and sooner when something happens.",
+        "unknown: Not known: its knob.",
+        "next: the end.",
+    ]
+    assert found.as_json()["seen"] == 1
+
+
+def test_without_plugins_there_is_what_the_core_knows() -> None:
+    found = told(explained(report(1024)))
+    assert found[0] == "wanted: The policy 50_knob (line 1, column 1) wants knob 1024."
+    assert told(explained(report()))[0] == "wanted: No policy wants to change anything about it in this cycle."
+    observed = told(explained(report(mode="observe")))
+    assert observed[-1] == "next: mom only observes: whatever it decides, nothing will change by it."
+
+
+def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    found = explained(report(), broken=Broken, unmakeable=unmakeable, knobs=Knobs)
+    assert told(found)[0] == "now: seen 1 times."
+    assert found.unknown[0] == "its knob"
+    assert sorted(found.unknown[1:]) == [
+        "what the plugin broken knows (SystemError: lame)",
+        "what the plugin unmakeable knows (ValueError: not today)",
+    ]
+    assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
+
+
+def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:
+    explainers = Explainers({"knobs": Knobs})
+    explainers.take(report())
+    explainers.use({"late": Late, "knobs": Knobs})
+    one = report()
+    explainers.take(one)
+    assert "now: seen 2 times." in told(explainers.explain(one, one.snapshot.guests["web"]))
+    explainers.use({"late": Late})
+    assert "now: seen 2 times." not in told(explainers.explain(one, one.snapshot.guests["web"]))
+
+
+def test_why_nothing_is_decided_is_asked_for_controls_that_matter() -> None:
+    one = report()
+    explainers = Explainers({"knobs": Knobs})
+    found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: f"the {control} is fine")
+    assert found.why_unchanged == "the knob is fine"
+    assert "why: The knob is fine." in told(found)
+    one = report(1024)
+    found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: f"the {control} is fine")
+    assert found.why_unchanged == ""
+    assert [one.why for one in found.wanted] == ["the knob is fine"]
+
+
+def test_review_problems_and_trials_are_told_with_the_units_of_the_plugin() -> None:
+    one = report(1024)
+    wanted = one.decisions[0]
+    revision = Revision(wanted, None, "it would hurt", "knobs")
+    problem = Problem(Source("knobs"), "it squeaks", wanted.entity, hint="oil it")
+    considered = (replace(wanted, value=4096),)
+    found = told(explained(replace(one, revisions=(revision,), outcomes=(), problems=(problem,), considered=considered), knobs=Knobs))
+    assert "review: The review of knobs dropped that: it would hurt." in found
+    assert "problems: error from knobs: it squeaks (oil it)." in found
+    assert "trial: Policies on trial would set knob to 4,096 KiB, instead of 1,024 KiB." in found
+
+
+def test_a_guest_that_is_not_there_gets_near_names() -> None:
+    guests = snapshot(guests={"web-1": {}, "web-2": {}, "db": {}}).guests
+    assert find_guest(guests, "db").name == "db"
+    for wrong in ("web-3", "WEB"):
+        with pytest.raises(MomError) as caught:
+            find_guest(guests, wrong)
+        assert "web-1" in caught.value.hint
+    with pytest.raises(MomError, match="no guest"):
+        find_guest({}, "x")

@@ -1,0 +1,38 @@
+"""What `mom explain` says of a guest's class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from mom_core import About, Explainer, Part, Place, Sentence, lasting, printable
+
+_MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pause": "paused", "may_power_off": "shut down"}
+
+
+class ClassExplainer(Explainer):
+    """Which class the guest is of, who says so, and what that allows."""
+
+    def part(self, about: About) -> Part:
+        """Nothing where no guest has a class."""
+        return Part([Sentence("class", text, Place.KIND) for text in _of_class(about)])
+
+
+def _of_class(about: About) -> Iterator[str]:
+    fields = about.guest.fields
+    name, by = fields.get("sla_class"), fields.get("sla_class_by")
+    if not isinstance(name, str) or not name:
+        if any(one.fields.get("sla_class") for one in about.report.snapshot.guests.values()):
+            yield "It is of no service class: nothing says one for it."
+        return
+    why = f", by {printable(by, 200)}" if isinstance(by, str) and by else ""
+    yield f"It is of the service class {printable(name, 60)}{why}."
+    may = [what for field, what in _MAY.items() if fields.get(field) == 1]
+    if may:
+        warning = about.number("leave_warning")
+        when = "" if warning is None else f", {lasting(warning)} after that is announced"
+        yield f"When the host stays full, its class allows that it is {_either(may)}{when}."
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
