@@ -28,7 +28,6 @@ STILL = {
     "cli/sources.py": "the plugin that records",
     "cli/status.py": "lines about memory, KSM and classes",
     "destination.py": "the simulator's destinations",
-    "explaining.py": "sentences about balloons, classes and what keeps guests from giving",
     "guarantees.py": "what a guest is promised",
     "plugins/discovery.py": "mom's own distributions",
 }
