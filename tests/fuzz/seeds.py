@@ -54,6 +54,38 @@ TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
 }
 
 
+def requests() -> list[bytes]:
+    """One for each operation of the API, and changes with bodies."""
+    paths = [
+        "",
+        "v1/status",
+        "v1/host",
+        "v1/guests?limit=2&fields=balloon_cur",
+        "v1/guests/GUEST",
+        "v1/guests/GUEST/explanation",
+        "v1/fields",
+    ]
+    paths += ["v1/controls", "v1/plugins", "v1/policies", "v1/policy-history?limit=3", "v1/trial", "v1/recent-outcomes", "v1/reservations"]
+    paths += ["v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics", "v1/events", "v1/log-levels"]
+    found = [f"GET /{path}\n\n".encode() for path in paths]
+    changing = b"if-match: *\ncontent-type: application/json\n\n"
+    found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")
+    found.append(b"POST /v1/policies\n" + changing + b'{"changes": {"60_x": "(+ 1 2)", "70_y": null}, "replace_all": false}')
+    found.append(b"POST /v1/policy-canary\n" + changing + b'{"share": 0.5, "duration": "6h", "changes": {"60_x": "(+ 1 2)"}}')
+    found.append(b"DELETE /v1/policy-canary\nif-match: *\n\n")
+    found.append(b"POST /v1/reservations\n" + changing + b'{"memory_kib": 4096, "seconds": 60, "name": "web-*"}')
+    found.append(b"PUT /v1/log-levels\n" + changing + b'{"levels": {"mom": "debug"}, "seconds": 60}')
+    return found
+
+
+def state_files() -> list[bytes]:
+    """What each of them may hold, behind its short name."""
+    sys.path.append(str(ROOT / "tests/state"))
+    from state_contents import CONTENTS
+
+    return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in CONTENTS.items()]
+
+
 def write(folder: Path) -> None:
     """A folder for each target, with what it begins with."""
     found: dict[str, list[bytes]] = {name: list(texts) for name, texts in TEXTS.items()}
@@ -62,6 +94,8 @@ def write(folder: Path) -> None:
     ]
     found["configuration"] = [path.read_bytes() for path in ROOT.glob("examples/config/*.yaml")]
     found["recording"] = [recorded(folder)]
+    found["request"] = requests()
+    found["state_file"] = state_files()
     for name, inputs in found.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, content in enumerate(inputs):

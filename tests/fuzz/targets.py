@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 from xml.parsers.expat import ExpatError
 from xmlrpc.client import Error as XmlRpcError
 
-from mom_core import MomError, Snapshot, Value, load_config
+import h11
+from starlette.types import ASGIApp, Message, Scope
+
+from mom_core import Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
 from mom_core.config.document import parse_document
 from mom_core.testing import snapshot
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
@@ -19,6 +25,8 @@ from mom_plugins_guestagent.figures import fields_of, judge
 from mom_plugins_guestagent.guestd_client import ask
 from mom_plugins_guestagent.qemu_agent import AgentVisits, RawAgent
 from mom_plugins_guestagent.wire import Wire
+from mom_plugins_http import HttpPlugin
+from mom_plugins_http.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
@@ -169,6 +177,93 @@ def guest_agent(data: bytes) -> None:
         return
 
 
+@cache
+def served() -> Engine:
+    """A mom on a simulated host whose control socket can be asked, for the rest of the process."""
+    folder = SCRATCH / f"fuzzed-mom-{os.getpid()}"
+    plugins = {"sim": {"guests": 2}, "balloon": {}, "policy": {}, "sla": {}, "http": {}}
+    engine = Engine(load_config({"interval": "1h", "state_directory": str(folder), "run_directory": str(folder), "plugins": plugins}))
+    engine.open()
+    engine.cycle()
+    return engine
+
+
+async def answer(application: ASGIApp, data: bytes) -> int:
+    """The status of the answer to a request: a line with method and path, lines with headers, an empty line, and the body.
+
+    Raises `h11.RemoteProtocolError` for what the server's own HTTP library does not let pass.
+    """
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    reader = h11.Connection(h11.SERVER)
+    reader.receive_data(b"\r\n".join([first + b" HTTP/1.1", b"host: localhost", *lines, b"", b""]))
+    event = reader.next_event()
+    if not isinstance(event, h11.Request):
+        raise h11.RemoteProtocolError("it does not end")
+    method, headers = event.method.decode(), list(event.headers)
+    path, _, query = event.target.decode("ascii").partition("?")
+    peer = Peer("a fuzzer", Right.CHANGE, local=True)
+    scope: Scope = {
+        "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": unquote(path),
+        "raw_path": path.encode("latin-1"),
+        "query_string": query.encode("latin-1"), "headers": headers, "client": None, "server": None,
+        "state": {"peer": peer, "end_connection": lambda: None},
+    }  # fmt: skip
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await application(scope, receive, send)
+    return statuses[0]
+
+
+def request(data: bytes) -> None:
+    """A request to the control socket, by a client that may change everything."""
+    (plugin,) = (one.instance for one in served().plugins.plugins if isinstance(one.instance, HttpPlugin))
+    try:
+        status = asyncio.run(answer(plugin._service._api.application, data))
+    except h11.RemoteProtocolError:
+        return
+    assert status != 500, "mom made a mistake"
+
+
+def state_file(data: bytes) -> None:
+    """A file of state with a good checksum: `NAME\\n` and JSON. mom starts with it, does a cycle, and puts back what it says."""
+    name, _, text = data.partition(b"\n")
+    try:
+        path, content = STATE_FILES[name.decode()], json.loads(text)
+        with tempfile.TemporaryDirectory() as folder:
+            StateFile(Path(folder) / path, "a file", lambda found: found).write(content, durable=False)
+            plugins = {
+                "sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {},
+                "policy": {"keep_changes": True},
+            }  # fmt: skip
+            with Engine(load_config({"state_directory": folder, "run_directory": folder, "plugins": plugins})) as engine:
+                report = engine.cycle()
+    except (KeyError, ValueError, RecursionError, StateError):
+        return  # no such file, or nothing that could stand in one
+    for one in report.plugins:
+        assert not one.failures, f"{one.name}: {one.last_error}"
+
+
+STATE_FILES: Final[Mapping[str, str]] = {
+    "ledger": "ledger.json",
+    "reservations": "balloon/reservations.json",
+    "changes": "policy/changes.json",
+    "history": "policy/history.json",
+    "notes": "policy/notes.json",
+    "canary": "policy/canary.json",
+    "stopped": "leaving/stopped.json",
+    "homes": "numa/homes.json",
+}
+"""What an input of `state_file` calls them, and where they are below the state directory."""
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     one.__name__: one
     for one in (
@@ -181,6 +276,8 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         domain_xml,
         guest_daemon,
         guest_agent,
+        request,
+        state_file,
     )
 }
 """By the name of the folder in `corpus/` that holds inputs for it."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from state_contents import BOOT, CONTENTS, GUEST
 
-from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
+from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateFile, load_config
 from mom_core.cli.lifeline import IN_FORCE, config_as_left
 from mom_core.lease import LeaseFile, Term, judge
 from mom_core.lock import holder
@@ -22,40 +23,6 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
-
-BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
-GUEST: Final = "00000000-0000-0000-0000-000000000001"
-VERSION: Final = {
-    "version": "7-abc",
-    "time": 1e9,
-    "who": "me",
-    "what": "set 60_mine",
-    "overlay": [["60_mine", "d", "set by me"]],
-    "alone": False,
-}
-RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "deadline": 400.0, "after": 3,
-                      "guest": "", "guest_name": "", "incarnation": "", "taken_at": None}  # fmt: skip
-ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon_target", "before": 1 << 20, "applied": 1 << 19,
-                "plugin": "balloon", "time": 1e9, "incarnation": "1", "earlier": None, "attempted": [],
-                "found": None, "in_doubt": False}  # fmt: skip
-
-CONTENTS: Final[Mapping[str, Any]] = {
-    "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
-    "balloon/reservations.json": {
-        "boot": BOOT, "monotonic": 90.0, "launches": 3, "guests": {GUEST: [1, "1"]}, "reservations": [RESERVATION],
-    },
-    "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
-    "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
-    "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
-    "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
-    "leaving/stopped.json": [
-        {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
-    ],
-    "numa/homes.json": {
-        GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
-    },
-}  # fmt: skip
-"""What each file may hold below the state directory."""
 
 BESIDE: Final[Mapping[str, Any]] = {
     "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},
@@ -223,7 +190,9 @@ def test_mom_starts_whatever_right_checksums_vouch_for(world: World, seed: int) 
         written(world.state, name, swapped(chance, content))
     with world.mom() as engine:
         world.cycles(engine)
-        engine.plugins.policies and engine.policies.history()
+        policies = engine.plugins.in_force.service(PolicyTexts)
+        assert policies is not None
+        policies.history()
 
 
 def test_mom_starts_after_a_later_mom_and_leaves_its_files(world: World) -> None:

@@ -1,0 +1,39 @@
+"""What each file below the state directory may hold, of a mom on a simulated host with all plugins that keep something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+BOOT: Final = "01234567-89ab-cdef-0123-456789abcdef"
+GUEST: Final = "00000000-0000-0000-0000-000000000001"
+VERSION: Final = {
+    "version": "7-abc",
+    "time": 1e9,
+    "who": "me",
+    "what": "set 60_mine",
+    "overlay": [["60_mine", "d", "set by me"]],
+    "alone": False,
+}
+RESERVATION: Final = {"id": "aa", "memory_kib": 4096, "name": "web-*", "who": "me", "created": 1e9, "deadline": 400.0, "after": 3,
+                      "guest": "", "guest_name": "", "incarnation": "", "taken_at": None}  # fmt: skip
+ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon_target", "before": 1 << 20, "applied": 1 << 19,
+                "plugin": "balloon", "time": 1e9, "incarnation": "1", "earlier": None, "attempted": [],
+                "found": None, "in_doubt": False}  # fmt: skip
+
+CONTENTS: Final[Mapping[str, Any]] = {
+    "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
+    "balloon/reservations.json": {
+        "boot": BOOT, "monotonic": 90.0, "launches": 3, "guests": {GUEST: [1, "1"]}, "reservations": [RESERVATION],
+    },
+    "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
+    "policy/history.json": {"count": 7, "texts": {"d": "(defvar mine 1)"}, "versions": [{**VERSION, "state": [["60_mine", "d", "x"]]}]},
+    "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
+    "policy/canary.json": {"what": "set 60_x", "who": "me", "share": 0.1, "guests": "", "seconds": 600.0, "began": 1e9},
+    "leaving/stopped.json": [
+        {"identity": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "done": True, "time": 1e9},
+    ],
+    "numa/homes.json": {
+        GUEST: {"incarnation": "1", "node": 0, "pins": "0-3", "nodeset": None, "since": 0.0, "moving": False, "taken": True, "leaving": ""},
+    },
+}  # fmt: skip
