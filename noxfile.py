@@ -53,6 +53,14 @@ def unit(session: nox.Session) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """What share of the lines and branches `unit` reaches, by file; `.cache/coverage` has pages that show which it does not."""
+    apart = [f"--ignore=tests/{name}" for name in SLOW]
+    reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
+    session.run(BIN / "pytest", *ALL_CORES, "-m", "not real", *apart, *reports, *session.posargs)
+
+
+@nox.session
 def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
     session.run(BIN / "pytest", "-m", "real", *session.posargs)
