@@ -1,22 +1,22 @@
-"""What it costs to be fail-safe: of a cycle, the lease, the look for a guardian and a line of the log; and what a guardian uses.
+"""What it costs to be fail-safe: of a cycle, feeding the watchdog and a line of the log.
 
-python benchmarks/service/bench_service.py [--runs 300] [--seconds 10]
+python benchmarks/service/bench_service.py [--runs 300]
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import statistics
-import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mom_core.guardian import command, guarded
-from mom_core.lease import Lease
 from mom_core.logs.writer import Writer
+from mom_core.notify import Notifier
 
 
 class Nowhere(logging.Handler):
@@ -37,43 +37,18 @@ def measured(what: Callable[[], object], runs: int) -> str:
     return f"{statistics.median(times) * 1e6:6.0f} µs, at most {max(times) * 1e6:6.0f} µs"
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-def private_kib(pid: int) -> int:
-    """What would be free without it."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-
-
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=300, help="of what a cycle does")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for which a guardian is watched")
-    options = parser.parse_args()
-    runs, seconds = options.runs, options.seconds
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder)
-        (run / "ledger.json").write_text('{"content":[1]}')
-        lease = Lease(run)
-        lease.begin(60, 30)
-        print(f"renew the lease:            {measured(lambda: lease.renew(60, 30), runs)}")
-        print(f"see whether it still holds: {measured(lease.check, runs)}")
-        with subprocess.Popen(command(run, run)) as guardian:
-            until = time.monotonic() + 20
-            while not guarded(run) and time.monotonic() < until:
-                time.sleep(0.05)
-            print(f"look for the guardian:      {measured(lambda: guarded(run), runs)}")
-            time.sleep(1)
-            before = cpu_seconds(guardian.pid)
-            time.sleep(seconds)
-            used = (cpu_seconds(guardian.pid) - before) / seconds
-            print(f"the guardian:               {used:.2%} of a CPU, {private_kib(guardian.pid) / 1024:.1f} MiB of its own")
-            guardian.kill()
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        path = Path(folder) / "notify"
+        supervisor.bind(str(path))
+        threading.Thread(target=lambda: [supervisor.recv(4096) for _ in range(runs)], daemon=True).start()
+        notifier = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "20000000"})
+        print(f"feed the watchdog:          {measured(lambda: notifier.alive('cycle 1: 3 guests, nothing done'), runs)}")
+        print(f"when it was fed just now:   {measured(notifier.progress, runs)}")
     writer = Writer(Nowhere())
     log = logging.Logger("mom.plugin.x")
     log.addHandler(writer)

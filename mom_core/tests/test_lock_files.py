@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 
 from mom_core.errors import AlreadyRunning
-from mom_core.guardian import LOCK, command, guarded
-from mom_core.lease import LeaseFile, Term
 from mom_core.lock import RunLock, holder, locked_by, open_lock
 
 OTHER = 65534
@@ -27,7 +25,6 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another
 BECOME_OTHER = f"""
 import fcntl, os, sys, time
 from pathlib import Path
-from mom_core.guardian import guarded
 from mom_core.lock import holder
 os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})
 """
@@ -90,19 +87,6 @@ def test_the_lock_is_mom_users_alone_whatever_it_was_before(folder: Path, before
         os.umask(old)
 
 
-def test_the_guardians_lock_and_the_lease_are_too(folder: Path) -> None:
-    (folder / LOCK).touch()
-    (folder / LOCK).chmod(0o666)
-    assert subprocess.run(command(folder, folder), timeout=60, check=False, cwd="/").returncode == 0, "there is no lease to watch"
-    assert mode(folder / LOCK) == 0o600
-    old = os.umask(0)
-    try:
-        LeaseFile(folder).write_term(Term(1, 2, "boot", renewed=0.0, until=0.0, limit=0.0, lease=0.0))
-    finally:
-        os.umask(old)
-    assert mode(LeaseFile(folder).path) == 0o600
-
-
 def test_a_lock_that_is_a_link_is_not_followed(folder: Path) -> None:
     (folder / "elsewhere").touch()
     (folder / "x.lock").symlink_to(folder / "elsewhere")
@@ -149,12 +133,3 @@ def test_the_kernel_tells_who_holds_a_lock_and_nothing_where_there_is_none(folde
     assert locked_by(folder / "x.lock", folder / "no-proc") == 0
     (folder / "locks").write_text("1: FLOCK\n2: POSIX ADVISORY WRITE 1 00:01:2 0 EOF\n\xff\n")
     assert locked_by(folder / "x.lock", folder / "locks") == 0
-
-
-@AS_ROOT
-def test_a_guardian_is_seen_by_those_who_may_not_open_its_lock(folder: Path) -> None:
-    descriptor = open_lock(folder / LOCK)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert guarded(folder)
-    assert as_other("print(guarded(Path(sys.argv[1])))", folder) == "True"
-    os.close(descriptor)

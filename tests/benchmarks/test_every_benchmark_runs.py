@@ -30,7 +30,7 @@ SMALL = {
     "policy/bench_policy.py": "--guests 10 --rounds 2",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
     "rpc/bench_rpc.py": "--guests 10 --runs 2",
-    "service/bench_service.py": "--runs 5 --seconds 0.5",
+    "service/bench_service.py": "--runs 5",
     "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
     "sla/bench_fair_share.py": "--guests 10 --rounds 2",
     "squeeze/bench_laws.py": "squeeze --hours 0.02",

@@ -193,17 +193,6 @@ class Mom:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait(60)
-        # The guardian of one that was killed would wait for its lease to end.
-        lock = self.directory / "run/guardian.lock"
-        if lock.exists() and (pid := int(lock.read_text() or 0)) and _is_guardian(pid):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _is_guardian(pid: int) -> bool:
-    try:
-        return b"mom_core.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 @pytest.fixture

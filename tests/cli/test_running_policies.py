@@ -123,7 +123,7 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
 
 
 def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: Mom) -> None:
-    mom.configure("policy: {defaults: false}", "http: {}", lease="10m")
+    mom.configure("policy: {defaults: false}", "http: {}")
     started(mom)
     process = mom.started[-1]
     process.send_signal(signal.SIGSTOP)

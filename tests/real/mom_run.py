@@ -47,22 +47,10 @@ class MomRun:
         eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 120)
 
     def kill(self) -> None:
-        """End it without warning, if it still runs, and the guardian that would put back what it leaves."""
+        """End it without warning, if it still runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        guardian = self.guardian
-        if guardian:
-            os.kill(guardian, signal.SIGKILL)
-
-    @property
-    def guardian(self) -> int:
-        """The process that watches over it; 0 if there is none."""
-        try:
-            pid = int((self.folder / "run" / "guardian.lock").read_text() or 0)
-            return pid if b"mom_core.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes() else 0
-        except (OSError, ValueError):
-            return 0
 
     def stop(self) -> float:
         """SIGTERM; how long it took to end."""

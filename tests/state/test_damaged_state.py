@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +14,7 @@ import pytest
 from state_contents import BOOT, CONTENTS, GUEST
 
 from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateFile, load_config
-from mom_core.cli.lifeline import IN_FORCE, config_as_left
-from mom_core.lease import LeaseFile, Term, judge
+from mom_core.cli.supervision import IN_FORCE, config_as_left
 from mom_core.lock import holder
 from mom_core.status import read_status
 from mom_plugins_fleet import FleetPlugin
@@ -253,24 +251,6 @@ def test_what_other_plugins_keep_may_be_damaged_too(tmp_path: Path, name: str, c
 
 
 # --- what is only for this run of the host -----------------------------------------------------------------------------------
-
-
-def test_a_damaged_lease_is_none(tmp_path: Path) -> None:
-    file = LeaseFile(tmp_path)
-    term = Term(123, 456, BOOT, 1.0, 2.0, 3.0, 60.0)
-    file.write_term(term)
-    file.write_taken(term)
-    assert (file.term(), file.taken_from()) == (term, term.holder)
-    whole = file.path.read_bytes()
-    for seed in range(10 * ROUNDS):
-        chance = dice(seed)
-        file.path.write_bytes(flipped(chance, whole))
-        assert file.term() in {term, None}
-        assert file.taken_from() in {term.holder, None}
-        file._write(0, swapped(chance, asdict(term)) or {})
-        found = file.term()
-        if found is not None:
-            judge(found, alive=False, dead_since=1.0, now=2.0, boot=BOOT)
 
 
 @pytest.mark.parametrize(

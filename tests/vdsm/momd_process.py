@@ -48,7 +48,7 @@ def asked(path: Path) -> Iterator[Any]:
 
 
 def end(process: subprocess.Popen[Any], seconds: float = 120.0) -> None:
-    """End a mom: as long as vdsm is there, so that it can put back what it has changed, and its guardian has nothing to wait for."""
+    """End a mom: as long as vdsm is there, so that it can put back what it has changed."""
     process.terminate()
     try:
         process.wait(seconds)

@@ -31,7 +31,8 @@ def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
         return
     assert program == "/opt/mom/bin/mom"
     assert options[0] in frame.VERBS
-    assert options[1:] == ["-c", "/etc/mom/mom.yaml"]
+    assert options[1:3] == ["-c", "/etc/mom/mom.yaml"]
+    assert options[3:] == (["--as-left", "/run/mom", "--if-unclean"] if path.name == "mom-restore.service" else [])
 
 
 def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
@@ -42,7 +43,7 @@ def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
     assert (found["Unit"]["StartLimitIntervalSec"], found["Unit"]["StartLimitBurst"]) == ("120", "10")
     service = found["Service"]
     assert (service["User"], service["Group"], service["Type"], service["Restart"]) == ("vdsm", "kvm", "notify", "always")
-    assert (service["NotifyAccess"], service["WatchdogSec"]) == ("main", "45s"), "a mom that hangs is started again"
+    assert (service["NotifyAccess"], service["WatchdogSec"]) == ("main", "20s"), "a mom that hangs is started again"
     assert str(Path(VDSM_SOCKET).parent) in service["ReadWritePaths"]
 
 
@@ -79,7 +80,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", ["mom", "mom-guardian", "mom-restore"])
+@pytest.mark.parametrize("name", ["mom", "mom-restore"])
 def test_a_unit_may_do_no_more_than_the_page_says(name: str) -> None:
     said = re.search(r"`systemd-analyze security` says ([\d.]+) ", (ROOT / "docs/service.md").read_text())
     assert said is not None
@@ -98,13 +99,22 @@ def test_what_the_page_says_of_capabilities_is_what_the_unit_has() -> None:
     assert set(re.findall(r"`(CAP_\w+)`:", text)) == set(unit(ROOT / "packaging/mom.service")["Service"]["CapabilityBoundingSet"].split())
 
 
-def test_the_guardian_sees_the_files_that_mom_uses() -> None:
+def test_mom_restore_sees_the_files_that_mom_uses() -> None:
     """The same folders, which outlive a restart: a lock that is made anew would not keep two apart."""
-    units = [unit(ROOT / f"packaging/{name}.service")["Service"] for name in ("mom", "mom-guardian", "mom-restore")]
+    units = [unit(ROOT / f"packaging/{name}.service")["Service"] for name in ("mom", "mom-restore")]
     for key in ("StateDirectory", "RuntimeDirectory"):
         assert {one[key] for one in units} == {"mom"}
     assert {one["RuntimeDirectoryPreserve"] for one in units} == {"yes"}
-    assert "mom-guardian.service" in unit(ROOT / "packaging/mom.service")["Unit"]["Wants"]
+
+
+def test_hang_kill_and_stop_are_over_within_30_s() -> None:
+    """By the unit's own limits: the watchdog, or the stop of a mom that hangs; SIGKILL after SIGABRT; and putting back."""
+    service = unit(ROOT / "packaging/mom.service")["Service"]
+    seconds = {key: int(service[key].removesuffix("s")) for key in ("WatchdogSec", "TimeoutAbortSec", "TimeoutStopSec", "RestartSec")}
+    restore = float(service["ExecStopPost"].rpartition("--timeout ")[2])
+    assert seconds["WatchdogSec"] + seconds["TimeoutAbortSec"] + seconds["RestartSec"] < 30
+    assert seconds["TimeoutStopSec"] + restore < 30
+    assert restore < seconds["TimeoutStopSec"], "systemd gives it no more"
 
 
 def test_run_without_a_verb_says_which_there_are() -> None:

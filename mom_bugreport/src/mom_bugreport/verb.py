@@ -65,7 +65,7 @@ _HOST_FILES: Final = (
 
 _LIBRARIES: Final = ("libvirt-python", "pluggy", "pydantic", "PyYAML", "click", "rich", "stevedore", "starlette", "uvicorn")
 
-_UNITS: Final = ("mom", "mom-guardian", "mom-restore", "mom-vdsm")
+_UNITS: Final = ("mom", "mom-restore", "mom-vdsm")
 
 Part = Callable[[], str]
 
@@ -119,7 +119,7 @@ def _parts(config: Config, config_path: str | None, trouble: str) -> Mapping[str
         "guests.txt": (lambda: _verb("guests", *options), "all guests with their memory"),
         "policies.json": (lambda: _policies(config, options), "the policies in force, or their files"),
         "ledger.json": (lambda: _files([state / "ledger.json", *sorted(state.glob("ledger.json.*"))]), "what mom would put back"),
-        "lease.txt": (lambda: _files([run / "lease", run / "mom.lock", run / "guardian.lock"]), "who runs, and until when"),
+        "lock.txt": (lambda: _files([run / "mom.lock"]), "which process runs"),
         "cycles.jsonl": (lambda: _cycles(config), f"the last {CYCLES} recorded cycles, if they are recorded"),
         "log.txt": (_log, "the last lines of the log, if systemd's journal has it"),
         "units.txt": (_service, "mom's services, as systemd has them"),

@@ -134,7 +134,7 @@ def _silent(connection: UnixConnection) -> tuple[str, str]:
         return "", "it hangs, or the host does; `mom status` says what was so last"
     if state in {b"T", b"t"}:
         return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
-    advice = "systemd or mom's guardian ends a mom that hangs; to do it now, systemctl restart mom"
+    advice = "systemd ends a mom that hangs; to do it now, systemctl restart mom"
     if state == b"D":
         return f" (process {pid}, which waits for a disk or another device)", advice
     return f" (process {pid})", f"it hangs, or the host does: {advice}; `mom status` says what was so last"

@@ -18,7 +18,6 @@ from mom_core.config import Config, load_config
 from mom_core.engine.claims import contenders
 from mom_core.errors import MomError, PluginError, PluginErrors, StateError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.guardian import guarded
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
@@ -99,10 +98,18 @@ def _core(config: Config) -> Iterable[Finding]:
                 for alert in () if status is None else status.verdict.alerts:
                     why = f" ({alert.why})" if alert.why else ""
                     yield Finding(alert.severity, "verdict", f"{alert.message}, for {lasting(alert.lasted)}{why}", alert.cure)
-        if config.lease > 0 and not guarded(config.run_directory):
-            text = "nobody watches over mom: if it hangs or dies, what it has changed stays"
-            yield Finding(Severity.WARNING, "guardian", text, "mom starts a guardian within seconds; if not, its log says why")
+        if not _is_watched(pid):
+            text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
+            yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")
     yield from _ledger(config, running=bool(pid))
+
+
+def _is_watched(pid: int) -> bool:
+    """Whether a supervisor has started this process with a watchdog; of another user's process, it is taken to have."""
+    try:
+        return b"WATCHDOG_USEC=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return True
 
 
 def _exists(path: Path) -> bool:

@@ -37,7 +37,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "status": Verb("mom_core.cli.status:status_command", "Show how the host is, whether mom runs, and what it did last."),
     "guests": Verb("mom_core.cli.status:guests_command", "Show all guests with their memory."),
     "explain": Verb("mom_core.cli.explain:explain_command", "Say why a guest has the size that it has."),
-    "guard": Verb("mom_core.cli.guard:guard_command", "Watch over mom, and put back what it left if it does not return."),
     "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
     "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
     "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,19 +11,16 @@ from pathlib import Path
 import click
 
 from mom_core.cli.amounts import amount
-from mom_core.cli.lifeline import IN_FORCE, config_as_left
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
+from mom_core.cli.supervision import IN_FORCE, config_as_left, take_keep
 from mom_core.config import Config, load_config
 from mom_core.engine.restore import restore
 from mom_core.errors import MomError
-from mom_core.guardian import guarded
-from mom_core.lease import LeaseFile, judge
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.model import LedgerEntry, Outcome, Status
 from mom_core.plugins.registry import build_plugins
-from mom_core.processes import boot_id
 from mom_core.services.running import EngineState
 
 SETTLING_SECONDS = 1.5
@@ -36,21 +32,27 @@ starts before would take what it sees for what stood there before it."""
 @config_argument
 @click.option("--dry-run", is_flag=True, help="Only show what would be put back.")
 @click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
-@click.option("--if-unclean", is_flag=True, help="Only if nobody else takes care: no mom that runs, no guardian that waits for one.")
+@click.option("--if-unclean", is_flag=True, help="Only if no mom runs, and none is to take over.")
 @click.option(
-    "--as-left", metavar="DIR", type=click.Path(path_type=Path), help="With the configuration that was in force in this run directory."
+    "--as-left",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="With the configuration that was in force in this run directory, if a copy is left there.",
 )
 @json_option
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Put back what an earlier run changed and could not put back itself: after a crash, a kill -9 or a power failure.
 
+    With --if-unclean, a supervisor calls it whenever mom has ended. A mom that has completed a cycle and dies, or that was told to keep its
+    changes, leaves them to one successor; when that one ends without having completed a cycle, everything is put back.
+
     Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
     """
-    config = _config(config_path, as_left, if_unclean=if_unclean)
+    config = _config(config_path, as_left)
     if if_unclean:
-        somebody = _who_takes_care(config)
-        if somebody:
-            print_prose(somebody, 2)
+        reason = _why_not(config, look=dry_run)
+        if reason:
+            print_prose(reason, 2)
             return
     with RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
@@ -73,42 +75,31 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         sys.exit(1)
 
 
-def _config(config_path: str | None, as_left: Path | None, *, if_unclean: bool) -> Config:
-    """The configuration that was in force; or the file's. In a service's clean-up, whichever can be read."""
-    if as_left is not None:
+def _config(config_path: str | None, as_left: Path | None) -> Config:
+    """The configuration that was in force, where mom has left a copy that can be used; else the file's."""
+    if as_left is not None and (as_left / IN_FORCE).exists():
         try:
             return config_as_left(as_left)
         except MomError as error:
             print_prose(f"mom: {error}", 2, err=True)
-            return load_config(config_path)
-    try:
-        return load_config(config_path)
-    except MomError as error:
-        given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd says so to a unit's commands
-        directory = Path(given or Config().run_directory)
-        if not (given or if_unclean) or not (directory / IN_FORCE).exists():
-            raise
-        print_prose(f"mom: {error}\nmom: used instead: the configuration that was in force", 2, err=True)
-        return config_as_left(directory)
+    return load_config(config_path)
 
 
-def _who_takes_care(config: Config) -> str:
-    """Why there is nothing to do, or an empty text. Raises `MomError` for a ledger that is damaged: nobody puts back what it held."""
+def _why_not(config: Config, *, look: bool) -> str:
+    """Why there is nothing to do, or an empty text. Raises `MomError` for a ledger that is damaged: what it held is not put back.
+
+    :param look: change nothing: the next call finds what this one has found
+    """
     pid = holder(config.run_directory)
     if pid:
         return f"mom runs as process {pid}, and takes care of it."
+    kept = not look and take_keep(config.run_directory)
     ledger = Ledger.open(config.state_directory, look=True)
     if ledger.damage:
         raise MomError(ledger.damage)
     if not ledger.entries:
         return "Nothing to put back."
-    term = LeaseFile(config.run_directory).term()
-    if term is not None and not term.ended and guarded(config.run_directory):
-        now = time.monotonic()
-        verdict = judge(term, alive=False, dead_since=now, now=now, boot=boot_id())
-        if not verdict.over:
-            return f"The guardian puts everything back unless another mom comes within {verdict.wait:.0f} s; mom restore does it now."
-    return ""
+    return f"{len(ledger.entries)} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
 
 
 def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:

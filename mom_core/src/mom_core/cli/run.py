@@ -19,13 +19,12 @@ from typing import Final
 
 import click
 
-from mom_core.cli.lifeline import Lifeline, let_guardian_finish
 from mom_core.cli.options import config_argument
+from mom_core.cli.supervision import Supervision
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
 from mom_core.engine.problems import described
 from mom_core.errors import MomError
-from mom_core.lease import Lease
 from mom_core.logs import Log
 from mom_core.model import Report, Status
 from mom_core.plugins.process_state import ProcessState
@@ -50,7 +49,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
     \b
     SIGHUP   reads the configuration and the policies again
     SIGUSR1  says more in the log (level debug), and at the next time as before
-    SIGUSR2  ends mom and keeps what it has changed, for a successor that comes within the setting `lease`
+    SIGUSR2  ends mom and keeps what it has changed, for the next mom
     """
 
     def load() -> Config:
@@ -81,11 +80,11 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     share_one_heap()
     config = learn()
     status = StatusFile(config.run_directory, log.hide)
-    lifeline = Lifeline()
+    supervision = Supervision()
     engine = Engine(
         config,
-        on_report=lambda report: _after_cycle(engine, status, report, process, lifeline),
-        lease=Lease(config.run_directory),
+        on_report=lambda report: _after_cycle(engine, status, report, process, supervision),
+        on_progress=supervision.progress,
     )
     log.watch(lambda: engine.number)
     stopped = threading.Event()
@@ -95,14 +94,11 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
         stopped.set()
         keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
-        if keep and engine.config.lease <= 0:
-            LOG.warning("lease is 0s, so nobody would put back what is kept: it is put back now")
-            keep = False
-        lifeline.stopping(engine.config, keep=keep)
+        supervision.stopping(engine.config, keep=keep)
         engine.stop(put_back=not keep)
 
     def reload() -> Config:
-        lifeline.reloading()
+        supervision.reloading()
         return learn()
 
     def on_reload(number: int, frame: FrameType | None) -> None:
@@ -119,11 +115,10 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     process = ProcessState.now()
     try:
-        let_guardian_finish(config, stopped)
         engine.open()
         spare_the_garbage_collector()
         give_free_memory_back()
-        lifeline.opened(engine)
+        supervision.opened(engine)
         if opened is not None:
             opened()
         engine.run()
@@ -135,10 +130,10 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         engine.close()  # `run` does that itself; this is for an `opened` that fails, which must leave no socket behind
         if engine.started_at:
             status.remove()
-            lifeline.ended(engine)
+            supervision.ended(engine)
     left = engine.ledger_entries
-    if left and engine.config.lease > 0:
-        LOG.info("ended; %d changes stand, and are put back unless another mom comes within %g s", left, engine.config.lease)
+    if left:
+        LOG.info("ended; %d changes stand: the next mom takes them over, or `mom restore` puts them back", left)
     else:
         LOG.info("ended")
 
@@ -176,12 +171,12 @@ def give_free_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState, lifeline: Lifeline) -> None:
+def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState, supervision: Supervision) -> None:
     status.write(engine, report)
     for change in process.put_back():
         LOG.warning("a plugin has changed %s: it is as before again; `mom plugin check` says which plugin does that", change)
     summary = _summary(report)
-    lifeline.cycle_done(engine, report, summary)
+    supervision.cycle_done(engine, report, summary)
     over = engine.problems_over
     acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
     level = logging.INFO if acted or over else logging.DEBUG

@@ -48,7 +48,7 @@ class GuestRule:
 class Config:
     """All that the operator decided. Made by `load_config`; a program may also make one itself.
 
-    `interval`, `stop_timeout` and `lease` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None
+    `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None
     when the configuration came from a program. `places` has the place of each key that is written in the file, by the way to it.
     """
 
@@ -63,7 +63,6 @@ class Config:
     log_format: Literal["auto", "text", "json", "journal"] = "auto"
     stop_timeout: float = 2.0
     on_stop: Literal["restore", "keep"] = "restore"
-    lease: float = 60.0
     plugin_path: tuple[Path, ...] = ()
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()

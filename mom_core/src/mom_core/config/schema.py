@@ -60,10 +60,7 @@ class CoreSettings(Settings):
     """How long a stop may take, with putting everything back. What is not back by then is left to `mom restore`."""
 
     on_stop: Literal["restore", "keep"] = "restore"
-    """What SIGTERM does: put everything back; or keep it for the next mom, if that comes within the lease. SIGUSR2 always keeps."""
-
-    lease: Annotated[Duration, Field(ge=0, le=86400)] = 60.0
-    """How long mom may hang, or be away after it died, before everything is put back without it. 0s: for ever."""
+    """What SIGTERM does: put everything back; or keep it for the next mom. SIGUSR2 always keeps."""
 
     plugin_path: Annotated[tuple[AbsolutePath, ...], Field(alias="plugin-path", max_length=20)] = ()
     """For development: folders with plugins that are not installed. Only root and mom's own user may be able to write to them."""

@@ -45,16 +45,20 @@ Fields = dict[str, Value]
 class Collector:
     """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
 
-    def __init__(self, plugins: PluginSet) -> None:
+    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
+        self._on_progress = on_progress
         self._declared = {(plugin.name, scope): _Declared.of(units) for plugin in plugins.plugins for scope, units in plugin.fields.items()}
 
     def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
         problems: list[Problem] = []
         listed = self._list_guests(problems)
+        self._on_progress()
         host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
+        self._on_progress()
         fields = self._guest_fields(listed, problems) if listed else {}
+        self._on_progress()
         guests = {
             guest.id: Guest(guest.id, guest.name, fields.get(guest.id, NO_VALUES), guest.properties, guest.blocked, guest.incarnation)
             for guest in listed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mom_core.engine.collect import ask
@@ -28,13 +28,8 @@ def apply(
     plugins: PluginSet,
     ledger: Ledger,
     stopping: threading.Event,
-    may_act: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Note what stands there, then let each controller apply its decisions, all controllers at the same time.
-
-    :param may_act: called before anything is noted, and again before anything is changed; raises if that must not be
-    """
-    may_act()
+    """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     outcomes: list[Outcome] = []
     problems: list[Problem] = []
@@ -74,7 +69,6 @@ def apply(
         return outcomes, problems
     if stopping.is_set():
         return outcomes, problems
-    may_act()
     works: list[tuple[Plugin, tuple[Decision, ...]]] = []
     for plugin in plugins.having("mom_control"):
         share = tuple(decision for decision in due if decision.control in plugin.controls)

@@ -28,7 +28,7 @@ class Cycle:
     :param history: filled by this; its bound is what the configuration keeps
     :param alerts: what plugins say is wrong, held from cycle to cycle
     :param on_report: called before the plugins have the report
-    :param may_act: raises when this process must not change anything any more
+    :param on_progress: called after each call of plugins
     """
 
     plugins: PluginSet
@@ -41,7 +41,7 @@ class Cycle:
     collector: Collector
     alerts: HeldAlerts
     on_report: Callable[[Report], None]
-    may_act: Callable[[], None]
+    on_progress: Callable[[], None]
     missing: dict[str, int] = field(default_factory=dict)
     claims: Claims = field(init=False)
 
@@ -50,8 +50,7 @@ class Cycle:
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int) -> Report:
-        """Do one cycle and give its report; the plugins' `mom_report` have it too by then. Raises what `may_act` does."""
-        self.may_act()
+        """Do one cycle and give its report; the plugins' `mom_report` have it too by then."""
         began = self.clock.monotonic()
         snapshot, problems = self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
         self._end_entries_of_the_gone(snapshot, problems)
@@ -65,13 +64,15 @@ class Cycle:
         if self.stopping.is_set():
             pass
         elif self.enforce:
-            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping, self.may_act)
+            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping)
             problems.extend(more)
+            self.on_progress()
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
         problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in self._ledger_alerts())
         problems.extend(self._troubles_with_state())
         said = self._alerts(snapshot, problems)
+        self.on_progress()
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
         said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_alerts())
         self.history.append(snapshot)
@@ -125,12 +126,14 @@ class Cycle:
                 proposals.append((plugin.name, [item for item in items if not isinstance(item, Considered)]))
             elif answer is not None:
                 problems.append(Problem(Source(plugin.name), f"mom_evaluate must return decisions, not {type(answer).__name__}"))
+        self.on_progress()
         wanted = tuple(item for _, items in proposals for item in items if isinstance(item, Decision))
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
             work = plugin.work("mom_review", snapshot=snapshot, decisions=tuple(decisions))
             answers = ask([(plugin, work)], "mom_review", problems)
+            self.on_progress()
             if not answers:
                 # A reviewer protects guests: without its word on them, the decisions on its own controls are not applied.
                 silent = f"the plugin {plugin.name} could not review it"

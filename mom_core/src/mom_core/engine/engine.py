@@ -23,11 +23,10 @@ from mom_core.engine.schedule import Schedule, Tick
 from mom_core.engine.verdict import HeldAlerts
 from mom_core.errors import AlreadyRunning, MomError
 from mom_core.hypervisor import Hypervisor
-from mom_core.lease import Lease, LeaseLost
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
-from mom_core.plugins.registry import SETUP_SECONDS, PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 from mom_core.services.policies import PolicyTexts
 from mom_core.services.running import EngineState, StandingProblem
 
@@ -42,10 +41,6 @@ LOGGED = 20
 
 EXIT_SECONDS = 0.3
 """What is left of the time that a stop has for the process itself to end."""
-
-CALLS_IN_A_ROW = 7
-"""Calls that a cycle makes one after the other, each of which may use up a deadline: the list of guests, host and guests, evaluators,
-controllers, alerts, reports, and one to spare; reviewers come besides, each by itself."""
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
@@ -63,7 +58,7 @@ class Engine:
     :param clock: where time comes from; a simulation brings its own
     :param on_report: called after every cycle, in the engine's thread
     :param serve: whether plugins that listen do; a program that only takes a look beside a running mom says no
-    :param lease: renewed by each completed cycle; without it, nothing is changed any more
+    :param on_progress: called in the engine's thread after each step of a cycle, and every few seconds between cycles; for a watchdog
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class Engine:
         on_report: Callable[[Report], None] | None = None,
         *,
         serve: bool = True,
-        lease: Lease | None = None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.report: Report | None = None
@@ -81,7 +76,7 @@ class Engine:
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve
-        self._lease = lease
+        self._on_progress = on_progress
         self._put_back = True
         self._stopping = threading.Event()
         self._schedule = Schedule(config.interval)
@@ -108,15 +103,10 @@ class Engine:
         self._lock.take()
         try:
             self._ledger = Ledger.open(self.config.state_directory)
-            if self._lease is not None:
-                slowest = max((plugin.settings.deadline for plugin in self.config.plugins.values()), default=0.0)
-                self._lease.begin(self.config.lease, max(SETUP_SECONDS, slowest) + self.config.interval)
             rebuilt = build_plugins(
                 self.config, self.wake, self._stopping, monotonic=self._clock.monotonic, serves=self._serve, state=self._state
             )
         except BaseException:
-            if self._lease is not None and not self.ledger_entries:
-                self._lease.end(left=False, kept=False)  # otherwise it runs on: the predecessor's changes stand
             self._lock.release()
             self._ledger = None
             raise
@@ -144,8 +134,6 @@ class Engine:
                 LOG.warning("plugin %s did not end; it is left behind", name)
         finally:
             self._cycle = None
-            if self._lease is not None:  # while the lock is held: from then on the lease may be another mom's
-                self._lease.end(left=self.ledger_entries > 0, kept=not put_back)
             self._lock.release()
             self._put_back = True
             self._stopping.clear()
@@ -160,22 +148,15 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back.
-
-        Raises `LeaseLost`, without putting anything back, when the lease was taken in the meantime.
-        """
+        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back."""
         self.open()
-        lost = False
         try:
             broken = 0
-            while (tick := self._schedule.wait()) is not None:
+            while (tick := self._schedule.wait(self._on_progress)) is not None:
                 try:
                     self._reload_if_asked()
                     self._one(tick)
                     broken = 0
-                except LeaseLost:
-                    lost = True
-                    raise
                 except Exception:
                     # Plugins are contained further in; this would be a mistake of our own, and a late cycle is better than none.
                     LOG.exception("cycle %d failed", self._number)
@@ -183,7 +164,7 @@ class Engine:
                     if broken >= BROKEN_CYCLES:
                         raise
         finally:
-            self.close(put_back=self._put_back and not lost)
+            self.close(put_back=self._put_back)
 
     def start(self) -> None:
         """Open, and run in a thread of the engine's own. Raises what `open` raises."""
@@ -301,12 +282,9 @@ class Engine:
         return replace(known, hypervisor=cycle.plugins.hypervisor.uri, distributions=distributions)
 
     @property
-    def patience(self) -> float:
-        """Seconds from one completed cycle to the next at the most, even if plugins hang until their deadlines in every phase."""
-        plugins = self._opened().plugins
-        slowest = max((plugin.lane.deadline for plugin in plugins.plugins), default=0.0)
-        reviews = sum(plugin.lane.deadline for plugin in plugins.having("mom_review"))
-        return self.config.interval + CALLS_IN_A_ROW * slowest + reviews
+    def longest_step(self) -> float:
+        """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
+        return max((plugin.lane.deadline for plugin in self._opened().plugins.plugins), default=0.0)
 
     def problems(self) -> list[Standing]:
         """The problems that stand now, with how often and since when."""
@@ -334,8 +312,6 @@ class Engine:
         self._skipped += tick.skipped
         report = self._opened().run(self._number, tick, self._skipped)
         self.report = report
-        if self._lease is not None:
-            self._lease.renew(self.config.lease, self.patience)
         if self._on_report is not None:
             self._on_report(report)
         return report
@@ -355,10 +331,10 @@ class Engine:
             clock=self._clock,
             stopping=self._stopping,
             host_properties=host_properties(config.interval),
-            collector=Collector(rebuilt.plugins),
+            collector=Collector(rebuilt.plugins, self._on_progress),
             alerts=self._alerts,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
-            may_act=_always if self._lease is None else self._lease.check,
+            on_progress=self._on_progress,
         )
 
     def _reload_if_asked(self) -> None:
@@ -411,7 +387,3 @@ class Engine:
         if len(not_back) > LOGGED:
             LOG.warning("and %d more were not put back", len(not_back) - LOGGED)
         LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
-
-
-def _always() -> None:
-    """There is no lease that could be lost."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
 """Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped. A flood of
 events costs at most two cycles a second besides the scheduled ones. A scheduled cycle does not hold up a woken one: what it has read
 was before that which somebody wakes for."""
+
+
+BEAT_SECONDS = 5.0
+"""How often a long wait says that it goes on: a fourth of the watchdog of mom's unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,19 @@ class Schedule:
                 self._next = time.monotonic() + interval
                 self._condition.notify_all()
 
-    def wait(self) -> Tick | None:
-        """Sleep until a cycle is due; None when stopped."""
+    def wait(self, on_progress: Callable[[], None] = lambda: None) -> Tick | None:
+        """Sleep until a cycle is due; None when stopped.
+
+        :param on_progress: called every few seconds meanwhile
+        """
         with self._condition:
             while not self._stopped:
                 now = time.monotonic()
                 due = min(self._next, self._last_woken + SHORTEST_GAP_SECONDS) if self._reason else self._next
                 if now >= due:
                     return self._begin(now)
-                self._condition.wait(due - now)
+                on_progress()
+                self._condition.wait(min(due - now, BEAT_SECONDS))
             return None
 
     def _begin(self, now: float) -> Tick:

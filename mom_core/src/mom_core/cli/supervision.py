@@ -1,0 +1,141 @@
+"""What mom tells the supervisor that has started it, and leaves in the run directory for the next mom and for `mom restore`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core.config import Config, load_config
+from mom_core.engine import Engine
+from mom_core.errors import MomError, StateError
+from mom_core.model import Report
+from mom_core.notify import Notifier
+from mom_core.state_files import LARGEST_BYTES, StateFile
+
+LOG = logging.getLogger("mom")
+
+IN_FORCE: Final = "in-force.json"
+"""The configuration in force, in the run directory: the file may be changed, or broken, when something is to be put back."""
+
+KEEP: Final = "keep"
+"""While this file is in the run directory and mom ends, what it has changed is kept for the next mom. `mom restore --if-unclean` removes
+it, so that it holds for one successor: one that does not complete a cycle has everything put back (a crash loop)."""
+
+MARGIN_SECONDS: Final = 5.0
+"""What the watchdog gives beyond the longest call of a plugin, and systemd beyond the longest stop."""
+
+RELOAD_SECONDS: Final = 60.0
+"""What the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s."""
+
+
+class Supervision:
+    """Used from the engine's thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._notifier = Notifier()
+        self._config: Config | None = None
+        self._reloading = False
+        self._kept = False
+
+    def opened(self, engine: Engine) -> None:
+        """Everything is set up."""
+        self._keep(engine.config, wanted=False)
+        self._take_in(engine)
+        self._notifier.ready("doing the first cycle")
+
+    def progress(self) -> None:
+        """The engine gets on: only that feeds the watchdog."""
+        self._notifier.progress()
+
+    def reloading(self) -> None:
+        """A new configuration is about to be read."""
+        self._reloading = True
+        self._notifier.needs(RELOAD_SECONDS)
+        self._notifier.reloading()
+
+    def cycle_done(self, engine: Engine, report: Report, summary: str) -> None:
+        """A cycle was completed."""
+        self._take_in(engine)
+        if not self._kept:
+            self._keep(engine.config, wanted=True)
+        if self._reloading:
+            self._reloading = False
+            self._notifier.ready()
+        self._notifier.alive(f"cycle {report.number}: {summary}" if self._notifier else "")
+
+    def stopping(self, config: Config, *, keep: bool) -> None:
+        """mom was told to end."""
+        self._keep(config, wanted=keep)
+        self._kept = True  # a cycle that is completed yet decides no more
+        self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
+
+    def ended(self, engine: Engine) -> None:
+        """All that could be done is done."""
+        if not engine.ledger_entries:
+            (engine.config.run_directory / IN_FORCE).unlink(missing_ok=True)
+
+    def _take_in(self, engine: Engine) -> None:
+        config = engine.config
+        self._notifier.needs(engine.longest_step + MARGIN_SECONDS)
+        if config is not self._config:
+            self._config = config
+            try:
+                in_force(config.run_directory).write(config.in_force(secrets=True), durable=False)
+            except StateError as error:
+                LOG.error("%s", error)
+
+    def _keep(self, config: Config, *, wanted: bool) -> None:
+        self._kept = wanted
+        path = config.run_directory / KEEP
+        try:
+            if wanted:
+                path.touch(mode=0o600)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            LOG.error("cannot note in %s whether changes are kept for the next mom: %s", path, error.strerror)
+
+
+def take_keep(directory: Path) -> bool:
+    """Whether the mom that has ended left its changes to the next one. Asked a second time, it did not."""
+    try:
+        (directory / KEEP).unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise MomError(f"cannot remove {directory / KEEP}: {error.strerror}", hint="run as root") from error
+    return True
+
+
+def config_as_left(directory: Path) -> Config:
+    """The configuration that the last mom with this run directory had in force.
+
+    :raises MomError: there is none, or another user may have written it
+    """
+    path = directory / IN_FORCE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise MomError(f"{path} is not used: others may have written it", hint="name the configuration with -c")
+            content = in_force(directory).decoded(file.read(LARGEST_BYTES + 1))
+    except OSError as error:
+        raise MomError(f"cannot read {path}: {error.strerror}", hint="name the configuration with -c") from error
+    except StateError as error:
+        raise MomError(error.message, hint="name the configuration with -c") from error
+    return load_config(content)
+
+
+def in_force(directory: Path) -> StateFile[dict[str, Any]]:
+    """The file with the configuration in force."""
+    return StateFile(directory / IN_FORCE, "the copy of the configuration in force", _settings, mode=0o600, log=LOG)
+
+
+def _settings(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError("it is no configuration")
+    return content

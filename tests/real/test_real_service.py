@@ -1,0 +1,148 @@
+"""Real guests under mom's units and a real systemd: they keep their size through a restart, a kill and a hang, and get their memory
+back when mom cannot be replaced."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from real_guests import Lab, RealGuest, eventually
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "packaging"))  # pytest's importlib mode does not; the module there is this one's fixture
+
+from own_systemd import CannotStart, OwnSystemd  # only found from here on
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.real
+
+GUEST_MIB = 256
+WANTED_MIB = 100
+"""What the policy asks for: less than a guest can spare, so that each goes as far down as it may."""
+SMALLER_MIB = GUEST_MIB - 40
+WITHIN_SECONDS = 30.0
+
+_CONFIG = """
+interval: 1s
+state_directory: {folder}/state
+run_directory: /run/mom
+plugins:
+  host: {{deadline: 2s}}
+  libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s, call_timeout: 900ms, deadline: 2s}}
+  balloon: {{deadline: 2s}}
+  policy: {{directory: {folder}/policy.d, deadline: 2s}}
+"""
+
+_POLICY = f"""
+(defun shrink (guest) (guest.Control "balloon_target" {WANTED_MIB << 10}))
+(with Guests guest (shrink guest))
+"""
+
+# What differs here: where things are.
+_DROP_IN = """[Service]
+ReadWritePaths={folder} {libvirt}
+StateDirectory=
+PrivateTmp=no
+ProtectHome=no
+StandardOutput=append:{folder}/log
+StandardError=append:{folder}/log
+"""
+
+
+def size_mib(guest: RealGuest) -> float:
+    actual: int = guest.domain.memoryStats()["actual"]
+    return actual / 1024
+
+
+def all_smaller(guests: Sequence[RealGuest]) -> bool:
+    return all(size_mib(guest) <= SMALLER_MIB for guest in guests)
+
+
+def have_settled(guests: Sequence[RealGuest]) -> bool:
+    """All are smaller, and none moves any more: while a balloon moves, mom corrects what it wants by what the guest says."""
+    before = [size_mib(guest) for guest in guests]
+    time.sleep(2)
+    return all_smaller(guests) and before == [size_mib(guest) for guest in guests]
+
+
+def all_whole(guests: Sequence[RealGuest]) -> bool:
+    return all(size_mib(guest) == GUEST_MIB for guest in guests)
+
+
+@pytest.fixture
+def guests(lab: Lab) -> Sequence[RealGuest]:
+    started = [lab.start(f"service{number}", mib=GUEST_MIB, workload=(5, 5, 0, 100)) for number in (1, 2)]
+    for guest in started:
+        guest.wait_until_it_works()
+    return started
+
+
+@pytest.fixture
+def systemd(guests: Sequence[RealGuest], lab: Lab, tmp_path: Path) -> Iterator[OwnSystemd]:
+    for name in ("policy.d", "state"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "policy.d/50_balloon.policy").write_text(_POLICY)
+    libvirt = lab.libvirtd
+    (tmp_path / "mom.yaml").write_text(_CONFIG.format(folder=tmp_path, uri=libvirt.uri, pids=libvirt.pid_folder))
+    own = OwnSystemd(tmp_path)
+    own.units.mkdir()
+    for name in ("mom", "mom-restore"):
+        text = (ROOT / f"packaging/{name}.service").read_text()
+        text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).parent / "mom")).replace(
+            "/etc/mom/mom.yaml", str(tmp_path / "mom.yaml")
+        )
+        (own.units / f"{name}.service").write_text(text)
+        (own.units / f"{name}.service.d").mkdir()
+        (own.units / f"{name}.service.d/here.conf").write_text(_DROP_IN.format(folder=tmp_path, libvirt=libvirt.folder))
+    try:
+        own.start()
+    except CannotStart as error:
+        pytest.skip(str(error))
+    try:
+        yield own
+    finally:
+        own.stop()
+
+
+def main_pid(systemd: OwnSystemd) -> int:
+    return int(systemd.show("mom", "MainPID")["MainPID"])
+
+
+def another_has_taken_over(systemd: OwnSystemd, before: int) -> bool:
+    return main_pid(systemd) not in {0, before} and systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
+
+
+def test_memory_stays_through_a_restart_a_kill_and_a_hang_and_goes_back_when_mom_cannot_be_replaced(
+    systemd: OwnSystemd, guests: Sequence[RealGuest], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    assert systemd.systemctl("start", "mom").returncode == 0, log.read_text()
+    eventually("both are smaller", lambda: have_settled(guests), 60)
+
+    for what in ("restart", "SIGKILL", "SIGSTOP"):
+        before, began = main_pid(systemd), time.monotonic()
+        if what == "restart":
+            systemd.systemctl("restart", "--no-block", "mom")
+        else:
+            systemd.run("kill", f"-{getattr(signal, what).value}", str(before))
+        while not another_has_taken_over(systemd, before):
+            assert all_smaller(guests), log.read_text()
+            assert time.monotonic() < began + WITHIN_SECONDS, log.read_text()
+            time.sleep(0.2)
+        print(f"{what}: taken over after {time.monotonic() - began:.1f} s")  # noqa: T201  # for an engineer who measures
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert all_smaller(guests), log.read_text()
+            time.sleep(0.2)
+
+    (tmp_path / "mom.yaml").write_text("plugins: [broken")
+    began = time.monotonic()
+    systemd.run("kill", "-9", str(main_pid(systemd)))
+    eventually("both have their memory back", lambda: all_whole(guests), WITHIN_SECONDS)
+    print(f"SIGKILL, and no successor: back after {time.monotonic() - began:.1f} s")  # noqa: T201  # as above
+    for guest in guests:
+        assert all(beat.kills == 0 for beat in guest.beats)
