@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from mom_core.errors import LedgerError, StateError
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
-from mom_core.state_files import LaterVersionError, StateFile, UnreadableError, as_json
+from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -219,7 +219,7 @@ def _text(entry: LedgerEntry, old: _Text | None) -> _Text:
             "time": entry.time,
             "incarnation": entry.incarnation,
         }
-        beginning = as_json(record)[:-1]
+        beginning = StateFile.as_json(record)[:-1]
     rest = (
         f',"applied":{_json(entry.applied)},"earlier":{_json(entry.earlier)},"attempted":{_json(entry.attempted)},'
         f'"found":{_json(entry.found)},"in_doubt":{"true" if entry.in_doubt else "false"}}}'
@@ -228,12 +228,12 @@ def _text(entry: LedgerEntry, old: _Text | None) -> _Text:
 
 
 def _json(value: Value) -> str:
-    """What `as_json` gives, sooner for what nearly all values are."""
+    """What `StateFile.as_json` gives, sooner for what nearly all values are."""
     if value is None:
         return "null"
     if value == ():
         return "[]"
-    return repr(value) if _is_amount(value) else as_json(value)
+    return repr(value) if _is_amount(value) else StateFile.as_json(value)
 
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:

@@ -162,7 +162,20 @@ class StateFile(Generic[Content]):
         :param durable: also survive a power failure
         :raises StateError: the disk is full, there is no permission, the content is too large or no JSON, …; the file is as it was then
         """
-        self._replace(lambda: as_json(content), durable)
+        self._replace(lambda: self.as_json(content), durable)
+
+    @staticmethod
+    def as_json(content: object) -> str:
+        """This content as a file of state holds it, on one line. Raises `OSError` if it cannot be JSON."""
+        try:
+            text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
+        if "\\ud" not in text:
+            return text
+        # Maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost.
+        whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def write_items(self, items: Iterable[str]) -> None:
         """Write a list, durably, of which each item is what `as_json` gives: its owner keeps the text of those that do not change.
@@ -170,6 +183,10 @@ class StateFile(Generic[Content]):
         :raises StateError: as `write` does; an `OSError` of what gives the items is one, too
         """
         self._replace(lambda: f"[{','.join(items)}]", durable=True)
+
+    def write_members(self, members: Iterable[str]) -> None:
+        """The same of a mapping: each member is what `as_json` gives of a mapping that has no other, without its braces."""
+        self._replace(lambda: f"{{{','.join(members)}}}", durable=True)
 
     def _replace(self, body: Callable[[], str], durable: bool) -> None:
         try:
@@ -248,19 +265,6 @@ class LaterVersionError(StateError):
 
 class UnreadableError(StateError):
     """A file of state that may be as it should be, and cannot be read."""
-
-
-def as_json(content: object) -> str:
-    """This content as a file of state holds it, on one line. Raises `OSError` if it cannot be JSON."""
-    try:
-        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
-    if "\\ud" not in text:
-        return text
-    # Maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost.
-    whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-    return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def set_aside_below(directory: Path) -> Iterable[Path]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from pydantic import TypeAdapter
 
@@ -41,6 +41,13 @@ BEGIN_ANEW: Final = "policies began without notes"
 """What it means that they are lost."""
 
 
+class _Text(NamedTuple):
+    """Notes on one entity, and how they stand in the file."""
+
+    values: Mapping[str, Any]
+    written: str
+
+
 class NoteStore:
     """Notes in memory and, from one cycle to the next, in a file.
 
@@ -56,6 +63,7 @@ class NoteStore:
         self._incarnations: dict[str, str] = {}
         self._absent: dict[str, int] = {}
         self._unwritten = False
+        self._texts: dict[str, _Text] = {}
 
     def load(self) -> None:
         """Read what is on disk. A damaged file is set aside, and mom says so."""
@@ -129,5 +137,16 @@ class NoteStore:
             self._unwritten = False
             return
         with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
-            self._file.write(self.memory())
+            self._file.write_members(self._texts_of_all())
             self._unwritten = False
+
+    def _texts_of_all(self) -> Iterable[str]:
+        """What stands in the file of each entity. What notes have become is another mapping: of those that stay, the text is kept."""
+        old, self._texts = self._texts, {}
+        for identity, values in self._notes.items():
+            text = old.get(identity)
+            if text is None or text.values is not values:
+                kept = {"incarnation": self._incarnations.get(identity, ""), "values": values}
+                text = _Text(values, StateFile.as_json({identity: kept})[1:-1])
+            self._texts[identity] = text
+            yield text.written

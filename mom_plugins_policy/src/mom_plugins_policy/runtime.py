@@ -176,6 +176,7 @@ class Run:
         self.failed: set[str] = set()
         self.notes = notes
         self.noted: dict[str, dict[str, Any_]] = {}
+        self._recalled: dict[str, dict[str, Any_]] = {}
         self.disks_of: dict[str, Any_] = {}
         self.disk_sites: dict[str, int] = {}
         self._history = history
@@ -583,6 +584,20 @@ class Run:
             if len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
                 raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
         notes[name] = value
+        recalled = self._recalled.get(name)
+        if recalled is not None:
+            if value is None:
+                recalled.pop(identity, None)
+            else:
+                recalled[identity] = value
+
+    def recalled(self, name: str) -> dict[str, Any_]:
+        """What `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
+        found = self._recalled[name] = {}
+        if self.notes is not None:
+            of = self.notes.of
+            found.update((guest.id, value) for guest in self.guests.members if (value := of(guest.id).get(name)) is not None)
+        return found
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """`Recall`."""

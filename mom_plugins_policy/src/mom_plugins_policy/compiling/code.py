@@ -102,6 +102,7 @@ class Emitter(ABC):
         self._host_fields: dict[str, str] = {}
         self._control_dicts: dict[str, str] = {}
         self._note_dicts: dict[str, str] = {}
+        self._recalled_dicts: dict[str, str] = {}
         self._function_cells: dict[str, str] = {}
         self._cells: dict[str, str] = {}
 
@@ -256,6 +257,7 @@ class Emitter(ABC):
             **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
             **{py: f"rt.control({self.string(name)})" for name, py in self._control_dicts.items()},
             **{py: f"rt.variable({self.string(name)})" for name, py in self._note_dicts.items()},
+            **{py: f"rt.recalled({self.string(name)})" for name, py in self._recalled_dicts.items()},
             **dict.fromkeys(self._cells.values(), "U"),
             **dict.fromkeys(self._function_cells.values(), "U"),
             **self.run.inits,

@@ -111,6 +111,11 @@ class EntityAccess(Scoping):
                     return Expression(f"{notes}.get({key})")
                 self.emit(f"{notes}[{key}] = {self.guarded(values[1], form).text}")
                 return NIL
+        if method == "Recall" and name is not None and entity.type == "guest":
+            recalled = self._recalled(name)
+            if recalled is not None:
+                default = f", {values[1].text}" if len(values) > 1 else ""
+                return Expression(f"{recalled}.get({self._key(entity)}{default})")
         if method in ("Control", "SetVar", "Remember"):
             values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]
@@ -159,6 +164,14 @@ class EntityAccess(Scoping):
                 return None
             self._note_dicts[name] = self._new("w")
         return self._note_dicts[name]
+
+    def _recalled(self, name: str) -> str | None:
+        """The dictionary of what is remembered of guests under a name, as `_requests`: a call for each guest takes ten times as long."""
+        if name not in self._recalled_dicts:
+            if len(self._recalled_dicts) >= self.limits.names // 2:
+                return None
+            self._recalled_dicts[name] = self._new("w")
+        return self._recalled_dicts[name]
 
     def _requests(self, name: str) -> str | None:
         """The dictionary of requests for a control; None if there are so many that they are looked up when asked for."""
