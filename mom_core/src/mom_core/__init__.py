@@ -44,7 +44,7 @@ _WHERE = {
     "files": ("replace_file",),
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
-    "sockets": ("Listener", "OccupiedByOurselvesError", "PeerCredentials", "free_socket_path", "peer_credentials"),
+    "sockets": ("Address", "Listener", "OccupiedByOurselvesError", "PeerCredentials", "listen", "peer_credentials"),
     "units": (
         "Portion", "Unit", "format_duration", "format_kib", "format_size", "lasting", "parse_duration", "parse_portion", "parse_size",
     ),
@@ -72,6 +72,7 @@ __all__ = [
     "CONTRACT",
     "HOST_ID",
     "About",
+    "Address",
     "Admission",
     "Admissions",
     "AgentAccess",
@@ -207,10 +208,10 @@ __all__ = [
     "format_duration",
     "format_kib",
     "format_size",
-    "free_socket_path",
     "guaranteed_kib",
     "hookimpl",
     "lasting",
+    "listen",
     "load_config",
     "parse_document",
     "parse_duration",
@@ -379,10 +380,11 @@ if TYPE_CHECKING:
     from mom_core.settings import SecretUrl as SecretUrl
     from mom_core.settings import Size as Size
     from mom_core.settings import SizeOrShare as SizeOrShare
+    from mom_core.sockets import Address as Address
     from mom_core.sockets import Listener as Listener
     from mom_core.sockets import OccupiedByOurselvesError as OccupiedByOurselvesError
     from mom_core.sockets import PeerCredentials as PeerCredentials
-    from mom_core.sockets import free_socket_path as free_socket_path
+    from mom_core.sockets import listen as listen
     from mom_core.sockets import peer_credentials as peer_credentials
     from mom_core.state_files import StateFile as StateFile
     from mom_core.units import Portion as Portion

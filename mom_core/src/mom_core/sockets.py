@@ -1,14 +1,15 @@
-"""Unix sockets that a plugin listens on: taken over only where nobody serves them, removed only by whoever put them there."""
+"""Where a plugin listens: at a unix socket's path or a TCP port, taken only if no other program serves there."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,8 +21,55 @@ if TYPE_CHECKING:
 KNOCK_SECONDS: Final = 1.0
 """How long to wait for a sign that somebody serves a socket. A served one answers at once, or its queue is full: then somebody does."""
 
+BACKLOG: Final = 1024
+"""Connections that the kernel holds until they are accepted."""
+
+LONGEST_PATH: Final = 107
+"""Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
+
 _CREDENTIALS: Final = struct.Struct("3i")
 """The kernel's `struct ucred`: process, user, group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The path of a unix socket, or a TCP host and port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str, host: str = "") -> Address:
+        """`/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`, which says what is wrong.
+
+        :param host: where a port alone is; without it, the host must be written
+        """
+        if text.startswith("/"):
+            length = len(os.fsencode(text))
+            if "\0" in text:
+                raise ValueError("a path has no zero bytes")
+            if length > LONGEST_PATH:
+                raise ValueError(f"the path of a socket has at most {LONGEST_PATH} bytes, and this has {length}")
+            return cls(path=text)
+        match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
+        written = "" if match is None else match[1] or match[2] or host
+        if match is None or not written:
+            port = ", a port," if host else ""
+            raise ValueError(f"write a path that begins with /{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
+        if not 1 <= int(match[3]) <= 65535:
+            raise ValueError("a port is a number from 1 to 65535")
+        return cls(host=written, port=int(match[3]))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this host can connect."""
+        return bool(self.path) or self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class OccupiedByOurselvesError(Exception):
@@ -60,19 +108,79 @@ def peer_credentials(sock: socket.socket | TransportSocket) -> PeerCredentials:
     return PeerCredentials(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
-def free_socket_path(path: Path, advice: Callable[[Path, OSError], str]) -> None:
-    """Remove a socket that nobody serves any more, so that the path can be bound. Nothing to do where nothing stands.
+def listen(address: Address, *, mode: int = 0o600, group: int | None = None, ours: bool = False) -> Listener:
+    """Listen at a path or a port. The socket does not block.
 
-    :param advice: the hint for what the system refuses; an empty text for none
-    :raises MomError: somebody serves there, or something else is in the way; it stays as it is
+    :param mode: permissions of a unix socket's file; connecting takes the permission to write
+    :param group: to which the file belongs; None: as new files do
+    :param ours: whether a plugin of this process may be what serves the port already, until a reload has ended it
+    :raises MomError: another program serves there, something else is in the way, the folder is missing, this host has no such address, …
     :raises OccupiedByOurselvesError: wait until it does not any more
     """
+    return _listen_at_path(Path(address.path), mode, group) if address.path else _listen_at_port(address, ours=ours)
+
+
+def _listen_at_path(path: Path, mode: int, group: int | None) -> Listener:
+    _free(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        # No client can connect before listen(), so there is no moment in which others may than these.
+        path.chmod(0)
+        if group is not None:
+            os.chown(path, -1, group)
+        path.chmod(mode)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        if sock.getsockname() == str(path):
+            path.unlink(missing_ok=True)
+        sock.close()
+        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
+    return Listener(sock, path)
+
+
+def _listen_at_port(address: Address, *, ours: bool) -> Listener:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="write an address of this host") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE and ours:
+            raise OccupiedByOurselvesError from None
+        taken = "another program listens there, or this mom until it is restarted"
+        hint = taken if error.errno == errno.EADDRINUSE else "write an address of this host"
+        raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
+    return Listener(sock)
+
+
+def _advice(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"make the folder {path.parent} first; packaging/ has files for systemd-tmpfiles that do"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"mom's user must be able to write to {path.parent}, and be in the group that the socket is for"
+    if error.errno == errno.EADDRINUSE:
+        return "another program has just begun to serve there"
+    return ""
+
+
+def _free(path: Path) -> None:
+    """Remove a socket that no program serves any more, so that the path can be bound. Nothing to do where nothing stands."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=advice(path, error)) from error
+        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
     if not stat.S_ISSOCK(found.st_mode):
         raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
@@ -90,7 +198,7 @@ def free_socket_path(path: Path, advice: Callable[[Path, OSError], str]) -> None
             if error.errno == errno.EPROTOTYPE:
                 what = f"{path} is there already and is a socket of another kind; it stays as it is"
                 raise MomError(what, hint="remove it, or listen elsewhere") from error
-            raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=advice(path, error)) from error
+            raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=_advice(path, error)) from error
         else:
             holder = peer_credentials(knock).process
     if holder == os.getpid():

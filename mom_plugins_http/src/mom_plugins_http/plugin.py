@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mom_core import (
+    Address,
     Duration,
     ExistingFile,
     Finding,
@@ -32,21 +33,19 @@ if TYPE_CHECKING:
 SOCKET = "mom.sock"
 """The socket's usual name, in mom's run directory."""
 
-_LONGEST_PATH = 107
 
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 def _a_path(path: Path) -> Path:
-    if not path.is_absolute() or len(str(path).encode()) > _LONGEST_PATH:
-        raise ValueError(f"write an absolute path of at most {_LONGEST_PATH} bytes")
+    if not Address.parse(str(path)).path:
+        raise ValueError("write a path that begins with /")
     return path
 
 
-def _an_address(text: str) -> str:
-    from mom_plugins_http.listening import Address
-
-    Address.parse(text)
+def _a_port(text: str) -> str:
+    if Address.parse(text).path:
+        raise ValueError("write host:port, such as 192.0.2.7:8132 or [::]:8132")
     return text
 
 
@@ -64,7 +63,7 @@ class TcpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    listen: Annotated[str, AfterValidator(_an_address)]
+    listen: Annotated[str, AfterValidator(_a_port)]
     """Where, as `host:port`."""
     certificate: ExistingFile
     """The server's certificate with its chain, as PEM. Read again when mom's configuration is reloaded, as the next three."""
@@ -186,7 +185,6 @@ class HttpPlugin:
 
 def own_names(listen: str) -> list[str]:
     """The names by which clients call a server that listens there: the address, this host's names."""
-    from mom_plugins_http.listening import Address
     from mom_plugins_http.sites import LOCAL_NAMES, name_of
 
     host = Address.parse(listen).host

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import MomError, PluginContext, PolicyState, PolicyTexts, Report, read_secret
+from mom_core import Address, MomError, PluginContext, PolicyState, PolicyTexts, Report, listen, read_secret
 from mom_plugins_http import reserving
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admitting import Admitting
 from mom_plugins_http.api import Api
 from mom_plugins_http.changing import MOST_JOBS, Changing
 from mom_plugins_http.events import Events
-from mom_plugins_http.listening import LONGEST_PATH, Address, Permissions, listen_on_path, listen_on_port
 from mom_plugins_http.metrics import GuestSelection
 from mom_plugins_http.news import News
 from mom_plugins_http.plugin import own_names
@@ -65,19 +64,22 @@ class Service:
         settings, path = self._settings, self._path
         read = frozenset() if settings.read_group is None else frozenset({group_id(settings.read_group)})
         change = frozenset() if settings.change_group is None else frozenset({group_id(settings.change_group)})
-        permissions = socket_permissions(read | change)
-        doors = [Door(lambda: listen_on_path(path, permissions), LocalAccess(read, change))]
+        mode, group = socket_permissions(read | change)
+        doors = [Door(lambda: listen(Address(str(path)), mode=mode, group=group), LocalAccess(read, change))]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: listen_on_path(page, permissions), LocalAccess(read, change), keyed=True))
+            doors.append(Door(lambda: listen(Address(str(page)), mode=mode, group=group), LocalAccess(read, change), keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
-            doors.append(Door(lambda: listen_on_port(address, ours=self._replaces), tls=self._tls))
+            doors.append(Door(lambda: listen(address, ours=self._replaces), tls=self._tls))
         return doors
 
     def _page_path(self) -> Path | None:
         """The page's own socket, beside the control socket; None where its path would be too long for one."""
         path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
-        return path if len(str(path).encode()) <= LONGEST_PATH else None
+        try:
+            return Path(Address.parse(str(path)).path)
+        except ValueError:
+            return None
 
     @property
     def _replaces(self) -> bool:
@@ -132,11 +134,12 @@ class Service:
             ending.join(max(0.0, until - time.monotonic()))
 
 
-def socket_permissions(groups: frozenset[int]) -> Permissions:
-    """Of the socket's file. A file has one group: where two may use the socket, everybody may connect, and is asked who it is."""
+def socket_permissions(groups: frozenset[int]) -> tuple[int, int | None]:
+    """Mode and group of the socket's file. A file has one group: where two may use the socket, every user may connect, and is asked who it
+    is."""
     if not groups:
-        return Permissions(0o600)
-    return Permissions(0o660, next(iter(groups))) if len(groups) == 1 else Permissions(0o666)
+        return 0o600, None
+    return (0o660, next(iter(groups))) if len(groups) == 1 else (0o666, None)
 
 
 def _tls(tcp: TcpSettings) -> ssl.SSLContext:

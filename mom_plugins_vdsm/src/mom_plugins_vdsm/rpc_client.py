@@ -14,8 +14,7 @@ from xmlrpc.client import Error, Fault, ProtocolError, ServerProxy, Transport
 
 import click
 
-from mom_core import print_text, printable
-from mom_plugins_vdsm.rpc_listening import Address
+from mom_core import Address, print_text, printable
 
 DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
@@ -84,7 +83,7 @@ _EPILOG: Final = "\b\nVerbs:\n" + "\n".join(f"  {f'{name} {verb.arguments}':<26}
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address:
     try:
-        return Address.parse(value)
+        return Address.parse(value, "127.0.0.1")
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import (
+    Address,
     Decision,
     Duration,
     Finding,
@@ -22,9 +23,9 @@ from mom_core import (
     Source,
     Suggestion,
     hookimpl,
+    listen,
     printable,
 )
-from mom_plugins_vdsm.rpc_listening import Address, listen
 from mom_plugins_vdsm.rpc_server import Limits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
@@ -32,8 +33,12 @@ VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 """Where vdsm looks for mom (its option `[mom] socket_path`)."""
 
 
+LOOPBACK = "127.0.0.1"
+"""Where a port is that is written alone."""
+
+
 def _an_address(text: str) -> str:
-    Address.parse(text)
+    Address.parse(text, LOOPBACK)
     return text
 
 
@@ -74,7 +79,7 @@ class XmlRpcPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._address = Address.parse(settings.listen)
+        self._address = Address.parse(settings.listen, LOOPBACK)
         self._verbs = Verbs(
             context,
             str(self._address),
@@ -108,7 +113,7 @@ class XmlRpcPlugin:
         self._context.log.info("XML-RPC on %s%s", self._address, ", read only" if self._verbs.read_only else "")
 
     def _listen(self) -> Listener:
-        return listen(self._address, int(self._settings.mode, 8))
+        return listen(self._address, mode=int(self._settings.mode, 8))
 
     @hookimpl
     def mom_evaluate(self) -> Iterable[Decision | Problem]:

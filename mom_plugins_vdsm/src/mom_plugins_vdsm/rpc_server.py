@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from mom_core import Listener, MomError, OccupiedByOurselvesError, printable
-from mom_plugins_vdsm.rpc_listening import peer_of
+from mom_core import Listener, MomError, OccupiedByOurselvesError, peer_credentials, printable
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
@@ -369,8 +368,8 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
 
 def _peer(client: socket.socket) -> Peer:
     try:
-        process, user = peer_of(client)
-        if process:
+        if client.family == socket.AF_UNIX:
+            process, user, _group = peer_credentials(client)
             return Peer(process, user, f"process {process} of user {user}")
         host, port, *_ = client.getpeername()
         return Peer(0, -1, f"{printable(str(host))} port {port}")
