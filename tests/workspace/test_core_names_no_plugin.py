@@ -26,7 +26,6 @@ STILL = {
     "cli/frame.py": "verbs of plugins that are not installed",
     "cli/plugin_verbs.py": "the usual set",
     "cli/sources.py": "the plugin that records",
-    "cli/status.py": "lines about memory, KSM and classes",
     "destination.py": "the simulator's destinations",
     "guarantees.py": "what a guest is promised",
     "plugins/discovery.py": "mom's own distributions",

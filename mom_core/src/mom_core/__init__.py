@@ -26,6 +26,7 @@ _WHERE = {
         "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
         "printable_lines",
     ),
+    "overview": ("GuestColumn", "StatusPart"),
     "explanation": ("About", "Explainer", "Explainers", "Explanation", "Part", "Place", "Sentence", "Wanted", "find_guest"),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
@@ -116,6 +117,7 @@ __all__ = [
     "Giver",
     "Guest",
     "GuestBusy",
+    "GuestColumn",
     "GuestEvents",
     "GuestGone",
     "GuestSettings",
@@ -191,6 +193,7 @@ __all__ = [
     "StateError",
     "StateFile",
     "Status",
+    "StatusPart",
     "Suggestion",
     "Unit",
     "UnitError",
@@ -345,6 +348,8 @@ if TYPE_CHECKING:
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
     from mom_core.model import printable_lines as printable_lines
+    from mom_core.overview import GuestColumn as GuestColumn
+    from mom_core.overview import StatusPart as StatusPart
     from mom_core.ownership import read_secret as read_secret
     from mom_core.ownership import untrusted as untrusted
     from mom_core.services.admission import Admission as Admission

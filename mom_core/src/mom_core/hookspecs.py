@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Suggestion,
         Value,
     )
+    from mom_core.overview import GuestColumn, StatusPart
     from mom_core.services.running import PastCycles, RunningMom
     from mom_core.settings import PluginSettings
 
@@ -231,6 +232,19 @@ def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a 
     with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
     printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
     """
+
+
+@hookspec
+def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
+    """What this plugin says in `mom status`, in a few words, by the last report. A static method, as above.
+
+    The report comes from a running mom or its status file: see `mom_explainer`.
+    """
+
+
+@hookspec
+def mom_guest_columns() -> Iterable[GuestColumn]:  # type: ignore[empty-body]  # a specification has no body
+    """Columns of `mom guests` for this plugin's fields. A static method, as above."""
 
 
 @hookspec(firstresult=True)

@@ -62,7 +62,7 @@ from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
 
 if TYPE_CHECKING:
-    from mom_core import Explainer, Importer
+    from mom_core import Explainer, GuestColumn, Importer, Report, StatusPart
 
 HOLDS = "guest_guarantee"
 MOM = "mom"
@@ -527,6 +527,22 @@ class BalloonPlugin:
         return alerts(snapshot, self._state, self._standing(snapshot))
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_status(report: Report) -> Iterable[StatusPart]:
+        """What the host should have."""
+        from mom_plugins_balloon.overview import host_parts
+
+        return host_parts(report)
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests are promised."""
+        from mom_plugins_balloon.overview import COLUMNS
+
+        return COLUMNS
 
     @staticmethod
     @hookimpl

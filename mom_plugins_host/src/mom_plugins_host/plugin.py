@@ -18,10 +18,12 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
+    Report,
     Severity,
     Size,
     Snapshot,
     Source,
+    StatusPart,
     Suggestion,
     Value,
     format_duration,
@@ -147,6 +149,14 @@ class HostPlugin:
     def mom_alerts(self, snapshot: Snapshot) -> Iterable[Alert]:
         """That processes do little but wait for memory."""
         return alerts.alerts(snapshot.host.fields)
+
+    @staticmethod
+    @hookimpl
+    def mom_status(report: Report) -> Iterable[StatusPart]:
+        """The host's memory."""
+        from mom_plugins_host.overview import host_parts
+
+        return host_parts(report)
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

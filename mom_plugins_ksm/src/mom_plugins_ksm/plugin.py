@@ -38,7 +38,7 @@ from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
 
 if TYPE_CHECKING:
-    from mom_core import Importer
+    from mom_core import Importer, Report, StatusPart
 
 _POLICY_NAME = "40_ksm"
 
@@ -129,6 +129,14 @@ class KsmPlugin:
         from mom_plugins_ksm.ksmtuned import KSMTUNED
 
         return [KSMTUNED]
+
+    @staticmethod
+    @hookimpl
+    def mom_status(report: Report) -> Iterable[StatusPart]:
+        """Whether KSM runs."""
+        from mom_plugins_ksm.overview import ksm_parts
+
+        return ksm_parts(report)
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -40,6 +40,7 @@ from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS, PERIOD
 from mom_plugins_libvirt.uri import checked
 
 if TYPE_CHECKING:
+    from mom_core import GuestColumn
     from mom_plugins_libvirt.connection import ConnectionSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
     from mom_plugins_libvirt.watch import GuestWatch
@@ -271,6 +272,14 @@ class LibvirtPlugin:
             self._watch.follow(report)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests have of their memory."""
+        from mom_plugins_libvirt.overview import COLUMNS
+
+        return COLUMNS
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -32,6 +32,8 @@ from mom_plugins_sim.world import World
 if TYPE_CHECKING:
     import click
 
+    from mom_core import GuestColumn, Report, StatusPart
+
 
 class SimPlugin:
     """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
@@ -145,6 +147,22 @@ class SimPlugin:
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The simulated guests."""
         return self.hypervisor.guest_fields(guests)
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests have of their memory."""
+        from mom_plugins_sim.overview import COLUMNS
+
+        return COLUMNS
+
+    @staticmethod
+    @hookimpl
+    def mom_status(report: Report) -> Iterable[StatusPart]:
+        """The simulated host's memory."""
+        from mom_plugins_sim.overview import host_parts
+
+        return host_parts(report)
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

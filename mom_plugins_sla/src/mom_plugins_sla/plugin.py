@@ -33,7 +33,7 @@ from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
 
 if TYPE_CHECKING:
-    from mom_core import Explainer
+    from mom_core import Explainer, GuestColumn, Report, StatusPart
 
 
 class SlaPlugin:
@@ -155,6 +155,22 @@ class SlaPlugin:
         return f"there are: {', '.join(self._classes)}; more can be defined in the settings of the plugin {self._context.name}"
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_status(report: Report) -> Iterable[StatusPart]:
+        """How many guests are of which class."""
+        from mom_plugins_sla.overview import class_parts
+
+        return class_parts(report)
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """The guest's class."""
+        from mom_plugins_sla.overview import COLUMNS
+
+        return COLUMNS
 
     @staticmethod
     @hookimpl

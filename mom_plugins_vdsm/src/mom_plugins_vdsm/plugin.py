@@ -26,7 +26,7 @@ from mom_core import (
 )
 
 if TYPE_CHECKING:
-    from mom_core import Importer
+    from mom_core import GuestColumn, Importer
     from mom_plugins_vdsm.connection import Connection, ConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
@@ -211,6 +211,14 @@ class VdsmPlugin:
         from mom_plugins_vdsm.momd.importer import MOMD
 
         return [MOMD]
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests have of their memory."""
+        from mom_plugins_vdsm.overview import COLUMNS
+
+        return COLUMNS
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -18,11 +17,16 @@ from mom_core.cli.marks import mark
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.cli.sources import told
-from mom_core.config import load_config
+from mom_core.config import Config, load_config
+from mom_core.errors import MomError
 from mom_core.guarantees import guaranteed_kib
-from mom_core.model import Severity, Verdict, printable
-from mom_core.status import RunningStatus, standing
-from mom_core.units import format_kib, lasting
+from mom_core.model import Report, Severity, Status, Verdict, printable
+from mom_core.overview import REMARKS, GuestColumn, StatusPart
+from mom_core.plugins.class_hooks import offered_list
+from mom_core.status import RunningStatus, reported, standing
+from mom_core.units import lasting
+
+Kind = TypeVar("Kind")
 
 
 @click.command("status")
@@ -47,7 +51,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         said = {**status.content, "verdict": status.verdict.as_json()}
         click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **said}))
     else:
-        _show(status, found.where)
+        _show(config, status, found.where)
     if status.verdict.is_bad:
         sys.exit(1)
 
@@ -66,13 +70,16 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         origin = f"as of {status.age:.1f} s ago{late}, from {found.where}"
         guests = status.content["guests"]
         rows = [dict(zip(guests["columns"], row, strict=True)) for row in guests["rows"]]
-        targets = {o["entity"]: o for o in status.content["outcomes"] if o["control"] == "balloon_target"}
+        units = status.content["controls"]
+        done = {o["entity"]: o for o in reversed(status.content["outcomes"])}
+        done |= {o["entity"]: o for o in reversed(status.content["outcomes"]) if o["status"] not in NOTHING_DONE}
         notes: dict[str, list[str]] = {}
         for problem in status.content["problems"]:
             if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
                 notes.setdefault(problem["entity"], []).append(problem["message"])
         for row in rows:
-            row["last"] = targets.get(row["id"])
+            last = done.get(row["id"])
+            row["last"] = None if last is None else {**last, "unit": units.get(last["control"], "")}
             row["remarks"] = notes.get(row["name"], [])
     else:
         snapshot, problems = look(config)
@@ -86,12 +93,12 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    _show_guests(rows)
+    _show_guests(rows, _columns(config))
     if rows:
         print_prose(origin, 2)
 
 
-def _show(status: RunningStatus, where: str) -> None:
+def _show(config: Config, status: RunningStatus, where: str) -> None:
     content = status.content
     cycle = content["cycle"]
     for line in _verdict(status.verdict, len(content["problems"])):
@@ -109,9 +116,8 @@ def _show(status: RunningStatus, where: str) -> None:
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     print_prose(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
-    print_prose(_host_line(content["host"]["fields"]), 6)
-    if classes := _classes(content["guests"]):
-        print_prose(f"classes: {classes}", 9)
+    for heading, text in _parts(config, reported(content)).items():
+        print_prose(f"{heading}: {text}", len(heading) + 2)
     print_prose("plugins:")
     for plugin in content["plugins"]:
         milliseconds = sum(plugin["durations"].values()) * 1e3
@@ -143,38 +149,34 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
             yield f"       → {alert.cure}"
 
 
-def _host_line(fields: Mapping[str, Any]) -> str:
-    parts = []
-    sizes = {"mem_available": "memory", "mem_really_available": "available", "mem_free_wanted": "wanted", "swap_usage": "swapped"}
-    for name, label in sizes.items():
-        if fields.get(name) is not None:
-            parts.append(f"{label} {format_kib(fields[name])}")
-            if name == "mem_free_wanted" and fields.get("host_memory_state") is not None:
-                parts[-1] += f" (state {fields['host_memory_state']})"
-    if fields.get("mem_reserved"):
-        parts.append(f"reserved for launches {format_kib(fields['mem_reserved'])}")
-    if fields.get("psi_memory_some_avg10") is not None:
-        parts.append(f"memory pressure {fields['psi_memory_some_avg10']:.1f} %")
-    if fields.get("ksm_run") is not None:
-        shared = fields.get("ksm_pages_sharing")
-        parts.append(f"KSM {'on' if fields['ksm_run'] == 1 else 'off'}" + (f", {shared:,} pages shared" if shared is not None else ""))
-    return "host: " + (", ".join(parts) or "nothing is known of it")
+def _parts(config: Config, report: Report) -> Mapping[str, str]:
+    """What the enabled plugins say, by heading; the host first, also when nothing is known of it."""
+    parts = sorted(_all_offered(config, "mom_status", StatusPart, report), key=lambda part: part.place)
+    lines: dict[str, list[str]] = {"host": []}
+    for part in parts:
+        lines.setdefault(part.heading, []).append(part.text)
+    return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
 
 
-def _classes(guests: Mapping[str, Any]) -> str:
-    """How many guests are of which service class, the most frequent first; empty where nobody has one."""
-    if "sla_class" not in guests["columns"]:
-        return ""
-    at = guests["columns"].index("sla_class")
-    counted = Counter(row[at] for row in guests["rows"])
-    without = counted.pop(None, 0)
-    if not counted:
-        return ""
-    parts = [f"{count} {printable(str(name), 60)}" for name, count in sorted(counted.items(), key=lambda one: (-one[1], str(one[0])))]
-    return ", ".join(
-        parts[:SHOWN] + ([f"{len(parts) - SHOWN} others"] if len(parts) > SHOWN else []) + ([f"{without} of none"] if without else [])
-    )
+def _columns(config: Config) -> Sequence[GuestColumn]:
+    """The columns of the enabled plugins, in their order; of those with one heading the first, and all with remarks."""
+    found: dict[object, GuestColumn] = {}
+    for column in _all_offered(config, "mom_guest_columns", GuestColumn):
+        found.setdefault(column if column.heading == REMARKS else column.heading, column)
+    return sorted(found.values(), key=lambda column: column.place)
 
+
+def _all_offered(config: Config, hook: str, kind: type[Kind], *arguments: object) -> Iterator[Kind]:
+    """What the classes of the enabled plugins offer; one that is broken is remarked upon, and the others count."""
+    for plugin in config.plugins.values():
+        try:
+            yield from offered_list(plugin.loaded, hook, kind, *arguments)
+        except MomError as error:
+            print_prose(f"mom: warning: {error}", 2, err=True)
+
+
+NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
+"""What came of a decision that changed nothing, and that is not remarked upon."""
 
 SHOWN = 10
 """Lines of what was done and what was refused; the rest is counted."""
@@ -222,62 +224,36 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _show_guests(rows: list[dict[str, Any]]) -> None:
+def _show_guests(rows: list[dict[str, Any]], columns: Sequence[GuestColumn] = ()) -> None:
     from mom_core.cli.tables import Column, print_table
 
     if not rows:
         print_prose("No guests.", 2)
         return
     shared = _shared_reasons(rows)
-    classes = any(row.get("sla_class") for row in rows)
-    columns = (
-        Column("guest"),
-        Column("class", 1),
-        Column("has"),
-        Column("of"),
-        Column("guaranteed"),
-        Column("promised", 1),
-        Column("usable"),
-        Column("swapping in", 2),
-        Column("statistics", 3),
-        Column("remarks", prose=True),
-    )
+    remarking = [column for column in columns if column.heading == REMARKS]
+    texts = {column.heading: [_text(column, row) for row in rows] for column in columns if column.heading != REMARKS}
+    shown = [column for column in columns if any(texts.get(column.heading, ()))]
+    remarks = [_remarks(row, shared, [_text(column, row) for column in remarking]) for row in rows]
     print_table(
-        [column for column in columns if classes or column.heading != "class"],
+        [Column("guest"), *(Column(column.heading, column.rank) for column in shown), Column(REMARKS, prose=True)],
         [
-            (
-                brief(row["name"], 30),
-                *((brief(row.get("sla_class") or "none", 20),) if classes else ()),
-                _size(row.get("balloon_cur")),
-                _size(row.get("balloon_max")),
-                _promise(row.get("guaranteed_kib")),
-                _unkept(row),
-                _size(row.get("mem_usable")),
-                "?" if row.get("swap_in") is None else f"{row['swap_in']:,.0f} KiB/s",
-                "unknown" if row.get("stats_age") is None else f"{row['stats_age']:.0f} s old",
-                _remarks(row, shared),
-            )
-            for row in rows
+            (brief(row["name"], 30), *(brief(texts[column.heading][number], 20) for column in shown), remarks[number])
+            for number, row in enumerate(rows)
         ],
     )
-    if any(map(_unkept, rows)):
-        print_prose("promised: this host cannot keep all of it; what holds is guaranteed", 2)
+    for column in shown:
+        if column.legend:
+            print_prose(f"{column.heading}: {column.legend}", 2)
     for reason in shared:
         print_prose(f"all guests: {brief(reason, 160)}", 2)
 
 
-def _unkept(row: Mapping[str, Any]) -> str:
-    """What the guest was promised, where that is more than the host can keep."""
-    promised, holds = row.get("mem_promised"), row.get("guaranteed_kib")
-    return format_kib(promised) if promised is not None and holds is not None and holds < promised else ""
-
-
-def _promise(kib: float | None) -> str:
-    return "nothing" if kib == 0 else _size(kib)
-
-
-def _size(kib: float | None) -> str:
-    return "?" if kib is None else format_kib(kib)
+def _text(column: GuestColumn, row: Mapping[str, Any]) -> str:
+    try:
+        return column.text(row)
+    except Exception:  # noqa: BLE001  # a plugin's mistake, or a field that is of another kind than it thinks: the other columns stand
+        return "?"
 
 
 def _shared_reasons(rows: list[dict[str, Any]]) -> list[str]:
@@ -287,12 +263,12 @@ def _shared_reasons(rows: list[dict[str, Any]]) -> list[str]:
     return [reason for reason in dict.fromkeys(rows[0]["blocked"].values()) if all(reason in row["blocked"].values() for row in rows)]
 
 
-def _remarks(row: Mapping[str, Any], shared: Collection[str] = ()) -> str:
-    obstacle = row.get("balloon_obstacle")
-    reasons = dict.fromkeys([*row["blocked"].values(), *([obstacle] if obstacle else [])])
+def _remarks(row: Mapping[str, Any], shared: Collection[str], of_plugins: Sequence[str]) -> str:
+    reasons = dict.fromkeys([*row["blocked"].values(), *filter(None, of_plugins)])
     remarks = [brief(reason, 160) for reason in reasons if reason not in shared]
     remarks += [brief(remark, 160) for remark in row.get("remarks", ())]
     last = row.get("last")
-    if last and last["status"] not in {"unchanged", "observed"}:
-        remarks.append(f"{last['status']}: {format_kib(last['value'])}" + (f" ({brief(last['error'], 80)})" if last["error"] else ""))
+    if last and last["status"] not in NOTHING_DONE:
+        error = f" ({brief(last['error'], 80)})" if last["error"] else ""
+        remarks.append(f"{last['control']} {last['status']}: {amount(last['value'], last['unit'])}{error}")
     return "; ".join(remarks)

@@ -27,12 +27,12 @@ def offered(plugin: LoadedPlugin, hook: str, *arguments: object) -> Any:
     raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
 
 
-def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind]) -> list[Kind]:
+def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind], *arguments: object) -> list[Kind]:
     """The same, of a hook that gives any number of one kind. Raises `MomError`, also when one is of another kind."""
 
     def listed() -> list[object]:
         offer = getattr(plugin.plugin_class, hook, None)
-        found: Iterable[object] = () if offer is None else offer()
+        found: Iterable[object] = () if offer is None else offer(*arguments)
         return list(found)
 
     made = attempt(listed, seconds=IMPORT_SECONDS, what=hook)

@@ -1,0 +1,42 @@
+"""What `mom status` and `mom guests` say of what the host should have, and of what guests are promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mom_core import GuestColumn, Report, StatusPart, Value, format_kib, guaranteed_kib
+from mom_plugins_balloon.sparing import OBSTACLE
+from mom_plugins_balloon.told import number
+
+
+def host_parts(report: Report) -> Iterator[StatusPart]:
+    """What the host should have available, how it is off, and what is kept for launches."""
+    fields = report.snapshot.host.fields
+    wanted, state, reserved = number(fields.get("mem_free_wanted")), fields.get("host_memory_state"), number(fields.get("mem_reserved"))
+    if wanted is not None:
+        yield StatusPart("host", f"wanted {format_kib(wanted)}" + ("" if state is None else f" (state {state})"), 20)
+    if reserved:
+        yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
+
+
+def _guaranteed(fields: Mapping[str, Value]) -> str:
+    kib = guaranteed_kib(fields)
+    return "?" if kib is None else format_kib(kib) if kib else "nothing"
+
+
+def _unkept(fields: Mapping[str, Value]) -> str:
+    """What the guest was promised, where that is more than the host can keep."""
+    promised, holds = number(fields.get("mem_promised")), guaranteed_kib(fields)
+    return format_kib(promised) if promised is not None and holds is not None and holds < promised else ""
+
+
+def _obstacle(fields: Mapping[str, Value]) -> str:
+    return str(fields.get(OBSTACLE) or "")
+
+
+COLUMNS: Final = (
+    GuestColumn("guaranteed", _guaranteed, 30),
+    GuestColumn("promised", _unkept, 31, 1, "this host cannot keep all of it; what holds is guaranteed"),
+    GuestColumn("remarks", _obstacle),
+)

@@ -1,0 +1,40 @@
+"""What `mom status` and `mom guests` show of what the host should have, and of promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import Report, Value
+from mom_core.testing import snapshot
+from mom_plugins_balloon.overview import COLUMNS, host_parts
+
+GIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({}, []),
+        ({"mem_free_wanted": 3 * GIB}, ["wanted 3.00 GiB"]),
+        ({"mem_free_wanted": 5 * GIB, "host_memory_state": "soft"}, ["wanted 5.00 GiB (state soft)"]),
+        ({"mem_reserved": GIB}, ["reserved for launches 1.00 GiB"]),
+        ({"mem_reserved": 0}, []),
+    ],
+)
+def test_the_host_is_said_to_have_what_it_should_have_and_how_it_is_off(known: dict[str, Value], said: list[str]) -> None:
+    taken = snapshot(host=known)
+    assert [part.text for part in host_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, ["?", "", ""]),
+        ({"guest_guarantee": 0, "mem_promised": 0}, ["nothing", "", ""]),
+        ({"guest_guarantee": GIB, "mem_promised": GIB}, ["1.00 GiB", "", ""]),
+        ({"guest_guarantee": GIB, "mem_promised": 2 * GIB}, ["1.00 GiB", "2.00 GiB", ""]),
+        ({"balloon_obstacle": "it is set aside"}, ["?", "", "it is set aside"]),
+    ],
+)
+def test_a_guest_shows_what_holds_what_does_not_and_why_it_gives_nothing(fields: dict[str, Value], shown: list[str]) -> None:
+    assert [column.text(fields) for column in COLUMNS] == shown

@@ -1,0 +1,23 @@
+"""What `mom status` says of KSM."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import Report, Value
+from mom_core.testing import snapshot
+from mom_plugins_ksm.overview import ksm_parts
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, []),
+        ({"ksm_run": 1, "ksm_pages_sharing": 12345}, ["KSM on, 12,345 pages shared"]),
+        ({"ksm_run": 0, "ksm_pages_sharing": None}, ["KSM off"]),
+        ({"ksm_run": 2}, ["KSM off"]),
+    ],
+)
+def test_it_is_said_whether_pages_are_merged(fields: dict[str, Value], said: list[str]) -> None:
+    taken = snapshot(host=fields)
+    assert [part.text for part in ksm_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said

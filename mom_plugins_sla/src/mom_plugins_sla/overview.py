@@ -1,0 +1,29 @@
+"""What `mom status` and `mom guests` say of classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mom_core import GuestColumn, Report, StatusPart, Value, printable
+
+_SHOWN: Final = 10
+
+
+def class_parts(report: Report) -> Iterator[StatusPart]:
+    """How many guests are of which class, the most frequent first; nothing where no guest has one."""
+    counted = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
+    without = counted.pop(None, 0)
+    if counted:
+        parts = [f"{count} {printable(str(name), 60)}" for name, count in sorted(counted.items(), key=lambda one: (-one[1], str(one[0])))]
+        others = [f"{len(parts) - _SHOWN} others"] if len(parts) > _SHOWN else []
+        none = [f"{without} of none"] if without else []
+        yield StatusPart("classes", ", ".join([*parts[:_SHOWN], *others, *none]))
+
+
+def _class(fields: Mapping[str, Value]) -> str:
+    return str(fields.get("sla_class") or "")
+
+
+COLUMNS: Final = (GuestColumn("class", _class, 10, 1),)
