@@ -71,8 +71,11 @@ class Cooperation:
         """
         if not guests:
             return
+        trials, asides = self._trials, self._aside
         for identity, request in requests.items():
             guest = guests.get(identity)
+            if request.arrived and identity not in trials and identity not in asides and guest is not None and not guest.blocked:
+                continue  # as nearly all: it gave what was asked, and nothing is held against it
             size = None if guest is None else guest.fields.get("balloon_cur")
             if guest is None or not isinstance(size, int | float):
                 self._trials.pop(identity, None)

@@ -60,6 +60,7 @@ from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, 
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
 from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
+from mom_plugins_balloon.told import told_of_memory
 
 if TYPE_CHECKING:
     from mom_core import Explainer, GuestColumn, Importer, Report, StatusPart
@@ -292,7 +293,7 @@ class BalloonPlugin:
         targets = self._requests.targets()
         standing = self._guarantees.standing
         fields: dict[str, Mapping[str, Value]] = {}
-        aside = self._cooperation.aside()
+        aside, now = self._cooperation.aside(), self._context.monotonic()
         for guest, own in zip(guests, self._guarantees.own(guests, self._context.guest_settings), strict=True):
             target = targets.get(guest.id)
             blocked = guest.blocked
@@ -309,11 +310,11 @@ class BalloonPlugin:
             if target is not None:
                 known[CONTROL] = target
                 request = self._requests.get(guest.id)
-                if request is not None:
-                    known["balloon_target_age"] = round(max(0.0, self._context.monotonic() - request.asked), 3)
+                if request is not None:  # rounded at a third of the time of round(…, 3)
+                    known["balloon_target_age"] = round(max(0.0, now - request.asked) * 1000) / 1000
             if obstacle:
                 known[OBSTACLE] = obstacle
-                rests = self._cooperation.rest_left(guest.id, self._context.monotonic())
+                rests = self._cooperation.rest_left(guest.id, now)
                 if rests is not None:
                     known[RESTS] = round(rests, 1)
             fields[guest.id] = known
@@ -372,10 +373,12 @@ class BalloonPlugin:
         :param guarantee: KiB below which the guest must not be
         """
         fields = guest.fields
-        target, size, maximum = (_number(fields.get(name)) for name in (CONTROL, "balloon_cur", "balloon_max"))
+        target, size = _number(fields.get(CONTROL)), _number(fields.get("balloon_cur"))
         if target is None or size is None:
             return None
-        pinned = guest.properties.get(PINNED)
+        if size - target < self._dead_band and target >= guarantee and PINNED not in guest.properties:
+            return None  # as nearly all guests that were asked for something
+        pinned, maximum = guest.properties.get(PINNED), _number(fields.get("balloon_max"))
         if pinned and maximum is not None and target < maximum:
             return Verdict(int(maximum), f"{pinned}; it gets back what was taken")
         if target < guarantee:
@@ -430,20 +433,20 @@ class BalloonPlugin:
         current = _number(fields.get("balloon_cur"))
         if current is None:
             return None
-        told = _told(guest, current, _obstacle(guest, self._cooperation.why_aside(guest.id)))
-        moment = snapshot.monotonic - (told.statistics_age or 0.0) - CLOCK_SLACK_SECONDS
+        usable, age, swapping, total = told_of_memory(fields)
+        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return Memory(
             current,
             _number(fields.get("balloon_max")),
             self._standing(snapshot).holds.get(guest.id),
-            told.usable,
-            told.statistics_age,
-            told.swapping,
-            told.total,
-            self._sizes.overhead(guest.id, told.total, moment),
+            usable,
+            age,
+            swapping,
+            total,
+            self._sizes.overhead(guest.id, total, moment),
             self._sizes.largest_since(guest.id, moment),
             self._requests.pending(guest.id),
-            told.obstacle,
+            _obstacle(guest, self._cooperation.why_aside(guest.id)),
         )
 
     # --- control ---------------------------------------------------------------------------------------------------------------

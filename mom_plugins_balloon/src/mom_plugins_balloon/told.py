@@ -15,8 +15,14 @@ def told(guest: Guest, current: float, obstacle: str) -> Memory:
     :param current: its size in KiB
     :param obstacle: why it is not to be shrunk; empty when it is
     """
-    usable, age, swap_in, swap_out, total = numbers(guest.fields, _OF_MEMORY)
-    return Memory(current, usable=usable, statistics_age=age, swapping=max(swap_in or 0.0, swap_out or 0.0), total=total, obstacle=obstacle)
+    usable, age, swapping, total = told_of_memory(guest.fields)
+    return Memory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
+
+
+def told_of_memory(fields: Mapping[str, Value]) -> tuple[float | None, float | None, float, float | None]:
+    """`usable`, `statistics_age`, `swapping` and `total` of a `Memory`."""
+    usable, age, swap_in, swap_out, total = numbers(fields, _OF_MEMORY)
+    return usable, age, max(swap_in or 0.0, swap_out or 0.0), total
 
 
 _OF_MEMORY = ("mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")

@@ -6,6 +6,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
@@ -115,10 +116,7 @@ class Collector:
                 problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
                 continue
             declared = self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED)
-            if known.issuperset(value) and _all_numbers(value.values(), declared):
-                accepted = value
-            else:
-                accepted = _accepted_of_guests(value, known, declared, plugin, problems)
+            accepted = _accepted_of_guests(value, known, declared, plugin, problems)
             told = set().union(*accepted.values())
             apart = names.isdisjoint(told)  # asked once for all guests: `_join` asks for each
             names |= told
@@ -190,21 +188,26 @@ class _Declared:
 _NOTHING_DECLARED = _Declared({}, frozenset())
 
 
-def _all_numbers(rows: Collection[object], declared: _Declared) -> bool:
-    """Whether all that is told of these guests is declared numbers within bounds, as it is by far most often. All guests are looked at
-    together: one by one they take twice as long."""
-    if not _DICT.issuperset(map(type, rows)) or not declared.numbers.issuperset(set().union(*rows)):  # type: ignore[arg-type]  # dicts by then
-        return False
-    return _plain([*chain.from_iterable(map(dict.values, rows))])  # type: ignore[arg-type]  # as above
-
-
 _DICT = frozenset({dict})
 
 
 def _accepted_of_guests(
-    rows: Mapping[str, object], known: Collection[str], declared: _Declared, plugin: Plugin, problems: list[Problem]
-) -> dict[str, Fields]:
-    """What is told of known guests, guest by guest, without what is not of its declared type."""
+    rows: Mapping[str, object], known: AbstractSet[str], declared: _Declared, plugin: Plugin, problems: list[Problem]
+) -> Mapping[str, Fields]:
+    """What is told of known guests, without what is not of its declared type.
+
+    Nearly all of it is numbers within bounds. Guests of which nothing else is told are looked at together, in half the time that it takes
+    to look at them one by one.
+    """
+    if rows.keys() <= known and _DICT.issuperset(map(type, rows.values())):
+        usual: dict[str, Fields] = rows  # type: ignore[assignment]  # if what follows agrees
+        others: dict[str, Fields] = {}
+        if not declared.numbers.issuperset(set().union(*usual.values())):
+            others = {identity: fields for identity, fields in usual.items() if not declared.numbers.issuperset(fields)}
+            usual = {identity: fields for identity, fields in usual.items() if identity not in others}
+        if _plain([*chain.from_iterable(map(dict.values, usual.values()))]):
+            more = {identity: _accepted(fields, declared, plugin, Scope.GUEST, problems) for identity, fields in others.items()}
+            return {**usual, **more}
     accepted = {}
     for identity, fields in rows.items():
         if identity not in known:
