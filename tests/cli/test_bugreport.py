@@ -31,7 +31,7 @@ def test_it_holds_what_helps_and_says_what_that_is(mom: Mom) -> None:
     found = contents(report)
     assert json.loads(found["status.json"])["pid"] == process.pid
     assert json.loads(found["ledger.json"])["content"][0]["control"] == "ksm_run"
-    assert f'"pid":{process.pid}' in found["lock.txt"]
+    assert f'"pid": {process.pid}' in found["lock.txt"]
     assert "log_level" in found["config.txt"]
     assert "ksm" in found["doctor.txt"]
     assert "MemAvailable: 2097152 kB" in found["host.txt"]

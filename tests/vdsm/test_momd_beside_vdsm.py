@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from momd_process import Momd, asked, end
+from momd_process import BIN, ROOT, Momd, asked, end
 
 if TYPE_CHECKING:
     from conftest import Vdsm
@@ -64,6 +66,27 @@ def test_balloons_cpu_and_disks_are_set_through_vdsm_and_put_back(momd: Momd, vd
     assert machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0
     assert machine(vdsm, FULL)["quota"] <= 0
     assert not momd.socket.exists()
+
+
+def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, vdsm: Vdsm) -> None:
+    (command,) = re.findall(r"^ExecStopPost=-/bin/sh -c '(.*)'$", (ROOT / "packaging/mom-vdsm.service").read_text(), re.M)
+    command = command.replace("/opt/mom/bin", str(BIN)).replace("/run/mom", str(momd.folder / "run"))
+
+    def stop_post() -> str:
+        return subprocess.run(["sh", "-c", command], env=momd.environment, capture_output=True, text=True, check=True).stdout
+
+    momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 1 << 33)
+    assert "takes care of it" in stop_post()
+    assert momd.process is not None
+    momd.process.kill()
+    momd.process.communicate()
+    momd.process = None
+    assert "put back to" in stop_post()
+    assert machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0
+    momd.start()
+    momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 1 << 33)
+    assert momd.stop() == 0
+    assert stop_post() == "Nothing to put back.\n"
 
 
 def test_vdsm_gets_what_its_host_statistics_need_at_any_moment(momd: Momd) -> None:

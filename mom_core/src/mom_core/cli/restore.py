@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -26,6 +27,8 @@ from mom_core.services.running import EngineState
 SETTLING_SECONDS = 1.5
 """How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that
 starts before would take what it sees for what stood there before it."""
+
+NOTHING: Final = "Nothing to put back."
 
 
 @click.command("restore")
@@ -48,12 +51,15 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
     Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
     """
-    config = _config(config_path, as_left)
-    if if_unclean:
-        reason = _why_not(config, look=dry_run)
-        if reason:
-            print_prose(reason, 2)
-            return
+    left = as_left is not None and (as_left / IN_FORCE).exists()
+    if if_unclean and as_left is not None and config_path is None and not left:
+        print_prose(NOTHING, 2)  # a mom that leaves anything leaves the copy, too
+        return
+    config = _config(config_path, as_left if left else None)
+    reason = _why_not(config, look=dry_run) if if_unclean else ""
+    if reason:
+        print_prose(reason, 2)
+        return
     with RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.damage:
@@ -77,7 +83,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
 def _config(config_path: str | None, as_left: Path | None) -> Config:
     """The configuration that was in force, where mom has left a copy that can be used; else the file's."""
-    if as_left is not None and (as_left / IN_FORCE).exists():
+    if as_left is not None:
         try:
             return config_as_left(as_left)
         except MomError as error:
@@ -98,7 +104,7 @@ def _why_not(config: Config, *, look: bool) -> str:
     if ledger.damage:
         raise MomError(ledger.damage)
     if not ledger.entries:
-        return "Nothing to put back."
+        return NOTHING
     return f"{len(ledger.entries)} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
 
 
@@ -131,7 +137,7 @@ def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not entries:
-        print_prose("Nothing to put back.", 2)
+        print_prose(NOTHING, 2)
     for entry in entries:
         stands = amount(entry.applied if entry.found is None else entry.found)
         asked = "" if entry.found is None else f" (asked for {amount(entry.applied)})"
