@@ -21,11 +21,7 @@ ALLOWED = {
 """Names that are words of the field besides, and what they mean in the core."""
 
 STILL = {
-    "cli/doctor.py": "the plugins that are advised where no hypervisor is enabled",
-    "cli/explain.py": "where an answer came from",
     "cli/frame.py": "verbs of plugins that are not installed",
-    "cli/plugin_verbs.py": "the usual set",
-    "cli/sources.py": "the plugin that records",
     "destination.py": "the simulator's destinations",
     "guarantees.py": "what a guest is promised",
     "plugins/discovery.py": "mom's own distributions",

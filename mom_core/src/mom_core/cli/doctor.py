@@ -23,7 +23,8 @@ from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.model import Finding, Severity
 from mom_core.ownership import advice_when_denied
-from mom_core.plugins.discovery import available_plugins
+from mom_core.plugins.class_hooks import having
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
@@ -61,16 +62,18 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _usable(findings: list[tuple[str, Finding]]) -> list[str]:
-    usable = []
+    usable: dict[str, LoadedPlugin] = {}
     for name in available_plugins():
         try:
-            load_config({"plugins": {name: {}}})
+            usable[name] = load_config({"plugins": {name: {}}}).plugins[name].loaded
         except MomError as error:
             findings.append((name, Finding(Severity.WARNING, "plugin", f"{name} cannot be used: {error.message}", error.hint)))
-        else:
-            usable.append(name)
-    # The simulated host would stand in for the real one.
-    return [name for name in usable if name != "sim"]
+    # A hypervisor that never suggests itself for a host, as a simulated one, would stand in for the real one.
+    return [name for name, plugin in usable.items() if not _has(plugin, "mom_hypervisor") or _has(plugin, "mom_suggest")]
+
+
+def _has(plugin: LoadedPlugin, hook: str) -> bool:
+    return hasattr(plugin.plugin_class, hook)
 
 
 def _core(config: Config) -> Iterable[Finding]:
@@ -168,7 +171,7 @@ def _ask(plugins: PluginSet, findings: list[tuple[str, Finding]]) -> None:
     owner = plugins.hypervisor_owner
     hypervisor = None
     if owner is None:
-        cure = "enable libvirt, or sim to try mom out"
+        cure = f"enable one that does: {', '.join(having('mom_hypervisor')) or 'none is installed'}"
         findings.append(("core", Finding(Severity.WARNING, "hypervisor", "no enabled plugin provides a hypervisor", cure)))
     else:
         try:

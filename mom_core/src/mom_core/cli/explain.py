@@ -18,7 +18,7 @@ import click
 from mom_core.cli.moments import EXAMPLES, moment
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.prose import terminal_columns, wrapped
-from mom_core.cli.sources import RECORDER, ask_or_remark, newest, recording
+from mom_core.cli.sources import any_of, ask_or_remark, newest, recording
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.explanation import Explainers, find_guest
@@ -104,8 +104,9 @@ def _now(guest: str, config_path: str | None) -> _Found:
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest)).as_json()
-    missing = "Only the last cycle is known: with the plugin http, mom also says since when and why, and shows the policy's line."
-    if RECORDER in config.plugins:
+    way = any_of("mom_running")
+    missing = f"Only the last cycle is known: with {way} below `plugins`, mom also says since when and why, and shows the policy's line."
+    if any(hasattr(plugin.loaded.plugin_class, "mom_recording") for plugin in config.plugins.values()):
         missing += f" The recording tells that, too: mom explain {shlex.quote(printable(guest))} --at '1s ago'."
     remarks = [*_late(status.age, status.content["interval"]), missing]
     return _Found(content, str(config.run_directory / "status.json"), remarks, status.age)

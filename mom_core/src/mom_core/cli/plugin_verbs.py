@@ -16,7 +16,7 @@ from mom_core.cli.options import config_argument, config_option, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, AvailablePlugin, available_plugins, load_plugins
+from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, usual_distributions
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -139,9 +139,10 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
         print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled"), [row[:-1] for row in rows])
     else:
         print_prose("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'", 2)
-    absent = [name for name in ("host", "libvirt", "balloon", "ksm", "policy", "http") if name not in available]
+    installed = {plugin.distribution for plugins in available.values() for plugin in plugins}
+    absent = [distribution for distribution in usual_distributions() if distribution not in installed]
     if rows and absent:
-        print_prose(f"of the usual set, not installed: pip install {' '.join(KNOWN_DISTRIBUTIONS[name] for name in absent)}", 2)
+        print_prose(f"of the usual set, not installed: pip install {' '.join(absent)}", 2)
 
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:

@@ -13,15 +13,11 @@ from mom_core.cli.patience import sign_of_life
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning
-from mom_core.plugins.class_hooks import offered
-from mom_core.plugins.discovery import available_plugins, load_plugins
+from mom_core.plugins.class_hooks import having, offered
 from mom_core.services.running import PastCycle, PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
 Found = TypeVar("Found")
-
-RECORDER: Final = "record"
-"""The plugin that is looked at first for a recording, and that is advised."""
 
 
 class Told(NamedTuple):
@@ -83,16 +79,18 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     if path is None:
         raise MomError(
             "there is no recording to look at: the configuration enables no plugin that records",
-            hint=f"add `{RECORDER}: {{}}` to `plugins`, or name one with --recording",
+            hint=f"add {any_of('mom_recording')} to `plugins`, or name one with --recording",
         )
-    available = available_plugins()
-    for name in sorted(available, key=lambda name: (name != RECORDER, name)):
-        loaded, _ = load_plugins([name])
-        for one in loaded.values():
-            opened = offered(one, "mom_recording", path, None, Path())
-            if opened is not None:
-                return opened
-    raise MomError(f"no installed plugin reads {path}", hint="pip install mom-plugins-sim")
+    for one in having("mom_recording").values():
+        opened = offered(one, "mom_recording", path, None, Path())
+        if opened is not None:
+            return opened
+    raise MomError(f"no installed plugin reads {path}", hint="'mom-core[all]' has all plugins of mom's own")
+
+
+def any_of(hook: str) -> str:
+    """The installed plugins that have a hook, as an operator would enable one."""
+    return " or ".join(f"`{name}: {{}}`" for name in having(hook)) or "such a plugin, which is to be installed first,"
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:

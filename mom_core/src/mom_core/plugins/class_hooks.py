@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mom_core.errors import MomError, PluginError
 from mom_core.explanation import Explainer
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin
+from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
 Kind = TypeVar("Kind")
 
@@ -44,6 +44,12 @@ def offered_list(plugin: LoadedPlugin, hook: str, kind: type[Kind], *arguments: 
             raise mistake(plugin, f"{hook} gave a {type(one).__name__} that is no {kind.__name__}")
         result.append(one)
     return result
+
+
+def having(hook: str) -> dict[str, LoadedPlugin]:
+    """The installed plugins whose class has a hook, by name. Those that are broken are left out; `mom plugin list` tells of them."""
+    loaded, _ = load_plugins(list(available_plugins()))
+    return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], Explainer]]:
