@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ class Shelf:
         *,
         version: str = "1.0",
         metadata: bool = True,
+        verbs: Mapping[str, str] | None = None,
     ) -> None:
         """Install a distribution with these plugins (name to `module:Class`) and modules (name to source)."""
         folder = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
@@ -46,18 +47,27 @@ class Shelf:
         if metadata:
             (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n")
         lines = "".join(f"{name} = {target}\n" for name, target in entries.items())
-        (folder / "entry_points.txt").write_text(f"[mom.plugins]\n{lines}")
+        (folder / "entry_points.txt").write_text(
+            f"[mom.plugins]\n{lines}[mom.verbs]\n" + "".join(f"{verb} = {owner}\n" for verb, owner in (verbs or {}).items())
+        )
         for name, source in (code or {}).items():
             self.modules.add(name)
             (self.folder / f"{name}.py").write_text(textwrap.dedent(source))
 
-    def add_plugin(self, name: str, body: str = "", *, before: str = "", distribution: str = "", version: str = "1.0") -> None:
-        """Install a distribution with one plugin, whose class has `body` besides what every plugin has."""
+    def add_plugin(
+        self, name: str, body: str = "", *, before: str = "", distribution: str = "", version: str = "1.0", verbs: Sequence[str] = ()
+    ) -> None:
+        """Install a distribution with one plugin, whose class has `body` besides what every plugin has.
+
+        :param verbs: told in its metadata
+        """
         module = f"shelf_{name}"
         source = PLUGIN.replace("class Plugin:", f"{textwrap.dedent(before)}\nclass Plugin:", 1) + textwrap.indent(
             textwrap.dedent(body), "    "
         )
-        self.add(distribution or f"acme-{name}", {name: f"{module}:Plugin"}, {module: source}, version=version)
+        self.add(
+            distribution or f"acme-{name}", {name: f"{module}:Plugin"}, {module: source}, version=version, verbs=dict.fromkeys(verbs, name)
+        )
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import click
 from mom_core.errors import PluginError
 
 GROUP: Final = "mom.commands"
+VERBS_OF_PLUGINS: Final = "mom.verbs"
 
 COMES_WITH: Final[Mapping[str, str]] = {"bugreport": "mom-bugreport", "plugin.check": "mom-devkit", "plugin.new": "mom-devkit"}
 """mom's own distributions that bring verbs only: where a verb comes from when it is not installed."""
@@ -88,6 +89,18 @@ def verbs_below(prefix: str) -> dict[str, list[EntryPoint]]:
         if point.name.startswith(prefix) and "." not in name:
             found.setdefault(name, []).append(point)
     return found
+
+
+def plugin_of(verb: str) -> str:
+    """The plugin that brings a verb, where its distribution says so in the entry-point group `mom.verbs`; empty where none does.
+
+    An entry's name is the verb, and its value the plugin's name: then no other plugin is imported for it.
+    """
+    try:
+        owners = {point.value for point in entry_points(group=VERBS_OF_PLUGINS, name=verb)}
+    except Exception:  # noqa: BLE001  # as above: then all plugins are asked
+        return ""
+    return owners.pop() if len(owners) == 1 else ""
 
 
 def load_verb(prefix: str, name: str) -> click.Command:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core._version import __version__
-from mom_core.cli.brought import load_verb, summarize, verbs_below, where_from
+from mom_core.cli.brought import load_verb, plugin_of, summarize, verbs_below, where_from
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
@@ -44,9 +44,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List the installed plugins, and look at one."),
 }
 """mom's own verbs, in the order in which `mom --help` shows them."""
-
-BROUGHT_BY: Final[Mapping[str, str]] = {"demo": "sim", "policy": "policy", "reserve": "http", "log-level": "http"}
-"""Verbs of mom's own plugins: asked for one, mom looks there first, and says what to install when it is missing."""
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -77,9 +74,10 @@ class VerbGroup(click.Group):
             return command
         if cmd_name in verbs_below(""):
             return load_verb("", cmd_name)
-        if cmd_name in BROUGHT_BY:
+        owner = plugin_of(cmd_name)
+        if owner:
             # Only the one plugin, so that others cost no time; and what is wrong with it is the answer then, not a remark.
-            found = commands_of([BROUGHT_BY[cmd_name]])
+            found = commands_of([owner])
             if found.errors:
                 raise found.errors[0]
             if cmd_name in found.commands:
@@ -93,7 +91,7 @@ class VerbGroup(click.Group):
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
             raise click.UsageError(where_from(name) or _no_such_verb(name, self.list_commands(ctx)), ctx)
-        if name in BROUGHT_BY and isinstance(command, click.Group) and not _has(command, args[1:2]):
+        if name not in VERBS and isinstance(command, click.Group) and not _has(command, args[1:2]):
             self._brought(ctx)  # another plugin may bring the verb
         return super().resolve_command(ctx, args)
 
@@ -103,7 +101,6 @@ class VerbGroup(click.Group):
             formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
         brought = self._brought(ctx)
         rows = [(name, command.get_short_help_str()) for name, command in sorted(brought.items())]
-        rows += [(verb, _why_missing(plugin)) for verb, plugin in BROUGHT_BY.items() if verb not in brought]
         if rows:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(rows)
@@ -209,26 +206,15 @@ def _listed(bring: Callable[[], Iterable[object]]) -> list[object]:
     return list(bring())
 
 
-def _why_missing(plugin: str) -> str:
-    from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, available_plugins
-
-    if plugin in available_plugins():
-        return f"Broken: see mom plugin info {plugin}"
-    return f"Not installed: pip install {KNOWN_DISTRIBUTIONS[plugin]}"
-
-
 def _no_such_verb(name: str, known: Sequence[str]) -> str:
     from mom_core.model import printable
-    from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, suggestion
+    from mom_core.plugins.discovery import suggestion
 
-    plugin = BROUGHT_BY.get(name)
-    meant = suggestion(name, [*known, *BROUGHT_BY])
-    if plugin is not None:
-        advice = f"it comes with the plugin {plugin}: pip install {KNOWN_DISTRIBUTIONS[plugin]}"
-    elif meant:
+    meant = suggestion(name, known)
+    if meant:
         advice = f"did you mean {meant!r}?"
     else:
-        advice = "mom --help lists all"
+        advice = "mom --help lists all; some come with plugins, and 'mom-core[all]' has all of mom's own"
     return f"there is no command '{printable(name)}' ({advice})"
 
 
