@@ -988,7 +988,7 @@ def test_switching_to_observe_puts_everything_back(tmp_path: Path, machine: Mach
         ({"mom_fields": hookimpl(lambda self: 5)}, "mom_fields must return FieldSpec objects, not int"),
         (
             {"mom_controls": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])},
-            "lacks mom_control or mom_restore",
+            "lacks mom_read or mom_write",
         ),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
         ({"mom_services": hookimpl(lambda self: 5)}, "mom_services failed: it must return a mapping of protocols to objects, not a int"),

@@ -27,6 +27,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
 
@@ -176,9 +177,9 @@ def test_ksmds_cpu_usage_is_percent_of_one_cpu_since_the_last_sample(root: Path)
 def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path) -> None:
     ksm, own = plugin(root), OwnKsm()
     assert ksm.mom_collect_host(own)["ksm_run"] == 0
-    (outcome,) = ksm.mom_control(own, [Decision(HOST, "ksm_run", 1)])
+    (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_run", 1)], own)
     assert (outcome.before, outcome.after, outcome.status) == (0, 1, Status.APPLIED)
-    (outcome,) = ksm.mom_restore(own, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
+    (outcome,) = put_back(ksm, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)], own)
     assert outcome.status is Status.APPLIED
     assert own.files["run"] == 0
     assert (folder / "run").read_text() == "1\n"
@@ -187,17 +188,17 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
 
 def test_the_kernels_knobs_are_written_and_put_back(root: Path, folder: Path) -> None:
     ksm = plugin(root)
-    outcomes = ksm.mom_control(None, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
+    outcomes = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
     assert (folder / "pages_to_scan").read_text() == "64"
     entries = [LedgerEntry(HOST, "ksm_run", 1, 0, "ksm", 0.0), LedgerEntry(HOST, "ksm_pages_to_scan", 100, 64, "ksm", 0.0)]
-    assert [outcome.status for outcome in ksm.mom_restore(None, entries)] == [Status.APPLIED, Status.APPLIED]
+    assert [outcome.status for outcome in put_back(ksm, entries)] == [Status.APPLIED, Status.APPLIED]
     assert (folder / "run").read_text() == "1"
 
 
 def test_a_knob_that_this_kernel_has_not_is_not_made_up(root: Path, folder: Path) -> None:
     (folder / "merge_across_nodes").unlink()
-    (outcome,) = plugin(root).mom_control(None, [Decision(HOST, "ksm_merge_across_nodes", 0)])
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_merge_across_nodes", 0)])
     assert outcome.status is Status.REFUSED
     assert not (folder / "merge_across_nodes").exists()
 
@@ -214,9 +215,9 @@ def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: st
 def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> None:
     ksm = plugin(tmp_path)
     assert {name: value for name, value in ksm.mom_collect_host(None).items() if value is not None} == {}
-    (outcome,) = ksm.mom_control(None, [Decision(HOST, "ksm_run", 1)])
+    (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_run", 1)])
     assert outcome.status is Status.REFUSED
-    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
+    (outcome,) = put_back(ksm, [LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)])
     assert outcome.status is Status.GONE
     (finding,) = ksm.mom_doctor(None)
     assert finding.severity is Severity.ERROR
@@ -264,7 +265,7 @@ class Helper:
 def test_a_hypervisor_that_only_writes_is_written_through_and_the_kernel_is_read(root: Path, folder: Path) -> None:
     ksm, helper = plugin(root), Helper(folder)
     assert ksm.mom_collect_host(helper)["ksm_pages_to_scan"] == 100
-    (outcome,) = ksm.mom_control(helper, [Decision(HOST, "ksm_pages_to_scan", 200)])
+    (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 200)], helper)
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 100, 200)
 
 
@@ -280,7 +281,7 @@ def test_the_kernels_files_need_not_be_writable_where_the_hypervisor_writes(
 
 def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
     (root / "proc/meminfo").write_text("MemAvailable: 10 kB\n")
-    (outcome,) = plugin(root).mom_control(Helper(folder), [Decision(HOST, "ksm_run", 2)])
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)], Helper(folder))
     assert outcome.status is Status.REFUSED
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_ksm import KsmPlugin
 
 KSM = Path("/sys/kernel/mm/ksm")
@@ -79,7 +80,7 @@ def equal_pages() -> Iterator[None]:
 
 
 def decide(ksm: KsmPlugin, **values: Value) -> dict[str, Outcome]:
-    outcomes = ksm.mom_control(None, [Decision(HOST, control, value) for control, value in values.items()])
+    outcomes = apply_decisions(ksm, [Decision(HOST, control, value) for control, value in values.items()])
     return {outcome.decision.control: outcome for outcome in outcomes}
 
 
@@ -134,7 +135,7 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
     assert tracked >= PAGES * mmap.PAGESIZE // 1024
     assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is out of sight in a container
     entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
-    assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in ksm.mom_restore(None, entries))
+    assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in put_back(ksm, entries))
     assert {name: number(name.removeprefix("ksm_")) for name in was} == was
 
 
@@ -156,7 +157,7 @@ def test_merging_across_nodes_is_put_back_on_the_real_kernel_though_pages_are_sh
     wait_until(lambda: decide(ksm, ksm_merge_across_nodes=1 - was)["ksm_merge_across_nodes"].after == 1 - was, "it could not be changed")
     merge_anew(ksm, ksm_pages_to_scan=5000, ksm_sleep_millisecs=5)
     entries = [LedgerEntry(HOST, "ksm_run", run, 1, "ksm", 0.0), LedgerEntry(HOST, "ksm_merge_across_nodes", was, 1 - was, "ksm", 0.0)]
-    outcomes = ksm.mom_restore(None, entries)
+    outcomes = put_back(ksm, entries)
     assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in outcomes), outcomes
     assert (number("merge_across_nodes"), number("run")) == (was, run)
 
@@ -173,7 +174,7 @@ def test_the_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
     assert outcome.status is Status.REFUSED
     assert "echo none" in outcome.error
     assert any(finding.subject == "KSM advisor" for finding in ksm.mom_doctor(None))
-    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_pages_to_scan", its_own + 2, pages + 1, "ksm", 0.0)])
+    (outcome,) = put_back(ksm, [LedgerEntry(HOST, "ksm_pages_to_scan", its_own + 2, pages + 1, "ksm", 0.0)])
     assert outcome.status is Status.LEFT_ALONE
     assert number("pages_to_scan") == its_own
 
@@ -182,5 +183,5 @@ def test_the_real_kernels_no_is_a_failed_outcome(ksm: KsmPlugin) -> None:
     too_many = 2**32  # pages_to_scan is an unsigned int
     pages = number("pages_to_scan")
     decide(ksm, ksm_pages_to_scan=pages + 1)
-    (outcome,) = ksm.mom_restore(None, [LedgerEntry(HOST, "ksm_pages_to_scan", too_many, pages + 1, "ksm", 0.0)])
+    (outcome,) = put_back(ksm, [LedgerEntry(HOST, "ksm_pages_to_scan", too_many, pages + 1, "ksm", 0.0)])
     assert (outcome.after, outcome.status) == (pages + 1, Status.FAILED)

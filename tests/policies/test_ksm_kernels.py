@@ -11,6 +11,7 @@ import pytest
 
 from mom_core import HOST_ID, Decision, PluginContext, Severity, Status, Value
 from mom_core.testing import snapshot
+from mom_devkit import apply_decisions
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_policy import Policy
 
@@ -104,7 +105,7 @@ class Machine:
             for identity, notes in result.notes.items():
                 self.notes.setdefault(identity, {}).update(notes)
             whole = [Decision(one.entity, one.control, int(one.value)) for one in result.decisions]  # type: ignore[arg-type]  # numbers
-            for outcome in self.plugin.mom_control(None, whole):
+            for outcome in apply_decisions(self.plugin, whole):
                 assert outcome.status is Status.APPLIED, outcome
             decided += whole
         return decided

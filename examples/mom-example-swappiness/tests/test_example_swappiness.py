@@ -4,6 +4,7 @@ import pytest
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
 from mom_core.testing import snapshot
+from mom_devkit import apply_decisions, put_back
 from mom_example_swappiness import SwappinessPlugin
 
 HOST = Entity(Scope.HOST, "host", "h1")
@@ -23,7 +24,7 @@ def plugin(knob: Path, tmp_path: Path) -> SwappinessPlugin:
 
 
 def restore(plugin: SwappinessPlugin, *, applied: int | None) -> Outcome:
-    (outcome,) = plugin.mom_restore([LedgerEntry(HOST, "vm_swappiness", 60, applied, "swappiness", 0.0)])
+    (outcome,) = put_back(plugin, [LedgerEntry(HOST, "vm_swappiness", 60, applied, "swappiness", 0.0)])
     return outcome
 
 
@@ -39,14 +40,14 @@ def test_decides_only_where_the_operator_said_what_is_wanted(plugin: SwappinessP
 
 
 def test_sets_what_was_decided_and_says_what_stood_there(plugin: SwappinessPlugin, knob: Path) -> None:
-    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 10)])
+    (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
     assert (outcome.before, outcome.after, outcome.status) == (60, 10, Status.APPLIED)
-    assert knob.read_text() == "10\n"
+    assert knob.read_text() == "10"
 
 
 def test_sends_nothing_when_it_stands_so_already(plugin: SwappinessPlugin, knob: Path) -> None:
     before = knob.stat().st_mtime_ns
-    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 60)])
+    (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 60)])
     assert outcome.status is Status.UNCHANGED
     assert knob.stat().st_mtime_ns == before
 
@@ -54,7 +55,7 @@ def test_sends_nothing_when_it_stands_so_already(plugin: SwappinessPlugin, knob:
 def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.unlink()
     knob.mkdir()
-    (outcome,) = plugin.mom_control([Decision(HOST, "vm_swappiness", 10)])
+    (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
     assert (outcome.before, outcome.status) == (None, Status.FAILED)
     assert "Is a directory" in outcome.error
 
@@ -62,7 +63,7 @@ def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: Swapp
 def test_puts_back_what_stood_there_before(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.write_text("10\n")
     assert restore(plugin, applied=10).status is Status.APPLIED
-    assert knob.read_text() == "60\n"
+    assert knob.read_text() == "60"
 
 
 def test_leaves_alone_what_somebody_else_has_changed_since(plugin: SwappinessPlugin, knob: Path) -> None:

@@ -21,9 +21,9 @@ _WHERE = {
     "context": ("Declarations", "InForce", "PluginContext"),
     "declared": ("declarations_of",),
     "model": (
-        "Alert", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host", "LedgerEntry",
-        "Metric", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot", "Source",
-        "StandingAlert", "Status", "Suggestion", "Value", "Verdict", "differences", "printable",
+        "Alert", "Change", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host",
+        "LedgerEntry", "Metric", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot",
+        "Source", "StandingAlert", "Status", "Suggestion", "Target", "Value", "Verdict", "differences", "printable",
         "printable_lines",
     ),
     "overview": ("GuestColumn", "StatusPart"),
@@ -43,6 +43,7 @@ _WHERE = {
     "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
     "files": ("replace_file",),
+    "knobs": ("Knob", "KnobPlugin", "file_knob", "read_number", "write_file"),
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
     "sockets": ("Address", "Listener", "OccupiedByOurselvesError", "PeerCredentials", "listen", "peer_credentials"),
@@ -53,7 +54,7 @@ _WHERE = {
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "DestinationError", "GuestBusy", "GuestGone",
         "HypervisorError", "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
-        "PolicyRefused", "StateError", "UnitError",
+        "PolicyRefused", "Refused", "StateError", "UnitError",
     ),
     "services.policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
@@ -84,6 +85,7 @@ __all__ = [
     "CanaryGroup",
     "CanaryPolicies",
     "CanaryState",
+    "Change",
     "CheckedPolicies",
     "Clock",
     "Column",
@@ -129,6 +131,8 @@ __all__ = [
     "Importer",
     "InForce",
     "IoTuneControl",
+    "Knob",
+    "KnobPlugin",
     "KsmControl",
     "KsmWriter",
     "LedgerEntry",
@@ -170,6 +174,7 @@ __all__ = [
     "Problem",
     "ReasonedCycles",
     "ReasonedPolicies",
+    "Refused",
     "Report",
     "Reservation",
     "ReservationRefused",
@@ -195,6 +200,7 @@ __all__ = [
     "Status",
     "StatusPart",
     "Suggestion",
+    "Target",
     "Unit",
     "UnitError",
     "Value",
@@ -207,6 +213,7 @@ __all__ = [
     "declarations_of",
     "differences",
     "dotted",
+    "file_knob",
     "find_guest",
     "format_duration",
     "format_kib",
@@ -228,6 +235,7 @@ __all__ = [
     "printable_lines",
     "promised_kib",
     "read_foreign",
+    "read_number",
     "read_secret",
     "read_settings",
     "replace_file",
@@ -235,6 +243,7 @@ __all__ = [
     "run_program",
     "running_mom",
     "untrusted",
+    "write_file",
 ]
 
 if TYPE_CHECKING:
@@ -285,6 +294,7 @@ if TYPE_CHECKING:
     from mom_core.errors import PolicyConflict as PolicyConflict
     from mom_core.errors import PolicyProblem as PolicyProblem
     from mom_core.errors import PolicyRefused as PolicyRefused
+    from mom_core.errors import Refused as Refused
     from mom_core.errors import StateError as StateError
     from mom_core.errors import UnitError as UnitError
     from mom_core.explanation import About as About
@@ -318,8 +328,14 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import NodeTune as NodeTune
     from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
     from mom_core.hypervisor import Standing as Standing
+    from mom_core.knobs import Knob as Knob
+    from mom_core.knobs import KnobPlugin as KnobPlugin
+    from mom_core.knobs import file_knob as file_knob
+    from mom_core.knobs import read_number as read_number
+    from mom_core.knobs import write_file as write_file
     from mom_core.model import HOST_ID as HOST_ID
     from mom_core.model import Alert as Alert
+    from mom_core.model import Change as Change
     from mom_core.model import Considered as Considered
     from mom_core.model import ControlSpec as ControlSpec
     from mom_core.model import Decision as Decision
@@ -343,6 +359,7 @@ if TYPE_CHECKING:
     from mom_core.model import StandingAlert as StandingAlert
     from mom_core.model import Status as Status
     from mom_core.model import Suggestion as Suggestion
+    from mom_core.model import Target as Target
     from mom_core.model import Value as Value
     from mom_core.model import Verdict as Verdict
     from mom_core.model import differences as differences

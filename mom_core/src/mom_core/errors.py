@@ -151,7 +151,11 @@ class GuestBusy(HypervisorError):
     """The guest cannot be asked just now (a job holds it); the same call may succeed later."""
 
 
-class NotSupported(HypervisorError):
+class Refused(HypervisorError):
+    """It must not be done as things stand, and nothing was sent."""
+
+
+class NotSupported(Refused):
     """This guest or host has no such thing: no balloon device, no such knob, a read-only connection."""
 
 

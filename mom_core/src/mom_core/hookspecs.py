@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
+    from mom_core.errors import HypervisorError
     from mom_core.explanation import Explainer
     from mom_core.hypervisor import Hypervisor
     from mom_core.model import (
         Alert,
+        Change,
         Considered,
         ControlSpec,
         Decision,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         Revision,
         Snapshot,
         Suggestion,
+        Target,
         Value,
     )
     from mom_core.overview import GuestColumn, StatusPart
@@ -174,21 +177,40 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 
 @hookspec
-def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
-    """Apply these decisions, all of them on controls that this plugin declared, and say for each what came of it.
+def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
+    """What these controls stand at now, all of them this plugin's own. One call for all entities; touch nothing.
 
-    What stood there before is on disk already. An outcome's `after` is what was read back: where the kernel rounds, it is another value
-    than was asked, the control is `APPLIED` all the same, and mom notes both. Not called when mom only observes.
+    Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
+    Leave out, or set to None, what is unknown. A `GuestGone` as value says that the guest is not there any more, a `NotSupported` that
+    there is no such thing here, a `Refused` that it is not mom's to set now, as the kernel or another process has taken charge of it; any
+    other `HypervisorError`, why it cannot be read. Raised, it is said of all targets.
+    """
+
+
+@hookspec
+def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError] | None:
+    """Set these controls, in whatever order is right, and say which were not set and why; of the others, nothing need be said.
+
+    What stood there is on disk already, and what stands then is read by `mom_read`: the engine judges what came of it. A `Refused` (or
+    `NotSupported`) says that nothing was sent, and why; a `GuestGone`, that the guest is not there any more; any other `HypervisorError`,
+    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. Not called when mom only
+    observes.
+    """
+
+
+@hookspec
+def mom_control(hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
+    """For controls that are acts and no values (moving a guest away), in place of `mom_read` and `mom_write`: do what was decided.
+
+    What stood there before is on disk already. One outcome for each decision, whatever happens.
     """
 
 
 @hookspec
 def mom_restore(hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:  # type: ignore[empty-body]  # a specification has no body
-    """Put back what stood there before mom, on this plugin's controls, and say for each what came of it.
+    """The end of what `mom_control` began: one outcome for each entry, whose decision holds the entry's entity, control and `before`.
 
-    The outcome's decision holds the entry's entity, control and `before` as value. A guest that is gone is `GONE`; what another process
-    has changed since (`entry.explains(found)` is false) is `LEFT_ALONE`, with what was found in `after`. Both end the entry, as do
-    `APPLIED` and `UNCHANGED`; `FAILED` keeps it for the next attempt. Compare with the entry only: it knows what the kernel had rounded.
+    `GONE`, `LEFT_ALONE`, `APPLIED` and `UNCHANGED` end the entry; `FAILED` keeps it for the next attempt.
     """
 
 

@@ -141,6 +141,11 @@ class ControlSpec:
     nearest one means something else. A flag has the choices 0 and 1 by itself; with choices, the bounds are the least and the greatest.
     What depends on the guest is checked by the controller. Values are integers unless `unit` is text, ratio, percent, seconds, or list
     (of mappings).
+
+    By the rest the engine judges what it finds. Numbers that differ by no more than `tolerance` are the same. `key` names what tells the
+    items of a list apart, such as `name`: then each item is judged and put back for itself, and a list speaks of the items that are in it
+    and of no others. `absent` is what an item stands at that is not listed; without it, an item that was not there before mom is none of
+    mom's. `gradual` is a control that only moves towards its value: what is read back at once is on the way.
     """
 
     name: str
@@ -151,6 +156,10 @@ class ControlSpec:
     minimum: float | None = None
     maximum: float | None = None
     choices: Sequence[int] = ()
+    tolerance: float = 0.0
+    key: str = ""
+    absent: Mapping[str, Value] | None = None
+    gradual: bool = False
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""
@@ -245,6 +254,36 @@ class Outcome:
     after: Value
     status: Status
     error: str = ""
+
+
+class Target(NamedTuple):
+    """One control of one entity: what is read, and what is written."""
+
+    entity: Entity
+    control: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a controller has to write: this value, where `found` stands now (None: unknown).
+
+    `back` says that it stood so before mom, and is to stand so again: then a controller may do more for it than for a decision.
+    """
+
+    target: Target
+    value: Value
+    found: Value
+    back: bool = False
+
+    @property
+    def entity(self) -> Entity:
+        """Whose control it is."""
+        return self.target.entity
+
+    @property
+    def control(self) -> str:
+        """Which control is to be changed."""
+        return self.target.control
 
 
 ATTEMPTS_KEPT: Final = 8

@@ -16,6 +16,7 @@ _WHERE = {
     "hypervisors": ("FakeGuest", "FakeHypervisor"),
     "runs": ("GuestRun", "Run", "run_plugins"),
     "conformance": ("check_plugin",),
+    "controls": ("apply_decisions", "put_back"),
     "conformance.suite": ("ConformanceTests",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -27,16 +28,20 @@ __all__ = [
     "GuestRun",
     "Run",
     "__version__",
+    "apply_decisions",
     "check_plugin",
     "config_of",
     "host_of",
     "mirror_host",
+    "put_back",
     "run_plugins",
 ]
 
 if TYPE_CHECKING:
     from mom_devkit.conformance import check_plugin as check_plugin
     from mom_devkit.conformance.suite import ConformanceTests as ConformanceTests
+    from mom_devkit.controls import apply_decisions as apply_decisions
+    from mom_devkit.controls import put_back as put_back
     from mom_devkit.engines import config_of as config_of
     from mom_devkit.hosts import host_of as host_of
     from mom_devkit.hosts import mirror_host as mirror_host

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mom_core import (
+    Change,
     ControlSpec,
     Decision,
     FieldSpec,
     Finding,
     Hypervisor,
+    HypervisorError,
     KsmControl,
     KsmWriter,
-    LedgerEntry,
-    Outcome,
     PluginContext,
     PluginSettings,
     Problem,
@@ -25,10 +25,10 @@ from mom_core import (
     Snapshot,
     Source,
     Suggestion,
+    Target,
     Value,
     hookimpl,
 )
-from mom_plugins_ksm import control
 from mom_plugins_ksm.control import CONTROLS, Knobs
 from mom_plugins_ksm.fields import FIELDS, POLICY_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, numa_findings, policy_findings, scanner_findings, yield_findings
@@ -113,14 +113,14 @@ class KsmPlugin:
         return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor | None, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Set the knobs, each read back."""
-        return control.apply(self._knobs(hypervisor), decisions)
+    def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """What the knobs stand at."""
+        return self._knobs(hypervisor).read(targets)
 
     @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor | None, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Put the knobs back. What was merged meanwhile stays merged, until somebody writes to it."""
-        return control.restore(self._knobs(hypervisor), entries, Source(self._context.name))
+    def mom_write(self, hypervisor: Hypervisor | None, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set the knobs. What was merged meanwhile stays merged when they are put back, until another process writes to it."""
+        return self._knobs(hypervisor).write(changes)
 
     @staticmethod
     @hookimpl

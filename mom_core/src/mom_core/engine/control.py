@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from mom_core.engine.collect import ask
+from mom_core.engine.judgement import Controller, Found, known, target_of, without_writing
 from mom_core.errors import LedgerError
 from mom_core.ledger import Ledger, can_be_kept
-from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Value
+from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target, Value
 from mom_core.plugins.registry import Plugin, PluginSet
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
@@ -35,31 +38,38 @@ def apply(
     problems: list[Problem] = []
     due: list[Decision] = []
     entries: list[LedgerEntry] = []
+    owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
+    controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values() if "mom_read" in owner.hooks}
+    foreign: set[Target] = set()
+    found, silent = _read(decisions, owners, controllers, problems)
     for decision in decisions:
-        control, entity = decision.control, decision.entity
-        before = present(snapshot, decision, plugins)
+        control, entity, owner = decision.control, decision.entity, owners[decision.control]
+        if owner.name in silent:
+            outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[owner.name]))
+            continue
+        before = found[target_of(decision)] if owner.name in controllers else present(snapshot, decision, plugins)
         guest = snapshot.guests.get(entity.id)
         incarnation = "" if guest is None else guest.incarnation
         noted = ledger.entries.get((entity.id, control))
-        if noted is None or noted.incarnation != incarnation:
-            if before is None:
-                field = plugins.declarations.controls[control].field
-                reason = f"its present value ({field}) is unknown, so it could not be put back"
-                outcomes.append(Outcome(decision, None, None, Status.REFUSED, reason))
+        if noted is not None and noted.incarnation != incarnation:
+            noted = None
+        if noted is None or owner.name in controllers:
+            outcome = without_writing(owner.controls[control], decision, before, noted)
+            if outcome is not None:
+                outcomes.append(outcome)
                 continue
-            if before == decision.value:
-                outcomes.append(Outcome(decision, before, before, Status.UNCHANGED))
-                continue
-            if not (can_be_kept(before) and can_be_kept(decision.value)):
+        if noted is None:
+            if not (can_be_kept(known(before)) and can_be_kept(decision.value)):
                 outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
                 continue
-            owner = plugins.declarations.control_owners[control]
-            entries.append(LedgerEntry(entity, control, before, decision.value, owner, snapshot.time, incarnation))
+            entries.append(LedgerEntry(entity, control, known(before), decision.value, owner.name, snapshot.time, incarnation))
         elif noted.applied != decision.value:
             if not can_be_kept(decision.value):
                 outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
                 continue
             entries.append(noted.next(decision.value))
+        if noted is not None and not noted.explains(known(before), owner.controls[control].tolerance):
+            foreign.add(target_of(decision))
         due.append(decision)
     try:
         ledger.record(entries)
@@ -69,20 +79,51 @@ def apply(
         return outcomes, problems
     if stopping.is_set():
         return outcomes, problems
-    works: list[tuple[Plugin, tuple[Decision, ...]]] = []
-    for plugin in plugins.having("mom_control"):
-        share = tuple(decision for decision in due if decision.control in plugin.controls)
-        if share:
-            works.append((plugin, share))
-    hypervisor = plugins.hypervisor
-    calls = [(plugin, plugin.work("mom_control", hypervisor=hypervisor, decisions=share)) for plugin, share in works]
-    answers = dict_by_name(ask(calls, "mom_control", problems))
-    controlled = [
-        outcome for plugin, share in works for outcome in match_outcomes(share, answers.get(plugin.name), plugin, "mom_control", problems)
-    ]
-    ledger.settle(controlled)
+    controlled: list[Outcome] = []
+    for hook in ("mom_write", "mom_control"):
+        controlled += _written(hook, due, plugins, controllers, found, problems)
+    # What another process has set, and still stands, does not become mom's because mom has failed to change it.
+    failed = {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
+    ledger.settle(replace(one, after=None) if target_of(one.decision) in failed else one for one in controlled)
     outcomes.extend(controlled)
     return outcomes, problems
+
+
+def _read(
+    decisions: Sequence[Decision], owners: Mapping[str, Plugin], controllers: Mapping[str, Controller], problems: list[Problem]
+) -> tuple[dict[Target, Found], dict[str, str]]:
+    """What stands now where something was decided; and the plugins that did not say, with the reason."""
+    targets: dict[str, list[Target]] = {}
+    for decision in decisions:
+        targets.setdefault(owners[decision.control].name, []).append(target_of(decision))
+    by_name = {owner.name: owner for owner in owners.values() if owner.name in controllers}
+    works = [(owner, partial(controllers[name].read, targets[name])) for name, owner in by_name.items()]
+    found: dict[Target, Found] = {}
+    answers = ask(works, "mom_read", problems)
+    for _, answer in answers:
+        found.update(answer)  # type: ignore[call-overload]  # what Controller.read gives
+    answered = {plugin.name for plugin, _ in answers}
+    return found, {name: _why_silent(name, problems) for name in by_name if name not in answered}
+
+
+def _written(
+    hook: str,
+    due: Sequence[Decision],
+    plugins: PluginSet,
+    controllers: Mapping[str, Controller],
+    found: Mapping[Target, Found],
+    problems: list[Problem],
+) -> list[Outcome]:
+    """Let the plugins with this hook apply their decisions, all at the same time; an outcome for each decision."""
+    works: list[tuple[Plugin, tuple[Decision, ...], Callable[[], object]]] = []
+    for plugin in plugins.having(hook):
+        share = tuple(decision for decision in due if decision.control in plugin.controls)
+        if share:
+            controller = controllers.get(plugin.name)
+            acts = plugin.work("mom_control", hypervisor=plugins.hypervisor, decisions=share) if controller is None else None
+            works.append((plugin, share, acts or partial(controllers[plugin.name].apply, share, found)))
+    answers = dict_by_name(ask([(plugin, work) for plugin, _, work in works], hook, problems))
+    return [outcome for plugin, share, _ in works for outcome in match_outcomes(share, answers.get(plugin.name), plugin, hook, problems)]
 
 
 def dict_by_name(answers: Iterable[tuple[Plugin, object]]) -> dict[str, object]:
@@ -101,9 +142,7 @@ def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin
                 given[item.decision.entity.id, item.decision.control] = item
             else:
                 problems.append(Problem(Source(plugin.name), f"{hook} returned a {type(item).__name__} where an Outcome belongs"))
-    silent = f"the plugin {plugin.name} did not say what came of it"
-    if answer is None:
-        silent = next((problem.message for problem in reversed(problems) if problem.source.name == plugin.name), silent)
+    silent = _why_silent(plugin.name, problems if answer is None else ())
     outcomes = []
     for decision in decisions:
         outcome = given.pop((decision.entity.id, decision.control), None)
@@ -111,6 +150,12 @@ def match_outcomes(decisions: Sequence[Decision], answer: object, plugin: Plugin
     stray = f"{hook} reports on a decision that it was not given"
     problems.extend(Problem(Source(plugin.name), stray, outcome.decision.entity) for outcome in given.values())
     return outcomes
+
+
+def _why_silent(name: str, problems: Sequence[Problem]) -> str:
+    """Why there is no answer of a plugin, by the last problem with it."""
+    said = (problem.message for problem in reversed(problems) if problem.source.name == name)
+    return next(said, f"the plugin {name} did not say what came of it")
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:

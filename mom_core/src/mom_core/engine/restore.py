@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mom_core.engine.control import match_outcomes
+from mom_core.engine.judgement import Controller, back
 from mom_core.errors import LedgerError
 from mom_core.ledger import Key, Ledger
-from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Snapshot, Source, Status, printable
+from mom_core.model import LedgerEntry, Outcome, Problem, Snapshot, Status, printable
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet
 
@@ -18,8 +20,6 @@ LOG = logging.getLogger("mom.restore")
 
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
 """Outcomes after which an entry has nothing left to say."""
-
-SOURCE = Source("restore")
 
 
 def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None) -> list[Outcome]:
@@ -36,7 +36,7 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
     for name in dict.fromkeys(entry.plugin for entry in entries):
         share = tuple(entry for entry in entries if entry.plugin == name)
         plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
-        if plugin is None or "mom_restore" not in plugin.hooks:
+        if plugin is None or not plugin.hooks.keys() & {"mom_write", "mom_restore"}:
             outcomes.extend(_failed(share, f"the plugin {name} is not enabled"))
         else:
             begun.append((plugin, share))
@@ -45,8 +45,7 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
         plugin.lane.forgive()
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
         free = plugin.lane.wait_until_free(until)
-        work = plugin.work("mom_restore", hypervisor=plugins.hypervisor, entries=share)
-        calls.append((plugin, share, plugin.lane.begin("mom_restore", work) if free else None))
+        calls.append((plugin, share, plugin.lane.begin("mom_restore", _work(plugin, plugins, share)) if free else None))
     problems: list[Problem] = []
     for plugin, share, call in calls:
         if call is None:
@@ -62,6 +61,14 @@ def restore(plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection
         LOG.warning("%s: %s", problem.source, problem.message)
     forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])
     return outcomes
+
+
+def _work(plugin: Plugin, plugins: PluginSet, entries: Sequence[LedgerEntry]) -> Callable[[], object]:
+    """The call that puts these entries back. One whose control the plugin has not any more is left out, and so has failed."""
+    if "mom_write" not in plugin.hooks:
+        return plugin.work("mom_restore", hypervisor=plugins.hypervisor, entries=entries)
+    controller = Controller.of(plugin, plugins.hypervisor)
+    return partial(controller.put_back, [entry for entry in entries if entry.control in plugin.controls])
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
@@ -97,16 +104,12 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     return gone
 
 
-def _decision(entry: LedgerEntry) -> Decision:
-    return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
-
-
 def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
-    return [Outcome(_decision(entry), None, None, Status.FAILED, reason) for entry in entries]
+    return [Outcome(back(entry), None, None, Status.FAILED, reason) for entry in entries]
 
 
 def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object, problems: list[Problem]) -> list[Outcome]:
-    outcomes = match_outcomes([_decision(entry) for entry in entries], answer, plugin, "mom_restore", problems)
+    outcomes = match_outcomes([back(entry) for entry in entries], answer, plugin, "mom_restore", problems)
     return [_told(entry, outcome) for entry, outcome in zip(entries, outcomes, strict=True)]
 
 

@@ -388,8 +388,11 @@ def _declare(plugin: Plugin) -> None:
     plugin.controls = {spec.name: spec for spec in controls}
     if len(plugin.controls) < len(controls):
         raise plugin.error("mom_controls declares a control twice")
-    if controls and not {"mom_control", "mom_restore"} <= plugin.hooks.keys():
-        raise plugin.error("it declares controls but lacks mom_control or mom_restore", "what mom changes must be put back: implement both")
+    pairs = ({"mom_read", "mom_write"}, {"mom_control", "mom_restore"})
+    if controls and not any(pair <= plugin.hooks.keys() for pair in pairs):
+        raise plugin.error(
+            "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
+        )
     if "mom_policies" in plugin.hooks:
         policies = _called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.lane.deadline)
         if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):

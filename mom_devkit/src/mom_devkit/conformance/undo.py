@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from mom_core.engine.judgement import Controller, target_of
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Ledger
 from mom_core.model import ControlSpec, Decision, Entity, Finding, LedgerEntry, Outcome, Scope, Snapshot, Status, Value
@@ -91,8 +93,8 @@ def _try(subject: Subject, life: Life, decision: Decision) -> Generator[Finding,
     """Decide it in a cycle; the result is what came of it."""
     report = life.cycle(decision)
     for problem in report.problems:
-        if problem.source.name == subject.name and problem.message.startswith("mom_control"):
-            yield subject.fault(problem.message, "one Outcome for each decision, whatever happens")
+        if problem.source.name == subject.name and problem.message.startswith(("mom_control", "mom_read", "mom_write")):
+            yield subject.fault(problem.message, "say what is wrong by a HypervisorError for the target that it is about")
     return outcome_of(report.outcomes, decision)
 
 
@@ -172,7 +174,7 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], bef
     with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:
         outcomes = life.engine.close()
     what = f"{spec.name} was not put back where the kernel had rounded it"
-    cure = "ask entry.explains(found), which knows what was read back after it was set, and not entry.applied"
+    cure = "let mom_read say what stands there, in the unit of the control"
     outcome = outcome_of(outcomes, asked.decision)
     if outcome is None or outcome.status not in BACK:
         said = "nothing was said of it" if outcome is None else f"{outcome.status} {outcome.error}".strip()
@@ -204,7 +206,7 @@ def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change
     if not _same(_now(subject, root, hypervisor, spec, entity), wanted):
         yield subject.fault(
             f"{spec.name} was put back over another process's change",
-            "leave it where entry.explains(found) is false, and say LEFT_ALONE",
+            "let mom_read say what stands there now, and not what mom has set",
         )
 
 
@@ -214,24 +216,37 @@ def _ghost(subject: Subject, controls: Sequence[ControlSpec]) -> Iterator[Findin
         entity = Entity(Scope.HOST, "host", "host") if spec.scope is Scope.HOST else Entity(Scope.GUEST, "gone", "gone")
         value = spec.minimum if spec.minimum is not None else 1
         with alive(subject, root=subject.new_folder("nothing")) as life:
-            plugin = life.subject
             decision = Decision(entity, spec.name, int(value), "a check of errors")
             try:
-                answer = plugin.lane.call("mom_control", plugin.work("mom_control", hypervisor=life.hypervisor, decisions=(decision,)))
+                outcomes = _asked_for(life, decision)
             except Exception as error:  # noqa: BLE001  # whatever the plugin raises is the finding
                 yield subject.fault(
                     f"{spec.name} on what is not there raises {describe(error)}",
-                    "give an Outcome: GONE, FAILED or REFUSED, with the reason",
+                    "say of it what is wrong: raise or return a HypervisorError, or give an Outcome",
                 )
                 continue
-            outcomes = [item for item in answer if isinstance(item, Outcome)] if isinstance(answer, Sequence) else []
-            if any(outcome.status is Status.APPLIED for outcome in outcomes):
+            if any(outcome.status is Status.APPLIED and outcome.after is not None for outcome in outcomes):
                 yield subject.fault(f"{spec.name} on what is not there is said to be applied", "say what really came of it")
+
+
+def _asked_for(life: Life, decision: Decision) -> list[Outcome]:
+    """What the plugin makes of a decision that no engine would let through."""
+    plugin = life.subject
+    if "mom_write" in plugin.hooks:
+        controller = Controller.of(plugin, life.hypervisor)
+        found = {target_of(decision): None}
+        answer = plugin.lane.call("mom_read", partial(controller.read, found))
+        answer = plugin.lane.call("mom_write", partial(controller.apply, (decision,), found))
+    else:
+        answer = plugin.lane.call("mom_control", plugin.work("mom_control", hypervisor=life.hypervisor, decisions=(decision,)))
+    return [item for item in answer if isinstance(item, Outcome)] if isinstance(answer, Sequence) else []
 
 
 def _judged(subject: Subject, outcome: Outcome | None, what: str) -> Iterator[Finding]:
     if outcome is None:
-        yield subject.fault(f"{what}: nothing was said of it", "mom_restore gives one Outcome for each entry")
+        yield subject.fault(
+            f"{what}: nothing was said of it", "mom_read gives what stands there now; mom_restore, one Outcome for each entry"
+        )
     elif outcome.status not in BACK:
         yield subject.fault(f"{what}: {outcome.status} {outcome.error}".strip(), "put entry.before back")
 

@@ -1,0 +1,295 @@
+"""What came of a change, and what becomes of what stands there when it is put back: one table for all controls.
+
+A controller reads and writes; it is judged here, in the controller's own thread and within its deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from mom_core.errors import GuestGone, HypervisorError, NotSupported, Refused
+from mom_core.hypervisor import Hypervisor
+from mom_core.model import Change, ControlSpec, Decision, LedgerEntry, Outcome, Scope, Source, Status, Target, Value, printable
+from mom_core.plugins.registry import Plugin
+
+Found: TypeAlias = "Value | HypervisorError"
+Items: TypeAlias = "dict[str, Mapping[str, Value]]"
+
+GONE: Final = "the guest is not there any more"
+STARTED_ANEW: Final = "the guest was started anew since"
+
+SOURCE: Final = Source("restore")
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """How one plugin's controls are read and written. Its methods call the plugin, and raise what it raises."""
+
+    specs: Mapping[str, ControlSpec]
+    hypervisor: Hypervisor
+    hook_read: Callable[[Sequence[Target]], object]
+    hook_write: Callable[[Sequence[Change]], object]
+
+    @classmethod
+    def of(cls, plugin: Plugin, hypervisor: Hypervisor) -> Controller:
+        """The plugin's own."""
+
+        def read(targets: Sequence[Target]) -> object:
+            return plugin.work("mom_read", hypervisor=hypervisor, targets=targets)()
+
+        def write(changes: Sequence[Change]) -> object:
+            return plugin.work("mom_write", hypervisor=hypervisor, changes=changes)()
+
+        return cls(plugin.controls, hypervisor, read, write)
+
+    def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
+        """What these controls stand at, or why that is not known. Raises `TypeError` for an answer that is none."""
+        wanted = tuple(targets)
+        try:
+            answer = self.hook_read(wanted) if wanted else {}
+        except HypervisorError as error:
+            return dict.fromkeys(wanted, error)
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
+        return {target: answer.get(target) for target in wanted}
+
+    def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
+        """Write what was decided, and judge by what stands then.
+
+        :param found: what stood there before
+        """
+        changes = {target_of(one): Change(target_of(one), one.value, known(found.get(target_of(one)))) for one in decisions}
+        errors, after = self._write(list(changes.values()))
+        outcomes = []
+        for decision in decisions:
+            target = target_of(decision)
+            spec, before = self.specs[target.control], changes[target].found
+            status, stands, error = came_of_it(spec, changes[target], after[target], errors.get(target))
+            outcomes.append(Outcome(decision, before, stands, status, error))
+        return outcomes
+
+    def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
+        """Let what stood there before mom stand again, where it is still what mom made it; an outcome for each entry."""
+        outcomes: list[Outcome] = []
+        there = self._still_there(entries, outcomes)
+        found = self.read(map(target_of, there))
+        due: dict[Target, tuple[LedgerEntry, Verdict]] = {}
+        for entry in there:
+            target = target_of(entry)
+            verdict = judged(self.specs[entry.control], entry, found[target])
+            if verdict.status is None:
+                due[target] = entry, verdict
+            else:
+                now = known(found[target])
+                outcomes.append(Outcome(back(entry), now, now, verdict.status, verdict.reason))
+        changes = [Change(target, verdict.value, known(found[target]), back=True) for target, (_, verdict) in due.items()]
+        errors, after = self._write(changes)
+        for change in changes:
+            entry, verdict = due[change.target]
+            status, stands, error = came_of_putting_back(self.specs[entry.control], change, after[change.target], errors.get(change.target))
+            if status is Status.APPLIED and verdict.reason:
+                status, error = Status.LEFT_ALONE, verdict.reason
+            outcomes.append(Outcome(back(entry), change.found, stands, status, error))
+        return outcomes
+
+    def _still_there(self, entries: Sequence[LedgerEntry], outcomes: list[Outcome]) -> list[LedgerEntry]:
+        """The entries of the host and of guests that are what they were; what becomes of the others is added to the outcomes."""
+        there: Mapping[str, str] = {}
+        lost = ""
+        if any(entry.entity.scope is Scope.GUEST for entry in entries):
+            try:
+                there = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
+            except HypervisorError as error:
+                lost = str(error)
+        left = []
+        for entry in entries:
+            if entry.entity.scope is Scope.HOST or (not lost and there.get(entry.entity.id) == entry.incarnation):
+                left.append(entry)
+            elif lost:
+                outcomes.append(Outcome(back(entry), None, None, Status.FAILED, lost))
+            else:
+                why = STARTED_ANEW if entry.entity.id in there else GONE
+                outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
+        return left
+
+    def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError], Mapping[Target, Found]]:
+        """Why changes were not made, and what stands after all of them."""
+        if not changes:
+            return {}, {}
+        errors: dict[Target, HypervisorError] = {}
+        try:
+            answer = self.hook_write(changes)
+        except HypervisorError as error:
+            errors = {change.target: error for change in changes}
+        else:
+            if not isinstance(answer, Mapping | None):
+                raise TypeError(f"mom_write must return a mapping or None, not {type(answer).__name__}")
+            errors = {target: error for target, error in (answer or {}).items() if isinstance(error, HypervisorError)}
+        return errors, self.read(change.target for change in changes)
+
+
+def target_of(about: Decision | LedgerEntry) -> Target:
+    """Which control of which entity a decision or an entry is about."""
+    return Target(about.entity, about.control)
+
+
+def back(entry: LedgerEntry) -> Decision:
+    """What an outcome of putting back is about."""
+    return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
+
+
+def known(found: Found) -> Value:
+    """What stands there; None where that is unknown."""
+    return None if isinstance(found, HypervisorError) else found
+
+
+# --- setting ---------------------------------------------------------------------------------------------------------------------
+
+
+def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
+    """What becomes of a decision for which nothing is written; None when something must be.
+
+    :param entry: what the ledger says of this control of the very same guest
+    """
+    if isinstance(found, HypervisorError):
+        status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
+        return Outcome(decision, None, None, status, str(found))
+    if found is None:
+        if entry is not None:
+            return None
+        reason = f"its present value ({spec.field}) is unknown, so it could not be put back"
+        return Outcome(decision, None, None, Status.REFUSED, reason)
+    if same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry):
+        return Outcome(decision, found, found, Status.UNCHANGED)
+    return None
+
+
+def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
+    """Whether `found` is what the kernel has made of this very value: another attempt would change nothing."""
+    if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
+        return False
+    return entry.applied == decision.value and same(spec, entry.found, found)
+
+
+def came_of_it(spec: ControlSpec, change: Change, after: Found, error: HypervisorError | None) -> tuple[Status, Value, str]:
+    """What a change came to: status, what stands now (None: unknown), and what there is to say."""
+    stands = known(after)
+    if isinstance(error, GuestGone) or isinstance(after, GuestGone):
+        return Status.GONE, None, str(error or after)
+    if error is not None:
+        if isinstance(error, Refused) and (stands is None or stands == change.found):
+            return Status.REFUSED, change.found, str(error)
+        if stands is not None and not spec.gradual and same(spec, change.value, stands):
+            return Status.APPLIED, stands, ""  # only its answer was lost
+        return Status.FAILED, stands, str(error)
+    if stands is None:
+        why = f": {after}" if isinstance(after, HypervisorError) else ""
+        return Status.APPLIED, None, f"it was set, but what stands now is unknown{why}"
+    if spec.gradual or same(spec, change.value, stands):
+        return Status.APPLIED, stands, ""
+    shown = printable(str(stands), 200)
+    if change.found is not None and same(spec, change.found, stands):
+        return Status.FAILED, stands, f"it was set, and {shown} still stands"
+    if spec.choices or spec.key:
+        return Status.FAILED, stands, f"it was set, and {shown} stands"
+    return Status.APPLIED, stands, ""  # the kernel has rounded it, or writes it in another way
+
+
+# --- putting back ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of an entry: a status, or None and the value that is to be written. `reason` is also what is left as it is, and why."""
+
+    status: Status | None
+    reason: str = ""
+    value: Value = None
+
+
+def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Verdict:
+    """What becomes of an entry where `found` stands now."""
+    if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
+        return Verdict(Status.GONE, str(found))  # a host without the control has nothing to be put back
+    if isinstance(found, Refused) and not isinstance(found, NotSupported):
+        return Verdict(Status.LEFT_ALONE, str(found))
+    if isinstance(found, HypervisorError):
+        return Verdict(Status.FAILED, str(found))
+    if entry.before is None:
+        return Verdict(Status.FAILED, "the ledger does not say what stood there before")
+    if found is None:
+        return Verdict(Status.FAILED, f"what {entry.control} stands at is unknown")
+    if spec.key:
+        return _judged_by_item(spec, entry, found)
+    if same(spec, entry.before, found):
+        # What was asked and never answered may yet take effect: then what stands is asked for again, as the last word.
+        return Verdict(None, value=entry.before) if entry.attempted else Verdict(Status.UNCHANGED)
+    if not entry.explains(found, spec.tolerance):
+        return Verdict(Status.LEFT_ALONE, f"another process has set it to {printable(str(found), 200)}")
+    return Verdict(None, value=entry.before)
+
+
+def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verdict:
+    """Each item for itself: another process may have changed one of them since."""
+    before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
+    due: list[str] = []
+    foreign: list[str] = []
+    for name in dict.fromkeys((*now, *before)):
+        stood, stands = before.get(name, spec.absent), now.get(name, spec.absent)
+        if stood is None or stands is None or _agree(stood, stands):
+            continue
+        mine = any((value := one.get(name, spec.absent)) is not None and _agree(value, stands) for one in ours)
+        (due if mine else foreign).append(name)
+    reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
+    if not due:
+        return Verdict(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
+    wanted = [{**(before.get(name) or spec.absent or {}), spec.key: name} for name in due]
+    return Verdict(None, reason, wanted)
+
+
+def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, error: HypervisorError | None) -> tuple[Status, Value, str]:
+    """As `came_of_it`; what was not put back has failed, whatever the reason, and stays in the ledger."""
+    stands = known(after)
+    if stands is not None and change.found is not None and same(spec, change.value, change.found) and same(spec, change.value, stands):
+        return Status.UNCHANGED, stands, ""
+    status, stands, text = came_of_it(spec, change, after, error)
+    if status is Status.REFUSED:
+        return Status.FAILED, stands, text
+    if status is Status.APPLIED and not spec.gradual and not _nearer(stands, change):
+        return Status.FAILED, stands, f"it was set, and {stands} stands"
+    return status, stands, text
+
+
+def _nearer(stands: Value, change: Change) -> bool:
+    """Whether a number has come nearer to what it was to be; anything else counts as nearer."""
+    wanted, found = change.value, change.found
+    if not (isinstance(stands, int | float) and isinstance(wanted, int | float) and isinstance(found, int | float)):
+        return True
+    return stands == wanted or abs(stands - wanted) < abs(found - wanted)
+
+
+# --- what is the same ------------------------------------------------------------------------------------------------------------
+
+
+def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
+    """Whether what stands is what was wanted. Of a list, that is asked of the items that are in what was wanted."""
+    if spec.key:
+        now = items(spec, found)
+        pairs = [(item, now.get(name, spec.absent)) for name, item in items(spec, wanted).items()]
+        return all(there is not None and _agree(item, there) for item, there in pairs)
+    if isinstance(wanted, int | float) and isinstance(found, int | float):
+        return abs(wanted - found) <= spec.tolerance
+    return wanted == found
+
+
+def items(spec: ControlSpec, value: Value) -> Items:
+    """The items of a list by their key; what is none is left out."""
+    listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    return {str(item[spec.key]): item for item in listed if isinstance(item, Mapping) and spec.key in item}
+
+
+def _agree(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    """Whether two items say the same, as far as both say anything."""
+    return all(other[key] == value for key, value in one.items() if key in other)

@@ -1,0 +1,170 @@
+"""Controls of the host that are one file or one call: declared in a few lines, and field, control, put-back and doctor come from that."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mom_core.errors import HypervisorError, NotSupported, PermissionDenied
+from mom_core.hookspecs import hookimpl
+from mom_core.model import Change, ControlSpec, FieldSpec, Finding, Scope, Severity, Target, Value
+from mom_core.units import Unit
+
+_NUMBER = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
+_LONGEST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A control of the host, and how it is read and written.
+
+    :param read: what it stands at; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
+    :param write: sets it; raises `HypervisorError`
+    :param source: where the value comes from, such as `/proc/sys/vm/swappiness`
+    """
+
+    name: str
+    unit: Unit
+    description: str
+    read: Callable[[], Value]
+    write: Callable[[Value], None]
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: Sequence[int] = ()
+    source: str = ""
+
+    @property
+    def control(self) -> ControlSpec:
+        """The declaration of the control; its field has the same name."""
+        return ControlSpec(
+            self.name, self.unit, Scope.HOST, self.description, self.name, self.minimum, self.maximum, choices=tuple(self.choices)
+        )
+
+    @property
+    def field(self) -> FieldSpec:
+        """The declaration of the field that holds the present value."""
+        return FieldSpec(self.name, self.unit, Scope.HOST, self.description, self.source)
+
+
+def file_knob(
+    name: str,
+    unit: Unit,
+    description: str,
+    path: Path,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[int] = (),
+) -> Knob:
+    """A knob that is a file of the kernel with one whole number in it.
+
+    :param path: below the context's `root`, so that a test can give a folder
+    """
+    return Knob(
+        name, unit, description, lambda: read_number(path), lambda value: write_file(path, value), minimum, maximum, choices, str(path)
+    )
+
+
+def read_number(path: Path) -> int | None:
+    """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            match = _NUMBER.fullmatch(os.read(file, _LONGEST_BYTES))
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise failure_of(error, path, "read") from error
+    return int(match[1]) if match else None
+
+
+def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
+    """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
+
+    :param wait: whether to wait for what the kernel does about it, where that can be chosen
+    :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
+        the `OSError`
+    """
+    try:
+        # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+        file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK))
+        try:
+            os.write(file, str(value).encode())
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise failure_of(error, path, "write") from error
+
+
+def failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
+    """What it means that a file of the kernel could not be read or written."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        hint = "run mom as root, outside of containers, with /proc and /sys mounted read-write"
+        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=hint)
+    return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
+
+
+class KnobPlugin:
+    """The base of a plugin whose controls are knobs: it declares, collects, reads, writes and examines them.
+
+    A plugin that has more to collect or to declare overrides the hook, and adds to what this one gives.
+    """
+
+    knobs: Sequence[Knob] = ()
+    """All knobs; the constructor sets them."""
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """The present value of each knob."""
+        return [knob.field for knob in self.knobs]
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """Each knob."""
+        return [knob.control for knob in self.knobs]
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """The present values, without those that cannot be read: `mom doctor` says why."""
+        return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
+
+    @hookimpl
+    def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """What these knobs stand at."""
+        values = self._values()
+        return {target: values.get(target.control) for target in targets}
+
+    @hookimpl
+    def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set these knobs, one after the other."""
+        writers = {knob.name: knob.write for knob in self.knobs}
+        errors: dict[Target, HypervisorError] = {}
+        for change in changes:
+            try:
+                writers[change.control](change.value)
+            except HypervisorError as error:
+                errors[change.target] = error
+        return errors
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether each knob is there."""
+        for name, value in self._values().items():
+            if isinstance(value, HypervisorError):
+                yield Finding(Severity.ERROR, name, value.message, value.hint)
+            else:
+                yield Finding(Severity.OK, name, f"it stands at {value}")
+
+    def _values(self) -> dict[str, Value | HypervisorError]:
+        values: dict[str, Value | HypervisorError] = {}
+        for knob in self.knobs:
+            try:
+                values[knob.name] = knob.read()
+            except HypervisorError as error:
+                values[knob.name] = error
+        return values
