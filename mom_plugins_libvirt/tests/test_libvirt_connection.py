@@ -7,14 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, impatient, until
 
 import mom_plugins_libvirt.connection as module
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_plugins_libvirt.calls import Call
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, came_back
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
@@ -171,12 +171,12 @@ def _patience_noted() -> Iterator[list[float]]:
     """For calls that all hang: for how long each of them would be waited."""
     waited: list[float] = []
 
-    def wait(call: Call[object], timeout: float) -> bool:
+    def wait(call: Future[object], timeout: float) -> bool:
         waited.append(timeout)
-        return call._done.wait(min(timeout, 0.01))
+        return came_back(call, min(timeout, 0.01))
 
     with pytest.MonkeyPatch.context() as calls:
-        calls.setattr(Call, "wait", wait)
+        calls.setattr(module, "came_back", wait)
         yield waited
 
 

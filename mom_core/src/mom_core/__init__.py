@@ -46,6 +46,7 @@ _WHERE = {
     "knobs": ("Knob", "KnobPlugin", "file_knob", "read_number", "write_file"),
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
+    "callers": ("Callers", "came_back"),
     "sockets": ("Address", "Listener", "OccupiedByOurselvesError", "PeerCredentials", "listen", "peer_credentials"),
     "units": (
         "Portion", "Unit", "format_duration", "format_kib", "format_size", "lasting", "parse_duration", "parse_portion", "parse_size",
@@ -81,6 +82,7 @@ __all__ = [
     "Alert",
     "AlreadyRunning",
     "BalloonControl",
+    "Callers",
     "Canary",
     "CanaryGroup",
     "CanaryPolicies",
@@ -208,6 +210,7 @@ __all__ = [
     "Wanted",
     "__version__",
     "brief",
+    "came_back",
     "common_problems",
     "daemon_log",
     "declarations_of",
@@ -249,6 +252,8 @@ __all__ = [
 if TYPE_CHECKING:
     from mom_core.alike import CommonProblem as CommonProblem
     from mom_core.alike import common_problems as common_problems
+    from mom_core.callers import Callers as Callers
+    from mom_core.callers import came_back as came_back
     from mom_core.cli.frame import run_program as run_program
     from mom_core.cli.prose import brief as brief
     from mom_core.cli.prose import print_prose as print_prose

@@ -10,20 +10,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TypeVar
 from zlib import crc32
 
-from mom_core import Entity, Value
-from mom_plugins_guestagent.callers import Callers
+from mom_core import Callers, Entity, Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import Sample, fields_of, judge
 from mom_plugins_guestagent.guestd import PORT
 from mom_plugins_guestagent.qemu_agent import PassOn
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentWay, GuestdWay, Kind, Limits, Place, Way
+
+T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
@@ -182,6 +184,10 @@ class Collector:
             self._loop.close()
         self._callers.close(patience / 2)
 
+    def _call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Have a call made that blocks, from the loop's thread."""
+        return asyncio.wrap_future(self._callers.start(function))
+
     # --- from other threads ------------------------------------------------------------------------------------------------------
 
     def follow(self, targets: Sequence[Target]) -> None:
@@ -253,7 +259,7 @@ class Collector:
 
     def _way(self, guest: Entity, place: Place) -> Way:
         if place.kind in OF_AGENTS:
-            return AgentWay(place, self._asking.limits, guest, self._callers.call, self.pass_on)
+            return AgentWay(place, self._asking.limits, guest, self._call, self.pass_on)
         return GuestdWay(place, self._asking.limits)
 
     async def _keep_asking(self, followed: _Followed) -> None:

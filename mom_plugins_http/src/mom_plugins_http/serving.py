@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
 
-from mom_core import Listener, MomError, OccupiedByOurselvesError
+from mom_core import Callers, Listener, MomError, OccupiedByOurselvesError
 from mom_plugins_http.access import LocalAccess
 from mom_plugins_http.protocol import Connection, Limits, server_config
 
@@ -221,14 +220,15 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 class Worker:
-    """One thread for what takes its time, such as compiling policies: jobs wait for each other, and the server for none of them."""
+    """One thread for what takes its time, such as compiling policies: jobs wait for each other, and the server for none of them.
+
+    :param most: how many jobs wait at most
+    """
 
     def __init__(self, name: str, most: int) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._callers = Callers(name, 1)
         self._most = most
         self._waiting = 0
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
 
     @property
     def full(self) -> bool:
@@ -237,39 +237,12 @@ class Worker:
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """What the job returns, or what it raises. Called in the server's thread."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-
-        def settle(result: Result | None, error: BaseException | None) -> None:
-            self._waiting -= 1
-            if future.cancelled():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
-
-        def work() -> None:
-            result, failure = None, None
-            try:
-                result = job()
-            except Exception as error:  # noqa: BLE001  # it is raised where the job was asked for
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, result, failure)
-
         self._waiting += 1
-        self._jobs.put(work)
-        return await future
+        try:
+            return await asyncio.wrap_future(self._callers.start(job))
+        finally:
+            self._waiting -= 1
 
     def close(self, seconds: float) -> None:
         """End after the job that is under way; wait for that at most so long."""
-        with contextlib.suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
-        self._jobs.put(None)
-        self._thread.join(seconds)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+        self._callers.close(seconds)

@@ -14,14 +14,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from mom_core import GuestBusy, HypervisorError
+from mom_core import Callers, GuestBusy, HypervisorError, came_back
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
-from mom_plugins_libvirt.calls import Call, Callers
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
@@ -145,7 +145,7 @@ class Connection:
         self._module = module
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._callers = Callers("libvirt")
+        self._callers = Callers("libvirt-call")
         self._loop: EventLoop | None = None
         self._live: _Live | None = None
         self._opening_since: float | None = None
@@ -153,7 +153,7 @@ class Connection:
         self._coming_back = False
         self._impatience: list[float] = []
         """When calls were given up lately."""
-        self._open_calls: list[Call[object]] = []
+        self._open_calls: list[Future[Any]] = []
         """Calls that were given up and have perhaps not come back."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
@@ -185,7 +185,7 @@ class Connection:
                 live.given_up = True
             self._changed.notify_all()
         if live is not None and idle:
-            self._callers.start(live.close).wait(_CLOSE_SECONDS)
+            came_back(self._callers.start(live.close), _CLOSE_SECONDS)
         if self._loop is not None:
             self._loop.stop(_CLOSE_SECONDS)
         self._callers.close(_CLOSE_SECONDS / 3)
@@ -213,7 +213,7 @@ class Connection:
                 busy = error
         raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
 
-    def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Call[object]], None] | None = None) -> T:
+    def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Future[Any]], None] | None = None) -> T:
         """What `function` returns, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
@@ -235,27 +235,27 @@ class Connection:
 
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
-    def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Call[object]], None] | None = None) -> T:
+    def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Future[Any]], None] | None = None) -> T:
         """What `ask` returns, in a thread of its own, on a connection that it has to itself."""
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self._callers.start(lambda: self._used(live, ask, doing))
-        if not call.wait(patience):
+        if not came_back(call, patience):
             self._give_up(live, f"{doing}: no answer")
-            self._left_behind(call)  # type: ignore[arg-type]  # a Call is only read from, so one of T serves as one of object
+            self._left_behind(call)
             if late is not None:
-                late(call)  # type: ignore[arg-type]  # as above
+                late(call)
             raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
         return call.result()
 
-    def _left_behind(self, call: Call[object]) -> None:
+    def _left_behind(self, call: Future[Any]) -> None:
         with self._changed:
             self._impatience.append(self._monotonic())
             self._open_calls.append(call)
 
     def _too_many_open(self) -> bool:
         with self._changed:
-            self._open_calls = [call for call in self._open_calls if not call.done]
+            self._open_calls = [call for call in self._open_calls if not call.done()]
             return len(self._open_calls) >= _MOST_OPEN_CALLS
 
     def _patience(self) -> float:

@@ -7,11 +7,12 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mom_core import (
     CpuTune,
@@ -29,7 +30,6 @@ from mom_core import (
 )
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
@@ -97,7 +97,7 @@ class _Known:
     prompt: bool = False
     """Whether its statistics came when they were due."""
     fields: dict[str, Value] = field(default_factory=dict)
-    late: Call[object] | None = None
+    late: Future[Any] | None = None
     """A call that did not come back in time, until it has come back."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
@@ -261,7 +261,7 @@ class LibvirtHypervisor(TunableGuests):
         if known.description is not None and known.description.resizable_kib:
             known.describe |= known.fields.get("balloon_cur") != size
         known.fresh, known.prompt = fresh, prompt
-        if known.late is not None and known.late.done:
+        if known.late is not None and known.late.done():
             known.late = None
 
     def _stale_after(self, description: Description | None) -> float:
@@ -434,7 +434,7 @@ class LibvirtHypervisor(TunableGuests):
             known = self._known.get(guest.id)
             if known is None:
                 raise GuestGone(f"{guest} is not there any more")
-            if known.late is not None and not known.late.done:
+            if known.late is not None and not known.late.done():
                 raise GuestBusy(f"{guest}: {_SILENT}")
             return known
 
@@ -455,7 +455,7 @@ class LibvirtHypervisor(TunableGuests):
         return self._ask(known, doing, unless_busy)
 
     def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
-        def late(call: Call[object]) -> None:
+        def late(call: Future[Any]) -> None:
             with self._lock:
                 known.late = call
 

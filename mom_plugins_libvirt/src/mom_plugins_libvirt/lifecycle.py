@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mom_core import Destination, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing
+from mom_core import Callers, Destination, Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Standing, came_back
 from mom_plugins_libvirt.api import Domain
-from mom_plugins_libvirt.calls import Call
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.states import PAUSED
@@ -46,6 +46,7 @@ class Lifecycle:
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
+        self._callers = Callers("libvirt-destination")
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
         """How these guests are; those that do not run are asked for one by one."""
@@ -95,7 +96,7 @@ class Lifecycle:
         try:
             self._long(doing, guest, timeout_seconds, move)
         finally:
-            threading.Thread(target=_closed, args=(reached,), name="libvirt-destination-close", daemon=True).start()
+            self._callers.start(lambda: _closed(reached))
 
     def close(self) -> None:
         """Let all connections go. A migration that is under way is given up by libvirt: the guest stays."""
@@ -103,13 +104,13 @@ class Lifecycle:
             connections = tuple(self._open)
         for connection in connections:
             connection.close()
+        self._callers.close(0)
 
     def _reach(self, destination: Destination, doing: str) -> Any:
         """A connection to the other libvirt. Raises `HypervisorError`."""
         module, uri = self._main.module, _without_questions(destination).uri
-        call: Call[Any] = Call(lambda: module.open(uri))
-        threading.Thread(target=call.run, name="libvirt-destination", daemon=True).start()
-        if not call.wait(_REACH_SECONDS):
+        call = self._callers.start(lambda: module.open(uri))
+        if not came_back(call, _REACH_SECONDS):
             raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
         try:
             return call.result()
@@ -149,7 +150,7 @@ class Lifecycle:
     def _give_up(self, doing: str, guest: Entity, given_up: threading.Event, over: threading.Event) -> None:
         """In the timer's thread. Until it is over: while the connection is busy, nobody has told libvirt."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
-        told: list[Call[object]] = []
+        told: list[Future[Any]] = []
         while not over.is_set():
             try:
                 self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append)

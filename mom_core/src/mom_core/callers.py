@@ -1,0 +1,84 @@
+"""Threads for calls that may never come back, each waited for only as long as its caller likes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Callers:
+    """Threads that make calls for others, started as they are needed, reused, and ended by `close`.
+
+    A call into a library or a system that hangs is left behind in its thread. Unlike those of `concurrent.futures`, they are daemon
+    threads: one that is stuck for ever does not keep the process from ending.
+
+    :param name: of the threads
+    :param most: of them; further calls wait for one that is free. None: as many as there are calls at once
+    """
+
+    def __init__(self, name: str, most: int | None = None) -> None:
+        self._name = name
+        self._most = most
+        self._wanted = threading.Condition()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._closed = False
+
+    def start(self, function: Callable[[], T]) -> Future[T]:
+        """Begin a call without waiting for it. One that has not begun can be cancelled; after `close`, none begins."""
+        future: Future[T] = Future()
+        with self._wanted:
+            if self._closed:
+                return future
+            self._waiting.append((future, function))
+            if self._idle < len(self._waiting) and (self._most is None or len(self._threads) < self._most):
+                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._threads.add(thread)
+                thread.start()
+            self._wanted.notify()
+        return future
+
+    def close(self, patience: float) -> None:
+        """End the threads; those that are in a call end after it. Waits `patience` seconds at most."""
+        with self._wanted:
+            self._closed = True
+            self._waiting.clear()
+            self._wanted.notify_all()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(patience / len(threads))
+
+    def _work(self) -> None:
+        while True:
+            with self._wanted:
+                self._idle += 1
+                while not self._waiting and not self._closed:
+                    self._wanted.wait()
+                self._idle -= 1
+                if not self._waiting:
+                    self._threads.discard(threading.current_thread())
+                    return
+                future, function = self._waiting.popleft()
+            make(future, function)
+
+
+def make(future: Future[T], function: Callable[[], T]) -> None:
+    """Make a call in this thread, and tell the future what came of it, whatever that is."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
+        future.set_exception(error)
+
+
+def came_back(future: Future[Any], seconds: float) -> bool:
+    """Whether a call comes back within so many seconds, with a result or an error."""
+    return bool(futures.wait([future], seconds).done)

@@ -1,0 +1,74 @@
+"""Calls that may hang."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from mom_core import Callers, came_back
+
+LONG_SECONDS = 60.0
+
+
+def test_a_call_gives_what_it_returns_and_raises_what_it_raises() -> None:
+    callers = Callers("test")
+    call = callers.start(lambda: 7)
+    assert came_back(call, LONG_SECONDS)
+    assert call.result() == 7
+    failing = callers.start(lambda: 1 // 0)
+    assert came_back(failing, LONG_SECONDS)
+    with pytest.raises(ZeroDivisionError):
+        failing.result()
+    callers.close(1)
+
+
+def test_a_call_that_hangs_holds_up_no_other() -> None:
+    callers = Callers("test")
+    hang = threading.Event()
+    stuck = [callers.start(hang.wait) for _ in range(3)]
+    assert came_back(callers.start(lambda: None), LONG_SECONDS)
+    assert not any(call.done() for call in stuck)
+    hang.set()
+    assert all(came_back(call, LONG_SECONDS) for call in stuck)
+    callers.close(1)
+
+
+def test_threads_are_reused_and_end() -> None:
+    def threads() -> int:
+        return sum(thread.name == "reusing" for thread in threading.enumerate())
+
+    callers = Callers("reusing")
+    for _ in range(50):
+        assert came_back(callers.start(lambda: None), LONG_SECONDS)
+    assert 0 < threads() < 10, "one or two, but one that has answered may not be idle again yet"
+    callers.close(2)
+    until = time.monotonic() + LONG_SECONDS
+    while threads():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_no_more_threads_are_started_than_may_be_and_what_waits_can_be_cancelled() -> None:
+    callers, hang, made = Callers("one", 1), threading.Event(), list[int]()
+    first = callers.start(hang.wait)
+    waiting = [callers.start(lambda number=number: made.append(number)) for number in range(3)]  # type: ignore[misc]  # a default of a lambda
+    assert sum(thread.name == "one" for thread in threading.enumerate()) == 1
+    assert waiting[1].cancel()
+    hang.set()
+    assert came_back(first, LONG_SECONDS)
+    assert came_back(waiting[2], LONG_SECONDS)
+    assert made == [0, 2]
+    callers.close(1)
+
+
+def test_closing_waits_for_no_hung_call_and_no_further_call_is_made() -> None:
+    callers = Callers("test")
+    hang = threading.Event()
+    callers.start(hang.wait)
+    began = time.monotonic()
+    callers.close(0.1)
+    assert time.monotonic() - began < LONG_SECONDS
+    assert not came_back(callers.start(lambda: None), 0.05)
+    hang.set()
