@@ -147,7 +147,7 @@ def main() -> int:
         path = Path(folder)
         writer = RecordingWriter(path, Limits(86_400.0, 1 << 34))
         writer.open()
-        writer.session(session_content(Session("0", "1.1", "h", {}, {}, (), ())))
+        writer.session(session_content(Session("0", "h", {}, {}, (), ())))
         made = list(reports(options.guests, min(options.cycles, 60)))  # cycles beyond these repeat them
         for number in range(options.cycles):
             report = made[number % len(made)]

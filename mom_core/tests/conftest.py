@@ -17,7 +17,6 @@ from mom_core import PluginSettings, GuestSettings, hookimpl
 class Plugin:
     """A plugin for tests."""
 
-    contract = "1.0"
 
     def __init__(self, settings, context):
         self.settings, self.context = settings, context
@@ -40,12 +39,15 @@ class Shelf:
         version: str = "1.0",
         metadata: bool = True,
         verbs: Mapping[str, str] | None = None,
+        requires: Sequence[str] = (),
     ) -> None:
         """Install a distribution with these plugins (name to `module:Class`) and modules (name to source)."""
         folder = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         folder.mkdir(parents=True)
         if metadata:
-            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n")
+            needed = "".join(f"Requires-Dist: {one}\n" for one in requires)
+            about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n{needed}"
+            (folder / "METADATA").write_text(about + "\nAll about it.\n\nRequires-Dist: mom-core>=99\n")
         lines = "".join(f"{name} = {target}\n" for name, target in entries.items())
         (folder / "entry_points.txt").write_text(
             f"[mom.plugins]\n{lines}[mom.verbs]\n" + "".join(f"{verb} = {owner}\n" for verb, owner in (verbs or {}).items())
@@ -55,7 +57,15 @@ class Shelf:
             (self.folder / f"{name}.py").write_text(textwrap.dedent(source))
 
     def add_plugin(
-        self, name: str, body: str = "", *, before: str = "", distribution: str = "", version: str = "1.0", verbs: Sequence[str] = ()
+        self,
+        name: str,
+        body: str = "",
+        *,
+        before: str = "",
+        distribution: str = "",
+        version: str = "1.0",
+        verbs: Sequence[str] = (),
+        requires: Sequence[str] = (),
     ) -> None:
         """Install a distribution with one plugin, whose class has `body` besides what every plugin has.
 
@@ -66,7 +76,12 @@ class Shelf:
             textwrap.dedent(body), "    "
         )
         self.add(
-            distribution or f"acme-{name}", {name: f"{module}:Plugin"}, {module: source}, version=version, verbs=dict.fromkeys(verbs, name)
+            distribution or f"acme-{name}",
+            {name: f"{module}:Plugin"},
+            {module: source},
+            version=version,
+            verbs=dict.fromkeys(verbs, name),
+            requires=requires,
         )
 
 

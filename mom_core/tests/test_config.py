@@ -19,7 +19,6 @@ class Inner(Settings):
     depth: int = 1
 
 class Plugin:
-    contract = "1.0"
 
     class Settings(PluginSettings):
         step: Annotated[Size, Field(gt=0, le=1 << 30)] = 64 << 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,45 @@ def test_a_configuration_that_a_link_of_another_user_leads_to_is_refused(config:
     os.lchown(link, OTHER, 0)
     with pytest.raises(ConfigError, match=f"link.yaml belongs to the user {OTHER}"):
         load_config(link)
+
+
+def looking(path: Path, *, owner: int | None = None, mode: int | None = None) -> Callable[[str], os.stat_result]:
+    """A look at files in which one path has another owner or mode than it really has."""
+
+    def look(name: str) -> os.stat_result:
+        found = list(os.lstat(name))
+        if name == str(path):
+            found[stat.ST_UID] = found[stat.ST_UID] if owner is None else owner
+            found[stat.ST_MODE] = found[stat.ST_MODE] if mode is None else mode
+        return os.stat_result(found)
+
+    return look
+
+
+def test_another_owner_anywhere_on_the_way_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a/b/x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert untrusted(file) == ""
+    for path in (Path("/"), tmp_path, tmp_path / "a", file.parent, file):
+        assert f"belongs to the user {OTHER}" in untrusted(file, looking(path, owner=OTHER)), path
+
+
+def test_a_sticky_folder_above_is_fine_and_one_at_the_end_is_not(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    sticky = stat.S_IFDIR | 0o1777
+    assert untrusted(tmp_path / "inner", looking(tmp_path, mode=sticky)) == ""
+    assert "can be written by everybody" in untrusted(tmp_path, looking(tmp_path, mode=sticky))
+
+
+def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/../real")
+    assert untrusted(tmp_path / "link/deep") == ""
+    assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "link/deep", looking(tmp_path / "real", owner=OTHER))
+    assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "link/deep", looking(tmp_path / "link", owner=OTHER))
+    (tmp_path / "round").symlink_to("round")
+    assert "leads in a circle" in untrusted(tmp_path / "round")
 
 
 def test_config_check_says_the_same_and_answers_no(config: Path) -> None:

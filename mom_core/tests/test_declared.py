@@ -11,8 +11,6 @@ SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")
 
 
 class Sizes:
-    contract = "1.0"
-
     def __init__(self, settings, context):
         pass
 

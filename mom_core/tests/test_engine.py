@@ -52,8 +52,6 @@ from mom_devkit import config_of
 
 
 class Base:
-    contract = "1.0"
-
     def __init__(self, settings: PluginSettings, context: Any) -> None:
         self.settings = settings
         self.context = context

@@ -19,7 +19,6 @@ from mom_devkit import config_of
 class SlowHost:
     """A hypervisor that needs longer to answer than a cycle would give it."""
 
-    contract = "1.1"
     uri = "slow:///"
 
     class Settings(PluginSettings):

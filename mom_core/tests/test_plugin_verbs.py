@@ -98,7 +98,6 @@ def test_the_list_for_programs(mom, shelf, tmp_path):
         "version": "1.0",
         "target": "shelf_acme:Plugin",
         "installed": True,
-        "folder": None,
         "summary": "A test.",
         "enabled": True,
         "state": None,
@@ -130,9 +129,9 @@ def test_a_plugin_is_shown_with_all_that_it_declares(mom, shelf):
 
 
 def test_a_plugin_is_shown_to_programs(mom, shelf):
-    shelf.add_plugin("acme", BODY, before=BEFORE)
+    shelf.add_plugin("acme", BODY, before=BEFORE, requires=["click", "mom-core>=0.1,<1"])
     shown = json.loads(mom("plugin", "info", "acme", "--json")[1])
-    assert shown["contract"] == "1.0"
+    assert shown["requires"] == "mom-core>=0.1,<1"
     assert [setting["name"] for setting in shown["settings"]] == ["deadline", "step", "token"]
     assert shown["controls"][0]["maximum"] == 9
     assert shown["policies"] == ["50_acme"]
@@ -180,9 +179,9 @@ def test_what_is_installed_and_not_enabled_is_told_with_what_it_is_for(mom, shel
     assert "other" in {row["name"] for row in rows}
 
 
-def test_the_info_says_from_where_a_plugin_was_imported_and_for_which_contract(mom, shelf):
+def test_the_info_says_from_where_a_plugin_was_imported_and_for_which_core(mom, shelf):
     shelf.add_plugin("acme")
     out = mom("plugin", "info", "acme")[1]
-    assert f"from {shelf.folder / 'shelf_acme.py'}, for contract 1.0" in out
+    assert f"from {shelf.folder / 'shelf_acme.py'}, for any mom-core" in out
     assert json.loads(mom("plugin", "info", "acme", "--json")[1])["folder"] == str(shelf.folder / "shelf_acme.py")
     assert json.loads(mom("plugin", "info", "acme", "--json")[1])["running"] is None

@@ -148,8 +148,6 @@ def test_a_flood_of_alerts_is_cut_and_said() -> None:
 
 
 class Base:
-    contract = "1.1"
-
     def __init__(self, settings: PluginSettings, context: Any) -> None:
         self.settings = settings
 

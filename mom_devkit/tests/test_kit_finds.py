@@ -15,7 +15,6 @@ import pytest
 from pydantic import SecretStr
 
 from mom_core import (
-    CONTRACT,
     ConfigError,
     ControlSpec,
     Decision,
@@ -40,7 +39,6 @@ KNOB = {"proc/knob": "60\n"}
 class Knob:
     """A controller without faults, from which the wrong ones derive."""
 
-    contract = CONTRACT
     unit = Unit.COUNT
     low: float | None = 0
     high: float | None = 100
@@ -105,26 +103,6 @@ def test_a_plugin_that_nobody_packaged_is_told_so() -> None:
     assert said(Knob, "packaging") == ""
     (finding,) = [f for f in check_plugin(Knob, name="knob", checks=["packaging"]) if "metadata" in f.message]
     assert finding.cure
-
-
-@pytest.mark.parametrize(
-    ("contract", "message"),
-    [
-        (None, "does not say which contract"),
-        ("one", "neither a version nor a range"),
-        ("9.0", "for contract 9.0"),
-        (">=0.1,<0.5", "for contract >=0.1,<0.5"),
-        ("<2", "lacks a lower end"),
-        (">=1.0,<1.0", "no version is in it"),
-    ],
-)
-def test_a_contract_that_is_not_kept_is_found(contract: str | None, message: str) -> None:
-    assert message in said(type("Other", (Knob,), {"contract": contract}), "contract")
-
-
-def test_a_range_that_promises_the_future_is_remarked_upon() -> None:
-    (finding,) = check_plugin(type("Bold", (Knob,), {"contract": ">=1.0,<99"}), name="knob", checks=["contract"])
-    assert "do not exist yet" in finding.message
 
 
 def test_a_constructor_that_needs_the_host_or_takes_long_is_found() -> None:

@@ -23,8 +23,6 @@ HOST = {
 class Halver:
     """A plugin of the test's own: it wants half of the memory of every guest back."""
 
-    contract = "1.1"
-
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._settings = settings
 

@@ -42,7 +42,7 @@ from mom_plugins_sim.recording.reader import Recording, Session, session_content
 from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingFull, RecordingWriter, files_of
 
 LIMITS = Limits(keep=86_400.0, size=1 << 30)
-SESSION = Session("0", "1.1", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
+SESSION = Session("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
 
 
 def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> list[Report]:

@@ -43,7 +43,6 @@ from pydantic import SecretStr
 from mom_core import Decision, Entity, PluginSettings, Scope, hookimpl
 
 class Base:
-    contract = "1.0"
     def __init__(self, settings, context):
         pass
 

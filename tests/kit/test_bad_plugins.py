@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,6 @@ from pydantic import SecretStr
 from mom_core import ControlSpec, Decision, FieldSpec, HypervisorError, Outcome, PluginSettings, Scope, Status, Unit, hookimpl
 
 class Base:
-    contract = "1.0"
     def __init__(self, settings, context):
         self.settings, self.context = settings, context
 """
@@ -66,35 +64,6 @@ def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed
     restored = daemon.mom("restore")
     assert restored.returncode == 0, restored.stderr
     assert (daemon.root / "proc/knob").read_text() == "60\n"
-
-
-def test_what_a_plugin_changes_in_the_process_is_as_before_after_the_cycle(daemon: Daemon) -> None:
-    body = """
-class Plugin(Base):
-    @hookimpl
-    def mom_setup(self):
-        self.first = os.getcwd(), os.environ.get("KIT"), locale.setlocale(locale.LC_ALL)
-    @hookimpl
-    def mom_fields(self):
-        return [FieldSpec("kept", Unit.COUNT, Scope.HOST, "Whether everything was as before")]
-    @hookimpl
-    def mom_collect_host(self):
-        same = (os.getcwd(), os.environ.get("KIT"), locale.setlocale(locale.LC_ALL)) == self.first
-        os.chdir("/usr")
-        os.environ["KIT"] = "1"
-        os.umask(0)
-        locale.setlocale(locale.LC_ALL, "C.UTF-8" if self.first[2] != "C.UTF-8" else "C")
-        return {"kept": int(same)}
-"""
-    daemon.install("moves", HEAD + body)
-    daemon.configure("moves: {}")
-    process = daemon.start()
-    daemon.wait_for(lambda: daemon.status().get("cycle", {}).get("number", 0) > 3)
-    assert daemon.status()["host"]["fields"]["kept"] == 1
-    for what in ("the working directory", "the environment (KIT)", "the locale", "the umask"):
-        daemon.wait_for(partial(daemon.has_logged, f"a plugin has changed {what}"))
-    process.terminate()
-    assert process.wait(60) == 0
 
 
 def test_a_signal_handler_cannot_be_taken_from_mom(daemon: Daemon) -> None:

@@ -27,7 +27,6 @@ from mom_core import Decision, hookimpl
 
 class MergeAlways:
     """Wants KSM to run."""
-    contract = "1.0"
     def __init__(self, settings, context):
         if os.path.exists(os.environ["BROKEN"]):
             os.abort()

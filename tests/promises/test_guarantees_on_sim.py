@@ -109,8 +109,6 @@ class Stage:
                 return self._made
 
         class Classes:
-            contract = "1.1"
-
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
                 pass
 
@@ -134,8 +132,6 @@ class Stage:
                 stage.cycle = 0
 
         class Hostile:
-            contract = "1.1"
-
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
                 pass
 

@@ -50,8 +50,6 @@ WANTED: list[Decision] = []
 class Decider:
     """Decides what a test wants."""
 
-    contract = "1.1"
-
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         pass
 
@@ -62,8 +60,6 @@ class Decider:
 
 class Host:
     """The hypervisor, and what guests say of themselves."""
-
-    contract = "1.1"
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         pass

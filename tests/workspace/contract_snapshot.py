@@ -14,7 +14,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import pydantic
@@ -23,18 +23,11 @@ import mom_core
 import mom_core.testing
 import mom_devkit
 from mom_core import hookspecs
-from mom_core.plugins.contract import Version, parse_version
 
 FOLDER = Path(__file__).parent / "contracts"
 
-ACCEPTED = {
-    "CpuTuneControl": "1.0 only named it: nothing called or implemented it before 1.1",
-    "IoTuneControl": "1.0 only named it: nothing called or implemented it before 1.1",
-    "NotSupported": "its new base is a HypervisorError as well: who catches one catches the other",
-    "Engine": "a new method breaks nothing",
-    "PluginContext": "the core makes it; tests give what is in force as one, and no release has had it",
-}
-"""What has changed in a way that would break plugins, were there any, and why there are none. Never for what a release could use."""
+Version = tuple[int, int]
+"""The first two numbers of a version: the first changes when plugins would have to, the second when something is added."""
 
 Api = dict[str, dict[str, str]]
 """By name: its kind, and its members with their shapes, all as text."""
@@ -44,7 +37,7 @@ def api() -> Api:
     """The API of the code as it is."""
     found: Api = {}
     for name in sorted(mom_core.__all__):
-        if name not in {"CONTRACT", "__version__"}:
+        if name != "__version__":
             found[name] = _described(getattr(mom_core, name))
     for module in (mom_core.testing, mom_devkit):
         for name in sorted({*module.__all__} - {"__version__"}):
@@ -176,24 +169,31 @@ def _moved(name: str, kind: str, old: dict[str, str], new: dict[str, str]) -> li
     return [] if before == after else [f"{name}: the order of {', '.join(before[1:])} has changed"]
 
 
+def parse_version(text: str) -> Version:
+    """The first two numbers of a version such as `1.1.0`."""
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
+
+
 def released() -> dict[Version, Api]:
     """The snapshots of the versions that were released."""
     return {parse_version(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def judge(contract: str, code: Api, kept: dict[Version, Api], accepted: Collection[str] = ()) -> tuple[str, list[str]]:
-    """What is wrong with the version for the changes since the last release (nothing: empty), and the changes."""
-    version = parse_version(contract)
+def judge(stated: str, code: Api, kept: dict[Version, Api]) -> tuple[str, list[str]]:
+    """What is wrong with the version for the changes since the last release (nothing: empty), and the changes; none before the first."""
+    version = parse_version(stated)
+    if not kept:
+        return "", []
     last = max(kept)
     breaking, added = compare(kept[last], code)
-    breaking = [text for text in breaking if text.partition(":")[0] not in accepted]
     changes = [*(f"breaks plugins: {text}" for text in breaking), *(f"adds: {text}" for text in added)]
     if version < last:
-        return f"the contract {contract} is older than {_text(last)}, which is released", changes
+        return f"{stated} is older than {_text(last)}, which is released", changes
     if breaking and version[0] == last[0]:
-        return f"the contract must become {last[0] + 1}.0", changes
+        return f"the version must become {last[0] + 1}.0", changes
     if added and version == last:
-        return f"the contract must become {last[0]}.{last[1] + 1}", changes
+        return f"the version must become {last[0]}.{last[1] + 1}", changes
     return "", changes
 
 
@@ -201,25 +201,26 @@ def _text(version: Version) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def write(contract: str, code: Api, folder: Path) -> None:
+def write(version: str, code: Api, folder: Path) -> None:
     """Keep a snapshot, one line for each member, so that changes read well."""
-    (folder / f"{contract}.json").write_text(json.dumps(code, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{_text(parse_version(version))}.json").write_text(json.dumps(code, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
     """Tell, or release."""
-    wrong, changes = judge(mom_core.CONTRACT, api(), released(), ACCEPTED)
+    wrong, changes = judge(mom_core.__version__, api(), released())
     for change in changes:
         print(change)
     if wrong:
-        print(f"refused: {wrong} (mom_core/__init__.py, and docs/authors/contract.md says why)")
+        print(f"refused: {wrong} (mom_core/_version.py, and docs/authors/contract.md says why)")
         return 1
     if "--release" in arguments:
-        if parse_version(mom_core.CONTRACT) in released():
-            print(f"{mom_core.CONTRACT} is released already, and stays as it is")
+        if parse_version(mom_core.__version__) in released():
+            print(f"{mom_core.__version__} is released already, and stays as it is")
             return 0
-        write(mom_core.CONTRACT, api(), FOLDER)
-        print(f"released {mom_core.CONTRACT}")
+        write(mom_core.__version__, api(), FOLDER)
+        print(f"released {mom_core.__version__}")
     return 0
 
 

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING
 
 from mom_core._version import __version__
 
-CONTRACT = "1.1"
-"""The contract's version. A plugin states the one that it was built for; the first number must be the same, the second not larger."""
-
 _WHERE = {
     "hookspecs": ("hookimpl",),
     "settings": ("Duration", "ExistingFile", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
@@ -72,7 +69,6 @@ _WHERE = {
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "CONTRACT",
     "HOST_ID",
     "About",
     "Address",

@@ -1,8 +1,8 @@
 """All hooks, by phase. This is the page that a plugin author reads first.
 
-A plugin is a class, named by an entry point of the group `mom.plugins`, that takes `(settings, context)`, states the contract version
-that it was built for (`contract = "1.0"`), and marks the methods that implement hooks with `@hookimpl`. Every method is optional, and may
-leave out arguments that it does not need.
+A plugin is a class, named by an entry point of the group `mom.plugins`, that takes `(settings, context)` and marks the methods that
+implement hooks with `@hookimpl`. Every method is optional, and may leave out arguments that it does not need. Its distribution requires
+the versions of mom-core that it was built for, such as `mom-core>=0.1,<1`.
 
 Each plugin's hooks run in a thread of its own, one call at a time; different plugins run at the same time. A call that exceeds the
 plugin's `deadline` is left behind: the cycle goes on without its result, and the plugin is not called again before it has come back. An

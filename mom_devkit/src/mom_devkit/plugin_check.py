@@ -26,6 +26,7 @@ class _Checked:
     """One plugin, what was found, and how many checks were made."""
 
     plugin: AvailablePlugin
+    folder: Path | None
     findings: list[Mapping[str, str]] = field(default_factory=list)
     checks: int = 0
 
@@ -50,7 +51,7 @@ def check_command(target: str | None, settings_text: str, host: str | None, may_
     memory only. Nothing real is changed. Exit 1 when something must be put right.
     """
     _read(settings_text)
-    results = [_check(plugin, settings_text, host, may_touch=may_touch) for plugin in _wanted(target)]
+    results = [_check(plugin, folder, settings_text, host, may_touch=may_touch) for plugin, folder in _wanted(target)]
     if as_json:
         click.echo(json.dumps([_as_json(result) for result in results], indent=2))
     else:
@@ -72,19 +73,19 @@ def _read(text: str) -> None:
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
 
 
-def _wanted(target: str | None) -> list[AvailablePlugin]:
+def _wanted(target: str | None) -> list[tuple[AvailablePlugin, Path | None]]:
     installed = available_plugins()
     if target is None:
-        return [plugin for plugins in installed.values() for plugin in plugins]
+        return [(plugin, None) for plugins in installed.values() for plugin in plugins]
     if target in installed:
-        return list(installed[target])
+        return [(plugin, None) for plugin in installed[target]]
     folder = Path(target)
     if folder.is_dir():
-        from mom_core.plugins.projects import projects_in
+        from mom_devkit.projects import projects_in
 
         folder = folder.absolute()
         return [
-            AvailablePlugin(entry.name, project.name, project.version, entry.value, folder)
+            (AvailablePlugin(entry.name, project.name, project.version, entry.value), folder)
             for project in projects_in(folder)
             for entry in project.entries
         ]
@@ -92,11 +93,16 @@ def _wanted(target: str | None) -> list[AvailablePlugin]:
     raise click.BadParameter(f"{target!r} is neither an installed plugin nor a folder ({hint})", param_hint="NAME|PATH")
 
 
-def _check(plugin: AvailablePlugin, settings: str, host: str | None, *, may_touch: bool) -> _Checked:
+def _check(plugin: AvailablePlugin, folder: Path | None, settings: str, host: str | None, *, may_touch: bool) -> _Checked:
     """Have a process of its own check it; that this process ends or hangs is a finding like any other."""
-    result = _Checked(plugin)
-    folder = None if plugin.folder is None else str(plugin.folder)
-    request = {"name": plugin.name, "folder": folder, "settings": settings, "host": host, "may_touch": may_touch}
+    result = _Checked(plugin, folder)
+    request = {
+        "name": plugin.name,
+        "folder": None if folder is None else str(folder),
+        "settings": settings,
+        "host": host,
+        "may_touch": may_touch,
+    }
     read, write = os.pipe()
     with os.fdopen(read, encoding="utf-8") as answer:
         command = [sys.executable, "-m", "mom_devkit.conformance.child", str(write)]
@@ -130,7 +136,7 @@ def _as_json(result: _Checked) -> dict[str, object]:
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
-        "folder": None if plugin.folder is None else str(plugin.folder),
+        "folder": None if result.folder is None else str(result.folder),
         "passed": not result.count("error"),
         "checks": result.checks,
         "findings": list(result.findings),
@@ -141,7 +147,7 @@ def _show(result: _Checked) -> None:
     from mom_core.model import printable
 
     plugin = result.plugin
-    where = f" in {plugin.folder}" if plugin.folder else ""
+    where = f" in {result.folder}" if result.folder else ""
     errors, warnings = result.count("error"), result.count("warning")
     verdict = _counted(errors, "error") if errors else "passed"
     if warnings:

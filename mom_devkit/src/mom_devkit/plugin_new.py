@@ -79,10 +79,11 @@ def _refuse_bad_name(name: str) -> None:
 
 def _refuse_taken_name(name: str) -> None:
     from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
-    from mom_core.plugins.discovery import KNOWN_DISTRIBUTIONS, available_plugins
+    from mom_core.plugins.discovery import available_plugins, own_distributions
 
     spelled = name.replace("-", "_")
-    taken = {known.replace("-", "_") for known in (*RESERVED, *KNOWN_DISTRIBUTIONS, *SECTIONS, *setting_names(CoreSettings))}
+    own = [name.removeprefix("mom-plugins-") for name in own_distributions()]
+    taken = {known.replace("-", "_") for known in (*RESERVED, *own, *SECTIONS, *setting_names(CoreSettings))}
     if spelled in taken:
         raise click.BadParameter(f"{name!r} is mom's own: take another", param_hint="NAME")
     for installed, plugins in available_plugins().items():
@@ -162,9 +163,8 @@ def files_of(name: str, kind: str) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    """The contract, and the releases of mom-core that have it: those with the same first number of their version."""
-    from mom_core import CONTRACT
+    """The releases of mom-core for which it is: this one and all later ones with the same first number of their version."""
     from mom_core._version import __version__
 
     major, minor = __version__.split(".")[:2]
-    return {"CONTRACT": CONTRACT, "CORE": f">={major}.{minor},<{int(major) + 1}"}
+    return {"CORE": f">={major}.{minor},<{int(major) + 1}"}

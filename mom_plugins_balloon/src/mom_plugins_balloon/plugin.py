@@ -122,7 +122,6 @@ class ReservationSettings(BaseModel):
 class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

@@ -82,7 +82,6 @@ class _Seen:
 class CgroupPlugin:
     """Control groups of guests: fields, limits, protection, proactive reclaim."""
 
-    contract = "1.1"
     claims_controls = False
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings

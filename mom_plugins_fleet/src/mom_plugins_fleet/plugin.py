@@ -93,7 +93,6 @@ class InForce:
 class FleetPlugin:
     """Follows the policies of this host's group, tells the fleet how the host is, and moves guests away when it is drained."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

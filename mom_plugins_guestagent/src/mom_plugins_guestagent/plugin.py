@@ -71,7 +71,6 @@ _Path = Annotated[str, AfterValidator(_absolute)]
 class GuestAgentPlugin:
     """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

@@ -53,7 +53,6 @@ def _not_too_often(seconds: float) -> float:
 class HostPlugin:
     """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

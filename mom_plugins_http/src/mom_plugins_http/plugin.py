@@ -80,8 +80,6 @@ class TcpSettings(BaseModel):
 class HttpPlugin:
     """Serves everything that mom knows, takes policies in, and gives metrics to Prometheus."""
 
-    contract = "1.1"
-
     class Settings(PluginSettings):
         """Where to listen, for whom, and how much a client may use."""
 

@@ -46,7 +46,6 @@ _POLICY_NAME = "40_ksm"
 class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

@@ -76,7 +76,6 @@ def _not_too_often(seconds: float) -> float:
 class LibvirtPlugin:
     """QEMU guests under libvirt: who they are, what they use, their balloons."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

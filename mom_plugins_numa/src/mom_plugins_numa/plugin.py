@@ -57,7 +57,6 @@ from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
 class NumaPlugin:
     """NUMA nodes, where guests are on them, and where they should be."""
 
-    contract = "1.1"
     claims_controls = False
     Settings = NumaSettings
     GuestSettings = NumaGuestSettings

@@ -109,8 +109,6 @@ class Defaults(NamedTuple):
 class PolicyPlugin:
     """Evaluates policies written in the MOM policy language."""
 
-    contract = "1.1"
-
     class Settings(PluginSettings):
         """Where the policies are, and what they may use up."""
 

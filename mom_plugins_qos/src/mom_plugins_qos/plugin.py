@@ -40,7 +40,6 @@ _NOTHING_SET = QosGuestSettings()
 class QosPlugin:
     """Limits of guests: CPU time and shares, disks, network."""
 
-    contract = "1.1"
     claims_controls = False
     Settings = QosSettings
     GuestSettings = QosGuestSettings

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 class SimPlugin:
     """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
 
-    contract = "1.1"
-
     class Settings(PluginSettings):
         """What to simulate: a mixture of the usual guests, or a scenario or a recording, which say all of it."""
 

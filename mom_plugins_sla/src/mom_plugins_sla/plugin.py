@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 class SlaPlugin:
     """Service classes of guests."""
 
-    contract = "1.1"
     claims_controls = False
     Settings = SlaSettings
     GuestSettings = SlaGuestSettings

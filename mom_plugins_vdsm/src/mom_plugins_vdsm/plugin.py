@@ -44,8 +44,6 @@ _ANSWERS_OF_DEADLINE = 0.8
 class VdsmPlugin:
     """Guests under oVirt's vdsm: who they are, what they use; balloons, CPU and I/O limits and KSM through vdsm's verbs."""
 
-    contract = "1.1"
-
     class Settings(PluginSettings):
         """Where vdsm is, and how patient to be with it. What is not set is taken from vdsm's own configuration."""
 

@@ -55,7 +55,6 @@ def _permissions(text: str) -> str:
 class XmlRpcPlugin:
     """Serves MOM's XML-RPC verbs: statistics for whoever asks, and policies from whoever may set them."""
 
-    contract = "1.1"
     claims_controls = False
 
     class Settings(PluginSettings):

@@ -16,8 +16,6 @@ LOWEST, HIGHEST = 0, 200  # what the kernel accepts since 5.8: Documentation/adm
 class SwappinessPlugin(KnobPlugin):
     """Reads and sets /proc/sys/vm/swappiness: how eagerly the host swaps out instead of dropping page cache."""
 
-    contract = "1.0"
-
     class Settings(PluginSettings):
         """What the YAML section `swappiness:` may say."""
 

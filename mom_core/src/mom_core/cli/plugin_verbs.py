@@ -16,7 +16,7 @@ from mom_core.cli.options import config_argument, config_option, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, usual_distributions
+from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, on_core, own_distributions
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,8 +43,8 @@ def list_command(config_path: str | None, only_available: bool, as_json: bool) -
     Imports none of them unless mom runs.
     """
     path = Path(config_path or DEFAULT_CONFIG)
-    enabled, folders, trouble = _enabled(path)
-    available = available_plugins(folders)
+    enabled, trouble = _enabled(path)
+    available = available_plugins()
     if only_available:
         available = {name: plugins for name, plugins in available.items() if name not in (enabled or ())}
         enabled = [name for name in enabled or () if name in available] if enabled is not None else None
@@ -59,22 +59,19 @@ def list_command(config_path: str | None, only_available: bool, as_json: bool) -
         print_prose(f"mom: which plugins are enabled is not known: {trouble}", 2, err=True)
 
 
-def _enabled(path: Path) -> tuple[Sequence[str] | None, Sequence[Path], str]:
-    """The plugins that a configuration names, in its order, and the folders of its plugin-path; None, and why, when it cannot be read."""
+def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
+    """The plugins that a configuration names, in its order; None, and why, when it cannot be read."""
     from mom_core.config.document import read_document
 
     try:
         document = read_document(path)
     except ConfigError as error:
-        return None, (), str(error.problems[0])
+        return None, str(error.problems[0])
     top = document.value if isinstance(document.value, Mapping) else {}
-    section, named = top.get("plugins"), top.get("plugin-path")
-    folders = (
-        [Path(folder) for folder in named if isinstance(folder, str)] if isinstance(named, Sequence) and not isinstance(named, str) else []
-    )
+    section = top.get("plugins")
     if not isinstance(section, Mapping):
-        return None, folders, f"{path} has no section `plugins`"
-    return list(section), folders, ""
+        return None, f"{path} has no section `plugins`"
+    return list(section), ""
 
 
 def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None) -> list[dict[str, object]]:
@@ -87,8 +84,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
                 "distribution": p.distribution,
                 "version": p.version,
                 "target": p.target,
-                "installed": p.folder is None,
-                "folder": None if p.folder is None else str(p.folder),
+                "installed": True,
                 "summary": _distribution(p.distribution)[0],
                 "enabled": on,
             }
@@ -103,7 +99,6 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
                     "version": None,
                     "target": None,
                     "installed": False,
-                    "folder": None,
                     "summary": "",
                     "enabled": True,
                 }
@@ -125,7 +120,7 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
                 printable(name),
                 plugin.distribution,
                 plugin.version,
-                f"{state}, in {p}" if (p := plugin.folder) else state,
+                state,
                 states.get(name, ""),
             )
             for plugin in plugins
@@ -140,9 +135,9 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
     else:
         print_prose("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'", 2)
     installed = {plugin.distribution for plugins in available.values() for plugin in plugins}
-    absent = [distribution for distribution in usual_distributions() if distribution not in installed]
+    absent = [name for name in own_distributions("kvm") if name not in installed]
     if rows and absent:
-        print_prose(f"of the usual set, not installed: pip install {' '.join(absent)}", 2)
+        print_prose(f"of the usual set, not installed: {', '.join(absent)}; install them from where mom-core is from", 2)
 
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
@@ -183,8 +178,7 @@ def info_command(name: str, config_path: str | None, as_json: bool) -> None:
 
     How it fares is what the mom says that runs with this configuration, if one runs.
     """
-    _, folders, _ = _enabled(Path(config_path or DEFAULT_CONFIG))
-    loaded, errors = load_plugins([name], folders)
+    loaded, errors = load_plugins([name])
     if errors:
         raise errors[0]
     plugin = loaded[name]
@@ -201,7 +195,7 @@ def info_command(name: str, config_path: str | None, as_json: bool) -> None:
             "folder": str(_place(plugin)),
             "running": running,
             "class": f"{plugin.plugin_class.__module__}:{plugin.plugin_class.__qualname__}",
-            "contract": plugin.plugin_class.contract,  # type: ignore[attr-defined]  # discovery has seen it
+            "requires": _core_of(plugin.distribution),
             "summary": summary,
             "home_page": page,
             "documentation": _documentation(plugin),
@@ -230,7 +224,7 @@ def info_command(name: str, config_path: str | None, as_json: bool) -> None:
         click.echo(json.dumps(content, indent=2))
         return
     print_prose(f"{plugin.name}: {summary}\n{plugin.distribution} {plugin.version}" + (f", {page}" if page else ""), 2)
-    print_prose(f"from {_place(plugin)}, for contract {plugin.plugin_class.contract}", 2)  # type: ignore[attr-defined]  # as above
+    print_prose(f"from {_place(plugin)}, for {_core_of(plugin.distribution) or 'any mom-core'}", 2)
     print_prose(f"hooks: {', '.join(_hooks(plugin)) or 'none'}", 2)
     if declared.policies:
         print_prose(f"default policies: {', '.join(declared.policies)}", 2)
@@ -345,6 +339,15 @@ def _distribution(name: str) -> tuple[str, str]:
         return "", ""
     pages = [url.partition(",")[2].strip() for url in stated.get_all("Project-URL") or []]
     return (stated.get_all("Summary") or [""])[0], (stated.get_all("Home-page") or pages or [""])[0]
+
+
+def _core_of(name: str) -> str:
+    """The versions of mom-core that a distribution says it was built for; empty: it does not say."""
+    try:
+        stated = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return ""
+    return ", ".join(on_core(stated))
 
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:

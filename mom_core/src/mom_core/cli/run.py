@@ -27,7 +27,6 @@ from mom_core.engine.problems import described
 from mom_core.errors import MomError
 from mom_core.logs import Log
 from mom_core.model import Report, Status
-from mom_core.plugins.process_state import ProcessState
 from mom_core.status import StatusFile
 
 LOG = logging.getLogger("mom")
@@ -83,7 +82,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     supervision = Supervision()
     engine = Engine(
         config,
-        on_report=lambda report: _after_cycle(engine, status, report, process, supervision),
+        on_report=lambda report: _after_cycle(engine, status, report, supervision),
         on_progress=supervision.progress,
     )
     log.watch(lambda: engine.number)
@@ -113,7 +112,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     signal.signal(signal.SIGUSR1, on_more)
     _say_where_it_hangs()
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
-    process = ProcessState.now()
     try:
         engine.open()
         spare_the_garbage_collector()
@@ -171,10 +169,8 @@ def give_free_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _after_cycle(engine: Engine, status: StatusFile, report: Report, process: ProcessState, supervision: Supervision) -> None:
+def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision: Supervision) -> None:
     status.write(engine, report)
-    for change in process.put_back():
-        LOG.warning("a plugin has changed %s: it is as before again; `mom plugin check` says which plugin does that", change)
     summary = _summary(report)
     supervision.cycle_done(engine, report, summary)
     over = engine.problems_over

@@ -63,7 +63,6 @@ class Config:
     log_format: Literal["auto", "text", "json", "journal"] = "auto"
     stop_timeout: float = 2.0
     on_stop: Literal["restore", "keep"] = "restore"
-    plugin_path: tuple[Path, ...] = ()
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)

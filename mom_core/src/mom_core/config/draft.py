@@ -18,7 +18,7 @@ from mom_core.errors import MomError
 from mom_core.model import Suggestion, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.class_hooks import mistake, offered
-from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, usual_distributions
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, own_distributions
 from mom_core.plugins.registry import check_plugins
 
 
@@ -55,7 +55,7 @@ def draft_config(root: Path) -> Draft:
     _keep_one_hypervisor(found)
     _drop_what_does_not_go_together(found, root)
     installed = {plugin.distribution for plugins in available_plugins().values() for plugin in plugins}
-    missing = [name for name in usual_distributions() if name not in installed]
+    missing = [name for name in own_distributions("kvm") if name not in installed]
     enabled = {name: found.suggestions[name].reason for name in found.in_order()}
     lines = [
         "# The configuration of mom, the memory overcommitment manager.",
@@ -161,7 +161,7 @@ def _core_lines(root: Path) -> Iterator[str]:
     given: dict[str, object] = {"interval": "5s", "mode": "enforce"}
     if root != Path("/"):
         given["root"] = str(root)
-    for line in _settings(CoreSettings, "", given, skip=("plugin_path",)):
+    for line in _settings(CoreSettings, "", given):
         yield line
         if not line.startswith("#"):
             yield ""
@@ -182,7 +182,7 @@ def _other_lines(found: _Found, missing: Sequence[str]) -> Iterator[str]:
     for name, reason in others.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
     if missing:
-        yield f"  # of the usual set, not installed: pip install {' '.join(missing)}"
+        yield f"  # of the usual set, not installed: {', '.join(missing)}"
     if others or missing:
         yield ""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -13,14 +14,11 @@ from mom_core.config.complaints import complain, unknown_key
 from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
-from mom_core.errors import ConfigError, ConfigProblem, MomError, PluginError
+from mom_core.errors import ConfigError, ConfigProblem, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable
-from mom_core.ownership import OWN_IT
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
-from mom_core.plugins.projects import projects_in
-from mom_core.plugins.trust import distrust
 from mom_core.settings import PluginSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -86,7 +84,7 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
         document.complain((), "must be a mapping of settings", "write `plugins:`, and below it the plugins, each as `name: {}`")
         return None
     core = _core(document, top)
-    plugins = _plugins(document, top, _trusted(document, core.plugin_path) if core else (), causes)
+    plugins = _plugins(document, top, causes)
     guests = _guests(document, top.get("guests"), plugins, complete=not causes)
     if core is None:
         return None
@@ -119,34 +117,15 @@ def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
         message, hint = unknown_key(key, known)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
+        elif key == "plugin-path":
+            message = "plugins are found among what is installed, and not in folders"
+            hint = f"`{sys.executable} -m pip install -e FOLDER` installs one that is being worked on"
         document.complain((key,), message, hint, at_key=True)
     own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")
 
 
-def _trusted(document: Document, folders: Sequence[Path]) -> tuple[Path, ...]:
-    """The folders whose code may be run; about the others, and those that hold no plugin, there are complaints."""
-    good = []
-    for number, folder in enumerate(folders):
-        path = ("plugin-path", number)
-        try:
-            reason = distrust(folder)
-            if reason:
-                document.complain(path, f"not used: {reason}", OWN_IT)
-                continue
-            projects_in(folder)
-        except MomError as error:
-            document.complain(path, error.message, error.hint)
-        except OSError as error:
-            document.complain(path, f"{error.filename or folder}: {error.strerror}")
-        else:
-            good.append(folder)
-    return tuple(good)
-
-
-def _plugins(
-    document: Document, top: Mapping[str, object], folders: Sequence[Path], causes: list[PluginError]
-) -> dict[str, ConfiguredPlugin]:
+def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginError]) -> dict[str, ConfiguredPlugin]:
     section = top.get("plugins")
     if section is None or section == {}:
         document.complain(("plugins",), *_NO_PLUGIN, at_key=True)
@@ -154,7 +133,7 @@ def _plugins(
     if not isinstance(section, Mapping):
         document.complain(("plugins",), "must be a mapping of plugin names to settings", "write each plugin as `name: {}`")
         return {}
-    loaded, errors = load_plugins(list(section), folders)
+    loaded, errors = load_plugins(list(section))
     for error in errors:
         place = document.place(("plugins", error.plugin), at_key=True)
         document.problems.append(ConfigProblem(document.file, *place, error.message, error.hint))

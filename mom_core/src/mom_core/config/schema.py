@@ -62,9 +62,6 @@ class CoreSettings(Settings):
     on_stop: Literal["restore", "keep"] = "restore"
     """What SIGTERM does: put everything back; or keep it for the next mom. SIGUSR2 always keeps."""
 
-    plugin_path: Annotated[tuple[AbsolutePath, ...], Field(alias="plugin-path", max_length=20)] = ()
-    """For development: folders with plugins that are not installed. Only root and mom's own user may be able to write to them."""
-
 
 SECTIONS = ("plugins", "guests")
 """The keys at the top of the file that hold mappings of their own."""

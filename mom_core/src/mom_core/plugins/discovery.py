@@ -1,7 +1,7 @@
 """Which plugins are installed, and the loading of those that the configuration enables.
 
-What is installed is read from the distributions' metadata, afresh each time: stevedore keeps a cache on disk and one in the process,
-and believes both after a `pip install`. Only plugins that are asked for are imported.
+What is installed is read from the distributions' metadata, afresh each time, as a running mom reloads. Only plugins that are asked for
+are imported.
 """
 
 from __future__ import annotations
@@ -9,26 +9,31 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import logging
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, PackageNotFoundError, distributions, requires
+from functools import partial
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
-from mom_core import CONTRACT
-from mom_core.errors import DeadlineExceeded, MomError, PluginError
+from mom_core._version import __version__
+from mom_core.errors import DeadlineExceeded, PluginError
 from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.contract import parse_contract, parse_version
-from mom_core.plugins.projects import GROUP, Project, projects_in
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
 
 log = logging.getLogger("mom.discovery")
+
+GROUP: Final = "mom.plugins"
+"""The entry-point group in which distributions name their plugins."""
 
 IMPORT_SECONDS: Final = 20.0
 """How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
@@ -36,28 +41,15 @@ IMPORT_SECONDS: Final = 20.0
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """The folder of an installed distribution: its name, with `_` for `-`, and its version."""
 
-KNOWN_DISTRIBUTIONS: Final[Mapping[str, str]] = {
-    **{
-        name: f"mom-plugins-{name}"
-        for name in ("host", "http", "libvirt", "vdsm", "guestagent", "balloon", "ksm", "qos", "cgroup", "numa", "policy", "sim")
-    },
-    "xmlrpc": "mom-plugins-vdsm",
-}
-"""mom's own plugins by name, with the distribution that brings each: what can be recommended without being installed."""
-
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """A plugin as its distribution's metadata states it; nothing of it is imported. `target` is `module:Class`.
-
-    `folder` is where its code is when it is not installed but in a folder that the caller named.
-    """
+    """A plugin as its distribution's metadata states it; nothing of it is imported. `target` is `module:Class`."""
 
     name: str
     distribution: str
     version: str
     target: str
-    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +65,31 @@ class LoadedPlugin:
     plugin_class: type
     settings_class: type[PluginSettings]
     guest_settings_class: type[GuestSettings] | None
-    folder: Path | None = None
-    """Where its code is when it is not installed."""
 
 
-def available_plugins(folders: Sequence[Path] = ()) -> Mapping[str, tuple[AvailablePlugin, ...]]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A plugin that can be loaded: what is known of it, its entry point, and what its distribution requires, such as `mom-core>=0.1`."""
+
+    available: AvailablePlugin
+    point: EntryPoint
+    requires: Callable[[], Iterable[str]]
+
+
+def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
     """All installed plugins by name, in the order of their names, from the metadata as it is now.
-
-    :param folders: look for plugins in these too; whether their code can be trusted is the caller's concern
 
     More than one for a name means that distributions compete for it; `load_plugins` refuses such a name.
     A distribution whose metadata cannot be read is left out, with a warning in the log.
     """
-    found = _installed(folders)
-    for distribution, reason in found.unreadable.items():
-        log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", distribution, reason)
-    return {name: tuple(available for available, _ in entries) for name, entries in sorted(found.entries.items())}
+    found = _installed()
+    for name, reason in found.unreadable.items():
+        log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", name, reason)
+    return {name: tuple(entry.available for entry in entries) for name, entries in sorted(found.entries.items())}
 
 
-def usual_distributions(extra: str = "kvm") -> list[str]:
-    """The distributions that an extra of mom-core itself brings: what can be recommended, as they are this project's own."""
+def own_distributions(extra: str = "all") -> list[str]:
+    """The distributions that an extra of mom-core itself brings: this project's own, which can be recommended."""
     try:
         wanted = requires("mom-core") or []
     except PackageNotFoundError:
@@ -101,46 +98,43 @@ def usual_distributions(extra: str = "kvm") -> list[str]:
     return [match[1] for match in matches if match is not None]
 
 
-def load_plugins(names: Sequence[str], folders: Sequence[Path] = ()) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
+def how_to_install(name: str) -> str:
+    """What to do to get one of this project's own distributions: from where mom-core is, as anybody can register a name on an index."""
+    place = _origin("mom-core")
+    beside = Path(place).parent / name.replace("-", "_")
+    if place and beside.is_dir():
+        return f"`pip install {shlex.quote(str(beside))}`"
+    return f"install {name} from where mom-core is from"
+
+
+def _origin(name: str) -> str:
+    """The folder or address from which pip has installed a distribution (PEP 610); empty: an index, or not known."""
+    try:
+        url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
+    except (PackageNotFoundError, ValueError, AttributeError):
+        return ""
+    return unquote(urlsplit(url).path) if url.startswith("file:") else url
+
+
+def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
     """Import the named plugins and look at their shape.
 
     :param names: plugin names as in YAML; what is loaded is in this order
-    :param folders: look for plugins in these too; whether their code can be trusted is the caller's concern
     :return: the plugins that are fine, by name, and an error for each of the others. Nothing that a plugin does at import ends this call
     """
     names = list(dict.fromkeys(names))
-    found = _installed(folders)
-    errors: dict[str, PluginError] = {}
-    wanted: dict[str, tuple[AvailablePlugin, EntryPoint]] = {}
+    found = _installed()
+    results: dict[str, LoadedPlugin | PluginError] = {}
+    wanted: dict[str, Entry] = {}
     for name in names:
         entries = found.entries.get(name, [])
         if len(entries) == 1:
             wanted[name] = entries[0]
-        elif entries:
-            errors[name] = _provided_twice(name, [available for available, _ in entries])
         else:
-            errors[name] = _missing(name, found)
-    loaded: dict[str, LoadedPlugin] = {}
-    for name, result in _load(wanted).items():
-        if isinstance(result, PluginError):
-            errors[name] = result
-        else:
-            loaded[name] = result
-    return loaded, [errors[name] for name in names if name in errors]
-
-
-def load_project(project: Project, name: str) -> LoadedPlugin:
-    """A plugin of a project that is being worked on, whether or not it is installed too: the project's own files come first.
-
-    :raises PluginError: as `load_plugins` gives it
-    """
-    point = next(point for point in project.entries if point.name == name)
-    available = AvailablePlugin(name, project.name, project.version or "in a folder", point.value, project.imports)
-    sys.path.insert(0, str(project.imports))
-    result = _load({name: (available, point)})[name]
-    if isinstance(result, PluginError):
-        raise result
-    return result
+            results[name] = _provided_twice(name, [entry.available for entry in entries]) if entries else _missing(name, found)
+    results |= load_entries(wanted)
+    loaded = {name: result for name in names if isinstance(result := results[name], LoadedPlugin)}
+    return loaded, [result for name in names if isinstance(result := results[name], PluginError)]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -158,60 +152,47 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 class _Installed:
     """Entry points of the group by name, and the distributions whose list of entry points cannot be read, with the reason."""
 
-    entries: Mapping[str, list[tuple[AvailablePlugin, EntryPoint]]]
+    entries: Mapping[str, list[Entry]]
     unreadable: Mapping[str, str]
 
 
-def _installed(folders: Sequence[Path] = ()) -> _Installed:
+def _installed() -> _Installed:
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
-    entries: dict[str, list[tuple[AvailablePlugin, EntryPoint]]] = {}
+    entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
-    for folder in folders:
-        try:
-            projects = projects_in(folder)
-        except (MomError, OSError) as error:
-            unreadable[str(folder)] = describe(error)
-            continue
-        for project in projects:
-            for point in project.entries:
-                plugin = AvailablePlugin(point.name, project.name, project.version or "in a folder", point.value, project.imports)
-                entries.setdefault(point.name, []).append((plugin, point))
     seen: set[str] = set()
-    for distribution in distributions():
-        path = getattr(distribution, "_path", None)
-        if _ADDED and str(getattr(path, "parent", "")) in _ADDED:
-            continue
-        folder_name = _FOLDER.fullmatch(getattr(path, "name", ""))
+    for one in distributions():
+        folder_name = _FOLDER.fullmatch(getattr(getattr(one, "_path", None), "name", ""))
         try:
             # The folder's name first: it is there without parsing METADATA, which costs ten times as much as all the rest.
-            name = folder_name[1].replace("_", "-") if folder_name else str(distribution.metadata["Name"])
+            name = folder_name[1].replace("_", "-") if folder_name else str(one.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
             if normalised in seen:
                 continue  # as with imports, the first on the path hides those behind it
             seen.add(normalised)
             # Most distributions have no plugins; a broken list of entry points matters only where it speaks of the group.
-            if GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            if GROUP not in (one.read_text("entry_points.txt") or ""):
                 continue
-            version = folder_name[2] if folder_name else distribution.version
-            points = list(distribution.entry_points.select(group=GROUP))
+            version = folder_name[2] if folder_name else one.version
+            points = list(one.entry_points.select(group=GROUP))
         except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; the others still count
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
-            entries.setdefault(point.name, []).append((AvailablePlugin(point.name, name, version, point.value), point))
+            available = AvailablePlugin(point.name, name, version, point.value)
+            entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, one)))
     return _Installed(entries, unreadable)
 
 
-_ADDED: Final[set[str]] = set()
-"""The folders that this process has put on the path of imports for plugins that are not installed: what is in them is not installed."""
+def on_core(requirements: Iterable[str]) -> list[str]:
+    """Those of a distribution's requirements that are on mom-core, such as `mom-core>=0.1,<1`."""
+    return [text.strip() for text in requirements if re.match(r"\s*mom[-_.]core(?![-_.]*\w)", text, re.IGNORECASE)]
 
 
-def _can_import(folder: Path) -> None:
-    """Let modules be imported from a folder, after all others: what is in it never hides what is installed."""
-    text = str(folder)
-    if text not in sys.path:
-        sys.path.append(text)
-        _ADDED.add(text)
+def _requires(one: Distribution) -> list[str]:
+    """What a distribution requires of mom-core. Only what stands above its description is read: to parse all of it takes milliseconds."""
+    head = (one.read_text("METADATA") or "").partition("\n\n")[0]
+    return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
 
 
 # --- loading -------------------------------------------------------------------------------------------------------------------
@@ -234,34 +215,64 @@ class _LoadError(Exception):
     """Its cause is what the import raised."""
 
 
-def _load(wanted: Mapping[str, tuple[AvailablePlugin, EntryPoint]]) -> dict[str, LoadedPlugin | PluginError]:
+def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
+    """Import plugins and look at their shape: each, or what is wrong with it, by the name in YAML."""
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        """stevedore's manager, on entry points that are read afresh."""
+        """stevedore's manager, on entry points that are read afresh: it keeps its own for as long as the process lives, and on disk by
+        times of modification that it rounds to two minutes, so that a plugin that was installed or upgraded just now is not seen."""
 
         def list_entry_points(self) -> list[EntryPoint]:
-            return [_ContainedEntryPoint(point.name, point.value, point.group) for _, point in wanted.values()]
+            return [_ContainedEntryPoint(entry.point.name, entry.point.value, entry.point.group) for entry in fitting.values()]
 
+    results: dict[str, LoadedPlugin | PluginError] = {}
+    fitting: dict[str, Entry] = {}
+    for name, entry in wanted.items():
+        error = _built_for_another_core(entry)
+        if error is None:
+            fitting[name] = entry
+        else:
+            results[name] = error
     failures: dict[str, BaseException] = {}
-    for available, _ in wanted.values():
-        if available.folder is not None:
-            _can_import(available.folder)
 
     def on_failure(_: object, point: EntryPoint, error: BaseException) -> None:
         failures[point.name] = error.__cause__ or error
 
     enabled = EnabledPlugins(
-        GROUP, list(wanted), name_order=True, on_load_failure_callback=on_failure, on_missing_entrypoints_callback=None
+        GROUP, list(fitting), name_order=True, on_load_failure_callback=on_failure, on_missing_entrypoints_callback=None
     )
-    results: dict[str, LoadedPlugin | PluginError] = {}
     classes = {extension.name: extension.plugin for extension in enabled.extensions}
-    for name, (available, _) in wanted.items():
-        if name in failures:
-            results[name] = _not_importable(available, failures[name])
-        else:
-            results[name] = _examined(available, classes[name])
+    for name, entry in fitting.items():
+        failure = failures.get(name)
+        results[name] = _examined(entry.available, classes[name]) if failure is None else _not_importable(entry.available, failure)
     return results
+
+
+def _built_for_another_core(entry: Entry) -> PluginError | None:
+    """What is wrong when its distribution requires another mom-core than this one; what it does not say is not held against it."""
+    try:
+        stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
+        if not stated:
+            return None  # as with mom's own plugins, for which nothing is imported to compare versions
+        from packaging.requirements import Requirement
+        from packaging.version import Version
+
+        ours = Version(__version__)
+        for wanted in map(Requirement, stated):
+            applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if not applies or wanted.specifier.contains(ours, prereleases=True):
+                continue
+            available = entry.available
+            least = [one.version.removesuffix(".*") for one in wanted.specifier]
+            if all(ours < Version(version) for version in least):
+                cure = f"upgrade mom-core, or take a version of {available.distribution} that was built for this one"
+            else:
+                cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
+            return _error(available, f"was built for another mom-core: it requires {wanted}, and this is mom-core {__version__}", cure)
+    except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; then its shape and hooks must tell
+        log.debug("what %s requires is not known: %s", entry.available.distribution, describe(error))
+    return None
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
@@ -283,8 +294,6 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
             f"is no class: {available.target} is of type {type(target).__name__}",
             f"its entry point must name a class; {_ask_author(available)}",
         )
-    _check_origin(available, target)
-    _check_contract(available, target)
     try:
         inspect.signature(target).bind(None, None)
     except TypeError:
@@ -322,46 +331,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
                 f"has GuestSettings without a default for {', '.join(required)}",
                 f"a guest that no pattern matches needs them; {_ask_author(available)}",
             )
-    return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings, available.folder)
-
-
-def _check_origin(available: AvailablePlugin, target: type) -> None:
-    """That what was imported for a folder's plugin is that folder's, and not something installed of the same name."""
-    if available.folder is None:
-        return
-    module = sys.modules.get(target.__module__)
-    file = Path(getattr(module, "__file__", None) or "/")
-    if available.folder.resolve() not in file.resolve().parents:
-        raise _error(
-            available,
-            f"is in {available.folder}, but its module {target.__module__} was imported from {file}",
-            "give its package another name, or uninstall the other",
-        )
-
-
-def _check_contract(available: AvailablePlugin, target: type) -> None:
-    stated = getattr(target, "contract", None)
-    if stated is None:
-        raise _error(
-            available,
-            f"does not say which contract it was built for; this is mom-core with contract {CONTRACT}",
-            f'its class must state it, as `contract = "{CONTRACT}"`; {_ask_author(available)}',
-        )
-    if not isinstance(stated, str):
-        raise _error(available, f"states the contract {stated!r:.40}, which is no text", f"{_CONTRACT_FORM}; {_ask_author(available)}")
-    try:
-        wanted = parse_contract(stated)
-    except ValueError as error:
-        text = f"states the contract {stated!r:.40}, which cannot be used: {error}"
-        raise _error(available, text, f"{_CONTRACT_FORM}; {_ask_author(available)}", error) from None
-    ours = parse_version(CONTRACT)
-    if ours in wanted:
-        return
-    behind = "mom-core" if ours < wanted.least else available.distribution
-    raise _error(available, f"was built for contract {stated}, this mom-core has contract {CONTRACT}", f"`pip install --upgrade {behind}`")
-
-
-_CONTRACT_FORM: Final = f'it must be like "{CONTRACT}" or ">=1.0,<2"'
+    return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
 
 
 # --- what is wrong, and what to do ---------------------------------------------------------------------------------------------
@@ -379,12 +349,18 @@ def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseExceptio
 
 
 def _ask_author(available: AvailablePlugin) -> str:
-    return f"`pip install --upgrade {available.distribution}`, or tell its authors"
+    return f"upgrade {available.distribution}, or tell its authors"
+
+
+def _again(name: str) -> str:
+    """How to install a distribution anew. Its name alone would not do: on an index, it may be another's."""
+    place = _origin(name)
+    return f"`pip install --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 
 
 def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginError:
     module = available.target.partition(":")[0].strip()
-    reinstall = f"`pip install --force-reinstall {available.distribution}`"
+    reinstall = _again(available.distribution)
     if isinstance(error, DeadlineExceeded):
         hint = f"remove it from the configuration until it does; {_ask_author(available)}"
         return _error(available, f"cannot be imported: {error.message}", hint, error)
@@ -400,30 +376,23 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
 
 
 def _missing(name: str, found: _Installed) -> PluginError:
-    shown = printable(name)
-    meant = suggestion(name, found.entries)
-    known = KNOWN_DISTRIBUTIONS.get(name)
-    if known:
-        hint = f"`pip install {known}`"
-    elif meant:
+    own = {one.removeprefix("mom-plugins-"): one for one in own_distributions()}
+    if name in own:
+        hint = f"it comes with {own[name]}: {how_to_install(own[name])}"
+    elif meant := suggestion(name, found.entries):
         hint = f"did you mean {meant!r}?"
-    elif meant := suggestion(name, KNOWN_DISTRIBUTIONS):
-        hint = f"did you mean {meant!r}? `pip install {KNOWN_DISTRIBUTIONS[meant]}`"
-    elif len(name) <= 40 and re.fullmatch(r"[a-z0-9]+(?:[-_][a-z0-9]+)*", name):
-        hint = f"`pip install mom-plugins-{name}`, or the distribution that provides it; `mom plugin list` shows what is installed"
+    elif meant := suggestion(name, own):
+        hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
     else:
-        hint = "`pip install` the distribution that provides it; `mom plugin list` shows what is installed"
-    folders = [text for path, text in found.unreadable.items() if path.startswith("/")]
-    if folders:
-        hint += "; " + "; ".join(folders)
-    broken = ", ".join(name for name in found.unreadable if not name.startswith("/"))
+        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows those that are there"
+    broken = ", ".join(found.unreadable)
     if broken:
-        hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: `pip install --force-reinstall {broken}`"
-    return PluginError(f"plugin '{shown}' is not installed", plugin=name, hint=hint)
+        hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: install {broken} again"
+    return PluginError(f"plugin '{printable(name)}' is not installed", plugin=name, hint=hint)
 
 
 def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginError:
-    providers = list(dict.fromkeys(_provider(entry) for entry in entries))
+    providers = list(dict.fromkeys(f"{entry.distribution} {entry.version}" for entry in entries))
     if len(providers) == 1:
         targets = " and ".join(entry.target for entry in entries)
         return PluginError(
@@ -436,13 +405,5 @@ def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginErro
         f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}",
         plugin=name,
         distribution=", ".join(entry.distribution for entry in entries),
-        hint="keep one: "
-        + " or ".join(
-            f"`pip uninstall {entry.distribution}`" if entry.folder is None else f"take {entry.folder} out of plugin-path"
-            for entry in entries
-        ),
+        hint="keep one: " + " or ".join(f"`pip uninstall {entry.distribution}`" for entry in entries),
     )
-
-
-def _provider(entry: AvailablePlugin) -> str:
-    return f"{entry.distribution} {entry.version}" if entry.folder is None else f"{entry.distribution} in {entry.folder}"

@@ -12,17 +12,16 @@ from mom_core.errors import ConfigError, MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import Finding, Severity, Value
 from mom_core.plugins.bounded import describe, place_of
-from mom_core.plugins.projects import Project
 from mom_devkit.conformance import capabilities, conduct, shape, traces, undo
 from mom_devkit.conformance.subject import Subject
 from mom_devkit.hosts import host_of, mirror_host
+from mom_devkit.projects import Project
 
 Check: TypeAlias = Callable[[Subject], Iterator[Finding]]
 
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
     {
         "packaging": shape.packaging,
-        "contract": shape.contract,
         "construction": conduct.construction,
         "hooks": shape.hooks,
         "settings": shape.settings,

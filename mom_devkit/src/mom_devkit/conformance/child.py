@@ -20,10 +20,10 @@ from mom_core.config.document import parse_document
 from mom_core.config.loading import plugin_settings
 from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.model import Finding, Severity
-from mom_core.plugins.discovery import LoadedPlugin, load_plugins, load_project
-from mom_core.plugins.process_state import ProcessState
-from mom_core.plugins.projects import Project, projects_in
+from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_devkit.conformance import CHECKS, run_check, subject_of
+from mom_devkit.conformance.process_state import ProcessState
+from mom_devkit.projects import Project, load_project, projects_in
 
 LOADING: Final = "loading"
 """The name of the first step, which is no check of the kit: there, the class is given."""

@@ -1,4 +1,4 @@
-"""Checks of what a plugin states: packaging, contract, hooks, settings, fields, controls, default policies."""
+"""Checks of what a plugin states: packaging, hooks, settings, fields, controls, default policies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mom_core.context import PluginContext
 from mom_core.errors import MomError
 from mom_core.model import ControlSpec, FieldSpec, Finding
 from mom_core.plugins.bounded import describe
-from mom_core.plugins.contract import parse_contract, parse_version
-from mom_core.plugins.projects import GROUP, Project, project_above
+from mom_core.plugins.discovery import GROUP
 from mom_core.plugins.registry import check_hooks
 from mom_core.settings import PluginSettings
 from mom_core.units import Unit
 from mom_devkit.conformance.subject import Subject
+from mom_devkit.projects import Project, project_above
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 """What is easily written in YAML and on a command line."""
@@ -64,7 +64,7 @@ def packaging(subject: Subject) -> Iterator[Finding]:
             yield subject.fault(
                 "its distribution has no description", "`mom plugin list` and package indexes show it: add `description` in pyproject.toml"
             )
-        if not any(re.match(r"mom[-_.]core\b", requirement, re.I) for requirement in project.requires):
+        if not project.core:
             yield subject.fault("its distribution does not require mom-core", 'add "mom-core" to `dependencies`')
         yield from _version(subject, project.name, project.version)
     package = _package_folder(file, module)
@@ -140,27 +140,7 @@ def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
                 )
 
 
-# --- contract and hooks --------------------------------------------------------------------------------------------------------
-
-
-def contract(subject: Subject) -> Iterator[Finding]:
-    """It states the contract that it works with, and this mom-core keeps it."""
-    stated = getattr(subject.plugin_class, "contract", None)
-    advice = f'write `contract = "{mom_core.CONTRACT}"` in the class'
-    if not isinstance(stated, str):
-        yield subject.fault("it does not say which contract it works with", advice)
-        return
-    try:
-        wanted = parse_contract(stated)
-    except ValueError as error:
-        yield subject.fault(f"its contract {stated!r:.40} cannot be used: {error}", advice)
-        return
-    if parse_version(mom_core.CONTRACT) not in wanted:
-        yield subject.fault(f"it is for contract {stated}, this mom-core has {mom_core.CONTRACT}", advice)
-    if wanted.below[0] > parse_version(mom_core.CONTRACT)[0] + 1:
-        yield subject.remark(
-            f"its contract {stated} promises to work with versions that do not exist yet", f'end it at "<{wanted.least[0] + 1}"'
-        )
+# --- hooks ---------------------------------------------------------------------------------------------------------------------
 
 
 def hooks(subject: Subject) -> Iterator[Finding]:

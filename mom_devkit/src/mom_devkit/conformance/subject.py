@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core import CONTRACT
 from mom_core.config import Config
 from mom_core.config.document import mapping_document
 from mom_core.config.loading import plugin_settings
@@ -18,13 +17,13 @@ from mom_core.engine import Engine
 from mom_core.hookspecs import hookimpl
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, Decision, FieldSpec, Finding, Guest, Outcome, Report, Scope, Severity, Value
-from mom_core.plugins.projects import Project
 from mom_core.plugins.registry import Plugin, declared_by
 from mom_core.settings import PluginSettings
 from mom_core.units import Unit
 from mom_devkit.engines import config_of
 from mom_devkit.hosts import copy_host
 from mom_devkit.hypervisors import FakeHypervisor
+from mom_devkit.projects import Project
 
 USUAL_UNITS: Mapping[str, Unit] = {
     "balloon_cur": Unit.KIB,
@@ -188,8 +187,6 @@ def _decider(wanted: list[Decision]) -> type:
     class Decider:
         """Decides what a check wants."""
 
-        contract = CONTRACT
-
         def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
             pass
 
@@ -206,8 +203,6 @@ def _test_host(hypervisor: Hypervisor, fields: Sequence[FieldSpec]) -> type:
 
     class TestHost:
         """The hypervisor where the plugin has none, and the usual fields of its guests."""
-
-        contract = CONTRACT
 
         def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
             pass

@@ -15,9 +15,9 @@ from typing import Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from mom_core.model import Finding
-from mom_core.plugins.process_state import ProcessState
 from mom_core.plugins.secrets import secrets_in
 from mom_core.status import describe
+from mom_devkit.conformance.process_state import ProcessState
 from mom_devkit.conformance.subject import Subject, alive
 
 CYCLES: Final = 10

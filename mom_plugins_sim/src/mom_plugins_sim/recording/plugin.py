@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from mom_core import (
-    CONTRACT,
     Duration,
     Finding,
     Hypervisor,
@@ -38,8 +37,6 @@ FOLDER = "recording"
 
 class RecordPlugin:
     """The flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
-
-    contract = "1.1"
 
     class Settings(PluginSettings):
         """Where, how long and how much."""
@@ -143,7 +140,6 @@ class RecordPlugin:
         declared = self._context.declarations
         return Session(
             version=__version__,
-            contract=CONTRACT,
             host=report.snapshot.host.name,
             configuration=self._context.configuration(),
             policies=policies,

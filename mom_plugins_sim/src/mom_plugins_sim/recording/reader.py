@@ -46,12 +46,11 @@ FORMAT = 1
 class Session:
     """What was so while cycles were recorded.
 
-    `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` and `contract`
-    are those of the mom that wrote it, `host` its name.
+    `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
+    of the mom that wrote it, `host` its name.
     """
 
     version: str
-    contract: str
     host: str
     configuration: Mapping[str, Value]
     policies: Mapping[str, str]
@@ -64,7 +63,6 @@ def session_content(session: Session) -> dict[str, Value]:
     return {
         "format": FORMAT,
         "version": session.version,
-        "contract": session.contract,
         "host": session.host,
         "configuration": session.configuration,
         "policies": dict(session.policies),
@@ -331,7 +329,6 @@ def _session(frame: Frame, name: str, losses: Losses) -> Session | None:
             raise ValueError(f"more than {MOST_DECLARED} fields or controls are declared")
         return Session(
             str(content["version"]),
-            str(content["contract"]),
             str(content["host"]),
             configuration,
             policies,

@@ -79,7 +79,6 @@ MOVES_SECONDS: Final = 3600.0
 class LeavingPlugin:
     """Stops guests, or moves them away, when the host stays full."""
 
-    contract = "1.1"
     claims_controls = False
     Settings = LeavingSettings
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Final
 
-from mom_core.errors import MomError
-
-GROUP: Final = "mom.plugins"
-"""The entry-point group in which distributions name their plugins."""
+from mom_core.errors import MomError, PluginError
+from mom_core.plugins.discovery import GROUP, AvailablePlugin, Entry, LoadedPlugin, load_entries, on_core
 
 LARGEST_PYPROJECT: Final = 1 << 20
 """Bytes. No pyproject.toml is that large; something else of that name is not read into memory."""
@@ -32,6 +31,11 @@ class Project:
     requires: tuple[str, ...]
     entries: tuple[EntryPoint, ...]
     imports: Path
+
+    @property
+    def core(self) -> list[str]:
+        """What it requires of mom-core."""
+        return on_core(self.requires)
 
 
 def projects_in(folder: Path) -> list[Project]:
@@ -75,6 +79,20 @@ def read_project(folder: Path) -> Project:
     )
 
 
+def load_project(project: Project, name: str) -> LoadedPlugin:
+    """A plugin of a project that is being worked on, whether or not it is installed too: the project's own files come first.
+
+    :raises PluginError: as `load_plugins` gives it
+    """
+    point = next(point for point in project.entries if point.name == name)
+    available = AvailablePlugin(name, project.name, project.version or "in a folder", point.value)
+    sys.path.insert(0, str(project.imports))
+    result = load_entries({name: Entry(available, point, lambda: project.core)})[name]
+    if isinstance(result, PluginError):
+        raise result
+    return result
+
+
 def project_above(path: Path) -> Project | None:
     """The project to whose files this one belongs, if it names plugins."""
     for folder in path.parents:
@@ -94,15 +112,3 @@ def _of_distribution(one: Distribution, folder: Path) -> Project:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
-
-
-def files_of(folder: Path) -> Iterator[Path]:
-    """All that Python might read below a folder, folders included; what it never imports (`.git`, environments) is left out."""
-    yield folder
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in {"venv", "node_modules"}:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from files_of(path)
-        else:
-            yield path
