@@ -30,6 +30,7 @@ from mom_core import (
     Status,
     Unit,
 )
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -154,7 +155,7 @@ def test_a_period_is_set_and_read_back(make_plugin: Callable[..., LibvirtPlugin]
     del libvirtd.guests[gone.uuid]
     wanted = [Decision(entity(off), PERIOD, 2), Decision(entity(on), PERIOD, 2), Decision(entity(gone), PERIOD, 2)]
     wanted += [Decision(entity(off), PERIOD, value) for value in (-1, 3601, 1.5, True, "2", None)]
-    outcomes = list(plugin.mom_control(own(plugin), wanted))
+    outcomes = [outcome for one in wanted for outcome in apply_decisions(plugin, [one], own(plugin))]
     assert [outcome.decision for outcome in outcomes] == wanted
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.UNCHANGED, Status.GONE] + [Status.REFUSED] * 6
     assert (outcomes[0].before, outcomes[0].after) == (0, 2)
@@ -170,7 +171,7 @@ def test_periods_are_put_back_unless_somebody_else_has_changed_them(
     entries = [entry(plugin, guest, 0, 2) for guest in (ours, theirs, same)] + [entry(plugin, odd, "zero", 2)]
     entries.append(LedgerEntry(Entity(Scope.GUEST, "u", "gone"), PERIOD, 0, 2, "libvirt", 0.0))
     entries.append(LedgerEntry(entity(ours), PERIOD, 7, 2, "libvirt", 0.0, "an earlier start"))
-    outcomes = list(plugin.mom_restore(own(plugin), entries))
+    outcomes = [outcome for entry in entries for outcome in put_back(plugin, [entry], own(plugin))]
     wanted = [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED, Status.FAILED, Status.GONE, Status.GONE]
     assert [outcome.status for outcome in outcomes] == wanted
     assert [outcome.decision.value for outcome in outcomes] == [0, 0, 0, "zero", 0, 7]
@@ -184,7 +185,7 @@ def test_nothing_is_put_back_while_libvirtd_is_away(make_plugin: Callable[..., L
     entries = [entry(plugin, guest, 0, 2)]
     libvirtd.connections[0].broken = True
     libvirtd.refusal = FakeError("no", SYSTEM_ERROR, errno.ECONNREFUSED)
-    (outcome,) = plugin.mom_restore(own(plugin), entries)
+    (outcome,) = put_back(plugin, entries, own(plugin))
     assert outcome.status is Status.FAILED, "it stays in the ledger"
 
 
@@ -192,8 +193,9 @@ def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin: Callable[...,
     plugin, other = make_plugin(), own(make_plugin())
     guest = Entity(Scope.GUEST, "u", "g")
     assert plugin.mom_collect_guests(other, []) == {}
-    assert [outcome.status for outcome in plugin.mom_control(other, [Decision(guest, PERIOD, 2)])] == [Status.REFUSED]
-    assert [outcome.status for outcome in plugin.mom_restore(other, [LedgerEntry(guest, PERIOD, 0, 2, "libvirt", 0.0)])] == [Status.FAILED]
+    assert [outcome.status for outcome in apply_decisions(plugin, [Decision(guest, PERIOD, 2)], other)] == [Status.REFUSED]
+    entries = [LedgerEntry(guest, PERIOD, 0, 2, "libvirt", 0.0)]
+    assert [outcome.status for outcome in put_back(plugin, entries, other)] == [Status.FAILED]
 
 
 def test_the_doctor_gives_each_trouble_its_cure(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:

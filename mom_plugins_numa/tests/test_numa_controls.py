@@ -10,7 +10,8 @@ from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
 
 from mom_core import Decision, Guest, LedgerEntry, NodeTune, Outcome, PluginContext, Source, Status, Value
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, FakeHypervisor
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
+from mom_devkit import put_back as put_entries_back
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.placement import Rules
 from mom_plugins_numa.reviewing import reviewed
@@ -44,13 +45,13 @@ def decision(hypervisor: FakeHypervisor, control: str, value: Value) -> Decision
 
 
 def apply(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, value: Value) -> Outcome:
-    (outcome,) = plugin.mom_control(hypervisor, [decision(hypervisor, control, value)])
+    (outcome,) = apply_decisions(plugin, [decision(hypervisor, control, value)], hypervisor)
     return outcome
 
 
 def put_back(plugin: OnPaper, hypervisor: FakeHypervisor, control: str, before: Value, applied: Value) -> Outcome:
     entry = LedgerEntry(decision(hypervisor, control, before).entity, control, before, applied, "numa", 0.0, "1")
-    (outcome,) = plugin.mom_restore(hypervisor, [entry])
+    (outcome,) = put_entries_back(plugin, [entry], hypervisor)
     return outcome
 
 
@@ -79,7 +80,7 @@ def test_what_is_set_is_read_back_set_only_once_and_put_back(
 ) -> None:
     outcome = apply(plugin, hypervisor, control, value)
     assert (outcome.before, outcome.after, outcome.status) == (before, after, Status.APPLIED)
-    assert apply(plugin, hypervisor, control, value).status is Status.UNCHANGED
+    assert apply(plugin, hypervisor, control, after).status is Status.UNCHANGED
     done = put_back(plugin, hypervisor, control, before, after)
     assert (done.after, done.status) == (before, Status.APPLIED)
     assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
@@ -119,9 +120,9 @@ def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reas
 def test_a_guest_that_has_gone_is_gone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:
     wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
     hypervisor.known.clear()
-    assert {outcome.status for outcome in plugin.mom_control(hypervisor, wanted)} == {Status.GONE}
+    assert {outcome.status for outcome in apply_decisions(plugin, wanted, hypervisor)} == {Status.GONE}
     entries = [LedgerEntry(one.entity, one.control, "0-7", "0", "numa", 0.0, "1") for one in wanted]
-    assert {outcome.status for outcome in plugin.mom_restore(hypervisor, entries)} == {Status.GONE}
+    assert {outcome.status for outcome in put_entries_back(plugin, entries, hypervisor)} == {Status.GONE}
 
 
 def test_somebody_elses_pins_are_left_alone(plugin: OnPaper, hypervisor: FakeHypervisor) -> None:

@@ -31,6 +31,7 @@ from mom_core import (
     Status,
     Value,
 )
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -61,7 +62,7 @@ class Mom:
         return dict(self.plugin.mom_collect_guests(self.hypervisor, self.hypervisor.guests()).get(real.uuid, {}))
 
     def control(self, *decisions: Decision) -> list[Outcome]:
-        return list(self.plugin.mom_control(self.hypervisor, decisions))
+        return apply_decisions(self.plugin, decisions, self.hypervisor)
 
 
 MakeMom = Callable[..., Mom]
@@ -400,7 +401,7 @@ def test_a_read_only_connection_reads_and_changes_nothing(make_mom: MakeMom, lab
 
 
 def _restored(mom: Mom, *entries: LedgerEntry) -> Sequence[Status]:
-    return [outcome.status for outcome in mom.plugin.mom_restore(mom.hypervisor, entries)]
+    return [outcome.status for outcome in put_back(mom.plugin, entries, mom.hypervisor)]
 
 
 def _guest_if_reachable(mom: Mom, real: RealGuest) -> Guest | None:

@@ -10,27 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import (
+    Change,
     ControlSpec,
     Decision,
     Duration,
+    Entity,
     FieldSpec,
     Finding,
     Guest,
-    GuestGone,
     Hypervisor,
     HypervisorError,
-    LedgerEntry,
-    Outcome,
+    NotSupported,
     PluginContext,
     PluginSettings,
     Problem,
+    Refused,
     Report,
     Scope,
     Severity,
     Snapshot,
     Source,
-    Status,
     Suggestion,
+    Target,
     Unit,
     Value,
     format_duration,
@@ -236,33 +237,26 @@ class LibvirtPlugin:
     # --- control -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Set statistics periods, and read back what stands then."""
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """Statistics periods."""
         own = self._own(hypervisor)
         if own is None:
-            return [Outcome(decision, None, None, Status.REFUSED, _NOT_OURS) for decision in decisions]
-        return [_applied(own, decision) for decision in decisions]
+            raise NotSupported(_NOT_OURS)
+        return {target: _period_of(own, target.entity) for target in targets}
 
     @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Put statistics periods back, where they are still what mom made them."""
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set statistics periods."""
         own = self._own(hypervisor)
-        decisions = [Decision(entry.entity, PERIOD, entry.before, "as it was before mom", Source(self._context.name)) for entry in entries]
         if own is None:
-            return [Outcome(decision, None, None, Status.FAILED, _NOT_OURS) for decision in decisions]
-        try:
-            incarnations = {guest.id: guest.incarnation for guest in own.guests()}
-        except HypervisorError as error:
-            return [Outcome(decision, None, None, Status.FAILED, str(error)) for decision in decisions]
-        outcomes = []
-        for entry, decision in zip(entries, decisions, strict=True):
-            if entry.entity.id not in incarnations:
-                outcomes.append(Outcome(decision, None, None, Status.GONE, "the guest is not there any more"))
-            elif incarnations[entry.entity.id] != entry.incarnation:
-                outcomes.append(Outcome(decision, None, None, Status.GONE, "the guest was started anew since"))
-            else:
-                outcomes.append(_put_back(own, entry, decision))
-        return outcomes
+            raise NotSupported(_NOT_OURS)
+        errors: dict[Target, HypervisorError] = {}
+        for change in changes:
+            try:
+                _set_period(own, change)
+            except HypervisorError as error:
+                errors[change.target] = error
+        return errors
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -299,42 +293,18 @@ class LibvirtPlugin:
         return self._hypervisor if hypervisor is self._hypervisor else None
 
 
-def _applied(own: LibvirtHypervisor, decision: Decision) -> Outcome:
-    value, guest = decision.value, decision.entity
+def _period_of(own: LibvirtHypervisor, guest: Entity) -> Value | HypervisorError:
+    try:
+        return own.stats_period(guest)
+    except HypervisorError as error:
+        return error
+
+
+def _set_period(own: LibvirtHypervisor, change: Change) -> None:
+    value = change.value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LONGEST_PERIOD_SECONDS:
-        return Outcome(decision, None, None, Status.REFUSED, f"not a number of whole seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
-    before = None
-    try:
-        before = own.stats_period(guest)
-        if before == value:
-            return Outcome(decision, before, before, Status.UNCHANGED)
-        own.set_stats_period(guest, value)
-        after = own.stats_period(guest)
-    except HypervisorError as error:
-        return _not_applied(decision, before, error)
-    if after != value:
-        return Outcome(decision, before, after, Status.FAILED, f"libvirt took {value}s and has {after}s")
-    return Outcome(decision, before, after, Status.APPLIED)
-
-
-def _put_back(own: LibvirtHypervisor, entry: LedgerEntry, decision: Decision) -> Outcome:
-    before = None
-    try:
-        before = own.stats_period(entry.entity)
-        if before == entry.before:
-            return Outcome(decision, before, before, Status.UNCHANGED)
-        if not entry.explains(before):
-            return Outcome(decision, before, before, Status.LEFT_ALONE, f"somebody else has set it to {before}s")
-        if not isinstance(entry.before, int):
-            return Outcome(decision, before, before, Status.FAILED, f"{entry.before!r:.40} is no number of seconds")
-        own.set_stats_period(entry.entity, entry.before)
-    except HypervisorError as error:
-        return _not_applied(decision, before, error)
-    return Outcome(decision, before, entry.before, Status.APPLIED)
-
-
-def _not_applied(decision: Decision, before: Value, error: HypervisorError) -> Outcome:
-    return Outcome(decision, before, None, Status.GONE if isinstance(error, GuestGone) else Status.FAILED, str(error))
+        raise Refused(f"not a number of whole seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
+    own.set_stats_period(change.entity, value)
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import (
+    Change,
     ControlSpec,
     CpuPinControl,
     Decision,
@@ -14,9 +15,8 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
-    LedgerEntry,
+    HypervisorError,
     NodeTuneControl,
-    Outcome,
     PluginContext,
     Problem,
     Revision,
@@ -24,11 +24,11 @@ from mom_core import (
     Snapshot,
     Source,
     Suggestion,
+    Target,
     Value,
     hookimpl,
     printable,
 )
-from mom_plugins_numa import control
 from mom_plugins_numa.control import CONTROLS, Knobs
 from mom_plugins_numa.fields import BALANCING, FIELDS, NODESET, PINS, look_fields, move_fields, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
@@ -201,14 +201,14 @@ class NumaPlugin:
     # --- control -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Set it, each read back."""
-        return control.apply(self._knobs(hypervisor), decisions)
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """What the controls stand at."""
+        return self._knobs(hypervisor).read(targets)
 
     @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Put it back, where it is still what mom made of it. Memory that was moved stays where it is."""
-        return control.restore(self._knobs(hypervisor), entries, Source(self._context.name))
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set them. Memory that was moved stays where it is when they are put back."""
+        return self._knobs(hypervisor).write(changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

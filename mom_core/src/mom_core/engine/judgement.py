@@ -73,8 +73,8 @@ class Controller:
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
         """Let what stood there before mom stand again, where it is still what mom made it; an outcome for each entry."""
         outcomes: list[Outcome] = []
-        there = self._still_there(entries, outcomes)
-        found = self.read(map(target_of, there))
+        found = self.read(map(target_of, entries))
+        there = self._still_there(entries, found, outcomes)
         due: dict[Target, tuple[LedgerEntry, Verdict]] = {}
         for entry in there:
             target = target_of(entry)
@@ -94,8 +94,11 @@ class Controller:
             outcomes.append(Outcome(back(entry), change.found, stands, status, error))
         return outcomes
 
-    def _still_there(self, entries: Sequence[LedgerEntry], outcomes: list[Outcome]) -> list[LedgerEntry]:
-        """The entries of the host and of guests that are what they were; what becomes of the others is added to the outcomes."""
+    def _still_there(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]) -> list[LedgerEntry]:
+        """The entries of the host and of guests that are what they were; what becomes of the others is added to the outcomes.
+
+        What a hypervisor does not support may be another one's guest: that this one does not list it says nothing.
+        """
         there: Mapping[str, str] = {}
         lost = ""
         if any(entry.entity.scope is Scope.GUEST for entry in entries):
@@ -105,7 +108,8 @@ class Controller:
                 lost = str(error)
         left = []
         for entry in entries:
-            if entry.entity.scope is Scope.HOST or (not lost and there.get(entry.entity.id) == entry.incarnation):
+            unsupported = isinstance(found[target_of(entry)], NotSupported)
+            if entry.entity.scope is Scope.HOST or unsupported or (not lost and there.get(entry.entity.id) == entry.incarnation):
                 left.append(entry)
             elif lost:
                 outcomes.append(Outcome(back(entry), None, None, Status.FAILED, lost))
