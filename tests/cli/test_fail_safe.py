@@ -170,7 +170,8 @@ def test_a_copy_that_others_may_have_written_is_not_used(mom: Mom) -> None:
     killed(mom)
     (mom.directory / "run/in-force.json").chmod(0o666)
     done = mom("restore", "--as-left", str(mom.directory / "run"))
-    assert "others may have written it" in done.stderr
+    assert "in-force.json is not used: " in done.stderr
+    assert "can be written by everybody" in done.stderr
     assert mom.knob() == 0, "with the file that -c names"
 
 

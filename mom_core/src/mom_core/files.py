@@ -1,9 +1,12 @@
-"""Files that matter are replaced as a whole: a reader, or a crash at any moment, sees the old text or the new one."""
+"""Files that matter are replaced as a whole: a reader, or a crash at any moment, sees the old text or the new one. And what is read has an
+end, whatever stands in a file's place."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -11,13 +14,27 @@ DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
 """The configuration of a host, where nobody names another file."""
 
 
-def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640) -> None:
+def read_file(path: Path, most: int) -> bytes:
+    """What stands in a file, and not in a pipe or device, which may never end.
+
+    :param most: bytes; of a larger file, one more is read
+    :raises OSError: there is none, there is no permission, it is no regular file, …
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(most + 1)
+
+
+def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
     """Put `text` in place of the file's content, atomically.
 
     :param durable: also survive a power failure: the data and the folder's entry are on disk when this returns
+    :param replace: or raise `FileExistsError` if there is a file
     :raises OSError: the disk is full, there is no permission, …; the old file is untouched then
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -25,7 +42,11 @@ def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640) -> 
             os.fchmod(file.fileno(), mode)
             if durable:
                 os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        if replace:
+            Path(temporary).replace(path)
+        else:
+            path.hardlink_to(temporary)
+            Path(temporary).unlink()
     except BaseException:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()

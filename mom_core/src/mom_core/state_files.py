@@ -16,14 +16,13 @@ import logging
 import math
 import os
 import re
-import stat
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mom_core.errors import StateError
-from mom_core.files import replace_file
+from mom_core.files import read_file, replace_file
 from mom_core.ownership import advice_when_denied
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class StateFile(Generic[Content]):
         Raises `StateError`: a `LaterVersionError` if a later mom wrote it, an `UnreadableError` if there is no permission, and such.
         """
         try:
-            return self.decoded(self._bytes())
+            return self.decoded(read_file(self.path, self._largest))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -216,15 +215,6 @@ class StateFile(Generic[Content]):
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
-
-    def _bytes(self) -> bytes:
-        """What stands there, up to a byte more than may. Raises `OSError`."""
-        # Not blocking: a pipe in the file's place must not keep mom from starting.
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            return file.read(self._largest + 1)
 
     def _framed(self, body: str) -> str:
         encoded = body.encode()

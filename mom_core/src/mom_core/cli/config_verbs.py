@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +15,7 @@ import click
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose, terminal_columns
 from mom_core.errors import ConfigError, ConfigProblem, MomError
-from mom_core.files import DEFAULT_CONFIG
+from mom_core.files import DEFAULT_CONFIG, replace_file
 from mom_core.model import Finding, Severity
 from mom_core.units import format_duration
 
@@ -288,22 +286,10 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        if replace:
-            Path(temporary).replace(path)
-        else:
-            path.hardlink_to(temporary)  # fails if somebody else wrote there in the meantime, which a rename does not
+        replace_file(path, text, durable=True, mode=0o644, replace=replace)
     except FileExistsError:
         raise _exists(path) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
 
 
 def _tell_what_next(path: Path, draft: Draft) -> None:

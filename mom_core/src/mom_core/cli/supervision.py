@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from mom_core.config import Config, load_config
 from mom_core.engine import Engine
 from mom_core.errors import MomError, StateError
 from mom_core.model import Report
 from mom_core.notify import Notifier
-from mom_core.state_files import LARGEST_BYTES, StateFile
+from mom_core.ownership import untrusted
+from mom_core.state_files import StateFile
 
 LOG = logging.getLogger("mom")
 
@@ -29,6 +30,8 @@ MARGIN_SECONDS: Final = 5.0
 
 RELOAD_SECONDS: Final = 60.0
 """What the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s."""
+
+NAME_IT: Final = "name the configuration with -c"
 
 
 class Supervision:
@@ -113,29 +116,19 @@ def take_keep(directory: Path) -> bool:
 def config_as_left(directory: Path) -> Config:
     """The configuration that the last mom with this run directory had in force.
 
-    :raises MomError: there is none, or another user may have written it
+    :raises MomError: there is none that can be used, or another user could have written it
     """
-    path = directory / IN_FORCE
+    copy = in_force(directory)
+    reason = untrusted(copy.path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_uid not in {0, os.geteuid()} or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise MomError(f"{path} is not used: others may have written it", hint="name the configuration with -c")
-            content = in_force(directory).decoded(file.read(LARGEST_BYTES + 1))
-    except OSError as error:
-        raise MomError(f"cannot read {path}: {error.strerror}", hint="name the configuration with -c") from error
+        content = None if reason else copy.look()
     except StateError as error:
-        raise MomError(error.message, hint="name the configuration with -c") from error
+        raise MomError(error.message, hint=NAME_IT) from error
+    if content is None:
+        raise MomError(f"{copy.path} is not used: {reason or 'there is none'}", hint=NAME_IT)
     return load_config(content)
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:
     """The file with the configuration in force."""
-    return StateFile(directory / IN_FORCE, "the copy of the configuration in force", _settings, mode=0o600, log=LOG)
-
-
-def _settings(content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise TypeError("it is no configuration")
-    return content
+    return StateFile(directory / IN_FORCE, "the copy of the configuration in force", TypeAdapter(dict[str, Any]), mode=0o600, log=LOG)

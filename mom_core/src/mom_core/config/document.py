@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,9 @@ from typing import Final, NamedTuple, TypeAlias
 import yaml
 
 from mom_core.errors import ConfigError, ConfigProblem
+from mom_core.files import read_file
 from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
-
-"""Where the configuration is, unless somebody says otherwise."""
 
 MAX_BYTES: Final = 1 << 20
 """Thousands of patterns for guests take a quarter of this."""
@@ -156,44 +154,31 @@ _CURES: Final = {
     errno.ENOENT: "`mom config init` writes one for this host, -c names another one",
     errno.EACCES: "run mom as a user who may read it",
     errno.ENOTDIR: "-c names another one",
+    errno.EINVAL: "put the configuration in a file",
 }
 
 
 def _read(path: Path) -> bytes:
-    """The file's bytes; not of a device or pipe, which may never end, and not of a file that is too large, however it grows."""
+    """The file's bytes, if no other user could have written them, and there are not too many."""
+
+    def refused(message: str, hint: str = "") -> ConfigError:
+        return ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, message, hint)])
+
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        raw = read_file(path, MAX_BYTES)
+        size = path.stat().st_size
+    except IsADirectoryError:
+        raise refused("a directory, not a file", f"perhaps {path / 'mom.yaml'}?") from None
     except OSError as error:
         message = (error.strerror or str(error)).lower() if error.errno != errno.ENXIO else "not a regular file"
-        raise ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, message, _CURES.get(error.errno or 0, ""))]) from error
+        raise refused(message, _CURES.get(error.errno or 0, "")) from error
     except ValueError:
-        raise ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, "no name of a file")]) from None
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ConfigError([ConfigProblem(str(path), 0, 0, "a directory, not a file", f"perhaps {path / 'mom.yaml'}?")])
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError([ConfigProblem(str(path), 0, 0, "not a regular file", "put the configuration in a file")])
-        reason = untrusted(path)
-        if reason:
-            raise ConfigError([ConfigProblem(str(path), 0, 0, f"not used: {reason}", OWN_IT)])
-        raw = _read_all(descriptor) if status.st_size <= MAX_BYTES else None
-    except OSError as error:
-        raise ConfigError([ConfigProblem(str(path), 0, 0, (error.strerror or str(error)).lower())]) from error
-    finally:
-        os.close(descriptor)
-    if raw is None or len(raw) > MAX_BYTES:
-        size = max(status.st_size, MAX_BYTES + 1)
-        hint = "is this the right file?"
-        raise ConfigError([ConfigProblem(str(path), 0, 0, f"too large: {size:,} bytes, {MAX_BYTES:,} are allowed", hint)])
-    return raw
-
-
-def _read_all(descriptor: int) -> bytes:
-    """What the file holds, but not more than one byte beyond the limit."""
-    raw = b""
-    while len(raw) <= MAX_BYTES and (chunk := os.read(descriptor, MAX_BYTES + 1 - len(raw))):
-        raw += chunk
+        raise refused("no name of a file") from None
+    reason = untrusted(path)
+    if reason:
+        raise refused(f"not used: {reason}", OWN_IT)
+    if len(raw) > MAX_BYTES:
+        raise refused(f"too large: {max(size, len(raw)):,} bytes, {MAX_BYTES:,} are allowed", "is this the right file?")
     return raw
 
 
@@ -315,10 +300,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 
 def _integer(text: str) -> int:
-    sign = -1 if text.startswith("-") else 1
-    digits = text.lstrip("+-")
-    base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
-    return sign * int(digits[2:] if base != 10 else digits, base)
+    return int(text, 0 if re.match("[-+]?0[ox]", text) else 10)
 
 
 def _flag(text: str) -> bool:
