@@ -15,6 +15,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
@@ -41,7 +42,7 @@ from mom_core import (
     Value,
     hookspecs,
 )
-from mom_core.cli import frame
+from mom_core.cli import frame, verbs
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
@@ -490,7 +491,13 @@ def _conformance() -> str:
 
 
 def _cli() -> str:
-    parts = [f"## `{path}`\n\n```text\n{text}\n```" for path, text in _helps(frame.mom, "mom", None)]
+    brought: dict[str, list[str]] = {}
+    for point in sorted(entry_points(group=verbs.GROUP), key=lambda point: point.name):
+        if point.dist is not None and point.dist.name.startswith("mom-"):
+            brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
+    rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
+    parts = ["## What brings which verbs\n\n`mom-core` brings the others.\n\n" + _table(("distribution", "verbs"), rows)]
+    parts += [f"## `{path}`\n\n```text\n{text}\n```" for path, text in _helps(frame.mom, "mom", None)]
     return _page(
         "Command line",
         "What `mom VERB --help` prints. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong "

@@ -38,7 +38,6 @@ class Shelf:
         *,
         version: str = "1.0",
         metadata: bool = True,
-        verbs: Mapping[str, str] | None = None,
         requires: Sequence[str] = (),
     ) -> None:
         """Install a distribution with these plugins (name to `module:Class`) and modules (name to source)."""
@@ -49,9 +48,7 @@ class Shelf:
             about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n{needed}"
             (folder / "METADATA").write_text(about + "\nAll about it.\n\nRequires-Dist: mom-core>=99\n")
         lines = "".join(f"{name} = {target}\n" for name, target in entries.items())
-        (folder / "entry_points.txt").write_text(
-            f"[mom.plugins]\n{lines}[mom.verbs]\n" + "".join(f"{verb} = {owner}\n" for verb, owner in (verbs or {}).items())
-        )
+        (folder / "entry_points.txt").write_text(f"[mom.plugins]\n{lines}")
         for name, source in (code or {}).items():
             self.modules.add(name)
             (self.folder / f"{name}.py").write_text(textwrap.dedent(source))
@@ -64,13 +61,9 @@ class Shelf:
         before: str = "",
         distribution: str = "",
         version: str = "1.0",
-        verbs: Sequence[str] = (),
         requires: Sequence[str] = (),
     ) -> None:
-        """Install a distribution with one plugin, whose class has `body` besides what every plugin has.
-
-        :param verbs: told in its metadata
-        """
+        """Install a distribution with one plugin, whose class has `body` besides what every plugin has."""
         module = f"shelf_{name}"
         source = PLUGIN.replace("class Plugin:", f"{textwrap.dedent(before)}\nclass Plugin:", 1) + textwrap.indent(
             textwrap.dedent(body), "    "
@@ -80,7 +73,6 @@ class Shelf:
             {name: f"{module}:Plugin"},
             {module: source},
             version=version,
-            verbs=dict.fromkeys(verbs, name),
             requires=requires,
         )
 

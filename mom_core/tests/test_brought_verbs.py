@@ -1,4 +1,4 @@
-"""Verbs of distributions that are no plugins: found by entry points, imported when they are used, harmless when they are broken."""
+"""Verbs of other distributions: found by entry points, imported when they are used, harmless when they are broken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core.cli import brought, frame
+from mom_core.cli import frame, verbs
 
 Mom = Callable[..., tuple[int, str, str]]
 Bring = Callable[..., None]
@@ -30,14 +30,14 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
     """Installs a distribution whose module `tools_NAME` brings verbs: entry name to attribute."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def install(name: str, source: str = "", **verbs: str) -> None:
+    def install(name: str, source: str = "", **brought: str) -> None:
         monkeypatch.delitem(sys.modules, f"tools_{name}", raising=False)
         (tmp_path / f"tools_{name}.py").write_text("import click\n" + textwrap.dedent(source))
         about = tmp_path / f"acme_{name}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{name}\nVersion: 1.0\n")
-        lines = "".join(f"{verb.replace('__', '.')} = tools_{name}:{attribute}\n" for verb, attribute in verbs.items())
-        (about / "entry_points.txt").write_text(f"[{brought.GROUP}]\n{lines}")
+        lines = "".join(f"{verb.replace('__', '.')} = tools_{name}:{attribute}\n" for verb, attribute in brought.items())
+        (about / "entry_points.txt").write_text(f"[{verbs.GROUP}]\n{lines}")
 
     return install
 
@@ -61,11 +61,12 @@ def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom: Mom, bring: Brin
 def test_a_distribution_adds_a_verb_beside_moms_own(mom: Mom, bring: Bring) -> None:
     bring("brush", PAINT, paint="paint")
     assert mom("paint") == (0, "painted\n", "")
-    assert "  paint  " in mom("--help")[1]
+    text = mom("--help")[1]
+    assert text.index("  run ") < text.index("  config ") < text.index("  paint ")
     bring("roller", PAINT, status="paint")
     code, _, err = mom("--help")
     assert code == 0
-    assert "'status' exists already" in err
+    assert "the command 'status' of acme-roller exists already" in err
     assert "painted" not in mom("status", "--help")[1]
 
 
@@ -97,6 +98,47 @@ def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_lis
     assert f"mom: warning: the command 'plugin paint' of acme-brush {told}" in err
 
 
+def test_no_other_distribution_is_imported_for_a_verb(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, paint="paint")
+    bring("roller", PAINT, roll="paint")
+    assert mom("paint")[0] == 0
+    assert "tools_roller" not in sys.modules
+    assert "did you mean 'paint'" in mom("pain")[2]
+    assert "tools_roller" not in sys.modules
+
+
+def test_a_group_of_a_distribution_takes_verbs_of_others(mom: Mom, bring: Bring) -> None:
+    group = """
+    from mom_core import Verb, VerbGroup
+
+    @click.group("walls", cls=VerbGroup, verbs={"list": Verb("tools_house:list_command", "List all walls.")})
+    def walls():
+        "All about walls."
+
+    @click.command("list")
+    def list_command():
+        click.echo("listed")
+    """
+    bring("house", group, walls="walls")
+    bring("brush", PAINT, walls__paint="paint")
+    assert mom("walls", "list") == (0, "listed\n", "")
+    assert "tools_brush" not in sys.modules
+    text = mom("walls", "--help")[1]
+    assert text.index("List all walls.") < text.index("Commands of other distributions") < text.index("Paint a plugin.")
+    assert mom("walls", "paint") == (0, "painted\n", "")
+    code, _, err = mom("walls", "zzz")
+    assert code == 2
+    assert "mom walls --help" in err
+
+
+def test_a_verb_for_a_group_that_is_not_installed_is_nowhere(mom: Mom, bring: Bring) -> None:
+    bring("brush", PAINT, walls__paint="paint")
+    code, out, err = mom("--help")
+    assert (code, err) == (0, "")
+    assert "paint" not in out
+    assert mom("walls", "paint")[0] == 2
+
+
 def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) -> None:
     bring("brush", PAINT, plugin__paint="paint")
     bring("roller", PAINT, plugin__paint="paint")
@@ -110,7 +152,7 @@ def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) 
 def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(
     mom: Mom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(brought, "entry_points", lambda **_: ())
+    monkeypatch.setattr(verbs, "entry_points", lambda **_: ())
     assert "the command 'bugreport' comes with mom-bugreport, which is not installed" in mom("bugreport")[2]
     for verb in ("new", "check"):
         code, out, err = mom("plugin", verb, "x")
@@ -119,13 +161,17 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert "where mom-core is from" in err
         assert "pip install" not in err
     assert mom("plugin", "zzz")[0] == 2
+    code, _, err = mom("policy", "check")
+    assert code == 2
+    assert "there is no command 'policy' (mom --help lists what is installed; docs/cli.md says what brings more)" in err
+    assert "there is no command 'demo' (the extra mom-core[demo] brings it)" in mom("demo")[2]
 
 
 def test_metadata_that_cannot_be_read_harms_no_verb_of_moms_own(mom: Mom, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(**_: str) -> None:
         raise ValueError("half a file")
 
-    monkeypatch.setattr(brought, "entry_points", broken)
+    monkeypatch.setattr(verbs, "entry_points", broken)
     assert mom("plugin", "list", "--json")[0] == 0
     code, out, err = mom("plugin", "--help")
     assert code == 0

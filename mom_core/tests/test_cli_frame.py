@@ -14,6 +14,7 @@ import pytest
 
 from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
 from mom_core.cli import frame
+from mom_core.cli.verbs import Verb
 from mom_core.errors import PluginErrors
 
 MOM = Path(sys.executable).with_name("mom")
@@ -39,7 +40,7 @@ def verb(monkeypatch):
         module = type(sys)("mom_test_verb")
         module.command = click.Command("probe", callback=function)  # type: ignore[attr-defined]  # a module for one test
         monkeypatch.setitem(sys.modules, "mom_test_verb", module)
-        monkeypatch.setattr(frame, "VERBS", {**frame.VERBS, "probe": frame.Verb("mom_test_verb:command", "Probe.")})
+        monkeypatch.setattr(frame.mom, "verbs", {**frame.VERBS, "probe": Verb("mom_test_verb:command", "Probe.")})
 
     return add
 
@@ -65,93 +66,11 @@ def test_each_verb_of_moms_own_is_a_command_of_that_name_and_says_in_the_list_wh
     assert len(verb.summary) < 80
 
 
-def test_help_lists_moms_own_verbs_first_then_those_of_plugins(mom, shelf):
-    shelf.add_plugin(
-        "acme",
-        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("acme-verb", help="Do what Acme does.")]\n',
-        before="import click",
-    )
-    code, out, _ = mom("--help")
-    assert code == 0
-    assert out.index("  run ") < out.index("  config ") < out.index("acme-verb") < out.index("Do what Acme does.")
-
-
-def test_a_verb_of_a_plugin_is_run(mom, shelf):
-    shelf.add_plugin(
-        "acme",
-        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("greet", callback=lambda: click.echo("hello"))]\n',
-        before="import click",
-    )
-    assert mom("greet")[:2] == (0, "hello\n")
-
-
 def test_verbs_of_mom_need_no_plugin_to_be_imported(mom, shelf):
     shelf.add_plugin("broken", before="raise SystemExit('imported')")
     code, out, err = mom("plugin", "list", "--json")
     assert code == 0
     assert "imported" not in out + err
-
-
-def test_a_broken_plugin_is_remarked_upon_once_and_the_others_verbs_work(mom, only_shelf):
-    only_shelf.add_plugin("broken", before="raise KeyboardInterrupt")
-    only_shelf.add_plugin(
-        "acme",
-        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("greet", callback=lambda: 0)]\n',
-        before="import click",
-    )
-    code, _, err = mom("greet")
-    assert code == 0
-    assert err.count("acme-broken") == 2  # the message and its cure, on one line
-    assert "warning" in err
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    raise SystemExit(5)", "mom_commands failed: SystemExit: 5"),
-        ("@hookimpl\ndef mom_commands(self):\n    return []", "must be a static method"),
-        ("mom_commands = 7", "mom_commands failed"),
-        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return 7", "mom_commands failed"),
-        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [7]", "int that is no click command"),
-        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command('run')]", "'run' exists already"),
-        ("@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command(None)]", "no click command with a name"),
-    ],
-)
-def test_commands_that_are_none_are_told_and_harm_nothing(mom, shelf, body, told):
-    shelf.add_plugin("odd", body, before="import click")
-    code, out, err = mom("--help")
-    assert code == 0
-    assert "Commands:" in out
-    assert told in err
-    assert "acme-odd" in err
-
-
-def test_a_verb_of_a_plugin_that_is_not_installed_says_what_to_install(mom, monkeypatch):
-    monkeypatch.setattr("mom_core.plugins.discovery.distributions", list)
-    code, _, err = mom("demo")
-    assert code == 2
-    assert "there is no command 'demo'" in err
-    assert "'mom-core[all]' has all of mom's own" in err
-
-
-def test_a_verb_of_a_plugin_that_is_broken_says_so_instead_of_install(mom, shelf):
-    shelf.add_plugin("dancer", before="raise ValueError('lame')", verbs=("dance",))
-    code, _, err = mom("dance")
-    assert code == 2
-    assert "lame" in err
-    assert "did you mean" not in err
-
-
-def test_a_verb_that_a_plugin_says_in_its_metadata_does_not_load_the_others(mom, shelf):
-    shelf.add_plugin(
-        "dancer",
-        '@staticmethod\n@hookimpl\ndef mom_commands():\n    return [click.Command("dance", callback=lambda: 0)]\n',
-        before="import click",
-        verbs=("dance",),
-    )
-    shelf.add_plugin("other")
-    assert mom("dance") == (0, "", "")
-    assert "shelf_other" not in sys.modules
 
 
 def test_a_misspelt_verb_gets_the_one_that_was_meant(mom):

@@ -35,6 +35,7 @@ from mom_core import (
 )
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import Asking, Collector, State, Target, _allowed
+from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.ways import Kind, Limits, Place
 
 T = TypeVar("T")
@@ -410,16 +411,14 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor
 
 
 def test_the_script_and_its_unit_can_be_had() -> None:
-    (command,) = GuestAgentPlugin.mom_commands()
-    assert CliRunner().invoke(command, []).output == Path(guestd.__file__).read_text()
-    unit = CliRunner().invoke(command, ["--unit"]).output
+    assert CliRunner().invoke(guestd_script, []).output == Path(guestd.__file__).read_text()
+    unit = CliRunner().invoke(guestd_script, ["--unit"]).output
     assert "ExecStart=/usr/local/sbin/mom-guestd --no-tcp\n" in unit
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    (command,) = GuestAgentPlugin.mom_commands()
-    unit = CliRunner().invoke(command, ["--unit"]).output.replace("/usr/local/sbin/mom-guestd", "/bin/true")
+    unit = CliRunner().invoke(guestd_script, ["--unit"]).output.replace("/usr/local/sbin/mom-guestd", "/bin/true")
     (tmp_path / "mom-guestd.service").write_text(unit)
     done = subprocess.run(["systemd-analyze", "verify", tmp_path / "mom-guestd.service"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

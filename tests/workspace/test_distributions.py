@@ -159,7 +159,7 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
         context = click.Context(mom)
         command = mom.get_command(context, verb)
         if isinstance(command, click.Group):
-            command = command.commands[below] if below else next(iter(command.commands.values()))
+            command = command.get_command(context, below or command.list_commands(context)[0])
         assert command is not None
         assert command.callback is not None
         assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"

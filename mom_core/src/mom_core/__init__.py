@@ -39,6 +39,7 @@ _WHERE = {
     "cli.run": ("daemon_log", "run_daemon"),
     "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
+    "cli.verbs": ("Verb", "VerbGroup"),
     "files": ("replace_file",),
     "knobs": ("Knob", "KnobPlugin", "file_knob", "read_number", "write_file"),
     "ownership": ("read_secret", "untrusted"),
@@ -202,6 +203,8 @@ __all__ = [
     "Unit",
     "UnitError",
     "Value",
+    "Verb",
+    "VerbGroup",
     "Verdict",
     "Wanted",
     "__version__",
@@ -259,6 +262,8 @@ if TYPE_CHECKING:
     from mom_core.cli.tables import Column as Column
     from mom_core.cli.tables import print_table as print_table
     from mom_core.cli.terminal import print_text as print_text
+    from mom_core.cli.verbs import Verb as Verb
+    from mom_core.cli.verbs import VerbGroup as VerbGroup
     from mom_core.config import Config as Config
     from mom_core.config import load_config as load_config
     from mom_core.config import read_settings as read_settings

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    import click
-
     from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
     from mom_core.errors import HypervisorError
@@ -246,21 +244,10 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 
 @hookspec
-def mom_commands() -> Iterable[click.Command]:  # type: ignore[empty-body]  # a specification has no body
-    """CLI verbs. A static method: it is called on the class, without settings, and only when `mom` does not know the verb itself.
-
-    A command named `GROUP VERB`, such as `policy set`, becomes a verb of the group that another plugin brings, if that one is installed.
-    On a terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed
-    with `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are
-    printed with `print_prose`, and tables with `print_table`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
-    """
-
-
-@hookspec
 def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin says in `mom status`, in a few words, by the last report. A static method, as above.
+    """What this plugin says in `mom status`, in a few words, by the last report.
 
-    The report comes from a running mom or its status file: see `mom_explainer`.
+    A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a running mom or its status file: see `mom_explainer`.
     """
 
 
@@ -296,7 +283,7 @@ def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a spec
 def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
     """How to ask a mom that runs with these settings of this plugin, for the verbs that show what it knows.
 
-    A static method: it is called on the class, by `mom` and not by the daemon. Connect when something is asked, not here.
+    A static method, as above. Connect when something is asked, not here.
     """
 
 

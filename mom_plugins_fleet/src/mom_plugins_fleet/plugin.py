@@ -43,8 +43,6 @@ from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, Gr
 from mom_plugins_fleet.told_guests import ToldGuests
 
 if TYPE_CHECKING:
-    import click
-
     from mom_plugins_fleet.agent import Agent
     from mom_plugins_fleet.link import Access
 
@@ -361,14 +359,6 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` lets it in")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom fleet`."""
-        from mom_plugins_fleet.verbs import fleet
-
-        return [fleet]
 
 
 def _written_beside(path: Path, text: str) -> Path | None:

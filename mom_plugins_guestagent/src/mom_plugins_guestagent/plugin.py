@@ -32,8 +32,6 @@ from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS
 
 if TYPE_CHECKING:
-    import click
-
     from mom_plugins_guestagent.collector import Collector, Target
     from mom_plugins_guestagent.ways import Place
 
@@ -202,14 +200,6 @@ class GuestAgentPlugin:
         while time.monotonic() < end and not asked <= {each for each, state in self._collector.states().items() if state.rounds}:
             time.sleep(_DOCTOR_STEP_SECONDS)
         return list(examined([guest for guest in guests if self._guest_settings(guest).ask_agent], targets, self._collector.states()))
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom guestd-script`."""
-        from mom_plugins_guestagent.script import guestd_script
-
-        return [guestd_script]
 
     # --- where to ask ------------------------------------------------------------------------------------------------------------
 

@@ -206,6 +206,3 @@ def _amount(value: object, unit: str) -> str:
         return format_kib(number) + unit.removeprefix("KiB")
     text = f"{number:,.4g}" if isinstance(number, float) else brief(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)
     return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"
-
-
-LOOKING: Final = (history_command, decisions_command, outcomes_command, events_command)

@@ -26,8 +26,6 @@ from mom_core import (
 )
 
 if TYPE_CHECKING:
-    import click
-
     from mom_plugins_http.service import Service
 
 SOCKET = "mom.sock"
@@ -165,20 +163,6 @@ class HttpPlugin:
 
         socket_path = settings.socket if isinstance(settings, HttpPlugin.Settings) else None
         return SocketMom(socket_path or run_directory / SOCKET)
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """The verbs of `mom policy` that need a running mom, that look at it, `mom top`, `page`, `reserve`, `admit` and `log-level`."""
-        from mom_plugins_http.admit_verb import admit_command
-        from mom_plugins_http.log_levels import log_level_command
-        from mom_plugins_http.looking_verbs import LOOKING
-        from mom_plugins_http.page_verb import page_command
-        from mom_plugins_http.reserve_verbs import reserve_command
-        from mom_plugins_http.top.verb import top_command
-        from mom_plugins_http.verbs import COMMANDS
-
-        return [*COMMANDS, *LOOKING, top_command, page_command, reserve_command, admit_command, log_level_command]
 
 
 def own_names(listen: str) -> list[str]:

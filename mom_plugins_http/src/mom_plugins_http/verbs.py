@@ -60,7 +60,7 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
         print_prose(f"The policies are at version {made['version']}: {', '.join(map(printable, made['names'])) or 'there are none'}.", 2)
 
 
-@click.command("policy list", short_help="List the policies in force.")
+@click.command("list", short_help="List the policies in force.")
 @common_options
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the policies that are in force in the running mom, and where they come from."""
@@ -86,7 +86,7 @@ def _running_trial(client: Client) -> Any:
     return found if found is not None and found["state"] == "running" else None
 
 
-@click.command("policy show", short_help="Print a policy that is in force.")
+@click.command("show", short_help="Print a policy that is in force.")
 @click.argument("name")
 @common_options
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
@@ -98,7 +98,7 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
         print_text(found["text"])
 
 
-@click.command("policy set", short_help="Set a policy, from the next cycle on.")
+@click.command("set", short_help="Set a policy, from the next cycle on.")
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
 @click.option("--check", "only_check", is_flag=True, help="Only say what would be wrong with it.")
@@ -169,7 +169,7 @@ def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None
         sys.exit(1)
 
 
-@click.command("policy canary", short_help="Show or end what is tried on some guests.")
+@click.command("canary", short_help="Show or end what is tried on some guests.")
 @click.option("--promote", is_flag=True, help="Put it in force for all guests now.")
 @click.option("--abort", is_flag=True, help="End the trial now; nothing changes.")
 @click.option("--wait", is_flag=True, help="Wait for its end; exit code 1 when it is rolled back or ended.")
@@ -220,7 +220,7 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
         print_prose(printable(found["note"], 400), 2)
 
 
-@click.command("policy remove", short_help="Remove a policy.")
+@click.command("remove", short_help="Remove a policy.")
 @click.argument("name")
 @_seen
 @common_options
@@ -229,7 +229,7 @@ def remove_command(name: str, version: str | None, as_json: bool, config_path: s
     _changed(Client.configured(config_path), "DELETE", f"/v1/policies/{quote(name, safe='')}", None, version, as_json)
 
 
-@click.command("policy reset", short_help="Forget what was changed at run time.")
+@click.command("reset", short_help="Forget what was changed at run time.")
 @_seen
 @common_options
 def reset_command(version: str | None, as_json: bool, config_path: str | None) -> None:
@@ -237,7 +237,7 @@ def reset_command(version: str | None, as_json: bool, config_path: str | None) -
     _changed(Client.configured(config_path), "POST", "/v1/policy-reset", None, version, as_json)
 
 
-@click.command("policy rollback", short_help="Go back to an earlier version.")
+@click.command("rollback", short_help="Go back to an earlier version.")
 @click.argument("to", required=False, metavar="[VERSION]")
 @_seen
 @common_options
@@ -263,7 +263,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
     raise MomError("others change the policies all the time", hint="name the VERSION that is wanted")
 
 
-@click.command("policy history", short_help="List the last changes: who, when, what.")
+@click.command("history", short_help="List the last changes: who, when, what.")
 @click.option("--diff", "with_diff", is_flag=True, help="Also what was changed in the texts.")
 @common_options
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:
@@ -277,16 +277,3 @@ def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> 
         print_prose(f"{one['version']}  {when}  {printable(one['who'], 200)}: {printable(one['what'], 400)}", 2)
         for line in one["diff"].splitlines() if with_diff else ():
             print_prose(f"    {printable(line, 400)}", 6)
-
-
-COMMANDS: Final = (
-    list_command,
-    show_command,
-    set_command,
-    canary_command,
-    remove_command,
-    reset_command,
-    rollback_command,
-    history_command,
-)
-"""Each belongs to the group that its name begins with."""

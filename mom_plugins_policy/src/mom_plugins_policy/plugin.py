@@ -49,7 +49,7 @@ from mom_plugins_policy.trials import NOTED, Evaluated, TriedPolicies, Trying
 from mom_plugins_policy.versions import KEPT_VERSIONS, OVERLAY
 
 if TYPE_CHECKING:
-    import click
+    pass
 
 _DEFAULT = Limits()
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
@@ -239,14 +239,6 @@ class PolicyPlugin:
         said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
         # What it has just decided does harm: this cycle is already by the policies in force.
         return in_force.decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom policy …`."""
-        from mom_plugins_policy.cli import policy_command
-
-        return [policy_command]
 
     def _kept(self) -> Kept:
         file = self._context.state_file

@@ -30,7 +30,7 @@ from mom_plugins_sim.workload import HostLoad
 from mom_plugins_sim.world import World
 
 if TYPE_CHECKING:
-    import click
+    pass
 
     from mom_core import GuestColumn, Report, StatusPart
 
@@ -168,16 +168,6 @@ class SimPlugin:
         what = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({what}): nothing real is managed"
         return [Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")]
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom demo`, `mom simulate` and `mom advise`."""
-        from mom_plugins_sim.advise.command import advise
-        from mom_plugins_sim.demo.command import demo
-        from mom_plugins_sim.simulate.command import simulate
-
-        return [demo, simulate, advise]
 
 
 def scene_of_settings(settings: SimPlugin.Settings) -> Scene:

@@ -1,7 +1,7 @@
 """The command `mom`: which verbs there are, and how errors reach the operator.
 
-A verb's module is imported when the verb is used, so that a small one does not pay for a large one. Verbs that are not mom's own are
-those that installed plugins bring (`mom_commands`).
+A verb's module is imported when the verb is used, so that a small one does not pay for a large one; `verbs` finds those that are not
+mom's own.
 """
 
 from __future__ import annotations
@@ -9,28 +9,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from importlib import import_module
 from io import TextIOWrapper
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
 
 from mom_core._version import __version__
-from mom_core.cli.brought import load_verb, plugin_of, summarize, verbs_below, where_from
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
+from mom_core.cli.verbs import Verb, VerbGroup
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
-
-
-class Verb(NamedTuple):
-    """One of mom's own verbs: where its command is, and what `mom --help` says of it without importing it."""
-
-    target: str
-    summary: str
-
 
 VERBS: Final[Mapping[str, Verb]] = {
     "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
@@ -57,53 +47,12 @@ SHOWN_PROBLEMS: Final = 100
 """More than fit a screen help nobody; the rest is counted."""
 
 
-class VerbGroup(click.Group):
-    """The group of all verbs: mom's own, and what the installed plugins bring."""
+class _Mom(VerbGroup):
+    """The group of all verbs."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """mom's own first, then those of plugins by name."""
-        return [*VERBS, *sorted(self._brought(ctx))]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's command; None when nobody has it."""
-        verb = VERBS.get(cmd_name)
-        if verb is not None:
-            module, _, attribute = verb.target.partition(":")
-            command: click.Command = getattr(import_module(module), attribute)
-            summarize(command)
-            return command
-        if cmd_name in verbs_below(""):
-            return load_verb("", cmd_name)
-        owner = plugin_of(cmd_name)
-        if owner:
-            # Only the one plugin, so that others cost no time; and what is wrong with it is the answer then, not a remark.
-            found = commands_of([owner])
-            if found.errors:
-                raise found.errors[0]
-            if cmd_name in found.commands:
-                summarize(found.commands[cmd_name])
-                return found.commands[cmd_name]
-        return self._brought(ctx).get(cmd_name)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but a verb that does not exist gets the advice that helps."""
-        name = str(args[0])
-        command = None if name.startswith("-") else self.get_command(ctx, name)
-        if command is None and not name.startswith("-"):
-            raise click.UsageError(where_from(name) or _no_such_verb(name, self.list_commands(ctx)), ctx)
-        if name not in VERBS and isinstance(command, click.Group) and not _has(command, args[1:2]):
-            self._brought(ctx)  # another plugin may bring the verb
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs; mom's own without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
-        brought = self._brought(ctx)
-        rows = [(name, command.get_short_help_str()) for name, command in sorted(brought.items())]
-        if rows:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl(rows)
+    def prefix(self) -> str:
+        """Nothing: verbs that stand alone."""
+        return ""
 
     def invoke(self, ctx: click.Context) -> object:
         """As click does, but that nobody reads the output any more is not for click to make exit code 1 of."""
@@ -112,115 +61,15 @@ class VerbGroup(click.Group):
         except BrokenPipeError as error:
             raise _NoReaderError from error
 
-    def _brought(self, ctx: click.Context) -> Mapping[str, click.Command]:
-        """The verbs of all installed plugins, found once for a command line; broken plugins are remarked upon."""
-        from mom_core.plugins.discovery import available_plugins
-
-        found: BroughtCommands | None = ctx.meta.get(_BROUGHT)
-        if found is None:
-            found = ctx.meta[_BROUGHT] = with_those_of_distributions(commands_of(list(available_plugins())))
-            for command in found.commands.values():
-                summarize(command)
-            for error in found.errors:
-                click.echo(f"mom: warning: {error}", err=True)
-        return found.commands
-
-
-_BROUGHT: Final = "mom_core.cli.brought"
-
 
 class _NoReaderError(Exception):
     """Whoever read the output has gone, as `head` does."""
 
 
-class BroughtCommands(NamedTuple):
-    """The verbs that plugins bring, and what is wrong with those that should bring some."""
-
-    commands: Mapping[str, click.Command]
-    errors: Sequence[PluginError]
-
-
-def commands_of(names: Sequence[str]) -> BroughtCommands:
-    """The verbs of these plugins, as far as they are installed. Loads their classes; one that is broken does not harm the others."""
-    from mom_core.plugins.bounded import attempt, describe
-    from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
-
-    available = available_plugins()
-    loaded, errors = load_plugins([name for name in names if name in available])
-    commands: dict[str, click.Command] = {}
-    joining: list[tuple[LoadedPlugin, click.Command]] = []
-
-    def refuse(plugin: LoadedPlugin, what: str, hint: str = "") -> None:
-        message = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {what}"
-        errors.append(PluginError(message, plugin=plugin.name, distribution=plugin.distribution, hint=hint))
-
-    for plugin in loaded.values():
-        bring: Callable[[], Iterable[object]] | None = getattr(plugin.plugin_class, "mom_commands", None)
-        if bring is None:
-            continue
-        made = attempt(partial(_listed, bring), seconds=IMPORT_SECONDS, what="mom_commands")
-        if made.error is not None:
-            refuse(
-                plugin, f"mom_commands failed: {describe(made.error)}", "it must be a static method without arguments that returns commands"
-            )
-        for command in made.value or []:
-            if not isinstance(command, click.Command) or not command.name:
-                refuse(plugin, f"mom_commands gave a {type(command).__name__} that is no click command with a name")
-            elif " " in command.name:
-                joining.append((plugin, command))
-            elif command.name in VERBS or command.name in commands:
-                refuse(plugin, f"the command {command.name!r} exists already", "it must take another name")
-            else:
-                commands[command.name] = command
-    for plugin, command in joining:
-        group_name, _, verb = str(command.name).partition(" ")
-        group = commands.get(group_name)
-        if not isinstance(group, click.Group):
-            continue  # the plugin that has the group is not there: then nobody looks for its verbs
-        if group.commands.get(verb) is not command and _has(group, [verb]):
-            refuse(plugin, f"the command {command.name!r} exists already", "it must take another name")
-        else:
-            group.add_command(command, verb)
-    return BroughtCommands(commands, errors)
-
-
-def with_those_of_distributions(found: BroughtCommands) -> BroughtCommands:
-    """What plugins bring, and the verbs of distributions that are no plugins besides."""
-    commands, errors = dict(found.commands), list(found.errors)
-    for name in verbs_below(""):
-        try:
-            if name in VERBS or name in commands:
-                raise PluginError(f"the command {name!r} exists already", plugin=name, hint="the distribution must name it otherwise")
-            commands[name] = load_verb("", name)
-        except PluginError as error:
-            errors.append(error)
-    return BroughtCommands(commands, errors)
-
-
-def _has(group: click.Group, arguments: Sequence[str]) -> bool:
-    """Whether the group itself has the verb with which these arguments begin."""
-    return bool(arguments) and group.get_command(click.Context(group), arguments[0]) is not None
-
-
-def _listed(bring: Callable[[], Iterable[object]]) -> list[object]:
-    return list(bring())
-
-
-def _no_such_verb(name: str, known: Sequence[str]) -> str:
-    from mom_core.model import printable
-    from mom_core.plugins.discovery import suggestion
-
-    meant = suggestion(name, known)
-    if meant:
-        advice = f"did you mean {meant!r}?"
-    else:
-        advice = "mom --help lists all; some come with plugins, and 'mom-core[all]' has all of mom's own"
-    return f"there is no command '{printable(name)}' ({advice})"
-
-
 @click.group(
     "mom",
-    cls=VerbGroup,
+    cls=_Mom,
+    verbs=VERBS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong configuration. MOM_DEBUG=1 shows tracebacks.",
 )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mom_core.cli.brought import OpenGroup
 from mom_core.cli.options import config_argument, config_option, json_option
 from mom_core.cli.prose import brief, print_prose
+from mom_core.cli.verbs import VerbGroup
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, on_core, own_distributions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mom_core.plugins.discovery import LoadedPlugin
 
 
-@click.group("plugin", cls=OpenGroup)
+@click.group("plugin", cls=VerbGroup)
 def plugin_command() -> None:
     """List the installed plugins, and look at one."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
 import click
 
+from mom_core.cli.verbs import GROUP as COMMANDS
 from mom_core.context import PluginContext
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.verdict import accepted
@@ -140,14 +143,19 @@ def _said_to_doctor(subject: Subject, life: Life) -> Iterator[Finding]:
 
 
 def _commands(subject: Subject) -> Iterator[Finding]:
-    bring = getattr(subject.plugin_class, "mom_commands", None)
-    if bring is None:
-        return
-    for command in bring():
-        if not isinstance(command, click.Command) or not command.name:
-            yield subject.fault(f"mom_commands gave a {type(command).__name__}", "return click commands with names")
+    package = subject.plugin_class.__module__.partition(".")[0]
+    for point in entry_points(group=COMMANDS):
+        if re.split("[.:]", point.value)[0] != package:
+            continue
+        try:
+            command = point.load()
+        except Exception as error:  # noqa: BLE001  # whatever its import raises is the finding
+            yield subject.fault(f"the command {point.name} cannot be imported: {describe(error)}", "an entry names module:command")
+            continue
+        if not isinstance(command, click.Command):
+            yield subject.fault(f"the command {point.name} is a {type(command).__name__}", "an entry names a click command")
         elif not (command.help or "").strip():
-            yield subject.fault(f"the command {command.name} has no help", "write its docstring")
+            yield subject.fault(f"the command {point.name} has no help", "write its docstring")
 
 
 def empty_host(subject: Subject) -> Iterator[Finding]:

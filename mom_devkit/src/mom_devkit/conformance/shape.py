@@ -160,7 +160,7 @@ def hooks(subject: Subject) -> Iterator[Finding]:
         yield subject.fault("it implements mom_control and declares no control", "implement mom_controls")
     if {"mom_collect_host", "mom_collect_guests"} & found.keys() and "mom_fields" not in found:
         yield subject.fault("it collects and declares no field", "implement mom_fields: what is not declared is dropped")
-    for hook in ("mom_commands", "mom_running", "mom_recording"):
+    for hook in ("mom_running", "mom_recording"):
         if hook in found and not isinstance(vars(subject.plugin_class).get(hook), staticmethod):
             yield subject.fault(f"{hook} is no static method", "put @staticmethod above @hookimpl: it is called on the class")
 

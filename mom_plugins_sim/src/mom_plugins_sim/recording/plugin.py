@@ -28,7 +28,7 @@ from mom_plugins_sim.recording.reader import Session, session_content
 from mom_plugins_sim.recording.writer import Limits, RecordingFull, RecordingWriter, sizes_of
 
 if TYPE_CHECKING:
-    import click
+    pass
 
 
 FOLDER = "recording"
@@ -125,16 +125,6 @@ class RecordPlugin:
         if path is None and isinstance(settings, RecordPlugin.Settings):
             path = Path(settings.path) if settings.path else state_directory / FOLDER
         return None if path is None else PastOf(path)
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom record`, `mom replay` and `mom plot`."""
-        from mom_plugins_sim.plot.command import plot
-        from mom_plugins_sim.recording.command import record
-        from mom_plugins_sim.replay.command import replay
-
-        return [record, replay, plot]
 
     def _session(self, report: Report, policies: Mapping[str, str]) -> Session:
         declared = self._context.declarations

@@ -64,7 +64,7 @@ from mom_plugins_sla.leaving.steps import (
 )
 
 if TYPE_CHECKING:
-    import click
+    pass
 
 REQUESTS: Final = "undo"
 
@@ -503,14 +503,6 @@ class LeavingPlugin:
                 trusted(settings.webhook.ca)
             except MomError as error:
                 yield Finding(Severity.ERROR, "webhook", error.message, error.hint)
-
-    @staticmethod
-    @hookimpl
-    def mom_commands() -> Iterable[click.Command]:
-        """`mom leaving`."""
-        from mom_plugins_sla.leaving.verbs import leaving
-
-        return [leaving]
 
 
 def _pressure(snapshot: Snapshot) -> Pressure:
