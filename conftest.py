@@ -1,9 +1,12 @@
-"""What every test leaves as it found it."""
+"""What every test finds as it should be, and leaves as it found it."""
 
 from __future__ import annotations
 
 import logging
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +15,26 @@ from hypothesis import HealthCheck, settings
 # Others are tried with `pytest --hypothesis-profile=default`.
 settings.register_profile("mom", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mom")
+
+
+def pytest_configure() -> None:
+    """Refuse an environment that was set up before a distribution came, or changed what it brings: tests would fail without a reason."""
+    stale = [str(path.parent.name) for path in sorted(Path(__file__).parent.glob("mom_*/pyproject.toml")) if not _as_installed(path)]
+    if stale:
+        words = " ".join(f"-e {name}" for name in stale)
+        raise pytest.UsageError(
+            f".venv is older than {', '.join(stale)}: ./run setup, or .venv/bin/pip install --no-deps --no-build-isolation {words}"
+        )
+
+
+def _as_installed(pyproject: Path) -> bool:
+    project = tomllib.loads(pyproject.read_text())["project"]
+    groups = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    stated = {(group, name, target) for group, entries in groups.items() for name, target in entries.items()}
+    try:
+        return {(point.group, point.name, point.value) for point in distribution(project["name"]).entry_points} == stated
+    except PackageNotFoundError:
+        return False
 
 
 def _levels() -> dict[str, tuple[int, bool, bool]]:

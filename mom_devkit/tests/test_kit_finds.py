@@ -9,8 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import click
 import pytest
 from pydantic import SecretStr
 
@@ -30,8 +32,9 @@ from mom_core import (
     Unit,
     hookimpl,
 )
+from mom_core.cli import verbs
 from mom_devkit import FakeHypervisor, check_plugin, config_of
-from mom_devkit.conformance import CHECKS, failed, run_check, subject_of
+from mom_devkit.conformance import CHECKS, conduct, failed, run_check, subject_of
 
 KNOB = {"proc/knob": "60\n"}
 
@@ -97,6 +100,21 @@ def said(plugin_class: type, check: str, **given) -> str:
 @pytest.mark.parametrize("check", [name for name in CHECKS if name != "packaging"])
 def test_a_plugin_without_faults_passes(check: str) -> None:
     assert said(Knob, check) == ""
+
+
+SILENT = click.Command("silent")
+NO_COMMAND = 7
+
+
+def test_commands_that_are_none_or_say_nothing_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = {"silent": "SILENT", "none": "NO_COMMAND", "gone": "NOWHERE"}
+    points = [EntryPoint(name, f"{Knob.__module__}:{target}", verbs.GROUP) for name, target in targets.items()]
+    points.append(EntryPoint("other", "not_of_this_plugin:command", verbs.GROUP))
+    monkeypatch.setattr(conduct, "entry_points", lambda group: [point for point in points if point.group == group])
+    text = said(Knob, "results")
+    for what in ("command silent has no help", "command none is a int", "command gone cannot be imported"):
+        assert what in text
+    assert "other" not in text
 
 
 def test_a_plugin_that_nobody_packaged_is_told_so() -> None:
