@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
 from mom_core import (
+    Change,
     ControlSpec,
     CpuTune,
     CpuTuneControl,
@@ -14,15 +15,14 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
+    HypervisorError,
     IoTuneControl,
-    LedgerEntry,
     NetTuneControl,
-    Outcome,
     PluginContext,
     Problem,
     Revision,
     Snapshot,
-    Source,
+    Target,
     Value,
     hookimpl,
 )
@@ -119,14 +119,14 @@ class QosPlugin:
     # --- control -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Set limits, each read back."""
-        return control.apply(hypervisor, decisions)
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """What limits stand at."""
+        return control.read(hypervisor, targets)
 
     @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Put limits back, where they are still what mom made them."""
-        return control.restore(hypervisor, entries, Source(self._context.name))
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set limits."""
+        return control.write(hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

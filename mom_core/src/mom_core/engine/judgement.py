@@ -214,8 +214,11 @@ class Verdict:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Verdict:
-    """What becomes of an entry where `found` stands now."""
-    if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
+    """What becomes of an entry where `found` stands now.
+
+    A guest is gone when it is not listed any more. One that is listed, and cannot be found when it is read, is tried again.
+    """
+    if isinstance(found, NotSupported) and spec.scope is Scope.HOST:
         return Verdict(Status.GONE, str(found))  # a host without the control has nothing to be put back
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
         return Verdict(Status.LEFT_ALONE, str(found))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mom_core.engine.judgement import Controller, target_of
+from mom_core.engine.judgement import Controller, same, target_of
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Ledger
 from mom_core.model import ControlSpec, Decision, Entity, Finding, LedgerEntry, Outcome, Scope, Snapshot, Status, Value
@@ -133,12 +133,12 @@ def _visible(subject: Subject, life: Life, change: Change, outcome: Outcome, spe
     if outcome.after is None:
         yield subject.remark(f"{spec.name}: the outcome does not say what stands there afterwards", "read it back where that is possible")
     found = _entity(life.cycle().snapshot, spec)
-    if found is not None and found[1] is not None and not _same(found[1], change.stands):
+    if found is not None and found[1] is not None and not _same(spec, found[1], change.stands):
         yield subject.fault(
             f"{spec.name} was set to {change.stands}, and its field {spec.field} says {found[1]}", "collect what the control sets"
         )
     again = outcome_of(life.cycle(change.decision).outcomes, change.decision)
-    if again is not None and again.status is Status.APPLIED and _same(change.stands, change.decision.value):
+    if again is not None and again.status is Status.APPLIED and _same(spec, change.stands, change.decision.value):
         yield subject.remark(f"{spec.name} is sent again when it stands so already", "compare first, and say UNCHANGED")
 
 
@@ -165,7 +165,11 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], bef
     with alive(subject, root=root, hypervisor=hypervisor, put_back=False) as life:
         guest = life.cycle().snapshot.guests.get(entity.id)
         outcome = outcome_of(life.cycle(made.decision).outcomes, made.decision)
-    if outcome is None or outcome.status is not Status.APPLIED or not _same(_now(subject, root, hypervisor, spec, entity), made.stands):
+    if (
+        outcome is None
+        or outcome.status is not Status.APPLIED
+        or not _same(spec, _now(subject, root, hypervisor, spec, entity), made.stands)
+    ):
         return  # a hypervisor that forgets when nobody is connected
     incarnation = "" if guest is None else guest.incarnation
     ledger = Ledger.open(configured(subject, [], hypervisor, root, folder).state_directory)
@@ -179,7 +183,7 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], bef
     if outcome is None or outcome.status not in BACK:
         said = "nothing was said of it" if outcome is None else f"{outcome.status} {outcome.error}".strip()
         yield subject.fault(f"{what}: {said}", cure)
-    elif not _same(_now(subject, root, hypervisor, spec, entity), before):
+    elif not _same(spec, _now(subject, root, hypervisor, spec, entity), before):
         yield subject.fault(f"{what}: it was {before}, and is {_now(subject, root, hypervisor, spec, entity)}", cure)
 
 
@@ -199,11 +203,11 @@ def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change
                 return
             life.cycle()  # from now on the ledger says what came of it, also on disk
     entity, wanted = applied[1].decision.entity, applied[1].stands
-    if not _same(_now(subject, root, hypervisor, spec, entity), wanted):
+    if not _same(spec, _now(subject, root, hypervisor, spec, entity), wanted):
         return  # a hypervisor that forgets when nobody is connected: there is nothing left to be spared
     with alive(subject, root=root, folder=ours, hypervisor=hypervisor):
         pass
-    if not _same(_now(subject, root, hypervisor, spec, entity), wanted):
+    if not _same(spec, _now(subject, root, hypervisor, spec, entity), wanted):
         yield subject.fault(
             f"{spec.name} was put back over another process's change",
             "let mom_read say what stands there now, and not what mom has set",
@@ -255,7 +259,7 @@ def _stands(
     subject: Subject, root: Path, hypervisor: Hypervisor, spec: ControlSpec, entity: Entity, before: Value, when: str
 ) -> Iterator[Finding]:
     now = _now(subject, root, hypervisor, spec, entity)
-    if not _same(now, before):
+    if not _same(spec, now, before):
         yield subject.fault(f"{spec.name} is not undone {when}: it was {before}, and is {now}", "put entry.before back, and read it back")
 
 
@@ -276,7 +280,7 @@ def _close(value: Value, others: Sequence[Value]) -> bool:
     return any(abs(value - one) < least for one in numbers)
 
 
-def _same(one: Value, other: Value) -> bool:
+def _same(spec: ControlSpec, one: Value, other: Value) -> bool:
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= 1e-6 * max(abs(one), abs(other), 1)
-    return one == other
+        return abs(one - other) <= max(spec.tolerance, 1e-6 * max(abs(one), abs(other), 1))
+    return same(spec, one, other)
