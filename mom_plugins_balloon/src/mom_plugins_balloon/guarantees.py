@@ -157,7 +157,7 @@ class Guarantees:
             if maximum is not None:
                 maxima[identity] = maximum
             metadata = self._metadata(guest) if METADATA in guest.properties else None
-            if own is None and metadata is None and _PROMISES.isdisjoint(fields):
+            if own is None and metadata is None and fields.keys().isdisjoint(_PROMISES):  # this way round, 3 are looked up and not 30
                 continue
             others = number(fields.get(GUARANTEE)), number(fields.get(PLATFORMS_GUARANTEE))
             share = number(fields.get(GUARANTEE_SHARE))

@@ -29,6 +29,10 @@ NUMBER_LIMIT = 1 << 63
 """Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
 
 
+_GUEST = frozenset({Guest})
+
+_IN_ORDER = attrgetter("name", "id")
+
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -82,7 +86,12 @@ class Collector:
             lane.log_failure(LISTING, answer.error)
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
-        guests: dict[str, Guest] = {}
+        if isinstance(answer.value, list | tuple) and _GUEST.issuperset(map(type, answer.value)):
+            listed: Sequence[Guest] = answer.value
+            guests = {guest.id: guest for guest in listed}
+            if len(guests) == len(listed) and "".join([guest.id + guest.name for guest in listed]).isascii():
+                return sorted(listed, key=_IN_ORDER)  # nothing is wrong with any, as nearly always
+        guests = {}
         for guest in answer.value if isinstance(answer.value, Iterable) else [answer.value]:
             if not isinstance(guest, Guest):
                 problems.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
@@ -92,7 +101,7 @@ class Collector:
                 problems.append(Problem(source, f"the guest id {printable(guest.id)} holds half a character, so the guest is left out"))
             else:
                 guests[guest.id] = guest if _is_whole(guest.name) else replace(guest, name=_HALF.sub("\ufffd", guest.name))
-        return sorted(guests.values(), key=attrgetter("name", "id"))
+        return sorted(guests.values(), key=_IN_ORDER)
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
         plugins = self._plugins.having("mom_collect_host")
