@@ -135,7 +135,7 @@ def measure(root: Path, paths: Sequence[dict[str, str]], limits: dict[str, objec
     def cycle(plugin: CgroupPlugin) -> int:
         fields = plugin.mom_collect_guests(guests)
         snapshot = Snapshot(Host(), {guest.id: replace(guest, fields={**known, **fields[guest.id]}) for guest in guests})
-        decisions = [item for item in plugin.mom_evaluate(snapshot) if isinstance(item, Decision)]
+        decisions = [item for item in plugin.mom_act(snapshot) if isinstance(item, Decision)]
         dropped = {id(revision.before) for revision in plugin.mom_review(snapshot, decisions)}
         return len(list(plugin.mom_control([decision for decision in decisions if id(decision) not in dropped])))
 

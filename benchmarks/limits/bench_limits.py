@@ -64,7 +64,7 @@ def measure(count: int, rounds: int) -> dict[str, float]:
 
     def hold() -> None:
         snapshot = collect()
-        decisions: Sequence[Decision] = [one for one in plugin.mom_evaluate(snapshot) if isinstance(one, Decision)]
+        decisions: Sequence[Decision] = [one for one in plugin.mom_act(snapshot) if isinstance(one, Decision)]
         assert not list(plugin.mom_review(snapshot, decisions))
         assert len(list(plugin.mom_control(hypervisor, decisions))) == len(decisions) == 4 * count
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Unit
+from mom_core import ControlSpec, Decision, Declarations, Guest, Problem, Revision, Scope, Snapshot, Unit
 from mom_core.engine.claims import Claims, contenders
-from mom_core.engine.review import review
+from mom_core.engine.review import Proposal, review
 
 DECLARED = Declarations(controls={"knob": ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", "knob")})
 SNAPSHOT = Snapshot(guests={name: Guest(name, name) for name in ("a", "b")})
 
 
-def wants(guest: str, value: int, *, once: bool = False) -> Decision:
-    return Decision(SNAPSHOT.guests[guest].entity, "knob", value, once=once)
+def wants(guest: str, value: int) -> Decision:
+    return Decision(SNAPSHOT.guests[guest].entity, "knob", value)
 
 
 class Host:
@@ -27,8 +27,9 @@ class Host:
         self.revisions: list[Revision] = []
         self.problems: list[str] = []
 
-    def cycle(self, first: Sequence[Decision] = (), second: Sequence[Decision] = ()) -> dict[str, object]:
-        kept, self.revisions, problems = review(SNAPSHOT, [("first", first), ("second", second)], DECLARED, self.claims)
+    def cycle(self, first: Sequence[Decision] = (), second: Sequence[Decision] = (), *, acts: str = "") -> dict[str, object]:
+        proposals = [Proposal("first", first, acts == "first"), Proposal("second", second, acts == "second")]
+        kept, self.revisions, problems = review(SNAPSHOT, proposals, DECLARED, self.claims)
         self.problems = [problem.message for problem in problems]
         return {decision.entity.id: decision.value for decision in kept}
 
@@ -55,18 +56,18 @@ def test_the_first_takes_over_what_the_second_had(host: Host) -> None:
     assert host.cycle([], [wants("a", 9)]) == {}
 
 
-def test_a_decision_that_is_made_once_keeps_nobody_away(host: Host) -> None:
-    assert host.cycle([wants("a", 1, once=True)], [wants("a", 9)]) == {"a": 1}
+def test_an_act_keeps_no_evaluator_away(host: Host) -> None:
+    assert host.cycle([wants("a", 1)], [wants("a", 9)], acts="first") == {"a": 1}
     assert host.problems == []
     assert host.cycle([], [wants("a", 9)]) == {"a": 9}
-    assert host.cycle([wants("a", 2, once=True)], [wants("a", 9)]) == {"a": 2}
+    assert host.cycle([wants("a", 2)], [wants("a", 9)], acts="first") == {"a": 2}
     assert host.cycle([], [wants("a", 9)]) == {"a": 9}
 
 
-def test_what_is_done_once_is_done_while_the_owner_is_silent(host: Host) -> None:
+def test_an_act_is_done_while_the_owner_is_silent(host: Host) -> None:
     host.cycle([wants("a", 1)])
-    assert host.cycle([], [wants("a", 9, once=True)]) == {"a": 9}, "such as giving a guest back what it is promised"
-    assert host.cycle([wants("a", 1)], [wants("a", 9, once=True)]) == {"a": 1}
+    assert host.cycle([], [wants("a", 9)], acts="second") == {"a": 9}, "such as giving a guest back what it is promised"
+    assert host.cycle([wants("a", 1)], [wants("a", 9)], acts="second") == {"a": 1}
     assert host.cycle([], [wants("a", 9)]) == {}
 
 
@@ -89,8 +90,12 @@ class Decides:
         return []
 
 
-class OnlyActs(Decides):
-    claims_controls = False
+class OnlyActs:
+    def mom_act(self) -> list[Decision]:
+        return []
+
+    def mom_problems(self) -> list[Problem]:
+        return []
 
 
 def test_who_would_win_is_said_before_it_comes_to_that() -> None:

@@ -145,6 +145,19 @@ def evaluator(decide: Callable[[Snapshot], Iterable[object]]) -> type:
     return Evaluator
 
 
+def actor(act: Callable[[Snapshot], Iterable[object]], wrong: object = ()) -> type:
+    class Actor(Base):
+        @hookimpl
+        def mom_act(self, snapshot: Snapshot) -> Iterable[object]:
+            return act(snapshot)
+
+        @hookimpl
+        def mom_problems(self) -> object:
+            return wrong
+
+    return Actor
+
+
 def want(value: Value, only: str = "", control: str = "size") -> Callable[[Snapshot], list[Decision]]:
     return lambda snapshot: [Decision(g.entity, control, value) for g in snapshot.guests.values() if not only or g.name == only]
 
@@ -223,6 +236,38 @@ def test_a_decision_without_a_source_is_its_plugins_and_explained_with_its_reaso
         assert "The plugin e0 wants size 5" in told
         assert ", because nobody needs more." in told
         assert "The review of core made that 10" in told
+
+
+def test_an_act_is_done_whoever_has_the_control_and_keeps_nobody_from_it(tmp_path: Path, machine: Machine) -> None:
+    acts = want(70, only="a")
+
+    def decide(snapshot: Snapshot) -> list[Decision]:
+        return want(50)(snapshot) if snapshot.number in {1, 3} else []
+
+    with engine_with(tmp_path, machine, evaluator(decide), actor(acts)) as engine:
+        first, second, third = engine.cycle(), engine.cycle(), engine.cycle()
+    assert [one.decision.value for one in first.outcomes if one.decision.entity.name == "a"] == [50], "the evaluator comes first"
+    assert [one.decision.value for one in second.outcomes] == [70], "it is silent, and has the control all the same"
+    assert [one.decision.value for one in third.outcomes if one.decision.entity.name == "a"] == [50]
+
+
+def test_an_act_of_a_plugin_that_comes_first_wins_in_its_cycle_only(tmp_path: Path, machine: Machine) -> None:
+    acts = lambda snapshot: want(70, only="a")(snapshot) if snapshot.number == 1 else []  # noqa: E731  # one expression
+    with engine_with(tmp_path, machine, actor(acts), evaluator(want(50))) as engine:
+        first, second = engine.cycle(), engine.cycle()
+    assert [one.decision.value for one in first.outcomes if one.decision.entity.name == "a"] == [70]
+    assert [one.decision.value for one in second.outcomes if one.decision.entity.name == "a"] == [50]
+
+
+def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_told(tmp_path: Path, machine: Machine) -> None:
+    wrong = [Problem(Source("mine"), "it squeaks"), 7]
+    with engine_with(tmp_path, machine, actor(lambda snapshot: "nonsense", wrong)) as engine:
+        report = engine.cycle()
+    assert [problem.message for problem in report.problems] == [
+        "mom_act must return decisions, not str",
+        "it squeaks",
+        "mom_problems returned a int where a Problem belongs",
+    ]
 
 
 def test_a_clean_end_puts_everything_back(tmp_path: Path, machine: Machine) -> None:

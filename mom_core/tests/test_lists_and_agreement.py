@@ -6,7 +6,7 @@ import pytest
 
 from mom_core import ControlSpec, Decision, Declarations, Entity, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_core.cli.amounts import amount
-from mom_core.engine.review import review
+from mom_core.engine.review import Proposal, review
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_a_control_that_is_a_list_takes_sequences_of_mappings_only(value: Value,
     spec = ControlSpec("disks", Unit.LIST, Scope.GUEST, "", "disks")
     snap = Snapshot(guests={"a": Guest("a", "a")})
     decision = Decision(Entity(Scope.GUEST, "a", "a"), "disks", value, source=Source("x"))
-    kept, revisions, _ = review(snap, [("x", [decision])], Declarations(controls={"disks": spec}))
+    kept, revisions, _ = review(snap, [Proposal("x", [decision])], Declarations(controls={"disks": spec}))
     assert [one.value for one in kept] == ([value] if passes else [])
     assert [revision.reason for revision in revisions] == ([] if passes else [f"{value!r} is no list of mappings"])
 
@@ -29,7 +29,7 @@ def test_a_control_that_is_text_takes_a_whole_number_as_its_text(value: Value, k
     spec = ControlSpec("pins", Unit.TEXT, Scope.GUEST, "", "pins")
     decision = Decision(Entity(Scope.GUEST, "a", "a"), "pins", value, source=Source("x"))
     snap = Snapshot(guests={"a": Guest("a", "a")})
-    kept, revisions, _ = review(snap, [("x", [decision])], Declarations(controls={"pins": spec}))
+    kept, revisions, _ = review(snap, [Proposal("x", [decision])], Declarations(controls={"pins": spec}))
     assert [one.value for one in kept] == ([] if kept_as is None else [kept_as])
     assert len(revisions) == told
 
@@ -38,7 +38,7 @@ def test_a_control_that_is_text_takes_a_whole_number_as_its_text(value: Value, k
 def test_a_plugin_that_decides_the_same_as_one_before_it_has_not_lost(second: int, told: int) -> None:
     spec = ControlSpec("knob", Unit.COUNT, Scope.GUEST, "", "knob")
     entity = Entity(Scope.GUEST, "a", "a")
-    proposals = [(name, [Decision(entity, "knob", value)]) for name, value in (("one", 5), ("two", second))]
+    proposals = [Proposal(name, [Decision(entity, "knob", value)]) for name, value in (("one", 5), ("two", second))]
     kept, revisions, _ = review(Snapshot(guests={"a": Guest("a", "a")}), proposals, Declarations(controls={"knob": spec}))
     assert [(one.value, one.source.name) for one in kept] == [(5, "one")]
     assert len(revisions) == told

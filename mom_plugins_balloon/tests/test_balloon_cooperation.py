@@ -34,7 +34,7 @@ class Loop:
         collected = self.plugin.mom_collect_guests(listed)
         guests = {g.id: replace(g, fields={**g.fields, **collected.get(g.id, {})}) for g in listed}
         snapshot = Snapshot(guests=guests, monotonic=self.now)
-        items = list(self.plugin.mom_evaluate(snapshot, self.history))
+        items = list(self.plugin.mom_act(snapshot, self.history))
         self.history.append(snapshot)
         self.problems = [item for item in items if isinstance(item, Problem)]
         decisions = [item for item in items if isinstance(item, Decision)]
@@ -61,7 +61,7 @@ def test_a_guest_is_still_set_aside_when_the_hypervisor_has_been_away(loop, hype
     hypervisor.speed = 0
     cycles(loop, 7, GIB)
     assert loop.fields["balloon_rest"] is not None
-    list(loop.plugin.mom_evaluate(Snapshot(monotonic=loop.now + 1), loop.history))
+    list(loop.plugin.mom_act(Snapshot(monotonic=loop.now + 1), loop.history))
     loop.cycle()
     assert loop.fields["balloon_obstacle"].startswith("it was asked to go to")
 
@@ -180,7 +180,7 @@ STALE = {"balloon_target": GIB, "stats_age": 40.0}
 
 
 def stops(plugin, snapshot, *history):
-    return [(decision.value, decision.reason) for decision in plugin.mom_evaluate(snapshot, history)]
+    return [(decision.value, decision.reason) for decision in plugin.mom_act(snapshot, history)]
 
 
 def test_a_shrink_under_way_is_stopped_when_statistics_cease_though_nobody_decides_anything(plugin, hypervisor, seen_by):

@@ -273,7 +273,7 @@ def test_a_host_that_is_hard_up_is_told_of_in_the_same_words_as_long_as_it_is(pl
     def problems(available, now):
         host = Host(fields={"mem_available": 16 * GIB, "mem_really_available": available})
         snapshot = replace(seen_by(hypervisor, now=now), host=host)
-        return [item.message for item in plugin.mom_evaluate(snapshot, ()) if isinstance(item, Problem)]
+        return [item.message for item in plugin.mom_act(snapshot, ()) if isinstance(item, Problem)]
 
     assert problems(600 * MIB, 0) == []
     hard = problems(300 * MIB, 5)

@@ -284,7 +284,7 @@ class Bench:
     def cycle(self, *wanted: tuple[Entity, str, Value], seconds: float | None = None) -> Cycle:
         """One cycle, with decisions of somebody else before the plugin's own."""
         snapshot = self.see(seconds)
-        items = list(self.plugin.mom_evaluate(snapshot))
+        items = list(self.plugin.mom_act(snapshot))
         decisions = [Decision(*one) for one in wanted] + [item for item in items if isinstance(item, Decision)]
         decided = {(one.entity.name, one.control): one for one in decisions}
         revisions = list(self.plugin.mom_review(snapshot, decisions))

@@ -62,7 +62,7 @@ class Host:
         fields: dict[str, Value] = {LEAVING: leaving, "guest_leaving_error": error}
         guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), **({"other": {}} if others else {})}
         seen = replace(snapshot(guests=guests), number=self.number)
-        decisions = [item for item in self.plugin.mom_evaluate(seen) if isinstance(item, Decision)]
+        decisions = [item for item in self.plugin.mom_act(seen) if isinstance(item, Decision)]
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
         problems = [Problem(Source("sim"), wrong)] if wrong else []
         self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0))

@@ -227,7 +227,7 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
 def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
     ksm = plugin(tmp_path)
     ksm.mom_collect_host(None)
-    (problem,) = ksm.mom_evaluate(snapshot())
+    (problem,) = ksm.mom_problems(snapshot())
     assert isinstance(problem, Problem)
     assert problem.severity is Severity.WARNING
     assert "merges no pages" in problem.message
@@ -237,9 +237,9 @@ def test_a_missing_ksm_is_stated_every_cycle(tmp_path: Path) -> None:
 def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:
     ksm = plugin(root)
     ksm.mom_collect_host(None)
-    assert tuple(ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))) == ()
+    assert tuple(ksm.mom_problems(snapshot(host={"ksm_run": 1}))) == ()
     ksm.mom_collect_host(OwnKsm())
-    assert tuple(ksm.mom_evaluate(snapshot())) == ()
+    assert tuple(ksm.mom_problems(snapshot())) == ()
 
 
 def read_only(path: Path, flags: int, *rest: int) -> int:
@@ -276,7 +276,7 @@ def test_the_kernels_files_need_not_be_writable_where_the_hypervisor_writes(
     ksm.mom_collect_host(helper)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert {finding.severity for finding in ksm.mom_doctor(helper)} == {Severity.OK}
-    assert not ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))
+    assert not ksm.mom_problems(snapshot(host={"ksm_run": 1}))
 
 
 def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
@@ -298,7 +298,7 @@ def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Pa
     ksm.mom_collect_host(None)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert any(f.severity is Severity.ERROR and "not writable" in f.message and "root" in f.cure for f in ksm.mom_doctor(None))
-    (problem,) = ksm.mom_evaluate(snapshot(host={"ksm_run": 1}))
+    (problem,) = ksm.mom_problems(snapshot(host={"ksm_run": 1}))
     assert isinstance(problem, Problem)
     assert "not writable" in problem.message
 

@@ -138,13 +138,13 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: Callabl
         guest("all", 0, **{"*": "no"}),
     ]
     snapshot = Snapshot(guests={found.id: found for found in guests})
-    decisions = [item for item in make_plugin().mom_evaluate(snapshot) if isinstance(item, Decision)]
+    decisions = [item for item in make_plugin().mom_act(snapshot) if isinstance(item, Decision)]
     assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [
         ("off", PERIOD, 1, "libvirt")
     ]
-    assert list(make_plugin(stats_period="0s").mom_evaluate(snapshot)) == []
+    assert list(make_plugin(stats_period="0s").mom_act(snapshot)) == []
     many = Snapshot(guests={str(number): guest(str(number), 0) for number in range(500)})
-    assert 0 < len(list(make_plugin().mom_evaluate(many))) <= 50, "the rest waits for the next cycles"
+    assert 0 < len(list(make_plugin().mom_act(many))) <= 50, "the rest waits for the next cycles"
 
 
 def test_a_period_is_set_and_read_back(make_plugin: Callable[..., LibvirtPlugin], libvirtd: FakeLibvirtd) -> None:
@@ -265,7 +265,7 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
     for second in (0, 1):
         liar.statistics |= {"balloon.last-update": int(time.time()) + second, "balloon.unused": 1 << 40}
         snapshot = Snapshot(guests={guest.id: guest for guest in hypervisor.guests()})
-        said += [(item.entity, item.message) for item in plugin.mom_evaluate(snapshot) if isinstance(item, Problem)]
+        said += [(item.entity, item.message) for item in plugin.mom_act(snapshot) if isinstance(item, Problem)]
     assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
     assert said[0] == said[1]
     assert "what cannot be true (mem_unused)" in said[0][1]

@@ -102,7 +102,7 @@ def test_processes_that_may_not_be_read_are_a_problem_each_cycle(
     plugin = make()
     fields = looked(plugin, hypervisor)
     assert "numa_memory" not in fields
-    (problem,) = plugin.mom_evaluate(snapshot())
+    (problem,) = plugin.mom_act(snapshot())
     assert "where the memory of seen is cannot be read" in problem.message  # type: ignore[union-attr]  # nothing was decided
 
 

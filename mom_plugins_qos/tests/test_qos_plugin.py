@@ -137,7 +137,7 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     guest = hypervisor.add("a")
     hypervisor.nets["a"] = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
-    decided = {one.control: one.value for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    decided = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
     limited = {**NONE, "total_iops_sec": 9}
     assert decided == {
         QUOTA: 50_000,
@@ -149,33 +149,33 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     outcomes = by_control(set_limits(hypervisor, plugin, [Decision(guest, control, value) for control, value in decided.items()]))
     assert {control for control, outcome in outcomes.items() if outcome.status is Status.APPLIED} == decided.keys() - {PERIOD}
     assert outcomes[PERIOD].status is Status.UNCHANGED, "it is the usual one"
-    again = {one.control: one.value for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    again = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
     assert again == decided
     settings(context)
-    lifted = [one for one in plugin.mom_evaluate(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    lifted = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
     set_limits(hypervisor, plugin, lifted)
     assert hypervisor.cpu["a"] == FREE
     assert {disk.current["total_iops_sec"] for disk in hypervisor.disks["a"]} == {0}
     assert hypervisor.nets["a"] == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
-    assert list(plugin.mom_evaluate(seen(plugin, hypervisor))) == []
+    assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
 
 
 def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext) -> None:
     for name in ("a", "b"):
         hypervisor.add(name)
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
-    problems = [one for one in plugin.mom_evaluate(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Problem)]
+    problems = [one for one in plugin.mom_act(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Problem)]
     assert [problem.message for problem in problems] == [
         "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown",
         "disk_limits name vdz, and none of these guests has such a disk",
     ]
     settings(context, cpu_shares=2)
     hypervisor.blocked = {SHARES: "no CPU controller"}
-    assert [one.message if isinstance(one, Problem) else one for one in plugin.mom_evaluate(seen(plugin, hypervisor))] == [
+    assert [one.message if isinstance(one, Problem) else one for one in plugin.mom_act(seen(plugin, hypervisor))] == [
         "cpu_shares is set for guests in the YAML file, and cannot be applied: no CPU controller"
     ]
     hypervisor.blocked = {"*": "the guest is paused"}
-    assert list(plugin.mom_evaluate(seen(plugin, hypervisor))) == []
+    assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
 
 
 # --- what is reviewed ------------------------------------------------------------------------------------------------------------

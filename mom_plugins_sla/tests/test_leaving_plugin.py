@@ -108,7 +108,7 @@ class Bench:
         ids = {guest.name: guest.id for guest in listed}
         assert set(by_id) == set(ids.values()), "the bench's guests have the hypervisor's ids"
         seen = Snapshot(seen.host, by_id, 1000.0 + self.clock.now, self.clock.now)
-        evaluated = list(plugin.mom_evaluate(seen))
+        evaluated = list(plugin.mom_act(seen))
         decisions = [item for item in evaluated if isinstance(item, Decision)]
         problems = [item for item in evaluated if isinstance(item, Problem)]
         for name, control, value in wanted:

@@ -183,7 +183,7 @@ def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path: Path
 
 def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving: Serving) -> None:
     def problems() -> list[str]:
-        return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_evaluate() if isinstance(item, Problem)]
+        return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_problems() if isinstance(item, Problem)]
 
     with client(serving.socket) as mom:
         mom.setNamedPolicy("01-parameters", "(set unknown 1)")

@@ -55,7 +55,7 @@ class Mom:
 
     def problems(self) -> list[str]:
         snapshot = Snapshot(guests={guest.id: guest for guest in self.hypervisor.guests()})
-        return [item.message for item in self.plugin.mom_evaluate(snapshot) if isinstance(item, Problem)]
+        return [item.message for item in self.plugin.mom_act(snapshot) if isinstance(item, Problem)]
 
 
 @contextmanager

@@ -160,12 +160,12 @@ def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: Ma
     eventually("what the driver said when it was loaded is too old", lambda: "mem_usable" not in mom.fields(guest))
 
     snapshot = Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, fields, blocked=listed.blocked)})
-    (decision,) = [item for item in mom.plugin.mom_evaluate(snapshot) if isinstance(item, Decision)]
+    (decision,) = [item for item in mom.plugin.mom_act(snapshot) if isinstance(item, Decision)]
     (outcome,) = mom.control(decision)
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
     eventually("statistics come", lambda: "mem_usable" in mom.fields(guest))
     assert mom.fields(guest)[PERIOD] == 1
-    assert not list(mom.plugin.mom_evaluate(Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, mom.fields(guest))})))
+    assert not list(mom.plugin.mom_act(Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, mom.fields(guest))})))
 
     entry = LedgerEntry(guest.entity, PERIOD, 0, 1, "libvirt", 0.0, listed.incarnation)
     assert _restored(mom, entry) == [Status.APPLIED]

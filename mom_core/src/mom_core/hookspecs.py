@@ -153,11 +153,27 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
     """What should be done, what would be done on trial, and what could not be decided and why.
 
     A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
-    others decide about it is dropped, also while the first is silent. `Decision(…, once=True)` claims nothing: for acts and their ends. A
-    plugin that gives nothing but problems and such decisions says `claims_controls = False`, and `mom config check` does not count it
-    among those that may contest a control.
+    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then has `mom_act` instead, one that
+    only reports what is wrong `mom_problems`.
 
     :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
+    """
+
+
+@hookspec
+def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:  # type: ignore[empty-body]  # a specification has no body
+    """What has to be done now, whoever decides otherwise: an act (moving a guest away) or the end of one, giving a guest back what it is
+    promised, or a value of the configuration that policies are only to start from.
+
+    Such a decision claims nothing and is kept away by no claim; only by what another plugin that comes before decides in the same cycle.
+    Called after all evaluators, with the same arguments.
+    """
+
+
+@hookspec
+def mom_problems(snapshot: Snapshot) -> Iterable[Problem]:  # type: ignore[empty-body]  # a specification has no body
+    """What is wrong with single guests, or with this plugin's part of the host, for as long as it is so. Called in each cycle, after
+    `mom_act`; evaluators may give their problems with their decisions.
     """
 
 
@@ -220,7 +236,7 @@ def mom_alerts(snapshot: Snapshot) -> Iterable[Alert]:  # type: ignore[empty-bod
     """What is wrong with the host as a whole, as far as this plugin knows: the verdict of `mom status`, the API and the page.
 
     Called after the controls were applied, all plugins at once. Say an alert in each cycle for as long as it is so; the core holds since
-    when. While a plugin does not answer, what it said last stands. A line that is about single guests is a `Problem` of `mom_evaluate`.
+    when. While a plugin does not answer, what it said last stands. A line that is about single guests is a `Problem` of `mom_problems`.
     """
 
 

@@ -183,18 +183,13 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an evaluator wants: this control of this entity at this value, in the control's unit.
-
-    A control of an entity belongs to the first evaluator that decides it. With `once` it does not: for an act (moving a guest away), for
-    the end of one, or for a value from the configuration that another evaluator's decisions are only to start from.
-    """
+    """What an evaluator wants, or another plugin does: this control of this entity at this value, in the control's unit."""
 
     entity: Entity
     control: str
     value: Value
     reason: str = ""
     source: Source = Source("")
-    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

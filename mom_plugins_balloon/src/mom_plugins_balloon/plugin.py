@@ -122,8 +122,6 @@ class ReservationSettings(BaseModel):
 class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
-    claims_controls = False
-
     class Settings(PluginSettings):
         """How careful to be with guests, whatever a policy decides."""
 
@@ -327,7 +325,7 @@ class BalloonPlugin:
         return self._guarantees.look(snapshot, self._context.guest_settings)
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
         """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
 
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was. What is
@@ -347,7 +345,7 @@ class BalloonPlugin:
             if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
                 end = self._end_of_shrinking(guest, history, limits, standing.holds.get(guest.id, 0))
                 if end is not None:
-                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source, once=True)
+                    yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
             if guest.id in aside:
                 yield Problem(source, f"the guest does not give memory: {aside[guest.id]}", guest.entity, Severity.WARNING, _UNCOOPERATIVE)
 

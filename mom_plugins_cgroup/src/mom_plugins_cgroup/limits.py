@@ -112,7 +112,7 @@ class Enforcement:
                 elif now is not None:
                     self._before.setdefault(key, now)
                     value = completed(control, wish.value, now) if control in LIST_CONTROLS else wish.value
-                    yield Decision(guest.entity, control, value, wish.reason, self._source, once=True)
+                    yield Decision(guest.entity, control, value, wish.reason, self._source)
         for (control, reason), guests in hindered.items():
             whom = f"{guests[0]}" if len(guests) == 1 else f"{guests[0]} and {len(guests) - 1} more"
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
@@ -128,4 +128,4 @@ class Enforcement:
                 del self._before[key]
             else:
                 value = back_to(control, before, guest.fields.get(control)) if control in LIST_CONTROLS else before
-                yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source, once=True)
+                yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)

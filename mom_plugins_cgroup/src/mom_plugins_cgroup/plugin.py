@@ -82,7 +82,6 @@ class _Seen:
 class CgroupPlugin:
     """Control groups of guests: fields, limits, protection, proactive reclaim."""
 
-    claims_controls = False
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
 
@@ -170,7 +169,7 @@ class CgroupPlugin:
     # --- evaluate ----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """What the YAML file asks for."""
         numbers: dict[str, str | None] = {}
 

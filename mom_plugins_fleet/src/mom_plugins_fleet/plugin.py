@@ -91,8 +91,6 @@ class InForce:
 class FleetPlugin:
     """Follows the policies of this host's group, tells the fleet how the host is, and moves guests away when it is drained."""
 
-    claims_controls = False
-
     class Settings(PluginSettings):
         """Where the fleet's servers are, and who this host is there."""
 
@@ -181,7 +179,7 @@ class FleetPlugin:
         return {} if self._agent is None else {"fleet_connected": self._agent.connected}
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """The moves that this host has accepted, each once; and what is wrong with the fleet."""
         agent = self._agent
         if agent is None:
@@ -201,7 +199,7 @@ class FleetPlugin:
             elif identity not in self._tried:
                 self._tried.add(identity)
                 reason = f"the host is drained; {printable(move.to)} has room"
-                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name), once=True)
+                yield Decision(guest.entity, MIGRATE, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: Agent) -> None:
         """Whether a guest that was to move is still here because the move has failed. One that has moved is not here any more."""

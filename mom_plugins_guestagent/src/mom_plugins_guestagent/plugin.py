@@ -69,8 +69,6 @@ _Path = Annotated[str, AfterValidator(_absolute)]
 class GuestAgentPlugin:
     """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
 
-    claims_controls = False
-
     class Settings(PluginSettings):
         """Whom to ask, how often, and how patiently."""
 
@@ -158,7 +156,7 @@ class GuestAgentPlugin:
         return self._collector.fields([guest.id for guest in guests])
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says whose figures were not believed, for as long as that is so."""
         if self._collector is None:
             return

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 
 from mom_core import (
     Alert,
-    Decision,
     Duration,
     FieldSpec,
     Finding,
@@ -52,8 +51,6 @@ def _not_too_often(seconds: float) -> float:
 
 class HostPlugin:
     """Collects what the host itself says about its memory, swap, huge pages, CPUs, load, pressure and time."""
-
-    claims_controls = False
 
     class Settings(PluginSettings):
         """How closely the host is watched between two cycles."""
@@ -130,7 +127,7 @@ class HostPlugin:
         return fields
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says each cycle what policies have to do without, and tells the watch what they go by."""
         known = snapshot.host.fields
         total, available, wanted = (

@@ -18,6 +18,8 @@ PHASES: Final[Sequence[frozenset[str]]] = (
     frozenset({"guests"}),
     frozenset({"mom_collect_host", "mom_collect_guests"}),
     frozenset({"mom_evaluate"}),
+    frozenset({"mom_act"}),
+    frozenset({"mom_problems"}),
     frozenset({"mom_review"}),
     frozenset({"mom_control"}),
     frozenset({"mom_alerts"}),

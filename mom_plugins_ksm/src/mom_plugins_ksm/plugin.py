@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mom_core import (
     Change,
     ControlSpec,
-    Decision,
     FieldSpec,
     Finding,
     Hypervisor,
@@ -45,8 +44,6 @@ _POLICY_NAME = "40_ksm"
 
 class KsmPlugin:
     """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
-
-    claims_controls = False
 
     class Settings(PluginSettings):
         """There is nothing to set: what KSM should do is the policy's business."""
@@ -102,7 +99,7 @@ class KsmPlugin:
         return collected
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so."""
         if not self._on_sysfs:
             return ()

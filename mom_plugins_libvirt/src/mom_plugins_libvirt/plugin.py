@@ -77,8 +77,6 @@ def _not_too_often(seconds: float) -> float:
 class LibvirtPlugin:
     """QEMU guests under libvirt: who they are, what they use, their balloons."""
 
-    claims_controls = False
-
     class Settings(PluginSettings):
         """Where libvirt is, and how patient to be with it."""
 
@@ -206,7 +204,7 @@ class LibvirtPlugin:
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Statistics are switched on for guests that have none: without them nobody knows what a guest needs.
 
         Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.
@@ -217,7 +215,7 @@ class LibvirtPlugin:
             return
         off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
         for guest in islice(off, _SWITCHED_PER_CYCLE):
-            yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name), once=True)
+            yield Decision(guest.entity, PERIOD, period, "libvirt reads no statistics of this guest", Source(self._context.name))
 
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:

@@ -184,7 +184,7 @@ class Placing:
                 yield self._decision(guest, MOVE_TO, NOWHERE, "what could be moved was moved")
 
     def _decision(self, guest: Guest, control: str, value: Value, reason: str) -> Decision:
-        return Decision(guest.entity, control, value, reason, self._source, once=True)
+        return Decision(guest.entity, control, value, reason, self._source)
 
     # --- moves -----------------------------------------------------------------------------------------------------------------
 

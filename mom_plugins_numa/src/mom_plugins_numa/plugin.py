@@ -57,7 +57,6 @@ from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
 class NumaPlugin:
     """NUMA nodes, where guests are on them, and where they should be."""
 
-    claims_controls = False
     Settings = NumaSettings
     GuestSettings = NumaGuestSettings
 
@@ -185,7 +184,7 @@ class NumaPlugin:
     # --- evaluate ----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Placement, if it is on; and what keeps guests from being looked at."""
         yield from self._placing.decide(snapshot)
         if self._unreadable:

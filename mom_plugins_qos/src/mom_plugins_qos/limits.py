@@ -72,7 +72,7 @@ class Enforcement:
                 if control in guest.blocked:
                     reasons[control, guest.blocked[control]] = None
                 elif not {"*"} & guest.blocked.keys() and self._note(guest, control):
-                    yield Decision(guest.entity, control, value, "set for this guest in the YAML file", self._source, once=True)
+                    yield Decision(guest.entity, control, value, "set for this guest in the YAML file", self._source)
         for control, reason in reasons:
             yield self._problem(f"{control} is set for guests in the YAML file, and cannot be applied: {reason}", "see mom doctor")
         yield from self._unknown_disks(snapshot, settings)
@@ -95,7 +95,7 @@ class Enforcement:
             if guest is None or guest.incarnation != key[1] or guest.fields.get(_FIELDS.get(key[2], key[2])) == before:
                 del self._before[key]
             else:
-                yield Decision(guest.entity, key[2], before, "no longer set for this guest in the YAML file", self._source, once=True)
+                yield Decision(guest.entity, key[2], before, "no longer set for this guest in the YAML file", self._source)
 
     @staticmethod
     def _key(guest: Guest, control: str) -> tuple[str, str, str]:

@@ -40,7 +40,6 @@ _NOTHING_SET = QosGuestSettings()
 class QosPlugin:
     """Limits of guests: CPU time and shares, disks, network."""
 
-    claims_controls = False
     Settings = QosSettings
     GuestSettings = QosGuestSettings
 
@@ -107,7 +106,7 @@ class QosPlugin:
     # --- evaluate ----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """What the YAML file sets for single guests."""
         return self._enforcement.decide(snapshot, self._set_for)
 

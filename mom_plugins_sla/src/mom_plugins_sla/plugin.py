@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mom_core import (
     Admissions,
-    Decision,
     FieldSpec,
     Finding,
     Guest,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 class SlaPlugin:
     """Service classes of guests."""
 
-    claims_controls = False
     Settings = SlaSettings
     GuestSettings = SlaGuestSettings
 
@@ -128,7 +126,7 @@ class SlaPlugin:
         return fields
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Say which guests are of no class that there is; nothing is decided here."""
         self._maxima = {
             identity: maximum

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field
 
 from mom_core import (
     Address,
-    Decision,
     Duration,
     Finding,
     Listener,
@@ -54,8 +53,6 @@ def _permissions(text: str) -> str:
 
 class XmlRpcPlugin:
     """Serves MOM's XML-RPC verbs: statistics for whoever asks, and policies from whoever may set them."""
-
-    claims_controls = False
 
     class Settings(PluginSettings):
         """Where to listen, and how much a client may use."""
@@ -115,7 +112,7 @@ class XmlRpcPlugin:
         return listen(self._address, mode=int(self._settings.mode, 8))
 
     @hookimpl
-    def mom_evaluate(self) -> Iterable[Decision | Problem]:
+    def mom_problems(self) -> Iterable[Problem]:
         """Decides nothing, but says for as long as it is so that a client's policy is not in force: vdsm tells its engine that it is."""
         for name, wrong in self._verbs.refused():
             what = f"the policy {printable(name)} that was set last" if name else "the policies that were set last are refused"

@@ -15,8 +15,8 @@ _ROOM: Final = 1000
 class Claims:
     """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
 
-    What others decide about it is dropped, also in cycles in which its owner is silent. A decision that is made `once` claims nothing,
-    and is kept away by no claim, only by what others decide in the same cycle.
+    What others decide about it is dropped, also in cycles in which its owner is silent. An act (`mom_act`) claims nothing, and is kept
+    away by no claim, only by what others decide in the same cycle.
 
     :param order: the evaluators' names in the YAML order
     """
@@ -32,9 +32,8 @@ class Claims:
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
-        """This evaluator decides; nothing when it decides once."""
-        if not decision.once:
-            self._owners[decision.entity.id, decision.control] = plugin
+        """This evaluator decides."""
+        self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
         """What this evaluator decided was dropped in favour of the other one's."""
@@ -61,7 +60,7 @@ def contenders(plugins: Iterable[LoadedPlugin]) -> Finding | None:
 
     :param plugins: in the YAML order
     """
-    names = [p.name for p in plugins if hasattr(p.plugin_class, "mom_evaluate") and getattr(p.plugin_class, "claims_controls", True)]
+    names = [plugin.name for plugin in plugins if hasattr(plugin.plugin_class, "mom_evaluate")]
     if len(names) < 2:
         return None
     order = ", then ".join(names)

@@ -12,7 +12,7 @@ from mom_core.engine.claims import Claims
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
-from mom_core.engine.review import apply_revisions, review, signed
+from mom_core.engine.review import Proposal, apply_revisions, review, signed
 from mom_core.engine.schedule import Tick
 from mom_core.engine.verdict import CORE, HeldAlerts, accepted, own_alerts
 from mom_core.ledger import Ledger
@@ -116,18 +116,22 @@ class Cycle:
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
         """What evaluators want, what reviewers leave of it, and what they changed. What is only considered is added to that list."""
         plugins = self.plugins
-        evaluators = plugins.having("mom_evaluate")
-        works = [(plugin, plugin.work("mom_evaluate", snapshot=snapshot, history=tuple(self.history))) for plugin in evaluators]
-        proposals: list[tuple[str, Sequence[object]]] = []
-        for plugin, answer in ask(works, "mom_evaluate", problems):
-            if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                items = [signed(item, plugin.name) for item in answer]
-                considered.extend(item for item in items if isinstance(item, Considered))
-                proposals.append((plugin.name, [item for item in items if not isinstance(item, Considered)]))
-            elif answer is not None:
-                problems.append(Problem(Source(plugin.name), f"mom_evaluate must return decisions, not {type(answer).__name__}"))
-        self.on_progress()
-        wanted = tuple(item for _, items in proposals for item in items if isinstance(item, Decision))
+        arguments: dict[str, object] = {"snapshot": snapshot, "history": tuple(self.history)}
+        proposals: list[Proposal] = []
+        for hook in ("mom_evaluate", "mom_act"):
+            for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):
+                if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
+                    items = [signed(item, plugin.name) for item in answer]
+                    considered.extend(item for item in items if isinstance(item, Considered))
+                    rest = [item for item in items if not isinstance(item, Considered)]
+                    proposals.append(Proposal(plugin.name, rest, acts=hook == "mom_act"))
+                elif answer is not None:
+                    problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))
+            self.on_progress()
+        rank = {plugin.name: rank for rank, plugin in enumerate(plugins.plugins)}
+        proposals.sort(key=lambda proposal: rank[proposal.plugin])
+        problems.extend(self._said_to_be_wrong(snapshot, problems))
+        wanted = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
@@ -146,6 +150,16 @@ class Cycle:
                 revisions.extend(accepted)
                 problems.extend(more)
         return wanted, decisions, revisions
+
+    def _said_to_be_wrong(self, snapshot: Snapshot, problems: list[Problem]) -> Iterable[Problem]:
+        """What plugins that decide nothing know to be wrong. Those that fail to say it are added to `problems`."""
+        works = [(one, one.work("mom_problems", snapshot=snapshot)) for one in self.plugins.having("mom_problems")]
+        found: list[Problem] = []
+        for plugin, answer in ask(works, "mom_problems", problems):
+            for item in answer if isinstance(answer, Iterable) else () if answer is None else (answer,):
+                wrong = f"mom_problems returned a {type(item).__name__} where a Problem belongs"
+                found.append(item if isinstance(item, Problem) else Problem(Source(plugin.name), wrong))
+        return found
 
     def _alerts(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Alert] | None]:
         """What plugins say is wrong with the host as a whole, by their names; None of one that does not answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mom_core.context import Declarations
 from mom_core.engine.claims import Claims
@@ -20,27 +20,41 @@ _FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 """Units whose controls may have a fraction; the others are cut to an integer, towards zero."""
 
 
+class Proposal(NamedTuple):
+    """What a plugin gave. `acts`: by `mom_act`, which claims nothing."""
+
+    plugin: str
+    items: Iterable[object]
+    acts: bool = False
+
+    @property
+    def hook(self) -> str:
+        """What gave it."""
+        return "mom_act" if self.acts else "mom_evaluate"
+
+
 def review(
-    snapshot: Snapshot, proposals: Iterable[tuple[str, Iterable[object]]], declarations: Declarations, claims: Claims | None = None
+    snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """The core's own review, the first of all.
 
-    :param proposals: each evaluator's name with what it returned, in the YAML order: the first decision on a control wins
+    :param proposals: in the YAML order of the plugins: the first decision on a control wins
     :param claims: which evaluator has which control, by earlier cycles
     :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why (unless it is the
         same that somebody else has decided), and the problems that evaluators reported or that their answers are
     """
     claims = claims or Claims()
-    kept: dict[tuple[str, str], tuple[str, Decision]] = {}
+    kept: dict[tuple[str, str], tuple[Proposal, Decision]] = {}
     revisions: list[Revision] = []
     problems: list[Problem] = []
-    for plugin, items in proposals:
-        for item in items:
+    for proposal in proposals:
+        plugin = proposal.plugin
+        for item in proposal.items:
             if isinstance(item, Problem):
                 problems.append(item)
                 continue
             if not isinstance(item, Decision) or not isinstance(item.entity, Entity):
-                problems.append(Problem(Source(plugin), f"mom_evaluate returned a {type(item).__name__} where a Decision belongs"))
+                problems.append(Problem(Source(plugin), f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"))
                 continue
             decision = _signed(item, plugin)
             checked = check(snapshot, decision, declarations)
@@ -51,20 +65,22 @@ def review(
                 decision = revisions[-1].after
             key = (decision.entity.id, decision.control)
             winner = kept.get(key)
-            owner = claims.owner_before(plugin, decision) if winner is None and not decision.once else ""
+            owner = claims.owner_before(plugin, decision) if winner is None and not proposal.acts else ""
             if owner:
                 revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
                 claims.contest(owner, plugin, decision)
             elif winner is None:
-                kept[key] = (plugin, decision)
-                claims.claim(plugin, decision)
-            elif winner[0] == plugin:
-                kept[key] = (plugin, decision)
+                kept[key] = (proposal, decision)
+                if not proposal.acts:
+                    claims.claim(plugin, decision)
+            elif winner[0].plugin == plugin:
+                kept[key] = (proposal, decision)
                 revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
             elif winner[1].value != decision.value:  # where they agree, nobody has lost
-                if not winner[1].once:
-                    claims.contest(winner[0], plugin, decision)
-                revisions.append(Revision(decision, None, f"the plugin {winner[0]} comes before {plugin} and decided it too", REVIEWER))
+                first = winner[0]
+                if not first.acts:
+                    claims.contest(first.plugin, plugin, decision)
+                revisions.append(Revision(decision, None, f"the plugin {first.plugin} comes before {plugin} and decided it too", REVIEWER))
     problems.extend(claims.problems(snapshot))
     return [decision for _, decision in kept.values()], revisions, problems
 

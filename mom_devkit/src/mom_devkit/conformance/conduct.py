@@ -82,25 +82,28 @@ def _decided(subject: Subject, life: Life, snapshot: Snapshot) -> Iterator[Findi
     plugin = life.subject
     declared = plugin.controls
     decisions: list[Decision] = []
-    if "mom_evaluate" in plugin.hooks:
-        answer = plugin.lane.call("mom_evaluate", plugin.work("mom_evaluate", snapshot=snapshot, history=()))
+    for hook in [one for one in ("mom_evaluate", "mom_act") if one in plugin.hooks]:
+        answer = plugin.lane.call(hook, plugin.work(hook, snapshot=snapshot, history=()))
         for item in answer if isinstance(answer, Iterable) else [answer]:
             if isinstance(item, Problem):
                 continue
             if not isinstance(item, Decision):
-                yield subject.fault(f"mom_evaluate gave a {type(item).__name__}", "yield Decision or Problem objects")
+                yield subject.fault(f"{hook} gave a {type(item).__name__}", "yield Decision or Problem objects")
                 continue
             decisions.append(item)
             if item.entity.id not in {snapshot.host.entity.id, *snapshot.guests}:
-                yield subject.fault(
-                    f"mom_evaluate decides about {item.entity}, which is not in the snapshot", "take entities from the snapshot"
-                )
+                yield subject.fault(f"{hook} decides about {item.entity}, which is not in the snapshot", "take entities from the snapshot")
             if item.control in declared and item.entity.scope is not declared[item.control].scope:
                 yield subject.fault(
-                    f"mom_evaluate sets {item.control} on a {item.entity.scope}", f"it is a control of the {declared[item.control].scope}"
+                    f"{hook} sets {item.control} on a {item.entity.scope}", f"it is a control of the {declared[item.control].scope}"
                 )
             if not item.reason:
                 yield subject.remark(f"a decision on {item.control} has no reason", "operators ask why: give `reason`")
+    if "mom_problems" in plugin.hooks:
+        answer = plugin.lane.call("mom_problems", plugin.work("mom_problems", snapshot=snapshot))
+        for item in answer if isinstance(answer, Iterable) else [answer]:
+            if not isinstance(item, Problem):
+                yield subject.fault(f"mom_problems gave a {type(item).__name__}", "yield Problem objects")
     if "mom_alerts" in plugin.hooks:
         said: list[Problem] = []
         accepted(plugin.name, plugin.lane.call("mom_alerts", plugin.work("mom_alerts", snapshot=snapshot)), said)

@@ -42,6 +42,10 @@ class Evaluated:
     problems: tuple[Problem, ...]
 
 
+_DECIDING: Final = ("mom_evaluate", "mom_act")
+"""The hooks that give decisions, in the order in which they are called."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Evaluator:
     name: str
@@ -148,7 +152,7 @@ class Evaluators:
         self.left_out.update(left_out)
         plugins: dict[str, Mapping[str, Value]] = {}
         for name, one in installed.items():
-            if not hasattr(one.plugin_class, "mom_evaluate"):
+            if not any(hasattr(one.plugin_class, hook) for hook in _DECIDING):
                 continue
             if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
@@ -190,9 +194,11 @@ class Evaluators:
         except Exception as error:  # noqa: BLE001  # whatever a plugin raises concerns that plugin
             self.left_out[name] = f"it cannot be set up here: {error}"
             return
-        takes = frozenset(inspect.signature(plugin.mom_evaluate).parameters)
         teardown = plugin.mom_teardown if hasattr(plugin, "mom_teardown") else _nothing
-        self._evaluators.append(_Evaluator(name, plugin.mom_evaluate, takes, texts, offered.get(ReasonedPolicies), teardown))
+        for decide in (getattr(plugin, hook) for hook in _DECIDING if hasattr(plugin, hook)):
+            takes = frozenset(inspect.signature(decide).parameters)
+            self._evaluators.append(_Evaluator(name, decide, takes, texts, offered.get(ReasonedPolicies), teardown))
+            texts, teardown = None, _nothing
 
     def _install(self, policies: Mapping[str, str]) -> None:
         for evaluator in self._evaluators:

@@ -79,7 +79,6 @@ MOVES_SECONDS: Final = 3600.0
 class LeavingPlugin:
     """Stops guests, or moves them away, when the host stays full."""
 
-    claims_controls = False
     Settings = LeavingSettings
 
     def __init__(self, settings: LeavingSettings, context: PluginContext) -> None:
@@ -197,7 +196,7 @@ class LeavingPlugin:
     # --- evaluate and review -----------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_evaluate(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Climb, or go down, one step at most."""
         now = snapshot.monotonic
         candidates = self._candidates(snapshot)
@@ -228,7 +227,7 @@ class LeavingPlugin:
             step, guest = said.take.step, snapshot.guests[said.take.identity]
             self._taking = (guest.id, step)
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
-            yield Decision(guest.entity, step.control, value, "the host stays full", self._source, once=True)
+            yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
         if said.undo is not None:
             if self._enforces:
                 self._acting.let_go_on(self._hypervisor, said.undo, "there is room again")
