@@ -92,16 +92,12 @@ class JournalHandler(logging.Handler):
         except OSError as error:
             if error.errno not in _TOO_LARGE:
                 raise
-            memory = os.memfd_create("mom-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            try:
-                with os.fdopen(os.dup(memory), "wb") as file:
-                    file.write(datagram)
+            with os.fdopen(os.memfd_create("mom-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb", buffering=0) as memory:
+                memory.write(datagram)
                 with suppress(OSError):
                     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", memory))
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", memory.fileno()))
                 self._socket.sendmsg([], [rights], 0, self._path)
-            finally:
-                os.close(memory)
 
 
 def _prefixed(fields: Mapping[str, str]) -> dict[str, str]:

@@ -36,11 +36,10 @@ class Log:
         self.hide = Hiding()
         self._given = handler
         self._level = level
-        self._format = ""
+        self._format = "text"
         self._toggled = False
         self._level_before = LOG.level
-        self._writer = Writer(handler or Stream(sys.stderr))
-        self._writer.sink.setFormatter(TextFormatter(self.hide, stamped=handler is not None or not leads_to_journal()))
+        self._writer = Writer(self._sink(self._format))
         logging.getLogger().addHandler(self._writer)
 
     def use(self, config: Config) -> None:
@@ -53,7 +52,9 @@ class Log:
                 logger.setLevel(logging.NOTSET)
         if config.log_format != self._format:
             self._format = config.log_format
-            self._choose(config.log_format)
+            old, self._writer.sink = self._writer.sink, self._sink(config.log_format)
+            if isinstance(old, JournalHandler):
+                old.close()
 
     def toggle_debug(self, config: Config) -> None:
         """Say more, or as much as before."""
@@ -75,15 +76,10 @@ class Log:
         self._writer.close()
         return not self._writer.stuck
 
-    def _choose(self, form: str) -> None:
-        journal = leads_to_journal()
-        old = self._writer.sink
-        if form == "journal" or (form == "auto" and journal and self._given is None):
-            self._writer.sink = JournalHandler(self.hide)
-            return
+    def _sink(self, form: str) -> logging.Handler:
+        to_journal = self._given is None and leads_to_journal()
+        if form == "journal" or (form == "auto" and to_journal):
+            return JournalHandler(self.hide)
         sink = self._given or Stream(sys.stderr)
-        stamped = self._given is not None or not journal
-        sink.setFormatter(JsonFormatter(self.hide) if form == "json" else TextFormatter(self.hide, stamped=stamped))
-        self._writer.sink = sink
-        if isinstance(old, JournalHandler):
-            old.close()
+        sink.setFormatter(JsonFormatter(self.hide) if form == "json" else TextFormatter(self.hide, stamped=not to_journal))
+        return sink
