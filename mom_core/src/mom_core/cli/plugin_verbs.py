@@ -352,11 +352,11 @@ def _core_of(name: str) -> str:
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
     from mom_core.config.complaints import is_secret, type_name
-    from mom_core.config.schema import default_text
+    from mom_core.config.schema import default_texts
 
-    rows = []
+    rows, defaults = [], default_texts(model)
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else "" if is_secret(field.annotation) else default_text(field)
+        default = "required" if field.is_required() else "" if is_secret(field.annotation) else defaults[name]
         kind = type_name(field.annotation, field.metadata)
         rows.append({"name": name, "type": kind, "default": default, "description": " ".join((field.description or "").split())})
     return rows

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 
 from mom_core.config.document import KeyPath, Place
-from mom_core.config.schema import CoreSettings, as_written, validated
+from mom_core.config.schema import CoreSettings, validated, written
 from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
@@ -87,12 +87,8 @@ class Config:
 
         :param secrets: as they are, for a file that nobody else can read; otherwise they are masked
         """
-        found: dict[str, Value] = {}
-        for name, field_ in CoreSettings.model_fields.items():
-            value = getattr(self, name)
-            if isinstance(value, tuple):
-                value = list(map(str, value))
-            found[field_.alias or name] = as_written(field_, value, str(value) if isinstance(value, Path) else value)
+        core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
+        found: dict[str, Value] = dict(written(core))
         found["plugins"] = {plugin.name: _dumped(plugin.settings, secrets=secrets) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:
@@ -108,10 +104,7 @@ class Config:
 
 def _dumped(settings: BaseModel, *, secrets: bool) -> dict[str, Value]:
     """Settings as they are written in YAML; secrets are masked by their type."""
-    try:
-        dumped = settings.model_dump(mode="json")
-    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
-        return {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+    dumped = written(settings)
     if not secrets:
         return {name: _masked(value) for name, value in dumped.items()}
     return {name: _revealed(getattr(settings, name, inner), inner) for name, inner in dumped.items()}

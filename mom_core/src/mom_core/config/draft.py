@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from mom_core.config.complaints import is_secret, type_name
 from mom_core.config.configuration import Config, ConfiguredPlugin
-from mom_core.config.schema import CoreSettings, default_text, validated, yaml_value
+from mom_core.config.schema import CoreSettings, default_texts, validated, yaml_value
 from mom_core.errors import MomError
 from mom_core.model import Suggestion, printable
 from mom_core.plugins.bounded import describe
@@ -140,13 +140,14 @@ def _first_sentence(text: str | None) -> str:
 
 def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
     """A line for each setting: what is given as it is, the others commented out with their defaults, and what they mean."""
+    defaults = default_texts(model)
     for name, setting in model.model_fields.items():
         if name in given:
             yield from _comment(_first_sentence(setting.description), indent)
             yield f"{indent}{name}: {yaml_value(given[name])}"
         elif name not in skip and not is_secret(setting.annotation):
             kind = type_name(setting.annotation, setting.metadata)
-            default = default_text(setting)
+            default = defaults.get(name, "null")
             # Nothing is no example of how a size is written.
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""

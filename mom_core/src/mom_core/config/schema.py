@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
-from mom_core.config.complaints import type_name
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import Duration, Settings
-from mom_core.units import Portion, format_duration, format_size
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | JsonObject"
@@ -129,18 +127,22 @@ def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
     }
 
 
+class _WithoutTitles(GenerateJsonSchema):
+    """pydantic's titles repeat the name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """Never."""
+        return False
+
+
 def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
-    """A model's schema; the inner models that it refers to go to `definitions`, under names that begin with `owner`."""
-    schema: JsonObject = model.model_json_schema(ref_template=f"#/$defs/{owner}.{{model}}")
+    """A model's schema, with defaults as they are written; the inner models that it refers to go to `definitions`, under names that begin
+    with `owner`."""
+    template = f"#/$defs/{owner}.{{model}}"
+    schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
     inner = schema.pop("$defs", {})
     if isinstance(inner, dict):
         definitions.update({f"{owner}.{name}": definition for name, definition in inner.items()})
-    for name, setting in _properties(schema).items():
-        if isinstance(setting, dict):
-            setting.pop("title", None)  # pydantic's titles repeat the name
-            field = next((field for own, field in model.model_fields.items() if name in (own, field.alias)), None)
-            if field is not None and "default" in setting:
-                setting["default"] = as_written(field, field.default, setting["default"])
     return schema
 
 
@@ -149,24 +151,17 @@ def _properties(schema: JsonObject) -> JsonObject:
     return properties if isinstance(properties, dict) else {}
 
 
-def as_written(field: FieldInfo, value: object, otherwise: JsonValue) -> JsonValue:
-    """A duration, size or share as it is written in YAML; `otherwise` for all other settings."""
-    if isinstance(value, Portion):
-        return str(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        kind = type_name(field.annotation, field.metadata)
-        if kind.startswith("duration"):
-            return format_duration(value)
-        if kind.startswith("size"):
-            return format_size(round(value))
-    return otherwise
+def written(settings: BaseModel) -> dict[str, JsonValue]:
+    """Settings as they are written in YAML; secrets are masked by their type."""
+    try:
+        return settings.model_dump(mode="json", warnings=False)
+    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
+        return {name: str(value) for name, value in settings}
 
 
-def default_text(field: FieldInfo) -> str:
-    """A setting's default on one line of YAML."""
-    default = field.get_default(call_default_factory=True)
-    value = default.model_dump(mode="json") if isinstance(default, BaseModel) else json.loads(json.dumps(default, default=str))
-    return yaml_value(as_written(field, default, value))
+def default_texts(model: type[BaseModel]) -> dict[str, str]:
+    """The defaults of settings, each on one line of YAML."""
+    return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
 
 
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
