@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_core import parse_meminfo, parse_pressure
 from mom_plugins_host.clock import time_fields
 from mom_plugins_host.load import count_cpus, load_fields
-from mom_plugins_host.memory import memory_fields, parse_meminfo
+from mom_plugins_host.memory import memory_fields
 from mom_plugins_host.pressure import pressure_fields
 from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
 
@@ -38,7 +39,7 @@ texts = st.text(max_size=200)
 
 
 def test_meminfo_gives_the_fields_under_moms_names() -> None:
-    meminfo = parse_meminfo(MEMINFO)
+    meminfo = parse_meminfo(MEMINFO.encode())
     assert memory_fields(meminfo) == {
         "mem_available": 24684092,
         "mem_unused": 24369416,
@@ -58,7 +59,7 @@ def test_meminfo_gives_the_fields_under_moms_names() -> None:
     "bad", ["", "-5 kB", "x kB", "5 MB", "5kB", "5 kB kB", "1e3 kB", "\uff15 kB", "9" * 30 + " kB", "0x5 kB", "5 kB\r"]
 )
 def test_a_malformed_line_is_unknown_and_harms_no_other(bad: str) -> None:
-    meminfo = parse_meminfo(MEMINFO.replace("24369416 kB", bad))
+    meminfo = parse_meminfo(MEMINFO.replace("24369416 kB", bad).encode())
     fields = memory_fields(meminfo)
     assert "mem_unused" not in fields
     assert "mem_free" not in fields
@@ -68,11 +69,11 @@ def test_a_malformed_line_is_unknown_and_harms_no_other(bad: str) -> None:
 @pytest.mark.parametrize("part", ["MemFree", "Buffers", "Cached"])
 def test_free_memory_is_unknown_when_a_part_of_it_is(part: str) -> None:
     text = "".join(line for line in MEMINFO.splitlines(keepends=True) if not line.startswith(part + ":"))
-    assert "mem_free" not in memory_fields(parse_meminfo(text))
+    assert "mem_free" not in memory_fields(parse_meminfo(text.encode()))
 
 
 def test_a_host_without_any_memory_is_a_broken_file() -> None:
-    assert "mem_available" not in memory_fields(parse_meminfo("MemTotal: 0 kB\n"))
+    assert "mem_available" not in memory_fields(parse_meminfo(b"MemTotal: 0 kB\n"))
 
 
 def test_more_free_than_total_swap_is_unknown_use() -> None:
@@ -83,12 +84,12 @@ def test_more_free_than_total_swap_is_unknown_use() -> None:
 
 @given(st.dictionaries(st.sampled_from(["MemTotal", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree"]), st.integers(0, 10**18 - 1)))
 def test_meminfo_is_read_back_as_written(lines: dict[str, int]) -> None:
-    assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items())) == lines
+    assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items()).encode()) == lines
 
 
 @given(texts)
 def test_any_text_as_meminfo_gives_no_negative_number(text: str) -> None:
-    meminfo = parse_meminfo(text)
+    meminfo = parse_meminfo(text.encode())
     assert all(number >= 0 for number in {**memory_fields(meminfo), **swap_space_fields(meminfo)}.values())
 
 
@@ -138,7 +139,7 @@ def test_swap_activity_is_never_negative(samples: list[tuple[int, float]]) -> No
 
 
 def test_pressure_in_percent_and_microseconds() -> None:
-    assert pressure_fields("memory", PRESSURE) == {
+    assert pressure_fields("memory", parse_pressure(PRESSURE.encode())) == {
         "psi_memory_some_avg10": 2.18,
         "psi_memory_some_avg60": 0.97,
         "psi_memory_some_avg300": 0.29,
@@ -151,25 +152,25 @@ def test_pressure_in_percent_and_microseconds() -> None:
 
 
 def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
-    assert set(pressure_fields("cpu", PRESSURE.splitlines()[0])) == {
+    assert set(pressure_fields("cpu", parse_pressure(PRESSURE.splitlines()[0].encode()))) == {
         f"psi_cpu_some_{what}" for what in ("avg10", "avg60", "avg300", "total")
     }
 
 
 def test_a_newer_kernel_may_append_to_a_line() -> None:
-    assert pressure_fields("io", PRESSURE.splitlines()[0] + " avg3600=1.00")["psi_io_some_avg10"] == 2.18
+    assert pressure_fields("io", parse_pressure(f"{PRESSURE.splitlines()[0]} avg3600=1.00".encode()))["psi_io_some_avg10"] == 2.18
 
 
 @pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan", "1", "", "1,5"])
 def test_a_malformed_pressure_line_is_unknown_and_the_other_stands(bad: str) -> None:
-    fields = pressure_fields("io", PRESSURE.replace("2.18", bad))
+    fields = pressure_fields("io", parse_pressure(PRESSURE.replace("2.18", bad).encode()))
     assert "psi_io_some_avg10" not in fields
     assert fields["psi_io_full_avg300"] == 100.0
 
 
 @given(texts)
 def test_any_text_as_pressure_is_within_bounds(text: str) -> None:
-    assert all(value >= 0 for value in pressure_fields("io", text).values())
+    assert all(value >= 0 for value in pressure_fields("io", parse_pressure(text.encode())).values())
 
 
 def test_load() -> None:

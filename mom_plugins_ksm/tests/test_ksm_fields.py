@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mom_core import Value
 from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, tracked_kib
-from mom_plugins_ksm.ksmd import CpuUsage, Ksmd, parse_stat
+from mom_plugins_ksm.ksmd import CpuUsage, Ksmd
 from mom_plugins_ksm.yields import Yield
 
 FILES: dict[str, Value] = {
@@ -151,23 +151,6 @@ def test_a_scan_is_not_judged_by_two_ways_of_knowing_its_price() -> None:
     assert told(2, 8, None) is None, "ksmd cannot be seen for a moment: it has not used 2000 s meanwhile"
     assert told(3, 16, 1003.0) is None
     assert told(4, 24, 1004.0) == 8192.0
-
-
-def test_ksmd_is_told_by_name_and_by_being_a_kernel_thread() -> None:
-    assert parse_stat(KSMD) == ("ksmd", True, 100)
-    assert parse_stat(KSMD.replace("2097216", "4194560")) == ("ksmd", False, 100)
-    assert parse_stat(KSMD.replace("(ksmd)", "(a) b (ksmd)")) == ("a) b (ksmd", True, 100)
-
-
-@pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
-def test_a_malformed_stat_is_no_process(bad: str) -> None:
-    assert parse_stat(bad) is None
-
-
-@given(st.text(max_size=200))
-def test_any_text_as_stat_is_harmless(text: str) -> None:
-    parsed = parse_stat(text)
-    assert parsed is None or parsed[2] >= 0
 
 
 def process(root: Path, pid: int, stat: str) -> Path:

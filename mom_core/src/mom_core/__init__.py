@@ -45,6 +45,7 @@ _WHERE = {
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
     "callers": ("Callers", "came_back"),
+    "kernel_files": ("Pressure", "ProcessStat", "boot_id", "parse_meminfo", "parse_pressure", "parse_process_stat", "read_kernel_file"),
     "sockets": ("Address", "Listener", "OccupiedByOurselvesError", "PeerCredentials", "listen", "peer_credentials"),
     "units": (
         "Portion", "Unit", "format_duration", "format_kib", "format_size", "lasting", "parse_duration", "parse_portion", "parse_size",
@@ -170,7 +171,9 @@ __all__ = [
     "PolicyText",
     "PolicyTexts",
     "Portion",
+    "Pressure",
     "Problem",
+    "ProcessStat",
     "ReasonedCycles",
     "ReasonedPolicies",
     "Refused",
@@ -208,6 +211,7 @@ __all__ = [
     "Verdict",
     "Wanted",
     "__version__",
+    "boot_id",
     "brief",
     "came_back",
     "common_problems",
@@ -227,7 +231,10 @@ __all__ = [
     "load_config",
     "parse_document",
     "parse_duration",
+    "parse_meminfo",
     "parse_portion",
+    "parse_pressure",
+    "parse_process_stat",
     "parse_size",
     "peer_credentials",
     "print_prose",
@@ -237,6 +244,7 @@ __all__ = [
     "printable_lines",
     "promised_kib",
     "read_foreign",
+    "read_kernel_file",
     "read_number",
     "read_secret",
     "read_settings",
@@ -334,6 +342,13 @@ if TYPE_CHECKING:
     from mom_core.hypervisor import NodeTune as NodeTune
     from mom_core.hypervisor import NodeTuneControl as NodeTuneControl
     from mom_core.hypervisor import Standing as Standing
+    from mom_core.kernel_files import Pressure as Pressure
+    from mom_core.kernel_files import ProcessStat as ProcessStat
+    from mom_core.kernel_files import boot_id as boot_id
+    from mom_core.kernel_files import parse_meminfo as parse_meminfo
+    from mom_core.kernel_files import parse_pressure as parse_pressure
+    from mom_core.kernel_files import parse_process_stat as parse_process_stat
+    from mom_core.kernel_files import read_kernel_file as read_kernel_file
     from mom_core.knobs import Knob as Knob
     from mom_core.knobs import KnobPlugin as KnobPlugin
     from mom_core.knobs import file_knob as file_knob

@@ -35,6 +35,7 @@ from mom_core import (
     StateError,
     UnitError,
     Value,
+    boot_id,
     format_duration,
     format_kib,
     guaranteed_kib,
@@ -278,7 +279,7 @@ class HostReservations:
             found = self._file.read()
             if found is None:
                 return
-            if found.boot != self._boot() or found.monotonic > self._context.monotonic():
+            if found.boot != boot_id(self._context.root / "proc") or found.monotonic > self._context.monotonic():
                 self._log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
             self._kept, self._known, self._count = {one.id: one for one in found.reservations}, found.guests, found.launches
@@ -287,18 +288,14 @@ class HostReservations:
                 self._log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def _write(self) -> None:
-        written = _Written(self._boot(), self._context.monotonic(), self._count, self._known or {}, tuple(self._kept.values()))
+        boot = boot_id(self._context.root / "proc")
+        written = _Written(boot, self._context.monotonic(), self._count, self._known or {}, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
         with contextlib.suppress(StateError):
             if self._kept:
                 self._file.write(asdict(written))
             else:
                 self._file.remove()
-
-    def _boot(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self._context.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return ""
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from mom_core import parse_meminfo
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.reviewing import Host
 
@@ -15,13 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!-]*")
 
 def memory_of(root: Path, files: Files) -> Host:
     """The host's memory and free swap, from /proc/meminfo."""
-    found: dict[bytes, int] = {}
-    for line in (files.read(str(root / "proc/meminfo")) or b"").splitlines():
-        name, _, rest = line.partition(b":")
-        number = rest.split(b"kB")[0].strip()
-        if name in {b"MemTotal", b"SwapFree"} and number.isdigit():
-            found[name] = int(number)
-    return Host(found.get(b"MemTotal"), found.get(b"SwapFree"), os.sysconf("SC_PAGE_SIZE") >> 10)
+    found = parse_meminfo(files.read(str(root / "proc/meminfo")) or b"")
+    return Host(found.get("MemTotal"), found.get("SwapFree"), os.sysconf("SC_PAGE_SIZE") >> 10)
 
 
 def disk_number(root: Path, files: Files, name: str) -> str | None:

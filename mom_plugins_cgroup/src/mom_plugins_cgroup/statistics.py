@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mom_core import Value
+from mom_core import Pressure, Value, parse_pressure
 from mom_plugins_cgroup.files import Files
 from mom_plugins_cgroup.groups import GuestGroups
 from mom_plugins_cgroup.names import ANON, CURRENT, FILE, LOCKED, REFAULTS, SHMEM, STALL, SWAP
@@ -58,9 +58,9 @@ def sample(groups: GuestGroups, files: Files, now: float, before: Counters | Non
         refaults = sum(counts) if counts else None
     stalled = None
     if groups.pressure is not None:
-        text = files.read(f"{groups.pressure}/memory.pressure") or b""
-        fields.update(_averages("memory", text))
-        stalled = _total(text)
+        told = parse_pressure(files.read(f"{groups.pressure}/memory.pressure") or b"")
+        fields.update(_averages("memory", told))
+        stalled = told["some"].total / 1e6 if "some" in told else None
     counters = Counters(now, refaults, stalled)
     if before is not None and now - before.at < _SHORTEST_SECONDS:
         return Sample(fields, before)
@@ -76,7 +76,7 @@ def other_pressure(groups: GuestGroups, files: Files) -> dict[str, Value]:
     return {
         name: value
         for resource in ("cpu", "io")
-        for name, value in _averages(resource, files.read(f"{groups.pressure}/{resource}.pressure") or b"").items()
+        for name, value in _averages(resource, parse_pressure(files.read(f"{groups.pressure}/{resource}.pressure") or b"")).items()
     }
 
 
@@ -106,24 +106,8 @@ def _counted(stat: bytes, name: bytes) -> int | None:
     return _whole(stat[start + len(name) + 1 : end if end >= 0 else None])
 
 
-def _averages(resource: str, text: bytes) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for line in text.splitlines():
-        kind, _, rest = line.partition(b" avg10=")
-        try:
-            found[f"host_psi_{resource}_{kind.decode('ascii')}_avg10"] = float(rest.partition(b" ")[0])
-        except ValueError:
-            continue
-    return found
-
-
-def _total(text: bytes) -> float | None:
-    """Seconds in which at least one task waited, ever."""
-    for line in text.splitlines():
-        if line.startswith(b"some "):
-            micros = _whole(line.rpartition(b"total=")[2])
-            return None if micros is None else micros / 1e6
-    return None
+def _averages(resource: str, told: Mapping[str, Pressure]) -> dict[str, Value]:
+    return {f"host_psi_{resource}_{kind}_avg10": pressure.avg10 for kind, pressure in told.items()}
 
 
 def _whole(text: bytes | None) -> int | None:

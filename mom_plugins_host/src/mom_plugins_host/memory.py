@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from mom_core import FieldSpec, Scope, Unit
-
-_LINE = re.compile(r"^([A-Za-z0-9_()]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 
 _DIRECT = (
     (
@@ -43,11 +40,6 @@ FIELDS = (
         "/proc/zoneinfo pagesets",
     ),
 )
-
-
-def parse_meminfo(text: str) -> dict[str, int]:
-    """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
-    return {name: int(number) for name, number in _LINE.findall(text)}
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:

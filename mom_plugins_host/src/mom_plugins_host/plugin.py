@@ -27,6 +27,9 @@ from mom_core import (
     Value,
     format_duration,
     hookimpl,
+    parse_meminfo,
+    parse_pressure,
+    read_kernel_file,
 )
 from mom_plugins_host import alerts, clock, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
@@ -108,10 +111,9 @@ class HostPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What can be read now; a file that is missing or malformed only costs its own fields."""
         fields: dict[str, Value] = {}
-        if (text := read_text(self._meminfo)) is not None:
-            meminfo = memory.parse_meminfo(text)
-            fields.update(memory.memory_fields(meminfo))
-            fields.update(swap.swap_space_fields(meminfo))
+        meminfo = parse_meminfo(read_kernel_file(self._meminfo))
+        fields.update(memory.memory_fields(meminfo))
+        fields.update(swap.swap_space_fields(meminfo))
         if (kept := self._watch.lists.kept()) is not None:
             fields["mem_kept_by_cpus"] = kept.total
         if (text := read_text(self._vmstat)) is not None:
@@ -121,8 +123,7 @@ class HostPlugin:
         if (text := read_text(self._cpus)) is not None:
             fields["cpu_count"] = load.count_cpus(text)
         for resource, path in self._pressure:
-            if (text := read_text(path)) is not None:
-                fields.update(pressure.pressure_fields(resource, text))
+            fields.update(pressure.pressure_fields(resource, parse_pressure(read_kernel_file(path))))
         fields.update(clock.time_fields(time.time_ns()))
         return fields
 

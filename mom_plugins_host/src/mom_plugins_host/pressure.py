@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 
-from mom_core import FieldSpec, Metric, Scope, Unit
+from mom_core import FieldSpec, Metric, Pressure, Scope, Unit
 
 RESOURCES = ("memory", "cpu", "io")
 _KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}
 _AVERAGES = (10, 60, 300)  # seconds, as the kernel keeps them
-_SHARE = r"([0-9]{1,3}\.[0-9]{1,2})"
-_LINE = re.compile(rf"^(some|full) avg10={_SHARE} avg60={_SHARE} avg300={_SHARE} total=([0-9]{{1,20}})(?: .*)?$", re.MULTILINE)
 
 
 def _specs() -> tuple[FieldSpec, ...]:
@@ -35,17 +33,11 @@ def _specs() -> tuple[FieldSpec, ...]:
 FIELDS = _specs()
 
 
-def pressure_fields(resource: str, text: str) -> dict[str, int | float]:
-    """The fields in one file of /proc/pressure: averages in percent of the time, totals in microseconds.
-
-    A line that is malformed, or claims more than all the time, is left out.
-    """
+def pressure_fields(resource: str, told: Mapping[str, Pressure]) -> dict[str, int | float]:
+    """The fields of one resource: averages in percent of the time, totals in microseconds."""
     fields: dict[str, int | float] = {}
-    for kind, *averages, total in _LINE.findall(text):
-        shares = [float(share) for share in averages]
-        if max(shares) > 100:
-            continue
-        for seconds, share in zip(_AVERAGES, shares, strict=True):
+    for kind, pressure in told.items():
+        for seconds, share in zip(_AVERAGES, pressure[:3], strict=True):
             fields[f"psi_{resource}_{kind}_avg{seconds}"] = share
-        fields[f"psi_{resource}_{kind}_total"] = int(total)
+        fields[f"psi_{resource}_{kind}_total"] = pressure.total
     return fields

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config, peer_credentials
+from mom_core import MomError, NotRunning, PolicyProblem, PolicyRefused, load_config, parse_process_stat, peer_credentials, read_kernel_file
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -129,13 +129,15 @@ def _silent(connection: UnixConnection) -> tuple[str, str]:
     """Which process it is that does not answer, and what can be done about it."""
     try:
         pid = peer_credentials(connection.sock).process
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except (OSError, IndexError):  # it has ended, or the kernel does not say
+    except OSError:
+        pid = 0
+    process = parse_process_stat(read_kernel_file(f"/proc/{pid}/stat"))
+    if process is None:  # it has ended, or the kernel does not say
         return "", "it hangs, or the host does; `mom status` says what was so last"
-    if state in {b"T", b"t"}:
+    if process.state in {"T", "t"}:
         return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
     advice = "systemd ends a mom that hangs; to do it now, systemctl restart mom"
-    if state == b"D":
+    if process.state == "D":
         return f" (process {pid}, which waits for a disk or another device)", advice
     return f" (process {pid})", f"it hangs, or the host does: {advice}; `mom status` says what was so last"
 

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
+from mom_core import parse_process_stat, read_kernel_file
 from mom_plugins_ksm.processes import process_folders
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
 thousands of processes to look at."""
-
-_KERNEL_THREAD = 0x00200000
-"""PF_KTHREAD of the kernel's include/linux/sched.h: anybody may call a program ksmd, only the kernel sets this."""
-
-
-def parse_stat(text: str) -> tuple[str, bool, int] | None:
-    """Name, whether it is a kernel thread, and CPU time in clock ticks of a process, from its /proc/PID/stat; None when malformed.
-
-    The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 9 flags, 14 utime, 15 stime.
-    """
-    head, closing, tail = text.rpartition(")")
-    _, opening, name = head.partition("(")
-    words = tail.split()
-    numbers = (words[6], words[11], words[12]) if len(words) > 12 else ()
-    if not (closing and opening and numbers and all(word.isascii() and word.isdigit() and len(word) < 20 for word in numbers)):
-        return None
-    flags, user, system = map(int, numbers)
-    return name, bool(flags & _KERNEL_THREAD), user + system
 
 
 class Ksmd:
@@ -39,39 +21,32 @@ class Ksmd:
 
     def __init__(self, root: Path) -> None:
         self._proc = root / "proc"
-        self._ticks_per_second = os.sysconf("SC_CLK_TCK")
         self._stat: Path | None = None
         self._look_again_at = 0.0
 
     def cpu_seconds(self) -> float | None:
         """CPU time that ksmd has used since it was started; None when it cannot be seen from here."""
-        ticks = None if self._stat is None else _ticks_of_ksmd(self._stat)
-        if ticks is None:
+        seconds = None if self._stat is None else _seconds_of_ksmd(self._stat)
+        if seconds is None:
             now = time.monotonic()
             if self._stat is None and now < self._look_again_at:
                 return None
             self._look_again_at = now + _LOOK_AGAIN_AFTER
-            self._stat, ticks = self._search()
-        return None if ticks is None else ticks / self._ticks_per_second
+            self._stat, seconds = self._search()
+        return seconds
 
-    def _search(self) -> tuple[Path, int] | tuple[None, None]:
+    def _search(self) -> tuple[Path, float] | tuple[None, None]:
         for folder in process_folders(self._proc):
             stat = folder / "stat"
-            ticks = _ticks_of_ksmd(stat)
-            if ticks is not None:
-                return stat, ticks
+            seconds = _seconds_of_ksmd(stat)
+            if seconds is not None:
+                return stat, seconds
         return None, None
 
 
-def _ticks_of_ksmd(stat: Path) -> int | None:
-    try:
-        parsed = parse_stat(stat.read_bytes().decode("ascii", "replace"))
-    except OSError:
-        return None
-    if parsed is None:
-        return None
-    name, is_kernel_thread, ticks = parsed
-    return ticks if name == "ksmd" and is_kernel_thread else None
+def _seconds_of_ksmd(stat: Path) -> float | None:
+    process = parse_process_stat(read_kernel_file(stat))
+    return process.cpu_seconds if process is not None and process.is_kernel_thread and process.name == "ksmd" else None
 
 
 _LEAST_SECONDS = 1.0

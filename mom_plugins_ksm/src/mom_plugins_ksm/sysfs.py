@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value
+from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value, parse_meminfo, read_kernel_file
 from mom_plugins_ksm.ksmd import Ksmd
 
 FOLDER = "sys/kernel/mm/ksm"
@@ -31,7 +31,6 @@ _COUNTS = (
 _COUNT = re.compile(r"[0-9]{1,20}\n?")
 _SIGNED = re.compile(r"-?[0-9]{1,20}\n?")
 _CHOSEN = re.compile(r"\[([A-Za-z0-9_-]{1,40})\]")
-_MEM_AVAILABLE = re.compile(r"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 
 class SysfsKsm:
@@ -87,8 +86,7 @@ class SysfsKsm:
 
     def available_kib(self) -> int | None:
         """MemAvailable of this host in KiB; None when it is not known."""
-        match = _MEM_AVAILABLE.search(_read(self._meminfo) or "")
-        return None if match is None else int(match[1])
+        return parse_meminfo(read_kernel_file(self._meminfo)).get("MemAvailable")
 
 
 class WrittenByAnother:

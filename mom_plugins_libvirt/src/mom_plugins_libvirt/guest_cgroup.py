@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_plugins_libvirt.qemu_process import read
+from mom_core import parse_pressure, read_kernel_file
 
 _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
@@ -28,7 +28,7 @@ def cgroups_of(process: str) -> dict[str, str]:
     Where libvirt has groups for the emulator and each vCPU, this is the one above them.
     """
     found: dict[str, str] = {}
-    for line in read(f"{process}/cgroup", _CGROUP_BYTES).decode(errors="surrogateescape").splitlines():
+    for line in read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES).decode(errors="surrogateescape").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if not colon or not path.startswith("/") or controllers.startswith("name="):
@@ -66,7 +66,7 @@ class Cgroups:
             return False
         if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
             return True
-        return read(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split() == [str(pid).encode()]
+        return read_kernel_file(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split() == [str(pid).encode()]
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Percent of the last ten seconds for which tasks of this group waited, by `RESOURCE_some` and `RESOURCE_full`."""
@@ -75,11 +75,8 @@ class Cgroups:
         folder = self.folder(UNIFIED, own[UNIFIED])
         found = {}
         for resource in ("memory", "cpu", "io"):
-            for line in read(f"{folder}/{resource}.pressure", _FILE_BYTES).splitlines():
-                kind, _, rest = line.partition(b" avg10=")
-                percent = _percent(rest.partition(b" ")[0])
-                if kind in {b"some", b"full"} and percent is not None:
-                    found[f"{resource}_{kind.decode()}"] = percent
+            for kind, pressure in parse_pressure(read_kernel_file(f"{folder}/{resource}.pressure")).items():
+                found[f"{resource}_{kind}"] = pressure.avg10
         return found
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
@@ -90,19 +87,14 @@ class Cgroups:
             if used is not None:
                 return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
         if "cpuacct" in own:
-            used = _whole(read(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
+            used = _whole(read_kernel_file(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
             return None if used is None else CpuCounters(used / 1e9, None)
         return None
 
 
 def _lines(path: str) -> list[bytes]:
-    return [line for line in read(path, _FILE_BYTES).splitlines() if b" " in line]
+    return [line for line in read_kernel_file(path, _FILE_BYTES).splitlines() if b" " in line]
 
 
 def _whole(text: bytes | None) -> int | None:
     return int(text) if text and text.isdigit() and len(text) < 20 else None
-
-
-def _percent(text: bytes) -> float | None:
-    whole, _, fraction = text.partition(b".")
-    return float(text) if whole.isdigit() and len(text) < 8 and (fraction.isdigit() or not fraction) else None

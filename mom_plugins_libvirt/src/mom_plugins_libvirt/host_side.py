@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from mom_core import Value
+from mom_core import ProcessStat, Value
 from mom_plugins_libvirt.guest_cgroup import Cgroups, CpuCounters, cgroups_of
-from mom_plugins_libvirt.qemu_process import ProcessTimes, merged, pid_of, swapped_kib, times_of
+from mom_plugins_libvirt.qemu_process import merged, pid_of, swapped_kib, times_of
 
 _IN_TURN = 100
 """How many guests are looked at closely in one sample. It takes 60 us for each, of which ten thousand would be half a second."""
@@ -33,7 +33,7 @@ class _Process:
     search_at: float = 0.0
     search_after: float = _FIRST_SEARCH_SECONDS
     cgroups: Mapping[str, str] = field(default_factory=dict)
-    times: ProcessTimes | None = None
+    times: ProcessStat | None = None
     pace: tuple[float, float] | None = None
     """When CPU time was last compared, and what it was then."""
     usage: float | None = None

@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from mom_core import (
     PermissionDenied,
     Standing,
     Value,
+    boot_id,
     printable,
 )
 from mom_plugins_libvirt.agents import AgentCommands
@@ -149,8 +149,8 @@ class LibvirtHypervisor(TunableGuests):
         self._boot = ""
         """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
         if local:
-            with suppress(OSError):
-                self._boot = f"@{(settings.proc / 'sys/kernel/random/boot_id').read_text().strip()}"
+            boot = boot_id(settings.proc)
+            self._boot = f"@{boot}" if boot else ""
 
     @property
     def uri(self) -> str:

@@ -7,24 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from mom_core import ProcessStat, parse_process_stat, read_kernel_file
+
 _PID_FILE_BYTES = 32
 _STAT_BYTES = 4096
 _COMMAND_BYTES = 256 << 10
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-class ProcessTimes(NamedTuple):
-    """What /proc/PID/stat counts since the process was started.
-
-    `minor_faults` needed no I/O, `major_faults` did; `cpu_seconds` of all threads. `started` is in clock ticks since the host was booted:
-    two processes that had one number, one after the other, differ in it.
-    """
-
-    started: int
-    minor_faults: int
-    major_faults: int
-    cpu_seconds: float
 
 
 class Merged(NamedTuple):
@@ -51,35 +40,27 @@ def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
 def _pid_in(folder: Path, name: str) -> int | None:
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         return None
-    text = read(f"{folder}/{name}.pid", _PID_FILE_BYTES).strip()
+    text = read_kernel_file(f"{folder}/{name}.pid", _PID_FILE_BYTES).strip()
     return int(text) or None if text.isdigit() and len(text) < 10 else None
 
 
 def _was_started_for(proc: Path, pid: int, uuid: str) -> bool:
-    arguments = read(f"{proc}/{pid}/cmdline", _COMMAND_BYTES).split(b"\0")
+    arguments = read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES).split(b"\0")
     return b"-uuid" in arguments and uuid.encode() in arguments
 
 
-def times_of(process: str) -> ProcessTimes | None:
+def times_of(process: str) -> ProcessStat | None:
     """What the kernel counted for this process; None when it has ended or cannot be read.
 
     :param process: its folder in /proc
     """
-    # The second field is the program's name in brackets, which may hold anything; after it come state (3) … minflt (10) … majflt (12)
-    # … utime (14) stime (15) … starttime (22).
-    fields = read(f"{process}/stat", _STAT_BYTES).rpartition(b")")[2].split(None, 20)
-    if len(fields) < 20 or fields[0] in {b"Z", b"X"}:
-        return None
-    try:
-        cpu_seconds = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-        return ProcessTimes(int(fields[19]), int(fields[7]), int(fields[9]), cpu_seconds)
-    except ValueError:
-        return None
+    found = parse_process_stat(read_kernel_file(f"{process}/stat"))
+    return None if found is None or found.state in {"Z", "X"} else found
 
 
 def swapped_kib(process: str) -> int | None:
     """KiB of this process in the host's swap; None when it cannot be read."""
-    _, found, after = read(f"{process}/status", _STAT_BYTES).partition(b"\nVmSwap:")
+    _, found, after = read_kernel_file(f"{process}/status", _STAT_BYTES).partition(b"\nVmSwap:")
     word = after.split(None, 1)[:1]
     return int(word[0]) if found and word and word[0].isdigit() else None
 
@@ -87,27 +68,13 @@ def swapped_kib(process: str) -> int | None:
 def merged(process: str) -> Merged | None:
     """What KSM has merged of this process; None where the kernel does not tell (before 5.19), or not this user."""
     counts = {}
-    for line in read(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
+    for line in read_kernel_file(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
         name, _, number = line.partition(b" ")
         counts[name] = number
     pages = counts.get(b"ksm_merging_pages")
     if pages is None:  # before 6.4
-        pages = read(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
+        pages = read_kernel_file(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
     profit = counts.get(b"ksm_process_profit", b"")
     if not pages.isdigit():
         return None
     return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
-
-
-def read(path: str, most: int) -> bytes:
-    """The beginning of a small file, in three system calls; empty when it cannot be read."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):  # ValueError: a name that no file system can hold
-        return b""
-    try:
-        return os.read(file, most)
-    except OSError:  # the process has ended since
-        return b""
-    finally:
-        os.close(file)

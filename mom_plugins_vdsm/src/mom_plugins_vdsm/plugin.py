@@ -22,6 +22,7 @@ from mom_core import (
     Suggestion,
     Unit,
     Value,
+    boot_id,
     hookimpl,
 )
 
@@ -143,7 +144,7 @@ class VdsmPlugin:
         )
         incarnations = Incarnations(
             file,
-            _boot_id(context.root),
+            boot_id(context.root / "proc"),
             _since_boot,
             changes=lambda: context.engine_state().changes,
             keep=context.serves,
@@ -230,13 +231,6 @@ class VdsmPlugin:
 
 def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, f"vdsm {source}")
-
-
-def _boot_id(root: Path) -> str:
-    try:
-        return (root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def _since_boot() -> float:

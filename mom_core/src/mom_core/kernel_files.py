@@ -1,0 +1,114 @@
+"""What the kernel tells in the small files of /proc and /sys. One that is missing, refused or malformed is an ordinary answer: nothing is
+known."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+MOST_BYTES: Final = 64 << 10
+"""More than any file has that is read whole here."""
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+_KERNEL_THREAD: Final = 0x00200000
+"""PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
+
+_MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
+_SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
+_PRESSURE_LINE: Final = re.compile(
+    rb"^(some|full) avg10=" + _SHARE + rb" avg60=" + _SHARE + rb" avg300=" + _SHARE + rb" total=([0-9]{1,20})(?: .*)?$", re.MULTILINE
+)
+
+
+def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """What stands in a file, in one read; empty when it cannot be read, whatever the reason.
+
+    Only for files that the kernel makes as one record, as all are that are read here: of a list, such as /proc/zoneinfo or
+    /proc/PID/maps, one read gives a page.
+
+    :param most: bytes
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError):  # ValueError: a name that no file system can hold
+        return b""
+    try:
+        return os.read(file, most)
+    except OSError:  # the process has ended since
+        return b""
+    finally:
+        os.close(file)
+
+
+def boot_id(proc: Path) -> str:
+    """What this boot of the host is known by; empty when it cannot be read.
+
+    :param proc: where /proc is found
+    """
+    return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+
+
+def parse_meminfo(content: bytes) -> dict[str, int]:
+    """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
+    return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
+
+
+class Pressure(NamedTuple):
+    """How much time tasks lost waiting for a resource: percent of the last 10, 60 and 300 s, and microseconds in all."""
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total: int
+
+
+def parse_pressure(content: bytes) -> dict[str, Pressure]:
+    """Pressure stall information, of the host (/proc/pressure) or of a control group, by `some` (at least one task waited) and `full` (all
+    did). A line that is malformed, or claims more than all the time, is left out."""
+    found = {}
+    for kind, *averages, total in _PRESSURE_LINE.findall(content):
+        avg10, avg60, avg300 = map(float, averages)
+        if max(avg10, avg60, avg300) <= 100:
+            found[kind.decode()] = Pressure(avg10, avg60, avg300, int(total))
+    return found
+
+
+class ProcessStat(NamedTuple):
+    """What /proc/PID/stat says of a process.
+
+    `state` is a letter, such as `D` (waits for a device), `T` (is stopped) or `Z` (has ended); `minor_faults` needed no I/O, `major_faults`
+    did; `cpu_seconds` are those of all threads. `started` is in clock ticks since the boot: two processes that had one number, one after
+    the other, differ in it. `processor` is the CPU that it ran on last; None where the kernel does not say.
+    """
+
+    name: str
+    state: str
+    is_kernel_thread: bool
+    minor_faults: int
+    major_faults: int
+    cpu_seconds: float
+    started: int
+    processor: int | None
+
+
+def parse_process_stat(content: bytes) -> ProcessStat | None:
+    """A process by its stat file; None when it is malformed or empty.
+
+    The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
+    15 stime, 22 starttime, 39 processor.
+    """
+    head, closing, tail = content.rpartition(b")")
+    _, opening, name = head.partition(b"(")
+    words = tail.split(None, 37)
+    if not (opening and closing and len(words) > 19):
+        return None
+    numbers = (words[6], words[7], words[9], words[11], words[12], words[19])
+    if not all(word.isdigit() and len(word) < 20 for word in numbers):
+        return None
+    flags, minor, major, user, system, started = map(int, numbers)
+    processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
+    state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
+    return ProcessStat(name.decode("ascii", "replace"), state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor)

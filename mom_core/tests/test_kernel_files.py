@@ -1,0 +1,52 @@
+"""What the kernel tells in small files, and everything in them that must not be believed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import boot_id, parse_meminfo, parse_pressure, parse_process_stat, read_kernel_file
+
+TICKS = os.sysconf("SC_CLK_TCK")
+KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
+
+
+def told(text: str) -> tuple[str, bool, float] | None:
+    found = parse_process_stat(text.encode())
+    return None if found is None else (found.name, found.is_kernel_thread, found.cpu_seconds)
+
+
+def test_a_thread_of_the_kernel_is_told_from_a_program_that_calls_itself_so() -> None:
+    assert told(KSMD) == ("ksmd", True, 100 / TICKS)
+    assert told(KSMD.replace("2097216", "4194560")) == ("ksmd", False, 100 / TICKS)
+    assert told(KSMD.replace("(ksmd)", "(a) b (ksmd)")) == ("a) b (ksmd", True, 100 / TICKS)
+
+
+@pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
+def test_a_malformed_stat_is_no_process(bad: str) -> None:
+    assert parse_process_stat(bad.encode()) is None
+
+
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda more: KSMD.encode() + more)))
+def test_any_bytes_as_stat_are_harmless(content: bytes) -> None:
+    parsed = parse_process_stat(content)
+    assert parsed is None or parsed.cpu_seconds >= 0
+
+
+def test_a_file_of_the_kernel_that_is_missing_refused_or_a_folder_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"x" * 100)
+    assert read_kernel_file(tmp_path / "long", 10) == b"x" * 10
+    for path in (tmp_path / "missing", tmp_path, "a\0b", "/proc/self/mem"):
+        assert read_kernel_file(path) == b""
+    assert boot_id(tmp_path) == ""
+    assert len(boot_id(Path("/proc"))) == 36
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
+    assert all(number >= 0 for number in parse_meminfo(content).values())
+    assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in parse_pressure(content).values())
