@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
+from mom_devkit import apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
@@ -137,7 +138,7 @@ def measure(root: Path, paths: Sequence[dict[str, str]], limits: dict[str, objec
         snapshot = Snapshot(Host(), {guest.id: replace(guest, fields={**known, **fields[guest.id]}) for guest in guests})
         decisions = [item for item in plugin.mom_act(snapshot) if isinstance(item, Decision)]
         dropped = {id(revision.before) for revision in plugin.mom_review(snapshot, decisions)}
-        return len(list(plugin.mom_control([decision for decision in decisions if id(decision) not in dropped])))
+        return len(apply_decisions(plugin, [decision for decision in decisions if id(decision) not in dropped]))
 
     plugin, files = plugin_with()
     for _ in range(2):

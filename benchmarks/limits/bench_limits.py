@@ -22,6 +22,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from mom_core import Decision, Guest, Host, InForce, PluginContext, Snapshot
+from mom_devkit import apply_decisions
 from mom_plugins_libvirt.tuning_xml import tuning_of
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
@@ -66,7 +67,7 @@ def measure(count: int, rounds: int) -> dict[str, float]:
         snapshot = collect()
         decisions: Sequence[Decision] = [one for one in plugin.mom_act(snapshot) if isinstance(one, Decision)]
         assert not list(plugin.mom_review(snapshot, decisions))
-        assert len(list(plugin.mom_control(hypervisor, decisions))) == len(decisions) == 4 * count
+        assert len(apply_decisions(plugin, decisions, hypervisor)) == len(decisions) == 4 * count
 
     def release() -> None:
         for guest in listed:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
-from mom_devkit import FakeGuest, FakeHypervisor
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.names import CONTROL_NAMES
@@ -294,6 +294,6 @@ class Bench:
                 decided.pop(key, None)
             else:
                 decided[key] = revision.after
-        outcomes = self.plugin.mom_control([one for one in decided.values() if one.control in CONTROL_NAMES])
+        outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in CONTROL_NAMES], self.hypervisor)
         problems = [item for item in items if isinstance(item, Problem)]
         return Cycle(snapshot, decided, problems, revisions, {(one.decision.entity.name, one.decision.control): one for one in outcomes})

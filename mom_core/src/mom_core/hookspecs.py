@@ -195,9 +195,10 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
     """What these controls stand at now, all of them this plugin's own. One call for all entities; touch nothing.
 
     Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
-    Leave out, or set to None, what is unknown. A `GuestGone` as value says that the guest is not there any more, a `NotSupported` that
-    there is no such thing here, a `Refused` that it is not mom's to set now, as the kernel or another process has taken charge of it; any
-    other `HypervisorError`, why it cannot be read. Raised, it is said of all targets.
+    Leave out, or set to None, what is unknown: whether the guest is still listed, the engine finds out. A `GuestGone` as value says that
+    what was to be read is surely not there any more, a `NotSupported` that there is no such thing here, a `Refused` that it is not mom's
+    to set now, as the kernel or another process has taken charge of it; any other `HypervisorError`, why it cannot be read. Raised, it is
+    said of all targets.
     """
 
 

@@ -143,9 +143,10 @@ class ControlSpec:
     (of mappings).
 
     By the rest the engine judges what it finds. Numbers that differ by no more than `tolerance` are the same. `key` names what tells the
-    items of a list apart, such as `name`: then each item is judged and put back for itself, and a list speaks of the items that are in it
-    and of no others. `absent` is what an item stands at that is not listed; without it, an item that was not there before mom is none of
-    mom's. `gradual` is a control that only moves towards its value: what is read back at once is on the way.
+    items of a list apart, such as `name`: then each item is judged and put back for itself. `absent` is what an item stands at that is not
+    listed, and a list speaks of all items; without it, a list speaks of the items that are in it, and one that was not there before mom is
+    none of mom's. `gradual` is a control that only moves towards its value: what is read back at once is on the way. `renewed` is one whose
+    decisions hold for one cycle: they are written in each, also where the value stands.
     """
 
     name: str
@@ -160,6 +161,7 @@ class ControlSpec:
     key: str = ""
     absent: Mapping[str, Value] | None = None
     gradual: bool = False
+    renewed: bool = False
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from mom_plugins_cgroup.devices import free
 from mom_plugins_cgroup.names import (
     ANON,
     CPU_WEIGHT,
@@ -10,6 +11,7 @@ from mom_plugins_cgroup.names import (
     FILE,
     IO_LATENCY,
     IO_MAX,
+    LIST_CONTROLS,
     LOCKED,
     MEMORY_HIGH,
     MEMORY_LOW,
@@ -76,9 +78,24 @@ FIELDS = (
 _MOST_PACE = 1 << 30
 """1 TiB a second is more than any host could take."""
 
+_WEIGHT_TOLERANCE = 0.05
+"""A share of 1024 is 0.098 %; half of that tells two of them apart."""
+
 # No bounds of limits here: a limit that is moved to a bound by itself would be another one than was meant. Such values are refused.
 CONTROLS = (
-    *(ControlSpec(name, unit, Scope.GUEST, description, name) for name, unit, description, _ in _KNOBS),
+    *(
+        ControlSpec(
+            name,
+            unit,
+            Scope.GUEST,
+            description,
+            name,
+            tolerance=_WEIGHT_TOLERANCE if name == CPU_WEIGHT else 0.0,
+            key="device" if name in LIST_CONTROLS else "",
+            absent=free(name) if name in LIST_CONTROLS else None,
+        )
+        for name, unit, description, _ in _KNOBS
+    ),
     ControlSpec(
         RECLAIM,
         Unit.KIB_PER_SECOND,
@@ -87,5 +104,6 @@ CONTROLS = (
         RECLAIM,
         0,
         _MOST_PACE,
+        renewed=True,
     ),
 )

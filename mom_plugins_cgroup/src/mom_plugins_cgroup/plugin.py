@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
 from mom_core import (
+    Change,
     ControlSpec,
     Decision,
     FieldSpec,
@@ -16,15 +18,16 @@ from mom_core import (
     Guest,
     Hypervisor,
     HypervisorError,
-    LedgerEntry,
-    Outcome,
+    NotSupported,
+    PermissionDenied,
     PluginContext,
     Problem,
+    Refused,
     Revision,
     Severity,
     Snapshot,
     Source,
-    Status,
+    Target,
     Value,
     hookimpl,
 )
@@ -73,7 +76,6 @@ class _Seen:
     counters: Counters | None = None
     standing: dict[str, Value] = field(default_factory=dict)
     closely: dict[str, Value] = field(default_factory=dict)
-    set_by_mom: dict[str, Value] = field(default_factory=dict)
     denied: dict[str, tuple[str, float]] = field(default_factory=dict)
     reclaims: bool = False
     looked: bool = False
@@ -137,7 +139,7 @@ class CgroupPlugin:
                 self._reclaimer.forget(guest.id)
                 seen = _Seen(guest.incarnation, paths)
             elif seen.property_ != paths:  # somebody has moved it, or its groups are known only now
-                seen = _Seen(guest.incarnation, paths, set_by_mom=seen.set_by_mom)
+                seen = _Seen(guest.incarnation, paths)
             self._seen[guest.id] = seen
 
     def _whose_turn(self) -> set[str]:
@@ -249,86 +251,85 @@ class CgroupPlugin:
     # --- control -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Set what was decided, each value read back, and take what may be taken."""
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """What the controls stand at, and how fast memory is being taken."""
+        groups = self._groups_of(hypervisor, {target.entity.id for target in targets})
+        found: dict[Target, Value | HypervisorError] = {}
+        for target in targets:
+            identity, name = target.entity.id, target.control
+            if name == RECLAIM:  # nothing is left of it but the order
+                found[target] = self._reclaimer.pace(identity)
+            elif identity in groups:
+                found[target] = value = control.read(name, groups[identity], self._files)
+                self._note(identity, name, value)
+        return found
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set what was decided, and take what may be taken."""
         until = time.monotonic() + self._settings.deadline / 2
-        outcomes = []
-        for decision in decisions:
-            if decision.control == RECLAIM:
-                outcomes.append(self._reclaim(decision))
-            elif decision.control == MEMORY_HIGH and time.monotonic() > until:  # older kernels reclaim before such a write returns
-                outcomes.append(Outcome(decision, None, None, Status.REFUSED, "there was no time left for it in this cycle"))
-            else:
-                outcomes.append(self._set(decision))
+        groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
+        errors: dict[Target, HypervisorError] = {}
+        for change in changes:
+            identity, name = change.entity.id, change.control
+            try:
+                if name == RECLAIM:
+                    self._order(change)
+                elif name == MEMORY_HIGH and not change.back and time.monotonic() > until:
+                    raise Refused("there was no time left for it in this cycle")  # older kernels reclaim before such a write returns
+                else:
+                    control.write(name, change.value, groups.get(identity, NOTHING_KNOWN), self._files)
+            except (NotSupported, PermissionDenied) as error:
+                self._deny(identity, name, error)
+                errors[change.target] = Refused(error.message, hint=error.hint)
+            except HypervisorError as error:
+                errors[change.target] = error
         folders = {
-            one.entity.id: group.folder
-            for one in decisions
-            if one.control == RECLAIM and (seen := self._seen.get(one.entity.id)) is not None
-            if (group := seen.groups.group_of(RECLAIM)) is not None
+            change.entity.id: group.folder
+            for change in changes
+            if change.control == RECLAIM and (group := groups.get(change.entity.id, NOTHING_KNOWN).group_of(RECLAIM)) is not None
         }
-        for identity, error in self._reclaimer.take(folders).items():
-            self._deny(self._seen[identity], RECLAIM, error)
-        return outcomes
+        for identity, failure in self._reclaimer.take(folders).items():
+            self._deny(identity, RECLAIM, failure)
+        return errors
 
-    def _set(self, decision: Decision) -> Outcome:
-        seen = self._seen.get(decision.entity.id)
+    def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> dict[str, GuestGroups]:
+        """The groups of these guests, also of those that were not collected yet: what is put back after a crash is. Raises
+        `HypervisorError`."""
+        known = {identity: seen.groups for identity in identities if (seen := self._seen.get(identity)) is not None and seen.looked}
+        if identities - known.keys():
+            self._hierarchies.refresh()
+            known |= {
+                guest.id: groups_of(guest.properties.get("cgroups"), self._hierarchies, self._files)
+                for guest in hypervisor.guests()
+                if guest.id in identities - known.keys()
+            }
+        return known
+
+    def _note(self, identity: str, name: str, value: Value | HypervisorError) -> None:
+        """What a control of a guest was seen at; where that is not known, the guest is looked at again."""
+        seen = self._seen.get(identity)
         if seen is None:
-            return Outcome(decision, None, None, Status.GONE, control.GONE)
-        name = decision.control
-        outcome, error = control.set_one(decision, seen.groups, self._files, (seen.standing.get(name), seen.set_by_mom.get(name)))
-        if error is not None:
-            self._deny(seen, name, error)
-        if outcome.after is not None:
-            seen.standing[name] = outcome.after
-        elif outcome.before is not None:  # it is not known what stands now
+            return
+        if isinstance(value, HypervisorError):
             seen.looked = False
-        if outcome.status is Status.APPLIED:
-            seen.set_by_mom[name] = outcome.after
-        return outcome
+        else:
+            seen.standing[name] = value
 
-    def _deny(self, seen: _Seen, name: str, error: HypervisorError) -> None:
+    def _deny(self, identity: str, name: str, error: HypervisorError) -> None:
         """Do not try that in each cycle; say it once in the log, and in the status for as long as it lasts."""
         if str(error) not in {reason for one in self._seen.values() for reason, _ in one.denied.values()}:
             self._context.log.warning("%s cannot be set: %s", name, error)
-        seen.denied[name] = str(error), time.monotonic() + _AGAIN_SECONDS
-
-    def _reclaim(self, decision: Decision) -> Outcome:
-        identity = decision.entity.id
-        seen, pace = self._seen.get(identity), decision.value
-        if seen is None:
-            return Outcome(decision, None, None, Status.GONE, control.GONE)
-        reason = self._hindrance(identity, RECLAIM)
-        if reason or not isinstance(pace, int):
-            return Outcome(decision, None, None, Status.REFUSED, reason or "a pace is a number")
-        before = self._reclaimer.pace(identity)
-        self._reclaimer.order(identity, pace)
-        return Outcome(decision, before, pace, Status.UNCHANGED if before == pace else Status.APPLIED)
-
-    @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Put back what stood there before mom, where it is still what mom made it."""
-        try:
-            guests = {guest.id: guest for guest in hypervisor.guests()}
-        except HypervisorError as error:
-            return [Outcome(control.decision_of(entry, self._source), None, None, Status.FAILED, str(error)) for entry in entries]
-        self._hierarchies.refresh()
-        return [self._put_back(entry, guests.get(entry.entity.id)) for entry in entries]
-
-    def _put_back(self, entry: LedgerEntry, guest: Guest | None) -> Outcome:
-        decision = control.decision_of(entry, self._source)
-        if guest is None or guest.incarnation != entry.incarnation:
-            return Outcome(decision, None, None, Status.GONE, control.GONE if guest is None else control.STARTED_ANEW)
-        if entry.control == RECLAIM:  # nothing is left of it but the order
-            before = self._reclaimer.pace(guest.id)
-            self._reclaimer.order(guest.id, 0)
-            return Outcome(decision, before, 0, Status.APPLIED if before else Status.UNCHANGED)
-        groups = groups_of(guest.properties.get("cgroups"), self._hierarchies, self._files)
-        outcome = control.put_back(entry, groups, self._files, self._source)
-        seen = self._seen.get(guest.id)
+        seen = self._seen.get(identity)
         if seen is not None:
-            seen.looked = False
-            seen.set_by_mom.pop(entry.control, None)
-        return outcome
+            seen.denied[name] = str(error), time.monotonic() + _AGAIN_SECONDS
+
+    def _order(self, change: Change) -> None:
+        """Put a pace in force, or end it; what may be taken by it was decided in the review."""
+        pace, reason = change.value, "" if change.back else self._hindrance(change.entity.id, RECLAIM)
+        if reason or not isinstance(pace, int):
+            raise Refused(reason or "a pace is a number")
+        self._reclaimer.order(change.entity.id, pace)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

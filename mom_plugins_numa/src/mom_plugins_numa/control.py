@@ -93,8 +93,7 @@ class Knobs:
                 values = readers[control](entities)
             except HypervisorError as error:
                 values = {entity.id: error for entity in entities}
-            gone = GuestGone("the guest is not there any more")
-            found |= {Target(entity, control): values.get(entity.id, gone) for entity in entities}
+            found |= {Target(entity, control): values.get(entity.id) for entity in entities}
         return found
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:

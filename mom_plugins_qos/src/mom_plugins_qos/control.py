@@ -74,10 +74,9 @@ def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, V
         due = [target for target in targets if target.control in kind.controls]
         if not due:
             continue
-        gone = GuestGone("the guest is not there any more")
         try:
             values = kind.read(hypervisor, list({target.entity.id: target.entity for target in due}.values()))
-            found |= {target: values[target.entity.id][target.control] if target.entity.id in values else gone for target in due}
+            found |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
         except HypervisorError as error:
             found |= dict.fromkeys(due, error)
     return found

@@ -53,7 +53,15 @@ class Controller:
             return dict.fromkeys(wanted, error)
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
-        return {target: answer.get(target) for target in wanted}
+        found: dict[Target, Found] = {target: answer.get(target) for target in wanted}
+        unknown = [target for target, value in found.items() if value is None and target.entity.scope is Scope.GUEST]
+        if unknown:
+            try:
+                there = {guest.id for guest in self.hypervisor.guests()}
+            except HypervisorError:
+                return found
+            found |= {target: GuestGone(GONE) for target in unknown if target.entity.id not in there}
+        return found
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
         """Write what was decided, and judge by what stands then.
@@ -165,7 +173,7 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
             return None
         reason = f"its present value ({spec.field}) is unknown, so it could not be put back"
         return Outcome(decision, None, None, Status.REFUSED, reason)
-    if same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry):
+    if not spec.renewed and (same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry)):
         return Outcome(decision, found, found, Status.UNCHANGED)
     return None
 
@@ -183,14 +191,17 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, error: Hyperviso
     if isinstance(error, GuestGone) or isinstance(after, GuestGone):
         return Status.GONE, None, str(error or after)
     if error is not None:
-        if isinstance(error, Refused) and (stands is None or stands == change.found):
-            return Status.REFUSED, change.found, str(error)
+        if isinstance(error, Refused):
+            untouched = stands is None or change.found is None or same(spec, change.found, stands)
+            return (Status.REFUSED, change.found, str(error)) if untouched else (Status.FAILED, stands, str(error))
         if stands is not None and not spec.gradual and same(spec, change.value, stands):
             return Status.APPLIED, stands, ""  # only its answer was lost
         return Status.FAILED, stands, str(error)
     if stands is None:
         why = f": {after}" if isinstance(after, HypervisorError) else ""
         return Status.APPLIED, None, f"it was set, but what stands now is unknown{why}"
+    if spec.renewed and change.value == change.found == stands:
+        return Status.UNCHANGED, stands, ""
     if spec.gradual or same(spec, change.value, stands):
         return Status.APPLIED, stands, ""
     shown = printable(str(stands), 200)
@@ -214,11 +225,8 @@ class Verdict:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Verdict:
-    """What becomes of an entry where `found` stands now.
-
-    A guest is gone when it is not listed any more. One that is listed, and cannot be found when it is read, is tried again.
-    """
-    if isinstance(found, NotSupported) and spec.scope is Scope.HOST:
+    """What becomes of an entry where `found` stands now."""
+    if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
         return Verdict(Status.GONE, str(found))  # a host without the control has nothing to be put back
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
         return Verdict(Status.LEFT_ALONE, str(found))
@@ -252,8 +260,10 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verd
     reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
     if not due:
         return Verdict(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
-    wanted = [{**(before.get(name) or spec.absent or {}), spec.key: name} for name in due]
-    return Verdict(None, reason, wanted)
+    wanted = {name: {**(before.get(name) or spec.absent or {}), spec.key: name} for name in due}
+    if spec.absent is not None:
+        wanted = {**{name: dict(item) for name, item in now.items()}, **wanted}
+    return Verdict(None, reason, list(wanted.values()))
 
 
 def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, error: HypervisorError | None) -> tuple[Status, Value, str]:
@@ -281,11 +291,11 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Whether what stands is what was wanted. Of a list, that is asked of the items that are in what was wanted."""
+    """Whether what stands is what was wanted. A list speaks of its own items; with `absent`, of all."""
     if spec.key:
-        now = items(spec, found)
-        pairs = [(item, now.get(name, spec.absent)) for name, item in items(spec, wanted).items()]
-        return all(there is not None and _agree(item, there) for item, there in pairs)
+        ours, now = items(spec, wanted), items(spec, found)
+        pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
+        return all(item is not None and there is not None and _agree(item, there) for item, there in pairs)
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         return abs(wanted - found) <= spec.tolerance
     return wanted == found
