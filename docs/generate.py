@@ -362,7 +362,7 @@ def _count(arguments: str) -> str:
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
     """The public classes of some kind, by name."""
-    found = [(name, getattr(mom_core, name)) for name in sorted(mom_core.__all__)]
+    found = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
     return [(name, thing) for name, thing in found if isinstance(thing, type) and wanted(thing)]
 
 
@@ -399,10 +399,10 @@ def _protocols() -> str:
         classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *methods]))
     functions = [
         f"### `{name}`\n\n`{name}{_unquoted(str(inspect.signature(thing)))}`\n\n{_prose(inspect.getdoc(thing) or '')}"
-        for name in sorted(mom_core.__all__)
+        for name in dir(mom_core)
         if inspect.isfunction(thing := getattr(mom_core, name))
     ]
-    values = [f"### `{name}`\n\n{_said_below(name)}" for name in sorted(mom_core.__all__) if _is_value(getattr(mom_core, name))]
+    values = [f"### `{name}`\n\n{_said_below(name)}" for name in dir(mom_core) if _is_value(getattr(mom_core, name))]
     return _page(
         "Protocols and types",
         "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md). A controller asks whether the hypervisor has a "

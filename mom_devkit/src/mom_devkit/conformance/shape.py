@@ -114,7 +114,7 @@ def _package_folder(file: Path, module: str) -> Path | None:
 
 
 def _private_imports(subject: Subject, package: Path) -> Iterator[Finding]:
-    public = {*mom_core.__all__, "testing"}
+    public = {*dir(mom_core), "testing"}
     for path in sorted(package.rglob("*.py")):
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
