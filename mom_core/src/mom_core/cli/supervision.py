@@ -86,7 +86,7 @@ class Supervision:
         if config is not self._config:
             self._config = config
             try:
-                in_force(config.run_directory).write(config.in_force(secrets=True), durable=False)
+                in_force(config.run_directory).write(config.given, durable=False)
             except StateError as error:
                 LOG.error("%s", error)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, validated, written
@@ -49,7 +49,8 @@ class Config:
     """All that the operator decided. Made by `load_config`; a program may also make one itself.
 
     `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None
-    when the configuration came from a program. `places` has the place of each key that is written in the file, by the way to it.
+    when the configuration came from a program. `places` has the place of each key that is written in the file, by the way to it,
+    `given` all that is written there, with its secrets.
     """
 
     file: str | None = None
@@ -66,6 +67,7 @@ class Config:
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)
+    given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
         """A function that gives what the section `guests` says to this plugin about a guest.
@@ -80,34 +82,29 @@ class Config:
             return lambda guest: nothing
         return _lookup(model, self.guests)
 
-    def in_force(self, *, secrets: bool = False) -> dict[str, Value]:
-        """All settings as they would be written in YAML, defaults included.
+    def in_force(self) -> dict[str, Value]:
+        """All settings as they would be written in YAML, defaults included, secrets masked.
 
-        `load_config` reads the same configuration from it, if it holds no secrets, or holds them.
-
-        :param secrets: as they are, for a file that nobody else can read; otherwise they are masked
+        `load_config` reads the same configuration from it, if it holds no secrets; from `given`, it always does.
         """
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         found: dict[str, Value] = dict(written(core))
-        found["plugins"] = {plugin.name: _dumped(plugin.settings, secrets=secrets) for plugin in self.plugins.values()}
+        found["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:
             for plugin in self.plugins.values():
                 model = plugin.loaded.guest_settings_class
                 own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
                 if model is not None and own:
-                    dumped = _dumped(validated(model, own), secrets=secrets)
+                    dumped = _shown(validated(model, own))
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
         found["guests"] = guests
         return found
 
 
-def _dumped(settings: BaseModel, *, secrets: bool) -> dict[str, Value]:
-    """Settings as they are written in YAML; secrets are masked by their type."""
-    dumped = written(settings)
-    if not secrets:
-        return {name: _masked(value) for name, value in dumped.items()}
-    return {name: _revealed(getattr(settings, name, inner), inner) for name, inner in dumped.items()}
+def _shown(settings: BaseModel) -> dict[str, Value]:
+    """Settings as they are written in YAML, without secrets."""
+    return {name: _masked(value) for name, value in written(settings).items()}
 
 
 def _masked(value: Value) -> Value:
@@ -117,21 +114,6 @@ def _masked(value: Value) -> Value:
     if isinstance(value, Mapping):
         return {key: _masked(inner) for key, inner in value.items()}
     return [_masked(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _revealed(value: object, dumped: Value) -> Value:
-    """What was dumped, with the secrets that were masked in it."""
-    if isinstance(value, SecretStr | Secret):
-        return str(value.get_secret_value())
-    if isinstance(value, SecretBytes):
-        return value.get_secret_value().decode(errors="replace")  # settings are texts: what was read from one is one
-    if isinstance(value, BaseModel) and isinstance(dumped, dict):
-        return {name: _revealed(getattr(value, name, inner), inner) for name, inner in dumped.items()}
-    if isinstance(value, Mapping) and isinstance(dumped, dict):
-        return {key: _revealed(value.get(key), inner) for key, inner in dumped.items()}
-    if isinstance(value, list | tuple | set | frozenset) and isinstance(dumped, list) and len(value) == len(dumped):
-        return [_revealed(one, inner) for one, inner in zip(value, dumped, strict=True)]
-    return dumped
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:

@@ -94,6 +94,7 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
         plugins=MappingProxyType(plugins),
         guests=guests,
         places=MappingProxyType(document.keys),
+        given=top,
     )
 
 
