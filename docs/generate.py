@@ -48,7 +48,7 @@ from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.testing import snapshot
 from mom_plugins_http.host_metrics import host_metrics
 from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
-from mom_plugins_http.published import Totals, View
+from mom_plugins_http.published import ReportView, Totals
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -219,7 +219,7 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     totals = Totals()
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)
-    text = exposition(View(report, Declarations(), totals), GuestSelection(), canary).decode()
+    text = exposition(ReportView(report, Declarations(), totals), GuestSelection(), canary).decode()
     guests = {one.name for one in GUEST_METRICS}
     for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:

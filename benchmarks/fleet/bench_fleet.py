@@ -28,7 +28,7 @@ from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.records import Group, GuestState, HostState, Member
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 LOG = logging.getLogger("bench")
 PUBLISH_SECONDS = 5.0
@@ -139,7 +139,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             async with linked(access, "operator", LOG, patient=True) as store:
                 revision = await store.put(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 2)"}).packed())
                 changed, started = time.monotonic(), time.monotonic()
-                await View().load(store)
+                await FleetView().load(store)
                 return revision, changed, time.monotonic() - started
 
         revision, changed, loading = asyncio.run(change())

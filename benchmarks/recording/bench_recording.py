@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mom_core import Decision, Guest, Host, Outcome, PluginReport, PluginState, Report, Snapshot, Source, Status, Value
-from mom_plugins_sim.recording.reader import Recording, Session, session_content
-from mom_plugins_sim.recording.writer import Limits, RecordingWriter
+from mom_plugins_sim.recording.reader import RecordedSession, Recording, session_content
+from mom_plugins_sim.recording.writer import RecordingLimits, RecordingWriter
 
 BYTES_WANTED = 40.0
 """For each guest and cycle."""
@@ -145,9 +145,9 @@ def main() -> int:
     spent_lines = []
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         path = Path(folder)
-        writer = RecordingWriter(path, Limits(86_400.0, 1 << 34))
+        writer = RecordingWriter(path, RecordingLimits(86_400.0, 1 << 34))
         writer.open()
-        writer.session(session_content(Session("0", "h", {}, {}, (), ())))
+        writer.session(session_content(RecordedSession("0", "h", {}, {}, (), ())))
         made = list(reports(options.guests, min(options.cycles, 60)))  # cycles beyond these repeat them
         for number in range(options.cycles):
             report = made[number % len(made)]

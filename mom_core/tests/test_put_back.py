@@ -98,8 +98,6 @@ class Host:
 
 def plugin_of(host: Host, wanted: Mapping[str, int]) -> type:
     class Plugin:
-        contract = "1.1"
-
         def __init__(self, settings: object, context: object) -> None: ...
 
         @hookimpl

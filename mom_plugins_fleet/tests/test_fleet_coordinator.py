@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription
 from mom_core import Destination, MomError
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.coordinator import Coordinator
-from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_RECORD, Group, GuestState, HostState, Lease, Member, Move, MoveState, Orders
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER
 
@@ -37,13 +37,13 @@ class Memory(Store):
     """The buckets in a dictionary."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], Kept] = {}
+        self.kept: dict[tuple[str, str], StoredEntry] = {}
         self.revision = 0
         self.listeners: list[Heard] = []
         self.hears = 99
 
-    async def read(self, bucket: str, key: str) -> Kept:
-        return self.kept.get((bucket, key), Kept(0, None))
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        return self.kept.get((bucket, key), StoredEntry(0, None))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         return self._set(bucket, key, data, revision)
@@ -52,16 +52,16 @@ class Memory(Store):
         self._set(bucket, key, None, revision)
 
     def _set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
-        if revision not in (None, self.kept.get((bucket, key), Kept(0, None)).revision):
+        if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
             raise ConflictError("somebody else was faster")
         self.revision += 1
-        self.kept[bucket, key] = Kept(self.revision, data)
+        self.kept[bucket, key] = StoredEntry(self.revision, data)
         return self.revision
 
-    async def load(self, bucket: str) -> Mapping[str, Kept]:
+    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         return {key: kept for (name, key), kept in self.kept.items() if name == bucket and kept.data is not None}
 
-    async def hear(self, bucket: str, keys: str, heard: Callable[[str, Kept], Awaitable[None]]) -> Subscription:
+    async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
         self.hears -= 1
         if self.hears < 0:
             raise LinkError("no answer")
@@ -155,7 +155,7 @@ def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
         store, one = Memory(), coordinator()
         working = asyncio.create_task(one._work_if_alone(store))
         await asyncio.sleep(0.05)
-        taken = Kept(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
+        taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
         working.cancel()
         with pytest.raises(asyncio.CancelledError):
             await working

@@ -11,7 +11,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from mom_plugins_fleet import link
-from mom_plugins_fleet.link import FIRST_ATTEMPTS, Kept, LinkError, Store
+from mom_plugins_fleet.link import FIRST_ATTEMPTS, LinkError, Store, StoredEntry
 
 STANDS = {"Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:00.123456789Z"}
 AT = 1772323200.123456
@@ -49,16 +49,16 @@ class Servers:
         return SimpleNamespace(headers=headers, data=b"x")
 
 
-def loaded(servers: Servers) -> dict[str, Kept]:
+def loaded(servers: Servers) -> dict[str, StoredEntry]:
     return dict(asyncio.run(Store(cast(Any, servers)).load("mom-roster")))
 
 
-def looked(servers: Servers) -> Kept:
+def looked(servers: Servers) -> StoredEntry:
     return asyncio.run(Store(cast(Any, servers)).read("mom-roster", "h1"))
 
 
 def test_a_bucket_is_read_whole_but_for_what_was_deleted() -> None:
-    assert loaded(Servers({"h1": STANDS, "h2": {"KV-Operation": "DEL"}, "h3": NO_MESSAGE})) == {"h1": Kept(7, b"x", AT)}
+    assert loaded(Servers({"h1": STANDS, "h2": {"KV-Operation": "DEL"}, "h3": NO_MESSAGE})) == {"h1": StoredEntry(7, b"x", AT)}
 
 
 def test_an_empty_bucket_is_empty() -> None:
@@ -76,9 +76,9 @@ def test_a_bucket_that_goes_away_while_it_is_read_is_an_error() -> None:
 
 
 def test_what_stands_at_a_key() -> None:
-    assert looked(Servers({"h1": STANDS})) == Kept(7, b"x", AT)
-    assert looked(Servers({"h1": {**STANDS, "KV-Operation": "DEL"}})) == Kept(7, None, AT)
-    assert looked(Servers({"h1": {"Status": "404"}})) == Kept(0, None)
+    assert looked(Servers({"h1": STANDS})) == StoredEntry(7, b"x", AT)
+    assert looked(Servers({"h1": {**STANDS, "KV-Operation": "DEL"}})) == StoredEntry(7, None, AT)
+    assert looked(Servers({"h1": {"Status": "404"}})) == StoredEntry(0, None)
 
 
 def test_a_question_that_nobody_answers_is_asked_again() -> None:

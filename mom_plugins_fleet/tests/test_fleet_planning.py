@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Destination
-from mom_plugins_fleet.placing import RESERVE_SHARE, Leaver, Place, choose
+from mom_plugins_fleet.placing import RESERVE_SHARE, Leaver, TargetHost, choose
 from mom_plugins_fleet.planning import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders
-from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, View
+from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 
 GIB = 1 << 20
 
 _PLACES = st.dictionaries(
     st.sampled_from("abcdef"),
     st.builds(
-        Place,
+        TargetHost,
         name=st.just(""),
         group=st.sampled_from(["g", "other"]),
         total=st.integers(GIB, 64 * GIB),
@@ -33,9 +33,9 @@ _PLACES = st.dictionaries(
 
 @given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")))
 def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
-    drawn: dict[str, Place], takes: int, guarantee: int, avoid: frozenset[str]
+    drawn: dict[str, TargetHost], takes: int, guarantee: int, avoid: frozenset[str]
 ) -> None:
-    known = {name: Place(name, p.group, p.total, p.available, p.coming, p.promised) for name, p in drawn.items()}
+    known = {name: TargetHost(name, p.group, p.total, p.available, p.coming, p.promised) for name, p in drawn.items()}
     chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid)
     fits = [p for p in known.values() if p.group == "g" and p.name not in avoid and p.promised + guarantee <= p.total and p.room >= takes]
     if isinstance(chosen, str):
@@ -51,8 +51,8 @@ def _guest(name: str, gib: int = 2, stays: str = "") -> GuestState:
     return GuestState(id=f"id-{name}", name=name, size=gib * GIB, maximum=gib * GIB, stays=stays)
 
 
-def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> View:
-    view = View()
+def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> FleetView:
+    view = FleetView()
     for name, guests in hosts.items():
         member = Member(group="g", address=Destination.parse(f"sim:///{name}"), draining=name in draining, cordoned=name in draining)
         view.members.records[name] = (1, member)
@@ -63,7 +63,7 @@ def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (
     return view
 
 
-def _orders(view: View, host: str) -> tuple[Orders, dict[str, str]]:
+def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
     return next_orders(view, host, 7, places(view))
 
 
@@ -100,7 +100,7 @@ def test_a_guest_that_may_not_leave_stays_and_it_is_said_why() -> None:
     assert stuck == {"1": "its class does not allow it"}
 
 
-def _with_move(state: MoveState, number: int = 1) -> View:
+def _with_move(state: MoveState, number: int = 1) -> FleetView:
     view = _view({"a": [_guest("1")], "b": [], "c": []}, draining=["a"])
     move = Move(
         guest="id-1", name="1", to="b", destination=Destination.parse("sim:///b"), takes=2 * GIB, number=number, state=state, error="no"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mom_core import Destination, MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.link import Access, Kept
+from mom_plugins_fleet.link import Access, StoredEntry
 from mom_plugins_fleet.records import LARGEST_RECORD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.subjects import host_permissions, server_accounts
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -76,16 +76,16 @@ def test_each_host_has_an_account_into_which_only_its_own_keys_are_let() -> None
 
 
 def test_a_state_from_a_stranger_or_under_another_name_counts_for_nothing() -> None:
-    view = View()
+    view = FleetView()
     view.members.records["h1"] = (1, Member(group="g"))
     state = HostState(host="h1", mom="0", mode="enforce")
-    asyncio.run(view.heard_state("h2", Kept(1, state.packed())))
+    asyncio.run(view.heard_state("h2", StoredEntry(1, state.packed())))
     assert "h2" not in view.states.records
-    asyncio.run(view.heard_state("h3", Kept(1, state.model_copy(update={"host": "h3"}).packed())))
+    asyncio.run(view.heard_state("h3", StoredEntry(1, state.model_copy(update={"host": "h3"}).packed())))
     assert not view.is_fresh("h3")
-    asyncio.run(view.heard_state("h1", Kept(1, state.packed())))
+    asyncio.run(view.heard_state("h1", StoredEntry(1, state.packed())))
     assert view.is_fresh("h1")
-    asyncio.run(view.heard_state("h1", Kept(2, b"nonsense")))
+    asyncio.run(view.heard_state("h1", StoredEntry(2, b"nonsense")))
     assert "h1" not in view.states.records
 
 

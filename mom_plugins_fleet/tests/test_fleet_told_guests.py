@@ -14,7 +14,7 @@ from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.planning import places
 from mom_plugins_fleet.records import LARGEST_RECORD, GuestState, HostState, Member
 from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, MOST_TOLD, ToldGuests
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 GIB = 1 << 20
 
@@ -100,7 +100,7 @@ def test_guests_that_arrive_among_many_are_told_for_a_while() -> None:
 
 
 def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:
-    view = View()
+    view = FleetView()
     view.members.records["h1"] = (1, Member(group="g", address="sim:///h1"))  # type: ignore[arg-type]  # it is parsed
     view.states.records["h1"] = (1, state_of(many(1000)))
     view.heard["h1"] = time.monotonic()

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from mom_core import Destination, DestinationError, MomError
 from mom_plugins_fleet.records import Group, GuestState, HostState, Lease, Member, Move, Orders
 from mom_plugins_fleet.verbs import _holder, _host_row, _print_hosts, fleet
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 NOBODY = ["--server", "nats://localhost:1"]
 
@@ -63,7 +63,7 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts() -> None:
 
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     nasty = "\x1b]0;title\x07\n\x9b2J"
-    view = View()
+    view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     guest = GuestState(id="1", name=nasty, stays=nasty)
     state = HostState(host="h1", mom="1", mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))

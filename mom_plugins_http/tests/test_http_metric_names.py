@@ -15,7 +15,7 @@ from mom_core import Canary, CanaryState, Declarations, FieldSpec, Metric, Repor
 from mom_core.testing import snapshot
 from mom_plugins_http.host_metrics import SCALES, host_metrics
 from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
-from mom_plugins_http.published import Totals, View
+from mom_plugins_http.published import ReportView, Totals
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def everything() -> str:
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "set 60_mine", "root", "v1", 0.1, "", 60.0, 0.0, 30.0)
     declarations = Declarations(fields=dict(declared.fields))
-    return exposition(View(report, declarations, totals), GuestSelection(), canary).decode()
+    return exposition(ReportView(report, declarations, totals), GuestSelection(), canary).decode()
 
 
 def families() -> dict[str, str]:

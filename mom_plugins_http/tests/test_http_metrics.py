@@ -14,7 +14,7 @@ from test_http_reading import busy_report
 from mom_core import Declarations, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.metrics import GuestSelection, exposition
-from mom_plugins_http.published import Totals, View
+from mom_plugins_http.published import ReportView, Totals
 
 if TYPE_CHECKING:
     from conftest import Serve
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 FIELDS = (FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"), FieldSpec("psi_some", Unit.PERCENT, Scope.HOST, "pressure"))
 
 
-def view(report: Report) -> View:
+def view(report: Report) -> ReportView:
     totals = Totals()
     totals.add(report)
-    return View(report, Declarations(fields={(spec.scope, spec.name): spec for spec in FIELDS}), totals)
+    return ReportView(report, Declarations(fields={(spec.scope, spec.name): spec for spec in FIELDS}), totals)
 
 
 def samples(text: bytes) -> dict[tuple[str, ...], float]:

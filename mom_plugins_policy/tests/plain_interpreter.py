@@ -13,7 +13,7 @@ from typing import Any
 
 from mom_core import HOST_ID, Guest, Host, Snapshot
 from mom_plugins_policy.builtins import BUILTINS, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 DEPTH = 200
 
@@ -155,18 +155,18 @@ class Plain:
     # --- forms ---------------------------------------------------------------------------------------------------------------
 
     def eval(self, form: Form) -> Any:
-        if form.kind is Kind.LITERAL:
+        if form.kind is FormKind.LITERAL:
             return form.value
-        if form.kind is Kind.OPERATOR:
+        if form.kind is FormKind.OPERATOR:
             raise PlainError("malformed", form)
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             if form.name == "nil":
                 return None
             found, value = self.resolve(form.name)
             if not found:
                 raise PlainError("undefined-symbol", form)
             return value
-        if form.kind is Kind.BLOCK:
+        if form.kind is FormKind.BLOCK:
             return self.sequence(form, form.items)
         try:
             return self.call(form)
@@ -195,9 +195,9 @@ class Plain:
         if not form.items:
             raise PlainError("empty-form")
         head, args = form.items[0], form.items[1:]
-        if head.kind is Kind.OPERATOR:
+        if head.kind is FormKind.OPERATOR:
             return self.word(form, OPERATORS[head.name], args)
-        if head.kind is not Kind.NAME:
+        if head.kind is not FormKind.NAME:
             raise PlainError("not-callable")
         name = head.name
         builtin = name in SPECIAL_FORMS or name in BUILTINS or name == "eval"
@@ -244,10 +244,10 @@ class Plain:
         return self.eval(first) if self.eval(condition) else self.eval(second)
 
     def special_let(self, form: Form, pairs: Form, *body: Form) -> Any:
-        if pairs.kind is not Kind.LIST:
+        if pairs.kind is not FormKind.LIST:
             raise PlainError("malformed")
         for pair in pairs.items:
-            if pair.kind is not Kind.LIST or len(pair.items) != 2 or pair.items[0].kind is not Kind.NAME:
+            if pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME:
                 raise PlainError("malformed")
         self.scopes.append({})
         try:
@@ -259,14 +259,14 @@ class Plain:
             self.scopes.pop()
 
     def special_def(self, form: Form, name: Form, parameters: Form, body: Form) -> Any:
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             raise PlainError("malformed")
         if name.name not in SPECIAL_FORMS and name.name not in BUILTINS and name.name != "eval":
             self.functions[name.name] = ([item.name for item in parameters.items], body)
         return name.name
 
     def special_defvar(self, form: Form, name: Form, value: Form) -> Any:
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             raise PlainError("malformed")
         return self.scopes[-1].setdefault(name.name, self.eval(value)) if name.name not in self.scopes[-1] else self._kept(name, value)
 
@@ -275,7 +275,7 @@ class Plain:
         return self.scopes[-1][name.name]
 
     def special_set(self, form: Form, name: Form, value: Form) -> Any:
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             raise PlainError("malformed")
         result = self.eval(value)
         for scope in reversed(self.scopes):
@@ -285,7 +285,7 @@ class Plain:
         raise PlainError("undefined-symbol")
 
     def special_with(self, form: Form, items: Form, name: Form, body: Form) -> Any:
-        if items.kind is not Kind.NAME or name.kind is not Kind.NAME:
+        if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
             raise PlainError("malformed")
         elements = self.eval(items)
         if not isinstance(elements, GuestList | list | str):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policy_verbs import Done, mom_policy
 
 from mom_core import ConfigError, ControlSpec, Decision, Declarations, Entity, FieldSpec, Scope, Unit
-from mom_plugins_policy.cases import Case, cases_of, run_case
+from mom_plugins_policy.cases import PolicyTest, cases_of, run_case
 from mom_plugins_policy.cases.expected import expected_value
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 
@@ -37,7 +37,7 @@ DECLARED = Declarations(
 )
 
 
-def cases(text: str, folder: Path = Path()) -> list[Case]:
+def cases(text: str, folder: Path = Path()) -> list[PolicyTest]:
     return cases_of(text, "t.yaml", folder, DECLARED)
 
 

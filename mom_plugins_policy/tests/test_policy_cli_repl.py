@@ -23,7 +23,7 @@ from mom_plugins_policy import Policy
 from mom_plugins_policy.cli.inputs import Given
 from mom_plugins_policy.cli.repl import Repl
 from mom_plugins_policy.example import EXAMPLE
-from mom_plugins_policy.session import Session, is_complete
+from mom_plugins_policy.session import ReplSession, is_complete
 from mom_plugins_policy.snapshots import made_snapshot
 
 DECLARED = Declarations(
@@ -40,8 +40,8 @@ DECLARED = Declarations(
 )
 
 
-def session() -> Session:
-    return Session(made_snapshot(EXAMPLE, "example"), DECLARED)
+def session() -> ReplSession:
+    return ReplSession(made_snapshot(EXAMPLE, "example"), DECLARED)
 
 
 def repl(*inputs: str) -> tuple[list[str], list[str]]:
@@ -179,7 +179,7 @@ forms = st.sampled_from(
 @settings(deadline=None, max_examples=30)
 @given(st.lists(forms, max_size=6))
 def test_inputs_mean_what_they_would_mean_in_one_policy(inputs: list[str]) -> None:
-    talk = Session(fixture(), Declarations())
+    talk = ReplSession(fixture(), Declarations())
     told = [talk.add(text) for text in inputs]
     kept = [text for text, answer in zip(inputs, told, strict=True) if answer.kept]
     whole = Policy.compile({"p": "\n".join(kept)}, Declarations()).evaluate(fixture())

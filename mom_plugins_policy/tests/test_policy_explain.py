@@ -17,7 +17,7 @@ from random_programs import program
 
 from mom_core import Entity, Snapshot
 from mom_core.testing import snapshot
-from mom_plugins_policy import Limits, Policy, PolicyError
+from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.explain import Explanation, Missed, Reason, explain
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.runtime import show
@@ -289,7 +289,7 @@ def outcome(result: Result) -> tuple[str, ...]:
 def test_a_traced_evaluation_comes_to_the_same_and_every_decision_is_explained(data: st.DataObject) -> None:
     text = program(lambda count: data.draw(st.integers(0, count - 1)))
     try:
-        policy = Policy.compile({"p": text}, limits=Limits(steps=3000, guest_steps=1000, depth=30))
+        policy = Policy.compile({"p": text}, limits=PolicyLimits(steps=3000, guest_steps=1000, depth=30))
     except PolicyError:
         return
     taken = fixture()

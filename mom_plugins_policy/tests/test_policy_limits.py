@@ -14,7 +14,7 @@ from policy_fixture import fixture
 
 from mom_core import ConfigProblem, Snapshot, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy import Limits, Policy, PolicyError, sources
+from mom_plugins_policy import Policy, PolicyError, PolicyLimits, sources
 from mom_plugins_policy.errors import KINDS
 from mom_plugins_policy.sources import read_policies
 
@@ -80,7 +80,7 @@ def test_what_is_written_to_exhaust_the_host_is_answered(name: str) -> None:
 
 def test_time_is_limited_also_where_steps_are_not() -> None:
     text = "(def spin (n) (if (< n 1) 0 (+ (spin (- n 1)) (spin (- n 1))))) (with Guests g (spin 100))"
-    policy = Policy.compile({"p": text}, limits=Limits(guest_steps=1 << 60, steps=1 << 60, seconds=0.05))
+    policy = Policy.compile({"p": text}, limits=PolicyLimits(guest_steps=1 << 60, steps=1 << 60, seconds=0.05))
     began = time.perf_counter()
     result = policy.evaluate(fixture())
     assert time.perf_counter() - began < 30
@@ -92,7 +92,7 @@ def test_time_is_limited_also_where_steps_are_not() -> None:
 def test_each_guest_has_steps_of_its_own() -> None:
     guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(300)}
     text = "(def loop (n) (if (< n 1) 0 (loop (- n 1)))) (with Guests g (+ g.n (loop 100)))"
-    result = Policy.compile({"p": text}, limits=Limits(steps=10_000, guest_steps=5_000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
+    result = Policy.compile({"p": text}, limits=PolicyLimits(steps=10_000, guest_steps=5_000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
     assert not result.errors
     assert result.values[-1] == [1] * 300
 
@@ -100,21 +100,21 @@ def test_each_guest_has_steps_of_its_own() -> None:
 def test_many_guests_do_not_use_up_the_steps_of_what_is_outside() -> None:
     guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(1000)}
     text = "(with Guests g (+ g.n (+ g.n (+ g.n (+ g.n (+ g.n 1))))))"
-    result = Policy.compile({"p": text}, limits=Limits(steps=2000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
+    result = Policy.compile({"p": text}, limits=PolicyLimits(steps=2000)).evaluate(snapshot(guests=guests))  # type: ignore[arg-type]  # plain values
     assert not result.errors
 
 
 @pytest.mark.parametrize(
     ("limits", "text", "kind"),
     [
-        (Limits(depth=10), "(def f (n) (if (< n 1) 0 (f (- n 1)))) (f 9) (f 10)", "recursion"),
-        (Limits(integer_bits=64), "(<< 1 63) (<< 1 64)", "range"),
-        (Limits(string=10), '(+ "12345" "12345") (+ "12345" "123456")', "limit"),
-        (Limits(list=4), "(defvar l (with Guests g 1)) (+ l l) (+ l (+ l l))", "limit"),
-        (Limits(names=3), '(Host.Control "a" 1) (Host.Control "b" 1) (Host.Control "c" 1) (Host.Control "d" 1)', "limit"),
+        (PolicyLimits(depth=10), "(def f (n) (if (< n 1) 0 (f (- n 1)))) (f 9) (f 10)", "recursion"),
+        (PolicyLimits(integer_bits=64), "(<< 1 63) (<< 1 64)", "range"),
+        (PolicyLimits(string=10), '(+ "12345" "12345") (+ "12345" "123456")', "limit"),
+        (PolicyLimits(list=4), "(defvar l (with Guests g 1)) (+ l l) (+ l (+ l l))", "limit"),
+        (PolicyLimits(names=3), '(Host.Control "a" 1) (Host.Control "b" 1) (Host.Control "c" 1) (Host.Control "d" 1)', "limit"),
     ],
 )
-def test_limits_can_be_set_and_hold_exactly(limits: Limits, text: str, kind: str) -> None:
+def test_limits_can_be_set_and_hold_exactly(limits: PolicyLimits, text: str, kind: str) -> None:
     policy = Policy.compile({"p": text}, limits=limits)
     result = policy.evaluate(fixture())
     assert [error.kind for error in result.errors] == [kind]
@@ -123,9 +123,9 @@ def test_limits_can_be_set_and_hold_exactly(limits: Limits, text: str, kind: str
 
 def test_so_many_policies_are_allowed_and_no_more() -> None:
     texts = {f"{number:02}_empty": "" for number in range(10, 14)}
-    Policy.compile(texts, limits=Limits(policies=4))
+    Policy.compile(texts, limits=PolicyLimits(policies=4))
     with pytest.raises(PolicyError) as caught:
-        Policy.compile(texts, limits=Limits(policies=3))
+        Policy.compile(texts, limits=PolicyLimits(policies=3))
     (fault,) = caught.value.faults
     assert (fault.kind, fault.name, fault.message) == ("limit", "13_empty", "there are 4 policies, and 3 are allowed")
 
@@ -141,7 +141,7 @@ def test_a_folder_of_very_many_or_very_long_policies_is_not_read_to_its_end(tmp_
         return text_of(path, problems, longest, hint)
 
     monkeypatch.setattr(sources, "text_of", noted)
-    for limits, most, what in ((Limits(policies=7), 7, "policies"), (Limits(text=70), 11, "characters")):
+    for limits, most, what in ((PolicyLimits(policies=7), 7, "policies"), (PolicyLimits(text=70), 11, "characters")):
         opened.clear()
         (problem,) = read_policies(tmp_path, None, limits).problems
         assert what in problem.message

@@ -25,7 +25,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_policy import Limits, PolicyPlugin
+from mom_plugins_policy import PolicyLimits, PolicyPlugin
 from mom_plugins_policy.plugin import LimitSettings
 
 FIELDS = {
@@ -235,8 +235,8 @@ def test_settings_are_checked() -> None:
 
 
 def test_every_limit_is_a_setting_with_the_same_default() -> None:
-    assert LimitSettings().limits() == Limits()
-    assert {one.name for one in fields(Limits)} == set(LimitSettings.model_fields)
+    assert LimitSettings().limits() == PolicyLimits()
+    assert {one.name for one in fields(PolicyLimits)} == set(LimitSettings.model_fields)
 
 
 # --- what is decided ---------------------------------------------------------------------------------------------------------------

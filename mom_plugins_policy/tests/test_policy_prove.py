@@ -17,9 +17,9 @@ from mom_core import MomError, Scope
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.prove import proof
 from mom_plugins_policy.prove.linear import Linear, minimum
-from mom_plugins_policy.prove.proof import Answer, Verdict, bound_of, default_bounds, prove, scope_of_control
-from mom_plugins_policy.prove.search import Reads, Search, reads
-from mom_plugins_policy.prove.trial import Bound, Trial
+from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control
+from mom_plugins_policy.prove.search import Reads, ViolationSearch, reads
+from mom_plugins_policy.prove.trial import Attempts, Bound
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.machine import Machine
 from mom_plugins_policy.symbols.vocabulary import Vocabulary
@@ -32,7 +32,7 @@ def in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(proof, name, seconds)
 
 
-def verdicts(text: str, control: str, lows: Sequence[str] = (), highs: Sequence[str] = (), assume: Sequence[str] = ()) -> list[Verdict]:
+def verdicts(text: str, control: str, lows: Sequence[str] = (), highs: Sequence[str] = (), assume: Sequence[str] = ()) -> list[ProofResult]:
     policy = Policy.compile({"50_test": text}, DECLARED)
     scope = scope_of_control(control, policy)
     bounds = [bound_of(low, at_least=True, scope=scope, declarations=DECLARED) for low in lows]
@@ -40,7 +40,7 @@ def verdicts(text: str, control: str, lows: Sequence[str] = (), highs: Sequence[
     return prove(policy, control, bounds or default_bounds(control, scope, DECLARED), scope=scope, assume=assume)
 
 
-def verdict(text: str, control: str = "balloon_target", low: str = "", high: str = "", assume: Sequence[str] = ()) -> Verdict:
+def verdict(text: str, control: str = "balloon_target", low: str = "", high: str = "", assume: Sequence[str] = ()) -> ProofResult:
     (found,) = verdicts(text, control, [low] if low else [], [high] if high else [], assume)
     return found
 
@@ -75,7 +75,7 @@ HOLDS_AT_LEAST = (
 
 @pytest.mark.parametrize(("value", "bound"), HOLDS_AT_LEAST)
 def test_lower_bounds_that_hold(value: str, bound: str) -> None:
-    assert verdict(on_each(value), low=bound).answer is Answer.HOLDS
+    assert verdict(on_each(value), low=bound).answer is ProofAnswer.HOLDS
 
 
 HOLDS_AT_MOST = (
@@ -91,7 +91,7 @@ HOLDS_AT_MOST = (
 
 @pytest.mark.parametrize(("value", "bound"), HOLDS_AT_MOST)
 def test_upper_bounds_that_hold(value: str, bound: str) -> None:
-    assert verdict(on_each(value), high=bound).answer is Answer.HOLDS
+    assert verdict(on_each(value), high=bound).answer is ProofAnswer.HOLDS
 
 
 NEAR_MISSES = (
@@ -111,7 +111,7 @@ NEAR_MISSES = (
 @pytest.mark.parametrize(("value", "bound"), NEAR_MISSES)
 def test_what_nearly_holds_is_refuted_by_a_snapshot(value: str, bound: str) -> None:
     found = verdict(on_each(value), low=bound)
-    assert found.answer is Answer.VIOLATED
+    assert found.answer is ProofAnswer.VIOLATED
     assert found.violation is not None
     assert found.violation.value < found.violation.bound
 
@@ -139,55 +139,55 @@ def test_a_counterexample_is_made_small() -> None:
 
 def test_rounding_is_taken_into_account() -> None:
     """3.0 * (1/3) is 1, but (x + 0.1) - 0.1 may be a little less than x, and is cut."""
-    assert verdict(on_each("(- (+ guest.balloon_min 0.1) 0.1)"), low="balloon_min").answer is not Answer.HOLDS
-    assert verdict(on_each("(* (/ guest.balloon_min 49) 49)"), low="balloon_min").answer is not Answer.HOLDS
-    assert verdict(on_each("(* (/ guest.balloon_min 64) 64)"), low="balloon_min").answer is not Answer.VIOLATED
-    assert verdict(on_each("(+ 9007199254740992 (+ 1.0 0))"), low="9007199254740993").answer is Answer.VIOLATED
+    assert verdict(on_each("(- (+ guest.balloon_min 0.1) 0.1)"), low="balloon_min").answer is not ProofAnswer.HOLDS
+    assert verdict(on_each("(* (/ guest.balloon_min 49) 49)"), low="balloon_min").answer is not ProofAnswer.HOLDS
+    assert verdict(on_each("(* (/ guest.balloon_min 64) 64)"), low="balloon_min").answer is not ProofAnswer.VIOLATED
+    assert verdict(on_each("(+ 9007199254740992 (+ 1.0 0))"), low="9007199254740993").answer is ProofAnswer.VIOLATED
 
 
 def test_what_is_cut_to_a_whole_number_is_compared_whole() -> None:
-    assert verdict(on_each("(+ 3 0.9)"), high="3").answer is not Answer.VIOLATED
-    assert verdict(on_each("0.5"), low="0").answer is Answer.HOLDS
-    assert verdict('(with Guests guest (guest.Control "share" 0.5))', "share", low="0.6").answer is Answer.VIOLATED
+    assert verdict(on_each("(+ 3 0.9)"), high="3").answer is not ProofAnswer.VIOLATED
+    assert verdict(on_each("0.5"), low="0").answer is ProofAnswer.HOLDS
+    assert verdict('(with Guests guest (guest.Control "share" 0.5))', "share", low="0.6").answer is ProofAnswer.VIOLATED
 
 
 def test_infinities_and_nan_are_no_requests() -> None:
-    assert verdict(on_each("(if (> (* 1e300 (* 1e300 guest.balloon_cur)) 0) (* 1e300 1e300) 5)"), low="5").answer is Answer.HOLDS
+    assert verdict(on_each("(if (> (* 1e300 (* 1e300 guest.balloon_cur)) 0) (* 1e300 1e300) 5)"), low="5").answer is ProofAnswer.HOLDS
     nan = "(let ((i (* 1e300 (* 1e300 (+ 1 guest.balloon_cur))))) (- i i))"
-    assert verdict(on_each(f"(max 5 {nan})"), low="5").answer is Answer.HOLDS
-    assert verdict(on_each(f"(min (max 7 {nan}) 9)"), low="7").answer is Answer.HOLDS
+    assert verdict(on_each(f"(max 5 {nan})"), low="5").answer is ProofAnswer.HOLDS
+    assert verdict(on_each(f"(min (max 7 {nan}) 9)"), low="7").answer is ProofAnswer.HOLDS
 
 
 def test_order_of_minimum_and_maximum_matters_with_nan() -> None:
     """(Host.Prop …) may be any number: (max x 5) is NaN if x is, and no request; (max 5 x) is 5."""
-    assert verdict(on_each('(max (Host.Prop "interval") 5)'), low="5").answer is Answer.HOLDS
-    assert verdict(on_each('(max 5 (Host.Prop "interval"))'), low="5").answer is Answer.HOLDS
+    assert verdict(on_each('(max (Host.Prop "interval") 5)'), low="5").answer is ProofAnswer.HOLDS
+    assert verdict(on_each('(max 5 (Host.Prop "interval"))'), low="5").answer is ProofAnswer.HOLDS
 
 
 def test_where_the_bound_is_unknown_there_is_none() -> None:
-    assert verdict(on_each("(if (null guest.balloon_min) 0 guest.balloon_min)"), low="balloon_min").answer is Answer.HOLDS
+    assert verdict(on_each("(if (null guest.balloon_min) 0 guest.balloon_min)"), low="balloon_min").answer is ProofAnswer.HOLDS
 
 
 def test_the_last_request_counts() -> None:
     text = on_each("0") + on_each('(max guest.balloon_min (guest.GetControl "balloon_target"))')
-    assert verdict(text, low="balloon_min").answer is Answer.HOLDS
-    assert verdict(on_each("guest.balloon_min") + on_each("0"), low="balloon_min").answer is Answer.VIOLATED
-    assert verdict(on_each("0") + on_each("nil"), low="5").answer is Answer.HOLDS, "nil is no request"
+    assert verdict(text, low="balloon_min").answer is ProofAnswer.HOLDS
+    assert verdict(on_each("guest.balloon_min") + on_each("0"), low="balloon_min").answer is ProofAnswer.VIOLATED
+    assert verdict(on_each("0") + on_each("nil"), low="5").answer is ProofAnswer.HOLDS, "nil is no request"
 
 
 def test_a_guest_of_which_a_step_fails_gets_nothing() -> None:
     text = on_each("0") + "(with Guests guest (+ guest.balloon_min nil))"
-    assert verdict(text, low="5").answer is Answer.HOLDS
+    assert verdict(text, low="5").answer is ProofAnswer.HOLDS
 
 
 def test_what_was_decided_for_guests_before_an_error_elsewhere_counts() -> None:
     corrected = on_each("(max guest.balloon_min 5)")
-    assert verdict(on_each("0") + "(+ 1 nil)" + corrected, low="5").answer is Answer.VIOLATED
-    assert verdict(on_each("0") + "(debug (+ Host.mem_free 1))" + corrected, low="5").answer is Answer.VIOLATED
-    assert verdict(on_each("0") + "(if (valid Host.mem_free) (debug (max 1 2)) 3)" + corrected, low="5").answer is Answer.HOLDS
-    assert verdict("(with Guests g { (g.Control 'balloon_target' 0) (g.Control 'balloon_target' 5) })", low="5").answer is Answer.HOLDS
+    assert verdict(on_each("0") + "(+ 1 nil)" + corrected, low="5").answer is ProofAnswer.VIOLATED
+    assert verdict(on_each("0") + "(debug (+ Host.mem_free 1))" + corrected, low="5").answer is ProofAnswer.VIOLATED
+    assert verdict(on_each("0") + "(if (valid Host.mem_free) (debug (max 1 2)) 3)" + corrected, low="5").answer is ProofAnswer.HOLDS
+    assert verdict("(with Guests g { (g.Control 'balloon_target' 0) (g.Control 'balloon_target' 5) })", low="5").answer is ProofAnswer.HOLDS
     host = "(Host.Control 'ksm_run' 3) (debug (+ Host.mem_free 1)) (Host.Control 'ksm_run' 1)"
-    assert verdict(host, "ksm_run", high="2").answer is Answer.HOLDS, "what was asked for the host is lost with the rest"
+    assert verdict(host, "ksm_run", high="2").answer is ProofAnswer.HOLDS, "what was asked for the host is lost with the rest"
 
 
 def test_notes_carry_what_is_known_from_loop_to_loop() -> None:
@@ -195,40 +195,40 @@ def test_notes_carry_what_is_known_from_loop_to_loop() -> None:
         '(with Guests g (if (valid g.balloon_cur g.balloon_min) (if (> g.balloon_cur g.balloon_min) (g.SetVar "can" 1) 0) 0))'
         '(with Guests g (if (valid (g.GetVar "can")) (g.Control "balloon_target" g.balloon_cur) 0))'
     )
-    assert verdict(text, low="balloon_min").answer is Answer.HOLDS
+    assert verdict(text, low="balloon_min").answer is ProofAnswer.HOLDS
 
 
 def test_other_guests_may_change_every_variable() -> None:
     text = "(defvar floor 10) (with Guests g { (g.Control 'balloon_target' floor) (set floor (- floor 1)) })"
-    assert verdict(text, low="10").answer is Answer.VIOLATED
+    assert verdict(text, low="10").answer is ProofAnswer.VIOLATED
     text = "(defvar last Host) (with Guests g { (if (!= last Host) (last.Control 'balloon_target' 0) 0) (set last g) })"
-    assert verdict(text, low="1").answer is Answer.VIOLATED
+    assert verdict(text, low="1").answer is ProofAnswer.VIOLATED
     text = "(with Guests g (with Guests h (h.Control 'balloon_target' g.balloon_cur)))"
-    assert verdict(text, low="1").answer is Answer.VIOLATED
+    assert verdict(text, low="1").answer is ProofAnswer.VIOLATED
     text = "(with Guests g (with Guests h (h.Control 'balloon_target' (max h.balloon_min g.balloon_cur))))"
-    assert verdict(text, low="balloon_min").answer is Answer.HOLDS
+    assert verdict(text, low="balloon_min").answer is ProofAnswer.HOLDS
 
 
 def test_requests_through_variables_functions_and_lists_are_seen() -> None:
-    assert verdict("(with Guests g { (defvar ask g.Control) (ask 'balloon_target' 0) })", low="1").answer is Answer.VIOLATED
-    assert verdict("(def ask (e v) (e.Control 'balloon_target' v)) (with Guests g (ask g 0))", low="1").answer is Answer.VIOLATED
-    assert verdict("(defvar all (with Guests g g)) (with all g (g.Control 'balloon_target' 0))", low="1").answer is Answer.VIOLATED
-    assert verdict("(def ask (n) (with Guests g (g.Control n 0))) (ask 'balloon_target')", low="1").answer is Answer.VIOLATED
-    assert verdict("(with Guests g (g.Control (g.Prop 'name') 0))", low="1").answer is not Answer.HOLDS
+    assert verdict("(with Guests g { (defvar ask g.Control) (ask 'balloon_target' 0) })", low="1").answer is ProofAnswer.VIOLATED
+    assert verdict("(def ask (e v) (e.Control 'balloon_target' v)) (with Guests g (ask g 0))", low="1").answer is ProofAnswer.VIOLATED
+    assert verdict("(defvar all (with Guests g g)) (with all g (g.Control 'balloon_target' 0))", low="1").answer is ProofAnswer.VIOLATED
+    assert verdict("(def ask (n) (with Guests g (g.Control n 0))) (ask 'balloon_target')", low="1").answer is ProofAnswer.VIOLATED
+    assert verdict("(with Guests g (g.Control (g.Prop 'name') 0))", low="1").answer is not ProofAnswer.HOLDS
 
 
 def test_what_is_not_followed_is_not_said_to_hold() -> None:
     recursive = "(def f (n) (if (> n 0) (f (- n 1)) (with Guests g (g.Control 'balloon_target' 0)))) (f Host.cpu_count)"
     found = verdict(recursive, low="1")
-    assert found.answer is not Answer.HOLDS
+    assert found.answer is not ProofAnswer.HOLDS
     redefined = "(with Guests g { (def f () 0) (g.Control 'balloon_target' (f)) })"
-    assert verdict(redefined, low="1").answer is not Answer.HOLDS
+    assert verdict(redefined, low="1").answer is not ProofAnswer.HOLDS
 
 
 def test_what_cannot_be_told_names_the_place() -> None:
     text = on_each("(if (== (/ (* 12345.678 guest.balloon_cur) 3.21) 98765.4321012345) 0 5)")
     found = verdict(text, low="5")
-    assert found.answer is Answer.UNKNOWN
+    assert found.answer is ProofAnswer.UNKNOWN
     assert found.form is not None
     assert found.form.source.column == 20
 
@@ -241,13 +241,14 @@ def test_guests_are_given_the_names_that_the_policy_asks_for() -> None:
 
 def test_assumptions_are_stated_and_only_those_that_were_needed() -> None:
     found = verdict(on_each("(* 1.0 guest.balloon_min)"), high="balloon_max")
-    assert (found.answer, list(found.assumptions)) == (Answer.HOLDS, ["balloon_min <= balloon_max"])
+    assert (found.answer, list(found.assumptions)) == (ProofAnswer.HOLDS, ["balloon_min <= balloon_max"])
     found = verdict(on_each("guest.balloon_min"), high="balloon_max", assume=["(<= guest.balloon_min guest.balloon_max)"])
     assert list(found.assumptions) == ["(<= guest.balloon_min guest.balloon_max) is true"]
     found = verdict(on_each("guest.balloon_cur"), low="balloon_min")
-    assert found.answer is Answer.VIOLATED
+    assert found.answer is ProofAnswer.VIOLATED
     assert (
-        verdict(on_each("guest.balloon_cur"), low="balloon_min", assume=["(>= guest.balloon_cur guest.balloon_min)"]).answer is Answer.HOLDS
+        verdict(on_each("guest.balloon_cur"), low="balloon_min", assume=["(>= guest.balloon_cur guest.balloon_min)"]).answer
+        is ProofAnswer.HOLDS
     )
 
 
@@ -261,12 +262,12 @@ def test_counterexamples_are_as_assumed() -> None:
 
 def test_controls_of_the_host() -> None:
     text = "(Host.Control 'ksm_pages_to_scan' (max 64 (min 1250 (/ Host.mem_free 1000))))"
-    assert [found.answer for found in verdicts(text, "ksm_pages_to_scan")] == [Answer.HOLDS, Answer.HOLDS]
-    assert [found.answer for found in verdicts(text, "ksm_pages_to_scan", ["65"], ["1249"])] == [Answer.VIOLATED, Answer.VIOLATED]
+    assert [found.answer for found in verdicts(text, "ksm_pages_to_scan")] == [ProofAnswer.HOLDS, ProofAnswer.HOLDS]
+    assert [found.answer for found in verdicts(text, "ksm_pages_to_scan", ["65"], ["1249"])] == [ProofAnswer.VIOLATED, ProofAnswer.VIOLATED]
     in_loop = "(with Guests g (Host.Control 'ksm_run' g.vcpu_count))"
-    assert [found.answer for found in verdicts(in_loop, "ksm_run")] == [Answer.HOLDS, Answer.VIOLATED]
+    assert [found.answer for found in verdicts(in_loop, "ksm_run")] == [ProofAnswer.HOLDS, ProofAnswer.VIOLATED]
     in_loop = "(Host.Control 'ksm_run' 2) (with Guests g (Host.Control 'ksm_run' (min 1 g.vcpu_count)))"
-    assert [found.answer for found in verdicts(in_loop, "ksm_run")] == [Answer.HOLDS, Answer.HOLDS]
+    assert [found.answer for found in verdicts(in_loop, "ksm_run")] == [ProofAnswer.HOLDS, ProofAnswer.HOLDS]
 
 
 def test_default_bounds_are_the_declared_ones_and_for_balloons_those_of_the_guest() -> None:
@@ -315,7 +316,7 @@ def outcome(seed: int) -> str:
     scope = scope_of_control(control, policy)
     bound = bound_of(limit, at_least=choose.random() < 0.6, scope=scope, declarations=DECLARED)
     (found,) = prove(policy, control, [bound], scope=scope)
-    if found.answer is Answer.HOLDS:
+    if found.answer is ProofAnswer.HOLDS:
         attacked = attack(policy, control, scope, bound, found.assumptions)
         assert attacked is None, f"{text}\n{bound}: {attacked}"
     return str(found.answer)
@@ -327,8 +328,8 @@ def attack(policy: Policy, control: str, scope: Scope, bound: Bound, assumptions
     fields = {(Scope.GUEST, name) for name in ("balloon_min", "balloon_max", "balloon_cur", "cpu_usage")}
     fields |= {(Scope.HOST, name) for name in ("mem_free", "mem_available", "load_1", "cpu_count")}
     read = Reads(reads(machine.terms).fields | fields, averages=True, names=False)
-    trial = Trial(policy, control, scope, bound, (), orders)
-    search = Search(trial, machine.vocabulary, read, policy.program.forms)
+    trial = Attempts(policy, control, scope, bound, (), orders)
+    search = ViolationSearch(trial, machine.vocabulary, read, policy.program.forms)
     return search.run(time.thread_time() + 0.1)
 
 

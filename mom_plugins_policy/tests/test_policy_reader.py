@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_plugins_policy import Limits, PolicyError
+from mom_plugins_policy import PolicyError, PolicyLimits
 from mom_plugins_policy.reader import read
-from mom_plugins_policy.syntax import Form, Kind, written
+from mom_plugins_policy.syntax import Form, FormKind, written
 
 PIECES = [
     "(", ")", "[", "]", "{", "}", '"', "'", "\\", "#", "\n", "\r\n", " ", "\t", "\ufeff", "a", "a.b", "nil", "-", "+", "<=", "1", "0x1F",
@@ -63,7 +63,7 @@ def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
         line = text.split("\n")[source.line - 1]
         assert line[source.column - 1] == text[form.start]
         assert form.start < form.end <= len(text)
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             assert text[form.start : form.end] == form.value
 
 
@@ -145,13 +145,13 @@ def test_long_texts_are_answered_at_once(name: str) -> None:
 
 def test_the_limits_of_a_text_can_be_set() -> None:
     for limits, text in (
-        (Limits(text=3), "1234"),
-        (Limits(forms=3), "1 2 3 4"),
-        (Limits(name=3), "abcd"),
+        (PolicyLimits(text=3), "1234"),
+        (PolicyLimits(forms=3), "1 2 3 4"),
+        (PolicyLimits(name=3), "abcd"),
     ):
         with pytest.raises(PolicyError) as caught:
             read("p", text, limits)
         assert caught.value.kind == "limit"
     with pytest.raises(PolicyError) as caught:
-        read("p", "((()))", Limits(nesting=2))
+        read("p", "((()))", PolicyLimits(nesting=2))
     assert caught.value.kind == "recursion"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mom_plugins_sim.advise.command import advise
 from mom_plugins_sim.advise.newcomers import with_newcomers
-from mom_plugins_sim.advise.search import Search, wilson
+from mom_plugins_sim.advise.search import CapacitySearch, wilson
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.command import simulate
@@ -21,14 +21,14 @@ from mom_plugins_sim.workload import Trace
 
 @given(st.integers(0, 40), st.integers(1, 100), st.integers(1, 8))
 def test_the_search_finds_the_largest_number_that_harms_nobody(limit: int, most: int, seeds: int) -> None:
-    search = Search(lambda count, seed: "harm" if count > limit else "", seeds, most, 0.0)
+    search = CapacitySearch(lambda count, seed: "harm" if count > limit else "", seeds, most, 0.0)
     assert search.largest() == min(limit, most)
     assert search.complete
     assert all(one.runs <= seeds for one in search.tried.values())
 
 
 def test_where_somebody_comes_to_harm_already_nothing_fits() -> None:
-    search = Search(lambda count, seed: "the host swaps", 5, 64, 0.5)
+    search = CapacitySearch(lambda count, seed: "the host swaps", 5, 64, 0.5)
     assert search.largest() is None
     assert search.complete
     assert (search.tried[0].runs, search.tried[0].harm) == (1, "the host swaps")
@@ -36,7 +36,7 @@ def test_where_somebody_comes_to_harm_already_nothing_fits() -> None:
 
 @pytest.mark.parametrize(("risk", "fits"), [(0.0, 4), (0.1, 4), (0.2, 8), (1.0, 8)])
 def test_an_accepted_risk_lets_more_in(risk: float, fits: int) -> None:
-    search = Search(lambda count, seed: "harm" if count > 4 and seed <= 2 else "", 10, 8, risk)
+    search = CapacitySearch(lambda count, seed: "harm" if count > 4 and seed <= 2 else "", 10, 8, risk)
     assert search.largest() == fits
 
 
@@ -47,7 +47,7 @@ def test_it_ends_when_its_time_is_over_and_knows_that() -> None:
         runs.append(count)
         return ""
 
-    search = Search(run, 10, 64, 0.0, lambda: len(runs) >= 12)
+    search = CapacitySearch(run, 10, 64, 0.0, lambda: len(runs) >= 12)
     assert search.largest() is not None
     assert not search.complete
     assert len(runs) <= 14

@@ -22,10 +22,10 @@ from mom_core import Clock, Engine, MomError, PastCycle, ReasonedCycles, Reasone
 from mom_core.cli.explain import explain_command
 from mom_plugins_sim.recording import reader
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
-from mom_plugins_sim.recording.frames import START, Kind, Losses, pack, read_frames
+from mom_plugins_sim.recording.frames import START, FrameKind, Losses, pack, read_frames
 from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, session_content
-from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter, files_of
+from mom_plugins_sim.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
 
 CONTROL = "balloon_target"
 FOREVER = (float("-inf"), float("inf"))
@@ -93,7 +93,13 @@ def told(past: PastOf, number: int) -> dict[tuple[int, str], str]:
 
 
 def rewritten(
-    folder: Path, made: Made, *, policies: Mapping[str, str] | None = None, memory: bool = True, first: int = 1, limits: Limits = LIMITS
+    folder: Path,
+    made: Made,
+    *,
+    policies: Mapping[str, str] | None = None,
+    memory: bool = True,
+    first: int = 1,
+    limits: RecordingLimits = LIMITS,
 ) -> Path:
     """The same recording from a cycle on: with other policies, in more files, or without what they remembered, as old ones are."""
     now = 0.0
@@ -159,7 +165,7 @@ def test_where_the_recording_begins_later_it_is_known_as_soon_as_all_is_there_th
 
 def test_it_is_known_across_the_files_of_a_recording(made: Made, tmp_path: Path) -> None:
     (whole,) = files_of(made.folder)
-    folder = rewritten(tmp_path / "r", made, limits=Limits(1e10, 4 * whole.stat().st_size))  # an eighth of that in each file
+    folder = rewritten(tmp_path / "r", made, limits=RecordingLimits(1e10, 4 * whole.stat().st_size))  # an eighth of that in each file
     assert len(files_of(folder)) >= 3
     past = PastOf(folder)
     begins = [next(Recording(path).cycles()).report.number for path in files_of(folder)]
@@ -229,8 +235,8 @@ def test_a_gap_before_it_makes_it_unknown_until_all_is_known_again(made: Made, t
         frames = list(read_frames(file, str(path), Losses()))
     number, kept = 0, [START]
     for frame in frames:
-        number += frame.kind in (Kind.KEY, Kind.CYCLE)
-        if not (frame.kind is Kind.CYCLE and number == 20):
+        number += frame.kind in (FrameKind.KEY, FrameKind.CYCLE)
+        if not (frame.kind is FrameKind.CYCLE and number == 20):
             kept.append(pack(frame.kind, frame.number, frame.key, *unpacked(frame, frames)))
     (folder / path.name).write_bytes(b"".join(kept))
     past = PastOf(folder)
@@ -243,7 +249,7 @@ def test_a_gap_before_it_makes_it_unknown_until_all_is_known_again(made: Made, t
 
 def unpacked(frame: Any, frames: list[Any]) -> tuple[bytes, ...]:
     """A frame's body, and the dictionary with which it is packed."""
-    if frame.kind is not Kind.CYCLE:
+    if frame.kind is not FrameKind.CYCLE:
         return (frame.unpack(),)
     key = next(one for one in frames if one.number == frame.key)
     _, base = read_cycle(key.unpack(), NO_KEY)

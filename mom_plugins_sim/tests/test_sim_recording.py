@@ -36,13 +36,13 @@ from mom_core import (
     load_config,
 )
 from mom_plugins_sim.recording.command import record
-from mom_plugins_sim.recording.frames import HEADER, START, Kind, checksum, pack
+from mom_plugins_sim.recording.frames import HEADER, START, FrameKind, checksum, pack
 from mom_plugins_sim.recording.past import PastOf
-from mom_plugins_sim.recording.reader import Recording, Session, session_content
-from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingFull, RecordingWriter, files_of
+from mom_plugins_sim.recording.reader import RecordedSession, Recording, session_content
+from mom_plugins_sim.recording.writer import KEY_EVERY, RecordingFull, RecordingLimits, RecordingWriter, files_of
 
-LIMITS = Limits(keep=86_400.0, size=1 << 30)
-SESSION = Session("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
+LIMITS = RecordingLimits(keep=86_400.0, size=1 << 30)
+SESSION = RecordedSession("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
 
 
 def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> list[Report]:
@@ -71,7 +71,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     return found
 
 
-def written(folder: Path, reports: list[Report], limits: Limits = LIMITS) -> Path:
+def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS) -> Path:
     writer = RecordingWriter(folder, limits)
     writer.open()
     writer.session(session_content(SESSION))
@@ -198,7 +198,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_old_files_go_when_there_is_too_much(tmp_path, reports):
-    limits = Limits(keep=86_400.0, size=1 << 20)
+    limits = RecordingLimits(keep=86_400.0, size=1 << 20)
     folder = tmp_path / "r"
     many = simulated(tmp_path, 40, guests=400)
     for _ in range(8):
@@ -242,7 +242,7 @@ def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
 
 
 def test_too_little_room_is_said_before_the_disk_is_full(tmp_path, reports):
-    writer = RecordingWriter(tmp_path / "r", Limits(86_400.0, 1 << 30, reserve=1 << 62))
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(86_400.0, 1 << 30, reserve=1 << 62))
     writer.open()
     writer.session(session_content(SESSION))
     with pytest.raises(RecordingFull, match="are free where"):
@@ -278,15 +278,15 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
 
 def test_a_bomb_is_not_unpacked(tmp_path):
     bomb = zlib.compress(bytes(1 << 28))
-    frame = bytearray(pack(Kind.SESSION, 0, 0, b"{}"))
+    frame = bytearray(pack(FrameKind.SESSION, 0, 0, b"{}"))
     header = list(HEADER.unpack(bytes(frame[: HEADER.size])))
     path = tmp_path / "x.momrec"
     for size in (1 << 28, 10):
-        body = pack(Kind.KEY, 1, 1, b"")
+        body = pack(FrameKind.KEY, 1, 1, b"")
         header = list(HEADER.unpack(body[: HEADER.size]))
         header[4], header[5] = len(bomb), size
-        header[6] = checksum(Kind.KEY, 1, 1, size, bomb)
-        content = START + pack(Kind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode()) + HEADER.pack(*header) + bomb
+        header[6] = checksum(FrameKind.KEY, 1, 1, size, bomb)
+        content = START + pack(FrameKind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode()) + HEADER.pack(*header) + bomb
         path.write_bytes(content)
         back, recording = read(path)
         assert back == []

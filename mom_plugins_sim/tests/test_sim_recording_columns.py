@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_plugins_sim.recording.columns import ABSENT, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.columns import ABSENT, ColumnReader, ColumnWriter, Corrupt
 
 CELLS = st.one_of(
     st.just(ABSENT),
@@ -32,10 +32,10 @@ def _same(one: object, other: object) -> bool:
 
 
 def _back(values, base):
-    out = Writer()
+    out = ColumnWriter()
     out.column(values, base)
     content = out.joined()
-    source = Reader(content)
+    source = ColumnReader(content)
     return source.column(len(values), base)
 
 
@@ -59,7 +59,7 @@ def test_the_sign_of_zero_and_what_is_no_number_survive():
 
 def test_values_that_hardly_move_take_a_byte_each():
     base = [1_000_000 + 7919 * i for i in range(1000)]
-    out = Writer()
+    out = ColumnWriter()
     out.column([v + v % 100 for v in base], base)
     assert len(out.joined()) < 1100
 
@@ -68,16 +68,16 @@ def test_values_that_hardly_move_take_a_byte_each():
 @given(st.binary(max_size=60), st.integers(0, 5))
 def test_bytes_that_nobody_wrote_are_refused(content, count):
     try:
-        cells = Reader(content).column(count)
+        cells = ColumnReader(content).column(count)
     except Corrupt:
         return
     assert len(cells) == count
 
 
 def test_what_is_cut_off_is_refused():
-    out = Writer()
+    out = ColumnWriter()
     out.column([1, 2, 3000], None)
     content = out.joined()
     for end in range(len(content)):
         with pytest.raises((Corrupt, IndexError)):
-            Reader(content[:end]).column(3)
+            ColumnReader(content[:end]).column(3)

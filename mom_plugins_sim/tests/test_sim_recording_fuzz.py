@@ -24,7 +24,7 @@ from mom_core import MomError
 from mom_plugins_sim.plot.command import plot
 from mom_plugins_sim.recording.command import record
 from mom_plugins_sim.recording.cycles import NO_KEY, read_cycle
-from mom_plugins_sim.recording.frames import HEADER, MARK, START, Kind, Losses, checksum, pack, read_frames
+from mom_plugins_sim.recording.frames import HEADER, MARK, START, FrameKind, Losses, checksum, pack, read_frames
 from mom_plugins_sim.recording.reader import session_content
 from mom_plugins_sim.recording.writer import RecordingWriter, files_of
 from mom_plugins_sim.replay.command import replay
@@ -39,7 +39,7 @@ LONGEST_SECONDS = 2.0
 class Piece:
     """A frame of a sound recording, with its body as it is and what it was packed with."""
 
-    kind: Kind
+    kind: FrameKind
     number: int
     key: int
     body: bytes
@@ -70,9 +70,9 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Piece]:
     texts: dict[int, bytes] = {}
     with path.open("rb") as source:
         for frame in read_frames(source, str(path), Losses()):
-            dictionary = texts.get(frame.key, b"") if frame.kind is Kind.CYCLE else b""
+            dictionary = texts.get(frame.key, b"") if frame.kind is FrameKind.CYCLE else b""
             body = frame.unpack(dictionary)
-            if frame.kind is Kind.KEY:
+            if frame.kind is FrameKind.KEY:
                 texts[frame.number] = read_cycle(body, NO_KEY)[1].texts
             found.append(Piece(frame.kind, frame.number, frame.key, body, dictionary))
     return found
@@ -105,7 +105,7 @@ def changed_body(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
 def changed_json(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
     which = chosen.randrange(len(pieces))
     piece = pieces[which]
-    change = forged if piece.kind in {Kind.SESSION, Kind.MEMORY} else forged_cycle
+    change = forged if piece.kind in {FrameKind.SESSION, FrameKind.MEMORY} else forged_cycle
     return START + b"".join(one.packed(change(one.body, chosen) if one is piece else None) for one in pieces)
 
 
@@ -120,7 +120,12 @@ def changed_frames(pieces: Sequence[Piece], chosen: random.Random) -> bytes:
         if chosen.random() < 0.9:
             content += piece.packed()
         if chosen.random() < 0.1:
-            kind, number, key, size = chosen.choice(list(Kind)), chosen.randrange(1 << 32), chosen.randrange(60), chosen.randrange(1 << 32)
+            kind, number, key, size = (
+                chosen.choice(list(FrameKind)),
+                chosen.randrange(1 << 32),
+                chosen.randrange(60),
+                chosen.randrange(1 << 32),
+            )
             packed = zlib.compress(chosen.choice((piece.body, bytes(1 << 21))))
             content += HEADER.pack(MARK, kind, number, key, len(packed), size, checksum(kind, number, key, size, packed)) + packed
     return bytes(content)

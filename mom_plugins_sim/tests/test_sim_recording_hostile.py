@@ -23,11 +23,11 @@ from test_sim_recording import SESSION, written
 from mom_core import Decision, Guest, Host, MomError, Outcome, Report, Snapshot, Source, Status
 from mom_plugins_sim.plot.command import plot
 from mom_plugins_sim.plot.series import story_of
-from mom_plugins_sim.recording.columns import MOST_CELLS, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.columns import MOST_CELLS, ColumnReader, ColumnWriter, Corrupt
 from mom_plugins_sim.recording.command import record
 from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.cycles import NO_KEY, read_cycle, write_cycle
-from mom_plugins_sim.recording.frames import HEADER, LARGEST_BODY, MARK, START, Kind, checksum, pack
+from mom_plugins_sim.recording.frames import HEADER, LARGEST_BODY, MARK, START, FrameKind, checksum, pack
 from mom_plugins_sim.recording.past import PastOf
 from mom_plugins_sim.recording.reader import Recording, session_content
 from mom_plugins_sim.recording.writer import files_of
@@ -118,21 +118,21 @@ def test_a_file_that_holds_nothing_does_not_spoil_its_folder(tmp_path: Path) -> 
 
 
 def test_a_few_bytes_that_say_there_are_many_values_are_refused() -> None:
-    column = Writer()
+    column = ColumnWriter()
     column.column([5, 5])
     with pytest.raises(Corrupt, match="more than"):
-        Reader(column.joined()).column(MOST_CELLS + 1)
-    many = Writer()
+        ColumnReader(column.joined()).column(MOST_CELLS + 1)
+    many = ColumnWriter()
     for _ in range(3):
         many.column([5, 5])
-    source = Reader(many.joined())
+    source = ColumnReader(many.joined())
     source.column(MOST_CELLS // 2)
     source.column(MOST_CELLS // 2)
     with pytest.raises(Corrupt, match="more than"):
         source.column(1)
 
 
-SESSION_FRAME = pack(Kind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode())
+SESSION_FRAME = pack(FrameKind.SESSION, 0, 0, json.dumps(session_content(SESSION)).encode())
 MIB = 1 << 20
 
 
@@ -156,10 +156,10 @@ def read_with(path: Path) -> tuple[list[Report], Recording, float, int]:
 
 
 def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_path: Path) -> None:
-    sound = [pack(Kind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
+    sound = [pack(FrameKind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
     broken = bytearray(sound[2])
     broken[-1] ^= 1
-    nonsense = pack(Kind.KEY, 5, 0, b"\x05hello")
+    nonsense = pack(FrameKind.KEY, 5, 0, b"\x05hello")
     path = file_of(tmp_path / "r.momrec", *sound[:2], bytes(broken), sound[3], nonsense, *sound[5:])
     at = len(START) + len(SESSION_FRAME) + len(sound[0]) + len(sound[1])
     recording = Recording(path)
@@ -178,9 +178,9 @@ def test_damage_is_told_with_file_and_place_and_the_other_cycles_are_read(tmp_pa
     "rubbish",
     [
         MARK * (MIB // 4),
-        HEADER.pack(MARK, Kind.KEY, 0, 0, 1 << 24, 10, 5) * (MIB // HEADER.size),
-        HEADER.pack(MARK, Kind.KEY, 0, 0, 4096, 10, 5) * (MIB // HEADER.size),
-        (MARK + bytes([Kind.KEY, 0, 0, 0, 1, 0, 0, 0])) * (MIB // 12),
+        HEADER.pack(MARK, FrameKind.KEY, 0, 0, 1 << 24, 10, 5) * (MIB // HEADER.size),
+        HEADER.pack(MARK, FrameKind.KEY, 0, 0, 4096, 10, 5) * (MIB // HEADER.size),
+        (MARK + bytes([FrameKind.KEY, 0, 0, 0, 1, 0, 0, 0])) * (MIB // 12),
     ],
     ids=["bare marks", "headers of large frames", "headers of small frames", "headers within headers"],
 )
@@ -194,8 +194,8 @@ def test_what_only_looks_like_frames_is_passed_over_soon(tmp_path: Path, rubbish
 
 
 def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:
-    false = HEADER.pack(MARK, Kind.KEY, 7, 0, 1 << 20, 10, 5)
-    frames = [false + pack(Kind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
+    false = HEADER.pack(MARK, FrameKind.KEY, 7, 0, 1 << 20, 10, 5)
+    frames = [false + pack(FrameKind.KEY, number, 0, write_cycle(one, NO_KEY)[0]) for number, one in enumerate(REPORTS, 1)]
     found, recording, _, _ = read_with(file_of(tmp_path / "r.momrec", *frames))
     assert found == REPORTS
     assert recording.damage.rubbish == len(frames) * len(false)
@@ -203,7 +203,7 @@ def test_a_few_false_headers_hide_nothing_that_is_sound(tmp_path: Path) -> None:
 
 def claimed(guests: int) -> bytes:
     """A cycle that says that it has so many guests, and names none."""
-    texts, numbers, said = Writer(), Writer(), Writer()
+    texts, numbers, said = ColumnWriter(), ColumnWriter(), ColumnWriter()
     texts.json([])
     texts.json({})
     numbers.number(guests)
@@ -223,7 +223,7 @@ def claimed(guests: int) -> bytes:
 )
 def test_a_frame_that_says_more_than_it_holds_is_refused(tmp_path: Path, body: bytes, why: str) -> None:
     packed = zlib.compress(body)
-    frame = HEADER.pack(MARK, Kind.KEY, 1, 0, len(packed), len(body), checksum(Kind.KEY, 1, 0, len(body), packed)) + packed
+    frame = HEADER.pack(MARK, FrameKind.KEY, 1, 0, len(packed), len(body), checksum(FrameKind.KEY, 1, 0, len(body), packed)) + packed
     found, recording, seconds, held = read_with(file_of(tmp_path / "r.momrec", frame))
     assert (found, recording.damage.cycles) == ([], 1)
     assert why in recording.damage.places[0]
@@ -233,22 +233,22 @@ def test_a_frame_that_says_more_than_it_holds_is_refused(tmp_path: Path, body: b
 
 def test_new_guests_that_are_not_named_are_damage(tmp_path: Path) -> None:
     body, key = write_cycle(REPORTS[0], NO_KEY)
-    texts, numbers, said = Writer(), Writer(), Writer()
+    texts, numbers, said = ColumnWriter(), ColumnWriter(), ColumnWriter()
     texts.json(["c"])
     texts.json({})
     numbers.number(3)
     numbers.column([0, 0, 1])
     said.blob(texts.joined())
-    frames = pack(Kind.KEY, 1, 0, body), pack(Kind.CYCLE, 2, 1, said.joined() + numbers.joined(), key.texts)
+    frames = pack(FrameKind.KEY, 1, 0, body), pack(FrameKind.CYCLE, 2, 1, said.joined() + numbers.joined(), key.texts)
     found, recording, _, _ = read_with(file_of(tmp_path / "r.momrec", *frames))
     assert found == REPORTS[:1]
     assert "another number of new guests than it names" in recording.damage.places[0]
 
 
-@pytest.mark.parametrize("kind", [Kind.SESSION, Kind.MEMORY])
+@pytest.mark.parametrize("kind", [FrameKind.SESSION, FrameKind.MEMORY])
 @pytest.mark.parametrize("content", [b"[" * 50_000, b"[" + b"[]," * 300_000 + b"0]", b'{"format":1,"x":' + b"[" * 200 + b"]" * 200 + b"}"])
-def test_json_that_is_deep_or_all_brackets_is_refused(tmp_path: Path, kind: Kind, content: bytes) -> None:
-    cycle = pack(Kind.KEY, 1, 0, write_cycle(REPORTS[0], NO_KEY)[0])
+def test_json_that_is_deep_or_all_brackets_is_refused(tmp_path: Path, kind: FrameKind, content: bytes) -> None:
+    cycle = pack(FrameKind.KEY, 1, 0, write_cycle(REPORTS[0], NO_KEY)[0])
     found, recording, seconds, held = read_with(file_of(tmp_path / "r.momrec", cycle, pack(kind, 2, 2, content)))
     assert found == REPORTS[:1]
     assert recording.damage.places
@@ -260,7 +260,7 @@ def test_half_a_surrogate_pair_comes_back_as_its_number(tmp_path: Path) -> None:
     odd = "\ud800"
     guest = Guest("a", f"vm{odd}", {"balloon_cur": 1.0, "os": odd}, {"name": odd})
     one = Report(1, 5.0, "enforce", Snapshot(Host(f"h{odd}", {"mem_available": 10}), {"a": guest}, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
-    path = file_of(tmp_path / "r.momrec", pack(Kind.KEY, 1, 0, write_cycle(one, NO_KEY)[0]))
+    path = file_of(tmp_path / "r.momrec", pack(FrameKind.KEY, 1, 0, write_cycle(one, NO_KEY)[0]))
     (recorded,) = Recording(path).cycles()
     (back,) = recorded.report.snapshot.guests.values()
     assert (back.name, back.fields["os"], back.properties["name"]) == (r"vm\ud800", r"\ud800", r"\ud800")
@@ -291,7 +291,9 @@ def test_a_recording_cannot_ask_for_more_history_than_fits_into_memory(tmp_path:
     one = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
     session = {**session_content(SESSION), "configuration": {"history": 1000, "plugins": {"policy": {}}}}
     path = tmp_path / "r.momrec"
-    path.write_bytes(START + pack(Kind.SESSION, 0, 0, json.dumps(session).encode()) + pack(Kind.KEY, 1, 0, write_cycle(one, NO_KEY)[0]))
+    path.write_bytes(
+        START + pack(FrameKind.SESSION, 0, 0, json.dumps(session).encode()) + pack(FrameKind.KEY, 1, 0, write_cycle(one, NO_KEY)[0])
+    )
     with pytest.raises(MomError, match="do not fit into memory"):
         compare(Recording(path))
 
@@ -316,15 +318,15 @@ def forged(text: bytes, chosen: random.Random) -> bytes:
 
 def forged_cycle(body: bytes, chosen: random.Random) -> bytes:
     """One of its texts is another; the numbers stay."""
-    source = Reader(body)
+    source = ColumnReader(body)
     said = source.blob()
     rest = body[source._at :]
-    texts, inner = [], Reader(said)
+    texts, inner = [], ColumnReader(said)
     while inner._at < len(said):
         texts.append(inner.blob())
     which = chosen.randrange(len(texts))
     texts[which] = forged(texts[which], chosen)
-    joined, out = Writer(), Writer()
+    joined, out = ColumnWriter(), ColumnWriter()
     for text in texts:
         joined.blob(text)
     out.blob(joined.joined())
@@ -339,9 +341,9 @@ def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> Non
                           "controls": [["balloon_target", "KiB", "guest", "b", "balloon_cur", 0, None]]}).encode()  # fmt: skip
     bodies = [write_cycle(one, NO_KEY)[0] for one in REPORTS]
     which = chosen.randrange(len(bodies) + 1)
-    content = START + pack(Kind.SESSION, 0, 0, forged(session, chosen) if which == len(bodies) else session)
+    content = START + pack(FrameKind.SESSION, 0, 0, forged(session, chosen) if which == len(bodies) else session)
     for number, body in enumerate(bodies):
-        content += pack(Kind.KEY, number + 1, 0, forged_cycle(body, chosen) if which == number else body)
+        content += pack(FrameKind.KEY, number + 1, 0, forged_cycle(body, chosen) if which == number else body)
     path = tmp_path / "forged.momrec"
     path.write_bytes(content)
     everybody_reads(path)

@@ -16,11 +16,11 @@ from mom_core import ControlSpec, Decision, Scope, Source, Unit
 from mom_core.testing import snapshot
 from mom_plugins_sim.recording.contents import contents_of
 from mom_plugins_sim.recording.reader import Recording, session_content
-from mom_plugins_sim.recording.writer import KEY_EVERY, Limits, RecordingWriter, files_of
+from mom_plugins_sim.recording.writer import KEY_EVERY, RecordingLimits, RecordingWriter, files_of
 from mom_plugins_sim.replay.command import replay
 from mom_plugins_sim.replay.comparison import compare
 from mom_plugins_sim.replay.estimate import estimate
-from mom_plugins_sim.replay.verdicts import Complaint, Verdict, need_of
+from mom_plugins_sim.replay.verdicts import Complaint, Complaints, need_of
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import Setup, run_scenario
 
@@ -105,7 +105,7 @@ def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
 
 def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     folder = tmp_path / "r"
-    writer = RecordingWriter(folder, Limits(3600.0, 1 << 30))
+    writer = RecordingWriter(folder, RecordingLimits(3600.0, 1 << 30))
     writer.open()
     for cycle in Recording(recorded(tmp_path, 15)).cycles():
         plugins: Any = cycle.session.configuration["plugins"]
@@ -172,9 +172,9 @@ def test_a_time_without_cycles_is_said(recording: Path) -> None:
 def test_a_recording_of_plugins_that_are_not_here_is_replayed_without_them(recording: Path, tmp_path: Path) -> None:
     """The session is rewritten as if another evaluator had been there, too."""
     from mom_plugins_sim.recording.reader import session_content
-    from mom_plugins_sim.recording.writer import Limits, RecordingWriter
+    from mom_plugins_sim.recording.writer import RecordingLimits, RecordingWriter
 
-    writer = RecordingWriter(tmp_path / "r", Limits(1e6, 1 << 30))
+    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e6, 1 << 30))
     writer.open()
     for cycle in Recording(recording).cycles():
         content = session_content(cycle.session)
@@ -191,8 +191,8 @@ def test_a_recording_of_plugins_that_are_not_here_is_replayed_without_them(recor
 # --- verdicts -------------------------------------------------------------------------------------------------------------------
 
 
-def judged(values: list[Any], **fields: Any) -> Verdict:
-    verdict = Verdict()
+def judged(values: list[Any], **fields: Any) -> Complaints:
+    verdict = Complaints()
     verdict.controls["balloon_target"] = ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "", "balloon_cur", 1, None)
     for number, value in enumerate(values):
         snap = snapshot(guests={"a": {"balloon_cur": 1000, "balloon_max": 2000, **fields}})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Entity, LedgerEntry, Scope, StateFile
-from mom_plugins_vdsm.incarnations import FORM, Incarnations, Kept
+from mom_plugins_vdsm.incarnations import FORM, Incarnations, KeptIncarnations
 from mom_plugins_vdsm.statistics import Vm
 
 EPOCH = 1_700_000_000.0
@@ -25,7 +25,7 @@ class Host:
         self.restart()
 
     def restart(self) -> None:
-        self.file: StateFile[Kept] = StateFile(self.path, "the file of guests' starts", FORM)
+        self.file: StateFile[KeptIncarnations] = StateFile(self.path, "the file of guests' starts", FORM)
         self.marks = self.follower()
 
     def follower(self, *, keep: bool = True) -> Incarnations:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import Answer, AnswerError, Event, Refusal, failure, parsed, request
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, Refusal, failure, parsed, request
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -36,8 +36,8 @@ def test_json_of_any_shape_is_an_answer_an_event_or_refused(value: object) -> No
     except AnswerError:
         assert not isinstance(value, dict)
         return
-    assert isinstance(message, Answer | Event)
-    assert not isinstance(message, Answer) or isinstance(message.id, str)
+    assert isinstance(message, JsonRpcAnswer | Event)
+    assert not isinstance(message, JsonRpcAnswer) or isinstance(message.id, str)
 
 
 @given(st.binary(max_size=50))
@@ -70,12 +70,12 @@ def test_a_message_is_not_told_when_it_is_no_answer() -> None:
 
 
 def test_a_result_of_null_is_a_result() -> None:
-    assert parsed(b'{"id": "x", "result": null}') == Answer("x", None)
+    assert parsed(b'{"id": "x", "result": null}') == JsonRpcAnswer("x", None)
 
 
 def test_an_answer_without_result_and_error_is_a_refusal() -> None:
     message = parsed(b'{"id": "x"}')
-    assert isinstance(message, Answer)
+    assert isinstance(message, JsonRpcAnswer)
     assert message.refusal is not None
 
 

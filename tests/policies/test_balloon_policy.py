@@ -10,7 +10,7 @@ import pytest
 
 from mom_core import Clock, Engine, Report, Status, Value, load_config
 from mom_core.testing import snapshot
-from mom_plugins_policy import Limits, Policy
+from mom_plugins_policy import Policy, PolicyLimits
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -75,7 +75,7 @@ def room(need: float, peak: float) -> float:
     return peak + 0.6 * (margin(need) + 0.25 * (peak - need))
 
 
-UNHURRIED = Limits(seconds=600.0)
+UNHURRIED = PolicyLimits(seconds=600.0)
 """How long an evaluation takes says how busy the machine is; the other limits are those of the daemon."""
 
 

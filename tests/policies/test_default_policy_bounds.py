@@ -12,7 +12,7 @@ import pytest
 from mom_core import Declarations, declarations_of
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.prove.proof import Answer, Verdict, bound_of, default_bounds, prove, scope_of_control
+from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def installed() -> Declarations:
     return declarations_of()
 
 
-def verdicts(control: str, lows: Sequence[str] = (), highs: Sequence[str] = (), assume: Sequence[str] = ()) -> list[Verdict]:
+def verdicts(control: str, lows: Sequence[str] = (), highs: Sequence[str] = (), assume: Sequence[str] = ()) -> list[ProofResult]:
     declared = installed()
     policy = Policy.compile(declared.policies, declared)
     scope = scope_of_control(control, policy)
@@ -44,29 +44,29 @@ def test_the_checks_find_nothing_in_all_default_policies_together() -> None:
 
 @pytest.mark.parametrize("control", ["ksm_run", "ksm_pages_to_scan", "ksm_sleep_millisecs"])
 def test_ksm_is_never_set_to_what_it_does_not_take(control: str) -> None:
-    assert [verdict.answer for verdict in verdicts(control)] == [Answer.HOLDS, Answer.HOLDS]
+    assert [verdict.answer for verdict in verdicts(control)] == [ProofAnswer.HOLDS, ProofAnswer.HOLDS]
 
 
 def test_ksm_scans_between_64_and_30000_pages() -> None:
     answers = [(verdict.bound.text, verdict.answer) for verdict in verdicts("ksm_pages_to_scan", ["64", "65"], ["30000", "29999"])]
-    assert answers[:3] == [("64", Answer.HOLDS), ("65", Answer.VIOLATED), ("30000", Answer.HOLDS)]
-    assert answers[3][1] is not Answer.HOLDS
+    assert answers[:3] == [("64", ProofAnswer.HOLDS), ("65", ProofAnswer.VIOLATED), ("30000", ProofAnswer.HOLDS)]
+    assert answers[3][1] is not ProofAnswer.HOLDS
 
 
 def test_no_guest_gets_more_than_its_maximum() -> None:
     (verdict,) = verdicts("balloon_target", highs=["balloon_max"])
-    assert verdict.answer is Answer.HOLDS
+    assert verdict.answer is ProofAnswer.HOLDS
     assert list(verdict.assumptions) == []
 
 
 def test_no_guest_that_has_its_guarantee_loses_it() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"], assume=["(<= guest.balloon_min guest.balloon_cur)"])
-    assert verdict.answer is Answer.HOLDS
+    assert verdict.answer is ProofAnswer.HOLDS
 
 
 def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"])
-    assert verdict.answer is Answer.VIOLATED
+    assert verdict.answer is ProofAnswer.VIOLATED
     assert verdict.counterexample is not None
     read_back = made_snapshot(json.loads(json.dumps(as_json(verdict.counterexample))), "test")
     declared = installed()

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from mom_core import declarations_of
-from mom_plugins_policy.cases import Case, read_cases, run_case
+from mom_plugins_policy.cases import PolicyTest, read_cases, run_case
 
 FOLDER = Path(__file__).parents[2] / "examples/policies"
 CASES = [case for path in sorted(FOLDER.glob("tests/*.yaml")) for case in read_cases(path, declarations_of())]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_is_as_expected(case: Case) -> None:
+def test_it_is_as_expected(case: PolicyTest) -> None:
     assert run_case(case) == ()
 
 

@@ -17,7 +17,7 @@ from mom_plugins_policy.cli.values import written_value
 from mom_plugins_policy.errors import KINDS
 from mom_plugins_policy.example import EXAMPLE
 from mom_plugins_policy.reader import read
-from mom_plugins_policy.session import Session
+from mom_plugins_policy.session import ReplSession
 from mom_plugins_policy.snapshots import made_snapshot
 
 DECLARED = declarations_of()
@@ -50,9 +50,9 @@ def name(block: Block) -> str:
     return f"{block.page}:{block.line}"
 
 
-def session() -> Session:
+def session() -> ReplSession:
     taken = made_snapshot(EXAMPLE, "example")
-    return Session(taken, with_fields_of(taken, DECLARED))
+    return ReplSession(taken, with_fields_of(taken, DECLARED))
 
 
 def inputs(text: str) -> Iterator[tuple[str, str, str]]:

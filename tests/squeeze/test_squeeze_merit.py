@@ -18,7 +18,7 @@ from one_run import Squeeze
 from mom_core import Declarations, Report, Status
 from mom_core.testing import snapshot
 from mom_plugins_http.metrics import GuestSelection, exposition
-from mom_plugins_http.published import Totals, View
+from mom_plugins_http.published import ReportView, Totals
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -193,7 +193,7 @@ def test_commands_are_counted_by_what_mom_tells_prometheus() -> None:
     totals = Totals()
     totals.outcomes |= {("ksm_run", Status.APPLIED): 2, ("ksm_run", Status.UNCHANGED): 7, ("balloon_target", Status.FAILED): 1}
     report = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), (), 0.1)
-    assert applied_in(exposition(View(report, Declarations(), totals), GuestSelection()).decode()) == {"ksm_run": 2}
+    assert applied_in(exposition(ReportView(report, Declarations(), totals), GuestSelection()).decode()) == {"ksm_run": 2}
 
 
 def test_what_mom_did_while_nothing_changed_is_told() -> None:

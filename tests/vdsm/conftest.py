@@ -15,7 +15,7 @@ from vdsm_pki import Ca, make_ca, write_pki  # only found from here on
 from vdsm_process import Vdsm
 
 from mom_core import StateFile
-from mom_plugins_vdsm.connection import Connection, ConnectionSettings
+from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tls import TlsFiles
@@ -54,13 +54,13 @@ def vdsm(start_vdsm: Callable[..., Vdsm]) -> Vdsm:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., Connection]]:
+def connect() -> Iterator[Callable[..., VdsmConnection]]:
     """Make a connection to a peer; it connects when it is first used."""
-    made: list[Connection] = []
+    made: list[VdsmConnection] = []
 
-    def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> Connection:
+    def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> VdsmConnection:
         files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-        connection = Connection(ConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
+        connection = VdsmConnection(ConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
         connection.start()
         made.append(connection)
         return connection
@@ -71,7 +71,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
 
 
 @pytest.fixture
-def hypervisor(vdsm: Vdsm, connect: Callable[..., Connection], tmp_path: Path) -> VdsmHypervisor:
+def hypervisor(vdsm: Vdsm, connect: Callable[..., VdsmConnection], tmp_path: Path) -> VdsmHypervisor:
     """A hypervisor on the vdsm without TLS, that keeps nothing longer than it must."""
     import time
 

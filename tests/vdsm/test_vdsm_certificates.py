@@ -14,14 +14,14 @@ from vdsm_pki import Ca, make_ca, write_pki
 from vdsm_process import Vdsm, wait_for
 
 from mom_core import HypervisorError, PermissionDenied
-from mom_plugins_vdsm.connection import Connection
+from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.tls import TlsFiles, own_certificate_problem
 
 Start = Callable[..., Vdsm]
-Connect = Callable[..., Connection]
+Connect = Callable[..., VdsmConnection]
 
 
-def failure(connection: Connection) -> HypervisorError:
+def failure(connection: VdsmConnection) -> HypervisorError:
     with pytest.raises(HypervisorError) as caught:
         connection.call("Host.ping2", {}, 60.0, "pinging")
     return caught.value

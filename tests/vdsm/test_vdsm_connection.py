@@ -13,10 +13,10 @@ from vdsm_process import Vdsm, wait_for
 
 from mom_core import GuestBusy, HypervisorError
 from mom_plugins_vdsm import connection as connection_module
-from mom_plugins_vdsm.connection import Call, Connection
+from mom_plugins_vdsm.connection import PendingCall, VdsmConnection
 from mom_plugins_vdsm.connection import _Session as Session
 
-Connect = Callable[..., Connection]
+Connect = Callable[..., VdsmConnection]
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +24,11 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1, 0.2, 0.3))
 
 
-def ping(connection: Connection, timeout: float = 60.0) -> object:
+def ping(connection: VdsmConnection, timeout: float = 60.0) -> object:
     return connection.call("Host.ping2", {}, timeout, "pinging")
 
 
-def refused(connection: Connection, timeout: float = 60.0) -> HypervisorError:
+def refused(connection: VdsmConnection, timeout: float = 60.0) -> HypervisorError:
     with pytest.raises(HypervisorError) as caught:
         ping(connection, timeout)
     return caught.value
@@ -172,7 +172,7 @@ def test_a_peer_that_sends_without_an_end_what_nobody_asked_for_is_given_up(vdsm
     wait_for(lambda: can_ping(one))
 
 
-def can_ping(one: Connection) -> bool:
+def can_ping(one: VdsmConnection) -> bool:
     try:
         return ping(one) is True
     except HypervisorError:
@@ -253,7 +253,7 @@ def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connectio
 def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
     vdsm.fault("Host.getVMList", held=True)
-    late: list[Call] = []
+    late: list[PendingCall] = []
 
     def list_guests() -> None:
         with pytest.raises(GuestBusy):

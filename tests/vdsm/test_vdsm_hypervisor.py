@@ -185,7 +185,7 @@ def test_ksm_is_written_by_vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path,
     vdsm = start_vdsm("--ksm", tmp_path)
     log = logging.getLogger("test")
     connection = connect(vdsm)
-    assert isinstance(connection, connection_module.Connection)
+    assert isinstance(connection, connection_module.VdsmConnection)
     own = VdsmHypervisor(connection, HypervisorSettings(), Incarnations(StateFile(tmp_path / "g", "it", FORM), "", time.monotonic), log)
     own.ksm_write({"pages_to_scan": 200, "run": 1})
     assert (tmp_path / "pages_to_scan").read_text() == "200\n"

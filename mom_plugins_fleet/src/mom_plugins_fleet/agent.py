@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
 from mom_plugins_fleet.sealing import is_sealed
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
@@ -234,7 +234,7 @@ class Agent:
         """Do what stands in the buckets, whenever it changes and every now and then."""
         listening_to: set[str] = set()
 
-        async def heard(_key: str, _kept: Kept) -> None:
+        async def heard(_key: str, _kept: StoredEntry) -> None:
             dirty.set()
 
         async def listen(bucket: str, key: str) -> None:

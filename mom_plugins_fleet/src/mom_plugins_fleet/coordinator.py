@@ -16,12 +16,12 @@ from typing import Final
 from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.link import Access, ConflictError, Kept, LinkError, Store, linked, seed_of
+from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked, seed_of
 from mom_plugins_fleet.planning import next_orders, places
 from mom_plugins_fleet.records import Lease, Member, MoveState, Orders, read, shown
 from mom_plugins_fleet.sealing import Seal, is_sealed
 from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, ROSTER, STATES
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
@@ -45,7 +45,7 @@ class Coordinator:
 
     def __init__(self, access: Access, holder: str, log: logging.Logger) -> None:
         self._access, self._holder, self._log = access, holder, log
-        self.view = View()
+        self.view = FleetView()
         self.epoch = 0
         self.stuck: dict[str, Mapping[str, str]] = {}
         self._seal = Seal(seed_of(access.key))
@@ -141,7 +141,7 @@ class Coordinator:
             return False
         return True
 
-    async def _heard_member(self, key: str, kept: Kept) -> None:
+    async def _heard_member(self, key: str, kept: StoredEntry) -> None:
         self.view.members.take(key, kept)
 
     # --- the lease ---------------------------------------------------------------------------------------------------------------

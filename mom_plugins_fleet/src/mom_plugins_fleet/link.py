@@ -98,7 +98,7 @@ def not_safe(server: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredEntry:
     """What stands at a key: the revision, which changes with each change, the bytes (None where nothing stands), and when that was set, in
     seconds since the epoch by the servers' clock; 0 where it is not known."""
 
@@ -121,16 +121,16 @@ class Store:
         """Whether there is a connection now."""
         return self.client.is_connected
 
-    async def read(self, bucket: str, key: str) -> Kept:
+    async def read(self, bucket: str, key: str) -> StoredEntry:
         """What stands at a key now. The revision is 0 where nothing ever stood."""
         async with self._asking(f"read {bucket} {key}"):
             answer = await self._answer(direct(bucket, key))
             headers = answer.headers or {}
             if headers.get("Status") == "404":
-                return Kept(0, None)
+                return StoredEntry(0, None)
             try:
                 at = datetime.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
-                return Kept(int(headers["Nats-Sequence"]), None if _deleted(headers) else answer.data, at)
+                return StoredEntry(int(headers["Nats-Sequence"]), None if _deleted(headers) else answer.data, at)
             except (KeyError, ValueError):
                 raise LinkError(f"the servers' answer for {bucket} {key} makes no sense: {printable(str(headers), 200)}") from None
         raise AssertionError("unreachable")
@@ -163,19 +163,19 @@ class Store:
         async with self._asking(f"remove {bucket} {key}"):
             await self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers=headers)
 
-    async def hear(self, bucket: str, keys: str, heard: Callable[[str, Kept], Awaitable[None]]) -> Subscription:
+    async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
         """Call `heard(key, what stands there now)` for each change of these keys (`*`: all) from now on."""
         begin = subject(bucket, "")
 
         async def take(message: Msg) -> None:
             gone = _deleted(message.headers or {})
-            await heard(message.subject.removeprefix(begin), Kept(0, None if gone else message.data))
+            await heard(message.subject.removeprefix(begin), StoredEntry(0, None if gone else message.data))
 
         async with self._asking(f"listen to {bucket}"):
             return await self.client.subscribe(subject(bucket, keys), cb=take)
         raise AssertionError("unreachable")
 
-    async def load(self, bucket: str) -> Mapping[str, Kept]:
+    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         """All keys of a bucket and what stands there. What is set meanwhile is heard, and may be missing here.
 
         All is asked of the bucket's leader: who else is asked at random may be away, and a consumer lives on such a one.
@@ -185,7 +185,7 @@ class Store:
             held = (await self._jetstream.stream_info(stream, subjects_filter=f"{begin}>")).state.subjects or {}
             room = asyncio.Semaphore(READS_AT_ONCE)
 
-            async def one(key: str) -> tuple[str, Kept]:
+            async def one(key: str) -> tuple[str, StoredEntry]:
                 async with room:
                     return key, await self._led(stream, f"{begin}{key}")
 
@@ -197,16 +197,16 @@ class Store:
             return {key: kept for key, kept in (task.result() for task in reading) if kept.data is not None}
         raise AssertionError("unreachable")
 
-    async def _led(self, stream: str, name: str) -> Kept:
+    async def _led(self, stream: str, name: str) -> StoredEntry:
         """What stands at a key by what the bucket's leader says."""
         try:
             found = await self._jetstream.get_msg(stream, subject=name)
         except nats.js.errors.NotFoundError as error:
             if error.err_code != _NO_MESSAGE:
                 raise
-            return Kept(0, None)  # it went away since
+            return StoredEntry(0, None)  # it went away since
         data = None if _deleted(found.headers or {}) else found.data or b""
-        return Kept(found.seq or 0, data, 0.0 if found.time is None else found.time.timestamp())
+        return StoredEntry(found.seq or 0, data, 0.0 if found.time is None else found.time.timestamp())
 
     async def make(self, replicas: int) -> None:
         """Make all buckets that are missing, and let none be emptied by somebody who may write only one key of it."""

@@ -13,7 +13,7 @@ memory within a minute, and its host's own mom needs some time to make more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TargetHost:
     """A host that guests may come to: its memory, what is available, what is on its way to it, and what was promised to its guests."""
 
     name: str
@@ -38,7 +38,7 @@ class Leaver:
     guarantee: int = 0
 
 
-def choose(leaver: Leaver, places: Mapping[str, Place], group: str, avoid: frozenset[str] = frozenset()) -> Place | str:
+def choose(leaver: Leaver, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset()) -> TargetHost | str:
     """The host that has the most room left when the guest has come; or why there is none.
 
     The most room, not the least that is enough: hosts that are filled to the brim are those that must squeeze guests next.

@@ -1,14 +1,14 @@
-"""What the coordinator wants next, from all that is known of the fleet: pure but for the clock in `View`."""
+"""What the coordinator wants next, from all that is known of the fleet: pure but for the clock in `FleetView`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placing import Leaver, Place, choose
+from mom_plugins_fleet.placing import Leaver, TargetHost, choose
 from mom_plugins_fleet.records import GuestState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 AT_ONCE: Final = 2
 """How many guests leave a host at once: a live migration fills a link of 10 Gbit/s, and a second one fills its pauses."""
@@ -22,16 +22,16 @@ ATTEMPTS: Final = 3
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
-def places(view: View) -> dict[str, Place]:
+def places(view: FleetView) -> dict[str, TargetHost]:
     """The hosts that guests can come to now, with what is on its way to them already."""
-    found: dict[str, Place] = {}
+    found: dict[str, TargetHost] = {}
     for name, (_, member) in view.members.records.items():
         state = view.states.get(name)
         usable = state is not None and view.is_fresh(name) and member.address is not None and not member.cordoned and not member.draining
         if state is None or not usable or state.total is None or state.available is None:
             continue
         promised = state.others_promised + sum(guest.guarantee for guest in state.guests)
-        found[name] = Place(name, member.group, state.total, state.available, promised=promised)
+        found[name] = TargetHost(name, member.group, state.total, state.available, promised=promised)
     view.forget_arrivals()
     for host, (_, orders) in view.orders.records.items():
         for move in orders.moves:
@@ -40,13 +40,13 @@ def places(view: View) -> dict[str, Place]:
     return found
 
 
-def _expect(found: dict[str, Place], move: Move) -> None:
+def _expect(found: dict[str, TargetHost], move: Move) -> None:
     place = found.get(move.to)
     if place is not None:
         found[move.to] = replace(place, coming=place.coming + move.takes)
 
 
-def next_orders(view: View, host: str, epoch: int, known: dict[str, Place]) -> tuple[Orders, dict[str, str]]:
+def next_orders(view: FleetView, host: str, epoch: int, known: dict[str, TargetHost]) -> tuple[Orders, dict[str, str]]:
     """The orders that a host should have now, and for guests that cannot leave the reason, by name.
 
     Moves that are over are taken out once the guest is seen where it went to, or should have been; failed ones are tried elsewhere.
@@ -93,7 +93,7 @@ def next_orders(view: View, host: str, epoch: int, known: dict[str, Place]) -> t
 
 
 def _move(
-    view: View, member: Member, guest: GuestState, earlier: Move | None, known: dict[str, Place], arriving: dict[str, int]
+    view: FleetView, member: Member, guest: GuestState, earlier: Move | None, known: dict[str, TargetHost], arriving: dict[str, int]
 ) -> Move | str:
     if guest.maximum is None and guest.size is None:
         return "its size is not known"
@@ -113,7 +113,7 @@ def _move(
     return Move(guest=guest.id, name=guest.name, to=place.name, destination=target.address, takes=takes, number=number)
 
 
-def _arriving(view: View) -> dict[str, int]:
+def _arriving(view: FleetView) -> dict[str, int]:
     found: dict[str, int] = {}
     for _, orders in view.orders.records.values():
         for move in orders.moves:

@@ -39,7 +39,7 @@ from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
-from mom_plugins_fleet.view import View
+from mom_plugins_fleet.view import FleetView
 
 Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -238,8 +238,8 @@ _flag(
 def status_command(where: Where, as_json: bool) -> None:
     """Show all hosts: how they are, which policies are in force there, and what moves."""
 
-    async def looked(store: Store) -> tuple[View, dict[str, int], str, Mapping[str, float]]:
-        view = View()
+    async def looked(store: Store) -> tuple[FleetView, dict[str, int], str, Mapping[str, float]]:
+        view = FleetView()
         await view.load(store)
         revisions = {key: kept.revision for key, kept in (await store.load(GROUPS)).items()}
         lease = await store.read(LEASES, COORDINATOR)
@@ -264,7 +264,7 @@ def _holder(lease: bytes | None) -> str:
         return "somebody whose lease cannot be read"
 
 
-def _host_row(view: View, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
+def _host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
     member, state, orders = view.members.get(name), view.states.get(name), view.orders.get(name)
     moves = [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves]
     wanted = 0 if member is None else revisions.get(member.group, 0)

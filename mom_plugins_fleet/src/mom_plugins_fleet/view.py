@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from mom_core import MomError
-from mom_plugins_fleet.link import Kept, Store
+from mom_plugins_fleet.link import Store, StoredEntry
 from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveState, Orders, Record, read
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 
@@ -33,7 +33,7 @@ class Bucket(Generic[Kind]):
     set_at: dict[str, float] = field(default_factory=dict)
     """When what stands at a key was set, by the servers' clock; only of keys that were read, not of those that were heard of."""
 
-    def take(self, key: str, kept: Kept) -> None:
+    def take(self, key: str, kept: StoredEntry) -> None:
         """What stands at that key now."""
         self.damaged.pop(key, None)
         self.set_at.pop(key, None)
@@ -55,7 +55,7 @@ class Bucket(Generic[Kind]):
 
 
 @dataclass(slots=True)
-class View:
+class FleetView:
     """The fleet at this moment. States of hosts that are no members are left out wherever they would count."""
 
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member))
@@ -72,7 +72,7 @@ class View:
         await _load(store, STATES, self.states)
         await _load(store, ORDERS, self.orders)
 
-    async def heard_state(self, key: str, kept: Kept) -> None:
+    async def heard_state(self, key: str, kept: StoredEntry) -> None:
         """A host says how it is. One that is called otherwise than its key, or is no member, lies."""
         self.states.take(key, kept)
         state = self.states.get(key)
@@ -87,7 +87,7 @@ class View:
         at = self.heard.get(host)
         return at is not None and time.monotonic() - at < SILENT_SECONDS
 
-    def ages(self, lease: Kept) -> Mapping[str, float]:
+    def ages(self, lease: StoredEntry) -> Mapping[str, float]:
         """How many seconds older than the newest sign of life each host's state is that was read, by the servers' clock: no host's counts.
 
         :param lease: the coordinator's, which is a sign of life, too
@@ -118,6 +118,6 @@ class View:
 async def _load(store: Store, bucket: str, shelf: Bucket[Kind]) -> None:
     found = await store.load(bucket)
     for gone in [key for key in shelf.records if key not in found]:
-        shelf.take(gone, Kept(0, None))
+        shelf.take(gone, StoredEntry(0, None))
     for key, kept in found.items():
         shelf.take(key, kept)

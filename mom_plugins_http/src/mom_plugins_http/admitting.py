@@ -10,7 +10,7 @@ from starlette.responses import Response
 from mom_core import Admission, Admissions, MomError, PluginContext, UnitError, Value, parse_size
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call, Parameter
+from mom_plugins_http.routes import ApiCall, Parameter
 from mom_plugins_http.serving import Worker
 
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
@@ -25,7 +25,7 @@ class Admitting:
         self._context = context
         self._worker = worker
 
-    async def answer(self, call: Call) -> Response:
+    async def answer(self, call: ApiCall) -> Response:
         """Whether these guests fit."""
         offered = self._context.service(Admissions)
         if offered is None:
@@ -36,7 +36,7 @@ class Admitting:
         return Response(encoded(admission_of(found)), 200, {"cache-control": "no-store"}, "application/json")
 
 
-def _asked(offered: Admissions, call: Call) -> Admission:
+def _asked(offered: Admissions, call: ApiCall) -> Admission:
     text = str(call.query.get("memory", ""))
     try:
         memory = math.ceil(parse_size(text) / 1024)

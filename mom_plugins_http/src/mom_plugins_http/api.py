@@ -25,11 +25,11 @@ from mom_plugins_http.openapi import description
 from mom_plugins_http.page import WebPage
 from mom_plugins_http.page_keys import PageKeys
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.protocol import UNKNOWN_PEER, Limits
+from mom_plugins_http.protocol import UNKNOWN_PEER, ClientLimits
 from mom_plugins_http.reading import Reading
 from mom_plugins_http.refusals import RefusalLog
 from mom_plugins_http.reserving import Reserving
-from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, Call, Parameter, Route
+from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, ApiCall, Parameter, Route
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
 from mom_plugins_http.trying import Trying
 from mom_plugins_http.unread import PIECE, Sending, UnreadAnswers
@@ -43,7 +43,7 @@ def routes(
     reserving: Reserving,
     admitting: Admitting,
     listening: Events,
-    describe: Callable[[Call], Awaitable[Response]],
+    describe: Callable[[ApiCall], Awaitable[Response]],
 ) -> list[Route]:
     """All operations: the one table from which the application and its description are made."""
     trying = Trying(changing)
@@ -311,7 +311,7 @@ class Api:
         reserving: Reserving,
         admitting: Admitting,
         listening: Events,
-        limits: Limits,
+        limits: ClientLimits,
         hosts: Sequence[str] = (),
         page_socket: str = "",
     ) -> None:
@@ -345,7 +345,7 @@ class Api:
     async def _answer(self, route: Route, request: Request) -> Response:
         try:
             peer = self._admit(request, route)
-            call = Call(request, peer, route.query(request.url.query), self._limits.body, self._limits.patience)
+            call = ApiCall(request, peer, route.query(request.url.query), self._limits.body, self._limits.patience)
             return self._in_pieces(await route.run(call), request)
         except ProblemError as error:
             return error.response()
@@ -421,7 +421,7 @@ class Api:
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 
-    async def _describe(self, call: Call) -> Response:
+    async def _describe(self, call: ApiCall) -> Response:
         declarations = self._context.declarations
         return Response(encoded(description(self.routes, declarations)), media_type="application/json")
 

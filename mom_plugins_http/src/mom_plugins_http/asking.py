@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from mom_core import MomError, NoSuchGuest, PolicyText
-from mom_plugins_http.client import READ_SECONDS, Client, RefusedError
+from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.routes import MOST_ITEMS
 
 Answer = TypeVar("Answer")
@@ -35,7 +35,7 @@ class SocketMom:
         """Why a guest is as it is. Raises `MomError`, `NoSuchGuest` where there is none."""
         try:
             found: Mapping[str, Any] = self._get(f"/v1/guests/{quote(guest, safe='')}/explanation")
-        except RefusedError as error:
+        except ApiRefusedError as error:
             if error.status != 404:
                 raise
             raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
@@ -132,7 +132,7 @@ class SocketMom:
                 return read(int(self._get("/v1/status")["cycle"]["number"]))
             except _OtherCycleError:
                 continue
-            except RefusedError as error:
+            except ApiRefusedError as error:
                 if error.status != 410:
                     raise
         raise MomError(f"cycles end faster than {self.where} can be read", hint="ask again, or raise `interval`")

@@ -10,10 +10,10 @@ from typing import Final
 
 from mom_core import UnitError, parse_duration, printable
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 
 
-async def object_body(call: Call, known: AbstractSet[str], media_types: str = "application/json") -> Mapping[str, object]:
+async def object_body(call: ApiCall, known: AbstractSet[str], media_types: str = "application/json") -> Mapping[str, object]:
     """The body as a JSON object with these members at most. Raises `ProblemError`.
 
     :param media_types: what the operation takes, for the message

@@ -24,7 +24,7 @@ from mom_core import (
 from mom_plugins_http.bodies import object_body, text_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 from mom_plugins_http.serving import Worker
 
 Result = TypeVar("Result")
@@ -76,13 +76,13 @@ class Changing:
         except MomError as error:
             raise ProblemError(409, error.message, error.hint) from None
 
-    async def policies(self, call: Call) -> Response:
+    async def policies(self, call: ApiCall) -> Response:
         """All policies in force."""
         state = await self._state()
         items = [{"name": name, "origin": text.origin, "text": text.text} for name, text in state.texts.items()]
         return _tagged(call, state, {"version": state.version, "items": items})
 
-    async def policy(self, call: Call) -> Response:
+    async def policy(self, call: ApiCall) -> Response:
         """One policy."""
         state = await self._state()
         name = call.path["name"]
@@ -97,7 +97,7 @@ class Changing:
         except MomError as error:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
-    async def history(self, call: Call) -> Response:
+    async def history(self, call: ApiCall) -> Response:
         """The last changes, newest first."""
         changes = await self.run(self.texts().history)
         items = [
@@ -105,7 +105,7 @@ class Changing:
         ]
         return _json({"items": items[: call.limit], "next": None})
 
-    async def check(self, call: Call) -> Response:
+    async def check(self, call: ApiCall) -> Response:
         """What is wrong with changes, without making them."""
         changes, replace_all = await _changes(call)
         checked = self._context.service(CheckedPolicies)  # an evaluator that looks for more than what it refuses
@@ -114,7 +114,7 @@ class Changing:
         problems, warnings = [[_problem(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         return _json({"good": not problems, "problems": problems, "warnings": warnings})
 
-    async def put(self, call: Call) -> Response:
+    async def put(self, call: ApiCall) -> Response:
         """Set one policy."""
         expected = self.expected(call)
         name = _name(call.path["name"])
@@ -127,7 +127,7 @@ class Changing:
             text = str(given["text"])
         return await self._change(call, {name: text}, expected)
 
-    async def delete(self, call: Call) -> Response:
+    async def delete(self, call: ApiCall) -> Response:
         """Remove one policy."""
         expected = self.expected(call)
         name = call.path["name"]
@@ -136,23 +136,25 @@ class Changing:
             raise _no_policy(name, state)
         return await self._change(call, {name: None}, expected)
 
-    async def patch(self, call: Call) -> Response:
+    async def patch(self, call: ApiCall) -> Response:
         """Set and remove several policies at once."""
         expected = self.expected(call)
         changes, replace_all = await _changes(call)
         return await self._change(call, changes, expected, replace_all=replace_all)
 
-    async def _change(self, call: Call, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False) -> Response:
+    async def _change(
+        self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
+    ) -> Response:
         texts, who = self.texts(), call.peer.name
         return _made(await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
-    async def reset(self, call: Call) -> Response:
+    async def reset(self, call: ApiCall) -> Response:
         """Forget what was changed at run time."""
         expected = self.expected(call)
         texts, who = self.texts(), call.peer.name
         return _made(await self.run(lambda: texts.reset(who=who, expected_version=expected)))
 
-    async def roll_back(self, call: Call) -> Response:
+    async def roll_back(self, call: ApiCall) -> Response:
         """Go back to an earlier version."""
         expected = self.expected(call)
         given = await object_body(call, {"version"})
@@ -162,7 +164,7 @@ class Changing:
         texts, who = self.texts(), call.peer.name
         return _made(await self.run(lambda: texts.roll_back(version, who=who, expected_version=expected)))
 
-    def expected(self, call: Call) -> str | None:
+    def expected(self, call: ApiCall) -> str | None:
         """The version that the client has seen; None when it says that any will do. Raises `ProblemError` when it says nothing."""
         header = call.request.headers.get("if-match", "").strip()
         if not header:
@@ -182,7 +184,7 @@ def _made(state: PolicyState) -> Response:
     return _json({"version": state.version, "names": names}, {"etag": _tag(state.version)})
 
 
-def _tagged(call: Call, state: PolicyState, content: Mapping[str, object]) -> Response:
+def _tagged(call: ApiCall, state: PolicyState, content: Mapping[str, object]) -> Response:
     tag = _tag(state.version)
     if tag in [one.strip().removeprefix("W/") for one in call.request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers={"etag": tag})
@@ -221,7 +223,7 @@ def _name(name: str) -> str:
     return name
 
 
-async def _changes(call: Call) -> tuple[dict[str, str | None], bool]:
+async def _changes(call: ApiCall) -> tuple[dict[str, str | None], bool]:
     given = await object_body(call, {"changes", "replace_all"})
     replace_all = given.get("replace_all", False)
     changes = checked_changes(given.get("changes"))

@@ -50,7 +50,7 @@ class UnixConnection(http.client.HTTPConnection):
                 return
 
 
-class RefusedError(MomError):
+class ApiRefusedError(MomError):
     """mom says no. `status` is HTTP's."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
@@ -147,4 +147,4 @@ def _refusal(status: int, content: Any) -> MomError:
     message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
     if status == 422 and problem.get("problems"):
         return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
-    return RefusedError(status, message, hint)
+    return ApiRefusedError(status, message, hint)

@@ -10,9 +10,9 @@ from starlette.responses import Response, StreamingResponse
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.news import Item
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.published import Published, Subscriber, View
+from mom_plugins_http.published import Published, ReportView, Subscriber
 from mom_plugins_http.reading import event_of
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 
 MEDIA_TYPE: Final = "text/event-stream"
 
@@ -40,7 +40,7 @@ class Events:
             for event in events:
                 subscriber.offer(event)
 
-    async def listen(self, call: Call) -> Response:
+    async def listen(self, call: ApiCall) -> Response:
         """The stream, beginning with the newest cycle."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         if call.request.method == "HEAD":
@@ -64,7 +64,7 @@ class Events:
             self._published.subscribers.discard(subscriber)
 
 
-def _cycle_event(view: View) -> bytes:
+def _cycle_event(view: ReportView) -> bytes:
     def made() -> bytes:
         return b"event: cycle\nid: %d\ndata: " % view.report.number + encoded(event_of(view)) + b"\n\n"
 

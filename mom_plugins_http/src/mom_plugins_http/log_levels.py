@@ -16,7 +16,7 @@ from mom_plugins_http.bodies import object_body
 from mom_plugins_http.client import Client
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call, Route
+from mom_plugins_http.routes import ApiCall, Route
 from mom_plugins_http.verbs import common_options
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -67,11 +67,11 @@ class LogLevels:
             ),
         ]
 
-    async def get(self, call: Call) -> Response:
+    async def get(self, call: ApiCall) -> Response:
         """As they are."""
         return self._answer()
 
-    async def put(self, call: Call) -> Response:
+    async def put(self, call: ApiCall) -> Response:
         """Change one."""
         given = await object_body(call, {"level", "plugin"})
         level, plugin = given.get("level"), given.get("plugin")

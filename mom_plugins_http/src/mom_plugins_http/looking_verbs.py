@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from mom_core import HOST_ID, Column, NoSuchGuest, Unit, brief, format_kib, print_prose, print_table, printable
-from mom_plugins_http.client import READ_SECONDS, Client, RefusedError, UnixConnection
+from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options
 
@@ -108,7 +108,7 @@ def events_command(follow: bool, as_json: bool, config_path: str | None) -> None
         connection.request("GET", "/v1/events", headers={"accept": "text/event-stream"})
         response = connection.getresponse()
         if response.status != 200:
-            raise RefusedError(response.status, str(json.loads(response.read()).get("detail", "")), "ask again in a moment")
+            raise ApiRefusedError(response.status, str(json.loads(response.read()).get("detail", "")), "ask again in a moment")
         lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in iter(response.readline, b""))
         for name, content in _events(lines):
             if as_json:
@@ -164,7 +164,7 @@ def _event_line(name: str, content: Mapping[str, Any]) -> str:
 def _get(client: Client, path: str) -> Any:
     try:
         return client.get(path)[0]
-    except RefusedError as error:
+    except ApiRefusedError as error:
         if error.status == 404 and "no guest" in error.message:
             raise NoSuchGuest(error.message, hint=error.hint.partition("; GET ")[0]) from error
         raise
@@ -184,7 +184,7 @@ def _all(client: Client, path: str, query: str = "") -> list[Mapping[str, Any]]:
                 after = page["next"] or ""
                 if not after:
                     return items
-        except RefusedError as error:
+        except ApiRefusedError as error:
             if error.status != 410 or attempt == 4:
                 raise
     return []

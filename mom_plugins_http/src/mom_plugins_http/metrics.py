@@ -29,7 +29,7 @@ from mom_core import (
     promised_kib,
 )
 from mom_plugins_http.host_metrics import host_metrics
-from mom_plugins_http.published import Totals, View
+from mom_plugins_http.published import ReportView, Totals
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -79,7 +79,7 @@ class GuestSelection:
         return wanted[: self.most]
 
 
-def exposition(view: View, selection: GuestSelection, canary: Canary | None = None) -> bytes:
+def exposition(view: ReportView, selection: GuestSelection, canary: Canary | None = None) -> bytes:
     """All metrics of a report, and of policies that are tried on some guests, or were last."""
     lines: list[str] = []
     report = view.report
@@ -128,7 +128,7 @@ def _escaped_help(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n")
 
 
-def _cycle(view: View) -> Iterator[_Family]:
+def _cycle(view: ReportView) -> Iterator[_Family]:
     report, totals = view.report, view.totals
     yield _Family(
         "mom_info", "gauge", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)]
@@ -145,7 +145,7 @@ def _cycle(view: View) -> Iterator[_Family]:
     yield _gauge("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
 
 
-def _host(view: View) -> Iterator[_Family]:
+def _host(view: ReportView) -> Iterator[_Family]:
     fields = view.report.snapshot.host.fields
     for metric in host_metrics(spec for (scope, _), spec in view.declarations.fields.items() if scope is Scope.HOST):
         value = fields.get(metric.field)

@@ -20,7 +20,7 @@ from mom_plugins_http.access import Peer, Right
 from mom_plugins_http.bodies import object_body
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call, Route
+from mom_plugins_http.routes import ApiCall, Route
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""
@@ -87,7 +87,7 @@ class PageKeys:
             Route("POST", SESSIONS, "beginPageSession", begin, self.begin, _SESSION_ANSWER, Right.NOTHING, body=body, status=201),
         ]
 
-    async def give(self, call: Call) -> Response:
+    async def give(self, call: ApiCall) -> Response:
         """A key with the right of the client that asks, whom the kernel knows."""
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
@@ -96,7 +96,7 @@ class PageKeys:
         key = self.key_for(call.peer)
         return _json({"key": key, "seconds": KEY_SECONDS, "socket": self._socket})
 
-    async def begin(self, call: Call) -> Response:
+    async def begin(self, call: ApiCall) -> Response:
         """A session, for a key that was not used."""
         key = (await object_body(call, {"key"})).get("key")
         token = self.session_for(key) if isinstance(key, str) and call.peer.keyed else None

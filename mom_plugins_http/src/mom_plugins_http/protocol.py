@@ -32,7 +32,7 @@ UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ClientLimits:
     """What one client may use.
 
     `patience` is the seconds that a request may take to arrive, and during which an answer may not move; `body` the bytes of a request;
@@ -44,7 +44,7 @@ class Limits:
     clients: int = 256
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """A connection to one client.
 
     :param access: who may do what through a unix socket; None for TCP, where the peer is known by its token
@@ -128,7 +128,7 @@ def server_config(app: Callable[..., Any]) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=Connection,
+        http=HttpConnection,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -34,7 +34,7 @@ _KEPT_ANSWERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CycleSample:
     """One past cycle: the host's values, and of each guest those of `GUEST_HISTORY`, by guest id (None: not kept any more).
 
     `together` are the sums of these over all guests that have them; None where none has.
@@ -83,7 +83,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ReportView:
     """One report with what belongs to it; nothing in it changes but `answers`, which only the server's thread touches."""
 
     report: Report
@@ -135,13 +135,13 @@ class Published:
     """Takes reports in from the plugin's thread; everything else is for the server's."""
 
     def __init__(self) -> None:
-        self.view: View | None = None
+        self.view: ReportView | None = None
         """Replaced as a whole."""
         self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
         """They remember what explanations need of earlier cycles."""
         self._totals = Totals()
-        self._samples: deque[Sample] = deque(maxlen=KEPT_CYCLES)
+        self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._done: deque[Done] = deque(maxlen=KEPT_DONE)
 
     def take(
@@ -154,13 +154,13 @@ class Published:
         self._done.extend(Done(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
-        self.view = View(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
+        self.view = ReportView(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
 
     def done(self) -> Sequence[Done]:
         """What was done in past cycles, the newest cycle first."""
         return list(self._done)[::-1]
 
-    def history(self) -> Sequence[Sample]:
+    def history(self) -> Sequence[CycleSample]:
         """Past cycles, oldest first."""
         return list(self._samples)
 
@@ -168,7 +168,7 @@ class Published:
         snapshot = report.snapshot
         guests = {guest.id: tuple(map(guest.fields.get, GUEST_HISTORY)) for guest in snapshot.guests.values()}
         together = dict(zip(GUEST_HISTORY, map(_sum, zip(*guests.values(), strict=True)), strict=True)) if guests else {}
-        self._samples.append(Sample(report.number, report.time, report.duration, snapshot.host.fields, guests, together))
+        self._samples.append(CycleSample(report.number, report.time, report.duration, snapshot.host.fields, guests, together))
         kept = 0
         for index in range(len(self._samples) - 1, -1, -1):
             sample = self._samples[index]
@@ -176,7 +176,7 @@ class Published:
                 break
             kept += len(sample.guests)
             if kept > KEPT_GUEST_SAMPLES:
-                self._samples[index] = Sample(sample.number, sample.time, sample.duration, sample.host, None, sample.together)
+                self._samples[index] = CycleSample(sample.number, sample.time, sample.duration, sample.host, None, sample.together)
 
 
 def _sum(values: Sequence[Value]) -> float | None:

@@ -46,8 +46,8 @@ from mom_core import (
 from mom_plugins_http import metrics
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.published import GUEST_HISTORY, Published, Sample, View
-from mom_plugins_http.routes import POINTS, Call
+from mom_plugins_http.published import GUEST_HISTORY, CycleSample, Published, ReportView
+from mom_plugins_http.routes import POINTS, ApiCall
 
 Item = TypeVar("Item")
 
@@ -61,24 +61,24 @@ class Reading:
         self._selection = selection
         self._started = time.time()
 
-    def view(self) -> View:
+    def view(self) -> ReportView:
         """The newest report. Raises `ProblemError` before the first."""
         view = self._published.view
         if view is None:
             raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
         return view
 
-    def _kept(self, key: object, make: Callable[[View], object]) -> Response:
+    def _kept(self, key: object, make: Callable[[ReportView], object]) -> Response:
         view = self.view()
         return _json(view.answer(key, lambda: encoded(make(view))))
 
     # --- the whole -----------------------------------------------------------------------------------------------------------------
 
-    async def status(self, call: Call) -> Response:
+    async def status(self, call: ApiCall) -> Response:
         """How mom is."""
         return self._kept("status", self._status)
 
-    def _status(self, view: View) -> object:
+    def _status(self, view: ReportView) -> object:
         report = view.report
         counts = dict.fromkeys(Status, 0)
         for outcome in report.outcomes:
@@ -104,22 +104,22 @@ class Reading:
             "plugins": {plugin.name: plugin.state for plugin in report.plugins},
         }
 
-    async def plugins(self, call: Call) -> Response:
+    async def plugins(self, call: ApiCall) -> Response:
         """How each plugin is."""
         return self._kept(
             "plugins", lambda view: {"cycle": view.report.number, "items": [_plugin(one, view.state) for one in view.report.plugins]}
         )
 
-    async def host(self, call: Call) -> Response:
+    async def host(self, call: ApiCall) -> Response:
         """The host's fields."""
 
-        def made(view: View) -> object:
+        def made(view: ReportView) -> object:
             host = view.report.snapshot.host
             return {"cycle": cycle_of(view), "name": host.name, "properties": dict(host.properties), "fields": dict(host.fields)}
 
         return self._kept("host", made)
 
-    async def metrics(self, call: Call) -> Response:
+    async def metrics(self, call: ApiCall) -> Response:
         """For Prometheus."""
         view = self.view()
 
@@ -129,17 +129,17 @@ class Reading:
 
         return Response(view.answer("metrics", made), media_type=metrics.MEDIA_TYPE)
 
-    async def whoami(self, call: Call) -> Response:
+    async def whoami(self, call: ApiCall) -> Response:
         """Who asks, so that nobody is offered what is refused."""
         return _json(encoded({"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}))
 
-    async def configuration(self, call: Call) -> Response:
+    async def configuration(self, call: ApiCall) -> Response:
         """The settings in force."""
         return _json(encoded(self._context.configuration()))
 
     # --- what is declared ------------------------------------------------------------------------------------------------------------
 
-    async def fields(self, call: Call) -> Response:
+    async def fields(self, call: ApiCall) -> Response:
         """All fields."""
 
         owners = self.view().declarations.field_owners
@@ -156,7 +156,7 @@ class Reading:
 
         return self._paged(call, "fields", lambda view: list(view.declarations.fields.values()), described)
 
-    async def controls(self, call: Call) -> Response:
+    async def controls(self, call: ApiCall) -> Response:
         """All controls."""
 
         owners = self.view().declarations.control_owners
@@ -178,14 +178,14 @@ class Reading:
 
     # --- guests ----------------------------------------------------------------------------------------------------------------------
 
-    async def guests(self, call: Call) -> Response:
+    async def guests(self, call: ApiCall) -> Response:
         """A page of guests, in the order of their names."""
         view = self.view()
         wanted = call.query.get("fields")
         names = None if wanted is None else _guest_fields(view, str(wanted))
         return _json(view.answer(("guests", call.limit, call.after, wanted), lambda: encoded(self._guests(view, call, names))))
 
-    def _guests(self, view: View, call: Call, names: Sequence[str] | None) -> object:
+    def _guests(self, view: ReportView, call: ApiCall, names: Sequence[str] | None) -> object:
         guests: Sequence[Guest] = list(view.report.snapshot.guests.values())
         if call.after:
             last = _cursor(call.after)
@@ -195,12 +195,12 @@ class Reading:
         total = len(view.report.snapshot.guests)
         return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest, names) for guest in page]}
 
-    async def guest(self, call: Call) -> Response:
+    async def guest(self, call: ApiCall) -> Response:
         """All of one guest."""
         view = self.view()
         guest = found_guest(view, call.path["guest"])
 
-        def made(view: View) -> object:
+        def made(view: ReportView) -> object:
             report = view.report
             return {
                 **_guest(guest),
@@ -214,11 +214,11 @@ class Reading:
 
         return self._kept(("guest", guest.id), made)
 
-    async def explanation(self, call: Call) -> Response:
+    async def explanation(self, call: ApiCall) -> Response:
         """Why a guest is as it is."""
         guest = found_guest(self.view(), call.path["guest"])
 
-        def made(view: View) -> object:
+        def made(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
             reasoned = self._context.service(ReasonedPolicies)
 
@@ -232,21 +232,21 @@ class Reading:
 
     # --- what came before --------------------------------------------------------------------------------------------------------------
 
-    async def host_history(self, call: Call) -> Response:
+    async def host_history(self, call: ApiCall) -> Response:
         """The host in past cycles."""
         return self._past(call, lambda sample: {"fields": dict(sample.host), "guests_together": dict(sample.together)})
 
-    async def guest_history(self, call: Call) -> Response:
+    async def guest_history(self, call: ApiCall) -> Response:
         """The most important fields of a guest in past cycles."""
         guest = found_guest(self.view(), call.path["guest"])
 
-        def values(sample: Sample) -> dict[str, object] | None:
+        def values(sample: CycleSample) -> dict[str, object] | None:
             kept = None if sample.guests is None else sample.guests.get(guest.id)
             return None if kept is None else {"fields": dict(zip(GUEST_HISTORY, kept, strict=True))}
 
         return self._past(call, values)
 
-    async def guest_histories(self, call: Call) -> Response:
+    async def guest_histories(self, call: ApiCall) -> Response:
         """One field of all guests in the last cycles: what a list of guests draws beside each."""
         view, field = self.view(), str(call.query.get("field", GUEST_HISTORY[0]))
         if field not in GUEST_HISTORY:
@@ -261,7 +261,7 @@ class Reading:
 
         return _json(view.answer(("histories", field, points), made))
 
-    def _past(self, call: Call, values: Callable[[Sample], dict[str, object] | None]) -> Response:
+    def _past(self, call: ApiCall, values: Callable[[CycleSample], dict[str, object] | None]) -> Response:
         """Newest first, so that the first page is what most want; `after` is a cycle's number."""
         after = call.after
         if after and not (after.isascii() and after.isdigit() and len(after) <= 18):
@@ -282,23 +282,23 @@ class Reading:
 
     # --- what was decided ----------------------------------------------------------------------------------------------------------------
 
-    async def decisions(self, call: Call) -> Response:
+    async def decisions(self, call: ApiCall) -> Response:
         """What evaluators wanted."""
         return self._paged(call, "decisions", lambda view: _about(call, view, view.report.decisions, lambda one: one.entity), _decision)
 
-    async def revisions(self, call: Call) -> Response:
+    async def revisions(self, call: ApiCall) -> Response:
         """What review made of it."""
         return self._paged(
             call, "revisions", lambda view: _about(call, view, view.report.revisions, lambda one: one.before.entity), _revision
         )
 
-    async def outcomes(self, call: Call) -> Response:
+    async def outcomes(self, call: ApiCall) -> Response:
         """What came of it."""
         return self._paged(
             call, "outcomes", lambda view: _about(call, view, view.report.outcomes, lambda one: one.decision.entity), _outcome
         )
 
-    async def recent_outcomes(self, call: Call) -> Response:
+    async def recent_outcomes(self, call: ApiCall) -> Response:
         """What was done in past cycles."""
         done = self._published.done()
         if (wanted := call.query.get("guest")) is not None:
@@ -307,7 +307,7 @@ class Reading:
         items = [{"cycle": one.number, "time": one.time, **_outcome(one.outcome)} for one in done[: call.limit]]
         return _json(encoded({"next": None, "items": items}))
 
-    async def problems(self, call: Call) -> Response:
+    async def problems(self, call: ApiCall) -> Response:
         """What is wrong, and since when."""
 
         def described(one: StandingProblem) -> dict[str, Value]:
@@ -315,7 +315,7 @@ class Reading:
 
         return self._paged(call, "problems", lambda view: _about(call, view, _standing(view), lambda one: one.problem.entity), described)
 
-    async def common_problems(self, call: Call) -> Response:
+    async def common_problems(self, call: ApiCall) -> Response:
         """What is wrong, each thing once for all guests that have it."""
         return self._paged(
             call,
@@ -324,7 +324,7 @@ class Reading:
             _common_problem,
         )
 
-    async def trial(self, call: Call) -> Response:
+    async def trial(self, call: ApiCall) -> Response:
         """How policies on trial differ from those in force."""
 
         def described(found: tuple[Entity, str, Value, Value]) -> dict[str, Value]:
@@ -334,7 +334,7 @@ class Reading:
         return self._paged(call, "trial", lambda view: _about(call, view, differences(view.report), lambda one: one[0]), described)
 
     def _paged(
-        self, call: Call, name: str, listed: Callable[[View], Sequence[Item]], described: Callable[[Item], Mapping[str, Value]]
+        self, call: ApiCall, name: str, listed: Callable[[ReportView], Sequence[Item]], described: Callable[[Item], Mapping[str, Value]]
     ) -> Response:
         """A page of a list that belongs to one cycle. The cursor names the cycle: pages of two cycles would not fit together."""
         view = self.view()
@@ -352,7 +352,7 @@ class Reading:
         return _json(view.answer((name, call.query.get("guest"), call.limit, call.after), page))
 
 
-def found_guest(view: View, wanted: str) -> Guest:
+def found_guest(view: ReportView, wanted: str) -> Guest:
     """The guest of this id or name. Raises `ProblemError`."""
     try:
         return find_guest(view.report.snapshot.guests, wanted)
@@ -360,7 +360,7 @@ def found_guest(view: View, wanted: str) -> Guest:
         raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all, with their ids and names") from None
 
 
-def _guest_fields(view: View, wanted: str) -> list[str]:
+def _guest_fields(view: ReportView, wanted: str) -> list[str]:
     """The names in a list separated by commas. Raises `ProblemError` for those that no plugin declares, with near ones."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     known = [name for scope, name in view.declarations.fields if scope is Scope.GUEST]
@@ -421,7 +421,7 @@ def _json(body: bytes) -> Response:
 # --- values as JSON -------------------------------------------------------------------------------------------------------------------
 
 
-def cycle_of(view: View) -> dict[str, Value]:
+def cycle_of(view: ReportView) -> dict[str, Value]:
     """Which cycle an answer belongs to."""
     report = view.report
     return {
@@ -434,7 +434,7 @@ def cycle_of(view: View) -> dict[str, Value]:
     }
 
 
-def event_of(view: View, most: int = 100) -> dict[str, object]:
+def event_of(view: ReportView, most: int = 100) -> dict[str, object]:
     """What subscribers are told of a cycle: the host, what was done, and what went wrong."""
     report = view.report
     done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
@@ -457,7 +457,7 @@ def _verdict(report: Report) -> dict[str, Any] | None:
     return None if report.verdict is None else report.verdict.as_json()
 
 
-def _about(call: Call, view: View, listed: Sequence[Item], entity: Callable[[Item], Entity | None]) -> Sequence[Item]:
+def _about(call: ApiCall, view: ReportView, listed: Sequence[Item], entity: Callable[[Item], Entity | None]) -> Sequence[Item]:
     """Those that concern the guest that is asked for, or all."""
     wanted = call.query.get("guest")
     if wanted is None:
@@ -484,7 +484,7 @@ def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
     }
 
 
-def _standing(view: View) -> Sequence[StandingProblem]:
+def _standing(view: ReportView) -> Sequence[StandingProblem]:
     """The problems that stand, the newest report's too where the engine did not note them."""
     noted = list(view.state.problems)
     known = {(one.problem.source, one.problem.entity, one.problem.message) for one in noted}

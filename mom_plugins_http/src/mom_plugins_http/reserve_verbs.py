@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, print_prose, printable
-from mom_plugins_http.client import ANSWER_SECONDS, Client, RefusedError
+from mom_plugins_http.client import ANSWER_SECONDS, ApiRefusedError, Client
 from mom_plugins_http.verbs import common_options
 
 _POLL_SECONDS: Final = 1.0
@@ -102,7 +102,7 @@ def _waited(client: Client, made: Any, *, quiet: bool) -> Any:
         try:
             made, _ = client.get(f"/v1/reservations/{quote(made['id'], safe='')}")
             silent_since = None
-        except RefusedError as error:
+        except ApiRefusedError as error:
             if error.status != 503:
                 raise
         except MomError:

@@ -23,7 +23,7 @@ from mom_core import (
 from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 from mom_plugins_http.serving import Worker
 
 Result = TypeVar("Result")
@@ -58,7 +58,7 @@ class Reserving:
         except MomError as error:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
-    async def all(self, call: Call) -> Response:
+    async def all(self, call: ApiCall) -> Response:
         """What is reserved, what could be, and what has ended lately."""
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of whoever asks
@@ -76,11 +76,11 @@ class Reserving:
         ended: list[Value] = [reservation_of(one) for one in reversed(found) if not one.state.lasts]
         return _json({"room": None if known is None else room_of(known), "items": items, "ended": ended})
 
-    async def one(self, call: Call) -> Response:
+    async def one(self, call: ApiCall) -> Response:
         """One reservation, also one that has ended lately."""
         return _json(reservation_of(await self._found(call)))
 
-    async def _found(self, call: Call) -> Reservation:
+    async def _found(self, call: ApiCall) -> Reservation:
         identity = call.path["id"]
         found = await self._run(self._reservations().reservations)
         for one in found:
@@ -89,7 +89,7 @@ class Reserving:
         known = ", ".join(one.id for one in found if one.state.lasts)
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {known or 'none'}")
 
-    async def make(self, call: Call) -> Response:
+    async def make(self, call: ApiCall) -> Response:
         """Reserve, or say at once why not."""
         given = await object_body(call, {"memory", "deadline", "name"})
         memory, seconds, name = (
@@ -103,7 +103,7 @@ class Reserving:
         made = await self._run(lambda: kept.reserve(memory, seconds, name=name, who=who), memory)
         return _json(reservation_of(made), 201, {"location": f"/v1/reservations/{made.id}"})
 
-    async def release(self, call: Call) -> Response:
+    async def release(self, call: ApiCall) -> Response:
         """Give one up."""
         found = await self._found(call)
         if not found.state.lasts:

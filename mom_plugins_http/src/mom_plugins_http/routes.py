@@ -69,7 +69,7 @@ POINTS: Final = Parameter("limit", "How many cycles, the newest.", "integer", 1,
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """A request that may be answered: who sent it, and what it asks, checked against the route."""
 
     request: Request
@@ -142,7 +142,7 @@ class Call:
             return
 
 
-Answering = Callable[[Call], Awaitable[Response]]
+Answering = Callable[[ApiCall], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from mom_plugins_http.events import Events
 from mom_plugins_http.metrics import GuestSelection
 from mom_plugins_http.news import News
 from mom_plugins_http.plugin import own_names
-from mom_plugins_http.protocol import Limits
+from mom_plugins_http.protocol import ClientLimits
 from mom_plugins_http.published import Published
 from mom_plugins_http.reading import Reading
 from mom_plugins_http.reserving import Reserving
@@ -44,7 +44,7 @@ class Service:
         self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", reserving.MOST_JOBS)
-        limits = Limits(settings.patience, settings.largest, settings.clients)
+        limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
         self._events = Events(self._published, settings.clients // 4)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))

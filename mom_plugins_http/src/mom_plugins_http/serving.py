@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from mom_core import Callers, Listener, MomError, OccupiedByOurselvesError
 from mom_plugins_http.access import LocalAccess
-from mom_plugins_http.protocol import Connection, Limits, server_config
+from mom_plugins_http.protocol import ClientLimits, HttpConnection, server_config
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ class Door:
 class Server:
     """Serves an ASGI application in a thread of its own, from `start` to `close`."""
 
-    def __init__(self, app: Callable[..., Any], doors: Sequence[Door], limits: Limits, log: logging.Logger) -> None:
+    def __init__(self, app: Callable[..., Any], doors: Sequence[Door], limits: ClientLimits, log: logging.Logger) -> None:
         self._doors = doors
         self._limits = limits
         self._log = log
@@ -153,7 +153,7 @@ class Server:
         self._handshakes += 1
         try:
             await loop.connect_accepted_socket(
-                lambda: Connection(self._config, self._state, door.access, keyed=door.keyed),
+                lambda: HttpConnection(self._config, self._state, door.access, keyed=door.keyed),
                 sock,
                 ssl=door.tls,
                 ssl_handshake_timeout=patience,
@@ -166,8 +166,8 @@ class Server:
         finally:
             self._handshakes -= 1
 
-    def _connections(self) -> list[Connection]:
-        return [each for each in self._state.connections if isinstance(each, Connection)]
+    def _connections(self) -> list[HttpConnection]:
+        return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def _drop_one(self) -> bool:
         """End the connection that has been silent for longest, if any is."""

@@ -13,7 +13,7 @@ from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.changing import Changing, checked_changes
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
@@ -24,11 +24,11 @@ class Trying:
     def __init__(self, changing: Changing) -> None:
         self._changing = changing
 
-    async def current(self, call: Call) -> Response:
+    async def current(self, call: ApiCall) -> Response:
         """The trial that runs, or the last one."""
         return _answer(self._changing.canaries().canary())
 
-    async def begin(self, call: Call) -> Response:
+    async def begin(self, call: ApiCall) -> Response:
         """Try changes on some guests."""
         expected = self._changing.expected(call)
         given = await object_body(call, {"changes", "share", "guests", "duration"})
@@ -47,15 +47,15 @@ class Trying:
 
         return _answer(await self._changing.run(begun), 201)
 
-    async def promote(self, call: Call) -> Response:
+    async def promote(self, call: ApiCall) -> Response:
         """In force for all guests now."""
         return await self._end(call, promote=True)
 
-    async def abort(self, call: Call) -> Response:
+    async def abort(self, call: ApiCall) -> Response:
         """In force for nobody."""
         return await self._end(call, promote=False)
 
-    async def _end(self, call: Call, *, promote: bool) -> Response:
+    async def _end(self, call: ApiCall, *, promote: bool) -> Response:
         expected = self._changing.expected(call)
         texts, who = self._changing.canaries(), call.peer.name
         return _answer(await self._changing.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))

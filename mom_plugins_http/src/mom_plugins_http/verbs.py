@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 
 from mom_core import MomError, UnitError, format_duration, parse_duration, print_prose, print_text, printable
-from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, Client, RefusedError
+from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,7 +81,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
 def _running_trial(client: Client) -> Any:
     try:
         found = client.get(_CANARY)[0]["canary"]
-    except RefusedError:  # this evaluator can try nothing
+    except ApiRefusedError:  # this evaluator can try nothing
         return None
     return found if found is not None and found["state"] == "running" else None
 
@@ -255,7 +255,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
             seen, wanted = seen or history[0]["version"], history[changes + 1]["version"]
         try:
             _changed(client, "POST", "/v1/policy-rollback", {"version": wanted}, seen, as_json)
-        except RefusedError as error:
+        except ApiRefusedError as error:
             if error.status != 412 or version is not None:
                 raise
             continue

@@ -12,16 +12,16 @@ _WHERE = {
     "Result": "policy",
     "PolicyError": "errors",
     "Fault": "errors",
-    "Limits": "limits",
+    "PolicyLimits": "limits",
     "PolicyPlugin": "plugin",
 }
 
-__all__ = ["Fault", "Limits", "Policy", "PolicyError", "PolicyPlugin", "Result", "__version__"]
+__all__ = ["Fault", "Policy", "PolicyError", "PolicyLimits", "PolicyPlugin", "Result", "__version__"]
 
 if TYPE_CHECKING:
     from mom_plugins_policy.errors import Fault as Fault
     from mom_plugins_policy.errors import PolicyError as PolicyError
-    from mom_plugins_policy.limits import Limits as Limits
+    from mom_plugins_policy.limits import PolicyLimits as PolicyLimits
     from mom_plugins_policy.plugin import PolicyPlugin as PolicyPlugin
     from mom_plugins_policy.policy import Policy as Policy
     from mom_plugins_policy.policy import Result as Result

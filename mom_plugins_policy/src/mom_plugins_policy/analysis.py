@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, SPECIAL_FORMS
 from mom_plugins_policy.errors import Fault
-from mom_plugins_policy.syntax import Form, Kind, Text, abridged
+from mom_plugins_policy.syntax import Form, FormKind, SourceText, abridged
 
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
 _STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
@@ -43,7 +43,7 @@ class Definition:
 class Program:
     """All texts as one program, and what is known about it."""
 
-    texts: Sequence[Text]
+    texts: Sequence[SourceText]
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
     """Names that something binds: `let`, `defvar`, `with`, parameters."""
@@ -90,21 +90,21 @@ def fault(form: Form, kind: str, message: str) -> Fault:
 
 def parameters_of(form: Form) -> tuple[str, ...] | None:
     """The parameter names of a `def` form's third item, None if that is no list of names."""
-    if form.kind is not Kind.LIST or any(item.kind is not Kind.NAME for item in form.items):
+    if form.kind is not FormKind.LIST or any(item.kind is not FormKind.NAME for item in form.items):
         return None
     return tuple(item.name for item in form.items)
 
 
 def pairs_of(form: Form) -> list[tuple[Form, Form]] | None:
     """Names and values of a `let` form's second item, None if it is no list of pairs."""
-    if form.kind is not Kind.LIST:
+    if form.kind is not FormKind.LIST:
         return None
-    if any(pair.kind is not Kind.LIST or len(pair.items) != 2 or pair.items[0].kind is not Kind.NAME for pair in form.items):
+    if any(pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME for pair in form.items):
         return None
     return [(pair.items[0], pair.items[1]) for pair in form.items]
 
 
-def analyse(texts: Sequence[Text], forms: Sequence[Form]) -> Program:
+def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     """Everything in `Program`, in time proportional to the program."""
     program = _Survey(texts, forms, everything=False).program
     if program.callables and not program.bound.isdisjoint(SPECIAL_FORMS):
@@ -142,7 +142,7 @@ _NOTHING_BOUND = _Bound({}, 0, None)
 class _Survey:
     """One walk over all forms, in evaluation order, without recursion."""
 
-    def __init__(self, texts: Sequence[Text], forms: Sequence[Form], *, everything: bool) -> None:
+    def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], *, everything: bool) -> None:
         self.program = Program(texts, forms)
         self.everything = everything
         self.suspicions: list[tuple[str, Fault]] = []
@@ -168,21 +168,21 @@ class _Survey:
         program.size += 1
         if owner is not None:
             owner.size += 1
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             self._name(form.name, owner, bound)
             parts = form.name.split(".")
             if parts[0] in CALLABLES or not _METHODS.isdisjoint(parts):
                 program.callables = True
             return
-        if form.kind is Kind.BLOCK:
+        if form.kind is FormKind.BLOCK:
             self._body(form.items, owner, dropped, level + 1, bound)
             return
-        if form.kind is not Kind.LIST or not form.items:
+        if form.kind is not FormKind.LIST or not form.items:
             return
         head = form.items[0]
         arguments = form.items[1:]
-        if head.kind is not Kind.NAME:
-            if head.kind is Kind.OPERATOR:
+        if head.kind is not FormKind.NAME:
+            if head.kind is FormKind.OPERATOR:
                 self._all(arguments, owner, bound)
             return
         self._name(head.name, owner, bound)
@@ -232,7 +232,7 @@ class _Survey:
 
     def _defvar(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, value = arguments
-        if name.kind is Kind.NAME:
+        if name.kind is FormKind.NAME:
             self._binds(form, name)
             if owner is not None and name.name not in bound:
                 owner.free.add(name.name)  # bound only from here on, and perhaps not at all
@@ -246,7 +246,7 @@ class _Survey:
 
     def _set(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, value = arguments
-        if name.kind is Kind.NAME:
+        if name.kind is FormKind.NAME:
             self.program.assigned.add(name.name)
             if owner is not None:
                 owner.assigned.add(name.name)
@@ -257,14 +257,14 @@ class _Survey:
         items, name, body = arguments
         if not dropped:
             self.program.lists = True
-        if items.kind is Kind.NAME and name.kind is Kind.NAME:
+        if items.kind is FormKind.NAME and name.kind is FormKind.NAME:
             self._name(items.name, owner, bound)
             self.program.bound.add(name.name)
             self.todo.append((body, owner, dropped, -1, _Bound({name.name: 0}, 1, bound)))
 
     def _def(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         name, listed, body = arguments
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             return
         parameters = parameters_of(listed)
         if parameters is None:

@@ -18,12 +18,12 @@ from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
+    CanaryVerdict,
     Cycle,
     Evidence,
     HostFigures,
     Outlook,
     Tally,
-    Verdict,
     ailment,
     asked_too_much,
     judge,
@@ -91,7 +91,7 @@ class Tried(NamedTuple):
     """How those on trial were evaluated."""
 
 
-class Trial:
+class CanaryRun:
     """One trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
     :param memory: what the policies in force remember: those on trial begin with that
@@ -163,11 +163,11 @@ class Trial:
         self._last = snapshot
         self._members, self._others = list(members.values()), len(snapshot.guests) - len(members)
 
-    def verdict(self, now: float) -> Verdict:
+    def verdict(self, now: float) -> CanaryVerdict:
         """What is to become of it."""
         with self._lock:
             if self._evidence is None:
-                return Verdict(Outlook.GO_ON)
+                return CanaryVerdict(Outlook.GO_ON)
             return judge(self._evidence, self.left(now))
 
     def left(self, now: float) -> float:

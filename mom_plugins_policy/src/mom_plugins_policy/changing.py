@@ -56,7 +56,7 @@ class Read(NamedTuple):
     problems: Sequence[ConfigProblem] = ()
 
 
-class Kept(NamedTuple):
+class ChangeFiles(NamedTuple):
     """Where run-time changes, and the versions that can be gone back to, outlive a restart."""
 
     changes: StateFile[Overlay]
@@ -78,7 +78,7 @@ class ChangingPolicies:
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept: Kept | None,
+        kept: ChangeFiles | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore | None = None,

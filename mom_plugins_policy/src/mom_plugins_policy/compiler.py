@@ -24,7 +24,7 @@ from typing import Any
 from mom_core import Scope
 from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.compiling.forms import Generator, TooComplicatedError
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.runtime import ABS, DEBUG, UNBOUND, Function, Site, absolute, empty, fail, requested
 
 __all__ = ["Compiled", "TooComplicatedError", "compile_program"]
@@ -53,7 +53,7 @@ class Compiled:
 
 
 def compile_program(
-    program: Program, limits: Limits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: bool = False
+    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: bool = False
 ) -> Compiled:
     """The code of a program.
 

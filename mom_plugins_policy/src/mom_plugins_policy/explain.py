@@ -17,7 +17,7 @@ from mom_plugins_policy.analysis import Definition, pairs_of
 from mom_plugins_policy.builtins import BUILTINS, ENTITY_METHODS, OPERATORS
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.syntax import Form, Kind, abridged
+from mom_plugins_policy.syntax import Form, FormKind, abridged
 from mom_plugins_policy.tracing import Node, traced
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ControlRequest:
     """One call of `Control`: what was asked for, by which form, out of what, and why the form was reached; the nearest condition first.
 
     `decision` is what became of it; None if it was not applied: it asked for nothing (nil), a later request replaced it (`replaced`), the
@@ -115,7 +115,7 @@ class Explanation:
     """All about one entity in one evaluation."""
 
     entity: Entity
-    requests: tuple[Request, ...]
+    requests: tuple[ControlRequest, ...]
     """In the order in which they were made; those that became decisions have one."""
     missed: tuple[Missed, ...]
     faults: tuple[Fault, ...]
@@ -153,7 +153,7 @@ def explain(
         conditions = tuple(reasons.conditions(request.node))
         value = _brief(request.value.value) if request.value is not None else None
         requests.append(
-            Request(request.control, value, abridged(request.node.form, _SHOWN), source, reason, conditions, decision, replaced)
+            ControlRequest(request.control, value, abridged(request.node.form, _SHOWN), source, reason, conditions, decision, replaced)
         )
     missed = tuple(_Unreached(policy, walk, entity.id).requests())
     faults = tuple(fault for fault in result.errors if fault.entity is None or fault.entity.id == entity.id)
@@ -249,7 +249,7 @@ class _Walk:
 
     def _visit(self, node: Node) -> Iterator[object]:
         form = node.form
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             binding = self._lookup(form.name.partition(".")[0])
             if binding is not None:
                 self.bindings[id(node)] = binding
@@ -415,16 +415,16 @@ class _Reasons:
 
     def of(self, node: Node, depth: int = 0) -> Reason | None:
         """What a value was made of; None for what needs no words: literals, and entities."""
-        while node.children and (node.form.kind is Kind.BLOCK or node.head in ("let", "eval")):
+        while node.children and (node.form.kind is FormKind.BLOCK or node.head in ("let", "eval")):
             node = node.children[-1]
         form = node.form
-        if form.kind is Kind.LITERAL or isinstance(node.value, Host | Guest) or (form.kind is Kind.NAME and form.name == "nil"):
+        if form.kind is FormKind.LITERAL or isinstance(node.value, Host | Guest) or (form.kind is FormKind.NAME and form.name == "nil"):
             return None
         self._count += 1
         self._walk.told_left -= 1
         if depth > DEEPEST or self._is_enough():
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, "and so on" if self._is_enough() else "")
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             return self._name(node, depth)
         head = node.head
         if head == "if":
@@ -496,7 +496,7 @@ class _Reasons:
         where = source or node.form.source
         if reason is None:
             return Reason(text, _brief(node.value), where, how)
-        if given.form.kind is Kind.NAME or reason.how:
+        if given.form.kind is FormKind.NAME or reason.how:
             return Reason(text, _brief(node.value), where, how, parts=(reason,))
         return Reason(text, _brief(node.value), where, f"{how} {reason.text}".strip(), reason.branch, reason.parts)
 
@@ -559,7 +559,7 @@ class _Unreached:
             for item in form.items:
                 self._around[id(item)] = form
             todo.extend(reversed(form.items))
-            if form.kind is not Kind.LIST or len(form.items) < 2:
+            if form.kind is not FormKind.LIST or len(form.items) < 2:
                 continue
             head = form.items[0].name
             base, _, method = head.rpartition(".")

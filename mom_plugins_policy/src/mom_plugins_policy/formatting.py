@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.syntax import Form
 from mom_plugins_policy.tokens import Token, comments, tokens
@@ -37,7 +37,7 @@ _KEPT_TOGETHER: Final = {"def": 2, "defun": 2, "with": 2, "let": 1, "if": 1, "de
 """How many parts of a special form stay on its first line, after its name."""
 
 
-def formatted(name: str, text: str, *, width: int = WIDTH, limits: Limits = DEFAULT_LIMITS) -> str:
+def formatted(name: str, text: str, *, width: int = WIDTH, limits: PolicyLimits = DEFAULT_LIMITS) -> str:
     """A policy text, laid out.
 
     :param name: the policy's name, for positions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PolicyLimits:
     """The limits of one policy. Each is far above what a policy needs, and low enough that reaching it is answered within a moment."""
 
     policies: int = 500
@@ -37,4 +37,4 @@ class Limits:
     """Different controls that are asked for, and different notes that are set, per entity."""
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = PolicyLimits()

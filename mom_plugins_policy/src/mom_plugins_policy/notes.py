@@ -27,14 +27,14 @@ Scalar = bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptNotes:
     """The notes on one entity as they are kept: on which incarnation of it, and by their names."""
 
     incarnation: str
     values: dict[str, Scalar | list[Scalar]]
 
 
-NOTES: Final = TypeAdapter(dict[str, Kept])
+NOTES: Final = TypeAdapter(dict[str, KeptNotes])
 """By the entity's id."""
 
 BEGIN_ANEW: Final = "policies began without notes"
@@ -57,7 +57,7 @@ class NoteStore:
     :param file: where they are kept; None: they last until mom ends
     """
 
-    def __init__(self, file: StateFile[dict[str, Kept]] | None = None) -> None:
+    def __init__(self, file: StateFile[dict[str, KeptNotes]] | None = None) -> None:
         self._file = file
         self._notes: dict[str, dict[str, Any]] = {}
         self._incarnations: dict[str, str] = {}

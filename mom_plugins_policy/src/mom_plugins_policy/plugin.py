@@ -37,10 +37,10 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_policy.canary import SHARE_OF_TIME, Decided, Trial
-from mom_plugins_policy.changing import DEFAULT, Kept, Read, where_from
+from mom_plugins_policy.canary import SHARE_OF_TIME, CanaryRun, Decided
+from mom_plugins_policy.changing import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.shadow import Shadow
@@ -51,7 +51,7 @@ from mom_plugins_policy.versions import KEPT_VERSIONS, OVERLAY
 if TYPE_CHECKING:
     pass
 
-_DEFAULT = Limits()
+_DEFAULT = PolicyLimits()
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """What a fault says of an operand that is an attribute, such as a guest's field."""
 
@@ -90,9 +90,9 @@ class LimitSettings(BaseModel):
     names: Annotated[int, Field(ge=2, le=10_000)] = _DEFAULT.names
     """Different controls and different notes per entity."""
 
-    def limits(self) -> Limits:
+    def limits(self) -> PolicyLimits:
         """The same for the evaluator."""
-        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
+        return PolicyLimits(**{field.name: getattr(self, field.name) for field in fields(PolicyLimits)})
 
 
 _CHANGES: Final = "changes.json"
@@ -225,7 +225,7 @@ class PolicyPlugin:
         return found
 
     def _tried(
-        self, trial: Trial | None, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided
+        self, trial: CanaryRun | None, snapshot: Snapshot, history: Sequence[Snapshot], in_force: Decided
     ) -> tuple[Sequence[Decision], Sequence[Problem]]:
         """The same decisions, but for the guests on which others are tried; and what there is to say of that."""
         if trial is None:
@@ -240,10 +240,10 @@ class PolicyPlugin:
         # What it has just decided does harm: this cycle is already by the policies in force.
         return in_force.decisions, (Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"),)
 
-    def _kept(self) -> Kept:
+    def _kept(self) -> ChangeFiles:
         file = self._context.state_file
         lost = "the policies are those of the files and defaults"
-        return Kept(
+        return ChangeFiles(
             file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost),
             file(_HISTORY, "the history of the policies", KEPT_VERSIONS, mode=0o600, loss="it begins anew"),
         )
@@ -264,7 +264,7 @@ class PolicyPlugin:
         settings = self._settings
         return settings.file is None if settings.defaults is None else settings.defaults
 
-    def _defaults(self, own: Mapping[str, str], limits: Limits) -> Defaults:
+    def _defaults(self, own: Mapping[str, str], limits: PolicyLimits) -> Defaults:
         """The default policies that the operator did not replace. Those whose fields no plugin declares would stop everything."""
         usable: dict[str, str] = {}
         left_out: list[Problem] = []

@@ -11,10 +11,10 @@ from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Scope, Snapsh
 from mom_plugins_policy.analysis import Program, analyse
 from mom_plugins_policy.compiler import Compiled, TooComplicatedError, compile_program
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.runtime import Guests, Run
-from mom_plugins_policy.syntax import Form, Text, abridged
+from mom_plugins_policy.syntax import Form, SourceText, abridged
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -135,7 +135,7 @@ class Result:
 class Policy:
     """Compiled named texts. Made by `compile`; never changes, and may be evaluated in several threads at once."""
 
-    def __init__(self, program: Program, declarations: Declarations | None, limits: Limits) -> None:
+    def __init__(self, program: Program, declarations: Declarations | None, limits: PolicyLimits) -> None:
         self.program = program
         self.declarations = declarations
         self.limits = limits
@@ -149,7 +149,7 @@ class Policy:
                 self._compiled(self.undeclared)
 
     @classmethod
-    def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: Limits = DEFAULT_LIMITS) -> Policy:
+    def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
         """Read, check and compile policies: each must be complete by itself, and together, in name order, they are one program.
 
         :param texts: policy texts by name
@@ -162,7 +162,7 @@ class Policy:
             raise PolicyError([Fault("limit", max(map(str, texts)), 0, 0, what)])
         faults: list[Fault] = []
         forms: list[Form] = []
-        read_texts: list[Text] = []
+        read_texts: list[SourceText] = []
         size = 0
         index = 0
         for name in sorted(texts, key=str):

@@ -6,8 +6,8 @@ import re
 
 from mom_core import printable
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
-from mom_plugins_policy.syntax import Form, Kind, Text
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
+from mom_plugins_policy.syntax import Form, FormKind, SourceText
 
 TOKEN = re.compile(
     r"""
@@ -32,7 +32,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
 
-def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
+def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
     """The top-level forms of one policy text.
 
     :param name: the policy's name, for positions
@@ -41,10 +41,10 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
         beyond `limits.integer_bits`), `recursion` (nested deeper than `limits.nesting`) or `limit` (too long, too many forms)
     """
     if len(text) > limits.text:
-        raise _refusal("limit", Text(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
     if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
-        raise _refusal("limit", Text(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
-    whole = Text(name, text)
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
+    whole = SourceText(name, text)
     _refuse_halves(whole)
     top: list[Form] = []
     here = top
@@ -75,7 +75,7 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
             here = open_forms[-1].items if open_forms else top
             continue
         if what == _OPEN:
-            form = Form(Kind.BLOCK if text[start] == "{" else Kind.LIST, None, whole, start, position, index)
+            form = Form(FormKind.BLOCK if text[start] == "{" else FormKind.LIST, None, whole, start, position, index)
             here.append(form)
             open_forms.append(form)
             here = form.items
@@ -84,11 +84,11 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
         elif what == _NAME:
             if position - start > limits.name:
                 raise _refusal("limit", whole, start, f"a name of more than {limits.name} characters")
-            here.append(Form(Kind.NAME, token.group(), whole, start, position, index))
+            here.append(Form(FormKind.NAME, token.group(), whole, start, position, index))
         elif what == _OPERATOR:
-            here.append(Form(Kind.OPERATOR, token.group(), whole, start, position, index))
+            here.append(Form(FormKind.OPERATOR, token.group(), whole, start, position, index))
         else:
-            here.append(Form(Kind.LITERAL, _literal(what, token.group(), whole, start, limits), whole, start, position, index))
+            here.append(Form(FormKind.LITERAL, _literal(what, token.group(), whole, start, limits), whole, start, position, index))
         index += 1
         if index > limits.forms:
             raise _refusal("limit", whole, start, f"more than {limits.forms:,} atoms and lists")
@@ -98,7 +98,7 @@ def read(name: str, text: str, limits: Limits = DEFAULT_LIMITS, *, first_index: 
     return top
 
 
-def _literal(what: int | None, token: str, whole: Text, start: int, limits: Limits) -> int | float | str:
+def _literal(what: int | None, token: str, whole: SourceText, start: int, limits: PolicyLimits) -> int | float | str:
     if what == _STRING:
         return token[1:-1]
     if what == _FLOAT:
@@ -116,7 +116,7 @@ def _literal(what: int | None, token: str, whole: Text, start: int, limits: Limi
     raise _refusal("range", whole, start, f"an integer of more than {limits.integer_bits} bits")
 
 
-def _refuse_halves(whole: Text) -> None:
+def _refuse_halves(whole: SourceText) -> None:
     """Raise `PolicyError` for half a character: it comes by escapes in JSON, and could be neither kept nor shown."""
     half = None if whole.text.isascii() else _HALF.search(whole.text)
     if half is not None:
@@ -124,7 +124,7 @@ def _refuse_halves(whole: Text) -> None:
         raise _refusal("syntax", whole, half.start(), what)
 
 
-def _no_token(whole: Text, position: int) -> PolicyError:
+def _no_token(whole: SourceText, position: int) -> PolicyError:
     text = whole.text
     character = text[position]
     if character in "\"'":
@@ -137,6 +137,6 @@ def _no_token(whole: Text, position: int) -> PolicyError:
     return _refusal("syntax", whole, position, what)
 
 
-def _refusal(kind: str, whole: Text, offset: int, message: str) -> PolicyError:
+def _refusal(kind: str, whole: SourceText, offset: int, message: str) -> PolicyError:
     name, line, column = whole.source(offset)
     return PolicyError([Fault(kind, name, line, column, message)])

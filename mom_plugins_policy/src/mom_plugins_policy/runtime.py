@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.builtins import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.errors import Fault, Trouble
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, abridged, written_number, written_string
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Run:
         self,
         snapshot: Snapshot,
         history: Sequence[Snapshot],
-        limits: Limits,
+        limits: PolicyLimits,
         declares: Callable[[Scope, str], bool],
         sites: Sequence[Site],
         filename: str,

@@ -14,7 +14,7 @@ from typing import Any
 
 from mom_core import Decision, Declarations, Snapshot
 from mom_plugins_policy.errors import Fault, PolicyError
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.tokens import tokens
 
@@ -22,7 +22,7 @@ _PREFIX = "~"  # sorts behind the names of policies, so that inputs come after t
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class InputResult:
     """What one input came to. Errors of earlier inputs, which another snapshot may bring, are among the errors."""
 
     values: tuple[Any, ...] = ()
@@ -36,13 +36,13 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Session:
+class ReplSession:
     """Inputs so far, beside the policies that were loaded, on a snapshot."""
 
     taken: Snapshot
     declarations: Declarations
     policies: dict[str, str] = field(default_factory=dict)
-    limits: Limits = DEFAULT_LIMITS
+    limits: PolicyLimits = DEFAULT_LIMITS
     inputs: list[str] = field(default_factory=list)
     _before: Result | None = None
     _output: list[str] = field(default_factory=list)
@@ -60,13 +60,13 @@ class Session:
         """What people call the inputs, the next one included, by the names that they have as policies."""
         return {_name(number): f"input {number}" for number in range(1, len(self.inputs) + 2)}
 
-    def add(self, text: str) -> Answer:
+    def add(self, text: str) -> InputResult:
         """Evaluate one more input."""
         name = self.name
         try:
             policy = Policy.compile({**self.texts(), name: text}, self.declarations, self.limits)
         except PolicyError as error:
-            return Answer(errors=error.faults, kept=False)
+            return InputResult(errors=error.faults, kept=False)
         result, output = self._evaluated(policy)
         mine = [value for form, value in zip(policy.program.forms, result.values, strict=False) if form.text.name == name]
         decisions, errors = self._new(result)
@@ -75,7 +75,7 @@ class Session:
             self.inputs.append(text)
             self._before = result
             self._output = output
-        return Answer(tuple(mine), decisions, errors, tuple(told), not result.stopped)
+        return InputResult(tuple(mine), decisions, errors, tuple(told), not result.stopped)
 
     def _new(self, result: Result) -> tuple[tuple[Decision, ...], tuple[Fault, ...]]:
         before = self._before
@@ -84,18 +84,18 @@ class Session:
         decisions = tuple(d for d in result.decisions if (d.entity.id, d.control, repr(d.value), d.source) not in known)
         return decisions, tuple(f for f in result.errors if (f.kind, f.source, f.guest) not in faults)
 
-    def again(self) -> Answer:
+    def again(self) -> InputResult:
         """Evaluate everything again, after the snapshot or the policies have changed."""
         self._before = None
         self._output = []
         try:
             policy = Policy.compile(self.texts(), self.declarations, self.limits)
         except PolicyError as error:
-            return Answer(errors=error.faults, kept=False)
+            return InputResult(errors=error.faults, kept=False)
         result, output = self._evaluated(policy)
         self._before = result if not result.stopped else None
         self._output = output
-        return Answer((), tuple(result.decisions), tuple(result.errors), tuple(output), not result.stopped)
+        return InputResult((), tuple(result.decisions), tuple(result.errors), tuple(output), not result.stopped)
 
     def forget(self) -> None:
         """Begin anew: no inputs and no policies."""

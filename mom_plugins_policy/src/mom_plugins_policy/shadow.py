@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import ConfigError, Considered, PluginContext, PolicyState, Problem, Severity, Snapshot, Source, printable
 from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_policies
@@ -26,7 +26,7 @@ class Shadow:
     :param limits: of the policies in force
     """
 
-    def __init__(self, folder: Path, context: PluginContext, limits: Limits) -> None:
+    def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
         self.folder = folder
         self._context = context
         self._limits = dataclasses.replace(limits, seconds=limits.seconds * SHARE_OF_TIME)

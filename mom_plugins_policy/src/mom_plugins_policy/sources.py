@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core import ConfigProblem, printable, untrusted
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
@@ -26,7 +26,7 @@ class Texts:
     problems: list[ConfigProblem] = field(default_factory=list)
 
 
-def read_policies(directory: Path | None, file: Path | None, limits: Limits) -> Texts:
+def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
     """All policies of the operator.
 
     :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing

@@ -11,7 +11,7 @@ from enum import IntEnum
 from mom_core import Source
 
 
-class Kind(IntEnum):
+class FormKind(IntEnum):
     """What a form is."""
 
     LITERAL = 0  #: an integer, float or string; `value` holds it
@@ -21,7 +21,7 @@ class Kind(IntEnum):
     BLOCK = 4  #: `{ }`; `items` are its parts
 
 
-class Text:
+class SourceText:
     """One named policy text, and its line starts, for positions."""
 
     __slots__ = ("_starts", "name", "text")
@@ -52,7 +52,7 @@ class Form:
 
     __slots__ = ("end", "index", "items", "kind", "last", "start", "text", "value")
 
-    def __init__(self, kind: Kind, value: int | float | str | None, text: Text, start: int, end: int, index: int) -> None:
+    def __init__(self, kind: FormKind, value: int | float | str | None, text: SourceText, start: int, end: int, index: int) -> None:
         self.kind = kind
         self.value = value
         self.items: list[Form] = []
@@ -70,7 +70,7 @@ class Form:
     @property
     def name(self) -> str:
         """The text of a name or operator, empty for anything else."""
-        return self.value if self.kind in (Kind.NAME, Kind.OPERATOR) and isinstance(self.value, str) else ""
+        return self.value if self.kind in (FormKind.NAME, FormKind.OPERATOR) and isinstance(self.value, str) else ""
 
     def __repr__(self) -> str:
         return f"<{self.source} {abridged(self)}>"
@@ -99,7 +99,7 @@ def _atom(form: Form) -> str:
     value = form.value
     if isinstance(value, int | float):
         return written_number(value)
-    return written_string(value or "") if form.kind is Kind.LITERAL else str(value)
+    return written_string(value or "") if form.kind is FormKind.LITERAL else str(value)
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:
@@ -115,8 +115,8 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
         item = todo.pop()
         if isinstance(item, str):
             piece = item
-        elif item.kind in (Kind.LIST, Kind.BLOCK):
-            opening, closing = "()" if item.kind is Kind.LIST else "{}"
+        elif item.kind in (FormKind.LIST, FormKind.BLOCK):
+            opening, closing = "()" if item.kind is FormKind.LIST else "{}"
             piece = opening if glued else f" {opening}"
             todo.append(closing)
             todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would be longer than the limit

@@ -12,7 +12,7 @@ from mom_plugins_policy.compiler import Compiled, compile_program
 from mom_plugins_policy.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
 from mom_plugins_policy.runtime import Run
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -46,7 +46,7 @@ class Node:
     @property
     def head(self) -> str:
         """The name or operator that the list begins with; empty for anything else."""
-        return self.form.items[0].name if self.form.kind is Kind.LIST and self.form.items else ""
+        return self.form.items[0].name if self.form.kind is FormKind.LIST and self.form.items else ""
 
     def child(self, form: Form) -> Node | None:
         """The evaluation of a part of the form, if it was evaluated."""
@@ -134,7 +134,7 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
     bodies = {id(definition.body): definition.name for definition in policy.program.functions()}
     loop_of: dict[int, tuple[Form, str]] = {}
     for form in _all_forms(policy.program.forms):
-        if form.kind is Kind.LIST and len(form.items) == 4 and form.items[0].name == "with":
+        if form.kind is FormKind.LIST and len(form.items) == 4 and form.items[0].name == "with":
             loop_of[id(form.items[1])] = (form, "begin")
             loop_of[id(form.items[2])] = (form, "step")
     nodes: list[Node] = []
@@ -142,7 +142,7 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
     for site, value in events:
         form = compiled.sites[site].form
         known = loop_of.get(id(form))
-        if known is not None and form.kind is Kind.NAME:
+        if known is not None and form.kind is FormKind.NAME:
             whole, what = known
             if what == "begin":
                 loops.append(_Loop(whole, len(nodes)))
@@ -152,7 +152,7 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
             if loops:
                 loops[-1].steps.append((value, len(nodes)))
             continue
-        if form.kind is Kind.LIST and form.items and form.items[0].name == "with" and any(loop.form is form for loop in loops):
+        if form.kind is FormKind.LIST and form.items and form.items[0].name == "with" and any(loop.form is form for loop in loops):
             while loops[-1].form is not form:
                 loops.pop()
             nodes.append(Node(form, value, _steps(loops.pop(), nodes)))
@@ -176,7 +176,7 @@ def _parts(form: Form, nodes: list[Node], bodies: dict[int, str]) -> list[Node]:
     """What a form was made of, taken from the end of `nodes`."""
     if nodes and nodes[-1].form is form:
         return nodes.pop().children  # a form that was compiled by itself is reported twice
-    if form.kind not in (Kind.LIST, Kind.BLOCK):
+    if form.kind not in (FormKind.LIST, FormKind.BLOCK):
         return []
     end = len(nodes)
     start = end

@@ -25,8 +25,8 @@ from mom_core import (
     format_duration,
     printable,
 )
-from mom_plugins_policy.canary import Choice, Plan, Trial
-from mom_plugins_policy.changing import STAY, ChangingPolicies, Kept, Read, problems_of, said_of, texts_of
+from mom_plugins_policy.canary import CanaryRun, Choice, Plan
+from mom_plugins_policy.changing import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
@@ -76,7 +76,7 @@ class Evaluated:
 
     snapshot: Snapshot
     result: Result
-    trial: Trial | None = None
+    trial: CanaryRun | None = None
     tried: Result | None = None
 
     def of(self, guest: Guest) -> Result:
@@ -94,7 +94,7 @@ class TriedPolicies(ChangingPolicies):
         self,
         read: Callable[[], Read],
         compile_texts: Callable[[Mapping[str, str]], Policy],
-        kept: Kept | None,
+        kept: ChangeFiles | None,
         changed: Callable[[Policy, PolicyState], None],
         log: logging.Logger,
         notes: NoteStore,
@@ -103,7 +103,7 @@ class TriedPolicies(ChangingPolicies):
         refuse_failing: bool = False,
     ) -> None:
         super().__init__(read, compile_texts, kept, changed, log, notes, refuse_failing=refuse_failing)
-        self.trial: Trial | None = None
+        self.trial: CanaryRun | None = None
         """What is tried on some guests now. Replaced as a whole, as the policy is."""
         self.seen: Snapshot | None = None
         """The newest snapshot, of which the guests for a trial are chosen."""
@@ -112,7 +112,7 @@ class TriedPolicies(ChangingPolicies):
         self._trying = trying
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
-        self._promoted: Trial | None = None
+        self._promoted: CanaryRun | None = None
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class TriedPolicies(ChangingPolicies):
             what = said_of(changes)
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
             plan = Plan(what, who, share, choice, seconds, time.time(), now)
-            trial = Trial(plan, tried, state.version, self.memory)
+            trial = CanaryRun(plan, tried, state.version, self.memory)
             self._note_trial(plan)
             self.trial, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
@@ -220,7 +220,7 @@ class TriedPolicies(ChangingPolicies):
         self._announced(made)
         return ended
 
-    def settle(self, trial: Trial) -> Canary | None:
+    def settle(self, trial: CanaryRun) -> Canary | None:
         """End a trial if it has shown what it can; what came of it, None while it goes on."""
         verdict = trial.verdict(self._trying.monotonic())
         if verdict.outlook is Outlook.GO_ON:
@@ -288,7 +288,7 @@ class TriedPolicies(ChangingPolicies):
         assert self.policy is not None  # noqa: S101  # there is a version
         return self._put(self.policy, current.overlay, who, what)
 
-    def _end(self, trial: Trial, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
+    def _end(self, trial: CanaryRun, state: CanaryState, who: str, reason: str) -> tuple[Canary, tuple[PolicyState, Policy | None]]:
         """End a trial. What cannot be put in force for all is put in force for none."""
         now, overlay = self._trying.monotonic(), self._overlay_tried
         after = format_duration(max(1, round(now - trial.plan.began_at)))

@@ -188,7 +188,7 @@ class Outlook(Enum):
     ROLL_BACK = "roll back"
 
 
-class Verdict(NamedTuple):
+class CanaryVerdict(NamedTuple):
     """What is to become of a trial, and why."""
 
     outlook: Outlook
@@ -218,20 +218,20 @@ class Evidence:
         self.host_known += cycle.host is not None
 
 
-def judge(evidence: Evidence, left_seconds: float) -> Verdict:
+def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
     """What is to become of a trial with so much time left."""
     against = _against_now(evidence)
     if against:
-        return Verdict(Outlook.ROLL_BACK, against)
+        return CanaryVerdict(Outlook.ROLL_BACK, against)
     if left_seconds > 0:
-        return Verdict(Outlook.GO_ON)
+        return CanaryVerdict(Outlook.GO_ON)
     missing = _missing(evidence)
     if missing:
-        return Verdict(Outlook.ROLL_BACK, f"too little is known to promote it: {missing}")
+        return CanaryVerdict(Outlook.ROLL_BACK, f"too little is known to promote it: {missing}")
     rate, usual = evidence.canary.rate or 0.0, _usual(evidence.before, evidence.others)
     if evidence.canary.ailing.total() >= LEAST_AILING and rate > 1.5 * usual + MORE_IN_ALL:
-        return Verdict(Outlook.ROLL_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
-    return Verdict(Outlook.PROMOTE, f"guests fared as well as before and as the others: {_rates(evidence)}")
+        return CanaryVerdict(Outlook.ROLL_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
+    return CanaryVerdict(Outlook.PROMOTE, f"guests fared as well as before and as the others: {_rates(evidence)}")
 
 
 def _against_now(evidence: Evidence) -> str:

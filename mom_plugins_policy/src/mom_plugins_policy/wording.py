@@ -19,7 +19,7 @@ from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printabl
 from mom_plugins_policy.analysis import Definition, Program, pairs_of
 from mom_plugins_policy.builtins import OPERATORS
 from mom_plugins_policy.policy import Result
-from mom_plugins_policy.syntax import Form, Kind, abridged
+from mom_plugins_policy.syntax import Form, FormKind, abridged
 
 WHY: Final = "why "
 """What the name of a note begins with that says why; the control's name follows."""
@@ -167,7 +167,7 @@ class _Survey:
         todo = list(program.forms)
         while todo:
             form = todo.pop()
-            if form.kind is Kind.LITERAL and isinstance(form.value, str):
+            if form.kind is FormKind.LITERAL and isinstance(form.value, str):
                 self.texts.add(form.value)
             for item in form.items:
                 self.around[id(item)] = form
@@ -225,7 +225,7 @@ class _Told:
             return None
         for parameter, argument in zip(definition.parameters, calls[0].items[1:], strict=False):
             self._arguments[parameter] = argument
-            if parameter in self._whose and argument.kind is Kind.NAME:
+            if parameter in self._whose and argument.kind is FormKind.NAME:
                 self._whose.add(argument.name)
         return calls[0]
 
@@ -247,7 +247,7 @@ class _Told:
                 return " and ".join(self._phrase(one, holds, depth + 1) for one in telling[:_CONDITIONS_TOLD])
         if head in ("valid", "null") and len(parts) == 1:
             return f"{self._operand(parts[0])} is {'known' if holds is (head == 'valid') else 'unknown'}"
-        if test.kind is Kind.NAME:
+        if test.kind is FormKind.NAME:
             return f"{self._operand(test)} is {'true' if holds else 'false'}"
         return f"{abridged(test, _SHOWN)} is {'true' if holds else 'false'}"
 
@@ -261,7 +261,7 @@ class _Told:
         shown = _amount(value, unit if unit in (Unit.KIB, Unit.KIB_PER_SECOND, Unit.SECONDS, Unit.PERCENT) else "")
         if value is None:
             return _name_of(form, self._whose)
-        return shown if form.kind is Kind.LITERAL else f"{_name_of(form, self._whose)} ({shown})"
+        return shown if form.kind is FormKind.LITERAL else f"{_name_of(form, self._whose)} ({shown})"
 
     def _truth(self, form: Form) -> bool | None:
         try:
@@ -274,13 +274,13 @@ class _Told:
         self._left -= 1
         if depth > _DEEPEST or self._left < 0:
             raise _UnknownError
-        if form.kind is Kind.LITERAL:
+        if form.kind is FormKind.LITERAL:
             return form.value
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             return self._named(form.name, depth)
         head, parts = _head(form), form.items[1:]
         base, _, method = head.rpartition(".")
-        if method and len(parts) == 1 and parts[0].kind is Kind.LITERAL and isinstance(parts[0].value, str):
+        if method and len(parts) == 1 and parts[0].kind is FormKind.LITERAL and isinstance(parts[0].value, str):
             return self._asked(method, self._identity(base), parts[0].value)
         if head == "if" and len(parts) == 3:
             return self._value(parts[1] if self._value(parts[0], depth + 1) else parts[2], depth + 1)
@@ -356,7 +356,7 @@ class _Told:
         self._left -= 1
         if depth > _DEEPEST or self._left < 0:
             return ""
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             base, _, field = form.name.partition(".")
             if not field:
                 try:
@@ -376,13 +376,13 @@ class _Told:
 
 
 def _head(form: Form) -> str:
-    head = form.items[0].name if form.kind is Kind.LIST and form.items else ""
+    head = form.items[0].name if form.kind is FormKind.LIST and form.items else ""
     return OPERATORS.get(head, head)
 
 
 def _name_of(form: Form, whose: set[str]) -> str:
     """How a person calls what a form stands for."""
-    base, _, field = form.name.partition(".") if form.kind is Kind.NAME else ("", "", "")
+    base, _, field = form.name.partition(".") if form.kind is FormKind.NAME else ("", "", "")
     if field and base == "Host":
         return f"the host's {field}"
     if field and base in whose:

@@ -136,7 +136,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class GuestKind:
     """A sort of guest: ranges, from which each guest draws. Shares are of the guest's memory."""
 
     name: str
@@ -153,10 +153,10 @@ class Kind:
 # Shares as in what clouds report of their guests: most use far less than they have bought, a few use nearly all, some in bursts
 # (Verma et al., EuroSys 2015, and TMO, ASPLOS 2022, find 20 to 40 % of resident memory cold). Bursts of minutes are compilers and reports.
 KINDS = (
-    Kind("web", 4, (0.15, 0.30), (0.0, 0.0), (0, 0), 0.0, (0.15, 0.35), (2 * MIB, 8 * MIB), (0.05, 0.12)),
-    Kind("db", 2, (0.40, 0.55), (0.0, 0.0), (0, 0), 0.0, (0.25, 0.40), (8 * MIB, 30 * MIB), (0.10, 0.20)),
-    Kind("build", 2, (0.12, 0.20), (0.25, 0.40), (240, 420), 0.25, (0.15, 0.30), (4 * MIB, 20 * MIB), (0.05, 0.10)),
-    Kind("idle", 2, (0.06, 0.12), (0.0, 0.0), (0, 0), 0.0, (0.05, 0.15), (0.1 * MIB, 0.5 * MIB), (0.02, 0.04)),
+    GuestKind("web", 4, (0.15, 0.30), (0.0, 0.0), (0, 0), 0.0, (0.15, 0.35), (2 * MIB, 8 * MIB), (0.05, 0.12)),
+    GuestKind("db", 2, (0.40, 0.55), (0.0, 0.0), (0, 0), 0.0, (0.25, 0.40), (8 * MIB, 30 * MIB), (0.10, 0.20)),
+    GuestKind("build", 2, (0.12, 0.20), (0.25, 0.40), (240, 420), 0.25, (0.15, 0.30), (4 * MIB, 20 * MIB), (0.05, 0.10)),
+    GuestKind("idle", 2, (0.06, 0.12), (0.0, 0.0), (0, 0), 0.0, (0.05, 0.15), (0.1 * MIB, 0.5 * MIB), (0.02, 0.04)),
 )
 
 DUPLICATE = (0.10, 0.25)

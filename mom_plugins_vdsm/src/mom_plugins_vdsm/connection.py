@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
-from mom_plugins_vdsm.jsonrpc import QUEUE_FULL, Answer, AnswerError, Event, failure, parsed, request
+from mom_plugins_vdsm.jsonrpc import QUEUE_FULL, AnswerError, Event, JsonRpcAnswer, failure, parsed, request
 from mom_plugins_vdsm.stomp import Frame, FrameError, FrameReader
 from mom_plugins_vdsm.tls import Fingerprint, TlsFiles, client_context, not_let_in, refused_handshake
 
@@ -88,19 +88,19 @@ class ConnectionSettings:
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class PendingCall:
     """One request: waiting to be sent, sent, or `done`. Belongs to the connection's lock until it is done."""
 
     id: str
     frame: bytes
     done: threading.Event = field(default_factory=threading.Event)
-    answer: Answer | None = None
+    answer: JsonRpcAnswer | None = None
     error: HypervisorError | None = None
     answers_before: int | None = None
     """How many answers the connection had seen when this was sent; None until then."""
     late: bool = False
 
-    def finish(self, answer: Answer | None, error: HypervisorError | None) -> None:
+    def finish(self, answer: JsonRpcAnswer | None, error: HypervisorError | None) -> None:
         """Hand over what came of it."""
         self.answer, self.error = answer, error
         self.done.set()
@@ -158,7 +158,7 @@ class _Session:
         self.out += frame.encode()
 
 
-class Connection:
+class VdsmConnection:
     """A connection to one vdsm, for several threads."""
 
     def __init__(self, settings: ConnectionSettings, log: logging.Logger) -> None:
@@ -171,8 +171,8 @@ class Connection:
         """Told of vdsm's events, in the connection's thread, so it must not call vdsm. To be set before `start`."""
         self._log = log
         self._lock = threading.Lock()
-        self._waiting: deque[Call] = deque()
-        self._sent: dict[str, Call] = {}
+        self._waiting: deque[PendingCall] = deque()
+        self._sent: dict[str, PendingCall] = {}
         self._session: _Session | None = None
         self._refusal: HypervisorError | None = None
         self._refused_files: Fingerprint | None = None
@@ -208,7 +208,7 @@ class Connection:
         params: Mapping[str, object],
         timeout: float,
         doing: str,
-        late: Callable[[Call], None] | None = None,
+        late: Callable[[PendingCall], None] | None = None,
     ) -> object:
         """The result of this verb. Takes `timeout` seconds at most, connecting included.
 
@@ -235,10 +235,10 @@ class Connection:
         end: float,
         timeout: float,
         doing: str,
-        late: Callable[[Call], None] | None,
-    ) -> Answer:
+        late: Callable[[PendingCall], None] | None,
+    ) -> JsonRpcAnswer:
         message = request(method, params)
-        call = Call(message.id, message.body)
+        call = PendingCall(message.id, message.body)
         self._wait_for_the_next_attempt(end)
         with self._lock:
             self._refuse_at_once(doing)
@@ -271,7 +271,7 @@ class Connection:
             return  # somebody has renewed the certificates: no need to wait
         raise type(self._refusal)(f"{doing}: {self._refusal.message}", hint=self._refusal.hint)
 
-    def _overdue(self, call: Call) -> bool:
+    def _overdue(self, call: PendingCall) -> bool:
         """Note that nobody waits for this call any more; false if it is done after all."""
         with self._lock:
             if call.done.is_set():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mom_core import Finding, HypervisorError, Severity, printable
-from mom_plugins_vdsm.connection import Connection
+from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP, Vm
 from mom_plugins_vdsm.tls import own_certificate_problem
@@ -28,7 +28,7 @@ def configured(conf: VdsmConf) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
 
 
-def examined(hypervisor: VdsmHypervisor, connection: Connection, ping_timeout: float) -> Iterable[Finding]:
+def examined(hypervisor: VdsmHypervisor, connection: VdsmConnection, ping_timeout: float) -> Iterable[Finding]:
     """Findings about the connection, the certificates and the guests."""
     settings = connection.settings
     try:

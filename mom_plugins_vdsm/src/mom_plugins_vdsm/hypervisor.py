@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_plugins_vdsm.connection import Call, Connection
+from mom_plugins_vdsm.connection import PendingCall, VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
@@ -66,7 +66,7 @@ class _State:
     """Guests that were changed since, so that what was read of them is no longer true."""
     disks: _Disks | None = None
     disks_changed: set[str] = field(default_factory=set)
-    late: dict[str, tuple[Call, float]] = field(default_factory=dict)
+    late: dict[str, tuple[PendingCall, float]] = field(default_factory=dict)
     """Calls about a guest that were given up and have not come back, by guest id."""
 
 
@@ -79,7 +79,7 @@ class VdsmHypervisor:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: VdsmConnection,
         settings: HypervisorSettings,
         incarnations: Incarnations,
         log: logging.Logger,
@@ -309,7 +309,7 @@ class VdsmHypervisor:
             if guest.id in self._state.late:
                 raise GuestBusy(f"{guest}: {_SILENT}")
 
-        def late(call: Call) -> None:
+        def late(call: PendingCall) -> None:
             with self._lock:
                 self._state.late[guest.id] = (call, self._monotonic())
 

@@ -37,14 +37,14 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptIncarnations:
     """What the file says: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
 
 
-FORM: Final = TypeAdapter(Kept)
+FORM: Final = TypeAdapter(KeptIncarnations)
 
 
 class Incarnations:
@@ -60,7 +60,7 @@ class Incarnations:
 
     def __init__(
         self,
-        file: StateFile[Kept],
+        file: StateFile[KeptIncarnations],
         boot: str,
         since_boot: Callable[[], float],
         *,
@@ -133,7 +133,7 @@ class Incarnations:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
         # Without it all works, so it is tried again with the next list; mom says what is wrong with the file.
         with suppress(StateError):
-            self._file.write(asdict(Kept(self._boot, guests)), durable=False)
+            self._file.write(asdict(KeptIncarnations(self._boot, guests)), durable=False)
             self._written = True
 
 

@@ -39,7 +39,7 @@ class AnswerError(ValueError):
     """What arrived is no JSON-RPC message."""
 
 
-class Request(NamedTuple):
+class JsonRpcRequest(NamedTuple):
     """A request, and the id that its answer will have."""
 
     id: str
@@ -54,7 +54,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonRpcAnswer:
     """The answer to the request with that id: its result, or why there is none."""
 
     id: str
@@ -70,16 +70,16 @@ class Event:
     params: Mapping[str, object]
 
 
-def request(method: str, params: Mapping[str, object]) -> Request:
+def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
     """One request, to be sent in a frame of its own: of several in one, vdsm answers none."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
         message["params"] = params
-    return Request(identity, json.dumps(message).encode())
+    return JsonRpcRequest(identity, json.dumps(message).encode())
 
 
-def parsed(body: bytes) -> Answer | Event:
+def parsed(body: bytes) -> JsonRpcAnswer | Event:
     """What a message says. Raises `AnswerError` for what is none, and before it is parsed for one of more than `MOST_VALUES` values."""
     # Each value but the first of a list or object stands behind a comma. Those in texts count too: there are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
@@ -97,10 +97,10 @@ def parsed(body: bytes) -> Answer | Event:
     if not isinstance(identity, str):
         identity = ""  # no request of mom's
     if "error" in message and message["error"] is not None:
-        return Answer(identity, refusal=_refusal(message["error"]))
+        return JsonRpcAnswer(identity, refusal=_refusal(message["error"]))
     if "result" not in message:
-        return Answer(identity, refusal=Refusal(0, "the answer has neither a result nor an error"))
-    return Answer(identity, message["result"])
+        return JsonRpcAnswer(identity, refusal=Refusal(0, "the answer has neither a result nor an error"))
+    return JsonRpcAnswer(identity, message["result"])
 
 
 def _refusal(error: object) -> Refusal:

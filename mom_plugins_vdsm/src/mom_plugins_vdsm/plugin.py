@@ -28,7 +28,7 @@ from mom_core import (
 
 if TYPE_CHECKING:
     from mom_core import GuestColumn, Importer
-    from mom_plugins_vdsm.connection import Connection, ConnectionSettings
+    from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
@@ -86,7 +86,7 @@ class VdsmPlugin:
         self._settings = settings
         self._context = context
         self._conf: VdsmConf | None = None
-        self._connection: Connection | None = None
+        self._connection: VdsmConnection | None = None
         self._hypervisor: VdsmHypervisor | None = None
 
     @staticmethod
@@ -130,7 +130,7 @@ class VdsmPlugin:
     def mom_setup(self) -> None:
         """Start the connection's thread. The first call that needs vdsm connects: it may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for it.
-        from mom_plugins_vdsm.connection import Connection
+        from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.vdsm_conf import read_vdsm_conf
@@ -149,7 +149,7 @@ class VdsmPlugin:
             changes=lambda: context.engine_state().changes,
             keep=context.serves,
         )
-        connection = Connection(self._connection_settings(conf), context.log)
+        connection = VdsmConnection(self._connection_settings(conf), context.log)
         hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
         hypervisor.subscribe(context.wake)
         connection.start()

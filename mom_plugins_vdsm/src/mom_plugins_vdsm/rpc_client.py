@@ -59,7 +59,7 @@ def connected(address: Address) -> ServerProxy:
     return ServerProxy("http://localhost/RPC2", transport=RpcTransport(address), allow_none=True)
 
 
-class Verb(NamedTuple):
+class ClientVerb(NamedTuple):
     """A verb on the command line: its arguments, and what it does."""
 
     arguments: str
@@ -67,15 +67,15 @@ class Verb(NamedTuple):
 
 
 VERBS: Final = {
-    "ping": Verb("", "Is anybody there?"),
-    "getStatistics": Verb("", "The newest statistics of the host and of all guests."),
-    "getActiveGuests": Verb("", "The names of the guests."),
-    "getPolicy": Verb("", "All policies as one text."),
-    "getNamedPolicies": Verb("", "All policies by name."),
-    "setPolicy": Verb("FILE", "Replace all policies by the one in FILE (- is standard input)."),
-    "setNamedPolicy": Verb("NAME [FILE]", "Set one policy; without FILE, remove it."),
-    "resetPolicies": Verb("", "Go back to the policies in the daemon's files."),
-    "setVerbosity": Verb("LEVEL", "How much is logged: critical, error, warn, info, debug, or 1 to 5."),
+    "ping": ClientVerb("", "Is anybody there?"),
+    "getStatistics": ClientVerb("", "The newest statistics of the host and of all guests."),
+    "getActiveGuests": ClientVerb("", "The names of the guests."),
+    "getPolicy": ClientVerb("", "All policies as one text."),
+    "getNamedPolicies": ClientVerb("", "All policies by name."),
+    "setPolicy": ClientVerb("FILE", "Replace all policies by the one in FILE (- is standard input)."),
+    "setNamedPolicy": ClientVerb("NAME [FILE]", "Set one policy; without FILE, remove it."),
+    "resetPolicies": ClientVerb("", "Go back to the policies in the daemon's files."),
+    "setVerbosity": ClientVerb("LEVEL", "How much is logged: critical, error, warn, info, debug, or 1 to 5."),
 }
 
 _EPILOG: Final = "\b\nVerbs:\n" + "\n".join(f"  {f'{name} {verb.arguments}':<26} {verb.help}" for name, verb in VERBS.items())

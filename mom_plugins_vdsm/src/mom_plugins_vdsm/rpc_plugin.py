@@ -25,7 +25,7 @@ from mom_core import (
     listen,
     printable,
 )
-from mom_plugins_vdsm.rpc_server import Limits, RpcServer
+from mom_plugins_vdsm.rpc_server import RpcLimits, RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
@@ -98,7 +98,7 @@ class XmlRpcPlugin:
         if not self._context.serves:
             return
         settings = self._settings
-        limits = Limits(settings.patience, settings.largest, settings.clients)
+        limits = RpcLimits(settings.patience, settings.largest, settings.clients)
         paths = frozenset({"/", "/RPC2"}) if self._address.path else frozenset({"/RPC2"})
         self._server = RpcServer(
             self._listen, self._verbs.answer, self._verbs.too_large, self._verbs.is_slow, paths, limits, self._context.log

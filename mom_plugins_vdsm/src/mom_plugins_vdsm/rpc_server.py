@@ -35,7 +35,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RpcLimits:
     """What one client may use.
 
     `patience` is the seconds that a request may take to arrive, and an answer to be taken; `body` the bytes of a request; `clients` how
@@ -94,7 +94,7 @@ class RpcServer:
         too_large: Callable[[int, Peer], bytes],
         slow: Callable[[bytes], bool],
         paths: frozenset[str],
-        limits: Limits,
+        limits: RpcLimits,
         log: logging.Logger,
     ) -> None:
         self._open_listener = open_listener

@@ -63,7 +63,7 @@ CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "se
 CHANGES: Final = (b"setPolicy", b"setNamedPolicy", b"resetPolicies")
 
 
-class Verb(NamedTuple):
+class RpcVerb(NamedTuple):
     """One verb: what does it, how many parameters it takes, and what `system.methodHelp` says."""
 
     call: Callable[..., object]
@@ -97,19 +97,21 @@ class Verbs:
         self._marshalling = threading.Lock()
         self._refused: dict[str, str] = {}
         """What was wrong with the last change of each policy, of those that were refused and not made good since."""
-        self._verbs: Mapping[str, Verb] = {
-            "ping": Verb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
-            "getStatistics": Verb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
-            "getActiveGuests": Verb(lambda peer: self._guests(), 0, "The names of the guests that run and can be controlled now."),
-            "getPolicy": Verb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
-            "getNamedPolicies": Verb(lambda peer: self._named(), 0, "All policies by name."),
-            "setPolicy": Verb(self._set_policy, 1, "Replace all policies by this one. False: it is wrong, and nothing has changed."),
-            "setNamedPolicy": Verb(self._set_named, 2, "Set the policy of a name; nil as text removes it. False: as for setPolicy."),
-            "resetPolicies": Verb(self._reset, 0, "Go back to the policies in the files. False: they are wrong, and nothing has changed."),
-            "setVerbosity": Verb(self._set_verbosity, 1, "How much mom logs: critical, error, warn, info, debug, or 1 to 5."),
-            "system.listMethods": Verb(lambda peer: sorted(self._verbs), 0, "The names of all methods."),
-            "system.methodHelp": Verb(lambda peer, name: self._verb(name).help, 1, "What a method does."),
-            "system.methodSignature": Verb(lambda peer, name: "signatures not supported", 1, "Not supported."),
+        self._verbs: Mapping[str, RpcVerb] = {
+            "ping": RpcVerb(lambda peer: self._works(), 0, "True: mom is there, and its policies work. False: they fail."),
+            "getStatistics": RpcVerb(lambda peer: self._newest(), 0, "The newest statistics of the host and of each guest, by name."),
+            "getActiveGuests": RpcVerb(lambda peer: self._guests(), 0, "The names of the guests that run and can be controlled now."),
+            "getPolicy": RpcVerb(lambda peer: self._joined(), 0, "All policies, joined in the order of their names; 0 if there are none."),
+            "getNamedPolicies": RpcVerb(lambda peer: self._named(), 0, "All policies by name."),
+            "setPolicy": RpcVerb(self._set_policy, 1, "Replace all policies by this one. False: it is wrong, and nothing has changed."),
+            "setNamedPolicy": RpcVerb(self._set_named, 2, "Set the policy of a name; nil as text removes it. False: as for setPolicy."),
+            "resetPolicies": RpcVerb(
+                self._reset, 0, "Go back to the policies in the files. False: they are wrong, and nothing has changed."
+            ),
+            "setVerbosity": RpcVerb(self._set_verbosity, 1, "How much mom logs: critical, error, warn, info, debug, or 1 to 5."),
+            "system.listMethods": RpcVerb(lambda peer: sorted(self._verbs), 0, "The names of all methods."),
+            "system.methodHelp": RpcVerb(lambda peer, name: self._verb(name).help, 1, "What a method does."),
+            "system.methodSignature": RpcVerb(lambda peer, name: "signatures not supported", 1, "Not supported."),
         }
 
     def note(self, report: Report) -> None:
@@ -161,7 +163,7 @@ class Verbs:
             raise PermissionDenied(f"{method} changes something, and nothing can be changed over TCP", hint=hint)
         return verb.call(peer, *params)
 
-    def _verb(self, name: object) -> Verb:
+    def _verb(self, name: object) -> RpcVerb:
         verb = self._verbs.get(name) if isinstance(name, str) else None
         if verb is None:
             raise _UnsupportedError(f'method "{name}" is not supported')

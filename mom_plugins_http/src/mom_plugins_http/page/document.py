@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_plugins_http.routes import Call
+from mom_plugins_http.routes import ApiCall
 
 SCRIPTS: Final = ("words.js", "api.js", "charts.js", "guests.js", "guest.js", "policies.js", "page.js")
 """One module together, in this order."""
@@ -37,7 +37,7 @@ class WebPage:
         html = _part("page.html").replace(_STYLE_MARK, style).replace(_SCRIPT_MARK, script)
         return Document(html.encode(), headers(style, script))
 
-    async def show(self, call: Call) -> Response:
+    async def show(self, call: ApiCall) -> Response:
         """The page."""
         return Response(self.document.body, media_type="text/html", headers=self.document.headers)
 

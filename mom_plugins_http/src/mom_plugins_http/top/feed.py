@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from mom_core import MomError, Scope, printable
-from mom_plugins_http.client import Client, RefusedError, UnixConnection
+from mom_plugins_http.client import ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.top.picture import (
     FIELDS,
     Drill,
@@ -159,9 +159,9 @@ class Feed:
     def _past_news(self) -> deque[News]:
         """The oldest first. Of a reservation it is known when it was made, and how it stands now."""
         found: list[News] = []
-        with suppress(RefusedError):  # nothing that is enabled has policies that change
+        with suppress(ApiRefusedError):  # nothing that is enabled has policies that change
             found += map(policy_news, self._client.get("/v1/policy-history")[0]["items"])
-        with suppress(RefusedError):  # nor reservations
+        with suppress(ApiRefusedError):  # nor reservations
             kept = self._client.get("/v1/reservations")[0]
             found += [reservation_news(float(one["created_at"]), one) for one in (*kept["items"], *kept["ended"])]
         return deque(sorted(found, key=lambda one: one.time))
@@ -232,7 +232,7 @@ class Feed:
                     self.picture = self._picture(event)
                     self.trouble = self.lost_at = None
                     self._changed()
-            except RefusedError as error:
+            except ApiRefusedError as error:
                 if error.status != 400:
                     self._lose(error)
                     continue
@@ -274,7 +274,7 @@ class Feed:
             found = self._client.get(path)[0]
             past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")[0]["items"]
             explained = self._client.get(f"{path}/explanation")[0]
-        except RefusedError as error:
+        except ApiRefusedError as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explained, found, past[::-1])
 

@@ -42,7 +42,7 @@ class ExpectedError:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class PolicyTest:
     """One test: what is given, and what is expected. `decisions` by `host` or guest name, then by control."""
 
     name: str
@@ -71,10 +71,10 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PolicyTestResult:
     """What became of a test."""
 
-    case: Case
+    case: PolicyTest
     differences: tuple[Difference, ...]
     seconds: float
 

@@ -26,10 +26,10 @@ from mom_core import (
     printable,
 )
 from mom_plugins_policy.cases.expected import IN_BYTES, SIZE, Expected, expected_value
-from mom_plugins_policy.cases.model import Case, ExpectedError
+from mom_plugins_policy.cases.model import ExpectedError, PolicyTest
 from mom_plugins_policy.errors import KINDS, Fault, PolicyError
 from mom_plugins_policy.excerpts import excerpt
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.snapshots import Check, as_json, called, checked_snapshot, did_you_mean, read_snapshot
 from mom_plugins_policy.sources import read_paths, text_of
@@ -49,7 +49,7 @@ _ERROR_KEYS: Final = ("kind", "guest", "policy", "line", "message")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
 
-def read_cases(path: Path, declarations: Declarations, limits: Limits = DEFAULT_LIMITS) -> list[Case]:
+def read_cases(path: Path, declarations: Declarations, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyTest]:
     """The tests in a YAML file, their policies compiled.
 
     :param declarations: what the plugins declare: fields, controls and default policies
@@ -62,7 +62,7 @@ def read_cases(path: Path, declarations: Declarations, limits: Limits = DEFAULT_
     return cases_of(text.removeprefix("\ufeff"), str(path), path.parent, declarations, limits)
 
 
-def cases_of(text: str, file: str, folder: Path, declarations: Declarations, limits: Limits = DEFAULT_LIMITS) -> list[Case]:
+def cases_of(text: str, file: str, folder: Path, declarations: Declarations, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyTest]:
     """The tests in a text. `folder` is where relative names of files begin; otherwise as `read_cases`."""
     document = parse_document(text, file)
     reader = _Reader(document, folder, declarations, limits)
@@ -91,7 +91,7 @@ class _Placed(Check):
 class _Reader:
     """Reads one document, noting everything that is wrong with it."""
 
-    def __init__(self, document: Document, folder: Path, declarations: Declarations, limits: Limits) -> None:
+    def __init__(self, document: Document, folder: Path, declarations: Declarations, limits: PolicyLimits) -> None:
         self.document = document
         self.folder = folder
         self.declarations = declarations
@@ -101,7 +101,7 @@ class _Reader:
         self._texts: dict[tuple[str | int, ...], tuple[dict[str, str], dict[str, str]]] = {}
         self._snapshots: dict[Path, dict[str, Any]] = {}
 
-    def cases(self) -> list[Case]:
+    def cases(self) -> list[PolicyTest]:
         """All tests."""
         check = _Placed(self.document, ())
         top = self.document.value
@@ -137,7 +137,7 @@ class _Reader:
                     fields.setdefault((scope, name), FieldSpec(name, Unit.RATIO, scope, "declared by tests"))
         self.declarations = dataclasses.replace(self.declarations, fields=fields, controls=controls)
 
-    def _case(self, whole: Mapping[str, Any], test: object, number: int) -> Case | None:
+    def _case(self, whole: Mapping[str, Any], test: object, number: int) -> PolicyTest | None:
         way: tuple[str | int, ...] = ("tests", number)
         check = _Placed(self.document, way)
         mine = check.mapping(test, (), "`name`, `given` and `expect`")
@@ -153,7 +153,7 @@ class _Reader:
         if taken is None or policy is None:
             return None
         place = self.document.place(way)
-        return Case(
+        return PolicyTest(
             name,
             self.document.file,
             place.line,

@@ -8,7 +8,7 @@ from typing import Any
 
 from mom_core import HOST_ID, Decision
 from mom_plugins_policy.cases.expected import Expected
-from mom_plugins_policy.cases.model import Case, Difference
+from mom_plugins_policy.cases.model import Difference, PolicyTest
 from mom_plugins_policy.policy import Result
 
 
@@ -23,13 +23,13 @@ class GivenNotes:
         return self._notes.get(identity, {})
 
 
-def run_case(case: Case) -> tuple[Difference, ...]:
+def run_case(case: PolicyTest) -> tuple[Difference, ...]:
     """Evaluate, and compare with what is expected."""
     result = case.policy.evaluate(case.taken, notes=GivenNotes(case.remembered))
     return (*_compared(case, result), *_compared_errors(case, result), *_compared_notes(case, result))
 
 
-def _compared(case: Case, result: Result) -> Iterator[Difference]:
+def _compared(case: PolicyTest, result: Result) -> Iterator[Difference]:
     names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}
     got = {(names[decision.entity.id], decision.control): decision for decision in result.decisions}
     for name, controls in case.decisions.items():
@@ -62,7 +62,7 @@ def _decided(decision: Decision | None) -> str:
     return _number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _compared_errors(case: Case, result: Result) -> Iterator[Difference]:
+def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Difference]:
     if case.errors is None:
         return
     left = list(result.errors)
@@ -76,7 +76,7 @@ def _compared_errors(case: Case, result: Result) -> Iterator[Difference]:
         yield Difference("error", "none", str(fault))
 
 
-def _compared_notes(case: Case, result: Result) -> Iterator[Difference]:
+def _compared_notes(case: PolicyTest, result: Result) -> Iterator[Difference]:
     if case.expected_notes is None:
         return
     names = {guest.id: guest.name for guest in case.taken.guests.values()} | {HOST_ID: HOST_ID}

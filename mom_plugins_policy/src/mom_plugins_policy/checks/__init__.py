@@ -9,7 +9,7 @@ from mom_plugins_policy.checks.names import Names, remarks_on_names, survey
 from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
 from mom_plugins_policy.checks.watcher import Watcher
 from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.syntax import Form
@@ -17,7 +17,7 @@ from mom_plugins_policy.syntax import Form
 __all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
 
 
-def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Remark]:
+def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[Remark]:
     """Everything that can be said about policies without evaluating them, in the order of their names and texts.
 
     Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. A name that a

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mom_plugins_policy.analysis import pairs_of, parameters_of
 from mom_plugins_policy.builtins import BUILTINS, PREDEFINED, SPECIAL_FORMS
 from mom_plugins_policy.checks.remarks import Remark, remark
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 _WORDS = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
 _BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
@@ -50,7 +50,7 @@ def survey(forms: Sequence[Form]) -> Names:
     doing: set[str] = set()
     for form in forms:
         name = form.text.name
-        if not (form.kind is Kind.LIST and form.items and form.items[0].name in ("defvar", "def", "defun", "set", "setq")):
+        if not (form.kind is FormKind.LIST and form.items and form.items[0].name in ("defvar", "def", "defun", "set", "setq")):
             doing.add(name)
         todo = [(form, True)]
         while todo:
@@ -62,21 +62,21 @@ def survey(forms: Sequence[Form]) -> Names:
 
 def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
     """Take note of the names of one form; its parts that are evaluated."""
-    if form.kind is Kind.NAME:
+    if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
         return
-    if form.kind is not Kind.LIST or not form.items:
+    if form.kind is not FormKind.LIST or not form.items:
         yield from form.items
         return
     head, *arguments = form.items
-    if head.kind is not Kind.NAME:
+    if head.kind is not FormKind.NAME:
         yield from form.items
         return
     names.called.add(head.name)
     names.read.add(head.name.partition(".")[0])
     if head.name.endswith(".SetVar") and arguments:
         name = arguments[0].value
-        names.notes_known = names.notes_known and arguments[0].kind is Kind.LITERAL and isinstance(name, str)
+        names.notes_known = names.notes_known and arguments[0].kind is FormKind.LITERAL and isinstance(name, str)
         names.noted.add(str(name))
     binder = _BINDERS.get(head.name)
     taken = 3 if head.name in ("def", "defun", "with") else 2
@@ -85,7 +85,7 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
         return
     if head.name in ("valid", "null"):
         for argument in arguments:
-            if argument.kind is Kind.NAME and argument.name.startswith("Host."):
+            if argument.kind is FormKind.NAME and argument.name.startswith("Host."):
                 names.tested.setdefault(form.text.name, set()).add(argument.name[5:])
     yield from arguments
 

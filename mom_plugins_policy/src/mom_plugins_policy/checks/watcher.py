@@ -18,7 +18,7 @@ from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
 from mom_plugins_policy.symbols.terms import Term, scope_of
 from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
 from mom_plugins_policy.symbols.vocabulary import NIL, Vocabulary
-from mom_plugins_policy.syntax import Form, Kind, abridged
+from mom_plugins_policy.syntax import Form, FormKind, abridged
 
 _STEPS: Final = 12_000  # forms evaluated: some tenths of a second
 _COMPUTING: Final = frozenset({"add", "sub", "mul", "div", "lt", "lte", "gt", "gte", "min", "max", "abs", "shl", "shr"})
@@ -148,7 +148,7 @@ class Watcher(Machine):
         elif kind == "not-callable" and form.items:
             where = form.items[0]
             hint = f"call the function otherwise, or the variable {head}" if head in self.program.definitions else ""
-        elif kind == "malformed" and form.kind is Kind.OPERATOR:
+        elif kind == "malformed" and form.kind is FormKind.OPERATOR:
             hint = "an operator stands first in its brackets"
         if not hint and kind in ("undefined-symbol", "unknown-function"):
             hint = _ELSEWHERE
@@ -179,7 +179,7 @@ class Watcher(Machine):
 
     def _set(self, form: Form, arguments: Sequence[Form]) -> Term:
         name = arguments[0]
-        if name.kind is Kind.NAME and name.name in self.elsewhere and super().lookup(name.name).op == "unbound":
+        if name.kind is FormKind.NAME and name.name in self.elsewhere and super().lookup(name.name).op == "unbound":
             return self.evaluate(arguments[1])
         return super()._set(form, arguments)
 
@@ -309,7 +309,7 @@ class Watcher(Machine):
                 "possible-nil",
                 place,
                 f"the {owner}'s {name}{also} may be unknown here: `{head}` fails on nil",
-                f"use it inside of (if (valid {shown if place.kind is Kind.NAME else f'{owner}.{name}'}) … …)",
+                f"use it inside of (if (valid {shown if place.kind is FormKind.NAME else f'{owner}.{name}'}) … …)",
                 about=(owner, name),
             )
         else:

@@ -16,7 +16,7 @@ from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, default
 from mom_plugins_policy.excerpts import excerpt, located
 
 if TYPE_CHECKING:
-    from mom_plugins_policy.prove.proof import Verdict
+    from mom_plugins_policy.prove.proof import ProofResult
 
 
 @click.command("check")
@@ -133,7 +133,7 @@ def _plain(remark: Remark, given: Given) -> dict[str, Any]:
 def _prove(
     given: Given, control: str, lows: Sequence[str], highs: Sequence[str], assumptions: Sequence[str], *, as_json: bool
 ) -> None:  # fmt: skip
-    from mom_plugins_policy.prove.proof import Answer, bound_of, default_bounds, prove, scope_of_control
+    from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, prove, scope_of_control
 
     policy = given.compiled()
     try:
@@ -150,16 +150,16 @@ def _prove(
         click.echo(json.dumps(_verdicts_as_json(control, verdicts), indent=2))
     else:
         _show_verdicts(control, verdicts, given)
-    if any(verdict.answer is not Answer.HOLDS for verdict in verdicts):
+    if any(verdict.answer is not ProofAnswer.HOLDS for verdict in verdicts):
         sys.exit(EXIT_NO)
 
 
-def _show_verdicts(control: str, verdicts: Sequence[Verdict], given: Given) -> None:
-    from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED, Answer
+def _show_verdicts(control: str, verdicts: Sequence[ProofResult], given: Given) -> None:
+    from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED, ProofAnswer
     from mom_plugins_policy.snapshots import as_json
 
     for verdict in verdicts:
-        click.echo(f"{control} {verdict.bound}: {'does not hold' if verdict.answer is Answer.VIOLATED else verdict.answer}")
+        click.echo(f"{control} {verdict.bound}: {'does not hold' if verdict.answer is ProofAnswer.VIOLATED else verdict.answer}")
         for assumption in verdict.assumptions:
             click.echo(f"    assuming that {assumption}")
         if verdict.why:
@@ -177,7 +177,7 @@ def _show_verdicts(control: str, verdicts: Sequence[Verdict], given: Given) -> N
     click.echo(f"taken for granted: {ALWAYS_ASSUMED}")
 
 
-def _verdicts_as_json(control: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _verdicts_as_json(control: str, verdicts: Sequence[ProofResult]) -> dict[str, Any]:
     from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED
     from mom_plugins_policy.snapshots import as_json
 

@@ -25,7 +25,7 @@ from mom_plugins_policy.cli.inputs import (
 from mom_plugins_policy.cli.values import amount, plain_fault, plain_value, written_value
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.excerpts import located
-from mom_plugins_policy.explain import UNKNOWN, Condition, Explanation, Missed, Reason, Request, explain
+from mom_plugins_policy.explain import UNKNOWN, Condition, ControlRequest, Explanation, Missed, Reason, explain
 from mom_plugins_policy.snapshots import did_you_mean
 
 
@@ -118,7 +118,7 @@ def explanation_lines(explanation: Explanation, given: Given) -> Iterator[str]:
         yield from _missed_lines(missed, 1, given)
 
 
-def _request_lines(request: Request, whose: str, explanation: Explanation, given: Given) -> Iterator[str]:
+def _request_lines(request: ControlRequest, whose: str, explanation: Explanation, given: Given) -> Iterator[str]:
     value = request.decision.value if request.decision is not None else request.value
     head = f"{whose}: {printable(request.control, 60)} = {amount(value)}"
     yield _line(click.style(head, bold=request.decision is not None) + _fate(request, explanation), request.source, given)
@@ -133,7 +133,7 @@ def _request_lines(request: Request, whose: str, explanation: Explanation, given
             yield from _condition_lines(condition, 2, given)
 
 
-def _fate(request: Request, explanation: Explanation) -> str:
+def _fate(request: ControlRequest, explanation: Explanation) -> str:
     if request.decision is not None:
         return ""
     if request.replaced:

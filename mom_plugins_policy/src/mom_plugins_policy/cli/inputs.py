@@ -33,7 +33,7 @@ from mom_core import (
 )
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.excerpts import told
-from mom_plugins_policy.limits import DEFAULT_LIMITS, Limits
+from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies, with_defaults
 
@@ -101,7 +101,7 @@ class Given:
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     declarations: Declarations = field(default_factory=Declarations)
-    limits: Limits = DEFAULT_LIMITS
+    limits: PolicyLimits = DEFAULT_LIMITS
 
     def compiled(self, taken: Snapshot | None = None) -> Policy:
         """The policies as one program; mistakes are shown, and end the command with exit code 2.
@@ -192,12 +192,12 @@ def configured(path: str | None) -> Config | None:
     return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else None
 
 
-def limits_of(config: Config | None) -> Limits:
+def limits_of(config: Config | None) -> PolicyLimits:
     """What policies may use up, by the configuration."""
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings
-    limits: Limits = settings.limits.limits()
+    limits: PolicyLimits = settings.limits.limits()
     return limits
 
 

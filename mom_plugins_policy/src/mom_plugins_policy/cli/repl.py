@@ -28,7 +28,7 @@ from mom_plugins_policy.cli.inputs import (
 )
 from mom_plugins_policy.cli.values import decision_rows, table, written_value
 from mom_plugins_policy.excerpts import located, told
-from mom_plugins_policy.session import Answer, Session, is_complete
+from mom_plugins_policy.session import InputResult, ReplSession, is_complete
 from mom_plugins_policy.snapshots import did_you_mean, read_snapshot, undeclared
 from mom_plugins_policy.sources import read_paths
 
@@ -71,14 +71,14 @@ def repl_command(
     given = given_policies(paths, config_path, defaults=with_default_policies, needed=False)
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
     given.compiled(taken)
-    session = Session(taken, with_fields_of(taken, given.declarations), dict(given.texts), given.limits)
+    session = ReplSession(taken, with_fields_of(taken, given.declarations), dict(given.texts), given.limits)
     Repl(session, given, interactive=sys.stdin is not None and sys.stdin.isatty()).run()
 
 
 class Repl:
     """Reads inputs and commands, and prints what they come to."""
 
-    def __init__(self, session: Session, given: Given, *, interactive: bool) -> None:
+    def __init__(self, session: ReplSession, given: Given, *, interactive: bool) -> None:
         self.session = session
         self.given = given
         self.interactive = interactive
@@ -157,7 +157,7 @@ class Repl:
         name = self.session.name
         self._show(self.session.add(text), {name: text})
 
-    def _show(self, answer: Answer, texts: Mapping[str, str]) -> None:
+    def _show(self, answer: InputResult, texts: Mapping[str, str]) -> None:
         for line in answer.output:
             click.echo(click.style(printable(line, 2000), dim=True))
         for value in answer.values:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import click
 
 from mom_core import ConfigError, ConfigProblem, brief, declarations_of, print_prose, printable
-from mom_plugins_policy.cases import Case, Verdict, read_cases, run_case
+from mom_plugins_policy.cases import PolicyTest, PolicyTestResult, read_cases, run_case
 from mom_plugins_policy.cli.inputs import EXIT_MISUSE, EXIT_NO, config_option, configured, json_option, limits_of
 
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -34,7 +34,7 @@ def test_command(paths: tuple[Path, ...], junit_path: Path | None, verbose: bool
     config = configured(config_path)
     declarations = declarations_of(config)
     problems: list[ConfigProblem] = []
-    cases: list[Case] = []
+    cases: list[PolicyTest] = []
     for path in _files(paths, problems):
         try:
             cases += read_cases(path, declarations, limits_of(config))
@@ -65,13 +65,13 @@ def _files(paths: Sequence[Path], problems: list[ConfigProblem]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _verdict(case: Case) -> Verdict:
+def _verdict(case: PolicyTest) -> PolicyTestResult:
     begun = time.perf_counter()
     differences = run_case(case)
-    return Verdict(case, differences, time.perf_counter() - begun)
+    return PolicyTestResult(case, differences, time.perf_counter() - begun)
 
 
-def _show(verdicts: Sequence[Verdict], verbose: bool) -> None:
+def _show(verdicts: Sequence[PolicyTestResult], verbose: bool) -> None:
     for verdict in verdicts:
         case = verdict.case
         name = printable(case.name, 200)
@@ -91,7 +91,7 @@ def _show(verdicts: Sequence[Verdict], verbose: bool) -> None:
     click.echo(f"{len(verdicts)} test{'s' if len(verdicts) != 1 else ''}, {failed} failed" if failed else f"{len(verdicts)} passed")
 
 
-def _plain(verdict: Verdict) -> dict[str, object]:
+def _plain(verdict: PolicyTestResult) -> dict[str, object]:
     case = verdict.case
     return {
         "name": case.name,
@@ -106,7 +106,7 @@ def _plain(verdict: Verdict) -> dict[str, object]:
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def _write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
+def _write_junit(verdicts: Sequence[PolicyTestResult], path: Path) -> None:
     def clean(text: str) -> str:
         return _NO_XML.sub("\ufffd", text)
 

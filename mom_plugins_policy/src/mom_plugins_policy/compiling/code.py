@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeAlias
 
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.runtime import Site
 from mom_plugins_policy.syntax import Form
 
@@ -86,7 +86,7 @@ class PyFunction:
 class Emitter(ABC):
     """Writes the code of one program."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
         self.sites: list[Site] = []
         self.constants: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.builtins import ENTITY_METHODS
 from mom_plugins_policy.compiling.code import ENTITIES, NIL, SMALL, Expression, known
 from mom_plugins_policy.compiling.scopes import Scoping
-from mom_plugins_policy.limits import Limits
+from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form
 
 _LARGE_FLOAT = "1e308"
@@ -19,7 +19,7 @@ _LARGE_FLOAT = "1e308"
 class EntityAccess(Scoping):
     """Reads fields where they are known to be read: the host's once, a guest's once per step."""
 
-    def __init__(self, program: Program, limits: Limits, undeclared: frozenset[tuple[Scope, str]]) -> None:
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()

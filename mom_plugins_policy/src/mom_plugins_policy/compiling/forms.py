@@ -11,8 +11,8 @@ from mom_plugins_policy.builtins import BUILTINS, CALLABLES, ENTITY_METHODS, OPE
 from mom_plugins_policy.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, joined, known
 from mom_plugins_policy.compiling.operations import Operations
 from mom_plugins_policy.compiling.scopes import Key
-from mom_plugins_policy.limits import Limits
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.limits import PolicyLimits
+from mom_plugins_policy.syntax import Form, FormKind
 
 _DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
 _BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
@@ -26,7 +26,7 @@ class TooComplicatedError(Exception):
 class Generator(Operations):
     """Generates the code of a program, when it is made."""
 
-    def __init__(self, program: Program, limits: Limits, undeclared: frozenset[tuple[Scope, str]], *, traced: bool) -> None:
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: bool) -> None:
         super().__init__(program, limits, undeclared)
         self.traced = traced
         self.level = 0
@@ -69,17 +69,17 @@ class Generator(Operations):
         self.generated += 1
         if self.generated > self.most:
             raise TooComplicatedError
-        if form.kind is Kind.LITERAL:
+        if form.kind is FormKind.LITERAL:
             value = self.literal(form.value)
-        elif form.kind is Kind.NAME:
+        elif form.kind is FormKind.NAME:
             value = self._name(form)
-        elif form.kind is Kind.OPERATOR:
+        elif form.kind is FormKind.OPERATOR:
             value = self.fault(form, "malformed", f"the operator {form.name} is no value")
         elif self.level >= _DEEP or self.blocks >= _BLOCKS:
             value = self._apart(form)
         else:
             self.level += 1
-            value = self._sequence(form, form.items, dropped) if form.kind is Kind.BLOCK else self._list(form, dropped)
+            value = self._sequence(form, form.items, dropped) if form.kind is FormKind.BLOCK else self._list(form, dropped)
             self.level -= 1
         if self.traced:
             value = self._trace(form, value)
@@ -135,9 +135,9 @@ class Generator(Operations):
         if not form.items:
             return self.fault(form, "empty-form", "nothing to evaluate")
         head, arguments = form.items[0], form.items[1:]
-        if head.kind is Kind.OPERATOR:
+        if head.kind is FormKind.OPERATOR:
             return self._builtin(form, OPERATORS[head.name], arguments)
-        if head.kind is not Kind.NAME:
+        if head.kind is not FormKind.NAME:
             return self.fault(form, "not-callable", "a list begins with a name or an operator; this")
         name = head.name
         if "." in name:
@@ -217,7 +217,7 @@ class Generator(Operations):
 
     def _defvar(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         name, given = arguments
-        if name.kind is not Kind.NAME or name.name == "nil" or "." in name.name:
+        if name.kind is not FormKind.NAME or name.name == "nil" or "." in name.name:
             return self.fault(form, "malformed", "`defvar` takes a name and a value")
         value = self.generate(given)
         scope = self.chain[-1]
@@ -227,7 +227,7 @@ class Generator(Operations):
 
     def _set(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         target, given = arguments
-        if target.kind is not Kind.NAME:
+        if target.kind is not FormKind.NAME:
             return self.fault(form, "malformed", "`set` takes a name and a value")
         name = target.name
         value = self.guarded(self.generate(given), form)
@@ -266,7 +266,7 @@ class Generator(Operations):
 
     def _with(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         items, name, body = arguments
-        if items.kind is not Kind.NAME or name.kind is not Kind.NAME:
+        if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
             return self.fault(form, "malformed", "`with` takes the name of what to go over, a name, and a body")
         source = self._name(items)
         guests = source.type == "guests"
@@ -346,7 +346,7 @@ class Generator(Operations):
 
     def _def(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         name = arguments[0]
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             return self.fault(form, "malformed", "`def` takes a name, a list of parameters and a body")
         value = known(self.string(name.name), "str", name.name)
         definition = self._definition_of.get(form.index)

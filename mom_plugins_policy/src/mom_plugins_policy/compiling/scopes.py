@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias
 from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.builtins import PREDEFINED
 from mom_plugins_policy.compiling.code import Emitter, Expression, PyFunction, joined
-from mom_plugins_policy.limits import Limits
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.limits import PolicyLimits
+from mom_plugins_policy.syntax import Form, FormKind
 
 
 class Slot:
@@ -60,7 +60,7 @@ MISSING: Final = object()
 class Scoping(Emitter):
     """Resolves variables."""
 
-    def __init__(self, program: Program, limits: Limits) -> None:
+    def __init__(self, program: Program, limits: PolicyLimits) -> None:
         super().__init__(limits)
         self.program = program
         self.blocks = 0
@@ -325,7 +325,7 @@ class Scoping(Emitter):
         while todo:
             item = todo.pop()
             if item.items:
-                if item.items[0].name == "defvar" and len(item.items) > 1 and item.items[1].kind is Kind.NAME:
+                if item.items[0].name == "defvar" and len(item.items) > 1 and item.items[1].kind is FormKind.NAME:
                     slot = self._slot(scope, item.items[1].name)
                     if slot not in self.facts:
                         self._learn(slot, (False, "any", 1))

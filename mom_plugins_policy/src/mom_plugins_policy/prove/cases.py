@@ -17,7 +17,7 @@ class Impossible(Exception):
     """The case cannot occur."""
 
 
-class Case:
+class Assumptions:
     """What is known in one case. Learning something that cannot be raises `Impossible`.
 
     `defined` are the numbers that are looked at; `orders` the comparisons of numbers that hold: (a, b) with True for a < b, False for
@@ -38,9 +38,9 @@ class Case:
         self._ranges: dict[Term, Ranged] = {}
         self._doubtful: dict[tuple[Term, Term], bool] = {}
 
-    def copy(self) -> Case:
+    def copy(self) -> Assumptions:
         """The same, to go on from in two ways."""
-        other = Case(self._terms)
+        other = Assumptions(self._terms)
         other.truth = dict(self.truth)
         other.types = dict(self.types)
         other.low = dict(self.low)
@@ -439,7 +439,7 @@ def _most(bounds: list[Bound]) -> Bound:
 
 def impossible(terms: Terms, conditions: Sequence[tuple[Term, bool]], most: int = 64) -> bool:
     """Whether conditions can never have these truths together. False also where that takes more than so many cases to see."""
-    first = Case(terms)
+    first = Assumptions(terms)
     todo = [first]
     try:
         for condition, truth in conditions:

@@ -12,14 +12,14 @@ from fractions import Fraction
 from mom_core import Declarations, MomError, Scope, Snapshot, Unit, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.policy import Policy
-from mom_plugins_policy.prove.search import Search, reads
+from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import OutOfTime, Solver
-from mom_plugins_policy.prove.trial import Bound, Trial, Violation
+from mom_plugins_policy.prove.trial import Attempts, Bound, Violation
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
 from mom_plugins_policy.symbols.terms import Term
 from mom_plugins_policy.symbols.vocabulary import Vocabulary
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 INVARIANTS = {
     Scope.GUEST: (
@@ -58,7 +58,7 @@ _POINTS = 12  # cases that cannot be decided, from which the search starts
 _INDEX = -100_000  # where the forms of each bound are numbered from, as they are no part of the program
 
 
-class Answer(StrEnum):
+class ProofAnswer(StrEnum):
     """What came of a claim."""
 
     HOLDS = "holds"
@@ -67,11 +67,11 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProofResult:
     """An answer, with what it takes for granted, and what speaks against it."""
 
     bound: Bound
-    answer: Answer
+    answer: ProofAnswer
     assumptions: Sequence[str] = ()
     form: Form | None = None
     """The request that is out of bounds, or that defeated the proof."""
@@ -99,9 +99,9 @@ def bound_of(text: str, *, at_least: bool, scope: Scope, declarations: Declarati
     """
     where = "--at-least" if at_least else "--at-most"
     form = _one_form(where, text)
-    if form.kind is Kind.LITERAL and isinstance(form.value, str):
+    if form.kind is FormKind.LITERAL and isinstance(form.value, str):
         raise MomError(f"{where} is a number, a field or an expression, not a string")
-    if form.kind is not Kind.NAME or "." in form.name:
+    if form.kind is not FormKind.NAME or "." in form.name:
         return Bound(text, text, at_least)
     if declarations is not None and (scope, form.name) not in declarations.fields:
         known = [name for owner, name in declarations.fields if owner is scope]
@@ -159,7 +159,7 @@ def default_bounds(control: str, scope: Scope, declarations: Declarations | None
     return found
 
 
-def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope, assume: Sequence[str] = ()) -> list[Verdict]:
+def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope, assume: Sequence[str] = ()) -> list[ProofResult]:
     """Whether a policy can set a control out of bounds: one answer for each bound.
 
     `HOLDS` is certain: for all snapshots that are as the assumptions say. `VIOLATED` comes with a snapshot, and what the evaluator makes of
@@ -205,19 +205,19 @@ def _evaluated(question: _Question, text: str, number: int) -> Term:
         raise Unfollowed(form, "it is nested too deep to be followed") from None
 
 
-def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> Verdict:
+def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> ProofResult:
     started = time.monotonic()
     verdict = _answer(question, bound, number, unfollowed, never=never)
-    return Verdict(
+    return ProofResult(
         bound, verdict.answer, verdict.assumptions, verdict.form, verdict.why, verdict.counterexample, verdict.violation,
         time.monotonic() - started,
     )  # fmt: skip
 
 
-def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> Verdict:
+def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> ProofResult:
     given = [f"{text} is true" for text in question.assumed]
     if never:
-        return Verdict(bound, Answer.HOLDS, given, why="every evaluation ends in an error before anything is decided")
+        return ProofResult(bound, ProofAnswer.HOLDS, given, why="every evaluation ends in an error before anything is decided")
     terms = question.machine.terms
     limit: Term | None = None
     if unfollowed is None:
@@ -233,16 +233,16 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollow
     if limit is not None and question.asked is not None:
         found = _tried(question, limit, bound, (), _FIRST, points)
         if found.held:
-            return Verdict(bound, Answer.HOLDS, given)
+            return ProofResult(bound, ProofAnswer.HOLDS, given)
         form, why = found.form, found.why
         quick = _searched(question, bound, orders, points, _GLANCE)
         if quick is not None:
             return quick
         if orders and _tried(question, limit, bound, orders, _SECOND, points).held:
             needed = _needed(question, limit, bound, orders)
-            return Verdict(bound, Answer.HOLDS, [*given, *(f"{small} <= {large}" for small, large in needed)])
+            return ProofResult(bound, ProofAnswer.HOLDS, [*given, *(f"{small} <= {large}" for small, large in needed)])
     slow = _searched(question, bound, orders, points, _SEARCH)
-    return slow if slow is not None else Verdict(bound, Answer.UNKNOWN, form=form, why=why)
+    return slow if slow is not None else ProofResult(bound, ProofAnswer.UNKNOWN, form=form, why=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,24 +302,24 @@ def _orders(question: _Question, known: Iterable[tuple[Scope, str]]) -> list[tup
 
 def _searched(
     question: _Question, bound: Bound, orders: Sequence[tuple[str, str]], points: Sequence[dict[Term, Fraction]], seconds: float
-) -> Verdict | None:  # fmt: skip
+) -> ProofResult | None:  # fmt: skip
     """A counterexample, if one can be found in so many seconds."""
     machine, policy = question.machine, question.policy
-    trial = Trial(policy, question.control, question.scope, bound, question.assumed, orders)
-    search = Search(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
+    trial = Attempts(policy, question.control, question.scope, bound, question.assumed, orders)
+    search = ViolationSearch(trial, machine.vocabulary, reads(machine.terms), policy.program.forms)
     found = search.run(time.thread_time() + seconds, points)
     if found is None:
         return None
     taken, violation = found
     form = _form_at(policy.program.forms, violation)
-    return Verdict(bound, Answer.VIOLATED, counterexample=taken, violation=violation, form=form)
+    return ProofResult(bound, ProofAnswer.VIOLATED, counterexample=taken, violation=violation, form=form)
 
 
 def _form_at(forms: Iterable[Form], violation: Violation) -> Form | None:
     todo = list(forms)
     while todo:
         form = todo.pop()
-        if form.kind is Kind.LIST and form.source == violation.decision.source:
+        if form.kind is FormKind.LIST and form.source == violation.decision.source:
             return form
         todo.extend(form.items)
     return None

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from mom_core import ConfigError, Scope, Snapshot, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy.prove.trial import Attempt, Trial, Violation
+from mom_plugins_policy.prove.trial import Attempt, Attempts, Violation
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.terms import Term, Terms, scope_of
 from mom_plugins_policy.symbols.vocabulary import FINITE, FLOAT, LARGEST, LIST, STRING, Shape, Vocabulary
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 _GUESTS = ("vm1", "vm2", "vm3")
 _KEPT = 16  # candidates from which others are made
@@ -69,14 +69,14 @@ def _guests(sample: Mapping[str, Fields]) -> dict[str, Fields]:
     return {name: fields for name, fields in sample.items() if name != "host"}
 
 
-class Search:
+class ViolationSearch:
     """A search for one violation.
 
     :param reads: what the policy and the bound read
     :param forms: the policy's forms, whose numbers and strings are tried as values
     """
 
-    def __init__(self, trial: Trial, vocabulary: Vocabulary, reads: Reads, forms: Iterable[Form]) -> None:
+    def __init__(self, trial: Attempts, vocabulary: Vocabulary, reads: Reads, forms: Iterable[Form]) -> None:
         self.trial = trial
         self.averages = reads.averages
         self.shapes = {read: vocabulary.shape(*read) for read in sorted(reads.fields)}
@@ -325,7 +325,7 @@ def _literals(forms: Iterable[Form]) -> tuple[list[float], list[str]]:
     while todo:
         form = todo.pop()
         todo.extend(form.items)
-        if form.kind is Kind.LITERAL:
+        if form.kind is FormKind.LITERAL:
             if isinstance(form.value, str):
                 strings.add(form.value)
             elif isinstance(form.value, int | float) and abs(form.value) <= LARGEST:

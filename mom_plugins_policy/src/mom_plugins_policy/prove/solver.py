@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from mom_plugins_policy.prove.cases import Case, Impossible
+from mom_plugins_policy.prove.cases import Assumptions, Impossible
 from mom_plugins_policy.prove.linear import Linear, Minimum, Range, TooLong, minimum
-from mom_plugins_policy.symbols.machine import Request
+from mom_plugins_policy.symbols.machine import SymbolicRequest
 from mom_plugins_policy.symbols.terms import Term, Terms
 from mom_plugins_policy.symbols.vocabulary import FINITE, INT, NAN, NIL, NUMBER
 
@@ -42,7 +42,7 @@ class OutOfTime(Exception):
 class Undecided:
     """A case in which the bounds could not be shown to hold: the request, and values of terms with which they may not."""
 
-    request: Request
+    request: SymbolicRequest
     point: Mapping[Term, Fraction] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ class _Goal:
 class _Problem:
     """The inequalities of one case."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Assumptions) -> None:
         self.case = case
         self.constraints: list[Linear[Term]] = []
         self.exact: dict[Term, Linear[Term]] = {}
@@ -302,7 +302,7 @@ class Solver:
         :param asked: a term whose leaves are requests and nil
         :raises OutOfTime: not all cases could be looked at
         """
-        case = Case(self.terms)
+        case = Assumptions(self.terms)
         try:
             for condition, truth in self.conditions:
                 case.learn(condition, truth)
@@ -312,7 +312,7 @@ class Solver:
             for bound, at_least in bounds:
                 yield from self._proved(leaf, request, _Goal(request.value, bound, at_least))
 
-    def _leaves(self, case: Case, term: Term) -> Iterator[tuple[Case, Request]]:
+    def _leaves(self, case: Assumptions, term: Term) -> Iterator[tuple[Assumptions, SymbolicRequest]]:
         while term.op == "ite":
             condition, then, otherwise = term.args
             known = case.known(condition)
@@ -323,12 +323,12 @@ class Solver:
                         yield from self._leaves(branch, then if truth else otherwise)
                 return
             term = then if known else otherwise
-        if isinstance(term.value, Request):
+        if isinstance(term.value, SymbolicRequest):
             yield case, term.value
         elif term is not self.terms.nil:
             raise OutOfTime  # a request about which nothing is known
 
-    def _with(self, case: Case, condition: Term, truth: bool) -> Case | None:
+    def _with(self, case: Assumptions, condition: Term, truth: bool) -> Assumptions | None:
         self.cases += 1
         if time.thread_time() > self.until:
             raise OutOfTime
@@ -339,7 +339,7 @@ class Solver:
             return None
         return branch
 
-    def _proved(self, case: Case, request: Request, goal: _Goal) -> Iterator[Undecided]:
+    def _proved(self, case: Assumptions, request: SymbolicRequest, goal: _Goal) -> Iterator[Undecided]:
         case = case.copy()
         try:
             case.narrow(goal.value, ~NIL)
@@ -349,7 +349,7 @@ class Solver:
             return
         yield from self._searched(case, request, goal)
 
-    def _searched(self, case: Case, request: Request, goal: _Goal) -> Iterator[Undecided]:
+    def _searched(self, case: Assumptions, request: SymbolicRequest, goal: _Goal) -> Iterator[Undecided]:
         try:
             choices = self._look_at_all(case, goal)
             problem = self._problem(case)
@@ -370,7 +370,7 @@ class Solver:
             if branch is not None:
                 yield from self._searched(branch, request, goal)
 
-    def _next(self, case: Case, choices: Mapping[Term, Term], distances: Mapping[Term, int]) -> Term | None:
+    def _next(self, case: Assumptions, choices: Mapping[Term, Term], distances: Mapping[Term, int]) -> Term | None:
         """The condition to decide next: of the choice that is nearest to the goal. What has nothing to do with it stays undecided."""
         best: tuple[int, Term] | None = None
         for condition, owner in choices.items():
@@ -381,7 +381,7 @@ class Solver:
             return best[1]
         return next((condition for condition in case.splits if case.known(condition) is None), None)
 
-    def _look_at_all(self, case: Case, goal: _Goal) -> dict[Term, Term]:
+    def _look_at_all(self, case: Assumptions, goal: _Goal) -> dict[Term, Term]:
         """Look at all numbers that the goal depends on, and those that they are compared with.
 
         The conditions that choices among them hang on, each with the number that is chosen.
@@ -402,7 +402,7 @@ class Solver:
             case.settle()
         return choices
 
-    def _look_at(self, case: Case, term: Term, choices: dict[Term, Term]) -> None:
+    def _look_at(self, case: Assumptions, term: Term, choices: dict[Term, Term]) -> None:
         todo = [term]
         while todo:
             given = todo.pop()
@@ -425,7 +425,7 @@ class Solver:
                 elif term.op == "abs":
                     choices.setdefault(self.terms.operation("lt", (term.args[0], self.terms.const(0))), term)
 
-    def _problem(self, case: Case) -> _Problem:
+    def _problem(self, case: Assumptions) -> _Problem:
         problem = _Problem(case)
         for term in case.defined:
             if case.finite(term):
@@ -494,13 +494,13 @@ def _near(found: Minimum[Term] | None) -> bool:
     return found is not None and found.value is not None and found.value >= -_NEAR
 
 
-def _known(case: Case, term: Term) -> Fraction | None:
+def _known(case: Assumptions, term: Term) -> Fraction | None:
     """The value of a number, if there is only one."""
     low, high, types = case.look(term)
     return low if low is not None and low == high and not types & ~FINITE else None
 
 
-def _representable(case: Case, term: Term) -> bool:
+def _representable(case: Assumptions, term: Term) -> bool:
     """Whether a number is a float or would be one exactly."""
     low, high, types = case.look(term)
     return not types & INT or (low is not None and high is not None and low >= -_EXACT and high <= _EXACT)

@@ -50,7 +50,7 @@ def number_of(value: object) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-class Trial:
+class Attempts:
     """Tries snapshots on a policy, against one bound, where all assumptions hold.
 
     :param assumptions: expressions that have to be true, for each guest or for the host

@@ -19,7 +19,7 @@ from mom_plugins_policy.analysis import Definition, Program, pairs_of
 from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS, Word
 from mom_plugins_policy.symbols.terms import CertainlyWrong, Constant, Term, Terms, scope_of, truth_of
 from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FINITE, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
-from mom_plugins_policy.syntax import Form, Kind
+from mom_plugins_policy.syntax import Form, FormKind
 
 _DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
 _CALLS = 12  # calls of one function inside each other
@@ -47,7 +47,7 @@ class Unfollowed(Exception):
         self.why = why
 
 
-class Request:
+class SymbolicRequest:
     """One evaluation of a `Control`: the form, and the value's term. What it stands for is a value of the store of controls."""
 
     __slots__ = ("form", "number", "value")
@@ -103,7 +103,7 @@ class Machine:
         self.watched = watched
         self.closed = closed
         self.terms = Terms(vocabulary, functions=program.callables)
-        self.requests: list[Request] = []
+        self.requests: list[SymbolicRequest] = []
         self.endings: list[tuple[Term, _Path]] = []
         self.path: _Path = []
         self.facts: dict[Term, bool] = {}
@@ -389,12 +389,12 @@ class Machine:
 
     def evaluate(self, form: Form) -> Term:
         """The term of a form's value; its effects are in the store."""
-        if form.kind is Kind.LITERAL:
+        if form.kind is FormKind.LITERAL:
             value: Constant = form.value
             return self.terms.const(value)
-        if form.kind is Kind.NAME:
+        if form.kind is FormKind.NAME:
             return self._name(form, form.name)
-        if form.kind is Kind.OPERATOR:
+        if form.kind is FormKind.OPERATOR:
             raise self.wrong(form, "malformed", f"the operator {form.name} is no value")
         self.spend(1)
         if self._steps_left < 0:
@@ -403,7 +403,7 @@ class Machine:
         if self._depth > _DEPTH:
             raise Unfollowed(form, "it is nested too deep to be followed")
         try:
-            return self._sequence(form, form.items) if form.kind is Kind.BLOCK else self._list(form)
+            return self._sequence(form, form.items) if form.kind is FormKind.BLOCK else self._list(form)
         finally:
             self._depth -= 1
 
@@ -441,9 +441,9 @@ class Machine:
         if not form.items:
             raise self.wrong(form, "empty-form", "there is nothing to evaluate")
         head, arguments = form.items[0], form.items[1:]
-        if head.kind is Kind.OPERATOR:
+        if head.kind is FormKind.OPERATOR:
             return self._builtin(form, OPERATORS[head.name], arguments)
-        if head.kind is not Kind.NAME:
+        if head.kind is not FormKind.NAME:
             raise self.wrong(form, "not-callable", "a list begins with a name or an operator")
         name = head.name
         if "." in name:
@@ -589,7 +589,7 @@ class Machine:
 
     def _defvar(self, form: Form, arguments: Sequence[Form]) -> Term:
         name, given = arguments
-        if name.kind is not Kind.NAME or name.name == "nil" or "." in name.name:
+        if name.kind is not FormKind.NAME or name.name == "nil" or "." in name.name:
             raise self.wrong(form, "malformed", "`defvar` takes a name and a value")
         value = self.evaluate(given)
         scope = self._chain[-1]
@@ -599,7 +599,7 @@ class Machine:
 
     def _set(self, form: Form, arguments: Sequence[Form]) -> Term:
         name, given = arguments
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             raise self.wrong(form, "malformed", "`set` takes a name and a value")
         value = self.evaluate(given)
         bound = self.terms.is_bound(self.lookup(name.name))
@@ -618,7 +618,7 @@ class Machine:
 
     def _def(self, form: Form, arguments: Sequence[Form]) -> Term:
         name = arguments[0]
-        if name.kind is not Kind.NAME:
+        if name.kind is not FormKind.NAME:
             raise self.wrong(form, "malformed", "`def` takes a name, a list of parameters and a body")
         if name.name not in _NAMES:
             definition = self._definition_of.get(form.index)
@@ -629,7 +629,7 @@ class Machine:
 
     def _with(self, form: Form, arguments: Sequence[Form]) -> Term:
         items, name, body = arguments
-        if items.kind is not Kind.NAME or name.kind is not Kind.NAME:
+        if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
             raise self.wrong(form, "malformed", "`with` takes the name of what to go over, a name, and a body")
         over = self._name(items, items.name)
         if over is self.terms.guests:
@@ -732,7 +732,7 @@ class Machine:
         while todo:
             form = todo.pop()
             todo.extend(form.items)
-            if form.kind is Kind.NAME:
+            if form.kind is FormKind.NAME:
                 last = form.name.rpartition(".")[2]
                 kinds |= {"note"} if last == "SetVar" else {"control"} if last == "Control" else set()
                 if form.name in self.program.definitions and form.name not in seen:
@@ -901,7 +901,7 @@ class Machine:
             asked = self.terms.requested(values[1])
         except CertainlyWrong as error:
             raise self.wrong(form, error.kind, error.message) from None
-        request = Request(len(self.requests), form, asked)
+        request = SymbolicRequest(len(self.requests), form, asked)
         self.requests.append(request)
         leaf = self.terms.request(request, asked)
         if values[0].is_constant:

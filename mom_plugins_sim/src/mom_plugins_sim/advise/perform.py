@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from mom_core import UnitError, format_duration, parse_duration, parse_size, print_prose
-from mom_plugins_sim.advise.search import Search, Tried
+from mom_plugins_sim.advise.search import CapacitySearch, Tried
 from mom_plugins_sim.advise.trial import Done, Newcomer, stage_of
 from mom_plugins_sim.quiet import quiet
 
@@ -66,7 +66,7 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
             seen.append(count)
             return done.harm
 
-        search = Search(run, asked.seeds, asked.most, asked.risk, lambda: time.monotonic() > ends)
+        search = CapacitySearch(run, asked.seeds, asked.most, asked.risk, lambda: time.monotonic() > ends)
         try:
             fits = search.largest()
         except _TimeIsOver:
@@ -83,13 +83,13 @@ def perform(recording: Path, asked: Question, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _known(search: Search) -> int | None:
+def _known(search: CapacitySearch) -> int | None:
     """The largest number that was tried to some end and held, when time was over."""
     held = [one.count for one in search.tried.values() if one.runs and one.risk <= search.risk]
     return max(held, default=None)
 
 
-def _told(search: Search, fits: int | None, asked: Question, seconds: float, cut_off: bool) -> Iterator[str]:
+def _told(search: CapacitySearch, fits: int | None, asked: Question, seconds: float, cut_off: bool) -> Iterator[str]:
     if fits is None:
         baseline = search.tried.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
@@ -111,7 +111,7 @@ def _told(search: Search, fits: int | None, asked: Question, seconds: float, cut
             yield f"  {one.count:>5}  {one.runs:>4}  {one.harmed:>6}  {f'{100 * low:.0f} to {100 * high:.0f} %':<22}  {one.harm}".rstrip()
 
 
-def _as_json(search: Search, fits: int | None, asked: Question, cut_off: bool) -> dict[str, object]:
+def _as_json(search: CapacitySearch, fits: int | None, asked: Question, cut_off: bool) -> dict[str, object]:
     def shown(one: Tried) -> dict[str, object]:
         return {"more": one.count, "runs": one.runs, "harmed": one.harmed, "risk": one.interval, "harm": one.harm}
 

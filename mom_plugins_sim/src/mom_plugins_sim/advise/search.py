@@ -42,7 +42,7 @@ class Tried:
 
 
 @dataclass(slots=True)
-class Search:
+class CapacitySearch:
     """Finds the largest number of guests whose risk is at most `risk`, by doubling and then halving; more guests are never less risky.
 
     :param run: simulates so many guests with a seed, and says who came to harm; empty: nobody

@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
 from mom_plugins_sim.advise.newcomers import NAME
 from mom_plugins_sim.measures import number
-from mom_plugins_sim.recording.reader import Recording, Session, interval_of, nothing_in
+from mom_plugins_sim.recording.reader import RecordedSession, Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.estimate import controllers
 from mom_plugins_sim.replay.installed import guest_rules
 from mom_plugins_sim.simulate.run import Setup, run_simulation
@@ -169,7 +169,7 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Stage:
     """
     recording = Recording(path)
     begins = ends = 0.0
-    session: Session | None = None
+    session: RecordedSession | None = None
     for recorded in recording.cycles():
         if session is None:
             session, begins = recorded.session, recorded.report.time

@@ -34,8 +34,8 @@ def plot(
 
     RECORDING is the folder that the plugin `record` has written, or one file of it; or a scenario of mom simulate, which is run first.
     """
-    from mom_plugins_sim.plot.perform import View, perform
+    from mom_plugins_sim.plot.perform import PlotView, perform
     from mom_plugins_sim.recording.times import moment_of
 
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    perform(recording, output, momplot, View(guests, limit, begins, ends))
+    perform(recording, output, momplot, PlotView(guests, limit, begins, ends))

@@ -23,7 +23,7 @@ DEFAULT = Path("mom.png")
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PlotView:
     """What of a recording is shown: guests by patterns (none: the worst), how many (None: as many as fit), seconds since the epoch."""
 
     guests: Sequence[str] = ()
@@ -32,7 +32,7 @@ class View:
     until: float = float("inf")
 
 
-def perform(what: Path, output: Path | None, momplot: Path | None, view: View) -> None:
+def perform(what: Path, output: Path | None, momplot: Path | None, view: PlotView) -> None:
     """Draw, and say which file it is. Nothing is left behind when that fails."""
     with ExitStack() as stack:
         path = what
@@ -58,7 +58,7 @@ def _scenario(what: Path) -> Path | None:
     return None
 
 
-def picture_of(path: Path, output: Path, view: View = View(), title: str = "") -> None:
+def picture_of(path: Path, output: Path, view: PlotView = PlotView(), title: str = "") -> None:
     """Draw the recording into that file, under this title (its path). Raises `MomError`."""
     kind = output.suffix.removeprefix(".").lower()
     if kind not in FORMATS:

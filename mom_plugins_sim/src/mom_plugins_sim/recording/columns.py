@@ -72,7 +72,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a recording cannot hold a {type(value).__name__}")
 
 
-class Writer:
+class ColumnWriter:
     """Joins numbers, blobs and columns to bytes."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ def _encoded(values: Sequence[Cell], base: Sequence[Cell] | None, kinds: set[typ
             return WHOLE, body
     elif kinds == {float}:
         return _floats(values, base)  # type: ignore[arg-type]  # the kinds say so
-    out = Writer()
+    out = ColumnWriter()
     out.json(values)
     return JSON, out.joined()
 
@@ -156,7 +156,7 @@ def _whole(values: Sequence[int], base: Sequence[Cell] | None) -> bytes | None:
     low = min(values)
     if abs(low) >> 64:
         return None
-    out = Writer()
+    out = ColumnWriter()
     out.signed(low)
     try:
         numbers = array("Q", [v - low for v in values])
@@ -201,7 +201,7 @@ def _floats(values: Sequence[float], base: Sequence[Cell] | None) -> tuple[int, 
         before = None if base is None else _scaled(base, scale)
         body = _whole(scaled, before)
         if body is not None:
-            out = Writer()
+            out = ColumnWriter()
             out.number(scale)
             out.blob(body)
             out.number(len(odd))
@@ -283,8 +283,8 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class Reader:
-    """Takes apart what `Writer` joined. Raises `Corrupt` for anything else, and makes no more values than are allowed."""
+class ColumnReader:
+    """Takes apart what `ColumnWriter` joined. Raises `Corrupt` for anything else, and makes no more values than are allowed."""
 
     def __init__(self, content: bytes, allowance: Allowance | None = None) -> None:
         self._content = content
@@ -348,14 +348,14 @@ class Reader:
             number = plane.count(PRESENT)
             if base is not None:
                 before = [b for mark, b in zip(plane, base, strict=True) if mark == PRESENT]
-        present = _decoded(how, Reader(self.blob(), self._allowance), number, before)
+        present = _decoded(how, ColumnReader(self.blob(), self._allowance), number, before)
         if not plane:
             return present
         values = iter(present)
         return [next(values) if mark == PRESENT else None if mark == NONE else ABSENT for mark in plane]
 
 
-def _decoded(how: int, source: Reader, count: int, base: Sequence[Cell] | None) -> list[Cell]:
+def _decoded(how: int, source: ColumnReader, count: int, base: Sequence[Cell] | None) -> list[Cell]:
     if how == WHOLE:
         return list(_whole_back(source, count, base))
     if how == DECIMAL:
@@ -363,7 +363,7 @@ def _decoded(how: int, source: Reader, count: int, base: Sequence[Cell] | None) 
         if scale not in SCALES:
             raise Corrupt("a column has an unknown scale")
         before = None if base is None else _scaled(base, scale)
-        values = [v / scale for v in _whole_back(Reader(source.blob()), count, before)]
+        values = [v / scale for v in _whole_back(ColumnReader(source.blob()), count, before)]
         odd = [source.number() for _ in range(min(source.number(), count))]
         numbers = array("d", source._take(8 * len(odd)))
         if sys.byteorder == "big":
@@ -383,7 +383,7 @@ def _decoded(how: int, source: Reader, count: int, base: Sequence[Cell] | None) 
     raise Corrupt(f"a column is written in an unknown way ({how})")
 
 
-def _whole_back(source: Reader, count: int, base: Sequence[Cell] | None) -> list[int]:
+def _whole_back(source: ColumnReader, count: int, base: Sequence[Cell] | None) -> list[int]:
     low = source.signed()
     if not count:
         return []

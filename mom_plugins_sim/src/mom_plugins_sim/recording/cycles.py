@@ -31,7 +31,7 @@ from mom_core import (
     Verdict,
     printable,
 )
-from mom_plugins_sim.recording.columns import ABSENT, Allowance, Cell, Corrupt, Reader, Writer
+from mom_plugins_sim.recording.columns import ABSENT, Allowance, Cell, ColumnReader, ColumnWriter, Corrupt
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
     """
     snapshot = report.snapshot
     guests = list(snapshot.guests.values())
-    texts, numbers = Writer(), Writer()
+    texts, numbers = ColumnWriter(), ColumnWriter()
     places = _write_guests(guests, key, texts, numbers)
     # From here on it is the same in nearly all cycles, and stands at the end, where zlib looks back to.
     texts.json(
@@ -94,12 +94,12 @@ def write_cycle(report: Report, key: Key) -> tuple[bytes, Key]:
     texts.json([[p.name, p.state, dict(p.durations), p.calls, p.failures, p.last_error, p.retry_in] for p in report.plugins])
     texts.json(None if report.verdict is None else report.verdict.as_json())
     said = texts.joined()
-    body = Writer()
+    body = ColumnWriter()
     body.blob(said)
     return body.joined() + numbers.joined(), Key(guests, columns, said[-_DICTIONARY:])
 
 
-def _write_guests(guests: Sequence[Guest], key: Key, texts: Writer, numbers: Writer) -> list[int] | None:
+def _write_guests(guests: Sequence[Guest], key: Key, texts: ColumnWriter, numbers: ColumnWriter) -> list[int] | None:
     """Who is there: nothing at all when these are the key's guests. Returns each one's place in the key from 1, or 0; None: the same."""
     if len(guests) == len(key.guests) and all(a.id == b.id for a, b in zip(guests, key.guests, strict=True)):
         texts.json(None)
@@ -125,7 +125,9 @@ def _differs(new: Guest, old: Guest) -> bool:
     return new.properties != old.properties or new.blocked != old.blocked or new.name != old.name or new.incarnation != old.incarnation
 
 
-def _write_fields(guests: Sequence[Guest], key: Key, places: list[int] | None, texts: Writer, numbers: Writer) -> dict[str, Sequence[Cell]]:
+def _write_fields(
+    guests: Sequence[Guest], key: Key, places: list[int] | None, texts: ColumnWriter, numbers: ColumnWriter
+) -> dict[str, Sequence[Cell]]:
     names: dict[str, None] = dict.fromkeys(name for name in key.columns)
     for guest in guests:
         if not guest.fields.keys() <= names.keys():
@@ -147,7 +149,7 @@ def _base(key: Key, name: str, places: list[int] | None) -> Sequence[Cell] | Non
     return [column[place - 1] if place else ABSENT for place in places]
 
 
-def _write_done(report: Report, places: Mapping[str, int], texts: Writer, numbers: Writer) -> None:
+def _write_done(report: Report, places: Mapping[str, int], texts: ColumnWriter, numbers: ColumnWriter) -> None:
     """Decisions, revisions, outcomes. An entity is its guest's place from 1, 0 the host, and from beyond all guests one of a table."""
     strangers, words = _Table(), _Table()
 
@@ -211,14 +213,14 @@ def read_cycle(body: bytes, key: Key, stored: int | None = None) -> tuple[Report
     """
     allowance = allowed_in(len(body) if stored is None else stored)
     try:
-        numbers = Reader(body, allowance)
+        numbers = ColumnReader(body, allowance)
         said = numbers.blob()
-        return _read_cycle(Reader(said, allowance), numbers, key, said, allowance)
+        return _read_cycle(ColumnReader(said, allowance), numbers, key, said, allowance)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise Corrupt(f"a cycle does not make sense: {printable(str(error), 200)}") from error
 
 
-def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes, allowance: Allowance) -> tuple[Report, Key]:
+def _read_cycle(texts: ColumnReader, numbers: ColumnReader, key: Key, said: bytes, allowance: Allowance) -> tuple[Report, Key]:
     allowance.more(len(key.guests) * len(key.columns))
     guests, places = _read_guests(texts, numbers, key)
     allowance.more(CELLS_A_GUEST * len(guests))
@@ -256,7 +258,7 @@ def _read_cycle(texts: Reader, numbers: Reader, key: Key, said: bytes, allowance
     return report, Key(guests, columns, said[-_DICTIONARY:])
 
 
-def _read_guests(texts: Reader, numbers: Reader, key: Key) -> tuple[list[Guest], list[int] | None]:
+def _read_guests(texts: ColumnReader, numbers: ColumnReader, key: Key) -> tuple[list[Guest], list[int] | None]:
     new = texts.json()
     places: list[int] | None = None
     if new is None:
@@ -295,7 +297,7 @@ def _guest_at(place: int, key: Key) -> Guest | None:
 
 
 def _read_done(
-    texts: Reader, numbers: Reader, snapshot: Snapshot, guests: Sequence[Guest]
+    texts: ColumnReader, numbers: ColumnReader, snapshot: Snapshot, guests: Sequence[Guest]
 ) -> tuple[tuple[Decision, ...], tuple[Revision, ...], tuple[Outcome, ...], tuple[Decision, ...] | None]:
     words: Any = texts.json()
     strangers = [_entity(item) for item in _list(texts.json())]

@@ -54,7 +54,7 @@ LEVEL = 6
 """zlib's own default: level 1 takes half the time and a tenth more bytes, level 9 three times the time for a hundredth less."""
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame holds."""
 
     SESSION = 1  #: what does not change with each cycle: fields, plugins, configuration, policies
@@ -70,7 +70,7 @@ class Frame:
     `at` is the byte of the file at which it begins.
     """
 
-    kind: Kind
+    kind: FrameKind
     number: int
     key: int
     packed: bytes
@@ -91,7 +91,7 @@ class Frame:
         return body
 
 
-def pack(kind: Kind, number: int, key: int, body: bytes, dictionary: bytes = b"") -> bytes:
+def pack(kind: FrameKind, number: int, key: int, body: bytes, dictionary: bytes = b"") -> bytes:
     """A frame as bytes. `dictionary`: what the body is likely to repeat; a reader must have it too."""
     packer = zlib.compressobj(LEVEL, zdict=dictionary) if dictionary else zlib.compressobj(LEVEL)
     packed = packer.compress(body) + packer.flush()
@@ -209,7 +209,7 @@ class _Search:
             return _NoFrame("a frame's length is damaged", FALSE_FRAME + len(packed), cut_off=True)
         if checksum(kind, number, key, size, packed) != stated:
             return _NoFrame("a frame's checksum is wrong", FALSE_FRAME + length)
-        return Frame(Kind(kind), number, key, packed, size, at)
+        return Frame(FrameKind(kind), number, key, packed, size, at)
 
     def next_mark(self, at: int) -> int | None:
         """Where the first mark from there on begins, if there is one. `at` is never less than the last time: each byte is read once."""
@@ -228,7 +228,7 @@ class _Search:
             self._chunk = kept + more
 
 
-_KINDS = frozenset(int(kind) for kind in Kind)
+_KINDS = frozenset(int(kind) for kind in FrameKind)
 
 
 def _next(search: _Search, start: int, losses: Losses) -> Frame | None:

@@ -24,8 +24,8 @@ from mom_core import (
     format_size,
     hookimpl,
 )
-from mom_plugins_sim.recording.reader import Session, session_content
-from mom_plugins_sim.recording.writer import Limits, RecordingFull, RecordingWriter, sizes_of
+from mom_plugins_sim.recording.reader import RecordedSession, session_content
+from mom_plugins_sim.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
 
 if TYPE_CHECKING:
     pass
@@ -69,7 +69,7 @@ class RecordPlugin:
     def mom_setup(self) -> None:
         """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
         settings = self._settings
-        self._writer = RecordingWriter(self.folder, Limits(settings.keep, settings.size, settings.reserve))
+        self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
 
     @hookimpl
@@ -126,9 +126,9 @@ class RecordPlugin:
             path = Path(settings.path) if settings.path else state_directory / FOLDER
         return None if path is None else PastOf(path)
 
-    def _session(self, report: Report, policies: Mapping[str, str]) -> Session:
+    def _session(self, report: Report, policies: Mapping[str, str]) -> RecordedSession:
         declared = self._context.declarations
-        return Session(
+        return RecordedSession(
             version=__version__,
             host=report.snapshot.host.name,
             configuration=self._context.configuration(),

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from mom_core import ControlSpec, FieldSpec, MomError, Report, Scope, Unit, Value, parse_duration, printable
 from mom_plugins_sim.recording.columns import checked_json
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, allowed_in, read_cycle
-from mom_plugins_sim.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, Kind, Losses, NoRecording, read_frames
+from mom_plugins_sim.recording.frames import LARGEST_BODY, MOST_PLACES, Frame, FrameKind, Losses, NoRecording, read_frames
 from mom_plugins_sim.recording.writer import KEY_EVERY, SUFFIX, files_of
 
 LOOKS_AHEAD = 8
@@ -43,7 +43,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RecordedSession:
     """What was so while cycles were recorded.
 
     `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
@@ -58,7 +58,7 @@ class Session:
     controls: tuple[ControlSpec, ...]
 
 
-def session_content(session: Session) -> dict[str, Value]:
+def session_content(session: RecordedSession) -> dict[str, Value]:
     """A session as JSON has it."""
     return {
         "format": FORMAT,
@@ -71,7 +71,7 @@ def session_content(session: Session) -> dict[str, Value]:
     }
 
 
-def interval_of(session: Session) -> float:
+def interval_of(session: RecordedSession) -> float:
     """Seconds from one cycle to the next; mom's default where the recording does not tell."""
     interval = session.configuration.get("interval")
     try:
@@ -80,7 +80,7 @@ def interval_of(session: Session) -> float:
         return USUAL_INTERVAL
 
 
-def history_of(session: Session) -> int:
+def history_of(session: RecordedSession) -> int:
     """How many older snapshots evaluators are given; mom's default where the recording does not tell."""
     history = session.configuration.get("history")
     kept = history if isinstance(history, int) and 1 <= history <= LONGEST_HISTORY else USUAL_HISTORY
@@ -96,7 +96,7 @@ class Recorded:
     """
 
     report: Report
-    session: Session
+    session: RecordedSession
     gap: int = 0
     memory: Value = None
 
@@ -193,14 +193,14 @@ class Recording:
                 for frame in _from(since, read_frames(source, str(path), losses)):
                     lost += losses.frames
                     losses.frames = 0
-                    if frame.kind is Kind.MEMORY:
+                    if frame.kind is FrameKind.MEMORY:
                         if waiting is not None and not lost:
                             waiting = replace(waiting, memory=_memory(frame, losses))
                         continue
                     if waiting is not None:
                         yield waiting
                         waiting = None
-                    if frame.kind is Kind.SESSION:
+                    if frame.kind is FrameKind.SESSION:
                         sessions.take(frame)
                         continue
                     session = sessions.of(frame)
@@ -209,7 +209,7 @@ class Recording:
                         lost += 1
                         continue
                     report, new = found
-                    if frame.kind is Kind.KEY:
+                    if frame.kind is FrameKind.KEY:
                         key = (frame.number, new)
                     self.damage.cycles += lost
                     if since <= report.time <= until:
@@ -241,12 +241,12 @@ def _from(since: float, frames: Iterator[Frame]) -> Iterator[Frame]:
     early = False
     size = 0
     for frame in frames:
-        if frame.kind is Kind.KEY:
+        if frame.kind is FrameKind.KEY:
             found = _cycle(frame, None, Losses()) if since > float("-inf") else None
             yet = found is not None and found[0].time < since
-            yield from (one for one in held if not yet or one.kind is not Kind.CYCLE)
+            yield from (one for one in held if not yet or one.kind is not FrameKind.CYCLE)
             held, early, size = [], yet, 0
-        elif early and (held or frame.kind is Kind.CYCLE) and len(held) < MOST_HELD and size < MOST_HELD_BYTES:
+        elif early and (held or frame.kind is FrameKind.CYCLE) and len(held) < MOST_HELD and size < MOST_HELD_BYTES:
             held.append(frame)
             size += len(frame.packed)
             continue
@@ -264,7 +264,7 @@ class _Sessions:
         self._path = path
         self._losses = losses
         self._number = -1
-        self._session: Session | None = None
+        self._session: RecordedSession | None = None
         self._looks = LOOKS_AHEAD
 
     def take(self, frame: Frame) -> None:
@@ -272,19 +272,19 @@ class _Sessions:
         if frame.key != self._number or self._session is None:
             self._number, self._session = frame.key, _session(frame, str(self._path), self._losses)
 
-    def of(self, frame: Frame) -> Session | None:
+    def of(self, frame: Frame) -> RecordedSession | None:
         """The session of a cycle; None when it is lost."""
-        if frame.kind is Kind.KEY and (frame.key != self._number or self._session is None):
+        if frame.kind is FrameKind.KEY and (frame.key != self._number or self._session is None):
             self._number, self._session = frame.key, self._ahead(frame.key)
         return self._session
 
-    def _ahead(self, number: int) -> Session | None:
+    def _ahead(self, number: int) -> RecordedSession | None:
         self._looks -= 1
         if self._looks < 0:
             return None
         with suppress(OSError), self._path.open("rb") as source:  # it may be gone since
             for frame in read_frames(source, str(self._path), Losses()):
-                if frame.kind is Kind.SESSION and frame.key == number:
+                if frame.kind is FrameKind.SESSION and frame.key == number:
                     found = _session(frame, str(self._path), Losses())
                     if found is not None:
                         return found
@@ -293,7 +293,7 @@ class _Sessions:
 
 def _cycle(frame: Frame, key: tuple[int, Key] | None, losses: Losses) -> tuple[Report, Key] | None:
     """The cycle, or None when it, or the key that it builds on, is damaged."""
-    if frame.kind is Kind.KEY:
+    if frame.kind is FrameKind.KEY:
         base = NO_KEY
     elif key is not None and key[0] == frame.key:
         base = key[1]
@@ -315,7 +315,7 @@ def _memory(frame: Frame, losses: Losses) -> Value:
         return None
 
 
-def _session(frame: Frame, name: str, losses: Losses) -> Session | None:
+def _session(frame: Frame, name: str, losses: Losses) -> RecordedSession | None:
     """What was so then, or None when that is damaged. Raises `MomError` when a newer mom has written it."""
     try:
         content: Any = checked_json(frame.unpack(), allowed_in(len(frame.packed)))
@@ -327,7 +327,7 @@ def _session(frame: Frame, name: str, losses: Losses) -> Session | None:
             raise TypeError("policies are texts, and a configuration is a mapping")
         if max(len(content["fields"]), len(content["controls"])) > MOST_DECLARED:
             raise ValueError(f"more than {MOST_DECLARED} fields or controls are declared")
-        return Session(
+        return RecordedSession(
             str(content["version"]),
             str(content["host"]),
             configuration,

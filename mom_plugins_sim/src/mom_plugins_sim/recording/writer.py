@@ -15,7 +15,7 @@ from pathlib import Path
 from mom_core import MomError, Report, Value, format_size
 from mom_plugins_sim.recording.columns import json_bytes
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, write_cycle
-from mom_plugins_sim.recording.frames import START, Kind, pack
+from mom_plugins_sim.recording.frames import START, FrameKind, pack
 
 SUFFIX = ".momrec"
 
@@ -42,7 +42,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RecordingLimits:
     """How much may be kept: seconds, and bytes of all files together. `reserve` is what must stay free on the disk, in bytes."""
 
     keep: float
@@ -89,7 +89,7 @@ class RecordingWriter:
     def __init__(
         self,
         folder: Path,
-        limits: Limits,
+        limits: RecordingLimits,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,16 +136,16 @@ class RecordingWriter:
         key = self._key
         if key is None or self._since_key >= KEY_EVERY:
             body, key = write_cycle(report, NO_KEY)
-            self._append(Kind.KEY, self._session_number, body)
+            self._append(FrameKind.KEY, self._session_number, body)
             self._key, self._key_number, self._since_key = key, self._number - 1, 1
             if memory is not None:
-                self._append(Kind.MEMORY, self._number, json_bytes(memory()))
+                self._append(FrameKind.MEMORY, self._number, json_bytes(memory()))
             if self._keys % SESSION_EVERY == 0:
-                self._append(Kind.SESSION, self._session_number, self._session)
+                self._append(FrameKind.SESSION, self._session_number, self._session)
             self._keys += 1
         else:
             body, _ = write_cycle(report, key)
-            self._append(Kind.CYCLE, self._key_number, body, key.texts)
+            self._append(FrameKind.CYCLE, self._key_number, body, key.texts)
             self._since_key += 1
 
     def close(self) -> None:
@@ -165,9 +165,9 @@ class RecordingWriter:
 
     def _begin_session(self) -> None:
         self._session_number, self._keys = self._number, 0
-        self._append(Kind.SESSION, self._session_number, self._session)
+        self._append(FrameKind.SESSION, self._session_number, self._session)
 
-    def _append(self, kind: Kind, key: int, body: bytes, dictionary: bytes = b"") -> None:
+    def _append(self, kind: FrameKind, key: int, body: bytes, dictionary: bytes = b"") -> None:
         file = self._file
         if file is None:
             raise RecordingFull(f"{self.folder} has no file that could be written to")

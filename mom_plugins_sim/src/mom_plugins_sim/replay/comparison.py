@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Snapshot, Value
-from mom_plugins_sim.recording.reader import Recorded, Recording, Session, follows, interval_of, must_fit, nothing_in
+from mom_plugins_sim.recording.reader import Recorded, RecordedSession, Recording, follows, interval_of, must_fit, nothing_in
 from mom_plugins_sim.recording.writer import KEY_EVERY
 from mom_plugins_sim.replay.evaluation import Evaluators, scope_of
-from mom_plugins_sim.replay.verdicts import Verdict
+from mom_plugins_sim.replay.verdicts import Complaints
 
 SHOWN_PROBLEMS: Final = 10
 
@@ -53,8 +53,8 @@ class Comparison:
     ends: float | None = None
     first: Difference | None = None
     sums: dict[tuple[str, str], Sum] = field(default_factory=dict)
-    then: Verdict = field(default_factory=Verdict)
-    now: Verdict = field(default_factory=Verdict)
+    then: Complaints = field(default_factory=Complaints)
+    now: Complaints = field(default_factory=Complaints)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     lost: int = 0
@@ -161,7 +161,7 @@ def _chain(first: Recorded, rest: Iterator[Recorded]) -> Iterator[Recorded]:
     yield from rest
 
 
-def _warm_up(session: Session, history: int) -> float:
+def _warm_up(session: RecordedSession, history: int) -> float:
     """Seconds before the first cycle of interest, from which on everything is known at it."""
     return (KEY_EVERY + history + 2) * interval_of(session)
 

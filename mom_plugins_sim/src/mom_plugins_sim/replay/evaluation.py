@@ -28,7 +28,7 @@ from mom_core import (
     Value,
     load_config,
 )
-from mom_plugins_sim.recording.reader import Session
+from mom_plugins_sim.recording.reader import RecordedSession
 from mom_plugins_sim.replay.installed import guest_rules, installed_plugins
 
 WHO: Final = "replay"
@@ -66,7 +66,7 @@ class Evaluators:
     `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
     """
 
-    def __init__(self, session: Session, policies: Mapping[str, str] | None = None, *, only_policies: bool = False) -> None:
+    def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None, *, only_policies: bool = False) -> None:
         self.left_out: dict[str, str] = {}
         self._only_policies = only_policies
         self._own_policies = policies
@@ -95,7 +95,7 @@ class Evaluators:
         """Let the plugins go."""
         self._stack.close()
 
-    def use(self, session: Session) -> None:
+    def use(self, session: RecordedSession) -> None:
         """From here on, the recording's policies were these."""
         if self._own_policies is None and session.policies != self._session.policies:
             self._install(session.policies)
@@ -146,7 +146,7 @@ class Evaluators:
 
     # --- making them ---------------------------------------------------------------------------------------------------------------
 
-    def _configuration(self, session: Session) -> Config:
+    def _configuration(self, session: RecordedSession) -> Config:
         """The recorded configuration, with those plugins that decide, are installed, and are no hypervisor."""
         installed, left_out = installed_plugins(session.configuration)
         self.left_out.update(left_out)

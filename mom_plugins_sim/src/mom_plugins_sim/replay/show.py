@@ -17,7 +17,7 @@ from mom_plugins_sim.recording.times import moment_of, shown
 from mom_plugins_sim.replay.command import FAILURES
 from mom_plugins_sim.replay.comparison import Comparison, Difference, compare
 from mom_plugins_sim.replay.estimate import Estimate, estimate
-from mom_plugins_sim.replay.verdicts import Complaint, Verdict
+from mom_plugins_sim.replay.verdicts import Complaint, Complaints
 
 SUFFIX: Final = ".policy"
 
@@ -138,7 +138,7 @@ _TITLES = {
 }
 
 
-def _verdict_lines(title: str, verdict: Verdict) -> list[str]:
+def _verdict_lines(title: str, verdict: Complaints) -> list[str]:
     lines = []
     for complaint, what in _TITLES.items():
         cases = verdict.of(complaint)
@@ -207,5 +207,5 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
     }
 
 
-def _verdict_json(verdict: Verdict) -> Mapping[str, object]:
+def _verdict_json(verdict: Complaints) -> Mapping[str, object]:
     return {"decisions": verdict.decisions, **{complaint: [asdict(case) for case in verdict.of(complaint)] for complaint in Complaint}}

@@ -36,7 +36,7 @@ class Complaint(StrEnum):
 
 
 @dataclass(slots=True)
-class Case:
+class ComplaintCount:
     """One guest's (or the host's) control that there is something to say against: how often, since when, and the worst of it."""
 
     complaint: Complaint
@@ -57,14 +57,14 @@ class _Swing:
     turned: deque[float] = field(default_factory=lambda: deque(maxlen=REVERSALS))
 
 
-class Verdict:
+class Complaints:
     """Complaints about a run of decisions. Memory grows with the guests, not with time."""
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}
         """The declarations of controls, by name: for their bounds."""
         self.decisions = 0
-        self.cases: dict[tuple[Complaint, str, str], Case] = {}
+        self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
         self._swings: dict[tuple[str, str], _Swing] = {}
 
     def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
@@ -83,7 +83,7 @@ class Verdict:
             if decision.control == BALLOON and guest is not None:
                 self._check_need(snapshot, decision, value, guest)
 
-    def of(self, complaint: Complaint) -> list[Case]:
+    def of(self, complaint: Complaint) -> list[ComplaintCount]:
         """The cases of a kind, the worst first."""
         return sorted((c for c in self.cases.values() if c.complaint is complaint), key=lambda c: (-c.worst, -c.count, c.entity))
 
@@ -91,7 +91,7 @@ class Verdict:
         key = (complaint, decision.entity.id, decision.control)
         case = self.cases.get(key)
         if case is None:
-            self.cases[key] = Case(complaint, str(decision.entity), decision.control, 1, snapshot.time, worst, example)
+            self.cases[key] = ComplaintCount(complaint, str(decision.entity), decision.control, 1, snapshot.time, worst, example)
             return
         case.count += 1
         if worst > case.worst:

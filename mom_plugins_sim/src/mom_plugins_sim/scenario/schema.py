@@ -27,20 +27,20 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 """A part of the guest's memory: `35%`, or 0.35."""
 
 
-class Part(BaseModel):
+class ScenarioPart(BaseModel):
     """Frozen and strict: an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class ConstantDemand(Part):
+class ConstantDemand(ScenarioPart):
     """Programs that always hold the same."""
 
     use: Share
     """What they hold."""
 
 
-class BurstyDemand(Part):
+class BurstyDemand(ScenarioPart):
     """Programs that want more now and then, each guest at its own time."""
 
     base: Share
@@ -55,7 +55,7 @@ class BurstyDemand(Part):
     """How far into a period they are at the beginning; unset: each guest somewhere else."""
 
 
-class DiurnalDemand(Part):
+class DiurnalDemand(ScenarioPart):
     """Programs that follow the day."""
 
     low: Share
@@ -68,7 +68,7 @@ class DiurnalDemand(Part):
     """By how much guests' busiest times differ at most, before and after."""
 
 
-class LeakDemand(Part):
+class LeakDemand(ScenarioPart):
     """Programs that never give back, until they are started anew."""
 
     base: Share
@@ -85,7 +85,7 @@ class LeakDemand(Part):
         return self
 
 
-class BatchDemand(Part):
+class BatchDemand(ScenarioPart):
     """Jobs that come at random."""
 
     base: Share
@@ -98,7 +98,7 @@ class BatchDemand(Part):
     """How long a job runs."""
 
 
-class TraceDemand(Part):
+class TraceDemand(ScenarioPart):
     """What was measured somewhere."""
 
     file: str
@@ -107,7 +107,7 @@ class TraceDemand(Part):
     """By how much guests are apart at most, so that they do not all do the same at once."""
 
 
-class Demands(Part):
+class Demands(ScenarioPart):
     """One of these."""
 
     constant: ConstantDemand | None = None
@@ -131,7 +131,7 @@ class Demands(Part):
         return self
 
 
-class StatisticsPart(Part):
+class StatisticsPart(ScenarioPart):
     """What guests tell about themselves."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
@@ -140,7 +140,7 @@ class StatisticsPart(Part):
     """The part of the guests that send none."""
 
 
-class BalloonPart(Part):
+class BalloonPart(ScenarioPart):
     """What guests do when memory is asked of them."""
 
     none: Share = 0.0
@@ -151,7 +151,7 @@ class BalloonPart(Part):
     """How much a balloon moves in a second."""
 
 
-class GroupPart(Part):
+class GroupPart(ScenarioPart):
     """Guests of a kind."""
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
@@ -193,7 +193,7 @@ class GroupPart(Part):
         return self
 
 
-class LoadPart(Part):
+class LoadPart(ScenarioPart):
     """A program beside the guests."""
 
     at: Annotated[Duration, Field(ge=0)]
@@ -206,7 +206,7 @@ class LoadPart(Part):
     """How much more in each second."""
 
 
-class HostPart(Part):
+class HostPart(ScenarioPart):
     """The host."""
 
     memory: Annotated[Size, Field(ge=1 << 30)]
@@ -219,7 +219,7 @@ class HostPart(Part):
     """Programs beside the guests."""
 
 
-class FaultPart(Part):
+class FaultPart(ScenarioPart):
     """Something that goes wrong."""
 
     at: Annotated[Duration, Field(ge=0)]
@@ -237,7 +237,7 @@ class FaultPart(Part):
         return FaultKind(self.what)
 
 
-class Scenario(Part):
+class Scenario(ScenarioPart):
     """A whole scenario."""
 
     title: str

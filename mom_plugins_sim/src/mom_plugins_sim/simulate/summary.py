@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mom_core import ControlSpec, Guest, Report, Status, Value
 from mom_plugins_sim.measures import NOTICEABLE_KIB, PAGE_KIB, number, taken_from
-from mom_plugins_sim.replay.verdicts import Complaint, Verdict
+from mom_plugins_sim.replay.verdicts import Complaint, Complaints
 
 PRESSED_PERCENT = 10.0
 """Memory pressure (some avg10) from which on a host counts as pressed: where programs begin to feel it (oomd's default is 60 % full)."""
@@ -85,7 +85,7 @@ class Summary:
     applied: int = 0
     failed: int = 0
     problems: int = 0
-    verdict: Verdict = field(default_factory=Verdict)
+    verdict: Complaints = field(default_factory=Complaints)
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     """By service class, those that have one."""
     _last: float | None = None
