@@ -129,7 +129,7 @@ class Bench:
     def settle(self) -> None:
         """Until nothing is under way."""
         ends = time.monotonic() + 60
-        while self.plugin._acting.doing.under_way:
+        while self.plugin._evictions.under_way.count:
             assert time.monotonic() < ends
             time.sleep(0.005)
 
@@ -144,7 +144,7 @@ class Bench:
 
     @property
     def remembered(self) -> list[str]:
-        return [f"{one.name}: {one.step}" for one in self.plugin._acting.remembered.stopped]
+        return [f"{one.name}: {one.step}" for one in self.plugin._evictions.remembered.stopped]
 
 
 class Telling(Webhook):
@@ -299,7 +299,7 @@ def asked(tmp_path: Path) -> tuple[Bench, Telling]:
     bench.fields, bench.host = {"vm1": MAY_ALL}, ROOM
     follows = bench.hypervisor.shut_down
     bench.hypervisor.shut_down = lambda guest: None  # type: ignore[method-assign]  # the guest does not follow
-    bench.plugin._acting._timeout = 0.01
+    bench.plugin._evictions._timeout = 0.01
     bench.cycles(60, ("vm1", "guest_shutdown", 1))
     bench.hypervisor.shut_down = follows  # type: ignore[method-assign]  # as it was
     assert hook.names == ["announced", "failed"]
@@ -567,7 +567,7 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench = Bench(tmp_path)
     bench.ordinary = MAY_ALL
     for name in ("vm1", "vm2"):
-        bench.plugin._acting.stop(bench.hypervisor, Stopped(bench.identity(name), name, Step.PAUSE, 1000.0, comes_back=False))
+        bench.plugin._evictions.stop(bench.hypervisor, Stopped(bench.identity(name), name, Step.PAUSE, 1000.0, comes_back=False))
     file = tmp_path / "leaving" / "stopped.json"
     file.unlink()
     file.mkdir()  # a folder in its place cannot be replaced
@@ -606,7 +606,7 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
     failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
     assert [outcome.error for outcome in failed] == ["it cannot be begun: can't start new thread"]
     assert bench.remembered == []
-    assert bench.plugin._acting.doing.under_way == 0
+    assert bench.plugin._evictions.under_way.count == 0
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------------------

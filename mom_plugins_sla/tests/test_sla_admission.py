@@ -75,7 +75,7 @@ def test_a_guest_fits_where_its_promise_and_its_memory_do() -> None:
     found = asked(guests=[a_guest("a", 20)])
     assert (found.admitted, found.fits, found.guarantee_kib) == (True, 2, 6 * GIB)
     assert found.reasons[0].startswith("promises: the host can promise 30.00 GiB, 8.00 GiB are promised to guests, 22.00 GiB are left;")
-    assert found.givers == ()
+    assert found.donors == ()
 
 
 def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
@@ -87,7 +87,7 @@ def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
 def test_what_would_make_room_are_promises_of_lesser_guests() -> None:
     guests = [a_guest("vapor", 1, priority=10), a_guest("peer", 6, priority=70), a_guest("cheap", 3, priority=10)]
     found = asked(promisable=12, guests=guests)
-    assert [(one.guest.name, one.kib, one.promise) for one in found.givers] == [("cheap", 3 * GIB, True), ("vapor", 1 * GIB, True)]
+    assert [(one.guest.name, one.kib, one.promise) for one in found.donors] == [("cheap", 3 * GIB, True), ("vapor", 1 * GIB, True)]
 
 
 def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
@@ -101,8 +101,8 @@ def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised()
     guests = [a_guest("dear", 0, 8, 7, reclaim_cost=8.0), a_guest("cheap", 0, 8, 6, reclaim_cost=0.5)]
     found = asked(promisable=99, guests=guests, kept=Kept(room))
     assert found.admitted
-    assert [one.guest.name for one in found.givers] == ["cheap"]
-    assert found.givers[0].kib == 4 * GIB
+    assert [one.guest.name for one in found.donors] == ["cheap"]
+    assert found.donors[0].kib == 4 * GIB
 
 
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:

@@ -60,7 +60,7 @@ _WHERE = {
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
         "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
-    "services.admission": ("Admission", "Admissions", "Giver"),
+    "services.admission": ("Admission", "Admissions", "Donor"),
     "guarantees": ("guaranteed_kib", "promised_kib"),
     "services.reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
@@ -206,7 +206,7 @@ if TYPE_CHECKING:
     from mom_core.ownership import untrusted as untrusted
     from mom_core.services.admission import Admission as Admission
     from mom_core.services.admission import Admissions as Admissions
-    from mom_core.services.admission import Giver as Giver
+    from mom_core.services.admission import Donor as Donor
     from mom_core.services.policies import Canary as Canary
     from mom_core.services.policies import CanaryGroup as CanaryGroup
     from mom_core.services.policies import CanaryPolicies as CanaryPolicies

@@ -59,14 +59,14 @@ def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, li
     :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
     """
     total = sure = 0.0
-    givers = 0
+    donors = 0
     for guest in snapshot.guests.values():
         gives = spare_kib(guest, _largest(guest, snapshot, history), margin, limits)
         if gives > 0:
             total += gives
             sure += max(0.0, gives - LEFT_KIB)
-            givers += 1
-    return Spare(total, sure, givers)
+            donors += 1
+    return Spare(total, sure, donors)
 
 
 def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limits) -> float:

@@ -44,11 +44,11 @@ def _lines(found: dict[str, object]) -> list[str]:
     guests = "1 guest" if count == 1 else f"{count} guests"
     what = f"{guests} of {format_kib(float(str(found['memory_kib'])))}, class {printable(str(found['class'] or 'none'))}"
     lines = [f"yes: {what} would fit" if found["admitted"] else f"no: {what} would not fit" + (f"; {fits} would" if fits else "")]
-    reasons, givers = found["reasons"], found["givers"]
+    reasons, donors = found["reasons"], found["donors"]
     lines += [f"  {printable(str(reason), 400)}" for reason in reasons] if isinstance(reasons, list) else []
-    if isinstance(givers, list) and givers:
+    if isinstance(donors, list) and donors:
         lines.append("would have to give:" if found["admitted"] else "what would make room:")
-        for one in givers:
+        for one in donors:
             of_what = "of what it is promised" if one["what"] == "promise" else "that it neither uses nor is promised"
             lines.append(f"  {printable(one['guest']['name'])}: {format_kib(one['kib'])} {of_what}")
     return lines

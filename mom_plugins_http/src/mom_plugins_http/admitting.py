@@ -58,8 +58,8 @@ def admission_of(found: Admission) -> dict[str, Value]:
         "class": found.sla_class,
         "guarantee_kib": found.guarantee_kib,
         "reasons": list(found.reasons),
-        "givers": [
+        "donors": [
             {"guest": {"id": one.guest.id, "name": one.guest.name}, "kib": one.kib, "what": "promise" if one.promise else "memory"}
-            for one in found.givers
+            for one in found.donors
         ],
     }

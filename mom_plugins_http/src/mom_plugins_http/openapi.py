@@ -441,7 +441,7 @@ def _reservations() -> Mapping[str, Schema]:
                 "class": {"type": "string", "description": "Empty: none."},
                 "guarantee_kib": {**kib, "description": "What each would be promised."},
                 "reasons": {"type": "array", "items": _TEXT, "description": "Sentences; those against it first."},
-                "givers": {
+                "donors": {
                     "type": "array",
                     "description": "Guests that would have to give.",
                     "items": _object(

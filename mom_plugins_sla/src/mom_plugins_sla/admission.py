@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Admission, Entity, Giver, Reservation, Room, Snapshot, format_kib, guaranteed_kib, promised_kib
+from mom_core import Admission, Donor, Entity, Reservation, Room, Snapshot, format_kib, guaranteed_kib, promised_kib
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import number, used_kib
 
@@ -86,10 +86,10 @@ def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admiss
         against.append(figures.room.why)
     admitted = fits >= wanted.count
     if by_promises < wanted.count:
-        givers = _lesser_promises(snapshot, wanted, wanted.count * wanted.guarantee_kib - left)
+        donors = _lesser_promises(snapshot, wanted, wanted.count * wanted.guarantee_kib - left)
     else:
         free = figures.available if figures.room is None else float(figures.room.free_kib)
-        givers = _spare(snapshot, wanted.count * wanted.start_kib - free) if admitted else []
+        donors = _spare(snapshot, wanted.count * wanted.start_kib - free) if admitted else []
     return Admission(
         admitted,
         wanted.count,
@@ -98,7 +98,7 @@ def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admiss
         wanted.name,
         math.ceil(wanted.guarantee_kib),
         (*against, *in_favour),
-        tuple(givers),
+        tuple(donors),
     )
 
 
@@ -131,7 +131,7 @@ def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
     )
 
 
-def _spare(snapshot: Snapshot, missing: float) -> list[Giver]:
+def _spare(snapshot: Snapshot, missing: float) -> list[Donor]:
     """Guests that would give what is missing, the cheapest first: what they neither use nor are promised."""
     found = []
     for guest in snapshot.guests.values():
@@ -144,7 +144,7 @@ def _spare(snapshot: Snapshot, missing: float) -> list[Giver]:
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
 
 
-def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list[Giver]:
+def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list[Donor]:
     """Guests whose promises are less important, the least important first."""
     found = []
     for guest in snapshot.guests.values():
@@ -154,12 +154,12 @@ def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)
 
 
-def _until(missing: float, found: Sequence[tuple[float, float, Entity]], *, promise: bool) -> list[Giver]:
-    givers = []
+def _until(missing: float, found: Sequence[tuple[float, float, Entity]], *, promise: bool) -> list[Donor]:
+    donors = []
     for _, negative, entity in found[:GIVERS_SHOWN]:
         if missing < 1:
             break
         gives = min(-negative, missing)
-        givers.append(Giver(entity, math.ceil(gives), promise))
+        donors.append(Donor(entity, math.ceil(gives), promise))
         missing -= gives
-    return givers
+    return donors

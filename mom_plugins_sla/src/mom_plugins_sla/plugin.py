@@ -23,11 +23,11 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_sla.admitting import HostAdmissions
-from mom_plugins_sla.assigning import Assigned, Assigning, Writing
+from mom_plugins_sla.assignment import Assigned, Assignment, WrittenClasses
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
+from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
 
@@ -45,9 +45,9 @@ class SlaPlugin:
         self._settings = settings
         self._context = context
         self._classes: Mapping[str, ServiceClass] = settings.all_classes
-        self._assigning = Assigning(self._classes, settings.patterns, settings.default)
+        self._assignment = Assignment(self._classes, settings.patterns, settings.default)
         self._settings_of = context.guest_settings
-        self._writing: Writing | None = None
+        self._written_classes: WrittenClasses | None = None
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
@@ -83,16 +83,16 @@ class SlaPlugin:
         if self._shared is None or not self._shared.look():
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}
-        self._assigning = Assigning(self._classes, self._settings.patterns, self._settings.default)
+        self._assignment = Assignment(self._classes, self._settings.patterns, self._settings.default)
         self._admissions.know(self._classes)
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
-    def _written(self) -> Writing:
+    def _written(self) -> WrittenClasses:
         """Where the YAML file says classes, as it was read last."""
-        if self._writing is None or self._settings_of is not self._context.guest_settings:
+        if self._written_classes is None or self._settings_of is not self._context.guest_settings:
             self._settings_of = self._context.guest_settings
-            self._writing = Writing(self._context.configuration().get("guests"))
-        return self._writing
+            self._written_classes = WrittenClasses(self._context.configuration().get("guests"))
+        return self._written_classes
 
     def _wrong_file(self) -> str:
         """Why the classes of the file are not in force; empty: they are, or there are none to be."""
@@ -102,7 +102,7 @@ class SlaPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises."""
-        assigned, writing = self._assigning.of_all(guests, self._context.guest_settings), self._written()
+        assigned, writing = self._assignment.of_all(guests, self._context.guest_settings), self._written()
         fields = {
             guest.id: fields_of(one.name, one.told(writing.pattern_of(guest.name)), self._classes[one.name], self._maxima.get(guest.id))
             for guest in guests
@@ -142,7 +142,7 @@ class SlaPlugin:
             yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())
 
     def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
-        assigned = self._assigning.of_all(guests, self._context.guest_settings)
+        assigned = self._assignment.of_all(guests, self._context.guest_settings)
         return [(guest, one) for guest in guests if (one := assigned.get(guest.id)) is not None and one.unknown]
 
     def _complaint(self, one: Assigned) -> str:
@@ -188,7 +188,7 @@ class SlaPlugin:
         except HypervisorError as error:
             return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
         self._look()
-        assigned = self._assigning.of_all(guests, self._context.guest_settings)
+        assigned = self._assignment.of_all(guests, self._context.guest_settings)
         wrong = self._wrong_file()
         findings = [Finding(Severity.ERROR, subject, wrong, "correct the file")] if wrong else []
         findings += [

@@ -13,7 +13,7 @@ from mom_core.model import Entity
 
 
 @dataclass(frozen=True, slots=True)
-class Giver:
+class Donor:
     """A guest that would have to give: `kib` of the memory that it has, or, if `promise`, of what it is promised."""
 
     guest: Entity
@@ -26,7 +26,7 @@ class Admission:
     """Whether guests fit, and why. Sizes in KiB.
 
     `fits` is how many of those guests there could be now, counted up to 10,000; `guarantee_kib` is what each is promised.
-    `reasons` are sentences for an operator, those against it first. `givers` are the guests that would have to give for it: when the
+    `reasons` are sentences for an operator, those against it first. `donors` are the guests that would have to give for it: when the
     answer is yes, memory that they have and neither need nor are promised; when it is no for want of promises, what less important
     guests are promised, which somebody would have to take back.
     """
@@ -38,7 +38,7 @@ class Admission:
     sla_class: str
     guarantee_kib: int
     reasons: Sequence[str] = ()
-    givers: Sequence[Giver] = ()
+    donors: Sequence[Donor] = ()
 
 
 @runtime_checkable

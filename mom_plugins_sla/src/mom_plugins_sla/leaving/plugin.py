@@ -41,9 +41,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_sla.leaving.acting import Acting
 from mom_plugins_sla.leaving.asked import Asked
-from mom_plugins_sla.leaving.doing import AT_ONCE
+from mom_plugins_sla.leaving.evictions import Evictions
 from mom_plugins_sla.leaving.fields import CONTROLS, FIELDS
 from mom_plugins_sla.leaving.hook import Webhook, trusted, webhook_secret
 from mom_plugins_sla.leaving.ladder import Announced, Ladder, Stopped, climb
@@ -62,6 +61,7 @@ from mom_plugins_sla.leaving.steps import (
     number_of,
     warning_of,
 )
+from mom_plugins_sla.leaving.under_way import AT_ONCE
 
 if TYPE_CHECKING:
     pass
@@ -89,7 +89,7 @@ class LeavingPlugin:
         self._ladder = Ladder(settings.limits, settings.pace)
         self._asked = Asked()
         file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
-        self._acting = Acting(context, Remembered(file), settings.timeout, self._happened)
+        self._evictions = Evictions(context, Remembered(file), settings.timeout, self._happened)
         self._requests = Requests(context.state_directory / context.name / REQUESTS)
         self._webhook: Webhook | None = None
         self._hypervisor: Hypervisor | None = None
@@ -116,7 +116,7 @@ class LeavingPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Find out whom an earlier run has stopped, and begin to tell. Raises `MomError`."""
-        self._acting.remembered.load(self._context.engine_state().changes)
+        self._evictions.remembered.load(self._context.engine_state().changes)
         hook = self._settings.webhook
         if hook is not None and self._context.serves:
             self._webhook = Webhook(hook.url, webhook_secret(hook.secret), self._context.log, self._hold, ca=hook.ca)
@@ -124,7 +124,7 @@ class LeavingPlugin:
     @hookimpl
     def mom_teardown(self) -> None:
         """Begin nothing any more, and say so."""
-        self._acting.doing.close()
+        self._evictions.under_way.close()
         self._call_off("mom ends")
         if self._webhook is not None:
             self._webhook.close()
@@ -137,21 +137,21 @@ class LeavingPlugin:
         self._hypervisor = hypervisor
         self._see_mode(self._context.configuration().get("mode", "enforce") == "enforce")
         if self._context.serves:
-            self._acting.reconcile(hypervisor)
+            self._evictions.reconcile(hypervisor)
             self._answer_requests(hypervisor)
-        return {"guests_stopped": sum(not self._acting.is_late(one) for one in self._acting.remembered.stopped)}
+        return {"guests_stopped": sum(not self._evictions.is_late(one) for one in self._evictions.remembered.stopped)}
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """How each guest is."""
-        acting = self._acting
-        acting.doing.forget({guest.id for guest in guests})
+        evictions = self._evictions
+        evictions.under_way.forget({guest.id for guest in guests})
         with self._lock:
             waiting = [*self._asked.waiting, *([self._ladder.announced] if self._ladder.announced else [])]
         announced = {one.identity: f"announced: {one.step}" for one in waiting}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
-            deed, mine = acting.doing.of(guest.id), acting.remembered.get(guest.id)
+            deed, mine = evictions.under_way.of(guest.id), evictions.remembered.get(guest.id)
             busy = deed is not None and deed.running
             paused = guest.properties.get("state") == "paused" or (mine is not None and mine.step is Step.PAUSE)
             found[guest.id] = {
@@ -179,16 +179,16 @@ class LeavingPlugin:
 
     def _answer_requests(self, hypervisor: Hypervisor) -> None:
         for identity in self._requests.take():
-            one = self._acting.remembered.get(identity)
+            one = self._evictions.remembered.get(identity)
             if one is None:
                 self._requests.answer(identity, "mom has not stopped this guest, or somebody else has let it go on")
-            elif self._acting.is_late(one):
+            elif self._evictions.is_late(one):
                 self._requests.answer(identity, "it was asked to shut down, and still runs; should it shut down yet, ask again then")
             elif not self._enforces:
                 self._requests.answer(identity, "mom only observes, and changes nothing")
             else:
                 self._spare(identity, Step)
-                self._acting.let_go_on(hypervisor, one, "the operator says so", self._answering(identity))
+                self._evictions.let_go_on(hypervisor, one, "the operator says so", self._answering(identity))
 
     def _answering(self, identity: str) -> Callable[[str], None]:
         return lambda error: self._requests.answer(identity, error)
@@ -206,10 +206,10 @@ class LeavingPlugin:
                 now,
                 _pressure(snapshot),
                 candidates,
-                self._acting.can_return(),
+                self._evictions.can_return(),
                 self._guests(snapshot),
                 moved=self._moved(now),
-                busy=self._acting.doing.under_way > 0,
+                busy=self._evictions.under_way.count > 0,
             )
             waiting = [self._ladder.announced] if self._ladder.announced else []
             waiting += self._asked.waiting
@@ -230,7 +230,7 @@ class LeavingPlugin:
             yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
         if said.undo is not None:
             if self._enforces:
-                self._acting.let_go_on(self._hypervisor, said.undo, "there is room again")
+                self._evictions.let_go_on(self._hypervisor, said.undo, "there is room again")
             else:
                 self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
 
@@ -238,11 +238,11 @@ class LeavingPlugin:
         """Who may be asked to go: nobody to whom something is being done, or was, and nothing that has just failed."""
         if not self._settings.enabled:
             return []
-        acting = self._acting
+        evictions = self._evictions
         found = []
         for guest in snapshot.guests.values():
             one = candidate_of(guest, self._settings.destination is not None)
-            if one is None or acting.remembered.get(guest.id) is not None or acting.doing.is_busy_with(guest.id):
+            if one is None or evictions.remembered.get(guest.id) is not None or evictions.under_way.is_busy_with(guest.id):
                 continue
             allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
             if allowed:
@@ -255,7 +255,7 @@ class LeavingPlugin:
 
     def _guests(self, snapshot: Snapshot) -> int:
         """How many there are, those that are stopped included."""
-        return len(snapshot.guests) + sum(one.identity not in snapshot.guests for one in self._acting.remembered.stopped)
+        return len(snapshot.guests) + sum(one.identity not in snapshot.guests for one in self._evictions.remembered.stopped)
 
     def _moved(self, now: float) -> int:
         while self._moves and now - self._moves[0] >= MOVES_SECONDS:
@@ -279,7 +279,7 @@ class LeavingPlugin:
         """Whoever decides: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved, begun = len(self._acting.remembered.stopped), self._moved(now), self._acting.doing.under_way
+        stopped, moved, begun = len(self._evictions.remembered.stopped), self._moved(now), self._evictions.under_way.count
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
         wanted: list[tuple[str, Step]] = []
         revisions = []
@@ -333,13 +333,13 @@ class LeavingPlugin:
             return f"the guest has no class that allows it ({field})"
         if allowed is not None and allowed != 1:
             return f"the guest's class {printable(str(guest.fields.get('sla_class')), 40)} does not allow it ({field})"
-        mine = self._acting.remembered.get(guest.id)
-        late = mine is not None and self._acting.is_late(mine)
+        mine = self._evictions.remembered.get(guest.id)
+        late = mine is not None and self._evictions.is_late(mine)
         if late and step is not Step.MIGRATE:
             return "the guest was asked to shut down, and may do so at any moment"
         if mine is not None and not late:
             return f"mom has done that to the guest already: {mine.step}"
-        deed = self._acting.doing.of(guest.id)
+        deed = self._evictions.under_way.of(guest.id)
         if deed is not None and deed.running:
             return f"the guest is {deed.what}"
         if step is Step.MIGRATE:
@@ -383,14 +383,14 @@ class LeavingPlugin:
         if guest is None:
             raise MomError("the guest was not seen in this cycle")
         if step is Step.MIGRATE:
-            self._acting.move(hypervisor, entity, Destination.parse(decision.value))
+            self._evictions.move(hypervisor, entity, Destination.parse(decision.value))
             if decision.source.name not in self._settings.drains:
                 self._moves.append(self._snapshot.monotonic)
             return
         needs, comes_back = needs_of(guest, step), guest.fields.get("comes_back") != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
-        self._acting.stop(hypervisor, Stopped(entity.id, entity.name, step, needs, comes_back, time=self._snapshot.time))
+        self._evictions.stop(hypervisor, Stopped(entity.id, entity.name, step, needs, comes_back, time=self._snapshot.time))
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -423,7 +423,7 @@ class LeavingPlugin:
     def _resumed(self, hypervisor: LifecycleControl, decision: Decision) -> Outcome:
         entity = decision.entity
         found = hypervisor.standings([entity]).get(entity.id)
-        mine = self._acting.remembered.get(entity.id)
+        mine = self._evictions.remembered.get(entity.id)
         if found is Standing.RUNNING:
             return Outcome(decision, 0, 0, Status.UNCHANGED)
         if found is not Standing.PAUSED:
@@ -431,7 +431,7 @@ class LeavingPlugin:
         if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and somebody else has paused it since
             return Outcome(decision, 1, 1, Status.LEFT_ALONE)
         hypervisor.resume(entity)
-        self._acting.forget(entity.id)
+        self._evictions.forget(entity.id)
         return Outcome(decision, 1, 0, Status.APPLIED)
 
     # --- telling -----------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class _Pattern:
     by: str
 
 
-class Assigning:
+class Assignment:
     """The rules. The first that says something about a guest counts: the section `guests`, the guest's metadata, patterns, the default.
 
     A class that does not exist is the safest that does.
@@ -97,7 +97,7 @@ class Assigning:
         return Assigned(self._safest, by, printable(name, 40) or "an empty name")
 
 
-class Writing:
+class WrittenClasses:
     """Where the section `guests` says the classes of guests.
 
     :param guests: the section, by pattern; of several that match, the last one that has a class counts, as for its other settings

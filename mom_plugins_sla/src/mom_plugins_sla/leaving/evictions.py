@@ -22,10 +22,10 @@ from mom_core import (
     format_duration,
     printable,
 )
-from mom_plugins_sla.leaving.doing import Doing
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.remembered import Remembered
 from mom_plugins_sla.leaving.steps import Step
+from mom_plugins_sla.leaving.under_way import UnderWay
 
 STANDS: Final[Mapping[Step, Standing]] = {Step.PAUSE: Standing.PAUSED, Step.SAVE: Standing.SAVED, Step.SHUT_DOWN: Standing.OFF}
 """How a guest stands to which that was done."""
@@ -49,7 +49,7 @@ class Tell(Protocol):
         """It has happened just now. From any thread."""
 
 
-class Acting:
+class Evictions:
     """What is done to guests, and what was.
 
     :param timeout: seconds that saving, moving, starting or shutting down one guest may take
@@ -58,7 +58,7 @@ class Acting:
     def __init__(self, context: PluginContext, remembered: Remembered, timeout: float, tell: Tell) -> None:
         self._context, self._timeout, self._tell = context, timeout, tell
         self.remembered = remembered
-        self.doing = Doing()
+        self.under_way = UnderWay()
         self._missing: dict[str, int] = {}
         self._returns_failed: dict[str, int] = {}
         self._began = context.monotonic()
@@ -78,13 +78,13 @@ class Acting:
         def work() -> None:
             control.migrate(guest, destination, self._timeout)
 
-        self.doing.begin(guest.id, what, Step.MIGRATE, work, self._after(guest, Step.MIGRATE))
+        self.under_way.begin(guest.id, what, Step.MIGRATE, work, self._after(guest, Step.MIGRATE))
 
     def stop(self, hypervisor: Hypervisor, one: Stopped) -> None:
         """Begin to stop a guest; a pause is done when this returns. Raises `MomError`: `StateError` when it cannot be noted."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
-        if self.doing.is_busy_with(one.identity):
+        if self.under_way.is_busy_with(one.identity):
             raise MomError("something is being done to the guest already")
         control, guest = hypervisor, _entity(one)
         # Noted before it is done: what is not remembered would never come back.
@@ -95,11 +95,11 @@ class Acting:
                 control.pause(guest)
                 self._ended(guest, one.step, "")
             elif one.step is Step.SAVE:
-                self.doing.begin(
+                self.under_way.begin(
                     guest.id, "being saved", one.step, lambda: control.save(guest, self._timeout), self._after(guest, one.step)
                 )
             else:
-                self.doing.begin(
+                self.under_way.begin(
                     guest.id, "being shut down", one.step, lambda: self._shut_down(control, guest), self._after(guest, one.step)
                 )
         except MomError:
@@ -141,7 +141,7 @@ class Acting:
 
     def is_late(self, one: Stopped) -> bool:
         """Whether that guest was asked to shut down, has not within its time, and runs on: it may still follow."""
-        return not one.done and one.step is Step.SHUT_DOWN and not self.doing.is_busy_with(one.identity)
+        return not one.done and one.step is Step.SHUT_DOWN and not self.under_way.is_busy_with(one.identity)
 
     def _may_still(self, one: Stopped) -> bool:
         """Whether what was begun with that guest may yet end as it was meant to."""
@@ -153,7 +153,7 @@ class Acting:
     def can_return(self) -> Sequence[Stopped]:
         """Those that were stopped, first to last, but what has failed to go on comes first: whoever takes the last tries others before."""
         return sorted(
-            (one for one in self.remembered.stopped if not self.doing.is_busy_with(one.identity)),
+            (one for one in self.remembered.stopped if not self.under_way.is_busy_with(one.identity)),
             key=lambda one: -self._returns_failed.get(one.identity, 0),
         )
 
@@ -186,7 +186,7 @@ class Acting:
             answer(error)
 
         try:
-            self.doing.begin(guest.id, "going on", None, work, ended)
+            self.under_way.begin(guest.id, "going on", None, work, ended)
         except MomError as error:
             answer(str(error))
 

@@ -23,7 +23,7 @@ class Deed:
     running: bool = True
 
 
-class Doing:
+class UnderWay:
     """What is under way, by guest id; each guest has one deed at a time, and the last one's error until the next."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Doing:
             return self._deeds.get(identity)
 
     @property
-    def under_way(self) -> int:
+    def count(self) -> int:
         """To how many guests something is being done."""
         with self._lock:
             return sum(deed.running for deed in self._deeds.values())
