@@ -81,7 +81,7 @@ def report(value: int | None = None, **more: object) -> Report:
     return replace(made, **more)  # type: ignore[arg-type]  # as the test says
 
 
-def explained(one: Report, **plugins: Callable[[], Explainer]) -> Explanation:
+def explained(one: Report, **plugins: Callable[[], object]) -> Explanation:
     explainers = Explainers(plugins)
     explainers.take(one)
     return explainers.explain(one, one.snapshot.guests["web"], zone=UTC)
@@ -122,6 +122,11 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
     assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
+
+
+def test_what_is_no_explainer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    found = explained(report(), odd=lambda: 7)
+    assert found.unknown == ["what the plugin odd knows (TypeError: mom_explainer gave a int that is no Explainer)"]
 
 
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:

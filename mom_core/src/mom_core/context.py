@@ -17,7 +17,6 @@ from mom_core.state_files import LARGEST_BYTES, StateFile
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-    from mom_core.explanation import Explainer
 
 Content = TypeVar("Content")
 Service = TypeVar("Service")
@@ -38,7 +37,7 @@ class Declarations:
     control_owners: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, str] = field(default_factory=dict)
     field_owners: Mapping[tuple[Scope, str], str] = field(default_factory=dict)
-    explainers: Mapping[str, Callable[[], Explainer]] = field(default_factory=dict)
+    explainers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
 
 
 def _no_guest_settings(guest: Guest) -> GuestSettings:

@@ -254,14 +254,14 @@ class Explainers:
     :param made_by: by plugin, what makes a new one
     """
 
-    def __init__(self, made_by: Mapping[str, Callable[[], Explainer]] | None = None) -> None:
-        self._made_by: Mapping[str, Callable[[], Explainer]] = {}
+    def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
+        self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[str, str] = {}
         self._lock = threading.Lock()
         self.use(made_by or {})
 
-    def use(self, made_by: Mapping[str, Callable[[], Explainer]]) -> None:
+    def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
         """The plugins are these now. Those that were there keep what they remember."""
         if made_by == self._made_by:
             return
@@ -271,7 +271,7 @@ class Explainers:
                 if self._made_by.get(name) == make and name in before:
                     self._explainers[name] = before[name]
                     continue
-                self._explainers[name] = self._contained(name, make, Explainer())
+                self._explainers[name] = self._contained(name, partial(_made, make), Explainer())
             self._made_by = made_by
 
     @property
@@ -351,6 +351,13 @@ class Explainers:
                 LOG.exception("the plugin %s cannot say its part of explanations", name)
             self._broken[name] = f"{type(error).__name__}: {error}"
             return otherwise
+
+
+def _made(make: Callable[[], object]) -> Explainer:
+    made = make()
+    if not isinstance(made, Explainer):
+        raise TypeError(f"mom_explainer gave a {type(made).__name__} that is no Explainer")
+    return made
 
 
 _COMPARED_NAMES: Final = 2000

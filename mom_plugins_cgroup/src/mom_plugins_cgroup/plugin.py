@@ -13,6 +13,7 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
+    Explainer,
     FieldSpec,
     Finding,
     Guest,
@@ -332,6 +333,14 @@ class CgroupPlugin:
         self._reclaimer.order(change.entity.id, pace)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """The guest's control group."""
+        from mom_plugins_cgroup.explanation import GroupExplainer
+
+        return GroupExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -11,6 +11,7 @@ from mom_core import (
     ControlSpec,
     CpuPinControl,
     Decision,
+    Explainer,
     FieldSpec,
     Finding,
     Guest,
@@ -210,6 +211,14 @@ class NumaPlugin:
         return self._knobs(hypervisor).write(changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """The nodes that the guest is on."""
+        from mom_plugins_numa.explanation import NodesExplainer
+
+        return NodesExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

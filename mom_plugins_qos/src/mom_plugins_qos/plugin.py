@@ -11,6 +11,7 @@ from mom_core import (
     CpuTune,
     CpuTuneControl,
     Decision,
+    Explainer,
     FieldSpec,
     Finding,
     Guest,
@@ -128,6 +129,14 @@ class QosPlugin:
         return control.write(hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """The guest's limits."""
+        from mom_plugins_qos.explanation import LimitsExplainer
+
+        return LimitsExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mom_core.errors import MomError, PluginError
-from mom_core.explanation import Explainer
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
@@ -52,7 +51,7 @@ def having(hook: str) -> dict[str, LoadedPlugin]:
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
-def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], Explainer]]:
+def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
     """What makes the explainers of these plugins, by plugin."""
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 

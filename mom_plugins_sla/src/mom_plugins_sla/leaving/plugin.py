@@ -64,6 +64,8 @@ from mom_plugins_sla.leaving.steps import (
 from mom_plugins_sla.leaving.under_way import AT_ONCE
 
 if TYPE_CHECKING:
+    from mom_core import Explainer
+
     pass
 
 REQUESTS: Final = "undo"
@@ -481,6 +483,14 @@ class LeavingPlugin:
             self._context.log.info("what was announced is put off, as the webhook asked (for %s)", format_duration(round(seconds)))
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_explainer() -> Explainer:
+        """Whether the guest has to go."""
+        from mom_plugins_sla.leaving.explanation import LeavingExplainer
+
+        return LeavingExplainer()
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

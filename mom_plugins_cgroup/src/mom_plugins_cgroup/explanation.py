@@ -1,0 +1,41 @@
+"""What `mom explain` says of a guest's control group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mom_core import About, Explainer, Part, Place, Sentence, format_kib, printable
+from mom_plugins_cgroup.fields import CONTROLS
+from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, RECLAIM_STATE, RECLAIMED, SWAP, SWAP_MAX
+
+_LIMITS: Final = {
+    MEMORY_HIGH: "above {} memory is taken from it, and it is slowed down",
+    MEMORY_LOW: "below {} memory is taken from it as a last resort only",
+    MEMORY_MIN: "below {} no memory is taken from it",
+    SWAP_MAX: "at most {} of it may be in the host's swap",
+}
+
+
+class GroupExplainer(Explainer):
+    """What the host holds for the guest, what limits that, and what was reclaimed."""
+
+    controls = CONTROLS
+
+    def part(self, about: About) -> Part:
+        """Nothing of a guest whose group is not known."""
+        return Part([Sentence("group", text, Place.PRESENT + 1) for text in _sentences(about)])
+
+
+def _sentences(about: About) -> Iterator[str]:
+    held, swapped, reclaimed = about.number(CURRENT), about.number(SWAP), about.number(RECLAIMED)
+    if held is not None:
+        swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
+        yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
+    limits = [words.format(format_kib(kib)) for name, words in _LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
+    if limits:
+        yield f"Of its control group: {'; '.join(limits)}."
+    if reclaimed:
+        why = about.guest.fields.get(RECLAIM_STATE)
+        rests = f"; nothing now: {printable(why, 200)}" if isinstance(why, str) and why else ""
+        yield f"mom has taken {format_kib(reclaimed)} from it that it did not touch{rests}."

@@ -1,0 +1,39 @@
+"""What `mom explain` says of a guest's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mom_core import About, Explainer, Part, Place, Sentence, Value, printable
+from mom_plugins_qos.bounds import DISK_LIMITS, PERIOD, QUOTA
+from mom_plugins_qos.control import CONTROLS
+from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT
+
+_ALL_OF_IT = 100
+
+
+class LimitsExplainer(Explainer):
+    """What limits the guest, and what was agreed for it."""
+
+    controls = CONTROLS
+
+    def part(self, about: About) -> Part:
+        """Nothing of a guest without limits."""
+        return Part([Sentence("limits", text, Place.PROMISED) for text in (*_cpu(about), *_disks(about.guest.fields.get(DISKS_NOW)))])
+
+
+def _cpu(about: About) -> Iterator[str]:
+    quota, period, agreed = about.number(QUOTA), about.number(PERIOD), about.number(USER_LIMIT)
+    if quota is not None and period and quota > 0:
+        yield f"Each of its vCPUs may use {100 * quota / period:.0f} % of a CPU."
+    if agreed is not None and agreed < _ALL_OF_IT:
+        yield f"{agreed:g} % of the host's CPUs were agreed for it."
+
+
+def _disks(disks: Value) -> Iterator[str]:
+    for disk in disks if isinstance(disks, list | tuple) else ():
+        if not isinstance(disk, Mapping):
+            continue
+        limits = [f"{key} {value:,}" for key in DISK_LIMITS if isinstance(value := disk.get(key), int) and value > 0]
+        if limits:
+            yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."

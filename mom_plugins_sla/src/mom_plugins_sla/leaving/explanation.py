@@ -1,0 +1,22 @@
+"""What `mom explain` says of a guest that has to go."""
+
+from __future__ import annotations
+
+from mom_core import About, Explainer, Part, Place, Sentence, printable
+from mom_plugins_sla.leaving.fields import CONTROLS
+
+
+class LeavingExplainer(Explainer):
+    """What is being done to the guest, and why what was tried did not work."""
+
+    controls = CONTROLS
+
+    def part(self, about: About) -> Part:
+        """Nothing of a guest that stays."""
+        doing, error = (about.guest.fields.get(name) for name in ("guest_leaving", "guest_leaving_error"))
+        said = []
+        if isinstance(doing, str) and doing:
+            said.append(f"The host stays full, and this is done to it, or announced: {printable(doing, 200)}.")
+        if isinstance(error, str) and error:
+            said.append(f"What was tried last to have it leave did not work: {printable(error, 300)}.")
+        return Part([Sentence("leaving", text, Place.NEXT) for text in said])
