@@ -394,24 +394,24 @@ class BalloonPlugin:
         self._snapshot = snapshot
         self._sizes.note(snapshot)
         self._requests.follow(snapshot.guests)
-        limits = self._limits()
+        limits, holds = self._limits(), self._standing(snapshot).holds
         revisions = []
         for decision in decisions:
             guest = snapshot.guests.get(decision.entity.id)
             if decision.control != CONTROL or guest is None:
                 continue
-            revision = self._reviewed(snapshot, guest, decision, limits)
+            revision = self._reviewed(snapshot, guest, decision, limits, holds)
             if revision is not None:
                 revisions.append(revision)
         return revisions
 
-    def _reviewed(self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: Limits) -> Revision | None:
-        memory = self._memory(snapshot, guest)
+    def _reviewed(self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: Limits, holds: Mapping[str, int]) -> Revision | None:
+        memory = self._memory(snapshot, guest, holds)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         verdict = permitted(decision.value, memory, limits)
-        said = _said(snapshot, guest)
-        if verdict.target is not None and verdict.target < memory.current and said is not None and self._requests.gave(guest.id, said):
+        said = _said(snapshot, guest) if verdict.target is not None and verdict.target < memory.current else None
+        if said is not None and self._requests.gave(guest.id, said):
             return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         if not verdict.reason:
             return None
@@ -424,8 +424,11 @@ class BalloonPlugin:
             stale_after = max(LEAST_STALE_SECONDS, STALE_CYCLES * self._context.interval)
         return Limits(self._settings.reserve / 1024, self._settings.reserve_percent / 100, stale_after)
 
-    def _memory(self, snapshot: Snapshot, guest: Guest) -> Memory | None:
-        """What the snapshot and the past tell about the guest; None when not even its size is known."""
+    def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> Memory | None:
+        """What the snapshot and the past tell about the guest; None when not even its size is known.
+
+        :param holds: what holds of all promises in this snapshot
+        """
         fields = guest.fields
         current = _number(fields.get("balloon_cur"))
         if current is None:
@@ -435,7 +438,7 @@ class BalloonPlugin:
         return Memory(
             current,
             _number(fields.get("balloon_max")),
-            self._standing(snapshot).holds.get(guest.id),
+            holds.get(guest.id),
             usable,
             age,
             swapping,
@@ -504,10 +507,10 @@ class BalloonPlugin:
 
     def _floors(self) -> dict[str, float]:
         """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those of which nothing is known."""
-        limits = self._limits()
+        limits, holds = self._limits(), self._standing(self._snapshot).holds
         floors = {}
         for guest in self._snapshot.guests.values():
-            memory = self._memory(self._snapshot, guest)
+            memory = self._memory(self._snapshot, guest, holds)
             if memory is None:
                 continue
             floor = max(floor_kib(memory, limits) or 0.0, memory.guarantee or 0.0)

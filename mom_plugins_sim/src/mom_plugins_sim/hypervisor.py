@@ -104,12 +104,16 @@ class SimHypervisor:
     def _answering(self) -> Iterator[None]:
         """With the world at this moment, which nobody else moves on. Raises `HypervisorError` while nothing answers."""
         with self._lock:
-            self.world.advance_to(self._clock())
-            if self.world.away:
-                raise HypervisorError("the simulated hypervisor does not answer")
-            if self._shelf is not None:
-                self._look_at(self._shelf)
+            self._catch_up()
             yield
+
+    def _catch_up(self) -> None:
+        """Move the world on to this moment, with the lock held. Raises as `_answering`."""
+        self.world.advance_to(self._clock())
+        if self.world.away:
+            raise HypervisorError("the simulated hypervisor does not answer")
+        if self._shelf is not None:
+            self._look_at(self._shelf)
 
     def _look_at(self, shelf: Shelf) -> None:
         """Let guests in that have come from other hosts."""
@@ -227,7 +231,8 @@ class SimHypervisor:
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask for a size. Raises `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
-        with self._answering():
+        with self._lock:  # not by `_answering`, which takes longer than all the rest: this is called for each guest that is resized
+            self._catch_up()
             there = self._there(guest)
             if there.rigid:
                 raise NotSupported("the guest has no balloon device")
@@ -240,7 +245,7 @@ class SimHypervisor:
             seen = self._seen.get(guest.id)
             if seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again
                 usable = max(0.0, seen.usable + target_kib - seen.size)
-                self._seen[guest.id] = seen._replace(size=target_kib, usable=usable)
+                self._seen[guest.id] = _Seen(target_kib, usable, seen.at, seen.told, seen.asked)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What the guests have now, KiB by guest id."""
