@@ -276,6 +276,31 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Servic
     assert service.main_pid() == 0, "and no other is started"
 
 
+@pytest.mark.parametrize("wait", [0.0, 0.2, 0.4, 0.8])
+def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, wait: float) -> None:
+    service.start()
+    service.kill(signal.SIGKILL)
+    time.sleep(wait)  # in which its unit cleans up, and starts the next one
+    began = time.monotonic()
+    service.systemd.systemctl("stop", "mom")
+    eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
+    service.say(f"stopped {wait} s after it was killed: put back", began)
+    eventually("nothing is left", lambda: service.ledger() == [])
+    assert service.main_pid() == 0
+
+
+def test_a_restart_of_a_mom_that_hangs_keeps_what_was_applied(service: Service) -> None:
+    service.start()
+    before = service.main_pid()
+    service.harm("hangs")
+    began = time.monotonic()
+    service.systemd.systemctl("restart", "--no-block", "mom")
+    assert service.stays_applied(WITHIN_SECONDS), (service.folder / "systemd.log").read_text() + (service.folder / "log").read_text()
+    assert service.main_pid() not in {0, before}
+    assert service.completed_a_cycle()
+    service.say("hangs, then systemctl restart: still taken over", began)
+
+
 def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -> None:
     service.start()
     service.harm("hangs")
