@@ -84,7 +84,10 @@ def apply(
         controlled += _written(hook, due, plugins, controllers, found, problems)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
     failed = {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
-    ledger.settle(replace(one, after=None) if target_of(one.decision) in failed else one for one in controlled)
+    if failed:
+        ledger.settle(replace(one, after=None) if target_of(one.decision) in failed else one for one in controlled)
+    else:
+        ledger.settle(controlled)
     outcomes.extend(controlled)
     return outcomes, problems
 
@@ -95,7 +98,9 @@ def _read(
     """What stands now where something was decided; and the plugins that did not say, with the reason."""
     targets: dict[str, list[Target]] = {}
     for decision in decisions:
-        targets.setdefault(owners[decision.control].name, []).append(target_of(decision))
+        name = owners[decision.control].name
+        if name in controllers:
+            targets.setdefault(name, []).append(target_of(decision))
     by_name = {owner.name: owner for owner in owners.values() if owner.name in controllers}
     works = [(owner, partial(controllers[name].read, targets[name])) for name, owner in by_name.items()]
     found: dict[Target, Found] = {}
