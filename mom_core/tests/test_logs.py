@@ -245,7 +245,7 @@ def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     until = time.monotonic() + 60
     while not any("lines of the log were lost" in line for line in sink.lines) and time.monotonic() < until:
         time.sleep(0.01)
-    assert any("lines of the log were lost: nobody could write them in time" in line for line in sink.lines)
+    assert any("lines of the log were lost: they could not be written in time" in line for line in sink.lines)
     writer.close()
 
 
@@ -275,7 +275,7 @@ def test_a_disk_that_has_room_again_is_told_how_many_lines_are_missing_in_all() 
     while not any("were lost" in line for line in room.lines) and time.monotonic() < until:
         time.sleep(0.01)
     writer.close()
-    assert [line for line in room.lines if "lost" in line] == ["10 lines of the log were lost: nobody could write them in time"]
+    assert [line for line in room.lines if "lost" in line] == ["10 lines of the log were lost: they could not be written in time"]
 
 
 def test_the_counts_are_said_at_the_end() -> None:

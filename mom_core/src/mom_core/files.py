@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
-"""The configuration of a host, where nobody names another file."""
+"""The configuration of a host, unless another file is named."""
 
 
 def read_file(path: Path, most: int) -> bytes:

@@ -1,6 +1,6 @@
 """One mom for a host: a lock that the kernel releases when its holder dies, and that says who holds it.
 
-To hold such a lock, it is enough to be able to read its file: nobody else may, or any user of the host could keep mom from starting.
+To hold such a lock, it is enough to be able to read its file: only mom's user may, or any user of the host could keep mom from starting.
 """
 
 from __future__ import annotations

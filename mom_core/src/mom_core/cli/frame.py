@@ -44,7 +44,7 @@ EXIT_NO_READER: Final = 141
 """What a program ends with that SIGPIPE ends: 128 + 13."""
 
 SHOWN_PROBLEMS: Final = 100
-"""More than fit a screen help nobody; the rest is counted."""
+"""As many as a person reads; the rest is counted."""
 
 
 class _Mom(VerbGroup):
@@ -55,7 +55,7 @@ class _Mom(VerbGroup):
         return ""
 
     def invoke(self, ctx: click.Context) -> object:
-        """As click does, but that nobody reads the output any more is not for click to make exit code 1 of."""
+        """As click does, but that the reader of the output has gone is not for click to make exit code 1 of."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -63,7 +63,7 @@ class _Mom(VerbGroup):
 
 
 class _NoReaderError(Exception):
-    """Whoever read the output has gone, as `head` does."""
+    """The reader of the output has gone, as `head` does."""
 
 
 @click.group(

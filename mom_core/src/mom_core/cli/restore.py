@@ -166,7 +166,7 @@ def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
         Status.APPLIED: "put back to",
         Status.UNCHANGED: "stands already at",
         Status.GONE: "gone; nothing to put back, it stood at",
-        Status.LEFT_ALONE: "left alone, somebody else changed it since; it stood at",
+        Status.LEFT_ALONE: "left alone, another process has changed it since; it stood at",
     }
     for outcome in outcomes:
         decision = outcome.decision

@@ -207,7 +207,7 @@ def daemon_log(handler: logging.Handler | None = None, level: str | None = None)
 
 @contextmanager
 def _ending(log: Log) -> Iterator[None]:
-    """Close the log at the end, and end the process at once if nobody takes what it says: nobody would take the last words either."""
+    """Close the log at the end, and end the process at once if what it writes to takes nothing: it would not take the last words either."""
     try:
         yield
     except BaseException:

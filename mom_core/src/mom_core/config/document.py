@@ -1,7 +1,7 @@
 """A YAML text as plain values that know their place, read within limits, so that no file can hurt and every complaint has a line.
 
 PyYAML composes; what the values are is decided here, by YAML 1.2's core rules: only `true` and `false` are flags, and `0123`, `1:30`
-and `2024-01-01` are not numbers of a kind that nobody meant.
+and `2024-01-01` are neither octal, nor times, nor dates.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     causes: list[PluginError] = []
     config = _checked(document, file, causes)
     if config is None or document.problems:
-        # The first plugin's own exception stays attached, for whoever asks for a traceback.
+        # The first plugin's own exception stays attached, for the traceback.
         raise ConfigError(sorted(set(document.problems))) from (causes[0] if causes else None)
     return config
 

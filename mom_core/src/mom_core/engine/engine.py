@@ -175,7 +175,7 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`: nobody waits for a plugin any more, what was changed is put back. Returns when that is done (`start`) or
+        """End `run` or `start`: plugins are waited for no longer, what was changed is put back. Returns when that is done (`start`) or
         at once (`run`). Raises what ended the engine's thread, if anything did. Safe in a signal handler, and when nothing runs.
 
         :param put_back: or leave everything as it is, for a successor, which finds it in the ledger
@@ -369,7 +369,7 @@ class Engine:
         LOG.info("the new configuration is in force: %s", ", ".join(config.plugins) or "no plugins")
 
     def _put_back_what_leaves(self, old: PluginSet, rebuilt: Rebuilt, *, observe: bool) -> None:
-        """Controls that nobody applies from now on go back to what they were; in observe mode, all of them."""
+        """Controls that no plugin applies from now on go back to what they were; in observe mode, all of them."""
         assert self._ledger is not None  # noqa: S101  # the engine is open
         staying = {} if observe else rebuilt.plugins.declarations.controls
         leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}

@@ -1,4 +1,4 @@
-"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when somebody wakes the engine."""
+"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when the engine is woken."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
 """Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped. A flood of
-events costs at most two cycles a second besides the scheduled ones. A scheduled cycle does not hold up a woken one: what it has read
-was before that which somebody wakes for."""
+events costs at most two cycles a second besides the scheduled ones. A scheduled cycle does not hold up a woken one: its data
+predates the wake-up event."""
 
 
 BEAT_SECONDS = 5.0

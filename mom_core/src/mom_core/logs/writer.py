@@ -1,4 +1,4 @@
-"""Writes log records in a thread of its own: whoever logs never waits for a disk, a pipe or a journal."""
+"""Writes log records in a thread of its own: a thread that logs never waits for a disk, a pipe or a journal."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ class Writer(logging.Handler):
 
 def _lost_words(lost: int) -> str:
     return (
-        f"{lost} lines of the log were lost: nobody could write them in time"
+        f"{lost} lines of the log were lost: they could not be written in time"
         if lost > 1
-        else "a line of the log was lost: nobody could write it in time"
+        else "a line of the log was lost: it could not be written in time"
     )
 
 
