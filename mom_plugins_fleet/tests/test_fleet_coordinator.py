@@ -96,7 +96,7 @@ def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() 
     async def work() -> None:
         store, one = Memory(), coordinator()
         invented = Move(
-            guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, state=MoveState.ACCEPTED
+            guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, state=MoveState.ACCEPTED
         )
         await store.put(ROSTER, "h1", Member(group="g").packed())
         await store.put(ORDERS, "h1", Orders(epoch=10**12, moves=(invented,)).packed())
@@ -114,7 +114,7 @@ def test_a_host_that_writes_an_epoch_of_its_own_does_not_end_the_work_for_all() 
 def test_a_host_that_fills_its_orders_does_not_end_the_work_for_all() -> None:
     def filled(error: str) -> Orders:
         return Orders(
-            moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, error=error),)
+            moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1, number=1, error=error),)
         )
 
     async def work() -> None:
@@ -317,7 +317,7 @@ def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_th
             ORDERS,
             "h1",
             Orders(
-                epoch=3, moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1),)
+                epoch=3, moves=(Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1, number=1),)
             ).packed(),
         )
         with pytest.raises(LinkError, match="of epoch 3, and it has had some of epoch 5"):

@@ -43,7 +43,7 @@ class Host:
         self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.agent = OrdersOnly(
-            {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1)}
+            {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)}
         )
         self.plugin._agent = self.agent
         self.number = 0
@@ -77,7 +77,7 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
     host = Host()
     assert len(host.cycle()) == 1
     for _ in range(10):
-        assert host.cycle("being moved to sim:///h2") == []
+        assert host.cycle("being moved to qemu+tls://h2/system") == []
         assert host.result is None
     host.cycle(there=False)
     assert host.result == (MoveState.DONE, "")
@@ -87,7 +87,7 @@ def test_a_move_that_failed_is_said_with_its_reason() -> None:
     host = Host()
     host.cycle(error="of an earlier one")
     assert host.result is None
-    host.cycle("being moved to sim:///h2")
+    host.cycle("being moved to qemu+tls://h2/system")
     host.cycle("", "it took longer than 600 s and was given up")
     assert host.result == (MoveState.FAILED, "it took longer than 600 s and was given up")
 
@@ -140,10 +140,10 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
     assert host.result[0] is MoveState.FAILED
     # The coordinator has seen that, ordered it anew, and the host has accepted, all between two cycles.
     host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(
-        update={"to": "h3", "destination": Destination.parse("sim:///h3"), "number": 2}
+        update={"to": "h3", "destination": Destination.parse("qemu+tls://h3/system"), "number": 2}
     )
     host.agent.results.clear()
-    assert [one.value for one in host.cycle()] == ["sim:///h3"]
+    assert [one.value for one in host.cycle()] == ["qemu+tls://h3/system"]
 
 
 def test_what_is_said_of_a_failure_is_short_however_long_the_reason() -> None:

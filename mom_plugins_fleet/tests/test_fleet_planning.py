@@ -54,7 +54,7 @@ def _guest(name: str, gib: int = 2, stays: str = "") -> GuestState:
 def _view(hosts: dict[str, Iterable[GuestState]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> FleetView:
     view = FleetView()
     for name, guests in hosts.items():
-        member = Member(group="g", address=Destination.parse(f"sim:///{name}"), draining=name in draining, cordoned=name in draining)
+        member = Member(group="g", address=Destination.parse(f"qemu://{name}/system"), draining=name in draining, cordoned=name in draining)
         view.members.records[name] = (1, member)
         state = HostState(host=name, mom="0", mode="enforce", total=64 * GIB, available=32 * GIB, guests=tuple(guests))
         view.states.records[name] = (1, state)
@@ -103,7 +103,14 @@ def test_a_guest_that_may_not_leave_stays_and_it_is_said_why() -> None:
 def _with_move(state: MoveState, number: int = 1) -> FleetView:
     view = _view({"a": [_guest("1")], "b": [], "c": []}, draining=["a"])
     move = Move(
-        guest="id-1", name="1", to="b", destination=Destination.parse("sim:///b"), takes=2 * GIB, number=number, state=state, error="no"
+        guest="id-1",
+        name="1",
+        to="b",
+        destination=Destination.parse("qemu://b/system"),
+        takes=2 * GIB,
+        number=number,
+        state=state,
+        error="no",
     )
     view.orders.records["a"] = (1, Orders(epoch=3, moves=(move,)))
     return view
@@ -119,7 +126,7 @@ def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever() -> None:
 def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends() -> None:
     for state, left in ((MoveState.ACCEPTED, 1), (MoveState.ORDERED, 0), (MoveState.FAILED, 0)):
         view = _with_move(state)
-        view.members.records["a"] = (2, Member(group="g", address=Destination.parse("sim:///a")))
+        view.members.records["a"] = (2, Member(group="g", address=Destination.parse("qemu+tls://a/system")))
         assert len(_orders(view, "a")[0].moves) == left
 
 

@@ -101,7 +101,7 @@ def test_guests_that_arrive_among_many_are_told_for_a_while() -> None:
 
 def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:
     view = FleetView()
-    view.members.records["h1"] = (1, Member(group="g", address="sim:///h1"))  # type: ignore[arg-type]  # it is parsed
+    view.members.records["h1"] = (1, Member(group="g", address="qemu+tls://h1/system"))  # type: ignore[arg-type]  # it is parsed
     view.states.records["h1"] = (1, state_of(many(1000)))
     view.heard["h1"] = time.monotonic()
     assert places(view)["h1"].promised == 1000 * GIB

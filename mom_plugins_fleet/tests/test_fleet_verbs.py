@@ -68,7 +68,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     guest = GuestState(id="1", name=nasty, stays=nasty)
     state = HostState(host="h1", mom="1", mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
     view.states.records["h1"] = (1, state)
-    move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, error=nasty)
+    move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))
     _print_hosts([_host_row(view, "h1", {"g1": 1}, 0.0)])
     said = capsys.readouterr().out

@@ -80,15 +80,6 @@ def test_ssh_to_the_other_host_asks_nothing(hypervisor: LibvirtHypervisor, guest
     assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
 
 
-def test_a_destination_of_another_hypervisor_is_none_for_libvirt(
-    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, entity: Entity
-) -> None:
-    before = list(libvirtd.opened_uris)
-    with pytest.raises(NotSupported, match="are moved to qemu"):
-        hypervisor.migrate(entity, Destination.parse("sim:///h2"), LONG_SECONDS)
-    assert libvirtd.opened_uris == before
-
-
 def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd) -> None:
     with pytest.raises(GuestGone):
         hypervisor.migrate(Entity(Scope.GUEST, "uuid-of-nobody", "nobody"), Destination.parse("qemu+tls://h2/system"), LONG_SECONDS)

@@ -101,7 +101,7 @@ class FleetWorld:
     # --- hosts -----------------------------------------------------------------------------------------------------------------------
 
     def enroll(self, host: str, group: str = "g1") -> None:
-        self.fleet("enroll", host, "--group", group, "--address", f"sim:///{host}", "--new-key", str(self.folder / f"{host}.key"))
+        self.fleet("enroll", host, "--group", group, "--address", f"qemu://{host}/system", "--new-key", str(self.folder / f"{host}.key"))
 
     def start_host(
         self,

@@ -57,7 +57,9 @@ def filled(fleet: FleetWorld) -> None:
 
 FORGED = Orders(
     epoch=3,
-    moves=(Move(guest="g", name="g", to="h2", destination=Destination.parse("sim:///h2"), takes=1, number=1, state=MoveState.ACCEPTED),),
+    moves=(
+        Move(guest="g", name="g", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1, number=1, state=MoveState.ACCEPTED),
+    ),
 ).packed()
 
 
@@ -170,7 +172,9 @@ def test_a_move_that_no_coordinator_has_ordered_moves_nobody_and_takes_no_room(f
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
     leaving = sorted(fleet.where("h1"))
-    ordered = Move(guest=leaving[0], name="g", to="h2", destination=Destination.parse("sim:///h2"), takes=1 << 40, number=1, state=state)
+    ordered = Move(
+        guest=leaving[0], name="g", to="h2", destination=Destination.parse("qemu://h2/system"), takes=1 << 40, number=1, state=state
+    )
 
     async def invented(store: Store) -> None:
         kept = await store.read(ORDERS, "h1")

@@ -21,7 +21,6 @@ ALLOWED = {
 """Names that are words of the field besides, and what they mean in the core."""
 
 STILL = {
-    "destination.py": "the simulator's destinations",
     "guarantees.py": "what a guest is promised",
     "plugins/discovery.py": "mom's own distributions",
 }

@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 _LONGEST: Final = 600
 """Characters: more than twice the longest name of a host."""
 
-_PATHS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
-    "qemu": (re.compile(r"/(system|session)"), "/system or /session"),
-    "sim": (re.compile(r"/[a-z0-9][a-z0-9.-]{0,62}"), "a slash and the name of a simulated host"),
-}
-"""The drivers, and the paths that each has. libvirt's others move no guests of KVM; some of them read the file that the path names."""
+_DRIVER: Final = "qemu"
+"""The only driver. libvirt's others move no guests of KVM, and some of them read the file that the path names. A hypervisor that simulates
+hosts answers to this one, too: what names a host in a simulation is what names it in earnest."""
 
-_REMOTE: Final = "qemu"
-"""The driver that reaches other hosts; simulated ones are all on this one."""
+_PATHS: Final = ("/system", "/session")
 
 _SSH: Final = ("ssh", "libssh", "libssh2")
 
@@ -65,7 +62,7 @@ class Destination:
     """Another hypervisor that guests can be moved to. It holds nothing but what is allowed, however it is made: `Destination.parse(text)`
     reads one, `str` writes it, and as the type of a setting it is read from YAML.
 
-    :param driver: the kind of hypervisor, such as `qemu`
+    :param driver: the kind of hypervisor: `qemu`
     :param path: which one it is on its host, such as `/system`
     :param transport: how it is reached; empty: by TLS
     :param user: who logs in, for ssh
@@ -149,18 +146,13 @@ class Destination:
 
 
 def _check_hypervisor(one: Destination) -> None:
-    if one.driver not in _PATHS:
+    if one.driver != _DRIVER:
         raise _refused(f"guests cannot be moved to the driver {_quoted(one.driver)}")
     if one.transport and one.transport not in _TRANSPORTS:
         why = "runs a program on this host" if one.transport == "ext" else f"is none of {', '.join(_TRANSPORTS)}"
         raise _refused(f"the transport {_quoted(one.transport)} {why}")
-    path, meant = _PATHS[one.driver]
-    if path.fullmatch(one.path) is None:
-        raise _refused(f"the path {_quoted(one.path)} leads nowhere: {one.driver} has {meant}")
-    if one.driver != _REMOTE:
-        if one.transport or one.user or one.host or one.port is not None or one.parameters or one.way:
-            raise _refused(f"a destination of {one.driver} has nothing but a path", hint=f"write it like {one.driver}:///NAME")
-        return
+    if one.path not in _PATHS:
+        raise _refused(f"the path {_quoted(one.path)} leads nowhere: {one.driver} has {' or '.join(_PATHS)}")
     if not one.host:
         raise _refused("the destination names no other host")
     if one.host != _checked_host(one.host):
@@ -204,7 +196,7 @@ def _check_parameters(parameters: tuple[tuple[str, str], ...]) -> None:
         if name not in _PARAMETERS:
             raise _refused(
                 f"a destination takes no parameter {_quoted(name)}, only {' and '.join(_PARAMETERS)}",
-                hint="keys and certificates belong where libvirt's client, or ssh, of mom's user looks for them",
+                hint="keys and certificates belong where the hypervisor's client, or ssh, of mom's user looks for them",
             )
         if value not in _PARAMETERS[name]:
             raise _refused(f"the parameter {name} is {_quoted(value)}", hint=f"write {' or '.join(_PARAMETERS[name])}")

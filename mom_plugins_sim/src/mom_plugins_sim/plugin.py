@@ -91,7 +91,8 @@ class SimPlugin:
         """A folder that several simulated hosts share, so that guests can be moved between them; unset: they cannot."""
 
         host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-        """What this host is called there: it has a folder of that name on the shelf, with a file for each of its guests."""
+        """What this host is called there: it has a folder of that name on the shelf, with a file for each of its guests. The destination of
+        a move to it is `qemu+tls://NAME/system`, as to a real host."""
 
         load: Size = 0
         """What a program beside the guests takes of the host's memory for a while."""

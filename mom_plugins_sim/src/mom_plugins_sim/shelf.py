@@ -72,10 +72,10 @@ class Shelf:
             raise HypervisorError(f"the guest {identity} on the shelf {self._own} cannot be read: {error}") from None
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Put a guest on the place of that host. Raises `NotSupported` when there is none."""
-        name = destination.path.removeprefix("/")
+        """Put a guest on the place of that host, which is addressed as a real one is. Raises `NotSupported` when there is none."""
+        name = destination.host
         there = self._folder / name
-        if destination.driver != "sim" or name == self.host or not (there / _STOCKED).exists():
+        if name == self.host or not (there / _STOCKED).exists():
             raise NotSupported(f"there is no other simulated host {destination} on the shelf")
         try:
             (self._own / f"{identity}.json").rename(there / f"{identity}.json")
