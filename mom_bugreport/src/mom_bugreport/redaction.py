@@ -1,4 +1,4 @@
-"""Takes out of texts what is nobody else's: secrets always, names of guests and of this host where that is asked for."""
+"""Takes out of texts what must not be passed on: secrets always, names of guests and of this host where that is asked for."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Redaction:
     def replace_names(self, names: Mapping[str, str]) -> None:
         """Write these words instead of those, wherever they stand by themselves; and a number for each UUID.
 
-        A name without letters and digits, such as the pattern `*`, tells nothing of anybody, and stands for something else elsewhere.
+        A name without letters and digits, such as the pattern `*`, tells nothing, and stands for something else elsewhere.
         """
         self._names = {name: word for name, word in names.items() if any(map(str.isalnum, name))}
         self._uuids = {}

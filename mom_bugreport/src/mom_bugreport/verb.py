@@ -299,7 +299,7 @@ def _readme(described: Mapping[str, str], texts: Mapping[str, str], masked: int,
 
 
 def _write(path: Path, folder: str, texts: Mapping[str, str]) -> int:
-    """The archive, whole or not at all, for nobody else to read; its size in bytes."""
+    """The archive, whole or not at all, which other users cannot read; its size in bytes."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as archive:
         for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""Asks all guests in the background, each in its own time, so that nobody ever waits for a guest.
+"""Asks all guests in the background, each in its own time, so that no cycle ever waits for a guest.
 
 One thread runs an asyncio loop; it belongs to the collector, which ends and joins it. A guest that does not answer costs a place among
 those that are asked at once, until its time is up; from then on it shares a few places with others of its kind, and is asked less often.
@@ -123,7 +123,7 @@ class State:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """A guest that is being asked. Belongs to the loop's thread, apart from `state`, which anybody may read.
+    """A guest that is being asked. Belongs to the loop's thread, apart from `state`, which any thread may read.
 
     `trials` are the ways that its target names, `reported` those to addresses that the guest itself has named.
     """

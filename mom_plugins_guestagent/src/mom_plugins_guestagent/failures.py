@@ -6,7 +6,7 @@ from mom_core import MomError
 
 
 class NoAnswer(MomError):
-    """Nobody is there, or nobody answered in time: the way is tried again later, at growing intervals."""
+    """There is no agent, or it did not answer in time: the way is tried again later, at growing intervals."""
 
 
 class Refused(MomError):

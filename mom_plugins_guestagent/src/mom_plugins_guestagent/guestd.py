@@ -53,7 +53,7 @@ FRESH_SECONDS = 0.1
 """Figures are read at most this often, however many ask: what the other side can make this daemon spend is bounded."""
 
 HANGUP_SECONDS = 0.5
-"""How often to look whether the host has connected to the channel: the device wakes nobody for that."""
+"""How often to look whether the host has connected to the channel: the device wakes no process for that."""
 
 REOPEN_SECONDS = 5.0
 """How often to look whether the channel is there; it can be plugged in while the guest runs."""

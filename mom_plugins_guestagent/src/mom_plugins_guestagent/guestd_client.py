@@ -13,7 +13,7 @@ from mom_plugins_guestagent.wire import Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""An answer has some thirty lines of thirty bytes; before it there may be what a guest still had to say to somebody else."""
+"""An answer has some thirty lines of thirty bytes; before it there may be what a guest still had to say to another program."""
 
 _MOST_LINES = 256
 
@@ -32,7 +32,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
     What belongs to no question, or to an older one, is passed over. Raises `NoAnswer` and `Misbehaves`.
     """
     tokens = [secrets.token_hex(8) for _ in questions]
-    # The empty line ends what somebody else may have begun on the same channel.
+    # The empty line ends what another program may have begun on the same channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
     answers = []
     for token in tokens:

@@ -105,7 +105,7 @@ class GuestAgentPlugin:
         guestd_socket: _Path | None = None
         """The unix socket of the guest's mom-guestd channel, where the hypervisor cannot tell."""
         agent_socket: _Path | None = None
-        """The unix socket of a qemu-guest-agent that nobody else uses, where the hypervisor cannot tell."""
+        """The unix socket of a qemu-guest-agent that no other program uses, where the hypervisor cannot tell."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -123,7 +123,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread that asks. Nobody is asked before the first cycle has said who there is."""
+        """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
         from mom_plugins_guestagent.collector import Asking, Collector
         from mom_plugins_guestagent.ways import Limits
 
@@ -187,7 +187,7 @@ class GuestAgentPlugin:
             return []
         try:
             guests = hypervisor.guests()
-        except HypervisorError:  # said by whoever brings the hypervisor
+        except HypervisorError:  # said by the plugin that brings the hypervisor
             return []
         targets = self._targets(hypervisor, guests)
         if guests and not targets and not isinstance(hypervisor, AgentAccess):

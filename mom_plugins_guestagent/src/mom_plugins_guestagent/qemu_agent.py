@@ -82,7 +82,7 @@ class RawAgent:
         return Wire(path, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES)
 
     async def synchronise(self) -> None:
-        """Leave behind whatever the channel still holds: half a command of ours, answers to what somebody else has asked."""
+        """Leave behind whatever the channel still holds: half a command of ours, answers to what another program has asked."""
         number = secrets.randbits(40)
         # The sentinel makes the agent forget half a command that came before.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
@@ -96,7 +96,7 @@ class RawAgent:
     async def ask(self, *commands: Command) -> list[Json | Refused]:
         """All commands at once; the agent answers one after the other."""
         if self._wire.pending:
-            raise Misbehaves("it answers what nobody has asked")
+            raise Misbehaves("it answers what it was not asked")
         await self._wire.send("".join(map(_text, commands)).encode())
         return [_answer(await self._wire.line()) for _ in commands]
 

@@ -1,4 +1,4 @@
-"""A socket to somebody who may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's."""
+"""A socket to a peer that may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Wire:
 
     @property
     def pending(self) -> bool:
-        """Whether something has come that nobody has asked for yet."""
+        """Whether something has come that was not asked for yet."""
         return bool(self._came)
 
     def _taken(self) -> bytes | None:

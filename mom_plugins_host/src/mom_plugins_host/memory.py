@@ -19,7 +19,7 @@ _DIRECT = (
     ("mem_shmem", "Shmem", Unit.KIB, "shared memory and tmpfs: counted in mem_cached, and cannot be dropped, only swapped"),
     ("anon_pages", "AnonPages", Unit.KIB, "anonymous memory that is mapped into processes, such as that of guests"),
     ("hugepages_total", "HugePages_Total", Unit.COUNT, "huge pages of the default size in the pool"),
-    ("hugepages_free", "HugePages_Free", Unit.COUNT, "huge pages of the default size that nobody has allocated"),
+    ("hugepages_free", "HugePages_Free", Unit.COUNT, "huge pages of the default size that are not allocated"),
     ("hugepage_size", "Hugepagesize", Unit.KIB, "the default size of huge pages"),
 )
 

@@ -232,11 +232,11 @@ class HostWatch:
                 self._trigger.close()
 
     def saw(self, available: int | None, total: int | None, wanted: int | None = None) -> None:
-        """A cycle goes by these values of the host's memory in KiB, whoever collected them; `wanted` is what should be available."""
+        """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available."""
         with self._lock:
             own = _number(_TOTAL, self._meminfo.read())
             self._wanted = wanted
-            self._another_host = total != own  # a simulated one, perhaps: then this one is nobody's business
+            self._another_host = total != own  # a simulated one, perhaps: then this one does not matter
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 

@@ -1,4 +1,4 @@
-"""The simulated host's own memory: what guests and programs leave of it, its swap, and how long everybody waits. Sizes in KiB."""
+"""The simulated host's own memory: what guests and programs leave of it, its swap, and how long all tasks wait. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HostMemory:
     """The host at one moment; `step` moves it on.
 
     `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `load`
-    holds. `guests` is what guests have touched, less what is merged. `stall` is the ratio of time in which somebody waits for memory: for
+    holds. `guests` is what guests have touched, less what is merged. `stall` is the ratio of time in which any task waits for memory: for
     pages to go out, a fifth of the time for pages that come back into room, most of it for those that have none, and all of it when not
     even swap is left.
     """
@@ -76,7 +76,7 @@ class HostMemory:
         self._wait(1.0 if short > out + 1 else min(1.0, stall), dt)
 
     def _wait(self, stall: float, dt: float) -> None:
-        """Account for that ratio of time in which somebody waited, as the kernel does (kernel/sched/psi.c)."""
+        """Account for that ratio of time in which any task waited, as the kernel does (kernel/sched/psi.c)."""
         self.stall = stall
         self.some_total_us += stall * dt * 1e6
         for window in WINDOWS:

@@ -102,7 +102,7 @@ class SimHypervisor:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """With the world at this moment, which nobody else moves on. Raises `HypervisorError` while nothing answers."""
+        """With the world at this moment, which no other thread moves on. Raises `HypervisorError` while nothing answers."""
         with self._lock:
             self._catch_up()
             yield

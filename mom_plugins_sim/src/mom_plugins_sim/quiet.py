@@ -1,4 +1,4 @@
-"""Simulations run whole moms within a command, whose log nobody wants to see: what is worth knowing is in the command's own output."""
+"""Simulations run whole moms within a command, whose log is not worth seeing: what is worth knowing is in the command's own output."""
 
 from __future__ import annotations
 

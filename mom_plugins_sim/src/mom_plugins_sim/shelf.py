@@ -1,6 +1,6 @@
 """Where guests of several simulated hosts live, so that they can be moved: a folder for each host, and in it a file for each guest.
 
-A guest is where its file is, and moving it is renaming that file: it is never in two places, nor in none, whoever is killed when.
+A guest is where its file is, and moving it is renaming that file: it is never in two places, nor in none, whichever process is killed when.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""
 
 LONGEST_JUMP = 600.0
-"""Seconds that are caught up at most when nobody has looked for long: ten minutes, after which a constant load has settled."""
+"""Seconds that are caught up at most when the world was not looked at for long: ten minutes, after which a constant load has settled."""
 
 WAITING_SHARE = 0.5
-"""Of the time in which somebody waits for the host's memory, what each guest waits: on a host that swaps, Linux' "full" pressure, in which
-everybody waits, is about half of "some"."""
+"""Of the time in which any task waits for the host's memory, what each guest waits: on a host that swaps, Linux' "full" pressure, in which
+all tasks wait, is about half of "some"."""
 
 DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
@@ -41,7 +41,7 @@ class SimulatedGuest:
     """A guest as the hypervisor knows it, with its memory and what it tells.
 
     What is wrong with it now: it `hangs`, or it is `mute` and sends no statistics; one that is `refusing` never gives memory.
-    `cpu` and `disks` are kept, and limit nothing: nobody simulates CPU time or I/O.
+    `cpu` and `disks` are kept, and limit nothing: CPU time and I/O are not simulated.
     """
 
     listed: Guest
@@ -55,7 +55,7 @@ class SimulatedGuest:
     hangs: bool = False
     mute: bool = False
     paused: bool = False
-    """Its CPUs stand still, because somebody wanted that."""
+    """Its CPUs stand still, because they were paused."""
     cpu: CpuTune = UNLIMITED_CPU
     disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
     on: GuestOnNodes | None = None

@@ -49,7 +49,7 @@ class Wanted:
 class Figures:
     """What there is, in KiB: what the host can promise, what is promised to guests, and what is kept for launches that have not come.
 
-    `room` is what the host can have at once, by whoever makes room; None: nobody does, and what is available counts.
+    `room` is what the host can have at once, by the plugin that makes room; None: there is none, and what is available counts.
     """
 
     promisable: float

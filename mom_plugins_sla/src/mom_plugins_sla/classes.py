@@ -90,7 +90,7 @@ class ServiceClass(BaseModel):
 
 READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
     {
-        # All that it bought, whatever happens. Moving it elsewhere would be a service to it, but nobody has asked for it.
+        # All that it bought, whatever happens. Moving it elsewhere would be a service to it, but the guest's owner has not asked for it.
         "platinum": ServiceClass(guarantee=Portion(share=1.0), cpu_share=400, priority=90, reclaim_cost=8.0),
         "gold": ServiceClass(guarantee=Portion(share=0.75), cpu_share=200, priority=70, reclaim_cost=4.0, may_migrate=True),
         # All its CPU time, and little memory of its own: it is taken first and most.
@@ -112,7 +112,7 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
 
 
 def checked_names(classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
-    """The same classes. Raises `ValueError` when one has a name that nobody could write."""
+    """The same classes. Raises `ValueError` when one has a name that no file could hold."""
     for name in classes:
         if not name or len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"classes: {name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
@@ -120,7 +120,7 @@ def checked_names(classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """The name of the class under which least can happen to a guest: for those whose class nobody knows."""
+    """The name of the class under which least can happen to a guest: for those whose class is unknown."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         one = classes[name]

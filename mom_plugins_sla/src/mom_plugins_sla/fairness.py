@@ -21,11 +21,11 @@ class Fairness:
 
 
 KEEPS_SHARE = 0.05
-"""Ratio of the host's memory that it is to have available, where nobody says more: below that, a Linux host begins to swap out guests."""
+"""Ratio of the host's memory it is to have available, unless a setting says more: below that, a Linux host begins to swap out guests."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float) -> Fairness:
-    """Everybody's fair share. Guests whose size or maximum is unknown have none: what they hold is not for others.
+    """The fair share of each guest. Guests whose size or maximum is unknown have none: what they hold is not for others.
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
     """

@@ -1,4 +1,4 @@
-"""Classes that stand in a file of their own, beside the settings: whoever looks after many hosts can change them while mom runs."""
+"""Classes that stand in a file of their own, beside the settings: the operator of many hosts can change them while mom runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SharedClasses:
         self.wrong = ""
         """Why the file as it is now is not what counts, with its line; empty: it is."""
         self.absent = True
-        """Whether there is no such file, which is not wrong: nobody has any classes to share."""
+        """Whether there is no such file, which is not wrong: there are no classes to share."""
 
     def look(self) -> bool:
         """Read the file if it is another than before; whether the classes are others now."""

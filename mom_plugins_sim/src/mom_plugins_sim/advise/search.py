@@ -23,7 +23,7 @@ def wilson(harmed: int, runs: int) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class Tried:
-    """One number of guests, how often it was simulated, how often somebody came to harm, and how, the first time."""
+    """One number of guests, how often it was simulated, how often a guest came to harm, and how, the first time."""
 
     count: int
     runs: int = 0
@@ -32,7 +32,7 @@ class Tried:
 
     @property
     def risk(self) -> float:
-        """The share of runs in which somebody came to harm."""
+        """The share of runs in which a guest came to harm."""
         return self.harmed / self.runs if self.runs else 1.0
 
     @property
@@ -45,7 +45,7 @@ class Tried:
 class CapacitySearch:
     """Finds the largest number of guests whose risk is at most `risk`, by doubling and then halving; more guests are never less risky.
 
-    :param run: simulates so many guests with a seed, and says who came to harm; empty: nobody
+    :param run: simulates so many guests with a seed, and says which guest came to harm; empty: none
     :param out_of_time: whether to end with what is known
     """
 
@@ -58,7 +58,7 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """The number; None: even without any more guests somebody comes to harm."""
+        """The number; None: even without any more guests a guest comes to harm."""
         if not self._holds(0):
             self.complete = self._done(0)
             return None

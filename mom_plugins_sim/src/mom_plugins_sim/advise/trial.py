@@ -21,7 +21,7 @@ SWAPPED_KIB: Final = 64 << 10
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
 """Share of its work that a guest may lose more than without newcomers, and a newcomer in all: less is the balloon moving. Beyond that,
-one is slowed down that bought something else, and the other gets what nobody would buy."""
+one is slowed down that bought something else, and the other gets what no customer would buy."""
 
 SETTLED_SECONDS: Final = 120.0
 """What guests lose in the first two minutes is not counted: all of them come at once, which they would not."""
@@ -41,7 +41,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of one run: who came to harm first and how (empty: nobody); what share of its work each guest lost, by id; how many
+    """What came of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
     programs were killed, and how much the host has swapped out at most (KiB), once all was settled."""
 
     harm: str = ""

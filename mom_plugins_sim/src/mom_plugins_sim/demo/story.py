@@ -1,4 +1,4 @@
-"""Plays the story of the demonstration: one simulated host managed by a real engine, and beside it the same host that nobody manages."""
+"""Plays the story of the demonstration: one simulated host managed by a real engine, and beside it the same host without mom."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def plot_of(seed: int, scenario: str | None = None) -> Plot:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there is to see after one cycle: mom's report, and the host that nobody manages at the same time."""
+    """What there is to see after one cycle: mom's report, and the host without mom at the same time."""
 
     number: int
     time: float
@@ -76,7 +76,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """The host that nobody manages. KiB; pressure in percent; seconds that somebody waited for memory since the start."""
+    """The host without mom. KiB; pressure in percent; seconds that any task waited for memory since the start."""
 
     available: float
     guests: float

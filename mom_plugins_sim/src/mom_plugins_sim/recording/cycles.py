@@ -363,7 +363,7 @@ def _entity(item: Any) -> Entity:
 
 
 def _check(kind: type, *values: object) -> None:
-    """What the checksums do not say: that it was written by a recorder, and not by somebody who means harm."""
+    """What the checksums do not say: that it was written by a recorder, and not by a program that means harm."""
     if not all(isinstance(value, kind) for value in values):
         raise Corrupt(f"there is something else where {kind.__name__} belongs")
 

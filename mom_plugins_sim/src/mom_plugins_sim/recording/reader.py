@@ -20,7 +20,7 @@ LOOKS_AHEAD = 8
 """How often a later copy of a damaged session is looked for in one file: a hostile one could ask for it at each frame."""
 
 MOST_HELD = 10 * KEY_EVERY
-"""Cycles that are held back until the key after them tells whether anybody wants them."""
+"""Cycles that are held back until the key after them tells whether they are wanted."""
 
 MOST_HELD_BYTES = 4 * LARGEST_BODY
 """Bytes of these."""

@@ -190,7 +190,7 @@ class RecordingWriter:
         return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= LONGEST_FILE_SECONDS
 
     def _is_away(self) -> bool:
-        """Whether somebody has deleted the file."""
+        """Whether the file was deleted."""
         return self._file is not None and os.fstat(self._file).st_nlink == 0
 
     def _next_file(self) -> None:

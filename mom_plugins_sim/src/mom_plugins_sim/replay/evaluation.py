@@ -138,7 +138,7 @@ class Evaluators:
         return Evaluated(tuple(decisions), tuple(problems))
 
     def reason(self, cycle: int, guest: str, control: str) -> str:
-        """Why the guest got this control, or did not, in the cycle that was evaluated last; empty where nobody says it."""
+        """Why the guest got this control, or did not, in the cycle that was evaluated last; empty where no policy says it."""
         for evaluator in self._evaluators:
             if evaluator.reasoned is not None:
                 return evaluator.reasoned.reason(cycle, guest, control)

@@ -17,7 +17,7 @@ from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
 
 UNTOLD_SHARE = 0.9
-"""Of its size, what a guest is taken to use that never told: nobody may count on taking much from it."""
+"""Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
 
 READ_RATE = 4 << 10
 """KiB/s that guests are taken to read: recordings do not tell."""

@@ -1,4 +1,4 @@
-"""What policies ask for: a class promises a warning before a guest is stopped or moved, whoever decides it. Pure: moments are given."""
+"""What policies ask for: a class promises a warning before a guest is stopped or moved, by any policy. Pure: moments are given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Asked:
         return tuple(self._waiting.values())
 
     def ask(self, identity: str, name: str, step: Step, now: float, warning: float) -> tuple[Announced, bool]:
-        """Somebody wants it now: what is announced, and whether that is new."""
+        """A policy wants it now: what is announced, and whether that is new."""
         announced = self._waiting.get((identity, step))
         if announced is not None:
             return announced, False

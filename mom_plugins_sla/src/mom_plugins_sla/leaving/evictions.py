@@ -151,7 +151,7 @@ class Evictions:
     # --- going on ------------------------------------------------------------------------------------------------------------------
 
     def can_return(self) -> Sequence[Stopped]:
-        """Those that were stopped, first to last, but what has failed to go on comes first: whoever takes the last tries others before."""
+        """Those that were stopped, first to last, but what has failed to go on comes first, to be tried last."""
         return sorted(
             (one for one in self.remembered.stopped if not self.under_way.is_busy_with(one.identity)),
             key=lambda one: -self._returns_failed.get(one.identity, 0),
@@ -190,10 +190,10 @@ class Evictions:
         except MomError as error:
             answer(str(error))
 
-    # --- what somebody else has done -------------------------------------------------------------------------------------------------
+    # --- what the operator has done ---------------------------------------------------------------------------------------------------
 
     def reconcile(self, hypervisor: Hypervisor) -> None:
-        """Somebody else may have let a guest go on, or stopped it otherwise: then it is not mom's any more."""
+        """The operator may have let a guest go on, or stopped it otherwise: then it is not mom's any more."""
         if self.remembered.unwritten:
             self._noting(self.remembered.write_again)
         stopped = self.can_return()

@@ -70,8 +70,8 @@ def trusted(ca: Path | None) -> ssl.SSLContext:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """As asyncio.run, but for the end: that would wait for the system to find a name's address, which takes half a minute if nobody
-    answers, though whoever wanted to know has given up."""
+    """As asyncio.run, but for the end: that would wait for the system to find a name's address, which takes half a minute if no server
+    answers, though the caller has given up."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -139,14 +139,14 @@ class Webhook:
                 self._heard(event, said)
                 return
             if 300 <= status < 500 and status not in (408, 429):
-                break  # it will say the same again; where it points to is nobody that was agreed upon
+                break  # it will say the same again; where it points to is not what the operator agreed to
         self._log.error("the webhook %s was not told of the event %s: %s", self._url, event.get("event"), why)
 
     def _attempt(self, body: bytes) -> tuple[int, bytes, str]:
         """The answer's status (0: there was none) and text, and what is wrong with it."""
         import httpx
 
-        at = int(time.time())  # whoever checks the signature compares it with its own clock
+        at = int(time.time())  # the receiver compares it, when it checks the signature, with its own clock
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", SIGNATURE: sign(self._secret, at, body)}
         try:
             return _run(self._post(body, headers))

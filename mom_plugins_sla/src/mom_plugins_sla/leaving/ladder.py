@@ -30,7 +30,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then; `held` of that because somebody asked."""
+    """A step that is to be taken at `due` (monotonic seconds), unless the host is well by then; `held` of that on request."""
 
     identity: str
     name: str

@@ -183,7 +183,7 @@ class LeavingPlugin:
         for identity in self._requests.take():
             one = self._evictions.remembered.get(identity)
             if one is None:
-                self._requests.answer(identity, "mom has not stopped this guest, or somebody else has let it go on")
+                self._requests.answer(identity, "mom has not stopped this guest, or the operator has let it go on")
             elif self._evictions.is_late(one):
                 self._requests.answer(identity, "it was asked to shut down, and still runs; should it shut down yet, ask again then")
             elif not self._enforces:
@@ -237,7 +237,7 @@ class LeavingPlugin:
                 self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
 
     def _candidates(self, snapshot: Snapshot) -> list[Candidate]:
-        """Who may be asked to go: nobody to whom something is being done, or was, and nothing that has just failed."""
+        """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
         evictions = self._evictions
@@ -278,7 +278,7 @@ class LeavingPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Whoever decides: only what a guest's class allows, after the warning that it promises, and never too many."""
+        """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self._evictions.remembered.stopped), self._moved(now), self._evictions.under_way.count
@@ -296,7 +296,7 @@ class LeavingPlugin:
                     why = f"{moved} guests were moved away within the last hour, and more than {most_moved} of {guests + moved} must not be"
                 elif step is not Step.MIGRATE and stopped >= most:
                     why = f"{stopped} guests are stopped, or about to be, and more than {most} of {guests} must not be"
-                else:  # what is only announced counts, too: nobody is to be announced who then must not go
+                else:  # what is only announced counts, too: no guest is to be announced that then must not go
                     stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
                     if decision.source != self._source:
                         wanted.append((guest.id, step))
@@ -430,7 +430,7 @@ class LeavingPlugin:
             return Outcome(decision, 0, 0, Status.UNCHANGED)
         if found is not Standing.PAUSED:
             return Outcome(decision, None, None, Status.GONE)
-        if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and somebody else has paused it since
+        if mine is None or mine.step is not Step.PAUSE:  # mom's own pause was over, and the operator has paused it since
             return Outcome(decision, 1, 1, Status.LEFT_ALONE)
         hypervisor.resume(entity)
         self._evictions.forget(entity.id)
@@ -497,7 +497,7 @@ class LeavingPlugin:
         """Whether guests can be stopped and moved here, and who is told."""
         subject, settings = "guests that leave", self._settings
         if not settings.enabled:
-            yield Finding(Severity.OK, subject, "mom stops and moves nobody by itself (enabled: false)")
+            yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")
         elif hypervisor is not None and not isinstance(hypervisor, LifecycleControl):
             yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "leave enabled out, or use libvirt")
         elif (Scope.GUEST, "may_save") not in self._context.declarations.fields:

@@ -1,4 +1,4 @@
-"""Which guests were stopped here, on disk: whoever comes after a crash knows whom to let go on."""
+"""Which guests were stopped here, on disk: the mom after a crash knows which to let go on."""
 
 from __future__ import annotations
 

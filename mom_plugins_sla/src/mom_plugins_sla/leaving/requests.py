@@ -1,4 +1,4 @@
-"""What an operator asks a running mom for, as files: whoever may write into mom's state directory may ask, and nobody listens on anything.
+"""What an operator asks a running mom for, as files: who may write into mom's state directory may ask, and no socket is needed.
 
 A request is an empty file named for the guest's id; mom takes it away, and leaves an answer beside it: an error, or nothing.
 """
@@ -24,14 +24,14 @@ MOST: Final = 1000
 class Requests:
     """Requests in a folder.
 
-    :param folder: made when somebody asks
+    :param folder: made with the first request
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def take(self) -> Sequence[str]:
-        """The ids that somebody asks about; each only once."""
+        """The ids that were asked about; each only once."""
         try:
             names = sorted(path.name for path in self._folder.iterdir() if _ID.fullmatch(path.name) and path.suffix != _ANSWER)[:MOST]
         except OSError:
@@ -44,14 +44,14 @@ class Requests:
         return taken
 
     def answer(self, identity: str, error: str) -> None:
-        """Say what came of it, if somebody may still be waiting."""
+        """Say what came of it, if a verb may still be waiting."""
         with suppress(OSError):
-            new = self._folder / f".{identity}{_ANSWER}"  # no guest's id, so that nobody takes it for a request meanwhile
+            new = self._folder / f".{identity}{_ANSWER}"  # no guest's id, so that it is not taken for a request meanwhile
             new.write_text(error, "utf-8", "backslashreplace")
             new.replace(self._folder / f"{identity}{_ANSWER}")
 
     def ask(self, identity: str, seconds: float) -> str:
-        """Ask, and wait for the answer: an error, or nothing. Raises `MomError` when nobody answers; then nobody is asked any more."""
+        """Ask, and wait for the answer: an error, or nothing. Raises `MomError` without an answer; the request is taken back then."""
         request, answer = self._folder / identity, self._folder / f"{identity}{_ANSWER}"
         if not _ID.fullmatch(identity):
             raise MomError("the guest's id is none that a file can have")

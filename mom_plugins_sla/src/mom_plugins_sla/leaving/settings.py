@@ -23,7 +23,7 @@ def _a_webhook(secret: SecretUrl) -> SecretUrl:
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("write https://HOST/PATH")
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
-        raise ValueError("write https://: what guests are to stop is nobody else's business; http is for this host only")
+        raise ValueError("write https://: what guests are to stop is not for others to read; http is for this host only")
     if parts.username or parts.password:
         raise ValueError("leave user and password out: the receiver checks the signature")
     return secret
@@ -37,7 +37,7 @@ class WebhookSettings(BaseModel):
     url: Annotated[SecretUrl, AfterValidator(_a_webhook)]
     """Where events are sent, each as a POST with a JSON body. It is shown by its host: with many receivers, who knows the path may post."""
     secret: ExistingFile
-    """A file with the secret that they are signed with; nobody else may read it."""
+    """A file with the secret that they are signed with; other users may not read it."""
     ca: ExistingFile | None = None
     """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
 
@@ -50,7 +50,7 @@ class LeavingSettings(PluginSettings):
 
     enabled: bool = False
     """Whether mom itself stops or moves guests whose class allows that, when the host stays full. Without it, guests are moved only when
-    somebody else decides that, such as the operator of a fleet."""
+    another one decides that, such as the operator of a fleet."""
 
     full: Annotated[float, Field(gt=0, le=100)] = _LIMITS.full_percent
     """%: the host is full when everything on it waits for memory for more than this share of the last ten seconds."""
@@ -71,12 +71,12 @@ class LeavingSettings(PluginSettings):
     """For how long there must have been room before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = _PACE.share
-    """At most this share of the guests is stopped at once, and moved away within an hour, whoever decides it: one of several always, and
+    """At most this share of the guests is stopped at once, and moved away within an hour, by whatever decision: one of several always, and
     never all of them."""
 
     destination: Destination | None = None
     """libvirt's URI of the host to which guests are moved, by TLS or ssh, such as `qemu+tls://spare/system`; behind one space, where it is
-    needed, the way there, such as `tcp://10.0.0.2`. Unset: nobody is moved but by the operator of a fleet."""
+    needed, the way there, such as `tcp://10.0.0.2`. Unset: only the operator of a fleet moves guests."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
     """How long saving or moving one guest may take before it is given up, and the guest runs on. A guest that was asked to shut down has

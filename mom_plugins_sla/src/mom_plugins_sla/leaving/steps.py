@@ -50,7 +50,7 @@ ALLOWED_BY: Final[Mapping[Step, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """What is known of the host: the share of the last ten seconds in which everybody waited for memory (%), its memory and what of it is
+    """What is known of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
     available, and the state that the plugin balloon gives it (high, soft, hard or low). None, and an empty state: unknown."""
 
     full: float | None = None
@@ -68,8 +68,8 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a host is full: everybody waited for memory for more than `full_percent` of the last ten seconds, or less than `least_share` of
-    its memory is available; and when it has room again: `calm_share` is, and nobody waits."""
+    """When a host is full: all tasks waited for memory for more than `full_percent` of the last ten seconds, or less than `least_share` of
+    its memory is available; and when it has room again: `calm_share` is, and no task waits."""
 
     full_percent: float = 10.0
     least_share: float = 0.02
@@ -166,8 +166,8 @@ def needs_of(guest: Guest, step: Step) -> float | None:
 
 
 def choose(candidates: Sequence[Candidate], lacks: float) -> tuple[Candidate, Step] | None:
-    """Whom to ask next, and for what: the lowest rung that anybody allows; there the guest whose class is the cheapest; among equals the
-    smallest that is enough for what the host `lacks`, or else the largest."""
+    """Which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest; among
+    equals the smallest that is enough for what the host `lacks`, or else the largest."""
     for step in Step:
         able = [one for one in candidates if step in one.allowed]
         if able:

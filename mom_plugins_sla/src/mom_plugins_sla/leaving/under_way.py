@@ -58,10 +58,10 @@ class UnderWay:
             work()
         except HypervisorError as failure:
             error = str(failure)
-        except Exception as failure:  # noqa: BLE001  # containment: nobody is above this in this thread
+        except Exception as failure:  # noqa: BLE001  # containment: no caller is above this in this thread
             error = f"{type(failure).__name__}: {failure}"
         try:
-            ended(error)  # before it counts as over: nobody is to see a guest that stands otherwise than is remembered
+            ended(error)  # before it counts as over: a guest must not be seen otherwise than is remembered
         finally:
             with self._lock:
                 self._deeds[identity] = Deed(what, step, error, running=False)
