@@ -1100,7 +1100,7 @@ def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, 
         for _ in range(5):
             engine.cycle()
         assert [record.message for record in caplog.records if "odd" in record.message] == ["p:3:4: guest is odd"]
-        assert [(standing.count, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]
+        assert [(standing.cycles, standing.problem.message) for standing in engine.problems()] == [(5, "guest is odd")]
 
 
 # --- services -----------------------------------------------------------------------------------------------------------------------

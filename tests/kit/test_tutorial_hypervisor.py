@@ -95,4 +95,4 @@ def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_i
         for _ in range(3):
             assert problems_of(engine.cycle(), "policy") == [said]
         (standing,) = [one for one in engine.problems() if one.problem.source.name == "policy"]
-        assert standing.count == 3
+        assert standing.cycles == 3

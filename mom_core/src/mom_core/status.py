@@ -126,7 +126,7 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
                 "message": standing.problem.message,
                 "hint": standing.problem.hint,
                 "since": standing.since,
-                "cycles": standing.count,
+                "cycles": standing.cycles,
             }
             for standing in engine.problems()
         ],

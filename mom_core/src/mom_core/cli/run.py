@@ -177,7 +177,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
     acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
     level = logging.INFO if acted or over else logging.DEBUG
     if LOG.isEnabledFor(level):
-        ended = "".join(f"; over, after {one.count} cycles: {described(one.problem)}" for one in over[:MOST_NAMED])
+        ended = "".join(f"; over, after {one.cycles} cycles: {described(one.problem)}" for one in over[:MOST_NAMED])
         more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
         counts = Counter(str(outcome.status) for outcome in report.outcomes)
         fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}

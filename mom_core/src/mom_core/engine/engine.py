@@ -17,7 +17,7 @@ from mom_core.context import Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import Cycle
-from mom_core.engine.problems import ProblemLog, Standing
+from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Schedule, Tick
 from mom_core.engine.verdict import HeldAlerts
@@ -272,9 +272,8 @@ class Engine:
     def _state(self) -> EngineState:
         """What is so now, besides the newest report. From any thread."""
         cycle = self._cycle
-        standing = tuple(StandingProblem(one.problem, one.since, one.count) for one in self._problems.standing())
         ledger = () if self._ledger is None else self._ledger.entries.values()
-        known = EngineState("", self.started_at, len(ledger), standing, self.config.file, changes=ledger)
+        known = EngineState("", self.started_at, len(ledger), self.problems(), self.config.file, changes=ledger)
         if cycle is None:
             return known
         loaded = {plugin.name: plugin.configured.loaded for plugin in cycle.plugins.plugins}
@@ -286,12 +285,12 @@ class Engine:
         """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
         return max((plugin.lane.deadline for plugin in self._opened().plugins.plugins), default=0.0)
 
-    def problems(self) -> list[Standing]:
+    def problems(self) -> list[StandingProblem]:
         """The problems that stand now, with how often and since when."""
         return self._problems.standing()
 
     @property
-    def problems_over(self) -> list[Standing]:
+    def problems_over(self) -> list[StandingProblem]:
         """The problems that were over with the last cycle."""
         return self._problems.over
 

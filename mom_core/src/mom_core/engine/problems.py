@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mom_core.model import Outcome, Problem, Scope, Severity, Status
+from mom_core.services.running import StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 
@@ -24,23 +24,15 @@ FORGOTTEN_AFTER_CYCLES = 10
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
-@dataclass(slots=True)
-class Standing:
-    """A problem that has been seen: since when (seconds since the epoch), in how many cycles, and in which last."""
-
-    problem: Problem
-    since: float
-    count: int
-    last_cycle: int
-
-
 class ProblemLog:
     """The problems that stand now."""
 
     def __init__(self) -> None:
-        self._standing: dict[tuple[str, str, str], Standing] = {}
+        self._standing: dict[tuple[str, str, str], StandingProblem] = {}
+        self._seen: dict[tuple[str, str, str], int] = {}
+        """In which cycle each of them was seen last."""
         self._begun: list[Problem] = []
-        self.over: list[Standing] = []
+        self.over: list[StandingProblem] = []
         """Those that were over with the last cycle."""
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
@@ -53,8 +45,10 @@ class ProblemLog:
                 problem = Problem(decision.source, f"{decision.control} is not set: {outcome.error or outcome.status}", decision.entity)
                 # Values differ from cycle to cycle, and so do the words about them: it is one problem all the same.
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
-        ended = [key for key, standing in self._standing.items() if cycle - standing.last_cycle >= FORGOTTEN_AFTER_CYCLES]
+        ended = [key for key, last in self._seen.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
         self.over = [self._standing.pop(key) for key in ended]
+        for key in ended:
+            del self._seen[key]
         self._log_begun()
 
     def _log_begun(self) -> None:
@@ -69,14 +63,16 @@ class ProblemLog:
 
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
         there = self._standing.get(key)
-        if there is not None:
-            there.count += there.last_cycle != cycle
-            there.last_cycle = cycle
-        elif len(self._standing) < REMEMBERED:
-            self._standing[key] = Standing(problem, time, 1, cycle)
+        if there is None:
+            if len(self._standing) >= REMEMBERED:
+                return
+            there = StandingProblem(problem, time, 0)
             self._begun.append(problem)
+        if self._seen.get(key) != cycle:
+            self._standing[key] = StandingProblem(there.problem, there.since, there.cycles + 1)
+            self._seen[key] = cycle
 
-    def standing(self) -> list[Standing]:
+    def standing(self) -> list[StandingProblem]:
         """The problems that are not over, oldest first."""
         return list(self._standing.values())
 
