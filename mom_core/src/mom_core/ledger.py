@@ -153,10 +153,14 @@ class Ledger:
             self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
     def _texts_of(self, entries: Mapping[Key, LedgerEntry]) -> Iterable[str]:
-        old, self._texts = self._texts, {}
+        texts = self._texts
         for key, entry in entries.items():
-            self._texts[key] = text = _text(entry, old.get(key))
+            text = texts.get(key)
+            if text is None or text[0] is not entry:  # entries are frozen
+                texts[key] = text = _text(entry, text)
             yield text[2]
+        if len(texts) > len(entries):
+            self._texts = {key: texts[key] for key in entries}
 
     def _write(self, entries: dict[Key, LedgerEntry]) -> None:
         if entries == self._written and not self.write_error:
@@ -208,8 +212,6 @@ def _is_same_change(one: LedgerEntry, other: LedgerEntry) -> bool:
 def _text(entry: LedgerEntry, old: _Text | None) -> _Text:
     """The text of an entry, with as much of the old one as still holds. Each guest that is resized takes two, and one made anew takes six
     times as long."""
-    if old is not None and old[0] is entry:  # frozen
-        return old
     if old is not None and _is_same_change(old[0], entry):
         beginning = old[1]
     else:

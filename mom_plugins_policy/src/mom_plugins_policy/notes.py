@@ -142,11 +142,12 @@ class NoteStore:
 
     def _texts_of_all(self) -> Iterable[str]:
         """What stands in the file of each entity. What notes have become is another mapping: of those that stay, the text is kept."""
-        old, self._texts = self._texts, {}
+        texts = self._texts
         for identity, values in self._notes.items():
-            text = old.get(identity)
+            text = texts.get(identity)
             if text is None or text.values is not values:
                 kept = {"incarnation": self._incarnations.get(identity, ""), "values": values}
-                text = _Text(values, StateFile.as_json({identity: kept})[1:-1])
-            self._texts[identity] = text
+                texts[identity] = text = _Text(values, StateFile.as_json({identity: kept})[1:-1])
             yield text.written
+        if len(texts) > len(self._notes):
+            self._texts = {identity: texts[identity] for identity in self._notes}
