@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
+from mom_devkit import apply_decisions
 from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, Cooperation
 from mom_plugins_balloon.requests import Requests
 
@@ -44,7 +45,7 @@ class Loop:
         left = [revisions[d].after if d in revisions else d for d in decisions]
         self.reasons = [revision.reason for revision in revisions.values()]
         self.fields = guests["a"].fields
-        return list(self.plugin.mom_control(self.hypervisor, [d for d in left if d is not None]))
+        return apply_decisions(self.plugin, [d for d in left if d is not None], self.hypervisor, snapshot)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from mom_core import (
     Source,
     Status,
 )
+from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.requests import PATIENCE_SECONDS
 
@@ -47,7 +48,7 @@ class TestReview:
 
     def test_a_guest_gives_once_by_the_same_statistics_however_soon_the_next_cycle_comes(self, plugin, hypervisor, seen_by):
         list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
-        plugin.mom_control(hypervisor, [wants("a", 1500 * MIB)])
+        apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)
         assert hypervisor.sizes["a"] == 1500 * MIB
         said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
         (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
@@ -91,7 +92,7 @@ class TestReview:
 class TestControl:
     def control(self, plugin, hypervisor, snapshot, *decisions):
         plugin.mom_review(snapshot, decisions)
-        return outcomes_by_guest(plugin.mom_control(hypervisor, decisions))
+        return outcomes_by_guest(apply_decisions(plugin, decisions, hypervisor, snapshot))
 
     def test_guests_are_asked_and_read_back_in_one_call(self, plugin, hypervisor, seen_by):
         outcomes = self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB), wants("b", GIB))
@@ -185,7 +186,7 @@ class TestControl:
             def guests(self):
                 return []
 
-        (outcome,) = plugin.mom_control(NoBalloons(), [wants("a", GIB)])
+        (outcome,) = apply_decisions(plugin, [wants("a", GIB)], NoBalloons())
         assert outcome.status is Status.REFUSED
         assert outcome.error == "none:/// cannot resize guests"
 
@@ -212,7 +213,7 @@ class TestFields:
     def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):
         assert plugin.mom_collect_guests(hypervisor.guests()) == {}
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
-        plugin.mom_control(hypervisor, [wants("a", GIB)])
+        apply_decisions(plugin, [wants("a", GIB)], hypervisor)
         (known,) = plugin.mom_collect_guests(hypervisor.guests()).values()
         assert known["balloon_target"] == GIB
         assert isinstance(known["balloon_target_age"], float)
@@ -223,7 +224,7 @@ class TestFields:
 
     def test_a_guest_that_was_started_anew_was_never_asked(self, plugin, hypervisor, seen_by):
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
-        plugin.mom_control(hypervisor, [wants("a", GIB)])
+        apply_decisions(plugin, [wants("a", GIB)], hypervisor)
         hypervisor.incarnations["a"] = "second"
         assert plugin.mom_collect_guests(hypervisor.guests()) == {}
 

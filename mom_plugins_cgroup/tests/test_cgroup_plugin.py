@@ -537,7 +537,7 @@ def test_what_somebody_else_has_changed_is_left_alone_disk_by_disk(bench: Bench)
     (folder / "io.max").write_text("8:0 rbps=5 wbps=max riops=max wiops=max\n8:16 rbps=7 wbps=max riops=max wiops=max\n")
     ours = [{"device": "8:0", **FREE, "rbps": 1}, {"device": "8:16", **FREE, "rbps": 7}]
     low, limits = put_back(bench, entry(guest, LOW, 0, 4096, 1024), entry(guest, IO_MAX, [], ours))
-    assert (low.status, low.error) == (Status.LEFT_ALONE, "another process has set it to 8")
+    assert (low.status, low.error) == (Status.LEFT_ALONE, "another process has set it to 8 KiB")
     assert (limits.status, limits.error) == (Status.LEFT_ALONE, "another process has changed 8:0")
     assert (folder / "io.max").read_text() == "8:0 rbps=5 wbps=max riops=max wiops=max\n"
 

@@ -21,7 +21,7 @@ PLUGINS = [
     PluginReport("sim", PluginState.OK, {"guests": 0.01, "mom_collect_host": 0.02, "mom_report": 9.0}, 9, 0),
     PluginReport("host", PluginState.FAILING, {"mom_collect_host": 0.05}, 9, 3, "it broke"),
     PluginReport("policy", PluginState.OK, {"mom_evaluate": 0.1}, 9, 0),
-    PluginReport("balloon", PluginState.OK, {"mom_review": 0.01, "mom_control": 0.2}, 9, 0),
+    PluginReport("balloon", PluginState.OK, {"mom_review": 0.01, "mom_write": 0.2}, 9, 0),
     PluginReport("sla", PluginState.OK, {"mom_review": 0.02}, 9, 0),
 ]
 
@@ -52,7 +52,7 @@ def test_each_hook_is_a_child_in_the_order_of_the_phases() -> None:
     assert {span.parent.span_id for span in children.values() if span.parent} == {cycle.context.span_id}
     assert set(children) == {
         "guests sim", "mom_collect_host sim", "mom_collect_host host", "mom_evaluate policy", "mom_review balloon", "mom_review sla",
-        "mom_control balloon",
+        "mom_write balloon",
     }  # fmt: skip
     assert children["mom_collect_host host"].status.status_code is StatusCode.ERROR
 
@@ -66,7 +66,7 @@ def test_hooks_of_a_phase_begin_together_and_reviewers_follow_each_other() -> No
     assert found["policy", "mom_evaluate"] == (0.06, 0.16)
     assert found["balloon", "mom_review"] == (0.16, 0.17)
     assert found["sla", "mom_review"] == (0.17, 0.19)
-    assert found["balloon", "mom_control"] == (0.19, 0.39)
+    assert found["balloon", "mom_write"] == (0.19, 0.39)
 
 
 def test_nobody_who_takes_spans_means_none_are_made() -> None:

@@ -19,9 +19,9 @@ _WHERE = {
     "declared": ("declarations_of",),
     "model": (
         "Alert", "Change", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host",
-        "LedgerEntry", "Metric", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope", "Severity", "Snapshot",
-        "Source", "StandingAlert", "Status", "Suggestion", "Target", "Value", "Verdict", "differences", "printable",
-        "printable_lines",
+        "LedgerEntry", "Metric", "OnItsWay", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope",
+        "Severity", "Snapshot", "Source", "StandingAlert", "Status", "Suggestion", "Target", "Value", "Verdict", "differences",
+        "printable", "printable_lines",
     ),
     "overview": ("GuestColumn", "StatusPart"),
     "explanation": ("About", "Explainer", "Explainers", "Explanation", "Part", "Place", "Sentence", "Wanted", "find_guest"),
@@ -54,7 +54,7 @@ _WHERE = {
         "AlreadyRunning", "ConfigError", "ConfigProblem", "DeadlineExceeded", "DestinationError", "GuestBusy", "GuestGone",
         "HypervisorError", "LedgerError", "MomError", "NoSuchGuest", "NotRunning", "NotSupported",
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
-        "PolicyRefused", "Refused", "StateError", "UnitError",
+        "PolicyRefused", "Refused", "StateError", "UnitError", "Unneeded",
     ),
     "services.policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from mom_core.errors import Refused as Refused
     from mom_core.errors import StateError as StateError
     from mom_core.errors import UnitError as UnitError
+    from mom_core.errors import Unneeded as Unneeded
     from mom_core.explanation import About as About
     from mom_core.explanation import Explainer as Explainer
     from mom_core.explanation import Explainers as Explainers
@@ -181,6 +182,7 @@ if TYPE_CHECKING:
     from mom_core.model import Host as Host
     from mom_core.model import LedgerEntry as LedgerEntry
     from mom_core.model import Metric as Metric
+    from mom_core.model import OnItsWay as OnItsWay
     from mom_core.model import Outcome as Outcome
     from mom_core.model import PluginReport as PluginReport
     from mom_core.model import PluginState as PluginState

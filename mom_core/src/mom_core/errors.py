@@ -155,6 +155,10 @@ class Refused(HypervisorError):
     """It must not be done as things stand, and nothing was sent."""
 
 
+class Unneeded(HypervisorError):
+    """Nothing had to be sent, for this reason: it stands so already as far as it matters, or is on its way."""
+
+
 class NotSupported(Refused):
     """This guest or host has no such thing: no balloon device, no such knob, a read-only connection."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Finding,
         Guest,
         LedgerEntry,
+        OnItsWay,
         Outcome,
         Problem,
         Report,
@@ -191,7 +192,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 
 @hookspec
-def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
+def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | OnItsWay | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
     """What these controls stand at now, all of them this plugin's own. One call for all entities; touch nothing.
 
     Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
@@ -203,13 +204,14 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
 
 
 @hookspec
-def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError] | None:
+def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str] | None:
     """Set these controls, in whatever order is right, and say which were not set and why; of the others, nothing need be said.
 
     What stood there is on disk already, and what stands then is read by `mom_read`: the engine judges what came of it. A `Refused` (or
     `NotSupported`) says that nothing was sent, and why; a `GuestGone`, that the guest is not there any more; any other `HypervisorError`,
-    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. Not called when mom only
-    observes.
+    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. An `Unneeded` says why nothing
+    had to be sent, or, when it was to be put back, why what stands stays. A text is something to say of a change that was made. Not called
+    when mom only observes.
     """
 
 

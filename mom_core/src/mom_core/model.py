@@ -145,8 +145,10 @@ class ControlSpec:
     By the rest the engine judges what it finds. Numbers that differ by no more than `tolerance` are the same. `key` names what tells the
     items of a list apart, such as `name`: then each item is judged and put back for itself. `absent` is what an item stands at that is not
     listed, and a list speaks of all items; without it, a list speaks of the items that are in it, and one that was not there before mom is
-    none of mom's. `gradual` is a control that only moves towards its value: what is read back at once is on the way. `renewed` is one whose
-    decisions hold for one cycle: they are written in each, also where the value stands.
+    none of mom's. `gradual` is of a control that only moves towards its value, such as a guest's size: by how much it has to come nearer to
+    count as moving (0: it changes at once). What stands there before a decision is then taken from the cycle's snapshot, and whether a
+    command is worth sending is the controller's to say. `renewed` is one whose decisions hold for one cycle: they are written in each, also
+    where the value stands.
     """
 
     name: str
@@ -160,7 +162,7 @@ class ControlSpec:
     tolerance: float = 0.0
     key: str = ""
     absent: Mapping[str, Value] | None = None
-    gradual: bool = False
+    gradual: float = 0.0
     renewed: bool = False
 
     def __post_init__(self) -> None:
@@ -258,6 +260,12 @@ class Target(NamedTuple):
 
     entity: Entity
     control: str
+
+
+class OnItsWay(NamedTuple):
+    """What a gradual control was read at that still moves to what this process set last: mom's own doing, whatever it is."""
+
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)

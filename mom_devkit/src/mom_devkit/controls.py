@@ -8,17 +8,25 @@ from dataclasses import replace
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import Change, Decision, LedgerEntry, Outcome, Status, Target
+from mom_core.model import Change, Decision, LedgerEntry, Outcome, Snapshot, Status, Target
 from mom_core.plugins.registry import NoHypervisor, check_hooks
 
 
-def apply_decisions(plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None) -> list[Outcome]:
+def apply_decisions(
+    plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
+) -> list[Outcome]:
     """What the engine makes of these decisions: reads, writes through the plugin, and reads again. One outcome for each, in their order.
 
     There is no review but that of the bounds, no ledger and no deadline; what the plugin raises is raised here.
+
+    :param snapshot: from which it is taken what gradual controls stand at, as the engine does; without one, they are read, too
     """
     controller = _controller(plugin, hypervisor)
-    found = controller.read(map(target_of, decisions))
+    gradual = [] if snapshot is None else [one for one in decisions if controller.specs[one.control].gradual]
+    found = controller.read(target_of(one) for one in decisions if one not in gradual)
+    for one in gradual:
+        guest = None if snapshot is None else snapshot.guests.get(one.entity.id)
+        found[target_of(one)] = None if guest is None else guest.fields.get(controller.specs[one.control].field)
     outcomes = {}
     due = []
     for decision in decisions:

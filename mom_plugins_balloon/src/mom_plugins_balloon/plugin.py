@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,21 +15,24 @@ import mom_core
 from mom_core import (
     Alert,
     BalloonControl,
+    Change,
     ControlSpec,
     Decision,
     Duration,
     FieldSpec,
     Finding,
     Guest,
+    GuestGone,
     Hypervisor,
     HypervisorError,
-    LedgerEntry,
-    Outcome,
+    NotSupported,
+    OnItsWay,
     PluginContext,
     PluginSettings,
     PolicyTexts,
     Portion,
     Problem,
+    Refused,
     Reservations,
     Revision,
     Scope,
@@ -38,23 +41,22 @@ from mom_core import (
     SizeOrShare,
     Snapshot,
     Source,
-    Status,
     Suggestion,
+    Target,
     Unit,
+    Unneeded,
     Value,
     format_kib,
     hookimpl,
     printable,
 )
 from mom_plugins_balloon.alerts import alerts
-from mom_plugins_balloon.asking import ask
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
-from mom_plugins_balloon.restoring import Restoring
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
@@ -85,17 +87,6 @@ FINDINGS_SHOWN = 10
 """`mom doctor` names so many guests that cannot be resized, and counts the rest."""
 
 SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/libvirt/libvirt-sock")
-
-
-class _Asked(NamedTuple):
-    """A guest that was asked for a size, and had `before` KiB then."""
-
-    decision: Decision
-    before: int
-
-    def outcome(self, sizes: Mapping[str, int], error: str) -> Outcome:
-        """What came of it, with what the guests have now."""
-        return Outcome(self.decision, self.before, sizes.get(self.decision.entity.id), Status.APPLIED, error)
 
 
 class ReservationSettings(BaseModel):
@@ -235,7 +226,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_controls(self) -> Iterable[ControlSpec]:
         """The size of each guest."""
-        return (TARGET,)
+        return (replace(TARGET, tolerance=self._tolerance()),)
 
     @hookimpl
     def mom_policies(self) -> Mapping[str, str]:
@@ -452,58 +443,77 @@ class BalloonPlugin:
     # --- control ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_control(self, hypervisor: Hypervisor, decisions: Sequence[Decision]) -> Iterable[Outcome]:
-        """Ask each guest whose size should change, and read back what they have."""
-        if not isinstance(hypervisor, BalloonControl):
-            return [Outcome(d, None, None, Status.REFUSED, f"{hypervisor.uri} cannot resize guests") for d in decisions]
-        done = [self._apply(hypervisor, decision) for decision in decisions]
-        asked = [item.decision.entity for item in done if isinstance(item, _Asked)]
-        sizes: Mapping[str, int] = {}
-        error = ""
-        if asked:
-            try:
-                sizes = hypervisor.balloon_sizes(asked)
-            except HypervisorError as failure:
-                error = f"asked, but what the guest has now is unknown: {failure}"
-        return [item.outcome(sizes, error) if isinstance(item, _Asked) else item for item in done]
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | OnItsWay | HypervisorError]:
+        """What the guests have. Every size on the way to what this process has asked for is its own doing, until the guest arrives."""
+        sizes = _resizing(hypervisor).balloon_sizes([target.entity for target in targets])
+        return {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
 
-    def _apply(self, hypervisor: BalloonControl, decision: Decision) -> Outcome | _Asked:
-        entity, target = decision.entity, decision.value
+    def _as_asked(self, identity: str, size: int) -> int | OnItsWay:
+        request = self._requests.get(identity)
+        if request is None or request.arrived:
+            return size
+        low, high = sorted((request.began_at, request.target))
+        return OnItsWay(size) if low - self._tolerance() <= size <= high + self._tolerance() else size
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
+        """Ask each guest whose size should change."""
+        balloons = _resizing(hypervisor)
+        floors = self._floors() if any(change.back for change in changes) else {}
+        said: dict[Target, HypervisorError | str] = {}
+        for change in changes:
+            try:
+                note = self._give_back(balloons, change, floors) if change.back else self._ask(balloons, change)
+            except GuestGone as error:
+                self._requests.forget(change.entity.id)
+                said[change.target] = error
+            except HypervisorError as error:
+                said[change.target] = error
+            except Exception as error:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
+                said[change.target] = HypervisorError(f"{type(error).__name__}: {error}")
+            else:
+                said |= {change.target: note} if note else {}
+        return said
+
+    def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
+        """Ask for what was decided. Raises `HypervisorError`."""
+        entity, target = change.entity, change.value
         guest = self._snapshot.guests.get(entity.id)
         size = None if guest is None else _number(guest.fields.get("balloon_cur"))
         if guest is None or size is None:
-            return Outcome(decision, None, None, Status.REFUSED, "the guest's present size is unknown")
-        before = round(size)
+            raise Refused("the guest's present size is unknown")
         if not isinstance(target, int) or target <= MINIMUM_KIB:
-            return Outcome(decision, before, before, Status.REFUSED, f"{target!r:.40} is no size for a guest")
+            raise Refused(f"{target!r:.40} is no size for a guest")
         now = self._snapshot.monotonic
         guarantee = self._standing(self._snapshot).holds.get(entity.id, 0)
         reason = self._requests.why_not_send(entity.id, target, size, _number(guest.fields.get("balloon_max")), now, guarantee)
         if reason:
-            return Outcome(decision, before, before, Status.UNCHANGED, reason)
-        status, error = ask(hypervisor, entity, target)
-        if status is Status.APPLIED:
-            self._requests.sent(entity.id, target, size, now, guest.incarnation, _said(self._snapshot, guest))
-            return _Asked(decision, before)
-        if status is Status.GONE:
-            self._requests.forget(entity.id)
-        # One that failed may be on its way there all the same: only what was refused has surely changed nothing.
-        return Outcome(decision, before, before if status is Status.REFUSED else None, status, error)
+            raise Unneeded(reason)
+        hypervisor.set_balloon(entity, target)
+        self._requests.sent(entity.id, target, size, now, guest.incarnation, _said(self._snapshot, guest))
+        return ""
 
-    @hookimpl
-    def mom_restore(self, hypervisor: Hypervisor, entries: Sequence[LedgerEntry]) -> Iterable[Outcome]:
-        """Give the guests back the sizes that they had before mom."""
-        maxima = {}
-        for guest in self._snapshot.guests.values():
-            maximum = _number(guest.fields.get("balloon_max"))
-            if maximum is not None:
-                maxima[guest.id] = maximum
-        requests = {entry.entity.id: request for entry in entries if (request := self._requests.get(entry.entity.id)) is not None}
-        outcomes = Restoring(requests, maxima, self._tolerance(), self._floors()).restore(hypervisor, entries)
-        for outcome in outcomes:
-            if outcome.status is not Status.FAILED:
-                self._requests.forget(outcome.decision.entity.id)
-        return outcomes
+    def _give_back(self, hypervisor: BalloonControl, change: Change, floors: Mapping[str, float]) -> str:
+        """Ask for the size before mom, as far as the guest can have it and uses no more; what there is to say of it.
+
+        Raises `HypervisorError`.
+        """
+        identity, size, before = change.entity.id, _number(change.found), _number(change.value)
+        if before is None or before <= 0:
+            raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
+        guest = self._snapshot.guests.get(identity)
+        maximum = None if guest is None else _number(guest.fields.get("balloon_max"))
+        target, note = int(before if maximum is None else min(before, maximum)), ""
+        floor = math.ceil(floors.get(identity, 0.0))
+        if target < floor:
+            uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
+            if size is not None and size <= floor:
+                self._requests.forget(identity)
+                raise Unneeded(f"{uses}, and keeps what it has")
+            target, note = floor, f"{uses}: asked for {format_kib(floor)}"
+        hypervisor.set_balloon(change.entity, target)
+        self._requests.forget(identity)
+        return note
 
     def _floors(self) -> dict[str, float]:
         """The smallest sizes in KiB that the guests may be given, by the last snapshot; without those of which nothing is known."""
@@ -594,6 +604,13 @@ class BalloonPlugin:
         able = len(guests) - len(blocked)
         findings.append(Finding(Severity.OK, subject, f"{able} of {len(guests)} guests can be resized"))
         return findings
+
+
+def _resizing(hypervisor: Hypervisor) -> BalloonControl:
+    """The hypervisor, if it resizes guests. Raises `NotSupported`."""
+    if not isinstance(hypervisor, BalloonControl):
+        raise NotSupported(f"{hypervisor.uri} cannot resize guests")
+    return hypervisor
 
 
 def _problems_of(standing: Standing, source: Source) -> Iterable[Problem]:

@@ -18,8 +18,17 @@ CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 
+MOVED_KIB: Final = 512
+"""A guest that came so much nearer to its target while it was watched is moving."""
+
 TARGET: Final = ControlSpec(
-    CONTROL, Unit.KIB, Scope.GUEST, "the size that the guest's memory balloon leaves it", field="balloon_cur", minimum=MINIMUM_KIB
+    CONTROL,
+    Unit.KIB,
+    Scope.GUEST,
+    "the size that the guest's memory balloon leaves it",
+    field="balloon_cur",
+    minimum=MINIMUM_KIB,
+    gradual=MOVED_KIB,
 )
 
 SHRINK_SHARE: Final = 0.5

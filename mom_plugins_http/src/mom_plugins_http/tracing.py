@@ -21,6 +21,8 @@ PHASES: Final[Sequence[frozenset[str]]] = (
     frozenset({"mom_act"}),
     frozenset({"mom_problems"}),
     frozenset({"mom_review"}),
+    frozenset({"mom_read"}),
+    frozenset({"mom_write"}),
     frozenset({"mom_control"}),
     frozenset({"mom_alerts"}),
 )

@@ -47,7 +47,10 @@ def apply(
         if owner.name in silent:
             outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[owner.name]))
             continue
-        before = found[target_of(decision)] if owner.name in controllers else present(snapshot, decision, plugins)
+        target = target_of(decision)
+        if target not in found:
+            found[target] = present(snapshot, decision, plugins)
+        before = found[target]
         guest = snapshot.guests.get(entity.id)
         incarnation = "" if guest is None else guest.incarnation
         noted = ledger.entries.get((entity.id, control))
@@ -58,15 +61,16 @@ def apply(
             if outcome is not None:
                 outcomes.append(outcome)
                 continue
+        if noted is None and known(before) == decision.value:
+            outcomes.append(Outcome(decision, decision.value, decision.value, Status.UNCHANGED))
+            continue
+        new = [known(before), decision.value] if noted is None else [] if noted.applied == decision.value else [decision.value]
+        if not all(map(can_be_kept, new)):
+            outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+            continue
         if noted is None:
-            if not (can_be_kept(known(before)) and can_be_kept(decision.value)):
-                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
-                continue
             entries.append(LedgerEntry(entity, control, known(before), decision.value, owner.name, snapshot.time, incarnation))
-        elif noted.applied != decision.value:
-            if not can_be_kept(decision.value):
-                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
-                continue
+        elif new:
             entries.append(noted.next(decision.value))
         if noted is not None and not noted.explains(known(before), owner.controls[control].tolerance):
             foreign.add(target_of(decision))
@@ -98,10 +102,10 @@ def _read(
     """What stands now where something was decided; and the plugins that did not say, with the reason."""
     targets: dict[str, list[Target]] = {}
     for decision in decisions:
-        name = owners[decision.control].name
-        if name in controllers:
-            targets.setdefault(name, []).append(target_of(decision))
-    by_name = {owner.name: owner for owner in owners.values() if owner.name in controllers}
+        owner = owners[decision.control]
+        if owner.name in controllers and not owner.controls[decision.control].gradual:
+            targets.setdefault(owner.name, []).append(target_of(decision))
+    by_name = {owner.name: owner for owner in owners.values() if owner.name in controllers and owner.name in targets}
     works = [(owner, partial(controllers[name].read, targets[name])) for name, owner in by_name.items()]
     found: dict[Target, Found] = {}
     answers = ask(works, "mom_read", problems)

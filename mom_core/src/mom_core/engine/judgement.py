@@ -5,22 +5,32 @@ A controller reads and writes; it is judged here, in the controller's own thread
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from mom_core.errors import GuestGone, HypervisorError, NotSupported, Refused
+from mom_core.errors import GuestGone, HypervisorError, NotSupported, Refused, Unneeded
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import Change, ControlSpec, Decision, LedgerEntry, Outcome, Scope, Source, Status, Target, Value, printable
+from mom_core.model import Change, ControlSpec, Decision, LedgerEntry, OnItsWay, Outcome, Scope, Source, Status, Target, Value, printable
 from mom_core.plugins.registry import Plugin
+from mom_core.units import Unit, format_kib
 
-Found: TypeAlias = "Value | HypervisorError"
+Found: TypeAlias = "Value | OnItsWay | HypervisorError"
+Said: TypeAlias = "HypervisorError | str | None"
 Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 
 GONE: Final = "the guest is not there any more"
 STARTED_ANEW: Final = "the guest was started anew since"
 
 SOURCE: Final = Source("restore")
+
+WATCH_SECONDS: Final = 0.3
+"""How long a gradual control is watched whose value the ledger does not explain. A virtio balloon moves 260 MiB in that time."""
+
+POLL_SECONDS: Final = 0.1
+POLLS: Final = 5
+"""How often, and how often again, gradual controls are looked at before it is said what they stand at. A clean stop takes 2 s in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Controller:
     hypervisor: Hypervisor
     hook_read: Callable[[Sequence[Target]], object]
     hook_write: Callable[[Sequence[Change]], object]
+    sleep: Callable[[float], None] = time.sleep
 
     @classmethod
     def of(cls, plugin: Plugin, hypervisor: Hypervisor) -> Controller:
@@ -83,6 +94,7 @@ class Controller:
         outcomes: list[Outcome] = []
         found = self.read(map(target_of, entries))
         there = self._still_there(entries, found, outcomes)
+        found |= self._watched(there, found)
         due: dict[Target, tuple[LedgerEntry, Verdict]] = {}
         for entry in there:
             target = target_of(entry)
@@ -94,6 +106,7 @@ class Controller:
                 outcomes.append(Outcome(back(entry), now, now, verdict.status, verdict.reason))
         changes = [Change(target, verdict.value, known(found[target]), back=True) for target, (_, verdict) in due.items()]
         errors, after = self._write(changes)
+        after |= self._arrived([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
         for change in changes:
             entry, verdict = due[change.target]
             status, stands, error = came_of_putting_back(self.specs[entry.control], change, after[change.target], errors.get(change.target))
@@ -126,20 +139,63 @@ class Controller:
                 outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
         return left
 
-    def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError], Mapping[Target, Found]]:
-        """Why changes were not made, and what stands after all of them."""
+    def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
+        """What gradual controls stand at a moment later, where the ledger does not explain it: one that moves is mom's doing."""
+        doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
+        for entry in entries:
+            spec, first = self.specs[entry.control], found[target_of(entry)]
+            if spec.gradual and isinstance(first, int | float) and not entry.explains(first, spec.tolerance):
+                doubtful[target_of(entry)] = entry, first
+        if not doubtful:
+            return {}
+        self.sleep(WATCH_SECONDS)
+        later = self.read(doubtful)
+        for target, (entry, first) in doubtful.items():
+            now, least = later[target], self.specs[target.control].gradual
+            asked = [value for value in (entry.applied, *entry.attempted) if isinstance(value, int | float)]
+            if isinstance(now, int | float) and any(abs(first - value) - abs(now - value) >= least for value in asked):
+                later[target] = OnItsWay(now)
+        return later
+
+    def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
+        """What gradual controls stand at after they had a little time to follow: for as long as they move, and no longer."""
+        after = dict(found)
+
+        def on_the_way() -> list[Change]:
+            moving = []
+            for change in changes:
+                spec, now, wanted = self.specs[change.control], known(after[change.target]), change.value
+                if spec.gradual and isinstance(now, int | float) and isinstance(wanted, int | float) and abs(now - wanted) > spec.tolerance:
+                    moving.append(change)
+            return moving
+
+        for poll in range(POLLS):
+            waiting = on_the_way()
+            if not waiting:
+                break
+            self.sleep(POLL_SECONDS)
+            now = self.read(change.target for change in waiting)
+            moved = any(_moved(self.specs[target.control], after[target], value) for target, value in now.items())
+            after |= now
+            if poll and not moved:
+                break
+        return after
+
+    def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], dict[Target, Found]]:
+        """Why changes were not made, or what there is to say of them, and what stands after all of them."""
         if not changes:
             return {}, {}
-        errors: dict[Target, HypervisorError] = {}
+        said: dict[Target, HypervisorError | str] = {}
         try:
             answer = self.hook_write(changes)
         except HypervisorError as error:
-            errors = {change.target: error for change in changes}
+            said = {change.target: error for change in changes}
         else:
             if not isinstance(answer, Mapping | None):
                 raise TypeError(f"mom_write must return a mapping or None, not {type(answer).__name__}")
-            errors = {target: error for target, error in (answer or {}).items() if isinstance(error, HypervisorError)}
-        return errors, self.read(change.target for change in changes)
+            said = {target: text for target, text in (answer or {}).items() if isinstance(text, HypervisorError | str)}
+        found: dict[Target, Found] = {change.target: change.found for change in changes}
+        return said, found | self.read(target for target in found if not isinstance(said.get(target), Unneeded))
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
@@ -154,7 +210,15 @@ def back(entry: LedgerEntry) -> Decision:
 
 def known(found: Found) -> Value:
     """What stands there; None where that is unknown."""
+    if isinstance(found, OnItsWay):
+        return found.value
     return None if isinstance(found, HypervisorError) else found
+
+
+def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
+    """Whether a gradual control has moved between two looks."""
+    one, other = known(before), known(now)
+    return not (isinstance(one, int | float) and isinstance(other, int | float)) or abs(one - other) >= spec.gradual
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------------------
@@ -173,6 +237,8 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
             return None
         reason = f"its present value ({spec.field}) is unknown, so it could not be put back"
         return Outcome(decision, None, None, Status.REFUSED, reason)
+    if isinstance(found, OnItsWay) or spec.gradual:
+        return None
     if not spec.renewed and (same(spec, decision.value, found) or _rounded_to(spec, decision, found, entry)):
         return Outcome(decision, found, found, Status.UNCHANGED)
     return None
@@ -185,31 +251,36 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
     return entry.applied == decision.value and same(spec, entry.found, found)
 
 
-def came_of_it(spec: ControlSpec, change: Change, after: Found, error: HypervisorError | None) -> tuple[Status, Value, str]:
+def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
     """What a change came to: status, what stands now (None: unknown), and what there is to say."""
     stands = known(after)
-    if isinstance(error, GuestGone) or isinstance(after, GuestGone):
-        return Status.GONE, None, str(error or after)
-    if error is not None:
-        if isinstance(error, Refused):
-            untouched = stands is None or change.found is None or same(spec, change.found, stands)
-            return (Status.REFUSED, change.found, str(error)) if untouched else (Status.FAILED, stands, str(error))
-        if stands is not None and not spec.gradual and same(spec, change.value, stands):
+    if isinstance(said, Unneeded):
+        return Status.UNCHANGED, change.found, str(said)
+    if isinstance(said, GuestGone) or isinstance(after, GuestGone):
+        return Status.GONE, None, str(said or after)
+    if isinstance(said, HypervisorError):
+        if isinstance(said, Refused):
+            untouched = stands is None or change.found is None or bool(spec.gradual) or same(spec, change.found, stands)
+            return (Status.REFUSED, change.found, str(said)) if untouched else (Status.FAILED, stands, str(said))
+        if spec.gradual:
+            return Status.FAILED, None, str(said)  # it may be on its way there all the same
+        if stands is not None and same(spec, change.value, stands):
             return Status.APPLIED, stands, ""  # only its answer was lost
-        return Status.FAILED, stands, str(error)
+        return Status.FAILED, stands, str(said)
+    note = said or ""
     if stands is None:
         why = f": {after}" if isinstance(after, HypervisorError) else ""
-        return Status.APPLIED, None, f"it was set, but what stands now is unknown{why}"
+        return Status.APPLIED, None, note or f"it was set, but what stands now is unknown{why}"
     if spec.renewed and change.value == change.found == stands:
         return Status.UNCHANGED, stands, ""
     if spec.gradual or same(spec, change.value, stands):
-        return Status.APPLIED, stands, ""
+        return Status.APPLIED, stands, note
     shown = printable(str(stands), 200)
     if change.found is not None and same(spec, change.found, stands):
         return Status.FAILED, stands, f"it was set, and {shown} still stands"
     if spec.choices or spec.key:
         return Status.FAILED, stands, f"it was set, and {shown} stands"
-    return Status.APPLIED, stands, ""  # the kernel has rounded it, or writes it in another way
+    return Status.APPLIED, stands, note  # the kernel has rounded it, or writes it in another way
 
 
 # --- putting back ----------------------------------------------------------------------------------------------------------------
@@ -236,14 +307,26 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Verdict:
         return Verdict(Status.FAILED, "the ledger does not say what stood there before")
     if found is None:
         return Verdict(Status.FAILED, f"what {entry.control} stands at is unknown")
+    if isinstance(found, OnItsWay):
+        return Verdict(None, value=entry.before)
+    if isinstance(found, int | float) and not isinstance(entry.before, int | float):
+        return Verdict(Status.FAILED, f"{entry.before!r:.40} is nothing that {entry.control} can have stood at")
     if spec.key:
         return _judged_by_item(spec, entry, found)
-    if same(spec, entry.before, found):
+    if entry.before == found if spec.gradual else same(spec, entry.before, found):
         # What was asked and never answered may yet take effect: then what stands is asked for again, as the last word.
-        return Verdict(None, value=entry.before) if entry.attempted else Verdict(Status.UNCHANGED)
+        under_way = entry.attempted or (spec.gradual and entry.applied not in {None, entry.before})
+        return Verdict(None, value=entry.before) if under_way else Verdict(Status.UNCHANGED)
     if not entry.explains(found, spec.tolerance):
-        return Verdict(Status.LEFT_ALONE, f"another process has set it to {printable(str(found), 200)}")
+        asked = f", not to the {_shown(spec, entry.applied)} that mom had asked for" if spec.gradual and entry.applied is not None else ""
+        return Verdict(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{asked}")
     return Verdict(None, value=entry.before)
+
+
+def _shown(spec: ControlSpec, value: Value) -> str:
+    if spec.unit is Unit.KIB and isinstance(value, int | float) and value >= 0:
+        return format_kib(value)
+    return printable(str(value), 200)
 
 
 def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verdict:
@@ -266,12 +349,15 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verd
     return Verdict(None, reason, list(wanted.values()))
 
 
-def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, error: HypervisorError | None) -> tuple[Status, Value, str]:
+def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
     """As `came_of_it`; what was not put back has failed, whatever the reason, and stays in the ledger."""
     stands = known(after)
-    if stands is not None and change.found is not None and same(spec, change.value, change.found) and same(spec, change.value, stands):
+    if isinstance(said, Unneeded):
+        return Status.LEFT_ALONE, stands, str(said)
+    stood = not spec.gradual and change.found is not None and same(spec, change.value, change.found)
+    if stood and stands is not None and same(spec, change.value, stands):
         return Status.UNCHANGED, stands, ""
-    status, stands, text = came_of_it(spec, change, after, error)
+    status, stands, text = came_of_it(spec, change, after, said)
     if status is Status.REFUSED:
         return Status.FAILED, stands, text
     if status is Status.APPLIED and not spec.gradual and not _nearer(stands, change):
