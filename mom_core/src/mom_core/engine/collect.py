@@ -125,8 +125,7 @@ class Collector:
                 problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
                 continue
             declared = self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED)
-            accepted = _accepted_of_guests(value, known, declared, plugin, problems)
-            told = set().union(*accepted.values())
+            accepted, told = _accepted_of_guests(value, known, declared, plugin, problems)
             apart = names.isdisjoint(told)  # asked once for all guests: `_join` asks for each
             names |= told
             for identity, fields in accepted.items():
@@ -202,8 +201,8 @@ _DICT = frozenset({dict})
 
 def _accepted_of_guests(
     rows: Mapping[str, object], known: AbstractSet[str], declared: _Declared, plugin: Plugin, problems: list[Problem]
-) -> Mapping[str, Fields]:
-    """What is told of known guests, without what is not of its declared type.
+) -> tuple[Mapping[str, Fields], AbstractSet[str]]:
+    """What is told of known guests, without what is not of its declared type; and the names of the fields.
 
     Nearly all of it is numbers within bounds. Guests of which nothing else is told are looked at together, in half the time that it takes
     to look at them one by one.
@@ -211,12 +210,13 @@ def _accepted_of_guests(
     if rows.keys() <= known and _DICT.issuperset(map(type, rows.values())):
         usual: dict[str, Fields] = rows  # type: ignore[assignment]  # if what follows agrees
         others: dict[str, Fields] = {}
-        if not declared.numbers.issuperset(set().union(*usual.values())):
+        told = set().union(*usual.values())
+        if not declared.numbers.issuperset(told):
             others = {identity: fields for identity, fields in usual.items() if not declared.numbers.issuperset(fields)}
             usual = {identity: fields for identity, fields in usual.items() if identity not in others}
         if _plain([*chain.from_iterable(map(dict.values, usual.values()))]):
             more = {identity: _accepted(fields, declared, plugin, Scope.GUEST, problems) for identity, fields in others.items()}
-            return {**usual, **more}
+            return {**usual, **more}, told
     accepted = {}
     for identity, fields in rows.items():
         if identity not in known:
@@ -225,7 +225,7 @@ def _accepted_of_guests(
             problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
         else:
             accepted[identity] = _accepted(fields, declared, plugin, Scope.GUEST, problems)
-    return accepted
+    return accepted, set().union(*accepted.values())
 
 
 def _accepted(fields: Mapping[str, object], declared: _Declared, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
