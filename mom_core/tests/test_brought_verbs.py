@@ -152,7 +152,7 @@ def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) 
 def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(
     mom: Mom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "entry_points", lambda **_: ())
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
     assert "the command 'bugreport' comes with mom-bugreport, which is not installed" in mom("bugreport")[2]
     for verb in ("new", "check"):
         code, out, err = mom("plugin", verb, "x")
@@ -171,7 +171,7 @@ def test_metadata_that_cannot_be_read_harms_no_verb_of_moms_own(mom: Mom, monkey
     def broken(**_: str) -> None:
         raise ValueError("half a file")
 
-    monkeypatch.setattr(verbs, "entry_points", broken)
+    monkeypatch.setattr("importlib.metadata.entry_points", broken)
     assert mom("plugin", "list", "--json")[0] == 0
     code, out, err = mom("plugin", "--help")
     assert code == 0

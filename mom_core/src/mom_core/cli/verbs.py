@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, metadata
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from mom_core.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "mom.commands"
 
@@ -91,6 +93,8 @@ class VerbGroup(click.Group):
                     formatter.write_dl(rows)
 
     def _no_such_verb(self, ctx: click.Context, name: str) -> str:
+        from importlib.metadata import metadata
+
         from mom_core.model import printable
         from mom_core.plugins.discovery import suggestion
 
@@ -126,6 +130,8 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 def brought_below(prefix: str) -> dict[str, list[EntryPoint]]:
     """What distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported."""
+    from importlib.metadata import entry_points  # not for mom's own verbs, and `mom --version`
+
     found: dict[str, list[EntryPoint]] = {}
     try:
         points: Sequence[EntryPoint] = tuple(entry_points(group=GROUP))
