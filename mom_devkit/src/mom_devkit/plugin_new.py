@@ -36,10 +36,9 @@ LONGEST_NAME: Final = 30
 """Characters: names are columns of tables."""
 
 RESERVED: Final = frozenset(
-    {"core", "mom", "momd", "plugin", "plugins", "guest", "guests", "host", "libvirt", "vdsm", "sim", "guestagent", "policy", "balloon"}
-    | {"ksm", "qos", "cgroup", "numa", "sla", "http", "record", "test", "testing", "example"}
+    {"core", "devkit", "guest", "guests", "leaving", "mom", "momd", "plugin", "plugins", "record", "xmlrpc", "test", "testing", "example"}
 )
-"""Names of mom's own plugins, installed or not, and words that would be misread."""
+"""Names of mom's own that no distribution is named for, and words that would be misread."""
 
 
 @click.command("new")

@@ -96,12 +96,12 @@ class VerbGroup(click.Group):
         from importlib.metadata import metadata
 
         from mom_core.model import printable
-        from mom_core.plugins.discovery import suggestion
+        from mom_core.plugins.discovery import how_to_install, suggestion
 
         distribution = COMES_WITH.get(f"{self.prefix()}{name}")
         if distribution is not None:
-            message = f"the command '{self.prefix().replace('.', ' ')}{name}' comes with {distribution}, which is not installed"
-            return f"{message}: install it from where mom-core is from, in the same version"
+            verb = f"{self.prefix().replace('.', ' ')}{name}"
+            return f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}"
         meant = suggestion(name, self.list_commands(ctx))
         if meant:
             advice = f"did you mean {meant!r}?"
