@@ -14,8 +14,8 @@ import peers
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import Member, Mix
 
-from mom_plugins_sim.scenario.drawing import scene_of
 from mom_plugins_sim.scenario.library import read_scenario
+from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.run import Setup, run_scenario
 from mom_plugins_sim.world import World
 

@@ -9,7 +9,7 @@ import pytest
 
 from mom_core import Destination
 from mom_plugins_fleet.records import Move, MoveState
-from mom_plugins_fleet.sealing import Seal, is_sealed
+from mom_plugins_fleet.seals import Seal, is_sealed
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1)
 

@@ -11,7 +11,7 @@ from mom_core import Guest, PluginContext, Report
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import Agent
-from mom_plugins_fleet.planning import places
+from mom_plugins_fleet.plan import places
 from mom_plugins_fleet.records import LARGEST_RECORD, GuestState, HostState, Member
 from mom_plugins_fleet.told_guests import ARRIVED_SECONDS, MOST_TOLD, ToldGuests
 from mom_plugins_fleet.view import FleetView

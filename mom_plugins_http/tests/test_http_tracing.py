@@ -8,7 +8,7 @@ import pytest
 from test_http_reading import busy_report
 
 from mom_core import PluginReport, PluginState
-from mom_plugins_http.tracing import CycleSpans, timed
+from mom_plugins_http.spans import CycleSpans, timed
 
 pytest.importorskip("opentelemetry.sdk")
 

@@ -16,10 +16,10 @@ from mom_core.testing import snapshot
 from mom_plugins_http.access import LocalAccess, Peer, Right
 from mom_plugins_http.client import Client
 from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
-from mom_plugins_http.top.drawing import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.feed import Feed, picture_now
-from mom_plugins_http.top.looking import Looking
 from mom_plugins_http.top.picture import Drill, News, Picture, Row, chosen, happening_of, ordered, row_of
+from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
+from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import cell, keys_in
 
 if TYPE_CHECKING:

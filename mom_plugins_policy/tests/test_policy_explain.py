@@ -21,7 +21,7 @@ from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.explain import Explanation, Missed, Reason, explain
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.runtime import show
-from mom_plugins_policy.tracing import traced
+from mom_plugins_policy.trace import traced
 
 SNAPSHOT = snapshot(
     host={"mem_free": 300, "mem_available": 1000},

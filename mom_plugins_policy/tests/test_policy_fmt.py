@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mom_plugins_policy.errors import PolicyError
-from mom_plugins_policy.formatting import WIDTH, formatted
+from mom_plugins_policy.formatter import WIDTH, formatted
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.syntax import Form
 from mom_plugins_policy.tokens import comments, tokens

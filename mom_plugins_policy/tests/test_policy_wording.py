@@ -17,7 +17,7 @@ from random_programs import program
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Snapshot, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
-from mom_plugins_policy.wording import said
+from mom_plugins_policy.reasons import said
 
 MIB = 1024
 SIZE = "balloon_target"

@@ -13,8 +13,8 @@ from mom_core import ConfigError, HypervisorError, MomError
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.recording.reader import Recording
-from mom_plugins_sim.scenario.drawing import scene_of
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
+from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.command import simulate
 from mom_plugins_sim.simulate.run import Setup, run_scenario
 from mom_plugins_sim.simulate.summary import Summary

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fleet_world import MOM, FleetWorld, make_certificate, need_a_server
 
-from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access
+from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.subjects import GROUPS
 

@@ -15,8 +15,8 @@ from nats.js.api import KeyValueConfig
 
 from mom_core import Destination
 from mom_plugins_fleet import link
-from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
+from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES, direct, subject
 

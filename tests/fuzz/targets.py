@@ -31,7 +31,7 @@ from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.explain import explain
-from mom_plugins_policy.formatting import formatted
+from mom_plugins_policy.formatter import formatted
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_vdsm.jsonrpc import AnswerError, parsed
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call

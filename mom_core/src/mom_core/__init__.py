@@ -31,7 +31,7 @@ _WHERE = {
         "NodeTuneControl", "Standing",
     ),
     "destination": ("Destination",),
-    "services.running": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
+    "services.running_mom": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
     "alike": ("CommonProblem", "common_problems"),
     "cli.sources": ("running_mom",),
     "cli.prose": ("brief", "print_prose"),
@@ -226,12 +226,12 @@ if TYPE_CHECKING:
     from mom_core.services.reservations import Reservations as Reservations
     from mom_core.services.reservations import ReservationState as ReservationState
     from mom_core.services.reservations import Room as Room
-    from mom_core.services.running import EngineState as EngineState
-    from mom_core.services.running import PastCycle as PastCycle
-    from mom_core.services.running import PastCycles as PastCycles
-    from mom_core.services.running import ReasonedCycles as ReasonedCycles
-    from mom_core.services.running import RunningMom as RunningMom
-    from mom_core.services.running import StandingProblem as StandingProblem
+    from mom_core.services.running_mom import EngineState as EngineState
+    from mom_core.services.running_mom import PastCycle as PastCycle
+    from mom_core.services.running_mom import PastCycles as PastCycles
+    from mom_core.services.running_mom import ReasonedCycles as ReasonedCycles
+    from mom_core.services.running_mom import RunningMom as RunningMom
+    from mom_core.services.running_mom import StandingProblem as StandingProblem
     from mom_core.settings import Duration as Duration
     from mom_core.settings import ExistingFile as ExistingFile
     from mom_core.settings import GuestSettings as GuestSettings

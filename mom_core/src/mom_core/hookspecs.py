@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         Value,
     )
     from mom_core.overview import GuestColumn, StatusPart
-    from mom_core.services.running import PastCycles, RunningMom
+    from mom_core.services.running_mom import PastCycles, RunningMom
     from mom_core.settings import PluginSettings
 
 PROJECT = "mom"

@@ -35,7 +35,7 @@ from mom_core.model import (
     Verdict,
     differences,
 )
-from mom_core.services.running import StandingProblem
+from mom_core.services.running_mom import StandingProblem
 from mom_core.units import lasting
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders, read, shown
-from mom_plugins_fleet.sealing import is_sealed
+from mom_plugins_fleet.seals import is_sealed
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0

@@ -17,9 +17,9 @@ from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, StoredEntry, linked, seed_of
-from mom_plugins_fleet.planning import next_orders, places
+from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Lease, Member, MoveState, Orders, read, shown
-from mom_plugins_fleet.sealing import Seal, is_sealed
+from mom_plugins_fleet.seals import Seal, is_sealed
 from mom_plugins_fleet.subjects import COORDINATOR, LEASE_SECONDS, LEASES, ORDERS, ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 

@@ -347,7 +347,7 @@ class FleetPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Whether the servers answer, and know this host."""
-        from mom_plugins_fleet.asking import look
+        from mom_plugins_fleet.queries import look
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
         try:

@@ -35,8 +35,8 @@ from mom_core import (
     printable_lines,
     read_settings,
 )
-from mom_plugins_fleet.asking import ask
 from mom_plugins_fleet.link import Access, ConflictError, Store
+from mom_plugins_fleet.queries import ask
 from mom_plugins_fleet.records import FLEET_POLICY, NAME, Group, HostState, Lease, Member, Record, read
 from mom_plugins_fleet.subjects import COORDINATOR, GROUPS, LEASES, ORDERS, ROSTER, STATES, server_accounts
 from mom_plugins_fleet.view import FleetView

@@ -16,37 +16,37 @@ from starlette.routing import Route as StarletteRoute
 from mom_core import PluginContext, Value, printable
 from mom_plugins_http import events
 from mom_plugins_http.access import Peer, Right, Tokens
-from mom_plugins_http.admitting import CLASS, COUNT, MEMORY, Admitting
-from mom_plugins_http.changing import Changing
+from mom_plugins_http.admission_routes import CLASS, COUNT, MEMORY, AdmissionRoutes
+from mom_plugins_http.canary_routes import CanaryRoutes
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
 from mom_plugins_http.page import WebPage
 from mom_plugins_http.page_keys import PageKeys
+from mom_plugins_http.policy_routes import PolicyRoutes
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.protocol import UNKNOWN_PEER, ClientLimits
-from mom_plugins_http.reading import Reading
 from mom_plugins_http.refusals import RefusalLog
-from mom_plugins_http.reserving import Reserving
+from mom_plugins_http.report_routes import ReportRoutes
+from mom_plugins_http.reservation_routes import ReservationRoutes
 from mom_plugins_http.routes import AFTER, FIELD, FIELDS, GUEST, LIMIT, POINTS, ApiCall, Parameter, Route
 from mom_plugins_http.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
-from mom_plugins_http.trying import Trying
 from mom_plugins_http.unread import PIECE, Sending, UnreadAnswers
 
 _POLICY_BODY: Final[Mapping[str, Value]] = {"text/plain": {"type": "string"}, "application/json": "PolicyText"}
 
 
 def routes(
-    reading: Reading,
-    changing: Changing,
-    reserving: Reserving,
-    admitting: Admitting,
+    reports: ReportRoutes,
+    policies: PolicyRoutes,
+    reservations: ReservationRoutes,
+    admission: AdmissionRoutes,
     listening: Events,
     describe: Callable[[ApiCall], Awaitable[Response]],
 ) -> list[Route]:
     """All operations: the one table from which the application and its description are made."""
-    trying = Trying(changing)
+    canary = CanaryRoutes(policies)
     listed, page = (LIMIT, AFTER), (LIMIT, AFTER, GUEST)
     version = Parameter("limit", "How many changes to list.", "integer", 1, 50, 50)
     return [
@@ -60,29 +60,29 @@ def routes(
             Right.NOTHING,
             media_type="text/html",
         ),
-        Route("GET", "/v1/whoami", "whoami", "Who the client is to mom, and what it may do.", reading.whoami, "Client"),
+        Route("GET", "/v1/whoami", "whoami", "Who the client is to mom, and what it may do.", reports.whoami, "Client"),
         Route("GET", "/v1/openapi.json", "describe", "This description.", describe, {"type": "object"}),
-        Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", reading.status, "Status"),
-        Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", reading.plugins, "Plugins"),
+        Route("GET", "/v1/status", "status", "How mom is: its mode, its last cycle, its plugins.", reports.status, "Status"),
+        Route("GET", "/v1/plugins", "plugins", "How each plugin is, and how long its hooks took.", reports.plugins, "Plugins"),
         Route(
             "GET",
             "/v1/configuration",
             "configuration",
             "The settings in force; secrets are masked.",
-            reading.configuration,
+            reports.configuration,
             {"type": "object"},
         ),
-        Route("GET", "/v1/fields", "fields", "What is collected, with units.", reading.fields, "Fields", parameters=listed),
+        Route("GET", "/v1/fields", "fields", "What is collected, with units.", reports.fields, "Fields", parameters=listed),
         Route(
-            "GET", "/v1/controls", "controls", "What can be set, with units and bounds.", reading.controls, "Controls", parameters=listed
+            "GET", "/v1/controls", "controls", "What can be set, with units and bounds.", reports.controls, "Controls", parameters=listed
         ),
-        Route("GET", "/v1/host", "host", "The host as it was in the last cycle.", reading.host, "Host"),
+        Route("GET", "/v1/host", "host", "The host as it was in the last cycle.", reports.host, "Host"),
         Route(
             "GET",
             "/v1/host/history",
             "hostHistory",
             "The host in past cycles, newest first.",
-            reading.host_history,
+            reports.host_history,
             "HostHistory",
             parameters=listed,
         ),
@@ -91,7 +91,7 @@ def routes(
             "/v1/guests",
             "guests",
             "All guests, in the order of their names.",
-            reading.guests,
+            reports.guests,
             "Guests",
             parameters=(*listed, FIELDS),
         ),
@@ -100,7 +100,7 @@ def routes(
             "/v1/guest-histories",
             "guestHistories",
             "One field of all guests in the last cycles, oldest first.",
-            reading.guest_histories,
+            reports.guest_histories,
             "GuestHistories",
             parameters=(FIELD, POINTS),
         ),
@@ -109,7 +109,7 @@ def routes(
             "/v1/guests/{guest}",
             "guest",
             "One guest by id or name, with what was decided for it.",
-            reading.guest,
+            reports.guest,
             "GuestWithDecisions",
         ),
         Route(
@@ -117,7 +117,7 @@ def routes(
             "/v1/guests/{guest}/explanation",
             "guestExplanation",
             "Why a guest has the size that it has, in numbers and in sentences.",
-            reading.explanation,
+            reports.explanation,
             "Explanation",
         ),
         Route(
@@ -125,7 +125,7 @@ def routes(
             "/v1/guests/{guest}/history",
             "guestHistory",
             "One guest in past cycles, newest first.",
-            reading.guest_history,
+            reports.guest_history,
             "GuestHistory",
             parameters=listed,
         ),
@@ -134,33 +134,33 @@ def routes(
             "/v1/decisions",
             "decisions",
             "What evaluators wanted in the last cycle.",
-            reading.decisions,
+            reports.decisions,
             "Decisions",
             parameters=page,
         ),
-        Route("GET", "/v1/revisions", "revisions", "What review changed or dropped.", reading.revisions, "Revisions", parameters=page),
-        Route("GET", "/v1/outcomes", "outcomes", "What came of the decisions.", reading.outcomes, "Outcomes", parameters=page),
+        Route("GET", "/v1/revisions", "revisions", "What review changed or dropped.", reports.revisions, "Revisions", parameters=page),
+        Route("GET", "/v1/outcomes", "outcomes", "What came of the decisions.", reports.outcomes, "Outcomes", parameters=page),
         Route(
             "GET",
             "/v1/recent-outcomes",
             "recentOutcomes",
             "What came of decisions in past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all.",
-            reading.recent_outcomes,
+            reports.recent_outcomes,
             "RecentOutcomes",
             parameters=(LIMIT, GUEST),
         ),
-        Route("GET", "/v1/problems", "problems", "What is wrong, and since when.", reading.problems, "Problems", parameters=page),
+        Route("GET", "/v1/problems", "problems", "What is wrong, and since when.", reports.problems, "Problems", parameters=page),
         Route(
             "GET",
             "/v1/common-problems",
             "commonProblems",
             "What is wrong, each thing once for all guests that have it.",
-            reading.common_problems,
+            reports.common_problems,
             "CommonProblems",
             parameters=page,
         ),
         Route(
-            "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reading.trial, "Differences", parameters=page
+            "GET", "/v1/trial", "trial", "How policies on trial differ from those in force.", reports.trial, "Differences", parameters=page
         ),
         Route(
             "GET",
@@ -171,14 +171,14 @@ def routes(
             {"type": "string"},
             media_type=events.MEDIA_TYPE,
         ),
-        Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", reading.metrics, {"type": "string"}, media_type="text/plain"),
-        Route("GET", "/v1/policies", "policies", "All policies in force; the ETag is their version.", changing.policies, "Policies"),
+        Route("GET", "/metrics", "metrics", "Metrics for Prometheus.", reports.metrics, {"type": "string"}, media_type="text/plain"),
+        Route("GET", "/v1/policies", "policies", "All policies in force; the ETag is their version.", policies.policies, "Policies"),
         Route(
             "PATCH",
             "/v1/policies",
             "changePolicies",
             "Set and remove several policies, all or none.",
-            changing.patch,
+            policies.patch,
             "Changed",
             Right.CHANGE,
             body={"application/json": "Changes"},
@@ -189,7 +189,7 @@ def routes(
             "/v1/policy-check",
             "checkPolicies",
             "Say what is wrong with changes, without making them.",
-            changing.check,
+            policies.check,
             "Checked",
             body={"application/json": "Changes"},
         ),
@@ -198,7 +198,7 @@ def routes(
             "/v1/policy-reset",
             "resetPolicies",
             "Forget what was changed at run time; read the files again.",
-            changing.reset,
+            policies.reset,
             "Changed",
             Right.CHANGE,
             versioned=True,
@@ -208,7 +208,7 @@ def routes(
             "/v1/policy-rollback",
             "rollBackPolicies",
             "Make the policies what they were in an earlier version.",
-            changing.roll_back,
+            policies.roll_back,
             "Changed",
             Right.CHANGE,
             body={"application/json": "Version"},
@@ -219,31 +219,31 @@ def routes(
             "/v1/policy-history",
             "policyHistory",
             "The last changes, newest first, with who, when and what.",
-            changing.history,
+            policies.history,
             "PolicyHistory",
             parameters=(version,),
         ),
-        Route("GET", "/v1/policies/{name}", "policy", "One policy.", changing.policy, "Policy"),
+        Route("GET", "/v1/policies/{name}", "policy", "One policy.", policies.policy, "Policy"),
         Route(
             "PUT",
             "/v1/policies/{name}",
             "setPolicy",
             "Set one policy.",
-            changing.put,
+            policies.put,
             "Changed",
             Right.CHANGE,
             body=_POLICY_BODY,
             versioned=True,
         ),
         Route(
-            "DELETE", "/v1/policies/{name}", "removePolicy", "Remove one policy.", changing.delete, "Changed", Right.CHANGE, versioned=True
+            "DELETE", "/v1/policies/{name}", "removePolicy", "Remove one policy.", policies.delete, "Changed", Right.CHANGE, versioned=True
         ),
         Route(
             "GET",
             "/v1/admission",
             "admission",
             "Whether more guests fit without breaking a promise, and what would have to give.",
-            admitting.answer,
+            admission.answer,
             "Admission",
             parameters=(MEMORY, CLASS, COUNT),
         ),
@@ -252,7 +252,7 @@ def routes(
             "/v1/reservations",
             "reservations",
             "What is reserved for launches, and what could be.",
-            reserving.all,
+            reservations.all,
             "Reservations",
         ),
         Route(
@@ -260,38 +260,43 @@ def routes(
             "/v1/reservations",
             "reserve",
             "Have memory made and kept for a launch; 409 at once with all figures when it cannot be had.",
-            reserving.make,
+            reservations.make,
             "Reservation",
             Right.CHANGE,
             body={"application/json": "Wanted"},
             status=201,
         ),
         Route(
-            "GET", "/v1/reservations/{id}", "reservation", "One reservation, also one that has ended lately.", reserving.one, "Reservation"
+            "GET",
+            "/v1/reservations/{id}",
+            "reservation",
+            "One reservation, also one that has ended lately.",
+            reservations.one,
+            "Reservation",
         ),
         Route(
             "DELETE",
             "/v1/reservations/{id}",
             "releaseReservation",
             "Give a reservation up.",
-            reserving.release,
+            reservations.release,
             "Reservation",
             Right.CHANGE,
         ),
-        *_canary_routes(trying),
+        *_canary_routes(canary),
     ]
 
 
-def _canary_routes(trying: Trying) -> list[Route]:
+def _canary_routes(canary: CanaryRoutes) -> list[Route]:
     path, answer, change = "/v1/policy-canary", "CanaryAnswer", Right.CHANGE
     begin = "Try policies on some guests; they go into force for all, or for none, by themselves."
     end, promote = "End the trial; nothing changes.", "Put what is tried in force for all guests now."
     body: Mapping[str, Value] = {"application/json": "Trial"}
     return [
-        Route("GET", path, "canary", "The trial of policies that runs, or the last one.", trying.current, answer),
-        Route("POST", path, "beginCanary", begin, trying.begin, answer, change, body=body, versioned=True, status=201),
-        Route("DELETE", path, "abortCanary", end, trying.abort, answer, change, versioned=True),
-        Route("POST", f"{path}/promotion", "promoteCanary", promote, trying.promote, answer, change, versioned=True),
+        Route("GET", path, "canary", "The trial of policies that runs, or the last one.", canary.current, answer),
+        Route("POST", path, "beginCanary", begin, canary.begin, answer, change, body=body, versioned=True, status=201),
+        Route("DELETE", path, "abortCanary", end, canary.abort, answer, change, versioned=True),
+        Route("POST", f"{path}/promotion", "promoteCanary", promote, canary.promote, answer, change, versioned=True),
     ]
 
 
@@ -306,10 +311,10 @@ class Api:
     def __init__(
         self,
         context: PluginContext,
-        reading: Reading,
-        changing: Changing,
-        reserving: Reserving,
-        admitting: Admitting,
+        reports: ReportRoutes,
+        policies: PolicyRoutes,
+        reservations: ReservationRoutes,
+        admission: AdmissionRoutes,
         listening: Events,
         limits: ClientLimits,
         hosts: Sequence[str] = (),
@@ -320,12 +325,12 @@ class Api:
         self._context = context
         self._limits = limits
         self._hosts = hosts
-        self._reading = reading
+        self._reports = reports
         self._refusals = RefusalLog(context.log)
         self._page_keys = PageKeys(page_socket)
         self._unread = UnreadAnswers()
         self.routes = [
-            *routes(reading, changing, reserving, admitting, listening, self._describe),
+            *routes(reports, policies, reservations, admission, listening, self._describe),
             *LogLevels(context).routes(),
             *self._page_keys.routes(),
         ]

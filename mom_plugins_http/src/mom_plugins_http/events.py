@@ -11,7 +11,7 @@ from mom_plugins_http.encoding import encoded
 from mom_plugins_http.news import Item
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import Published, ReportView, Subscriber
-from mom_plugins_http.reading import event_of
+from mom_plugins_http.report_routes import event_of
 from mom_plugins_http.routes import ApiCall
 
 MEDIA_TYPE: Final = "text/event-stream"

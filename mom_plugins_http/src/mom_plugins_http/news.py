@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mom_core import CanaryPolicies, CanaryState, MomError, PluginContext, PolicyTexts, Reservations, ReservationState, Value
-from mom_plugins_http.reserving import reservation_of
-from mom_plugins_http.trying import canary_of
+from mom_plugins_http.canary_routes import canary_of
+from mom_plugins_http.reservation_routes import reservation_of
 
 
 class Item(NamedTuple):

@@ -159,7 +159,7 @@ class HttpPlugin:
     @hookimpl
     def mom_running(settings: PluginSettings, run_directory: Path) -> RunningMom | None:
         """Through the unix socket."""
-        from mom_plugins_http.asking import SocketMom
+        from mom_plugins_http.running_mom import SocketMom
 
         socket_path = settings.socket if isinstance(settings, HttpPlugin.Settings) else None
         return SocketMom(socket_path or run_directory / SOCKET)

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import Address, MomError, PluginContext, PolicyState, PolicyTexts, Report, listen, read_secret
-from mom_plugins_http import reserving
+from mom_plugins_http import reservation_routes
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
-from mom_plugins_http.admitting import Admitting
+from mom_plugins_http.admission_routes import AdmissionRoutes
 from mom_plugins_http.api import Api
-from mom_plugins_http.changing import MOST_JOBS, Changing
 from mom_plugins_http.events import Events
 from mom_plugins_http.metrics import GuestSelection
 from mom_plugins_http.news import News
 from mom_plugins_http.plugin import own_names
+from mom_plugins_http.policy_routes import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.protocol import ClientLimits
 from mom_plugins_http.published import Published
-from mom_plugins_http.reading import Reading
-from mom_plugins_http.reserving import Reserving
-from mom_plugins_http.serving import Door, Server, Worker
-from mom_plugins_http.tracing import CycleSpans
+from mom_plugins_http.report_routes import ReportRoutes
+from mom_plugins_http.reservation_routes import ReservationRoutes
+from mom_plugins_http.server import Door, Server, Worker
+from mom_plugins_http.spans import CycleSpans
 
 if TYPE_CHECKING:
     from mom_plugins_http.plugin import HttpPlugin, TcpSettings
@@ -43,18 +43,18 @@ class Service:
         self._published = Published()
         self._spans = CycleSpans.if_wanted()
         self._worker = Worker(f"mom-{context.name}-policies", MOST_JOBS)
-        self._room_worker = Worker(f"mom-{context.name}-room", reserving.MOST_JOBS)
+        self._room_worker = Worker(f"mom-{context.name}-room", reservation_routes.MOST_JOBS)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
         self._events = Events(self._published, settings.clients // 4)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
-        reading = Reading(context, self._published, selection)
+        reports = ReportRoutes(context, self._published, selection)
         tcp = settings.tcp
         hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
-        kept = Reserving(context, self._room_worker)
-        admitting = Admitting(context, self._room_worker)
+        kept = ReservationRoutes(context, self._room_worker)
+        admission = AdmissionRoutes(context, self._room_worker)
         page = self._page_path()
-        api = (context, reading, Changing(context, self._worker), kept, admitting, self._events, limits, hosts)
+        api = (context, reports, PolicyRoutes(context, self._worker), kept, admission, self._events, limits, hosts)
         self._api = Api(*api, "" if page is None else str(page))
         self._tls = None if tcp is None else _tls(tcp)
         self._api.tokens = None if tcp is None else _tokens(tcp)

@@ -18,7 +18,7 @@ from mom_plugins_policy.builtins import BUILTINS, ENTITY_METHODS, OPERATORS
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.syntax import Form, FormKind, abridged
-from mom_plugins_policy.tracing import Node, traced
+from mom_plugins_policy.trace import Node, traced
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes

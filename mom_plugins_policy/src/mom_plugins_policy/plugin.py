@@ -38,8 +38,8 @@ from mom_core import (
     printable,
 )
 from mom_plugins_policy.canary import SHARE_OF_TIME, CanaryRun, Decided
-from mom_plugins_policy.changing import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.errors import Fault, PolicyError
+from mom_plugins_policy.in_force import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
 from mom_plugins_policy.policy import Policy, Result

@@ -26,8 +26,8 @@ from mom_core import (
     printable,
 )
 from mom_plugins_policy.canary import CanaryRun, Choice, Plan
-from mom_plugins_policy.changing import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.errors import PolicyError
+from mom_plugins_policy.in_force import STAY, ChangeFiles, ChangingPolicies, Read, problems_of, said_of, texts_of
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.verdict import Outlook, too_short
@@ -148,7 +148,7 @@ class TriedPolicies(ChangingPolicies):
         found = None if evaluated is None else evaluated.snapshot.guests.get(guest)
         if evaluated is None or found is None:
             return ""
-        from mom_plugins_policy.wording import said  # a cycle does not need it
+        from mom_plugins_policy.reasons import said  # a cycle does not need it
 
         try:
             return said(evaluated.of(found), evaluated.snapshot, found, control)

@@ -188,8 +188,8 @@ def scene_of_settings(settings: SimPlugin.Settings) -> Scene:
         return with_newcomers(scene, settings.more, memory, 1 if settings.seed is None else settings.seed)
     if settings.scenario is None:
         return plan_of(settings).scene()
-    from mom_plugins_sim.scenario.drawing import scene_of
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario
+    from mom_plugins_sim.scenario.scene import scene_of
 
     path = find_scenario(settings.scenario)
     return scene_of(read_scenario(path), path.parent, settings.seed)

@@ -14,7 +14,7 @@ from mom_plugins_vdsm.connection import PendingCall, VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
-from mom_plugins_vdsm.tuning import check_cpu_tune, disk_tunes, tunable
+from mom_plugins_vdsm.tunables import check_cpu_tune, disk_tunes, tunable
 
 ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"

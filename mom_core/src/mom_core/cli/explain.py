@@ -26,7 +26,7 @@ from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.class_hooks import explainers_of
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
-from mom_core.services.running import PastCycle, PastCycles, ReasonedCycles
+from mom_core.services.running_mom import PastCycle, PastCycles, ReasonedCycles
 from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
 

@@ -14,7 +14,7 @@ from mom_core.cli.prose import print_prose
 from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning
 from mom_core.plugins.class_hooks import having, offered
-from mom_core.services.running import PastCycle, PastCycles, RunningMom
+from mom_core.services.running_mom import PastCycle, PastCycles, RunningMom
 from mom_core.status import RunningStatus, read_status
 
 Found = TypeVar("Found")

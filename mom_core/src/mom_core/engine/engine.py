@@ -28,7 +28,7 @@ from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import Outcome, Report, Snapshot, Status
 from mom_core.plugins.registry import PluginSet, Rebuilt, build_plugins, close_plugins
 from mom_core.services.policies import PolicyTexts
-from mom_core.services.running import EngineState, StandingProblem
+from mom_core.services.running_mom import EngineState, StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from mom_core.model import Outcome, Problem, Scope, Severity, Status
-from mom_core.services.running import StandingProblem
+from mom_core.services.running_mom import StandingProblem
 
 LOG = logging.getLogger("mom.engine")
 

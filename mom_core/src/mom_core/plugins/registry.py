@@ -22,7 +22,7 @@ from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
 from mom_core.plugins.class_hooks import explainers_of
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
-from mom_core.services.running import EngineState
+from mom_core.services.running_mom import EngineState
 from mom_core.units import Unit
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from mom_plugins_http.client import Client
 from mom_plugins_http.verbs import common_options
 
 if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
-    from mom_plugins_http.top.looking import Looking
+    from mom_plugins_http.top.selection import Looking
 
 TICK_SECONDS: Final = 1.0
 """How often ages are drawn anew when nothing else happens."""
@@ -50,7 +50,7 @@ def top_command(config_path: str | None, only_once: bool, as_json: bool, sort: s
     """
     from mom_plugins_http.top.columns import BY_KEY
     from mom_plugins_http.top.feed import ANSWER_SECONDS
-    from mom_plugins_http.top.looking import Looking
+    from mom_plugins_http.top.selection import Looking
 
     key = sort.removeprefix("-")
     if key not in BY_KEY:
@@ -69,8 +69,8 @@ def top_command(config_path: str | None, only_once: bool, as_json: bool, sort: s
 
 def watch(client: Client, look: Looking, refresh: float) -> None:
     """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again."""
-    from mom_plugins_http.top.drawing import body_lines, screen
     from mom_plugins_http.top.feed import Feed
+    from mom_plugins_http.top.screen import body_lines, screen
     from mom_plugins_http.top.terminal import EndedError, Terminal
 
     terminal = Terminal()
@@ -101,8 +101,8 @@ def _print(client: Client, look: Looking, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mom_plugins_http.top.drawing import once
     from mom_plugins_http.top.feed import picture_now
+    from mom_plugins_http.top.screen import once
 
     picture = picture_now(client)
     if as_json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mom_plugins_policy.cases.loader import cases_of, read_cases
 from mom_plugins_policy.cases.model import Difference, ExpectedError, PolicyTest, PolicyTestResult
-from mom_plugins_policy.cases.reading import cases_of, read_cases
-from mom_plugins_policy.cases.running import run_case
+from mom_plugins_policy.cases.runner import run_case
 
 __all__ = ["Difference", "ExpectedError", "PolicyTest", "PolicyTestResult", "cases_of", "read_cases", "run_case"]

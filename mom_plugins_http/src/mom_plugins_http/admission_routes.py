@@ -11,14 +11,14 @@ from mom_core import Admission, Admissions, MomError, PluginContext, UnitError, 
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall, Parameter
-from mom_plugins_http.serving import Worker
+from mom_plugins_http.server import Worker
 
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
 
 
-class Admitting:
+class AdmissionRoutes:
     """Everything about admission, in the thread in which reservations are looked at: both look at all guests."""
 
     def __init__(self, context: PluginContext, worker: Worker) -> None:

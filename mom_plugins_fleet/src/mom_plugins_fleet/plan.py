@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placing import Leaver, TargetHost, choose
+from mom_plugins_fleet.placement import Leaver, TargetHost, choose
 from mom_plugins_fleet.records import GuestState, Member, Move, MoveState, Orders
 from mom_plugins_fleet.told_guests import leaving_order
 from mom_plugins_fleet.view import FleetView

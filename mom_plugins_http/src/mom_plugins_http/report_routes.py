@@ -52,7 +52,7 @@ from mom_plugins_http.routes import POINTS, ApiCall
 Item = TypeVar("Item")
 
 
-class Reading:
+class ReportRoutes:
     """Everything that only looks. Each answer belongs to one cycle, is made when it is first asked for, and kept until the next."""
 
     def __init__(self, context: PluginContext, published: Published, selection: metrics.GuestSelection) -> None:

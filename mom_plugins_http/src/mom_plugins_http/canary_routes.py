@@ -10,27 +10,27 @@ from starlette.responses import Response
 
 from mom_core import Canary, CanaryGroup, Value
 from mom_plugins_http.bodies import object_body, seconds_of
-from mom_plugins_http.changing import Changing, checked_changes
 from mom_plugins_http.encoding import encoded
+from mom_plugins_http.policy_routes import PolicyRoutes, checked_changes
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
 
-class Trying:
+class CanaryRoutes:
     """Everything about trials. Beginning one compiles, and so waits its turn with all other changes of policies."""
 
-    def __init__(self, changing: Changing) -> None:
-        self._changing = changing
+    def __init__(self, policies: PolicyRoutes) -> None:
+        self._policies = policies
 
     async def current(self, call: ApiCall) -> Response:
         """The trial that runs, or the last one."""
-        return _answer(self._changing.canaries().canary())
+        return _answer(self._policies.canaries().canary())
 
     async def begin(self, call: ApiCall) -> Response:
         """Try changes on some guests."""
-        expected = self._changing.expected(call)
+        expected = self._policies.expected(call)
         given = await object_body(call, {"changes", "share", "guests", "duration"})
         changes = checked_changes(given.get("changes"))
         share, pattern, seconds = (
@@ -40,12 +40,12 @@ class Trying:
         )
         if not isinstance(pattern, str):
             raise ProblemError(400, "`guests` must be a pattern for guests' names or ids", 'such as "db-*"')
-        texts, who = self._changing.canaries(), call.peer.name
+        texts, who = self._policies.canaries(), call.peer.name
 
         def begun() -> Canary:
             return texts.begin_canary(changes, who=who, seconds=seconds, share=share, guests=pattern, expected_version=expected)
 
-        return _answer(await self._changing.run(begun), 201)
+        return _answer(await self._policies.run(begun), 201)
 
     async def promote(self, call: ApiCall) -> Response:
         """In force for all guests now."""
@@ -56,9 +56,9 @@ class Trying:
         return await self._end(call, promote=False)
 
     async def _end(self, call: ApiCall, *, promote: bool) -> Response:
-        expected = self._changing.expected(call)
-        texts, who = self._changing.canaries(), call.peer.name
-        return _answer(await self._changing.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
+        expected = self._policies.expected(call)
+        texts, who = self._policies.canaries(), call.peer.name
+        return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 
 def canary_of(canary: Canary) -> dict[str, Value]:

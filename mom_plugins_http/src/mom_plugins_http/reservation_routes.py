@@ -24,7 +24,7 @@ from mom_plugins_http.bodies import object_body, seconds_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
-from mom_plugins_http.serving import Worker
+from mom_plugins_http.server import Worker
 
 Result = TypeVar("Result")
 
@@ -32,7 +32,7 @@ MOST_JOBS: Final = 64
 """Requests that may wait for each other: each looks at all guests, some milliseconds for a thousand."""
 
 
-class Reserving:
+class ReservationRoutes:
     """Everything about reservations, in a thread of its own: nobody who asks for room waits for a policy to be compiled."""
 
     def __init__(self, context: PluginContext, worker: Worker) -> None:

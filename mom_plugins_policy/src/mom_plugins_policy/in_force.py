@@ -32,7 +32,7 @@ from mom_core import (
     Value,
     printable,
 )
-from mom_plugins_policy.differing import difference
+from mom_plugins_policy.diff import difference
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.policy import Policy

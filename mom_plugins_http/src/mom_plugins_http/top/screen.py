@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from mom_core import format_kib, printable
 from mom_plugins_http.top.columns import COLUMNS, age, percent, short, widths
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.looking import Looking
 from mom_plugins_http.top.picture import Drill, Happening, Json, News, Picture, Row
+from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import Line, cell
 
 SMALLEST: Final = (40, 10)

@@ -25,7 +25,7 @@ from mom_plugins_http.bodies import object_body, text_of
 from mom_plugins_http.encoding import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
-from mom_plugins_http.serving import Worker
+from mom_plugins_http.server import Worker
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ MOST_JOBS: Final = 64
 _AGAIN: Final = "look at what they are now, and decide again"
 
 
-class Changing:
+class PolicyRoutes:
     """Everything about policies. What compiles runs in a thread of its own; the evaluator makes each change as a whole."""
 
     def __init__(self, context: PluginContext, worker: Worker) -> None:
