@@ -42,7 +42,7 @@ def test_decides_only_where_the_operator_said_what_is_wanted(plugin: SwappinessP
 def test_sets_what_was_decided_and_says_what_stood_there(plugin: SwappinessPlugin, knob: Path) -> None:
     (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
     assert (outcome.before, outcome.after, outcome.status) == (60, 10, Status.APPLIED)
-    assert knob.read_text() == "10"
+    assert knob.read_text() == "10\n"
 
 
 def test_sends_nothing_when_it_stands_so_already(plugin: SwappinessPlugin, knob: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: Swapp
 def test_puts_back_what_stood_there_before(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.write_text("10\n")
     assert restore(plugin, applied=10).status is Status.APPLIED
-    assert knob.read_text() == "60"
+    assert knob.read_text() == "60\n"
 
 
 def test_leaves_alone_what_somebody_else_has_changed_since(plugin: SwappinessPlugin, knob: Path) -> None:

@@ -63,9 +63,11 @@ def file_knob(
 
     :param path: below the context's `root`, so that a test can give a folder
     """
-    return Knob(
-        name, unit, description, lambda: read_number(path), lambda value: write_file(path, value), minimum, maximum, choices, str(path)
-    )
+
+    def write(value: Value) -> None:
+        write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
+
+    return Knob(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path))
 
 
 def read_number(path: Path) -> int | None:

@@ -23,7 +23,7 @@ from mom_core.errors import MomError
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "collector": ("plugin", "vmstat"),
-    "controller": ("plugin", "knob"),
+    "controller": ("plugin",),
     "evaluator": ("plugin", "sizes"),
     "hypervisor": ("plugin", "processes"),
     "reporter": ("plugin", "lines"),
