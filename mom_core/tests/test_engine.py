@@ -528,7 +528,9 @@ def test_a_ledger_that_was_damaged_is_an_alert_that_says_where_it_is_now(tmp_pat
     (tmp_path / "state").mkdir(mode=0o750)
     (tmp_path / "state/ledger.json").write_text("{")
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
-        (alert,) = (one for one in engine.cycle().verdict.alerts if one.name == "ledger")
+        verdict = engine.cycle().verdict
+    assert verdict is not None
+    (alert,) = (one for one in verdict.alerts if one.name == "ledger")
     assert str(tmp_path / "state/ledger.json.damaged-1") in alert.message
     assert "look into the damaged file" in alert.cure
 

@@ -74,7 +74,7 @@ def unmakeable() -> Explainer:
 
 def report(value: int | None = None, **more: object) -> Report:
     taken = snapshot(guests={"web": {"knob_now": 2048}}, properties={"host": {"interval": 5.0}})
-    outcomes = ()
+    outcomes: tuple[Outcome, ...] = ()
     if value is not None:
         outcomes = (Outcome(Decision(taken.guests["web"].entity, "knob", value, "", Source("50_knob", 1, 1)), 2048, value, Status.APPLIED),)
     made = Report(1, taken.time, "enforce", taken, tuple(one.decision for one in outcomes), (), outcomes, (), (), 0.01)

@@ -172,7 +172,7 @@ def test_ksmd_is_looked_for_once_and_again_when_it_is_another(tmp_path: Path, mo
     searches: list[int] = []
     search = Ksmd._search
 
-    def counted(self: Ksmd) -> tuple[Path, int] | tuple[None, None]:
+    def counted(self: Ksmd) -> tuple[Path, float] | tuple[None, None]:
         searches.append(1)
         return search(self)
 

@@ -194,5 +194,5 @@ def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbis
     it = plugin(tmp_path)
     counted(it, guests("a"))
     with pytest.raises(MomError, match="no notes"):
-        it.mom_services()[PolicyTexts].set_memory(rubbish)  # type: ignore[arg-type]  # that is what is tried
+        it.mom_services()[PolicyTexts].set_memory(rubbish)
     assert counted(it, guests("a")) == {"a": 2}

@@ -228,8 +228,9 @@ def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, ca
         mom.setNamedPolicy("01-parameters", "(set x 2)")
     who = f"process {os.getpid()} of user {os.getuid()} through {serving.socket}"
     assert f"policies changed by {who}: set 01-parameters" in caplog.text
-    assert serving.context.service(PolicyTexts) is not None
-    assert serving.context.service(PolicyTexts).history()[-1].who == who
+    policies = serving.context.service(PolicyTexts)
+    assert policies is not None
+    assert policies.history()[-1].who == who
 
 
 @pytest.mark.parametrize(("level", "name"), [("debug", "DEBUG"), ("1", "CRITICAL"), (5, "DEBUG"), ("WARN", "WARNING"), ("info", "INFO")])
@@ -326,13 +327,14 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_can_be_changed_over_tcp(tmp_path: Path, free_port: int, change: Any, caplog: pytest.LogCaptureFixture) -> None:
     with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
-        assert serving.context.service(PolicyTexts) is not None
-        before = serving.context.service(PolicyTexts).state()
+        policies = serving.context.service(PolicyTexts)
+        assert policies is not None
+        before = policies.state()
         with ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom:
             with pytest.raises(Fault, match="nothing can be changed over TCP"):
                 change(mom)
             assert mom.getNamedPolicies() == FIRST
-        assert serving.context.service(PolicyTexts).state() is before
+        assert policies.state() is before
     assert "changes something, and nothing can be changed over TCP" in caplog.text
     assert "changes_over_tcp: true" in caplog.text
 

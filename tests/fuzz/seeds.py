@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from runpy import run_path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
@@ -80,10 +81,8 @@ def requests() -> list[bytes]:
 
 def state_files() -> list[bytes]:
     """What each of them may hold, behind its short name."""
-    sys.path.append(str(ROOT / "tests/state"))
-    from state_contents import CONTENTS
-
-    return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in CONTENTS.items()]
+    contents = run_path(str(ROOT / "tests/state/state_contents.py"))["CONTENTS"]
+    return [f"{Path(path).stem}\n{json.dumps(content)}".encode() for path, content in contents.items()]
 
 
 def write(folder: Path) -> None:

@@ -225,9 +225,10 @@ async def answer(application: ASGIApp, data: bytes) -> int:
 
 def request(data: bytes) -> None:
     """A request to the control socket, by a client that may change everything."""
-    (plugin,) = (one.instance for one in served().plugins.plugins if isinstance(one.instance, HttpPlugin))
+    (service,) = (one.instance._service for one in served().plugins.plugins if isinstance(one.instance, HttpPlugin))
+    assert service is not None
     try:
-        status = asyncio.run(answer(plugin._service._api.application, data))
+        status = asyncio.run(answer(service._api.application, data))
     except h11.RemoteProtocolError:
         return
     assert status != 500, "mom made a mistake"

@@ -60,7 +60,7 @@ class InForce:
     """
 
     declarations: Declarations = field(default_factory=Declarations)
-    services: Mapping[object, Sequence[Any]] = field(default_factory=dict)
+    services: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     interval: float = 5.0
     guest_settings: Callable[[Guest], GuestSettings] = _no_guest_settings
     configuration: Callable[[], Mapping[str, Value]] = _no_configuration

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -80,7 +80,7 @@ def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specif
 
 
 @hookspec
-def mom_services() -> Mapping[type, object]:  # type: ignore[empty-body]  # a specification has no body
+def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
     """What this plugin offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
 
     All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so. Called

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -236,7 +236,7 @@ class BalloonPlugin:
         return {name: folder.joinpath(file).read_text(encoding="utf-8") for name, file in names.items()}
 
     @hookimpl
-    def mom_services(self) -> Mapping[type, object]:
+    def mom_services(self) -> Mapping[type, Any]:
         """Guests make room for launches."""
         return {Reservations: self._reservations}
 

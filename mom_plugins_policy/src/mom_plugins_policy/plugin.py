@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -182,7 +182,7 @@ class PolicyPlugin:
             self._shadow.load()
 
     @hookimpl
-    def mom_services(self) -> Mapping[type, object]:
+    def mom_services(self) -> Mapping[type, Any]:
         """The policies in force, to be read, changed, checked, tried and asked by other plugins."""
         return dict.fromkeys((PolicyTexts, CheckedPolicies, EvaluatedPolicies, ReasonedPolicies, CanaryPolicies), self._policies)
 

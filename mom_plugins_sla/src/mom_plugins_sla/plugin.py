@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mom_core import (
     Admissions,
@@ -61,7 +61,7 @@ class SlaPlugin:
         return FIELDS
 
     @hookimpl
-    def mom_services(self) -> Mapping[type, object]:
+    def mom_services(self) -> Mapping[type, Any]:
         """Whether another guest fits."""
         return {Admissions: self._admissions}
 
