@@ -79,6 +79,7 @@ def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file
         ("def mom_collect_host(self): ...", "not marked as a hook"),
         ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
         ("@hookimpl\ndef mom_fields(self):\n    return [7]", "FieldSpec"),
+        ("@hookimpl\ndef mom_services(self):\n    return {int: 7}", "mom_services failed: <class 'int'> is no protocol"),
     ],
 )
 def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(mom, acme, file, body, told):

@@ -83,8 +83,8 @@ def mom_policies() -> Mapping[str, str]:  # type: ignore[empty-body]  # a specif
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
     """What this plugin offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
 
-    All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so. Called
-    before any plugin is set up, and again with each reload. Others may call an object from any thread, also before this plugin's own
+    All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so.
+    Called before any plugin is set up. Others may call an object from any thread, also before this plugin's own
     `mom_setup`: it raises `MomError` then. An object that lacks something of its protocol is an error at the start.
     """
 

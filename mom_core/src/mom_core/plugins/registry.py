@@ -49,6 +49,7 @@ class Plugin:
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
     field_specs: tuple[FieldSpec, ...] = ()
     policies: Mapping[str, str] = field(default_factory=dict)
+    services: dict[object, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -398,6 +399,9 @@ def _declare(plugin: Plugin) -> None:
         if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
             raise plugin.error("mom_policies must return a mapping of policy name to text")
         plugin.policies = dict(policies)
+    if "mom_services" in plugin.hooks:
+        work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
+        _called(plugin, "mom_services", work, "mom_services failed", plugin.lane.deadline)
 
 
 def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
@@ -501,14 +505,10 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[object, ...]]:
-    """What the plugins offer, by protocol. Raises `PluginError`."""
+    """What the plugins offer, by protocol."""
     services: dict[object, tuple[object, ...]] = {}
     for plugin in plugins:
-        if "mom_services" not in plugin.hooks:
-            continue
-        offers: dict[object, object] = {}
-        _called(plugin, "mom_services", partial(_take_offers, offers, plugin.work("mom_services")), "mom_services failed", SETUP_SECONDS)
-        for kind, offer in offers.items():
+        for kind, offer in plugin.services.items():
             services[kind] = (*services.get(kind, ()), offer)
     return services
 
