@@ -21,7 +21,7 @@ from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, d
 from mom_plugins_policy.prove.search import Reads, ViolationSearch, reads
 from mom_plugins_policy.prove.trial import Attempts, Bound
 from mom_plugins_policy.snapshots import as_json, made_snapshot
-from mom_plugins_policy.symbols.machine import Machine
+from mom_plugins_policy.symbols.machine import SymbolicEvaluator
 from mom_plugins_policy.symbols.vocabulary import Vocabulary
 
 
@@ -324,7 +324,7 @@ def outcome(seed: int) -> str:
 
 def attack(policy: Policy, control: str, scope: Scope, bound: Bound, assumptions: Sequence[str]) -> object:
     orders = [(one, other) for one, _, other in (text.partition(" <= ") for text in assumptions)]
-    machine = Machine(policy.program, Vocabulary(DECLARED))
+    machine = SymbolicEvaluator(policy.program, Vocabulary(DECLARED))
     fields = {(Scope.GUEST, name) for name in ("balloon_min", "balloon_max", "balloon_cur", "cpu_usage")}
     fields |= {(Scope.HOST, name) for name in ("mem_free", "mem_available", "load_1", "cpu_count")}
     read = Reads(reads(machine.terms).fields | fields, averages=True, names=False)

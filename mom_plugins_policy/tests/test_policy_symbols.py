@@ -17,7 +17,7 @@ from term_values import Unknowable, value_of
 from mom_core import Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
-from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
+from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import CertainlyWrong, Terms, number_range
 from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, NAN, NIL, STRING, Vocabulary
 
@@ -51,13 +51,13 @@ def agree(text: str, choose: random.Random) -> int:
         policy = Policy.compile({"p": text}, DECLARED)
     except PolicyError:
         return 0
-    machine = Machine(policy.program, Vocabulary(DECLARED))
+    machine = SymbolicEvaluator(policy.program, Vocabulary(DECLARED))
     dead = False
     try:
         machine.run()
-    except Unfollowed:
+    except Unsupported:
         return 0
-    except Dead:
+    except PathFails:
         dead = True
     compared = 0
     for _ in range(6):

@@ -14,7 +14,7 @@ from mom_plugins_policy.builtins import BUILTINS, SPECIAL_FORMS
 from mom_plugins_policy.checks.dimensions import ANY, UNKNOWN, Dimension, Dimensions, conversion, differ, dimension_of_unit, written
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.prove.cases import impossible
-from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
+from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term, scope_of
 from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
 from mom_plugins_policy.symbols.vocabulary import NIL, Vocabulary
@@ -71,7 +71,7 @@ class _Together:
         self.compared.update(_compared_with_zero(value))
 
 
-class Watcher(Machine):
+class Watcher(SymbolicEvaluator):
     """One run of the checks that need to know what values are made of.
 
     :param elsewhere: names that policies beside these bind or define
@@ -111,7 +111,7 @@ class Watcher(Machine):
     def _survived(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except (Dead, Unfollowed):
+        except (PathFails, Unsupported):
             del self.path[:]
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
@@ -128,15 +128,15 @@ class Watcher(Machine):
         if known is None or (known.severity is not Severity.ERROR and found.severity is Severity.ERROR):
             self.remarks[key] = found
 
-    def wrong(self, form: Form, kind: str, message: str) -> Dead:
+    def wrong(self, form: Form, kind: str, message: str) -> PathFails:
         """A form fails for certain, here."""
         head = form.items[0].name if form.items else ""
         if kind == "undefined-symbol" and head in ("set", "setq"):
             name = form.items[1]
             self.say("unknown-variable", name, message, self._like("variable", name.name, self._variables) or _ELSEWHERE)
-            return Dead()
+            return PathFails()
         if kind == "unknown-field":
-            return Dead()  # remarked on already
+            return PathFails()  # remarked on already
         where = form
         hint = ""
         if kind == "undefined-symbol":
@@ -153,7 +153,7 @@ class Watcher(Machine):
         if not hint and kind in ("undefined-symbol", "unknown-function"):
             hint = _ELSEWHERE
         self.say(kind, where, message, hint)
-        return Dead()
+        return PathFails()
 
     def _like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
         """Which of the known names may have been meant. Only the first unknown ones are told: each is compared with all names."""
@@ -227,7 +227,7 @@ class Watcher(Machine):
         start = len(self.path)
         try:
             work()
-        except Dead:
+        except PathFails:
             del self.path[start:]
 
     def _other_steps(self, name: str, body: Form, element: Callable[[], Term], contained: int = 1) -> list[Any]:

@@ -16,7 +16,7 @@ from mom_plugins_policy.prove.search import ViolationSearch, reads
 from mom_plugins_policy.prove.solver import OutOfTime, Solver
 from mom_plugins_policy.prove.trial import Attempts, Bound, Violation
 from mom_plugins_policy.reader import read
-from mom_plugins_policy.symbols.machine import Dead, Machine, Unfollowed
+from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term
 from mom_plugins_policy.symbols.vocabulary import Vocabulary
 from mom_plugins_policy.syntax import Form, FormKind
@@ -86,7 +86,7 @@ class _Question:
     policy: Policy
     control: str
     scope: Scope
-    machine: Machine
+    machine: SymbolicEvaluator
     asked: Term | None
     assumed: Sequence[str]
     conditions: list[tuple[Term, bool]] = field(default_factory=list)
@@ -168,29 +168,29 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     :param assume: expressions that are true, for each guest (as `guest`) or for the host
     :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
     """
-    machine = Machine(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST, watched=control)
+    machine = SymbolicEvaluator(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST, watched=control)
     question = _Question(policy, control, scope, machine, None, assume)
     entity = machine.terms.guest(0) if scope is Scope.GUEST else machine.terms.host
-    unfollowed: Unfollowed | None = None
+    unfollowed: Unsupported | None = None
     never = False
     try:
         machine.run()
         question.asked = machine.requested(entity, control)
-    except Dead:
+    except PathFails:
         question.asked = machine.requested(entity, control)
         never = question.asked is machine.terms.nil
-    except Unfollowed as error:
+    except Unsupported as error:
         unfollowed = error
     except RecursionError:
-        unfollowed = Unfollowed(policy.program.forms[0], "it is nested too deep to be followed")
+        unfollowed = Unsupported(policy.program.forms[0], "it is nested too deep to be followed")
     if not never:
         for number, text in enumerate(assume):
             _one_form("--assume", text)
             try:
                 question.conditions.append((_evaluated(question, text, number), True))
-            except Dead:
+            except PathFails:
                 raise MomError(f"--assume {text}: that cannot be computed for any snapshot") from None
-            except Unfollowed as error:
+            except Unsupported as error:
                 unfollowed = unfollowed or error
     return [_answered(question, bound, number, unfollowed, never=never) for number, bound in enumerate(bounds)]
 
@@ -202,10 +202,10 @@ def _evaluated(question: _Question, text: str, number: int) -> Term:
     try:
         return machine.about(form, "guest" if question.scope is Scope.GUEST else None)
     except RecursionError:
-        raise Unfollowed(form, "it is nested too deep to be followed") from None
+        raise Unsupported(form, "it is nested too deep to be followed") from None
 
 
-def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> ProofResult:
+def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unsupported | None, *, never: bool) -> ProofResult:
     started = time.monotonic()
     verdict = _answer(question, bound, number, unfollowed, never=never)
     return ProofResult(
@@ -214,7 +214,7 @@ def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unfoll
     )  # fmt: skip
 
 
-def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollowed | None, *, never: bool) -> ProofResult:
+def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unsupported | None, *, never: bool) -> ProofResult:
     given = [f"{text} is true" for text in question.assumed]
     if never:
         return ProofResult(bound, ProofAnswer.HOLDS, given, why="every evaluation ends in an error before anything is decided")
@@ -223,9 +223,9 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unfollow
     if unfollowed is None:
         try:
             limit = _evaluated(question, bound.expression, len(question.assumed) + number)
-        except Dead:
+        except PathFails:
             raise MomError(f"the bound {bound.text} cannot be computed for any snapshot") from None
-        except Unfollowed as error:
+        except Unsupported as error:
             unfollowed = error
     orders = _orders(question, reads(terms).fields)
     points: list[dict[Term, Fraction]] = []

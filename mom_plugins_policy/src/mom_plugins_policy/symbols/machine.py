@@ -6,7 +6,7 @@ again. Loops over lists are unknown steps only. So what is known afterwards hold
 
 Only what counts is followed: an error in a step of the guest that is looked at means that none of that guest's decisions is applied. An
 error outside of all loops over `Guests` ends the evaluation, and what was decided for guests by then is applied; so wherever there may be
-such an error, what is asked for by then is kept in `endings`. Where an error is certain, the path ends (`Dead`).
+such an error, what is asked for by then is kept in `endings`. Where an error is certain, the path ends (`PathFails`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _Path: TypeAlias = "list[tuple[Term, bool]]"
 _Tried: TypeAlias = "tuple[Term, dict[_Key, Term], _Path]"
 
 
-class Dead(Exception):
+class PathFails(Exception):
     """The path that was followed ends in an error for certain."""
 
 
-class Unfollowed(Exception):
+class Unsupported(Exception):
     """The program does something that is not followed here; `form` is where, `why` what."""
 
     def __init__(self, form: Form, why: str) -> None:
@@ -79,7 +79,7 @@ class _Steps(NamedTuple):
     written: list[tuple[_Key, Term, Term]]
 
 
-class Machine:
+class SymbolicEvaluator:
     """One run of a program on symbols. `run` does it; `controls` and `requests` say what came of it.
 
     :param tracked: look at one guest apart from all others; without it, all guests are any guests
@@ -131,11 +131,11 @@ class Machine:
     # --- what came of it -----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Evaluate the program. Raises `Dead` if every evaluation ends in an error, `Unfollowed` if it is beyond this machine."""
+        """Evaluate the program. Raises `PathFails` if every evaluation ends in an error, `Unsupported` if it is beyond this machine."""
         try:
             for form in self.program.forms:
                 self.evaluate(form)
-        except Dead:
+        except PathFails:
             self._ended = True
             raise
 
@@ -162,7 +162,7 @@ class Machine:
     def about(self, form: Form, name: str | None) -> Term:
         """The value of an expression behind the program, in which a name stands for the guest that is looked at.
 
-        It is the value where the expression can be computed; `Dead` if it never can.
+        It is the value where the expression can be computed; `PathFails` if it never can.
         """
         with self._scoped() as scope:
             if name is not None:
@@ -175,10 +175,10 @@ class Machine:
 
     # --- hooks for those who watch -------------------------------------------------------------------------------------------------
 
-    def wrong(self, form: Form, kind: str, message: str) -> Dead:
+    def wrong(self, form: Form, kind: str, message: str) -> PathFails:
         """A form fails for certain, here."""
         self.may_end()
-        return Dead()
+        return PathFails()
 
     def on_operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
         """A builtin is about to be computed."""
@@ -398,10 +398,10 @@ class Machine:
             raise self.wrong(form, "malformed", f"the operator {form.name} is no value")
         self.spend(1)
         if self._steps_left < 0:
-            raise Unfollowed(form, "the program is too long to be followed")
+            raise Unsupported(form, "the program is too long to be followed")
         self._depth += 1
         if self._depth > _DEPTH:
-            raise Unfollowed(form, "it is nested too deep to be followed")
+            raise Unsupported(form, "it is nested too deep to be followed")
         try:
             return self._sequence(form, form.items) if form.kind is FormKind.BLOCK else self._list(form)
         finally:
@@ -460,7 +460,7 @@ class Machine:
         if value.op in ("function", "method"):
             return self._called(form, value, arguments)
         if value.types & FUNCTION:
-            raise Unfollowed(form, f"it is not known whether {name} holds a function")
+            raise Unsupported(form, f"it is not known whether {name} holds a function")
         if name in _NAMES:
             return self._word(form, arguments)  # what cannot be called does not hide a word
         held = self.terms.negation(self._is_nothing(value))
@@ -526,7 +526,7 @@ class Machine:
         other = self._tried(condition, False, second)
         if one is None or other is None:
             if one is None and other is None:
-                raise Dead
+                raise PathFails
             truth = one is not None
             value, changed, path = one or other or (self.terms.nil, {}, [])
             self.assume(condition, truth)
@@ -550,7 +550,7 @@ class Machine:
             if self.assume(condition, truth):
                 value = work()
                 path = self.path[start:]
-        except Dead:
+        except PathFails:
             pass
         finally:
             del self.path[start:]
@@ -563,7 +563,7 @@ class Machine:
         self._begin()
         try:
             work()
-        except Dead:
+        except PathFails:
             pass
         finally:
             del self.path[start:]
@@ -675,7 +675,7 @@ class Machine:
             with self._scoped() as scope:
                 self._bind(scope, name, element())
                 self.evaluate(body)
-        except Dead:
+        except PathFails:
             pass
         finally:
             self._contained -= contained
@@ -708,7 +708,7 @@ class Machine:
         for form in effects.defined:
             definition = self._get(("function", "", form.items[1].name)).value
             if definition is not self._definition_of.get(form.index):
-                raise Unfollowed(form, "a function is defined in a loop or in a function that calls itself")
+                raise Unsupported(form, "a function is defined in a loop or in a function that calls itself")
 
     def _forget_owned(self, effects: _Effects) -> None:
         """Notes and requests that these effects may set become unknown."""
@@ -782,7 +782,7 @@ class Machine:
         """A call that is not followed further: anything may come of it."""
         effects = self.effects_of(definition.body)
         if effects.kinds or effects.defined or self.program.callables:
-            raise Unfollowed(form, f"{definition.name} calls itself, and that is not followed far enough")
+            raise Unsupported(form, f"{definition.name} calls itself, and that is not followed far enough")
         self._forget_variables(effects)
         return self.terms.fresh(f"the value of {definition.name}")
 
@@ -811,7 +811,7 @@ class Machine:
         if base.op == "unbound":
             return self._word(form, arguments)
         if base.types & UNBOUND and name in self.program.definitions:
-            raise Unfollowed(form, f"it is not known whether {name} is a method or a function")
+            raise Unsupported(form, f"it is not known whether {name} is a method or a function")
         base = self._variable(form, first)
         if base.op in ("host", "guest"):
             if len(rest) == 1 and rest[0] in ENTITY_METHODS:
@@ -820,13 +820,13 @@ class Machine:
             return self._field_call(form, name, base, rest, arguments)
         if name in self.program.definitions:
             if base.types & (ENTITY | OTHER):
-                raise Unfollowed(form, f"it is not known whether {name} is a method or a function")
+                raise Unsupported(form, f"it is not known whether {name} is a method or a function")
             return self._word(form, arguments)
         if not base.types & (ENTITY | OTHER):
             raise self.wrong(form, "unknown-function", f"there is no function {name}")
         if len(rest) > 1 or (rest[0] not in ENTITY_METHODS and rest[0] not in DISK_METHODS):
             if self.program.callables:
-                raise Unfollowed(form, f"it is not known what {name} is")
+                raise Unsupported(form, f"it is not known what {name} is")
             raise self.wrong(form, "not-callable", f"{name} is no method")
         values = [self.evaluate(argument) for argument in arguments]
         if rest[0] in DISK_METHODS:
@@ -840,7 +840,7 @@ class Machine:
             kind = "not-callable" if self.vocabulary.declares(scope_of(base), rest[0]) else "unknown-function"
             raise self.wrong(form, kind, f"{name} cannot be called")
         if len(rest) > 1:
-            raise Unfollowed(form, f"it is not known whether {name} can be called")
+            raise Unsupported(form, f"it is not known whether {name} can be called")
         if self.vocabulary.declares(scope_of(base), rest[0]):
             field = self.terms.field(base, rest[0])
             self._suppose(form, self.terms.valid((field,)), False, "not-callable", f"{name} is a field, and cannot be called")
@@ -908,7 +908,7 @@ class Machine:
             for owner, condition in self._owners(entity):
                 self._write(("control", owner, values[0].value), leaf, condition)
         elif self.closed:
-            raise Unfollowed(form, "it is not known which control is asked for")
+            raise Unsupported(form, "it is not known which control is asked for")
         return self.terms.nil
 
     def _note(self, entity: Term | None, name: Term, value: Term) -> None:
@@ -921,7 +921,7 @@ class Machine:
                     self._write(key, self.terms.fresh("a note"), self.terms.true)
             self._write(("any", "note", owner), self.terms.true, self.terms.true)
 
-    _SPECIAL: ClassVar[dict[str, Callable[[Machine, Form, Sequence[Form]], Term]]] = {
+    _SPECIAL: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Sequence[Form]], Term]]] = {
         "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
     }  # fmt: skip
 
