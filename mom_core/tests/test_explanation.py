@@ -15,15 +15,15 @@ from mom_core import (
     Explainer,
     Explainers,
     Explanation,
+    ExplanationPart,
     MomError,
     Outcome,
-    Part,
-    Place,
     Problem,
     Report,
     Revision,
     Scope,
     Sentence,
+    SentencePlace,
     Source,
     Status,
     Unit,
@@ -47,15 +47,15 @@ class Knobs(Explainer):
     def take(self, report: Report) -> None:
         self.seen += 1
 
-    def part(self, about: About) -> Part:
-        return Part([Sentence("now", f"seen {self.seen} times.")], {"seen": self.seen}, ["its knob"])
+    def part(self, about: About) -> ExplanationPart:
+        return ExplanationPart([Sentence("now", f"seen {self.seen} times.")], {"seen": self.seen}, ["its knob"])
 
 
 class Late(Explainer):
     """Says something before and something after all others."""
 
-    def part(self, about: About) -> Part:
-        return Part([Sentence("next", "the end.", Place.LAST), Sentence("kind", "a kind.", Place.KIND)])
+    def part(self, about: About) -> ExplanationPart:
+        return ExplanationPart([Sentence("next", "the end.", SentencePlace.LAST), Sentence("kind", "a kind.", SentencePlace.KIND)])
 
 
 class Broken(Explainer):
@@ -64,7 +64,7 @@ class Broken(Explainer):
     def take(self, report: Report) -> None:
         raise SystemError("lame")
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         raise SystemError("lame")
 
 

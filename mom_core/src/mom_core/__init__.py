@@ -24,7 +24,10 @@ _WHERE = {
         "printable", "printable_lines",
     ),
     "overview": ("GuestColumn", "StatusPart"),
-    "explanation": ("About", "Explainer", "Explainers", "Explanation", "Part", "Place", "Sentence", "Wanted", "find_guest"),
+    "explanation": (
+        "About", "ExplainedDecision", "Explainer", "Explainers", "Explanation", "ExplanationPart", "Sentence", "SentencePlace",
+        "find_guest",
+    ),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
@@ -127,13 +130,13 @@ if TYPE_CHECKING:
     from mom_core.errors import UnitError as UnitError
     from mom_core.errors import Unneeded as Unneeded
     from mom_core.explanation import About as About
+    from mom_core.explanation import ExplainedDecision as ExplainedDecision
     from mom_core.explanation import Explainer as Explainer
     from mom_core.explanation import Explainers as Explainers
     from mom_core.explanation import Explanation as Explanation
-    from mom_core.explanation import Part as Part
-    from mom_core.explanation import Place as Place
+    from mom_core.explanation import ExplanationPart as ExplanationPart
     from mom_core.explanation import Sentence as Sentence
-    from mom_core.explanation import Wanted as Wanted
+    from mom_core.explanation import SentencePlace as SentencePlace
     from mom_core.explanation import find_guest as find_guest
     from mom_core.files import replace_file as replace_file
     from mom_core.guarantees import guaranteed_kib as guaranteed_kib

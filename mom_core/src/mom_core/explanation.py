@@ -55,7 +55,7 @@ LONGEST_REASON: Final = 600
 # --- what plugins say ----------------------------------------------------------------------------------------------------------------
 
 
-class Place(IntEnum):
+class SentencePlace(IntEnum):
     """Where a sentence stands among the others; those of one place are in the order of the plugins."""
 
     PRESENT = 10  #: how the guest is, and what it needs
@@ -78,11 +78,11 @@ class Sentence:
 
     topic: str
     text: str
-    place: int = Place.PRESENT
+    place: int = SentencePlace.PRESENT
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExplanationPart:
     """What one plugin says of a guest: sentences, figures for programs by their names in JSON, and what it would have to know and does not,
     each as a noun such as `its size`."""
 
@@ -92,7 +92,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExplainedDecision:
     """One decision about the guest: what was wanted, where (with the policy's line) and why in words (both empty if unknown), and what
     became of it."""
 
@@ -110,7 +110,7 @@ class About:
 
     report: Report
     guest: Guest
-    wanted: Sequence[Wanted] = ()
+    wanted: Sequence[ExplainedDecision] = ()
     declarations: Declarations = field(default_factory=Declarations)
     zone: tzinfo | None = None
 
@@ -123,7 +123,7 @@ class About:
         """A field of the guest, if it is a number."""
         return number(self.guest.fields.get(name))
 
-    def wanted_of(self, control: str) -> Wanted | None:
+    def wanted_of(self, control: str) -> ExplainedDecision | None:
         """The first decision about a control."""
         return next((one for one in self.wanted if one.decision.control == control), None)
 
@@ -154,9 +154,9 @@ class Explainer:
     def take(self, report: Report) -> None:
         """A cycle has ended: keep what is needed of it."""
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """What this plugin has to say of a guest."""
-        return Part()
+        return ExplanationPart()
 
 
 def number(value: Value) -> float | None:
@@ -179,7 +179,7 @@ class Explanation:
     mode: str
     interval: float | None
     """Seconds between two cycles."""
-    wanted: Sequence[Wanted]
+    wanted: Sequence[ExplainedDecision]
     problems: Sequence[Problem]
     trial: Sequence[tuple[str, Value, Value]] | None
     """By control what was decided, and what would have been on trial; None without a trial."""
@@ -218,7 +218,7 @@ def source_json(source: Source) -> dict[str, Value]:
     return {"name": source.name, "line": source.line, "column": source.column}
 
 
-def _wanted_json(wanted: Wanted) -> dict[str, Value]:
+def _wanted_json(wanted: ExplainedDecision) -> dict[str, Value]:
     decision, outcome = wanted.decision, wanted.outcome
     return {
         "control": decision.control,
@@ -311,7 +311,7 @@ class Explainers:
         )  # before the lock: this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = {name: self._contained(name, partial(one.part, about), Part()) for name, one in self._explainers.items()}
+            parts = {name: self._contained(name, partial(one.part, about), ExplanationPart()) for name, one in self._explainers.items()}
             broken = dict(self._broken)
         trial = None
         if report.considered is not None:
@@ -321,7 +321,7 @@ class Explainers:
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
         own = (
             *_decided(about, specs, nouns),
-            *_because(unchanged if not about.wanted else "", Place.UNCHANGED),
+            *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
             *_trial(trial, specs),
             *_problems(problems),
             *_next(about),
@@ -383,7 +383,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
 
 def _wanted(
     report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str] | None
-) -> list[Wanted]:
+) -> list[ExplainedDecision]:
     """What was decided about the guest, and what came of each."""
     found = []
     outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
@@ -401,7 +401,7 @@ def _wanted(
         dropped = bool(followed) and followed[-1].after is None
         outcome = None if dropped else outcomes.get(decision.control)
         why = "" if reasons is None or not decision.source.line else reasons(decision.control)
-        found.append(Wanted(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
+        found.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
     return found
 
 
@@ -426,7 +426,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
     """What was wanted, what review made of it, and what was done."""
-    here = Place.DECIDED
+    here = SentencePlace.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
     for wanted in about.wanted:
@@ -451,7 +451,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
             yield Sentence("done", text, here)
 
 
-def _because(why: str, place: Place) -> Iterator[Sentence]:
+def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
     if why:
         yield Sentence("why", f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.", place)
 
@@ -486,31 +486,31 @@ def _done(outcome: Outcome, unit: str) -> str:
 
 def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str, ControlSpec]) -> Iterator[Sentence]:
     if trial is not None and not trial:
-        yield Sentence("trial", "Policies on trial would decide the same about it.", Place.TRIAL)
+        yield Sentence("trial", "Policies on trial would decide the same about it.", SentencePlace.TRIAL)
     for control, decided, considered in trial or ():
         then, now = ("nothing" if value is None else _amount(value, _unit(specs, control)) for value in (considered, decided))
-        yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", Place.TRIAL)
+        yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
 
 
 def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:
     for problem in problems:
         hint = f" ({printable(problem.hint, LONGEST_LINE)})" if problem.hint else ""
         said = f"{problem.severity} from {problem.source}: {printable(problem.message, 300)}{hint}."
-        yield Sentence("problems", said, Place.PROBLEMS)
+        yield Sentence("problems", said, SentencePlace.PROBLEMS)
 
 
 def _next(about: About) -> Iterator[Sentence]:
     if about.report.mode == "observe":
-        yield Sentence("next", "mom only observes: whatever it decides, nothing will change by it.", Place.NEXT)
+        yield Sentence("next", "mom only observes: whatever it decides, nothing will change by it.", SentencePlace.NEXT)
     elif about.interval:
         text = f"mom looks at it again every {format_duration(about.interval)}, and sooner when something happens."
-        yield Sentence("next", text, Place.NEXT + 1)
+        yield Sentence("next", text, SentencePlace.NEXT + 1)
 
 
 def _unknown(names: Sequence[str]) -> Iterator[Sentence]:
     if names:
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        yield Sentence("unknown", f"Not known: {listed}.", Place.LAST)
+        yield Sentence("unknown", f"Not known: {listed}.", SentencePlace.LAST)
 
 
 def _place(source: Source) -> str:

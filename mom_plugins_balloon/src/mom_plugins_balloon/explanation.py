@@ -15,18 +15,18 @@ from mom_core import (
     About,
     Decision,
     Declarations,
+    ExplainedDecision,
     Explainer,
+    ExplanationPart,
     Guest,
     Host,
     Outcome,
-    Part,
-    Place,
     Report,
     Scope,
     Sentence,
+    SentencePlace,
     Status,
     Value,
-    Wanted,
     format_kib,
     guaranteed_kib,
     lasting,
@@ -134,7 +134,7 @@ class BalloonExplainer(Explainer):
                     trace.asked, trace.asked_at, trace.asked_from = outcome, now, trace.size
         self._traces = kept
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Why the guest has its size."""
         guest = about.guest
         memory = _memory(guest, about.wanted_of(CONTROL))
@@ -150,7 +150,7 @@ class BalloonExplainer(Explainer):
         )
         tellers = (_now, _needs, _guaranteed, _since, _host, _last_tried, _next)
         sentences = tuple(sentence for teller in tellers for sentence in teller(told))
-        return Part(sentences, _figures(told), [what for what, value in _must_be_known(memory) if value is None])
+        return ExplanationPart(sentences, _figures(told), [what for what, value in _must_be_known(memory) if value is None])
 
 
 def _note(trace: _Trace, guest: Guest, now: float) -> None:
@@ -211,7 +211,7 @@ class Memory:
     asked: float | None = None
 
 
-def _memory(guest: Guest, wanted: Wanted | None) -> Memory:
+def _memory(guest: Guest, wanted: ExplainedDecision | None) -> Memory:
     known = {name: _number(guest.fields.get(name)) for name in _FIELDS}
     size, usable = known[SIZE], known["mem_usable"]
     outcome = None if wanted is None else wanted.outcome
@@ -323,7 +323,7 @@ def _source(decision: Decision) -> dict[str, Value]:
 def _now(told: _Told) -> Iterator[Sentence]:
     memory = told.memory
     if memory.size is None:
-        yield Sentence("now", "Its present size is unknown, so mom does not touch it.", Place.PRESENT)
+        yield Sentence("now", "Its present size is unknown, so mom does not touch it.", SentencePlace.PRESENT)
         return
     text = f"It has {format_kib(memory.size)}"
     if memory.maximum is None:
@@ -332,7 +332,7 @@ def _now(told: _Told) -> Iterator[Sentence]:
         text += ", all of its maximum: nothing is taken from it."
     else:
         text += f" of {format_kib(memory.maximum)}: {format_kib(memory.maximum - memory.size)} are taken from it for the host."
-    yield Sentence("now", text, Place.PRESENT)
+    yield Sentence("now", text, SentencePlace.PRESENT)
 
 
 def _needs(told: _Told) -> Iterator[Sentence]:
@@ -341,18 +341,20 @@ def _needs(told: _Told) -> Iterator[Sentence]:
         yield Sentence(
             "needs",
             "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk.",
-            Place.PRESENT,
+            SentencePlace.PRESENT,
         )
         return
     text = f"It needs {format_kib(memory.used)}, and can use {format_kib(memory.usable)} more"
     if memory.unused is not None:
         text += f" ({format_kib(memory.unused)} of it free, the rest cache)" if memory.unused <= memory.usable else ""
-    yield Sentence("needs", f"{text}.", Place.PRESENT)
+    yield Sentence("needs", f"{text}.", SentencePlace.PRESENT)
     gone = 0.0 if memory.size is None else memory.used + memory.usable - memory.size
     if gone >= ARRIVED_KIB:
         left = max(0.0, memory.usable - gone)
         yield Sentence(
-            "needs", f"It has become {format_kib(gone)} smaller since it said so: {format_kib(left)} are left to it of that.", Place.PRESENT
+            "needs",
+            f"It has become {format_kib(gone)} smaller since it said so: {format_kib(left)} are left to it of that.",
+            SentencePlace.PRESENT,
         )
     suffers = []
     if memory.swap_in:
@@ -360,29 +362,29 @@ def _needs(told: _Told) -> Iterator[Sentence]:
     if memory.swap_out:
         suffers.append(f"writes {format_kib(memory.swap_out)}/s to its swap")
     if suffers:
-        yield Sentence("needs", f"It {' and '.join(suffers)}: it lacks memory, or did.", Place.PRESENT)
+        yield Sentence("needs", f"It {' and '.join(suffers)}: it lacks memory, or did.", SentencePlace.PRESENT)
     if memory.statistics_age is not None:
         age = memory.statistics_age
         late = ": too old to shrink it by" if age > max(LATE_SECONDS, 3 * (told.about.interval or 0.0)) else ""
-        yield Sentence("needs", f"Its statistics were {lasting(age)} old{late}.", Place.PRESENT)
+        yield Sentence("needs", f"Its statistics were {lasting(age)} old{late}.", SentencePlace.PRESENT)
 
 
 def _guaranteed(told: _Told) -> Iterator[Sentence]:
     memory = told.memory
     if not memory.guarantee:
-        yield Sentence("guaranteed", "No size is guaranteed to it; mom leaves it what it needs, and a reserve.", Place.PROMISED)
+        yield Sentence("guaranteed", "No size is guaranteed to it; mom leaves it what it needs, and a reserve.", SentencePlace.PROMISED)
         return
     where = f" ({told.guarantee_from})" if told.guarantee_from else ""
     text = f"It is guaranteed {format_kib(memory.guarantee)}{where}"
     if memory.size is not None and memory.size < memory.guarantee - SAME_SIZE_KIB:
         text += f": it has {format_kib(memory.guarantee - memory.size)} less than that"
-    yield Sentence("guaranteed", f"{text}.", Place.PROMISED)
+    yield Sentence("guaranteed", f"{text}.", SentencePlace.PROMISED)
 
 
 def _since(told: _Told) -> Iterator[Sentence]:
     since, past = None if told.past is None else told.past.since, told.past
     if past is None or since is None:
-        yield Sentence("since", "Since when it has this size is not known: earlier cycles are not at hand.", Place.PAST)
+        yield Sentence("since", "Since when it has this size is not known: earlier cycles are not at hand.", SentencePlace.PAST)
         return
     if since.at_least:
         when = f"It has had this size since mom first saw it ({told.about.ago(since.time)})"
@@ -390,23 +392,23 @@ def _since(told: _Told) -> Iterator[Sentence]:
             Setter.MAXIMUM: ": it was started with it.",
             Setter.UNKNOWN: "; who gave it that size is not known.",
         }
-        yield Sentence("since", when + whose.get(since.by, "."), Place.PAST)
+        yield Sentence("since", when + whose.get(since.by, "."), SentencePlace.PAST)
         return
     before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
     if since.by is Setter.MOM and since.decision is not None:
         by = f"mom gave it this size, by {since.decision.source}"
     else:
         by = "this is not what mom had asked for: somebody else resized it, or the guest took memory back by itself"
-    yield Sentence("since", f"Since {told.about.ago(since.time)}: {by}.{before}", Place.PAST)
+    yield Sentence("since", f"Since {told.about.ago(since.time)}: {by}.{before}", SentencePlace.PAST)
 
 
 def _host(told: _Told) -> Iterator[Sentence]:
     text = _host_memory(told.about.report.snapshot.host)
-    yield Sentence("host", text or "What the host has available is unknown.", Place.HOST)
+    yield Sentence("host", text or "What the host has available is unknown.", SentencePlace.HOST)
     reserved = _number(told.about.report.snapshot.host.fields.get("mem_reserved"))
     if reserved:
         kept = "no memory goes back to guests from that, and they give for it until it is there"
-        yield Sentence("host", f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}.", Place.HOST)
+        yield Sentence("host", f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}.", SentencePlace.HOST)
     grown, shrunk, by = 0, 0, 0.0
     for outcome in told.about.report.outcomes:
         before, wanted = _number(outcome.before), _number(outcome.decision.value)
@@ -419,7 +421,7 @@ def _host(told: _Told) -> Iterator[Sentence]:
         observed = "would have" if told.about.report.mode == "observe" else "has"
         both = " and ".join([f"let {grown} grow"] * bool(grown) + [f"shrunk {shrunk}"] * bool(shrunk))
         sum_of = f"{format_kib(abs(by))} {'given to' if by > 0 else 'taken from'} them in all"
-        yield Sentence("host", f"Of all guests, mom {observed} {both} in this cycle: {sum_of}.", Place.HOST)
+        yield Sentence("host", f"Of all guests, mom {observed} {both} in this cycle: {sum_of}.", SentencePlace.HOST)
 
 
 _TAKEN: Final = frozenset({Status.APPLIED, Status.OBSERVED})
@@ -442,7 +444,7 @@ def _last_tried(told: _Told) -> Iterator[Sentence]:
         return
     tried = past.tried
     text = f"The last time was {told.about.ago(past.tried_at)}: {_step(tried)}, by {tried.decision.source}."
-    yield Sentence("wanted", text, Place.LAST_DECIDED)
+    yield Sentence("wanted", text, SentencePlace.LAST_DECIDED)
 
 
 def _next(told: _Told) -> Iterator[Sentence]:
@@ -454,12 +456,12 @@ def _next(told: _Told) -> Iterator[Sentence]:
         if past is not None and past.obstacle_since is not None:
             since = f" (since {about.ago(past.obstacle_since)})"
         rest = "" if told.rest is None else f"; it is asked again in {lasting(told.rest)}, at {about.at(about.report.time + told.rest)}"
-        yield Sentence("next", f"Nobody counts on its memory{since}: {printable(told.obstacle, LONGEST_LINE)}{rest}.", Place.NEXT)
+        yield Sentence("next", f"Nobody counts on its memory{since}: {printable(told.obstacle, LONGEST_LINE)}{rest}.", SentencePlace.NEXT)
     moving = None if past is None else _moving(told, past)
     if moving:
-        yield Sentence("next", moving, Place.NEXT)
+        yield Sentence("next", moving, SentencePlace.NEXT)
     elif told.memory.size is not None and not told.obstacle:
-        yield Sentence("next", f"If nothing changes, it keeps this size{_until(told.memory)}.", Place.NEXT)
+        yield Sentence("next", f"If nothing changes, it keeps this size{_until(told.memory)}.", SentencePlace.NEXT)
 
 
 def _until(memory: Memory) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_core import About, Explainer, Part, Place, Sentence, format_kib, printable
+from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, format_kib, printable
 from mom_plugins_cgroup.fields import CONTROLS
 from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, RECLAIM_STATE, RECLAIMED, SWAP, SWAP_MAX
 
@@ -22,9 +22,9 @@ class GroupExplainer(Explainer):
 
     controls = CONTROLS
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest whose group is not known."""
-        return Part([Sentence("group", text, Place.PRESENT + 1) for text in _sentences(about)])
+        return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _sentences(about)])
 
 
 def _sentences(about: About) -> Iterator[str]:

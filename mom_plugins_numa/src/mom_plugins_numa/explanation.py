@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mom_core import About, Explainer, Part, Place, Sentence, Value, format_kib, printable
+from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, Value, format_kib, printable
 from mom_plugins_numa.control import CONTROLS
 from mom_plugins_numa.fields import NODESET
 
@@ -14,10 +14,10 @@ class NodesExplainer(Explainer):
 
     controls = CONTROLS
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Nothing on a host with one node."""
         several = (number := about.report.snapshot.host.fields.get("numa_node_count")) is None or number != 1
-        return Part([Sentence("nodes", text, Place.PRESENT + 2) for text in _sentences(about)] if several else ())
+        return ExplanationPart([Sentence("nodes", text, SentencePlace.PRESENT + 2) for text in _sentences(about)] if several else ())
 
 
 def _sentences(about: About) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mom_core import About, Explainer, Part, Place, Sentence, Value, printable
+from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, Value, printable
 from mom_plugins_qos.bounds import DISK_LIMITS, PERIOD, QUOTA
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT
@@ -17,9 +17,10 @@ class LimitsExplainer(Explainer):
 
     controls = CONTROLS
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest without limits."""
-        return Part([Sentence("limits", text, Place.PROMISED) for text in (*_cpu(about), *_disks(about.guest.fields.get(DISKS_NOW)))])
+        texts = (*_cpu(about), *_disks(about.guest.fields.get(DISKS_NOW)))
+        return ExplanationPart([Sentence("limits", text, SentencePlace.PROMISED) for text in texts])
 
 
 def _cpu(about: About) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from mom_core import About, Explainer, Part, Place, Sentence, lasting, printable
+from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, lasting, printable
 
 _MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pause": "paused", "may_power_off": "shut down"}
 
@@ -13,9 +13,9 @@ _MAY: Final = {"may_migrate": "moved away", "may_save": "saved to disk", "may_pa
 class ClassExplainer(Explainer):
     """Which class the guest is of, who says so, and what that allows."""
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Nothing where no guest has a class."""
-        return Part([Sentence("class", text, Place.KIND) for text in _of_class(about)])
+        return ExplanationPart([Sentence("class", text, SentencePlace.KIND) for text in _of_class(about)])
 
 
 def _of_class(about: About) -> Iterator[str]:

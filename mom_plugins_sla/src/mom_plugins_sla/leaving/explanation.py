@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core import About, Explainer, Part, Place, Sentence, printable
+from mom_core import About, Explainer, ExplanationPart, Sentence, SentencePlace, printable
 from mom_plugins_sla.leaving.fields import CONTROLS
 
 
@@ -11,7 +11,7 @@ class LeavingExplainer(Explainer):
 
     controls = CONTROLS
 
-    def part(self, about: About) -> Part:
+    def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest that stays."""
         doing, error = (about.guest.fields.get(name) for name in ("guest_leaving", "guest_leaving_error"))
         said = []
@@ -19,4 +19,4 @@ class LeavingExplainer(Explainer):
             said.append(f"The host stays full, and this is done to it, or announced: {printable(doing, 200)}.")
         if isinstance(error, str) and error:
             said.append(f"What was tried last to have it leave did not work: {printable(error, 300)}.")
-        return Part([Sentence("leaving", text, Place.NEXT) for text in said])
+        return ExplanationPart([Sentence("leaving", text, SentencePlace.NEXT) for text in said])
