@@ -310,7 +310,7 @@ def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -
     service.kill(signal.SIGKILL)
     eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
     service.say("killed while it puts back: put back", began)
-    assert service.ledger() == []
+    eventually("nothing is left", lambda: service.ledger() == [])
     assert service.main_pid() == 0
 
 
@@ -355,7 +355,7 @@ def test_what_cannot_be_put_back_is_tried_again(service: Service) -> None:
     assert service.knob() == 1
     away.unlink()
     eventually("it is put back", lambda: service.knob() == 0, log=[service.folder / "log"])
-    assert service.ledger() == []
+    eventually("nothing is left", lambda: service.ledger() == [])
     service.wait("it has done its work", "mom-restore", "inactive")
 
 
