@@ -79,14 +79,13 @@ class Controller:
 
         :param found: what stood there before
         """
-        changes = {target_of(one): Change(target_of(one), one.value, known(found.get(target_of(one)))) for one in decisions}
-        errors, after = self._write(list(changes.values()))
+        changes = [Change(target := target_of(one), one.value, known(found.get(target))) for one in decisions]
+        errors, after = self._write(changes)
         outcomes = []
-        for decision in decisions:
-            target = target_of(decision)
-            spec, before = self.specs[target.control], changes[target].found
-            status, stands, error = came_of_it(spec, changes[target], after[target], errors.get(target))
-            outcomes.append(Outcome(decision, before, stands, status, error))
+        for decision, change in zip(decisions, changes, strict=True):
+            target = change.target
+            status, stands, error = came_of_it(self.specs[target.control], change, after[target], errors.get(target))
+            outcomes.append(Outcome(decision, change.found, stands, status, error))
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
