@@ -107,7 +107,8 @@ class Ledger:
                 # The same entry as on disk, but for the time: nothing has to be written for it.
                 changed[key] = written if written is not None and replace(written, time=entry.time) == new else new
             elif old.applied != entry.applied:
-                changed[key] = old.next(entry.applied)
+                # What the caller has made of the entry that stands needs not be made again.
+                changed[key] = entry if _is_same_change(old, entry) and entry.in_doubt else old.next(entry.applied)
         self._write(changed)
         self._recorded = recorded
 
