@@ -73,7 +73,7 @@ def apply(
         elif new:
             entries.append(noted.next(decision.value))
         if noted is not None and not noted.explains(known(before), owner.controls[control].tolerance):
-            foreign.add(target_of(decision))
+            foreign.add(target)
         due.append(decision)
     try:
         ledger.record(entries)
@@ -87,7 +87,7 @@ def apply(
     for hook in ("mom_write", "mom_control"):
         controlled += _written(hook, due, plugins, controllers, found, problems)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
-    failed = {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
+    failed = foreign and {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
     if failed:
         ledger.settle(replace(one, after=None) if target_of(one.decision) in failed else one for one in controlled)
     else:
