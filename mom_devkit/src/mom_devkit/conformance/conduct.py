@@ -226,9 +226,9 @@ def observing(subject: Subject) -> Iterator[Finding]:
             life.cycle()
     changed = [name for name in before[0].keys() | _content(root).keys() if before[0].get(name) != _content(root).get(name)]
     if changed:
-        yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "change things in mom_control only")
+        yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "change things in mom_write only")
     if _guests_of(hypervisor) != before[1]:
-        yield subject.fault("in observe mode it changed guests", "change things in mom_control only")
+        yield subject.fault("in observe mode it changed guests", "change things in mom_write only")
 
 
 def _content(root: Path) -> dict[str, bytes]:

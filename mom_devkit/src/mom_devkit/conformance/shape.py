@@ -156,8 +156,9 @@ def hooks(subject: Subject) -> Iterator[Finding]:
         yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
-    if "mom_control" in found and "mom_controls" not in found:
-        yield subject.fault("it implements mom_control and declares no control", "implement mom_controls")
+    acts = next((hook for hook in ("mom_write", "mom_control") if hook in found), "")
+    if acts and "mom_controls" not in found:
+        yield subject.fault(f"it implements {acts} and declares no control", "implement mom_controls")
     if {"mom_collect_host", "mom_collect_guests"} & found.keys() and "mom_fields" not in found:
         yield subject.fault("it collects and declares no field", "implement mom_fields: what is not declared is dropped")
     for hook in ("mom_running", "mom_recording"):
