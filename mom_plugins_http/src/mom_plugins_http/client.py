@@ -73,11 +73,12 @@ class Client:
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
         """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
-        from mom_plugins_http.plugin import SOCKET, HttpPlugin
+        from mom_plugins_http.plugin import SOCKET
+        from mom_plugins_http.settings import HttpSettings
 
         config = load_config(config_path)
         for plugin in config.plugins.values():
-            if isinstance(plugin.settings, HttpPlugin.Settings):
+            if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
         raise MomError(
             "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"

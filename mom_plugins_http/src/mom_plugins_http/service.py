@@ -17,17 +17,17 @@ from mom_plugins_http.api import Api
 from mom_plugins_http.events import Events
 from mom_plugins_http.metrics import GuestSelection
 from mom_plugins_http.news import News
-from mom_plugins_http.plugin import own_names
 from mom_plugins_http.policy_routes import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.protocol import ClientLimits
 from mom_plugins_http.published import Published
 from mom_plugins_http.report_routes import ReportRoutes
 from mom_plugins_http.reservation_routes import ReservationRoutes
 from mom_plugins_http.server import Door, Server, Worker
+from mom_plugins_http.sites import own_names
 from mom_plugins_http.spans import CycleSpans
 
 if TYPE_CHECKING:
-    from mom_plugins_http.plugin import HttpPlugin, TcpSettings
+    from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
 """What ending may take: the teardown of all plugins has 0.4 s."""
@@ -36,7 +36,7 @@ _CLOSE_SECONDS: Final = 0.3
 class Service:
     """One server with one socket, or two."""
 
-    def __init__(self, settings: HttpPlugin.Settings, context: PluginContext, path: Path) -> None:
+    def __init__(self, settings: HttpSettings, context: PluginContext, path: Path) -> None:
         self._settings = settings
         self._context = context
         self._path = path

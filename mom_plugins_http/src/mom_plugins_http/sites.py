@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Collection
 from typing import Final, NamedTuple
+
+from mom_core import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 """What a browser calls the unix socket by that `ssh -L` brings to its own machine. No site can be reached by one of these through DNS."""
@@ -94,3 +97,16 @@ def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, 
     if fetch_site not in {None, "same-origin", "none"} and not opens_page:
         return False
     return origin in {None, f"http://{host.lower()}", f"https://{host.lower()}"}
+
+
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+
+def own_names(listen: str) -> list[str]:
+    """The names by which clients call a server that listens there: the address, this host's names."""
+    host = Address.parse(listen).host
+    anywhere = host in _ANYWHERE  # which is no name that a client calls it by
+    names = [name_of(one) for one in (*(() if anywhere else (host,)), socket.gethostname())]
+    if anywhere or names[0] in LOCAL_NAMES:
+        names += LOCAL_NAMES
+    return [name for name in dict.fromkeys(names) if name is not None]

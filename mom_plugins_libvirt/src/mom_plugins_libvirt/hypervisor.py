@@ -8,13 +8,12 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mom_core import (
-    CpuTune,
     Destination,
     Entity,
     Guest,
@@ -34,9 +33,10 @@ from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.host_side import HostSide
+from mom_plugins_libvirt.known_guest import KnownGuest
 from mom_plugins_libvirt.lifecycle import Lifecycle
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
-from mom_plugins_libvirt.statistics import Reading, convert, possible_maximum
+from mom_plugins_libvirt.statistics import convert, possible_maximum
 from mom_plugins_libvirt.tuning import TunableGuests
 from mom_plugins_libvirt.uri import is_local
 
@@ -73,37 +73,6 @@ BALLOON_CONTROL = "balloon_target"
 PERIOD_CONTROL = "balloon_stats_period"
 
 
-@dataclass(slots=True)
-class _Known:
-    """What is known of one guest since it was started. Belongs to the hypervisor's lock."""
-
-    uuid: str
-    name: str
-    number: int
-    """Another one each time the guest is started."""
-    since: float
-    """Monotonic seconds since when statistics could have come: since it runs, and they are on."""
-    state: int = 0
-    reason: int = 0
-    job: str = ""
-    """What libvirt is doing with the guest that allows no change; empty for nothing."""
-    description: Description | None = None
-    describe: bool = True
-    """Whether the description must be read (again); may be set by whoever changes or suspects something."""
-    describe_at: float = float("inf")
-    """Monotonic seconds at which it is read again though nobody has said that it changed."""
-    reading: Reading | None = None
-    fresh: bool = False
-    prompt: bool = False
-    """Whether its statistics came when they were due."""
-    fields: dict[str, Value] = field(default_factory=dict)
-    late: Future[Any] | None = None
-    """A call that did not come back in time, until it has come back."""
-    cpu_tune: CpuTune | None = None
-    pins: Sequence[Sequence[bool]] | None = None
-    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until somebody asks, after each description."""
-
-
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
     """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups."""
@@ -137,7 +106,7 @@ class LibvirtHypervisor(TunableGuests):
         self._monotonic = monotonic
         self._sampling = threading.Lock()
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownGuest] = {}
         self._opened = 0
         self._agents = AgentCommands(connection, log)
         self._lifecycle = Lifecycle(connection, log)
@@ -229,14 +198,14 @@ class LibvirtHypervisor(TunableGuests):
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.number != number:
-                    known = _Known(uuid, name, number, monotonic)
+                    known = KnownGuest(uuid, name, number, monotonic)
                 known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
                 self._update(known, record, wall, monotonic)
                 self._known[uuid] = known
             if self._host_side is not None:
                 self._host_side.follow((known.uuid, known.name, known.number) for known in self._known.values())
 
-    def _update(self, known: _Known, record: Record, wall: float, monotonic: float) -> None:
+    def _update(self, known: KnownGuest, record: Record, wall: float, monotonic: float) -> None:
         state, before, size = known.state, known.reading, known.fields.get("balloon_cur")
         known.state, known.reason = _whole(record, "state.state"), _whole(record, "state.reason")
         if state == PAUSED != known.state:
@@ -289,7 +258,7 @@ class LibvirtHypervisor(TunableGuests):
             with self._lock:
                 self._learn(known, description)
 
-    def _read_description(self, known: _Known) -> Description | None:
+    def _read_description(self, known: KnownGuest) -> Description | None:
         def read(domain: Domain) -> str:
             known.job = self._job(domain)
             return domain.XMLDesc(0)
@@ -310,7 +279,7 @@ class LibvirtHypervisor(TunableGuests):
         except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
-    def _learn(self, known: _Known, description: Description | None) -> None:
+    def _learn(self, known: KnownGuest, description: Description | None) -> None:
         """The lock is held."""
         had = known.description.stats_period if known.description else 0
         if description is not None and description.stats_period and not had:
@@ -322,7 +291,7 @@ class LibvirtHypervisor(TunableGuests):
             size = known.fields.get("balloon_cur")
             known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, size)
 
-    def _listed(self, known: _Known) -> Guest:
+    def _listed(self, known: KnownGuest) -> Guest:
         uuid, name = known.uuid, known.name
         properties: dict[str, Value] = {"name": name, "uuid": uuid, "state": state_name(known.state)}
         if self._host_side is not None:
@@ -339,7 +308,7 @@ class LibvirtHypervisor(TunableGuests):
             incarnation=f"{known.number}{self._boot}",
         )
 
-    def _blocked(self, known: _Known) -> dict[str, str]:
+    def _blocked(self, known: KnownGuest) -> dict[str, str]:
         reason = self._nothing_can_be_done(known)
         if reason:
             return {ALL_CONTROLS: reason}
@@ -352,7 +321,7 @@ class LibvirtHypervisor(TunableGuests):
         silence = self._silence(known)
         return {BALLOON_CONTROL: silence} if silence else {}
 
-    def _silence(self, known: _Known) -> str:
+    def _silence(self, known: KnownGuest) -> str:
         """How the guest's statistics have failed to come for long; empty when they come, or need not."""
         reading, now = known.reading, self._monotonic()
         if reading is None or known.fresh or not _reports(known) or why_left_alone(known.state, known.reason):
@@ -363,7 +332,7 @@ class LibvirtHypervisor(TunableGuests):
         patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * self._stale_after(known.description))
         return "the guest's balloon driver does not answer any more" if min(age, now - known.since) > patience else ""
 
-    def _nothing_can_be_done(self, known: _Known) -> str:
+    def _nothing_can_be_done(self, known: KnownGuest) -> str:
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
         if known.late is not None:
@@ -419,7 +388,7 @@ class LibvirtHypervisor(TunableGuests):
         known.describe = True
         self._change(known, f"setting the statistics period of {guest}", lambda domain: domain.setMemoryStatsPeriod(seconds, live))
 
-    def _describe_now(self, known: _Known) -> None:
+    def _describe_now(self, known: KnownGuest) -> None:
         description = self._read_description(known)
         with self._lock:
             self._learn(known, description)
@@ -427,7 +396,7 @@ class LibvirtHypervisor(TunableGuests):
     def _cgroup_folder(self) -> Path | None:
         return self._settings.cgroups if is_local(self.uri) else None
 
-    def _ready(self, guest: Entity) -> _Known:
+    def _ready(self, guest: Entity) -> KnownGuest:
         self._writable()
         self._sample_first()
         with self._lock:
@@ -443,7 +412,7 @@ class LibvirtHypervisor(TunableGuests):
         if not self._opened:
             self.guests()
 
-    def _change(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
+    def _change(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T:
         """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest."""
 
         def unless_busy(domain: Domain) -> T:
@@ -454,7 +423,7 @@ class LibvirtHypervisor(TunableGuests):
 
         return self._ask(known, doing, unless_busy)
 
-    def _ask(self, known: _Known, doing: str, function: Callable[[Domain], T]) -> T:
+    def _ask(self, known: KnownGuest, doing: str, function: Callable[[Domain], T]) -> T:
         def late(call: Future[Any]) -> None:
             with self._lock:
                 known.late = call
@@ -528,22 +497,22 @@ class LibvirtHypervisor(TunableGuests):
         return self._events.subscribe(callback)
 
 
-def _reports(known: _Known) -> bool:
+def _reports(known: KnownGuest) -> bool:
     """Whether the guest's statistics ought to come."""
     return known.description is not None and bool(known.description.balloon) and known.description.stats_period > 0
 
 
-def _is_smaller(known: _Known) -> bool:
+def _is_smaller(known: KnownGuest) -> bool:
     """Whether there is something to be given back to the guest."""
     size, maximum = known.fields.get("balloon_cur"), known.fields.get("balloon_max")
     return isinstance(size, int) and isinstance(maximum, int) and size < maximum
 
 
-def _without_cpus(known: _Known) -> str:
+def _without_cpus(known: KnownGuest) -> str:
     return "none of the guest's CPUs is online" if known.fields.get("vcpu_count") == 0 else ""
 
 
-def _period(known: _Known) -> dict[str, Value]:
+def _period(known: KnownGuest) -> dict[str, Value]:
     return {PERIOD_CONTROL: known.description.stats_period} if known.description and known.description.balloon else {}
 
 
