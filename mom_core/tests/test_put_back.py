@@ -75,6 +75,7 @@ class Host:
             raise GuestGone("gone")
         if fate == "refused":
             raise Refused("not now")
+        self.before_mom.setdefault(name, self.sizes[name])
         if fate == "failed":
             raise HypervisorError("no")
         if fate == "late":
@@ -154,7 +155,7 @@ class PutBackMachine(RuleBasedStateMachine):
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
-        self.patched = patch.object(StateFile, "write", self.written(StateFile.write))
+        self.patched = patch.object(StateFile, "write_items", self.written(StateFile.write_items))
         self.patched.start()
         self.open()
 
@@ -172,6 +173,9 @@ class PutBackMachine(RuleBasedStateMachine):
         return wrapped
 
     def open(self) -> None:
+        for (name, _), entry in Ledger.open(self.path / "state", look=True).entries.items():
+            if self.host.incarnations[name] == entry.incarnation and name in self.host.sizes:  # mom may have changed it
+                self.host.before_mom.setdefault(name, int(str(entry.before)))
         self.engine = Engine(config_of(self.path, {"one": plugin_of(self.host, self.wanted)}, stop_timeout=60.0))
         self.engine.open()
 

@@ -148,10 +148,12 @@ class Ledger:
                 LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written."""
+        """End these entries: they were put back, or there is nothing left to put back. Raises `LedgerError` when it cannot be written.
+
+        What was refused was noted on disk, and ends there now, too.
+        """
         gone = set(keys)
-        if gone & (self._entries.keys() | self._written.keys()):
-            self._write({key: entry for key, entry in self._entries.items() if key not in gone})
+        self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
     def _texts_of(self, entries: Mapping[Key, LedgerEntry]) -> Iterable[str]:
         texts = self._texts

@@ -127,7 +127,7 @@ class Engine:
         outcomes: list[Outcome] = []
         plugins = self._cycle.plugins
         try:
-            if put_back and self._ledger is not None and self._ledger.entries:
+            if put_back and self._ledger is not None:
                 outcomes = restore(plugins, self._ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS))
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
