@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 from xml.parsers.expat import ExpatError
 from xmlrpc.client import Error as XmlRpcError
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from mom_core import Engine, MomError, Snapshot, StateError, StateFile, Value, load_config
 from mom_core.config.document import parse_document
+from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import fields_of, judge
@@ -234,21 +235,34 @@ def request(data: bytes) -> None:
     assert status != 500, "mom made a mistake"
 
 
+@cache
+def kept_files() -> Mapping[str, StateFile[Any]]:
+    """The files of state of a mom with all plugins that keep some on a simulated host, by their places below the state directory."""
+    with tempfile.TemporaryDirectory() as folder, Engine(load_config(keeping(folder))) as engine:
+        files = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
+        return {str(file.path.relative_to(folder)): file for file in [*files, Ledger(Path(folder, "ledger.json"))._file]}
+
+
+def keeping(folder: str) -> dict[str, object]:
+    """A configuration with all plugins that keep something."""
+    own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {}}
+    return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True}}}
+
+
 def state_file(data: bytes) -> None:
-    """A file of state with a good checksum: `NAME\\n` and JSON. mom starts with it, does a cycle, and puts back what it says."""
+    """A file of state with a good checksum, as a line with its name, and JSON. Where its owner takes that for good, mom starts with it,
+    does a cycle, and puts back what it says."""
     name, _, text = data.partition(b"\n")
     try:
         path, content = STATE_FILES[name.decode()], json.loads(text)
-        with tempfile.TemporaryDirectory() as folder:
-            StateFile(Path(folder) / path, "a file", lambda found: found).write(content, durable=False)
-            plugins = {
-                "sim": {"guests": 2}, "balloon": {}, "numa": {"placement": True}, "sla": {}, "leaving": {},
-                "policy": {"keep_changes": True},
-            }  # fmt: skip
-            with Engine(load_config({"state_directory": folder, "run_directory": folder, "plugins": plugins})) as engine:
-                report = engine.cycle()
+        file = kept_files()[path]
+        file.decoded(file._framed(json.dumps(content)).encode())
     except (KeyError, ValueError, RecursionError, StateError):
-        return  # no such file, or nothing that could stand in one
+        return  # no such file, nothing that could stand in one, or damage
+    with tempfile.TemporaryDirectory() as folder:
+        StateFile(Path(folder, path), "a file", lambda found: found).write(content, durable=False)
+        with Engine(load_config(keeping(folder))) as engine:
+            report = engine.cycle()
     for one in report.plugins:
         assert not one.failures, f"{one.name}: {one.last_error}"
 
