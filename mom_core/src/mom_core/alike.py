@@ -19,7 +19,7 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """One problem, and everybody who has it. What is text is for people, and safe to be printed.
+    """One problem, and all guests that have it. What is text is for people, and safe to be printed.
 
     `about` is empty where a problem is about no entity. `hint` is that of all, or, where they differ (as with the values that each had), of
     the first, whom it names then. It stands since `since` (seconds since the epoch), seen in `cycles` cycles.
@@ -35,7 +35,7 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Whom it is about: a name, or how many guests and which are the first; empty where it is about nobody."""
+        """Whom it is about: a name, or how many guests and which are the first; empty where it is about none."""
         names = [printable(one.name, 60) for one in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)

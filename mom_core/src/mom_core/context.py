@@ -45,7 +45,7 @@ def _no_guest_settings(guest: Guest) -> GuestSettings:
 
 
 def _no_wake(reason: str) -> None:
-    """Nobody listens: a plugin that is used without an engine, as in a unit test."""
+    """No engine listens: a plugin that is used without an engine, as in a unit test."""
 
 
 def _no_configuration() -> Mapping[str, Value]:

@@ -1,4 +1,4 @@
-"""Where a guest is moved to: the one type in which mom takes the URI of another hypervisor, whoever it comes from.
+"""Where a guest is moved to: the one type in which mom takes the URI of another hypervisor, wherever it comes from.
 
 libvirt's client runs the programs and reads the files that a URI names (the transport `ext`; `command`, `netcat`, `pkipath`, `socket`),
 and some parameters take away that it knows who answers (`no_verify`). A destination may come from a policy or from another host, so that
@@ -31,7 +31,7 @@ _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
 
 _TRANSPORTS: Final = ("tls", *_SSH, "tcp")
-"""What knows who answers, and lets nobody read along. Without any, libvirt takes TLS. `tcp` does neither, so it stays on this host."""
+"""What knows who answers, and lets no other read along. Without any, libvirt takes TLS. `tcp` does neither, so it stays on this host."""
 
 _PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {"mode": ("auto", "direct", "legacy"), "no_tty": ("1",)}
 """The parameters, with the values that each may have: to which of libvirt's daemons to go, and that ssh asks nothing."""

@@ -83,7 +83,7 @@ class PolicyRefused(MomError):
 
 
 class PolicyConflict(MomError):
-    """The policies were changed by somebody else in the meantime: `version` is what is in force. Nothing was changed."""
+    """The policies were changed by another client in the meantime: `version` is what is in force. Nothing was changed."""
 
     def __init__(self, message: str, *, version: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -94,7 +94,7 @@ class PluginError(MomError):
     """A plugin that cannot be found, loaded, registered or set up.
 
     :param plugin: its name in YAML
-    :param distribution: the distribution that provides it, empty if nobody does
+    :param distribution: the distribution that provides it, empty if none does
     """
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "") -> None:

@@ -116,7 +116,7 @@ def mom_reload() -> Callable[[], None] | None:
     """Called when the configuration is reloaded and this plugin's own settings are unchanged.
 
     Read again what the plugin keeps in files of its own, without using it yet, and return a function that puts it in force: it is
-    called only if everybody's reload succeeded. Raising refuses the whole reload, and everything stays as it was.
+    called only if the reload of all plugins succeeded. Raising refuses the whole reload, and everything stays as it was.
     """
 
 
@@ -163,7 +163,7 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 
 @hookspec
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """What has to be done now, whoever decides otherwise: an act (moving a guest away) or the end of one, giving a guest back what it is
+    """What has to be done now, whatever evaluators decide: an act (moving a guest away) or the end of one, giving a guest back what it is
     promised, or a value of the configuration that policies are only to start from.
 
     Such a decision claims nothing and is kept away by no claim; only by what another plugin that comes before decides in the same cycle.

@@ -132,7 +132,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """The process that holds a lock for itself alone, as the kernel tells everybody; 0 if none does, or it is not told here.
+    """The process that holds a lock for itself alone, as the kernel tells every user; 0 if none does, or it is not told here.
 
     It is not where the file system has no number of its own (btrfs, overlayfs), or the process runs in another container.
     """

@@ -245,7 +245,7 @@ class Status(StrEnum):
     REFUSED = "refused"  #: it makes no sense, or could not be put back; nothing was sent
     FAILED = "failed"  #: it was sent and did not succeed
     GONE = "gone"  #: the guest is not there any more
-    LEFT_ALONE = "left-alone"  #: on restore: somebody else changed it since, so it stays as it is
+    LEFT_ALONE = "left-alone"  #: on restore: another process changed it since, so it stays as it is
 
 
 @dataclass(frozen=True, slots=True)

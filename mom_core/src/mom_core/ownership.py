@@ -24,7 +24,7 @@ MOST_LINKS: Final = 40
 def untrusted(path: Path, look: Look = os.lstat) -> str:
     """Why another user could decide what stands at a path, or an empty text.
 
-    The path, all folders above it and the links on the way must belong to root or to this process's user, and nobody else may write to
+    The path, all folders above it and the links on the way must belong to root or to this process's user, and no other user may write to
     them. A folder above in which others may only add files of their own (the sticky bit, as in /tmp) is no danger. What does not exist
     cannot be trusted either.
     """
@@ -94,7 +94,7 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the one that mom runs as"
     if stat.S_ISLNK(status.st_mode):
-        return ""  # whoever owns it decides where it leads; its mode says nothing
+        return ""  # its owner decides where it leads; its mode says nothing
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not inside:
         return ""
     if status.st_mode & stat.S_IWOTH:

@@ -46,7 +46,7 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 class SecretUrl(Secret[str]):
-    """A URL that opens something to whoever knows it, such as a webhook's: its path or its query is the secret. It is shown by its host."""
+    """A URL that opens something to all who know it, such as a webhook's: its path or its query is the secret. It is shown by its host."""
 
     def _display(self) -> str:
         try:

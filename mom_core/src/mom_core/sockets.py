@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 KNOCK_SECONDS: Final = 1.0
-"""How long to wait for a sign that somebody serves a socket. A served one answers at once, or its queue is full: then somebody does."""
+"""How long to wait for a sign that a program serves a socket. A served one answers at once, or its queue is full: then a program does."""
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds until they are accepted."""
@@ -85,7 +85,7 @@ class PeerCredentials(NamedTuple):
 
 
 class Listener:
-    """A socket that listens. `close` removes its file, unless somebody has put another one there.
+    """A socket that listens. `close` removes its file, unless another program has put its own there.
 
     :param path: of a unix socket that is bound; None for any other
     """
@@ -193,7 +193,7 @@ def _free(path: Path) -> None:
         except FileNotFoundError:
             return
         except (TimeoutError, BlockingIOError):
-            holder = 0  # a full queue, and somebody whose queue it is
+            holder = 0  # a full queue, and so a program whose queue it is
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:
                 what = f"{path} is there already and is a socket of another kind; it stays as it is"

@@ -1,4 +1,4 @@
-"""Guests that are asked for memory and do not give it: set aside for a while, so that nobody counts on them, and tried again."""
+"""Guests that are asked for memory and do not give it: set aside for a while, so that their memory is not counted on, and tried again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_blocked(guest: Guest, control: str) -> bool:
 
 
 def has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band_kib: float) -> bool:
-    """Whether a guest got to the size in KiB that was asked of it last: then it has been resized by somebody else if it has another one."""
+    """Whether a guest got to the size in KiB that was asked of it last: then another process has resized it if it has another one."""
     for snapshot in reversed(history):
         guest = snapshot.guests.get(identity)
         if guest is None or guest.fields.get("balloon_target") != target:

@@ -20,11 +20,11 @@ PLATFORMS_GUARANTEE = "balloon_min"
 _PROMISES = frozenset({GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE})
 
 _NOT_LOOKED_UP = Portion(share=0.0)
-"""Stands where nobody has looked yet what the YAML file says."""
+"""Stands where what the YAML file says was not looked up yet."""
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
-"""Of a guest whose priority nobody tells: the middle of 0 to 100."""
+"""Of a guest whose priority is unknown: the middle of 0 to 100."""
 
 METADATA = "mem_guarantee"
 """The property of a guest with what its metadata promises, as it is written there."""

@@ -21,7 +21,7 @@ keeps free (70 MiB in a guest of 1 GiB), what the sweep leaves it, and a bit."""
 VAIN_SHARE = 0.5
 VAIN_KIB = 40 * 1024.0
 """Ratio, and KiB. Of what a guest was swept for as idle, the host gets nearly all back when it was. If it gets less than half, it was not:
-QEMU holds more beside the guest than was thought. Nobody is swept for less than 48 MiB, and what is idle is seen a bit later here."""
+QEMU holds more beside the guest than was thought. No guest is swept for less than 48 MiB, and what is idle is seen a bit later here."""
 
 STRAY_KIB = 16 * 1024.0
 """KiB. By so much a process goes up and down from one look to the next."""
@@ -72,7 +72,7 @@ class _Learnt:
     were seen. `pained` is whether its last statistics told of pain. `process` is what its process holds beside what it uses; `swept` the
     moment of the request that told so; `asked` that of the last request, and `rss_asked` what the process held then. `rest` is the size
     that was seen with the last statistics, and the total that they told. `size` is that of the snapshot before. `total` is what the guest
-    had in all by the last statistics, None where nobody knows: the kernels of some (Windows; Linux with autodeflate) count what their
+    had in all by the last statistics, None where it is unknown: the kernels of some (Windows; Linux with autodeflate) count what their
     balloon has taken, too, which `counts_all` says; `ballooned` is how much that was."""
 
     incarnation: str
@@ -294,8 +294,8 @@ def _had(known: _Learnt, total: float, size: float | None, stays: bool) -> float
     """What a guest had in all when it said that its kernel has `total`. Statistics are from between the snapshot before and this one, and
     its size then was between those of the two, but for what libvirt tells a second late.
 
-    None where nobody knows: the balloon has moved and the total has not (they are from before that, or its kernel counts all), or the total
-    does not fit.
+    None where it is unknown: the balloon has moved and the total has not (they are from before that, or its kernel counts all), or the
+    total does not fit.
 
     :param stays: whether the total is what it was the last time
     """

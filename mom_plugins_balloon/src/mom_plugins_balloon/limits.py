@@ -1,4 +1,4 @@
-"""What a guest's size may become, whoever decided it: numbers in, a number and a reason out."""
+"""What a guest's size may become, whatever plugin decided it: numbers in, a number and a reason out."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def why_not_shrink(memory: Memory, limits: Limits) -> str:
 
 
 def permitted(target: Value, memory: Memory, limits: Limits) -> Verdict:
-    """The size that this guest may be set to when somebody wants `target` KiB.
+    """The size that this guest may be set to when `target` KiB are wanted.
 
     Growing is allowed up to the maximum. Shrinking ends at the guarantee and at the floor, and needs statistics to believe in. Where it
     is not allowed while an earlier shrink is still under way, the guest is kept at the size that it has now, as doing nothing would let

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 HOLDS = "guest_guarantee"
 MOM = "mom"
-"""The source of what nobody else knows."""
+"""The source of what no other plugin knows."""
 
 
 PINNED = "pinned"
@@ -356,7 +356,7 @@ class BalloonPlugin:
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
     def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits, guarantee: int) -> Verdict | None:
-        """The size that a guest is to be set to though nobody else decides anything, and why; None for nearly all.
+        """The size that a guest is to be set to though no evaluator decides anything, and why; None for nearly all.
 
         :param guarantee: KiB below which the guest must not be
         """
@@ -381,7 +381,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Keep every guest within what is safe for it, whoever decided."""
+        """Keep every guest within what is safe for it, whatever plugin decided."""
         self._snapshot = snapshot
         self._sizes.note(snapshot)
         self._requests.follow(snapshot.guests)
@@ -614,7 +614,7 @@ def _resizing(hypervisor: Hypervisor) -> BalloonControl:
 
 
 def _problems_of(standing: Standing, source: Source) -> Iterable[Problem]:
-    """What an operator has to know about promises: those that the host or the guest cannot keep, and those that nobody understands."""
+    """What an operator has to know about promises: those that the host or the guest cannot keep, and those that make no sense."""
     oversold = standing.oversold()
     if oversold:
         hint = "move guests away, lower their guarantees, or give the host more memory; host_reserve of the plugin balloon is left out"

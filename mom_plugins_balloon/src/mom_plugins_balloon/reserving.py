@@ -1,4 +1,4 @@
-"""Memory that is kept for launches: who asked for how much, what is there of it, and when it is nobody's any more.
+"""Memory that is kept for launches: who asked for how much, what is there of it, and when it is free again.
 
 Guests give for it by whatever policy is in force, which reads how much is reserved in the host field `mem_reserved`. What is here only
 promises, counts and forgets.
@@ -71,7 +71,7 @@ STALE_SECONDS: Final = 15.0
 """Older figures of the host are no ground for a promise: three cycles, and at least this."""
 
 SHORT_SECONDS: Final = 30.0
-"""Only when so long too little can be had, it is said: while guests shrink, nobody knows what they can spare still."""
+"""Only when so long too little can be had, it is said: while guests shrink, what they can spare still is unknown."""
 
 _LONGEST_NAME: Final = 200
 _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
@@ -206,9 +206,9 @@ class HostReservations:
         return made
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
-        """Refuse what no guest could be started for without breaking a promise, where somebody knows promises.
+        """Refuse what no guest could be started for without breaking a promise, where a plugin knows promises.
 
-        Raises `ReservationRefused`. What is not known there keeps nobody from reserving: the room was looked at.
+        Raises `ReservationRefused`. What is not known there refuses nothing: the room was looked at.
         """
         admissions = self._context.service(Admissions)
         if admissions is None:
@@ -248,7 +248,7 @@ class HostReservations:
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
     def reserved_kib(self) -> int:
-        """What is kept now and not touched by anybody yet."""
+        """What is kept now and not touched by a guest yet."""
         with self._lock:
             self._end_what_is_over()
             return sum(self._outstanding().values())
@@ -407,7 +407,7 @@ class HostReservations:
         return guest is not None and guest.incarnation == one.incarnation
 
     def _is_for(self, one: Kept, guest: Guest) -> bool:
-        """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for anybody."""
+        """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
         if self._guests()[guest.id].number <= one.after:
             return False
         if one.name:
@@ -495,7 +495,7 @@ class HostReservations:
 
 
 def _particular(one: Kept) -> tuple[bool, int]:
-    """Who names a guest comes first; of those for anybody the smallest, so that a small guest leaves a large reservation alone."""
+    """Who names a guest comes first; of those for any guest the smallest, so that a small guest leaves a large reservation alone."""
     return not one.name, one.memory_kib
 
 

@@ -47,7 +47,7 @@ class RecentSizes:
         return largest
 
     def overhead(self, identity: str, total: float | None, moment: float) -> float | None:
-        """What the guest's kernel does not count as its own in KiB, learnt from statistics of that moment; None as long as nobody knows.
+        """What the guest's kernel does not count as its own in KiB, learnt from statistics of that moment; None as long as it is unknown.
 
         It is the size less the kernel's total while the size does not change. The largest value stands: too much is safe.
 

@@ -108,7 +108,7 @@ def _largest(guest: Guest, snapshot: Snapshot, history: Sequence[Snapshot]) -> f
         size = _size_in(older.guests, guest)
         if size is not None and (found is None or size > found):
             found = size
-        if older.monotonic < since:  # the one before it counts too: nobody knows when between the two the size changed
+        if older.monotonic < since:  # the one before it counts too: when between the two the size changed is unknown
             break
     return found
 

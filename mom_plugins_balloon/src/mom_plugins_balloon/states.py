@@ -15,7 +15,7 @@ next grows with the host, but not as fast."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Of the least. Below the first guests give what they may miss, and get back no room for bursts; below the second nobody grows."""
+"""Of the least. Below the first guests give what they may miss, and get back no room for bursts; below the second no guest grows."""
 
 GAP = 1.05
 """A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
@@ -48,7 +48,7 @@ class State(StrEnum):
     HIGH = "high"  #: it has what it should have: nothing is taken
     SOFT = "soft"  #: guests give what they do not use
     HARD = "hard"  #: they give of their margins, too
-    LOW = "low"  #: nobody grows
+    LOW = "low"  #: no guest grows
 
 
 class Reserve(NamedTuple):

@@ -42,7 +42,7 @@ _LONGEST_TEXT = 256
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
     """The agent channels in a running guest's `<devices>`: name to the path of the unix socket on which QEMU listens.
 
-    The path is empty where there is none that somebody else could use: the channel is libvirt's own, or QEMU is the one that connects.
+    The path is empty where there is none that another program could use: the channel is libvirt's own, or QEMU is the one that connects.
     """
     found: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
@@ -111,7 +111,7 @@ class AgentCommands:
         return wait
 
     def _borrowed(self, doing: str, seconds: float) -> Connection:
-        """A connection that nobody else uses; waits for one that long where as many as there may be are in use."""
+        """A connection that no other call uses; waits for one that long where as many as there may be are in use."""
         end = self._monotonic() + seconds
         with self._changed:
             while True:

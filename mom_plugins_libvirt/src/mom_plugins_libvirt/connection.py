@@ -34,7 +34,7 @@ _LAST_RETRY_SECONDS = 15.0
 """Back-off between attempts to connect: doubled from the first to the last. A restart of libvirtd takes one to some tens of seconds."""
 
 _OPEN_SECONDS = 30.0
-"""How long to believe that an attempt to connect which hangs may still succeed; a host that went away is noticed by nobody else."""
+"""How long to believe that an attempt to connect which hangs may still succeed; a host that went away is not noticed otherwise."""
 
 _MOST_OPENING = 3
 """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
@@ -115,7 +115,7 @@ class _Live:
             with suppress(Exception):  # it is given up, whatever it says
                 self.connection.domainEventDeregisterAny(callback)
         self.domains = {}
-        with suppress(Exception):  # as above; there is none where nobody wanted to hear of it
+        with suppress(Exception):  # as above; there is none where no plugin wanted to hear of it
             self.connection.unregisterCloseCallback()
         with suppress(Exception):  # as above
             self.connection.close()
@@ -316,7 +316,7 @@ class Connection:
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
     def _borrowed(self, doing: str, end: float) -> _Live:
-        """A connection that nobody else uses, marked as busy; opened if there is none and it is time to try."""
+        """A connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
         with self._changed:
             while True:
                 if self._closed:
@@ -412,7 +412,7 @@ class Connection:
                     with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
                         callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
         if self._loop is not None:
-            with suppress(module.libvirtError):  # a driver within the library has nobody to lose
+            with suppress(module.libvirtError):  # a driver within the library has no server to lose
                 connection.registerCloseCallback(self._lost, None)
                 if module.getVersion() >= _KEEPALIVE_FROM:
                     connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
@@ -451,5 +451,5 @@ class Connection:
         code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
-        except Exception:  # noqa: BLE001  # containment: nobody is above this in libvirt's thread
+        except Exception:  # noqa: BLE001  # containment: no caller is above this in libvirt's thread
             self._log.exception("an event of a guest could not be used")

@@ -69,7 +69,7 @@ _OVERLAP_SECONDS = 5.0
 """How long a guest may go on towards a target after it was given the next: QEMU tells with up to a second's delay."""
 
 _SETTLED_SECONDS = 2.0
-"""From so long after a guest got to its target on, it moves for somebody else."""
+"""From so long after a guest got to its target on, it moves for another process."""
 
 
 class GuestEvent(NamedTuple):
@@ -94,7 +94,7 @@ class _Resize:
 
 
 class EventBook:
-    """What events have said since somebody last asked, and who is to be woken. Safe to be used from several threads."""
+    """What events have said since the last question, and who is to be woken. Safe to be used from several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

@@ -16,7 +16,7 @@ UNIFIED = ""
 
 
 class CpuCounters(NamedTuple):
-    """Seconds of CPU time, and seconds for which a quota held the group back (None: nobody counts them)."""
+    """Seconds of CPU time, and seconds for which a quota held the group back (None: they are not counted)."""
 
     used: float
     throttled: float | None
@@ -80,7 +80,7 @@ class Cgroups:
         return found
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
-        """The CPU time of this group; None where nobody counts it."""
+        """The CPU time of this group; None where it is not counted."""
         if UNIFIED in own:
             counts = dict(line.split(b" ", 1) for line in _lines(f"{self.folder(UNIFIED, own[UNIFIED])}/cpu.stat"))
             used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))

@@ -142,7 +142,7 @@ class HostSide:
             fields["host_ksm_merged"] = shared.kib
             if shared.profit_kib is not None:
                 fields["host_ksm_profit"] = shared.profit_kib
-        process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # somebody may have moved it
+        process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # the operator may have moved it
         for name, percent in self._cgroups.pressure(process.cgroups).items():
             fields[f"host_psi_{name}_avg10"] = percent
         self._compare_group_cpu(process, fields, now)

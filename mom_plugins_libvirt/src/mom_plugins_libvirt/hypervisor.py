@@ -49,7 +49,7 @@ _STALE_SECONDS = 10.0
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
 """Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
-whether somebody has switched them off, long before they are stale."""
+whether the operator has switched them off, long before they are stale."""
 
 _DRIVER_GRACE_SECONDS = 60.0
 """How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
@@ -219,7 +219,7 @@ class LibvirtHypervisor(TunableGuests):
         fresh = age is not None and age <= stale_after
         period = known.description.stats_period if known.description else 0
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * period
-        # Statistics that begin or cease to come or are late, and a new maximum, are signs that somebody has changed the guest; so is,
+        # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
         # where memory can be plugged in by the block, a new size. Jobs end.
         known.describe |= (
             fresh != known.fresh
@@ -408,7 +408,7 @@ class LibvirtHypervisor(TunableGuests):
             return known
 
     def _sample_first(self) -> None:
-        """Somebody may ask for guests by what an earlier process knew of them."""
+        """A caller may ask for guests by what an earlier process knew of them."""
         if not self._opened:
             self.guests()
 
@@ -433,7 +433,7 @@ class LibvirtHypervisor(TunableGuests):
     # --- stopping, going on, leaving ------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, Standing]:
-        """How these guests are; a call for each: it is meant for the few that somebody has stopped."""
+        """How these guests are; a call for each: it is meant for the few that were stopped."""
         return self._lifecycle.standings(guests)
 
     def pause(self, guest: Entity) -> None:
@@ -492,7 +492,7 @@ class LibvirtHypervisor(TunableGuests):
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call `callback(what happened)` from libvirt's thread on what needs a cycle; the result ends that.
 
-        That is a guest that starts, stops, pauses, goes on or migrates, that somebody else resizes, or that has a device more or less.
+        That is a guest that starts, stops, pauses, goes on or migrates, that another process resizes, or that has a device more or less.
         """
         return self._events.subscribe(callback)
 

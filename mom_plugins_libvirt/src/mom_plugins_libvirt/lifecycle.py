@@ -77,14 +77,14 @@ class Lifecycle:
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys."""
         doing = f"moving {guest} to {destination.uri}"
-        self._main.call(doing, guest.id, lambda domain: None)  # for one that is gone, nobody else is asked
+        self._main.call(doing, guest.id, lambda domain: None)  # for one that is gone, no other is asked
         module = self._main.module
         reached = self._reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
         parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
 
         def move(domain: Domain) -> object:
-            # A guest that is defined here is defined there then, and not here any more: nobody may start it twice.
+            # A guest that is defined here is defined there then, and not here any more: it must not be started twice.
             persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
             return domain.migrate3(reached, parameters, flags | persistent)
 
@@ -143,7 +143,7 @@ class Lifecycle:
             self._slots.release()
 
     def _give_up(self, doing: str, guest: Entity, given_up: threading.Event, over: threading.Event) -> None:
-        """In the timer's thread. Until it is over: while the connection is busy, nobody has told libvirt."""
+        """In the timer's thread. Until it is over: while the connection is busy, libvirt was not told."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
         told: list[Future[Any]] = []
         while not over.is_set():
@@ -159,7 +159,7 @@ class Lifecycle:
 
 
 def _without_questions(destination: Destination) -> Destination:
-    """The same, with ssh forbidden to ask for passwords or about unknown hosts, as nobody would answer."""
+    """The same, with ssh forbidden to ask for passwords or about unknown hosts, as no person would answer."""
     if destination.transport != "ssh":
         return destination
     return replace(destination, parameters=tuple(sorted({**dict(destination.parameters), "no_tty": "1"}.items())))

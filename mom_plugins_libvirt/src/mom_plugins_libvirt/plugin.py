@@ -205,7 +205,7 @@ class LibvirtPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """Statistics are switched on for guests that have none: without them nobody knows what a guest needs.
+        """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
 
         Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.
         """

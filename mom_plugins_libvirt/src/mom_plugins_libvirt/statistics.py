@@ -43,7 +43,7 @@ _PACE_SECONDS = 0.5
 """CPU time may be counted in steps of 10 ms, and balloons move in bursts; over less than this, their growth says nothing."""
 
 _NEVER_FRESH = 1e9
-"""An age in seconds that nobody takes for fresh: thirty years."""
+"""An age in seconds that never counts as fresh: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 _NO_RATES: Mapping[str, float] = MappingProxyType({})

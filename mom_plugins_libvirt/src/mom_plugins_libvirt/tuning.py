@@ -39,7 +39,7 @@ _READ_SECONDS = 0.5
 """How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""How long a host without a CPU controller is taken to have none: somebody may mount one and restart libvirtd."""
+"""How long a host without a CPU controller is taken to have none: the operator may mount one and restart libvirtd."""
 
 
 class TunableGuests(ABC):
@@ -54,7 +54,7 @@ class TunableGuests(ABC):
     _monotonic: Callable[[], float]
     _known: dict[str, KnownGuest]
     _untunable: str = ""
-    """Why CPU time cannot be limited on this host; empty if it can, or nobody has looked."""
+    """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
     _untunable_since: float = 0.0
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""libvirt's URIs: which make sense, whose guests run on this host, and how they are opened by a daemon that nobody can answer for.
+"""libvirt's URIs: which make sense, whose guests run on this host, and how they are opened by a daemon, which answers no questions.
 
 These are the plugin's own setting, written by the operator who could as well run the program that such a URI names, so that all of
 libvirt's transports and parameters are open to it. Where guests are moved to may be said by others: that is `mom_core.Destination`, which
@@ -51,7 +51,7 @@ def is_local(uri: str) -> bool:
 
 
 def without_questions(uri: str) -> str:
-    """The URI to open in place of this one: with ssh forbidden to ask for passwords or about unknown hosts, as nobody would answer."""
+    """The URI to open in place of this one: with ssh forbidden to ask for passwords or about unknown hosts, as no person would answer."""
     parts = _parts(uri)
     if parts is None or _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri

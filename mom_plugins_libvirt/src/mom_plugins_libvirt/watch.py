@@ -1,7 +1,7 @@
 """Sees between two cycles that a guest comes short of memory, and wakes the engine.
 
 libvirt has no event for that, so it is asked, a few times a second, and only about guests that mom could help: those from which memory
-was taken. While nothing is taken from anybody, nobody is asked.
+was taken. While nothing is taken from guests, none is asked.
 """
 
 from __future__ import annotations
@@ -204,11 +204,11 @@ class GuestWatch:
         self._handles: tuple[int, frozenset[str]] = (0, frozenset())
         self._stopping = threading.Event()
         self._some = threading.Event()
-        """Set while there is anybody to be watched."""
+        """Set while there are guests to be watched."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. It connects when there is somebody to be watched."""
+        """Start the thread. It connects when there is a guest to be watched."""
         self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
         self._thread.start()
 

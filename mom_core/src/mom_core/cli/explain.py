@@ -38,7 +38,7 @@ LEAST_GAP_SECONDS: Final = 10.0
 """So many cycles, and at least so long without one is a gap: a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""The precision of a written moment. A clock is finer: whoever writes down the time of a cycle and asks for it means that cycle."""
+"""The precision of a written moment. A clock is finer: an operator who writes down the time of a cycle and asks for it means that cycle."""
 
 REASON_SECONDS: Final = 30.0
 """So long an operator waits for why the policies decided so; what is told without it is there at once."""
@@ -141,9 +141,9 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _reasons(recorded: PastCycles, cycle: PastCycle, guest: str, always: Sequence[str]) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Why the policies decided so about a guest, by control; and what must be said where nobody can tell.
+    """Why the policies decided so about a guest, by control; and what must be said where it is unknown.
 
-    In a thread, with a time limit: policies are evaluated there, and a recording may be anybody's.
+    In a thread, with a time limit: policies are evaluated there, and a recording may come from anywhere.
     """
     if not isinstance(recorded, ReasonedCycles) or not cycle.policies:
         return {}, ()

@@ -51,7 +51,7 @@ _Controls = Sequence[tuple[str, ControlSpec]]
 
 
 def _of_running(config: Config) -> tuple[tuple[_Fields, _Controls], str] | None:
-    """What the running mom has, with the plugins that declare it, and from where; None when nobody can be asked."""
+    """What the running mom has, with the plugins that declare it, and from where; None when none can be asked."""
     answer = ask_or_remark(config, lambda running: running.declared())
     if answer is None:
         return None

@@ -248,7 +248,7 @@ def _place(plugin: LoadedPlugin) -> Path:
 
 
 def _running(name: str, config_path: str | None) -> Mapping[str, object] | None:
-    """What the running mom says of a plugin; None when none runs, or it does not use it, or nobody can be asked."""
+    """What the running mom says of a plugin; None when none runs, or it does not use it, or none can be asked."""
     return next((plugin for plugin in _running_plugins(config_path) if plugin["name"] == name), None)
 
 

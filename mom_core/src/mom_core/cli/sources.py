@@ -37,7 +37,7 @@ def running_mom(config: Config) -> RunningMom | None:
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
-    """The running mom's answer, and from where it is; None when nobody can be asked that way, with the reason said where it is odd."""
+    """The running mom's answer, and from where it is; None when none can be asked that way, with the reason said where it is odd."""
     running = running_mom(config)
     if running is None:
         return None

@@ -1,7 +1,7 @@
 """What reaches a terminal: no text that mom shows steers it, wherever the text comes from; and texts that are files stay true to the byte.
 
 Names of guests, policies, what other hosts tell, and recordings may hold control characters, by which a terminal is made to hide lines, to
-show others, or to answer as if somebody typed. Verbs write those escaped (`printable`); this is what nothing gets past.
+show others, or to answer as if the operator typed. Verbs write those escaped (`printable`); this is what nothing gets past.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""MOM's old configuration is given to mom by everybody who switches, once."""
+"""MOM's old configuration is given to mom by each operator who switches, once."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:

@@ -41,7 +41,7 @@ def review(
     :param proposals: in the YAML order of the plugins: the first decision on a control wins
     :param claims: which evaluator has which control, by earlier cycles
     :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why (unless it is the
-        same that somebody else has decided), and the problems that evaluators reported or that their answers are
+        same that another plugin has decided), and the problems that evaluators reported or that their answers are
     """
     claims = claims or Claims()
     kept: dict[tuple[str, str], tuple[Proposal, Decision]] = {}
@@ -76,7 +76,7 @@ def review(
             elif winner[0].plugin == plugin:
                 kept[key] = (proposal, decision)
                 revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
-            elif winner[1].value != decision.value:  # where they agree, nobody has lost
+            elif winner[1].value != decision.value:  # where they agree, none has lost
                 first = winner[0]
                 if not first.acts:
                     claims.contest(first.plugin, plugin, decision)

@@ -150,7 +150,7 @@ def _fault(item: object) -> str:
 
 
 def own_alerts(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Alert]) -> list[Alert]:
-    """What the core itself sees: plugins that do not work, guests that nobody lists, changes that cannot be remembered."""
+    """What the core itself sees: plugins that do not work, guests that are not listed, changes that cannot be remembered."""
     alerts = [*ledger]
     if guests_unknown:
         alerts.append(Alert("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS))

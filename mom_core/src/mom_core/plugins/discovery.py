@@ -99,7 +99,7 @@ def own_distributions(extra: str = "all") -> list[str]:
 
 
 def how_to_install(name: str) -> str:
-    """What to do to get one of this project's own distributions: from where mom-core is, as anybody can register a name on an index."""
+    """What to do to get one of this project's own distributions: from where mom-core is, as any user can register a name on an index."""
     place = _origin("mom-core")
     beside = Path(place).parent / name.replace("-", "_")
     if place and beside.is_dir():
@@ -139,7 +139,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant, or nothing."""
-    if len(name) > 60:  # nobody misspells that; comparing it would only take time
+    if len(name) > 60:  # that is no misspelling; comparing it would only take time
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
     return close[0] if close else ""

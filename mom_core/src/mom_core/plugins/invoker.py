@@ -29,7 +29,7 @@ LONGEST_TRACEBACK = 10_000
 """Characters of a traceback that are logged, the last ones."""
 
 _SLICE_SECONDS = 0.05
-"""How often somebody who waits for a slow plugin looks whether everything is to stop."""
+"""How often a thread that waits for a slow plugin looks whether everything is to stop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class Lane:
 
     :param plugin: its name in YAML
     :param deadline: seconds that a call may take unless the caller says otherwise
-    :param stopping: set when everything is to end: nobody waits for this plugin any longer than it takes to notice
+    :param stopping: set when everything is to end: no thread waits for this plugin any longer than it takes to notice
     :param hide: masks the plugin's secrets in a text
     :param monotonic: the clock that cycles go by, and so back-off: an hour that is simulated in a second has seen a minute's back-off end.
         Deadlines are always in real time

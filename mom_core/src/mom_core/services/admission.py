@@ -1,4 +1,4 @@
-"""Whether another guest fits: what a plugin that knows promises offers to whoever is about to start guests.
+"""Whether another guest fits: what a plugin that knows promises offers to who is about to start guests.
 
 Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this.
 """
@@ -28,7 +28,7 @@ class Admission:
     `fits` is how many of those guests there could be now, counted up to 10,000; `guarantee_kib` is what each is promised.
     `reasons` are sentences for an operator, those against it first. `donors` are the guests that would have to give for it: when the
     answer is yes, memory that they have and neither need nor are promised; when it is no for want of promises, what less important
-    guests are promised, which somebody would have to take back.
+    guests are promised, which the operator would have to take back.
     """
 
     admitted: bool

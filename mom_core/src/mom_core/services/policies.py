@@ -1,4 +1,4 @@
-"""Policies that change while mom runs: what an evaluator offers to whoever takes changes in, such as a control socket.
+"""Policies that change while mom runs: what an evaluator offers to plugins that take changes in, such as a control socket.
 
 The evaluator knows the language and keeps the texts; who passes changes on knows neither. Both know only this.
 """
@@ -145,8 +145,8 @@ class CanaryState(StrEnum):
 
     RUNNING = "running"
     PROMOTED = "promoted"  #: in force for all guests now
-    ROLLED_BACK = "rolled-back"  #: in force for nobody: guests or the host fared worse, or too little is known
-    ABORTED = "aborted"  #: somebody has ended it
+    ROLLED_BACK = "rolled-back"  #: in force for no guest: guests or the host fared worse, or too little is known
+    ABORTED = "aborted"  #: the operator has ended it
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class CanaryPolicies(Protocol):
     ) -> Canary:
         """Try changes, as `PolicyTexts.change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
 
-        Raises what `change` raises, and `MomError` when there is nothing to try, nobody to try it on, or a trial already.
+        Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Memory of the host that is kept for launches: what a plugin that can make room offers to whoever asks for room.
+"""Memory of the host that is kept for launches: what a plugin that can make room offers to who asks for room.
 
 Who makes room knows guests and what they can spare; who asks (a control socket, an admission) knows neither. Both know only this.
 """
@@ -21,8 +21,8 @@ class ReservationState(StrEnum):
     READY = "ready"  #: the memory is there, to be used
     TAKEN = "taken"  #: a guest has come for it, and has not touched all of it yet
     USED = "used"  #: a guest came for it, and has it
-    EXPIRED = "expired"  #: nobody came before the deadline
-    RELEASED = "released"  #: somebody gave it up
+    EXPIRED = "expired"  #: no guest came before the deadline
+    RELEASED = "released"  #: it was given up
 
     @property
     def lasts(self) -> bool:

@@ -36,7 +36,7 @@ class EngineState:
 
 
 class RunningMom(Protocol):
-    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when nobody is there."""
+    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
 
     @property
     def where(self) -> str:
