@@ -1,4 +1,4 @@
-"""Plugins in folders that nobody has installed: a project with its `pyproject.toml`, or what `pip install --target` has filled."""
+"""Plugins in folders that are not installed: a project with its `pyproject.toml`, or what `pip install --target` has filled."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the operator's settings ask for, each cycle. Pure: a snapshot and settings in, decisions and problems out.
 
-They are decided in every cycle, also when they stand: what somebody else has reset (systemd does when it reads its units again) is set
+They are decided in every cycle, also when they stand: what another process has reset (systemd does when it reads its units again) is set
 again, and another evaluator never wins every other cycle.
 """
 

@@ -1,4 +1,4 @@
-"""The plugin: reads the control groups of guests, decides what the settings ask for, reviews everybody's decisions, sets and puts back."""
+"""The plugin: reads the control groups of guests, decides what the settings ask for, reviews all plugins' decisions, sets and puts back."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class CgroupPlugin:
             if seen is None or seen.incarnation != guest.incarnation:
                 self._reclaimer.forget(guest.id)
                 seen = _Seen(guest.incarnation, paths)
-            elif seen.property_ != paths:  # somebody has moved it, or its groups are known only now
+            elif seen.property_ != paths:  # the operator has moved it, or its groups are known only now
                 seen = _Seen(guest.incarnation, paths)
             self._seen[guest.id] = seen
 

@@ -12,7 +12,7 @@ from mom_plugins_cgroup.files import Files, error_of
 from mom_plugins_cgroup.reclaim import Mood, Observed, next_step
 
 _CYCLES_IN_FORCE = 2
-"""An order lapses when nobody has renewed it in the cycle before: whoever gave it may be gone."""
+"""An order lapses when it was not renewed in the cycle before: the plugin that gave it may be gone."""
 
 _PIECE_KIB = 4 << 10
 """What is written at once. The kernel takes 2 ms for it on a fast swap, and 100 ms on a slow one: so long may the budget be exceeded."""
@@ -47,7 +47,7 @@ class Reclaimer:
         self._first = 0
 
     def begin_cycle(self, guests: Iterable[str]) -> None:
-        """These guests (ids) are left; orders that nobody renews come to their end."""
+        """These guests (ids) are left; orders that are not renewed come to their end."""
         there = set(guests)
         for kept in (self._moods, self._taken, self._allowed):
             for identity in kept.keys() - there:

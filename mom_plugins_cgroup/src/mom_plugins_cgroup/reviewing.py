@@ -1,4 +1,4 @@
-"""What everybody's decisions come to: impossible ones are refused, no guest is pushed below what it needs or was promised. Pure."""
+"""What all plugins' decisions come to: impossible ones are refused, no guest is pushed below what it needs or was promised. Pure."""
 
 from __future__ import annotations
 

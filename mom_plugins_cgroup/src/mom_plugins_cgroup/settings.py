@@ -41,7 +41,7 @@ class GroupLimits(_Part):
     memory_high: _Limit | None = None
     """Above this, the kernel takes memory from the guest and slows it down. Never below what the guest needs."""
     memory_low: _Limit | None = None
-    """Below this, the kernel takes memory from the guest only when nobody else has any to give."""
+    """Below this, the kernel takes memory from the guest only when no other has any to give."""
     memory_min: _Limit | None = None
     """Below this, the kernel never takes memory from the guest."""
     swap_max: _Limit | None = None

@@ -165,7 +165,7 @@ class Agent:
             except MomError as error:  # such as a key that cannot be read: somebody may see to it while mom runs
                 self._connected = False
                 self._say(shown(error))
-            except Exception as error:  # noqa: BLE001  # a mistake of ours, or of the library's: nobody is above this in this thread
+            except Exception as error:  # noqa: BLE001  # a mistake of ours, or of the library's: no caller is above this in this thread
                 self._connected = False
                 said = printable(f"a mistake of mom's: {type(error).__name__}: {error}", 400)
                 if said != self._trouble:

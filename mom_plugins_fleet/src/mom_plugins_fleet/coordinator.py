@@ -101,7 +101,7 @@ class Coordinator:
             if self.works:  # so that the next one need not wait
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
-                    await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and nobody else's
+                    await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and no other's
 
     async def _load(self, store: Store) -> None:
         await self.view.load(store)

@@ -40,7 +40,7 @@ LOST_PINGS: Final = 2
 """A connection that answers so many pings too late is lost: a partition is noticed within 15 s."""
 
 _WRONG_REVISION: Final = 10071
-"""JetStream's code for "somebody was faster"."""
+"""JetStream's code for "another client was faster"."""
 
 _NO_MESSAGE: Final = 10037
 """JetStream's code for a key at which nothing stands; a bucket that is not there has another."""
@@ -59,7 +59,7 @@ class LinkError(MomError):
 
 
 class ConflictError(LinkError):
-    """Somebody else has changed it since it was read. Nothing was changed."""
+    """Another client has changed it since it was read. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Store:
         return StoredEntry(found.seq or 0, data, 0.0 if found.time is None else found.time.timestamp())
 
     async def make(self, replicas: int) -> None:
-        """Make all buckets that are missing, and let none be emptied by somebody who may write only one key of it."""
+        """Make all buckets that are missing, and let none be emptied by a client that may write only one key of it."""
         from mom_plugins_fleet.subjects import buckets
 
         async with self._asking("make the buckets"):
@@ -223,7 +223,7 @@ class Store:
                 if found.config.num_replicas not in (None, replicas):
                     kept = found.config.num_replicas
                     raise LinkError(f"the bucket {config.bucket} is kept on {kept} servers already", hint=f"say --replicas {kept}")
-                # The library lets a header of a message replace all that a bucket holds, whoever sends it.
+                # The library lets a header of a message replace all that a bucket holds, whatever client sends it.
                 if found.config.allow_rollup_hdrs:
                     await self._jetstream.update_stream(found.config, allow_rollup_hdrs=False)
 

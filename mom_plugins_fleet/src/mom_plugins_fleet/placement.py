@@ -1,4 +1,4 @@
-"""Where guests that must leave can go: pure, and the same for everybody who has the same numbers. Sizes in KiB."""
+"""Where guests that must leave can go: pure, and the same for all who have the same numbers. Sizes in KiB."""
 
 from __future__ import annotations
 

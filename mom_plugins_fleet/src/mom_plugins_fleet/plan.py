@@ -17,7 +17,7 @@ ARRIVING_AT_ONCE: Final = 2
 """How many come to a host at once, for the same reason; and its mom sees what the first has taken before the next comes."""
 
 ATTEMPTS: Final = 3
-"""How often a guest is moved before somebody has to look at it."""
+"""How often a guest is moved before the operator has to look at it."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 

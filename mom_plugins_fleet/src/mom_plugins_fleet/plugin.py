@@ -103,7 +103,7 @@ class FleetPlugin:
         """This host's name in the fleet, as it was enrolled. Unset: the system's, up to the first dot."""
 
         key: ExistingFile | None = None
-        """The file with this host's key, as `mom fleet enroll` made it; nobody else may read it. Unset: the servers ask for none."""
+        """The file with this host's key, as `mom fleet enroll` made it; other users may not read it. Unset: the servers ask for none."""
 
         ca: ExistingFile | None = None
         """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
@@ -139,7 +139,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Begin to follow, unless somebody only takes a look."""
+        """Begin to follow, unless a command only takes a look."""
         if not self._context.serves:
             return
         from mom_plugins_fleet.agent import Agent

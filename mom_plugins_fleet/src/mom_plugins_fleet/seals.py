@@ -1,4 +1,4 @@
-"""Who has ordered a move: a coordinator seals it with its key, so that nobody who may write a host's orders can invent any."""
+"""Who has ordered a move: a coordinator seals it with its key, so that who may write a host's orders can invent none."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ COORDINATOR: Final = "coordinator"
 
 LEASE_SECONDS: Final = 10.0
 """For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
-lost; and a drain that stands still for ten seconds harms nobody."""
+lost; and a drain that stands still for ten seconds harms no guest."""
 
 GROUPS_KEPT: Final = 16
 """How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
@@ -43,7 +43,7 @@ def direct(bucket: str, key: str) -> str:
 
 
 def inbox(name: str) -> str:
-    """The prefix of the subjects at which a client gets its answers: nobody else may listen there."""
+    """The prefix of the subjects at which a client gets its answers: no other client may listen there."""
     return f"_INBOX_mom_{name}"
 
 

@@ -47,7 +47,7 @@ Kind = TypeVar("Kind", bound=Record)
 
 _LOG: Final = logging.getLogger("mom.fleet")
 _ATTEMPTS: Final = 20
-"""How often a change is tried again when somebody else was faster."""
+"""How often a change is tried again when another client was faster."""
 
 
 class Where:
@@ -529,7 +529,7 @@ def _checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
 
 
 def _new_key(path: Path) -> str:
-    """Make a key in a file that nobody else may read; its public part. Raises `MomError`."""
+    """Make a key in a file that other users may not read; its public part. Raises `MomError`."""
     import nkeys  # type: ignore[import-untyped]  # it has no types
 
     seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)

@@ -32,7 +32,7 @@ _LONGEST_TOKEN_FILE: Final = 4096
 
 
 class Right(IntEnum):
-    """What somebody may do; each includes those before it."""
+    """What a client may do; each includes those before it."""
 
     NOTHING = 0
     READ = 1
@@ -108,7 +108,7 @@ def _user_name(number: int) -> str:
 
 
 class Tokens:
-    """Who may do what through TCP: whoever knows a token may do what it is for. Only digests are kept."""
+    """Who may do what through TCP: who knows a token may do what it is for. Only digests are kept."""
 
     def __init__(self, tokens: Mapping[Right, str]) -> None:
         self._digests = [(right, _digest(token)) for right, token in sorted(tokens.items(), reverse=True)]

@@ -52,7 +52,7 @@ class CanaryRoutes:
         return await self._end(call, promote=True)
 
     async def abort(self, call: ApiCall) -> Response:
-        """In force for nobody."""
+        """In force for no guest."""
         return await self._end(call, promote=False)
 
     async def _end(self, call: ApiCall, *, promote: bool) -> Response:

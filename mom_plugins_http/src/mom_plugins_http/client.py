@@ -62,7 +62,7 @@ class Client:
     """A client of one control socket.
 
     :param seconds: how long mom may be silent before it is given up
-    :param reading: the same where nothing is changed; whoever waits for something for long has more patience
+    :param reading: the same where nothing is changed; a verb that waits for long has more patience
     """
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
@@ -94,8 +94,8 @@ class Client:
         :param seen: the entity tag of what is changed
         :raises RefusedError: mom says no
         :raises PolicyRefused: policies that cannot be used
-        :raises NotRunning: nobody is there
-        :raises MomError: nobody answers
+        :raises NotRunning: none is there
+        :raises MomError: it does not answer
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
         data = None if body is None else json.dumps(body).encode()

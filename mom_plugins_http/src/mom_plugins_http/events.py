@@ -31,7 +31,7 @@ class Events:
         self._most = most
 
     def tell(self, news: Sequence[Item] = ()) -> None:
-        """A cycle has ended: tell everybody, and what else has happened."""
+        """A cycle has ended: tell all clients, and what else has happened."""
         view = self._published.view
         if view is None or not self._published.subscribers:
             return

@@ -45,7 +45,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless somebody only takes a look. Raises `MomError` when that cannot be."""
+        """Listen, unless a command only takes a look. Raises `MomError` when that cannot be."""
         if not self._context.serves:
             return
         from mom_plugins_http.service import Service

@@ -1,4 +1,4 @@
-"""Policies through the API: read, checked and changed, by whoever has seen the version that they change."""
+"""Policies through the API: read, checked and changed, by who has seen the version that they change."""
 
 from __future__ import annotations
 

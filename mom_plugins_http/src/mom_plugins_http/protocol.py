@@ -24,7 +24,7 @@ IDLE_SECONDS: Final = 60
 """How long a connection is kept for a next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Where uvicorn logs, and nobody listens, whatever levels are chosen. What clients do wrong they are told; in the log it would be theirs to
+"""Where uvicorn logs, and no handler listens at any level. What clients do wrong they are told; in the log it would be theirs to
 fill."""
 _QUIET.disabled = True
 

@@ -1,4 +1,4 @@
-"""What the API answers from: the newest report, what came before it, and whoever wants to hear of the next."""
+"""What the API answers from: the newest report, what came before it, and the clients that want to hear of the next."""
 
 from __future__ import annotations
 

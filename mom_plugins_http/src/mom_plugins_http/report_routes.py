@@ -130,7 +130,7 @@ class ReportRoutes:
         return Response(view.answer("metrics", made), media_type=metrics.MEDIA_TYPE)
 
     async def whoami(self, call: ApiCall) -> Response:
-        """Who asks, so that nobody is offered what is refused."""
+        """Who asks, so that no client is offered what is refused."""
         return _json(encoded({"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}))
 
     async def configuration(self, call: ApiCall) -> Response:

@@ -33,7 +33,7 @@ MOST_JOBS: Final = 64
 
 
 class ReservationRoutes:
-    """Everything about reservations, in a thread of its own: nobody who asks for room waits for a policy to be compiled."""
+    """Everything about reservations, in a thread of its own: no request for room waits for a policy to be compiled."""
 
     def __init__(self, context: PluginContext, worker: Worker) -> None:
         self._context = context
@@ -61,7 +61,7 @@ class ReservationRoutes:
     async def all(self, call: ApiCall) -> Response:
         """What is reserved, what could be, and what has ended lately."""
         kept = self._context.service(Reservations)
-        if kept is None:  # there are none, which is no mistake of whoever asks
+        if kept is None:  # there are none, which is no mistake of the client's
             return _json({"room": None, "items": [], "ended": []})
 
         def room() -> Room | None:

@@ -24,7 +24,7 @@ _MAKE: Final = "memory"
 """The verb that need not be written."""
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""For so long a mom that does not answer is asked again while somebody waits: it may be restarting."""
+"""For so long a mom that does not answer is asked again while a user waits: it may be restarting."""
 
 
 class _ReserveGroup(click.Group):

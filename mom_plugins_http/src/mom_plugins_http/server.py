@@ -39,7 +39,7 @@ class Door:
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go listens there
     :param access: who may do what through a unix socket; None for TCP
     :param tls: for TCP
-    :param keyed: whether a unix socket is the page's, on which a session is needed whoever connects
+    :param keyed: whether a unix socket is the page's, on which a session is needed for every client
     """
 
     open_listener: Callable[[], Listener]

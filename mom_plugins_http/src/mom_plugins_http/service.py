@@ -94,7 +94,7 @@ class Service:
         )
 
     def take(self, report: Report) -> None:
-        """A cycle has ended: answer from it, and tell whoever listens."""
+        """A cycle has ended: answer from it, and tell those that listen."""
         if self._spans is not None:
             self._spans.take(report)
         news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later

@@ -43,7 +43,7 @@ class TcpSettings(BaseModel):
     key: ExistingFile
     """Its private key, as PEM."""
     read_token: ExistingFile | None = None
-    """A file with the token of those who may read; nobody else may read the file itself."""
+    """A file with the token of those who may read; other users may not read the file itself."""
     change_token: ExistingFile | None = None
     """A file with the token of those who may also change policies."""
     hosts: list[Annotated[str, AfterValidator(_a_name)]] = Field(default_factory=list)

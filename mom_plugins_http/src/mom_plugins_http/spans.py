@@ -45,7 +45,7 @@ class CycleSpans:
     def if_wanted(cls, environment: Mapping[str, str] = os.environ) -> CycleSpans | None:
         """For the tracer provider that the program has set, or for an exporter where the environment names an endpoint.
 
-        None without the extra, or when nobody takes spans.
+        None without the extra, or when no program takes spans.
         """
         try:
             from opentelemetry import trace

@@ -18,7 +18,7 @@ from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedErro
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ATTEMPTS: Final = 20
-"""How often a change is tried again when somebody else has changed the policies in between."""
+"""How often a change is tried again when another client has changed the policies in between."""
 
 _CANARY: Final = "/v1/policy-canary"
 

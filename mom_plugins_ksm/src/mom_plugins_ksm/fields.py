@@ -77,9 +77,9 @@ FIELDS = (
 POLICY_FIELDS = tuple(
     FieldSpec(name, Unit.KIB, Scope.GUEST, description, "whoever collects it")
     for name, description in (
-        ("balloon_max", "the guest's memory with an empty balloon; unknown if nobody collects it"),
-        ("balloon_cur", "the guest's memory with its balloon as it is now; unknown if nobody collects it"),
-        ("rss", "host memory that the guest's process holds; unknown if nobody collects it"),
+        ("balloon_max", "the guest's memory with an empty balloon; unknown if no plugin collects it"),
+        ("balloon_cur", "the guest's memory with its balloon as it is now; unknown if no plugin collects it"),
+        ("rss", "host memory that the guest's process holds; unknown if no plugin collects it"),
     )
 )
 """What the default policy reads of guests where it is known, declared so that it can ask under every hypervisor."""

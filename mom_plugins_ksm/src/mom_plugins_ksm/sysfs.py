@@ -90,7 +90,7 @@ class SysfsKsm:
 
 
 class WrittenByAnother:
-    """The kernel's KSM as this process reads it, written to by somebody who is allowed to: a management system."""
+    """The kernel's KSM as this process reads it, written to by a program that is allowed to: a management system."""
 
     def __init__(self, sysfs: SysfsKsm, writer: KsmWriter) -> None:
         self._sysfs = sysfs

@@ -137,7 +137,7 @@ class Placing:
         if room is None or pins is None:
             return  # unknown: hold
         if pins != room.cpu_list:
-            if home.taken or now - home.since > TAKES_SECONDS:  # somebody else has changed it, or it was never applied
+            if home.taken or now - home.since > TAKES_SECONDS:  # another process has changed it, or it was never applied
                 del self._homes[identity]
                 self._left_alone[identity] = now + COOLDOWN_SECONDS
             return
@@ -163,7 +163,7 @@ class Placing:
         return memory is not None and sum(memory.values()) - memory.get(home.node, 0.0) <= OVER_SHARE * sum(memory.values())
 
     def _moving(self, snapshot: Snapshot) -> bool:
-        """Whether a guest is on its way, whoever sent it."""
+        """Whether a guest is on its way, whatever plugin sent it."""
         return any(home.moving for home in self._homes.values()) or any(being_moved(guest) for guest in snapshot.guests.values())
 
     def _of(self, guest: Guest, home: Home, rooms: Mapping[int, Room]) -> Iterable[Decision]:
@@ -286,7 +286,7 @@ def _distances(item: Mapping[str, Value], nodes: Sequence[int | None]) -> dict[i
 
 
 def _busy_by_node(snapshot: Snapshot) -> dict[int, float] | None:
-    """CPUs that guests keep busy, by node; at NOWHERE, those that may be anywhere. None when nobody knows how many vCPUs a guest has."""
+    """CPUs that guests keep busy, by node; at NOWHERE, those that may be anywhere. None when it is unknown how many vCPUs a guest has."""
     busy: dict[int, float] = {}
     for guest in snapshot.guests.values():
         usage, cpus = number(guest.fields.get("numa_vcpu_usage")), by_node(guest.fields.get("numa_cpus"), "share")
@@ -319,5 +319,5 @@ def place_of(guest: Guest, every_cpu: frozenset[int]) -> Place | None:
 
 
 def _moves_by_pages(guest: Guest) -> bool:
-    """Whether its memory is a process' of this host. Otherwise whoever tells where it is moves it, too: a simulated host."""
+    """Whether its memory is a process' of this host. Otherwise the hypervisor that tells where it is moves it, too: a simulated host."""
     return "pid" in guest.properties

@@ -195,7 +195,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """No guest goes where there is no memory for it, whoever decides so."""
+        """No guest goes where there is no memory for it, whatever plugin decides so."""
         return reviewed(snapshot, decisions, self._rules)
 
     # --- control -----------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What everybody's decisions about NUMA come to: written as they are read back, and never into memory that is not there. Pure."""
+"""What all plugins' decisions about NUMA come to: written as they are read back, and never into memory that is not there. Pure."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class CanaryRun:
     def _look(
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
     ) -> None:
-        """Note how everybody fares, and what sizes were decided for whom."""
+        """Note how all guests fare, and what sizes were decided for whom."""
         since = snapshot.monotonic - self.plan.began_at
         if self._evidence is None:
             self._evidence = Evidence(_tally_before(history, members))

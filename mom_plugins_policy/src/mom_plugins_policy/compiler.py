@@ -57,7 +57,7 @@ def compile_program(
 ) -> Compiled:
     """The code of a program.
 
-    :param undeclared: fields that nobody declares: reading them is `undefined-symbol`
+    :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
     :param filename: a name of its own, by which tracebacks tell this code from all other
     :param traced: report every value to `Run.trace`, for explanations
     """

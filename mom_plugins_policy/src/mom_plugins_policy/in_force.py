@@ -148,7 +148,7 @@ class ChangingPolicies:
         def commit() -> None:
             with self._lock:
                 fitting = policy
-                if self._overlay is not overlay:  # somebody has set a policy since
+                if self._overlay is not overlay:  # a client has set a policy since
                     try:
                         fitting = self._compiled_to_work(read, self._overlay)
                     except ConfigError as error:
@@ -191,7 +191,7 @@ class ChangingPolicies:
 
     def checked(self, policy: Policy) -> Sequence[Remark]:
         """What the checks have to say of policies that are compiled."""
-        from mom_plugins_policy.checks import check_policy  # of no use to a mom of which nobody changes the policies
+        from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
 
         last = self._remarks
         if last is not None and last[0] is policy:
@@ -252,7 +252,7 @@ class ChangingPolicies:
         """The last changes, oldest first."""
         with self._lock:
             versions = tuple(self._versions)
-        # Diffs are made when somebody looks, and without keeping others waiting.
+        # Diffs are made when they are looked at, and without keeping others waiting.
         self._diffs = {
             later.change.version: self._diffs.get(later.change.version)
             or difference(texts_of(earlier.state.texts), texts_of(later.state.texts))
@@ -418,7 +418,7 @@ def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
 
 
 def _same(one: Overlay, other: Overlay) -> bool:
-    """Whether both change the same, whoever did it."""
+    """Whether both change the same, whatever client did it."""
     return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
 
 

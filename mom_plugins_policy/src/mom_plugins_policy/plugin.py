@@ -125,7 +125,7 @@ class PolicyPlugin:
         """Whether policies that are certain to fail, as they call a function or set a variable that there is not, are refused while mom
         runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls that policies may set without effect, by name: how to switch a part of policies off that nobody wants to edit."""
+        """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
         shadow: Path | None = None
         """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
         limits: LimitSettings = LimitSettings()
@@ -188,7 +188,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read and compile all policies again; they are in force, together, once everybody's reload has succeeded."""
+        """Read and compile all policies again; they are in force, together, once the reload of all plugins has succeeded."""
         put_in_force = self._policies.prepare()
         use_shadow = self._shadow.prepare() if self._shadow is not None else None
 
@@ -346,7 +346,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """What went wrong. Of a guest of which a policy needs what nobody knows (it is paused, has no balloon device, or was not sampled yet),
+    """What went wrong. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was not sampled yet),
     one remark for all of that: nothing is wrong with the policy or the host.
     """
     left_out: dict[str, list[Fault]] = {}

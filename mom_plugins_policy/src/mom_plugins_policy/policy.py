@@ -142,7 +142,7 @@ class Policy:
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
         compiled = self._compiled(frozenset())
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
-        """The fields that the texts name and nobody declares. Reading one is an error, wherever it stands."""
+        """The fields that the texts name and no plugin declares. Reading one is an error, wherever it stands."""
         if declarations is not None:
             self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
             if self.undeclared:

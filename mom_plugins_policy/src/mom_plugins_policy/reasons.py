@@ -1,7 +1,7 @@
 """Why a guest got what it got, in words: what the policy itself says of it, and otherwise the conditions around the request.
 
 A policy says why with a note: `(guest.SetVar "why balloon_target" "only {mem_usable KiB} are usable in it")`. The words are filled in when
-somebody asks, so that they cost a cycle nothing but the note. A text may name another one that stands in the policy; what a guest or the
+a verb asks, so that they cost a cycle nothing but the note. A text may name another one that stands in the policy; what a guest or the
 host says of itself is shown as it is, whatever braces are in it. Without a note, the conditions are told with the values that are known:
 those of fields, notes, literals, and of variables that are made of these and never assigned again.
 """

@@ -265,7 +265,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def undeclared(taken: Snapshot, known: Mapping[Any, object], scope_of: Mapping[type, Any]) -> list[tuple[str, str, str]]:
-    """The fields in a snapshot that nobody declares: whose (host or guest name), which, and a hint. Each once.
+    """The fields in a snapshot that no plugin declares: whose (host or guest name), which, and a hint. Each once.
 
     :param known: declarations by scope and name
     :param scope_of: the scope of `Host` and `Guest`

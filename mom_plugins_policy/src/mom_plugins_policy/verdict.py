@@ -1,7 +1,7 @@
 """What a trial of policies on some guests has shown: figures in, a verdict with its reason out.
 
 What speaks against a policy is compared with the same guests before and with the other guests now, so that a bad day of the host is not
-laid at its door. What is not known speaks for nobody: without enough figures nothing is promoted.
+laid at its door. What is not known speaks for neither side: without enough figures nothing is promoted.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Tally:
 
     @property
     def rate(self) -> float | None:
-        """The share of looks at which a guest ailed, of those at which it told; None: nobody told."""
+        """The share of looks at which a guest ailed, of those at which it told; None: none told."""
         return self.ailing.total() / self.told if self.told else None
 
     def add(self, found: Iterable[str | None], killed: int = 0) -> None:
@@ -141,7 +141,7 @@ class Tally:
 
 
 class HostFigures(NamedTuple):
-    """How the host is: percent of time that somebody waits for memory, pages a second to swap, ratio of memory available; None: unknown."""
+    """How the host is: percent of time that any task waits for memory, pages a second to swap, ratio of memory available; None: unknown."""
 
     pressure: float | None
     swap_out: float | None
@@ -235,7 +235,7 @@ def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
 
 
 def _against_now(evidence: Evidence) -> str:
-    """What speaks against it so clearly that nobody waits for the end."""
+    """What speaks against it so clearly that the end need not come."""
     recent = evidence.recent
     faults = [cycle.fault for cycle in recent if cycle.fault]
     if len(faults) >= BAD_HOST_CYCLES:
@@ -258,7 +258,7 @@ def _each(tally: Tally) -> float:
 
 
 def _usual(before: Tally, others: Tally) -> float:
-    """The share of looks at ailing guests that nobody would blame on the trial."""
+    """The share of looks at ailing guests that are not the trial's."""
     return max(before.rate or 0.0, others.rate or 0.0)
 
 

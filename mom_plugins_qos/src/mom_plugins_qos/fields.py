@@ -40,7 +40,7 @@ FIELDS = (
         "for each network interface `name`, `inbound` and `outbound`: `average` and `peak` in KiB/s, `burst` in KiB; empty: no limit",
         "the hypervisor's bandwidth limits",
     ),
-    # Declared by whoever knows them. Here too, so that the default policies may name them where nobody does.
+    # Declared by the plugins that know them. Here too, so that the default policies may name them where none does.
     _spec(VCPUS, Unit.COUNT, "virtual CPUs of the guest", "the hypervisor's plugin"),
     FieldSpec(HOST_CPUS, Unit.COUNT, Scope.HOST, "CPUs that are online", "the plugin host"),
 )

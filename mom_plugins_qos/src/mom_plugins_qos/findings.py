@@ -45,7 +45,7 @@ def _about_cpu(hypervisor: CpuTuneControl, guests: Iterable[Guest]) -> Iterable[
     if known:
         yield Finding(Severity.OK, "limits of guests", f"the CPU time of {len(known)} guests can be limited")
     if unknown:
-        # Only after somebody has looked does the list of guests say why not.
+        # Only after a look does the list of guests say why not.
         again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
         reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
         names = ", ".join(printable(guest.name) for guest in unknown[:_MOST_NAMES])

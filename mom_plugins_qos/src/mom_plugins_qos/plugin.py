@@ -1,4 +1,4 @@
-"""The plugin: reads the limits of guests, decides on those that the operator set, reviews everybody's decisions, sets and puts back."""
+"""The plugin: reads the limits of guests, decides on those that the operator set, reviews all plugins' decisions, sets and puts back."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse what no hypervisor takes, with the bounds, and complete lists, whoever decided."""
+        """Refuse what no hypervisor takes, with the bounds, and complete lists, whatever plugin decided."""
         return reviewed(snapshot, decisions)
 
     # --- control -----------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What everybody's decisions on limits come to: impossible ones are refused with the bounds, lists are completed. Pure."""
+"""What all plugins' decisions on limits come to: impossible ones are refused with the bounds, lists are completed. Pure."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class _Session:
         self.reader = FrameReader(settings.largest_answer)
         self.out = bytearray()
         self.destination = f"mom-{uuid.uuid4()}"
-        """Where vdsm sends answers. New for each connection: everybody who is subscribed to it gets them."""
+        """Where vdsm sends answers. New for each connection: all who are subscribed to it get them."""
         self.welcomed = False
         self.silence_limit: float | None = None
         """Seconds without a byte after which vdsm is taken for dead; None when it promised no heart-beat."""
@@ -268,11 +268,11 @@ class VdsmConnection:
             return
         tls = self.settings.tls
         if tls is not None and self._refused_files != tls.fingerprint():
-            return  # somebody has renewed the certificates: no need to wait
+            return  # the operator has renewed the certificates: no need to wait
         raise type(self._refusal)(f"{doing}: {self._refusal.message}", hint=self._refusal.hint)
 
     def _overdue(self, call: PendingCall) -> bool:
-        """Note that nobody waits for this call any more; false if it is done after all."""
+        """Note that no caller waits for this call any more; false if it is done after all."""
         with self._lock:
             if call.done.is_set():
                 return False
@@ -290,7 +290,7 @@ class VdsmConnection:
         return True
 
     def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake already; closed: nobody is there
+        with suppress(OSError):  # full: it is awake already; closed: no thread is there
             self._wake_writer.send(b"w")
 
     # --- the thread --------------------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ class VdsmConnection:
             call.finish(None, error)
 
     def _wait_for(self, sock: socket.socket | None, events: int, until: float | None, *, until_asked: bool = False) -> bool:
-        """Wait until the socket is ready for `events`, somebody wakes the thread, or the time is up; whether the time is not up.
+        """Wait until the socket is ready for `events`, another thread wakes it, or the time is up; whether the time is not up.
 
         :param until_asked: wait until there is a call, with no socket
         """
@@ -578,7 +578,7 @@ class VdsmConnection:
             call.finish(message, None)
         else:
             session.unasked(frame)
-        # An answer that nobody waits for is somebody else's, or was given twice.
+        # An answer that no call waits for is another client's, or was given twice.
 
     def _say_farewell(self, session: _Session) -> None:
         """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""

@@ -356,7 +356,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock; raises `HypervisorError` when somebody else has it for so long."""
+    """Hold the lock; raises `HypervisorError` when another thread has it for so long."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not answered an earlier question about all guests yet")
     try:

@@ -1,6 +1,6 @@
 """JSON-RPC 2.0 as vdsm speaks it: requests, answers, events, and what vdsm's error codes mean to mom. Pure.
 
-Every request is built here, and so has an id: one without ends vdsm's request thread, and nobody gets an answer any more. Ids are
+Every request is built here, and so has an id: one without ends vdsm's request thread, and no client gets an answer any more. Ids are
 UUIDs, as vdsm keeps one table of them for all its clients.
 """
 
@@ -64,7 +64,7 @@ class JsonRpcAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that vdsm tells everybody: method `|virt|VM_status|ID`, and what it says about it."""
+    """Something that vdsm tells all its clients: method `|virt|VM_status|ID`, and what it says about it."""
 
     method: str
     params: Mapping[str, object]

@@ -52,7 +52,7 @@ def _permissions(text: str) -> str:
 
 
 class XmlRpcPlugin:
-    """Serves MOM's XML-RPC verbs: statistics for whoever asks, and policies from whoever may set them."""
+    """Serves MOM's XML-RPC verbs: statistics for all clients, and policies from those that may set them."""
 
     class Settings(PluginSettings):
         """Where to listen, and how much a client may use."""
@@ -94,7 +94,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless somebody only takes a look. Raises `MomError` when that cannot be."""
+        """Listen, unless a command only takes a look. Raises `MomError` when that cannot be."""
         if not self._context.serves:
             return
         settings = self._settings

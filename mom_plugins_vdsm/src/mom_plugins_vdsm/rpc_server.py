@@ -83,7 +83,7 @@ class RpcServer:
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
     :param answer: called in one of a few threads
     :param too_large: the answer to a request of so many bytes, which were not kept
-    :param slow: whether a body asks for what may take its time; those wait for each other, and nobody for them
+    :param slow: whether a body asks for what may take its time; those wait for each other, and no other for them
     :param paths: the HTTP paths that are served
     """
 
@@ -167,7 +167,7 @@ class RpcServer:
         return None
 
     def _accept(self, sock: socket.socket) -> None:
-        """Take in who waits. Sockets are used directly: there is no moment in which a client belongs to nobody."""
+        """Take in who waits. Sockets are used directly: there is no moment in which a client belongs to no task."""
         loop = asyncio.get_running_loop()
         try:
             client, _ = sock.accept()
@@ -272,7 +272,7 @@ class RpcServer:
         if path not in self._paths:
             raise _RefusedError(HTTPStatus.NOT_FOUND, f"the path is {' or '.join(sorted(self._paths))}")
         if "origin" in headers:
-            # A web page in somebody's browser must not set policies on a port of the loopback.
+            # A web page in a user's browser must not set policies on a port of the loopback.
             raise _RefusedError(HTTPStatus.FORBIDDEN, "requests of web pages are not answered")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a compressed request is not read")

@@ -125,7 +125,7 @@ class Verbs:
         return _fault(ValueError(said))
 
     def refused(self) -> Sequence[tuple[str, str]]:
-        """The changes that were refused and not made good since: of what, and what was wrong. A client may have told nobody."""
+        """The changes that were refused and not made good since: of what, and what was wrong. A client may not have told."""
         return tuple(self._refused.items())
 
     def is_slow(self, body: bytes) -> bool:

@@ -25,7 +25,7 @@ _TO_ESCAPE = re.compile(r"[\\:\n\r]")
 
 
 class FrameError(ValueError):
-    """What arrived is no frame: the connection cannot be used any more, as nobody knows where the next frame begins."""
+    """What arrived is no frame: the connection cannot be used any more, as it is unknown where the next frame begins."""
 
 
 @dataclass(frozen=True, slots=True)

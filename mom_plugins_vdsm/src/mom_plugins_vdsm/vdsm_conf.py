@@ -1,4 +1,4 @@
-"""vdsm's own configuration, as far as it says how to reach vdsm: read, so that nobody has to say it twice."""
+"""vdsm's own configuration, as far as it says how to reach vdsm: read, so that the operator need not say it twice."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SIGNALS: Final = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-"""Those that somebody handles, or might want to."""
+"""Those that a program handles, or might want to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _directory() -> str:
     try:
         return str(Path.cwd())
     except OSError:
-        return ""  # it was removed below us, which is nobody's doing here
+        return ""  # it was removed below us, which no plugin does here
 
 
 def _umask() -> str:

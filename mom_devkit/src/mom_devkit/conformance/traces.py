@@ -30,7 +30,7 @@ END_SECONDS: Final = 2.0
 def traces(subject: Subject) -> Iterator[Finding]:
     """After mom_teardown no thread and no open file is left, and the number of both does not grow from cycle to cycle."""
     state = ProcessState.now()
-    _live(subject, 2)  # what is opened once for the process, by the first that needs it, is nobody's leak
+    _live(subject, 2)  # what is opened once for the process, by the first that needs it, is no leak
     threads, files = set(threading.enumerate()), _open_files()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -170,7 +170,7 @@ def _rounded(subject: Subject, spec: ControlSpec, applied: Sequence[Change], bef
         or outcome.status is not Status.APPLIED
         or not _same(spec, _now(subject, root, hypervisor, spec, entity), made.stands)
     ):
-        return  # a hypervisor that forgets when nobody is connected
+        return  # a hypervisor that forgets when no client is connected
     incarnation = "" if guest is None else guest.incarnation
     ledger = Ledger.open(configured(subject, [], hypervisor, root, folder).state_directory)
     ledger.record([LedgerEntry(entity, spec.name, before, asked.decision.value, subject.name, 0.0, incarnation)])
@@ -204,7 +204,7 @@ def _somebody_else(subject: Subject, spec: ControlSpec, applied: Sequence[Change
             life.cycle()  # from now on the ledger says what came of it, also on disk
     entity, wanted = applied[1].decision.entity, applied[1].stands
     if not _same(spec, _now(subject, root, hypervisor, spec, entity), wanted):
-        return  # a hypervisor that forgets when nobody is connected: there is nothing left to be spared
+        return  # a hypervisor that forgets when no client is connected: there is nothing left to be spared
     with alive(subject, root=root, folder=ours, hypervisor=hypervisor):
         pass
     if not _same(spec, _now(subject, root, hypervisor, spec, entity), wanted):

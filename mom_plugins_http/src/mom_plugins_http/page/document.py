@@ -43,7 +43,7 @@ class WebPage:
 
 
 def headers(style: str, script: str) -> dict[str, str]:
-    """What keeps a browser from running, loading, framing or telling anybody anything else."""
+    """What keeps a browser from running, loading, framing or telling any server anything else."""
     policy = {
         "default-src": "'none'",
         "script-src": _hash(script),

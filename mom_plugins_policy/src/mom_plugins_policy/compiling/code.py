@@ -108,7 +108,7 @@ class Emitter(ABC):
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """The value of a form; statements that compute parts of it are emitted. `dropped`: nobody looks at the value."""
+        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
 
     def _new(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"

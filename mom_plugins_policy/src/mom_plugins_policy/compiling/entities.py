@@ -52,7 +52,7 @@ class EntityAccess(Scoping):
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
-        """A field of an entity, None if nobody declares it."""
+        """A field of an entity, None if no plugin declares it."""
         scope = Scope.HOST if entity.type == "host" else Scope.GUEST
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:

@@ -64,7 +64,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """The value of a form; statements that compute parts of it are emitted. `dropped`: nobody looks at the value."""
+        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
