@@ -94,23 +94,23 @@ class Controller:
         found = self.read(map(target_of, entries))
         there = self._still_there(entries, found, outcomes)
         found |= self._watched(there, found)
-        due: dict[Target, tuple[LedgerEntry, Verdict]] = {}
+        due: dict[Target, tuple[LedgerEntry, Judgement]] = {}
         for entry in there:
             target = target_of(entry)
-            verdict = judged(self.specs[entry.control], entry, found[target])
-            if verdict.status is None:
-                due[target] = entry, verdict
+            judgement = judged(self.specs[entry.control], entry, found[target])
+            if judgement.status is None:
+                due[target] = entry, judgement
             else:
                 now = known(found[target])
-                outcomes.append(Outcome(back(entry), now, now, verdict.status, verdict.reason))
-        changes = [Change(target, verdict.value, known(found[target]), back=True) for target, (_, verdict) in due.items()]
+                outcomes.append(Outcome(back(entry), now, now, judgement.status, judgement.reason))
+        changes = [Change(target, judgement.value, known(found[target]), back=True) for target, (_, judgement) in due.items()]
         errors, after = self._write(changes)
         after |= self._arrived([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
         for change in changes:
-            entry, verdict = due[change.target]
+            entry, judgement = due[change.target]
             status, stands, error = came_of_putting_back(self.specs[entry.control], change, after[change.target], errors.get(change.target))
-            if status is Status.APPLIED and verdict.reason:
-                status, error = Status.LEFT_ALONE, verdict.reason
+            if status is Status.APPLIED and judgement.reason:
+                status, error = Status.LEFT_ALONE, judgement.reason
             outcomes.append(Outcome(back(entry), change.found, stands, status, error))
         return outcomes
 
@@ -286,7 +286,7 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> t
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What becomes of an entry: a status, or None and the value that is to be written. `reason` is also what is left as it is, and why."""
 
     status: Status | None
@@ -294,32 +294,32 @@ class Verdict:
     value: Value = None
 
 
-def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Verdict:
+def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
     """What becomes of an entry where `found` stands now."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
-        return Verdict(Status.GONE, str(found))  # a host without the control has nothing to be put back
+        return Judgement(Status.GONE, str(found))  # a host without the control has nothing to be put back
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
-        return Verdict(Status.LEFT_ALONE, str(found))
+        return Judgement(Status.LEFT_ALONE, str(found))
     if isinstance(found, HypervisorError):
-        return Verdict(Status.FAILED, str(found))
+        return Judgement(Status.FAILED, str(found))
     if entry.before is None:
-        return Verdict(Status.FAILED, "the ledger does not say what stood there before")
+        return Judgement(Status.FAILED, "the ledger does not say what stood there before")
     if found is None:
-        return Verdict(Status.FAILED, f"what {entry.control} stands at is unknown")
+        return Judgement(Status.FAILED, f"what {entry.control} stands at is unknown")
     if isinstance(found, OnItsWay):
-        return Verdict(None, value=entry.before)
+        return Judgement(None, value=entry.before)
     if isinstance(found, int | float) and not isinstance(entry.before, int | float):
-        return Verdict(Status.FAILED, f"{entry.before!r:.40} is nothing that {entry.control} can have stood at")
+        return Judgement(Status.FAILED, f"{entry.before!r:.40} is nothing that {entry.control} can have stood at")
     if spec.key:
         return _judged_by_item(spec, entry, found)
     if entry.before == found if spec.gradual else same(spec, entry.before, found):
         # What was asked and never answered may yet take effect: then what stands is asked for again, as the last word.
         under_way = entry.attempted or (spec.gradual and entry.applied not in {None, entry.before})
-        return Verdict(None, value=entry.before) if under_way else Verdict(Status.UNCHANGED)
+        return Judgement(None, value=entry.before) if under_way else Judgement(Status.UNCHANGED)
     if not entry.explains(found, spec.tolerance):
         asked = f", not to the {_shown(spec, entry.applied)} that mom had asked for" if spec.gradual and entry.applied is not None else ""
-        return Verdict(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{asked}")
-    return Verdict(None, value=entry.before)
+        return Judgement(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{asked}")
+    return Judgement(None, value=entry.before)
 
 
 def _shown(spec: ControlSpec, value: Value) -> str:
@@ -328,7 +328,7 @@ def _shown(spec: ControlSpec, value: Value) -> str:
     return printable(str(value), 200)
 
 
-def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verdict:
+def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judgement:
     """Each item for itself: another process may have changed one of them since."""
     before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
     due: list[str] = []
@@ -341,11 +341,11 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Verd
         (due if mine else foreign).append(name)
     reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
     if not due:
-        return Verdict(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
+        return Judgement(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
     wanted = {name: {**(before.get(name) or spec.absent or {}), spec.key: name} for name in due}
     if spec.absent is not None:
         wanted = {**{name: dict(item) for name, item in now.items()}, **wanted}
-    return Verdict(None, reason, list(wanted.values()))
+    return Judgement(None, reason, list(wanted.values()))
 
 
 def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
