@@ -125,7 +125,7 @@ def test_whatever_is_in_numa_maps_is_no_error(text: bytes) -> None:
 
 def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
     root = tree(tmp_path, process_tree(1000, {0: 9}, [(1, "0-3", 700), (5, "4-7", 50)]))
-    process = Process(root / "proc/1000", ticks=100)
+    process = Process(root / "proc/1000")
     vcpus = process.vcpus()
     assert [(one.number, one.cpu, format_list(one.allowed), one.seconds) for one in vcpus] == [(0, 1, "0-3", 7.0), (1, 5, "4-7", 0.5)]
     assert process.started() == 4711
@@ -135,7 +135,7 @@ def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
 def test_a_look_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:
     nodes_of = {cpu: cpu // 4 for cpu in range(8)}
     root = tree(tmp_path, process_tree(1000, {0: 30, 1: 10}, [(0, "0-7", 100), (4, "0-7", 100)]))
-    process = Process(root / "proc/1000", ticks=100)
+    process = Process(root / "proc/1000")
     first = look_at(process, nodes_of, None, 10.0)
     assert first is not None
     assert first.memory == {0: 120, 1: 44}

@@ -48,7 +48,10 @@ _WHERE = {
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
     "callers": ("Callers", "came_back"),
-    "kernel_files": ("Pressure", "ProcessStat", "boot_id", "parse_meminfo", "parse_pressure", "parse_process_stat", "read_kernel_file"),
+    "kernel_files": (
+        "Pressure", "ProcessStat", "boot_id", "parse_meminfo", "parse_pressure", "parse_process_stat", "read_kernel_file",
+        "write_kernel_file",
+    ),
     "sockets": ("Address", "Listener", "OccupiedByOurselvesError", "PeerCredentials", "listen", "peer_credentials"),
     "units": (
         "Portion", "Unit", "format_duration", "format_kib", "format_size", "lasting", "parse_duration", "parse_portion", "parse_size",
@@ -167,6 +170,7 @@ if TYPE_CHECKING:
     from mom_core.kernel_files import parse_pressure as parse_pressure
     from mom_core.kernel_files import parse_process_stat as parse_process_stat
     from mom_core.kernel_files import read_kernel_file as read_kernel_file
+    from mom_core.kernel_files import write_kernel_file as write_kernel_file
     from mom_core.knobs import Knob as Knob
     from mom_core.knobs import KnobPlugin as KnobPlugin
     from mom_core.knobs import file_knob as file_knob

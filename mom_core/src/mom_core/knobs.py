@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mom_core.errors import HypervisorError, NotSupported, PermissionDenied
 from mom_core.hookspecs import hookimpl
+from mom_core.kernel_files import write_kernel_file
 from mom_core.model import Change, ControlSpec, FieldSpec, Finding, Scope, Severity, Target, Value
 from mom_core.units import Unit
 
@@ -91,12 +92,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
         the `OSError`
     """
     try:
-        # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
-        file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK))
-        try:
-            os.write(file, str(value).encode())
-        finally:
-            os.close(file)
+        write_kernel_file(path, str(value), wait=wait)
     except OSError as error:
         raise failure_of(error, path, "write") from error
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, write_kernel_file
 
 _LONGEST_BYTES = 64 << 10
 """memory.stat, the longest, has 2 KiB."""
@@ -32,7 +32,7 @@ class KernelFiles:
     """The real ones."""
 
     def read(self, path: str) -> bytes | None:
-        """What stands in it, in one read, as the kernel makes it anew for each."""
+        """What stands in it, in one read. An empty file is not unknown: of io.max, it says that there is no limit."""
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -46,11 +46,7 @@ class KernelFiles:
 
     def write(self, path: str, text: str, *, wait: bool = True) -> None:
         """One write. With `wait` False, a newer kernel (memory.high) leaves the reclaim to the group's own tasks."""
-        file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK))
-        try:
-            os.write(file, text.encode())
-        finally:
-            os.close(file)
+        write_kernel_file(path, text, wait=wait)
 
 
 def error_of(error: OSError, path: str, text: str) -> HypervisorError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value, parse_meminfo, read_kernel_file
+from mom_core import HypervisorError, KsmWriter, NotSupported, PermissionDenied, Value, parse_meminfo, read_kernel_file, write_kernel_file
 from mom_plugins_ksm.ksmd import Ksmd
 
 FOLDER = "sys/kernel/mm/ksm"
@@ -28,9 +27,9 @@ _COUNTS = (
     "ksm_zero_pages",  # since Linux 6.6
     "use_zero_pages",
 )
-_COUNT = re.compile(r"[0-9]{1,20}\n?")
-_SIGNED = re.compile(r"-?[0-9]{1,20}\n?")
-_CHOSEN = re.compile(r"\[([A-Za-z0-9_-]{1,40})\]")
+_COUNT = re.compile(rb"[0-9]{1,20}\n?")
+_SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
+_CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 
 
 class SysfsKsm:
@@ -51,17 +50,16 @@ class SysfsKsm:
         """
         found: dict[str, Value] = {}
         for name in _COUNTS:
-            text = _read(self.folder / name)
-            if text is not None and _COUNT.fullmatch(text):
+            text = read_kernel_file(self.folder / name)
+            if _COUNT.fullmatch(text):
                 found[name] = int(text)
         if not found:
             return found  # no KSM here: nothing else to look for
-        profit = _read(self.folder / "general_profit")
-        if profit is not None and _SIGNED.fullmatch(profit):
+        profit = read_kernel_file(self.folder / "general_profit")
+        if _SIGNED.fullmatch(profit):
             found["general_profit"] = int(profit)
-        modes = _read(self.folder / "advisor_mode")
-        if modes is not None and (chosen := _CHOSEN.search(modes)):
-            found["advisor_mode"] = chosen[1]
+        if chosen := _CHOSEN.search(read_kernel_file(self.folder / "advisor_mode")):
+            found["advisor_mode"] = chosen[1].decode("ascii")
         seconds = self._ksmd.cpu_seconds()
         if seconds is not None:
             found["ksmd_cpu_seconds"] = seconds
@@ -75,12 +73,7 @@ class SysfsKsm:
         for name, value in knobs.items():
             path = self.folder / name
             try:
-                # Not created when it is missing; cut where the tree is a folder of plain files. The kernel wants one write.
-                descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-                try:
-                    os.write(descriptor, b"%d" % value)
-                finally:
-                    os.close(descriptor)
+                write_kernel_file(path, f"{value:d}")
             except OSError as error:
                 raise _explained(error, path, name) from error
 
@@ -103,13 +96,6 @@ class WrittenByAnother:
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Have these knobs written, in the given order."""
         self._writer.ksm_write(knobs)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode("ascii", "replace")
-    except OSError:
-        return None
 
 
 def _explained(error: OSError, path: Path, name: str) -> HypervisorError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from mom_core import parse_process_stat, read_kernel_file
 from mom_plugins_numa.numbers import parse_list
 
 MOST_MAPS = 64 << 20
@@ -69,12 +70,11 @@ class Process:
     """One process, by its folder in /proc."""
 
     folder: Path
-    ticks: int = field(default_factory=lambda: os.sysconf("SC_CLK_TCK"))
 
     def started(self) -> int | None:
         """When it was started, in the kernel's ticks: with the process id, this is who it is. None when there is none."""
-        words = _words_of(self.folder / "stat")
-        return None if words is None else int(words[19])
+        stat = parse_process_stat(read_kernel_file(self.folder / "stat"))
+        return None if stat is None else stat.started
 
     def areas(self) -> list[Area]:
         """Its memory. The kernel walks all of its page tables for that. Raises `OSError`."""
@@ -97,25 +97,10 @@ class Process:
             return
         for thread in threads:
             task = self.folder / "task" / thread
-            named = _VCPU.fullmatch(_read(task / "comm"))
+            named = _VCPU.fullmatch(read_kernel_file(task / "comm"))
             if named is None:
                 continue
-            words = _words_of(task / "stat")
-            allowed = _ALLOWED.search(_read(task / "status"))
-            if words is not None and allowed is not None:
-                cpus = parse_list(allowed[1].decode()) or frozenset()
-                yield Vcpu(int(named[1]), int(words[36]), cpus, (int(words[11]) + int(words[12])) / self.ticks)
-
-
-def _words_of(stat: Path) -> list[bytes] | None:
-    """What follows the name in a stat file of proc(5): word 0 is field 3. None when it is gone or malformed."""
-    words = _read(stat).rpartition(b")")[2].split()
-    wanted = (11, 12, 19, 36)  # utime, stime, starttime, processor
-    return words if len(words) > 36 and all(words[index].isdigit() for index in wanted) else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+            stat = parse_process_stat(read_kernel_file(task / "stat"))
+            allowed = _ALLOWED.search(read_kernel_file(task / "status"))
+            if stat is not None and stat.processor is not None and allowed is not None:
+                yield Vcpu(int(named[1]), stat.processor, parse_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)
