@@ -87,6 +87,17 @@ def test_parts_of_plugins_are_joined_by_heading_in_their_order_and_a_broken_plug
     ]
 
 
+def test_what_several_plugins_say_of_the_host_stands_there_once(only_shelf) -> None:
+    """As the plugins sim and host do of the memory that both collect."""
+    for name in ("one", "other"):
+        only_shelf.add_plugin(name, PLUGIN.format(words="memory 1 GiB", place=10), before="from mom_core import GuestColumn, StatusPart")
+    only_shelf.add_plugin("later", PLUGIN.format(words="swapped", place=30), before="from mom_core import GuestColumn, StatusPart")
+    taken = snapshot()
+    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
+    parts = _parts(load_config({"plugins": {"one": {}, "other": {}, "later": {}}}), report)
+    assert parts["host"] == "memory 1 GiB, swapped"
+
+
 def test_without_plugins_nothing_is_known_of_the_host(only_shelf) -> None:
     only_shelf.add_plugin("quiet")
     taken = snapshot()

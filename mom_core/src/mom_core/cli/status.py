@@ -150,8 +150,8 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
-    """What the enabled plugins say, by heading; the host first, also when nothing is known of it."""
-    parts = sorted(_all_offered(config, "mom_status", StatusPart, report), key=lambda part: part.place)
+    """What the enabled plugins say, by heading, once each; the host first, also when nothing is known of it."""
+    parts = sorted(dict.fromkeys(_all_offered(config, "mom_status", StatusPart, report)), key=lambda part: part.place)
     lines: dict[str, list[str]] = {"host": []}
     for part in parts:
         lines.setdefault(part.heading, []).append(part.text)
