@@ -69,12 +69,13 @@ class Cycle:
             self.on_progress()
         else:
             outcomes = control.observe(snapshot, decisions, self.plugins)
-        problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in self._ledger_alerts())
+        of_ledger = self._ledger_alerts()
+        problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in of_ledger)
         problems.extend(self._troubles_with_state())
         said = self._alerts(snapshot, problems)
         self.on_progress()
         plugins = tuple(plugin.lane.report() for plugin in self.plugins.plugins)
-        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), self._ledger_alerts())
+        said[CORE] = own_alerts(plugins, self._why_guests_unknown(problems), of_ledger)
         self.history.append(snapshot)
         report = Report(
             number=number,
