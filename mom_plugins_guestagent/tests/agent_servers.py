@@ -148,18 +148,20 @@ class Servers:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent-servers")
         self._servers: list[asyncio.Server] = []
+        self._conversations: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         async def end() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for server in self._servers:
                 server.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                # asyncio's own task that has just accepted a connection would lose its socket if it were cancelled.
+                for task in self._conversations:
+                    task.cancel()
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -169,12 +171,12 @@ class Servers:
     def unix(self, speak: Speak) -> str:
         """The path of a socket at which `speak` answers."""
         path = str(self._folder / f"agent{len(self._servers)}")
-        self._servers.append(self._wait(asyncio.start_unix_server(_contained(speak), path)))
+        self._servers.append(self._wait(asyncio.start_unix_server(self._contained(speak), path)))
         return path
 
     def tcp(self, speak: Speak) -> tuple[str, int]:
         """The address and port at which `speak` answers."""
-        server: asyncio.Server = self._wait(asyncio.start_server(_contained(speak), "127.0.0.1"))
+        server: asyncio.Server = self._wait(asyncio.start_server(self._contained(speak), "127.0.0.1"))
         self._servers.append(server)
         address, port = server.sockets[0].getsockname()
         return address, port
@@ -182,16 +184,19 @@ class Servers:
     def _wait(self, made: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(made, self._loop).result(10)
 
+    def _contained(self, speak: Speak) -> Speak:
+        async def contained(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._conversations.add(task)
+            task.add_done_callback(self._conversations.discard)
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await speak(reader, writer)
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
 
-def _contained(speak: Speak) -> Speak:
-    async def contained(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.CancelledError):
-            await speak(reader, writer)
-        writer.close()
-        with suppress(ConnectionError, asyncio.CancelledError):
-            await writer.wait_closed()
-
-    return contained
+        return contained
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import resource
 import select
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +17,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from mom_core import Address, listen
 from mom_plugins_http.client import Client
+from mom_plugins_http.server import accepted
 from mom_plugins_http.unread import PIECE, UnreadAnswers
 
 if TYPE_CHECKING:
@@ -205,3 +210,28 @@ def test_ending_takes_less_than_it_may_also_with_clients(serve: Serve) -> None:
         time.sleep(0.01)
     for sock in held:
         sock.close()
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_client_that_comes_just_when_the_server_ends_is_let_go(tmp_path: Path, steps: int) -> None:
+    """At whichever step of the event loop the end comes, no connection is left to the garbage collector, which would warn of it."""
+
+    async def end_after(steps: int) -> None:
+        listener = listen(Address(str(tmp_path / "end.sock")))
+        accepting = asyncio.create_task(accepted(listener.sock))
+        await asyncio.sleep(0.01)  # until it waits for clients
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "end.sock"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            accepting.cancel()
+            for sock in await asyncio.gather(accepting, return_exceptions=True):
+                if isinstance(sock, socket.socket):
+                    sock.close()
+        listener.close()
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(end_after(steps))
+        gc.collect()
+    assert [str(each.message) for each in warned] == []

@@ -131,7 +131,7 @@ class Server:
         made: set[asyncio.Task[None]] = set()
         while True:
             try:
-                sock = await _accepted(listener.sock)
+                sock = await accepted(listener.sock)
             except OSError as error:
                 self._log.warning("a client could not be accepted: %s", error.strerror)
                 self._drop_one()
@@ -190,17 +190,22 @@ class Server:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
 
 
-async def _accepted(listener: socket.socket) -> socket.socket:
-    """The next connection. One that was accepted just when this was cancelled is closed."""
-    accepting = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
+async def accepted(listener: socket.socket) -> socket.socket:
+    """The next connection. It is accepted and returned in one step: a cancellation comes before it, or finds it in its caller's hands."""
+    while True:
+        await _readable(listener)
+        with contextlib.suppress(BlockingIOError):  # the client went before it was accepted
+            return listener.accept()[0]
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
     try:
-        sock, _ = await asyncio.shield(accepting)
-    except asyncio.CancelledError:
-        if accepting.done() and not accepting.cancelled() and accepting.exception() is None:
-            accepting.result()[0].close()
-        accepting.cancel()
-        raise
-    return sock
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock)
 
 
 def _closing_if_cancelled(sock: socket.socket) -> Callable[[asyncio.Task[None]], None]:
