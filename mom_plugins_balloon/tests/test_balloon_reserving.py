@@ -35,6 +35,7 @@ from mom_core import (
     Snapshot,
     StateFile,
     Value,
+    as_number,
     load_config,
 )
 from mom_plugins_balloon import sparing
@@ -42,7 +43,6 @@ from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.plugin import ReservationSettings
 from mom_plugins_balloon.reserving import HostReservations, Sight, policies_reserve
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_kib
-from mom_plugins_balloon.told import number
 
 GIB = 1 << 20
 MIB = 1 << 10
@@ -525,8 +525,8 @@ def below_need(report: Report) -> list[str]:
     for outcome in report.outcomes:
         guest = report.snapshot.guests[outcome.decision.entity.id]
         fields: Mapping[str, Value] = guest.fields
-        size, usable, promised = (number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "balloon_min"))
-        target = number(outcome.decision.value)
+        size, usable, promised = (as_number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "balloon_min"))
+        target = as_number(outcome.decision.value)
         assert size is not None
         assert target is not None
         if target < size and (usable is None or target < max(size - usable, promised or 0)):

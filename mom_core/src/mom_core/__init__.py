@@ -20,7 +20,7 @@ _WHERE = {
     "model": (
         "Alert", "Change", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host",
         "LedgerEntry", "Metric", "OnItsWay", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope",
-        "Severity", "Snapshot", "Source", "StandingAlert", "Status", "Suggestion", "Target", "Value", "Verdict", "differences",
+        "Severity", "Snapshot", "Source", "StandingAlert", "Status", "Suggestion", "Target", "Verdict", "differences",
         "printable", "printable_lines",
     ),
     "overview": ("GuestColumn", "StatusPart"),
@@ -62,6 +62,7 @@ _WHERE = {
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "Refused", "StateError", "UnitError", "Unneeded",
     ),
+    "values": ("Value", "as_items", "as_number", "as_text", "as_whole"),
     "services.policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
         "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
@@ -204,7 +205,6 @@ if TYPE_CHECKING:
     from mom_core.model import Status as Status
     from mom_core.model import Suggestion as Suggestion
     from mom_core.model import Target as Target
-    from mom_core.model import Value as Value
     from mom_core.model import Verdict as Verdict
     from mom_core.model import differences as differences
     from mom_core.model import printable as printable
@@ -262,6 +262,11 @@ if TYPE_CHECKING:
     from mom_core.units import parse_duration as parse_duration
     from mom_core.units import parse_portion as parse_portion
     from mom_core.units import parse_size as parse_size
+    from mom_core.values import Value as Value
+    from mom_core.values import as_items as as_items
+    from mom_core.values import as_number as as_number
+    from mom_core.values import as_text as as_text
+    from mom_core.values import as_whole as as_whole
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,6 @@ is said, never guessed.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from mom_core.model import (
     printable,
 )
 from mom_core.units import Unit, format_duration, format_kib, lasting
+from mom_core.values import as_number
 
 LOG = logging.getLogger("mom.explanation")
 
@@ -117,11 +117,11 @@ class About:
     @property
     def interval(self) -> float | None:
         """Seconds between two cycles."""
-        return number(self.report.snapshot.host.properties.get("interval")) or None
+        return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
         """A field of the guest, if it is a number."""
-        return number(self.guest.fields.get(name))
+        return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
         """The first decision about a control."""
@@ -157,13 +157,6 @@ class Explainer:
     def part(self, about: About) -> ExplanationPart:
         """What this plugin has to say of a guest."""
         return ExplanationPart()
-
-
-def number(value: Value) -> float | None:
-    """A number as it is, anything else as unknown."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
 
 
 # --- joined --------------------------------------------------------------------------------------------------------------------------
@@ -458,8 +451,8 @@ def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
 
 def _change(decision: Decision, guest: Guest, spec: ControlSpec | None) -> str:
     """By how much a decision changes what stands there."""
-    value = number(decision.value)
-    present = None if spec is None or spec.unit is not Unit.KIB else number(guest.fields.get(spec.field))
+    value = as_number(decision.value)
+    present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
     if present is None or value is None:
         return ""
     if abs(value - present) < 1:
@@ -518,7 +511,7 @@ def _place(source: Source) -> str:
 
 
 def _amount(value: Value, unit: str) -> str:
-    known = number(value)
+    known = as_number(value)
     if value is None:
         return "unknown"
     if unit == Unit.KIB and known is not None:

@@ -11,12 +11,11 @@ from dataclasses import field as _field
 from dataclasses import replace as _replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from mom_core.units import Unit
-
-Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
-"""What a field can hold. None: collected, and found to be unknown."""
+from mom_core.values import Readable
+from mom_core.values import Value as Value  # noqa: PLC0414  # it is part of the model, too
 
 NO_VALUES: Mapping[str, Value] = MappingProxyType({})
 
@@ -56,8 +55,11 @@ HOST_ID = "host"
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """The host in one snapshot: values by field name, and properties, which are not measured (`name`, `interval` in seconds)."""
+class Host(Readable):
+    """The host in one snapshot: values by field name, and properties, which are not measured (`name`, `interval` in seconds).
+
+    `number`, `whole`, `text` and `items` give a field as that; None where it is unknown: `host.number("mem_free")`.
+    """
 
     name: str = HOST_ID
     fields: Mapping[str, Value] = _field(default_factory=_nothing)
@@ -70,8 +72,8 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
-    """One guest in one snapshot, or as the hypervisor lists it (then without fields).
+class Guest(Readable):
+    """One guest in one snapshot, or as the hypervisor lists it (then without fields). Its fields are read as those of a `Host`.
 
     `properties` hold what is not measured: at least `name` and `uuid`, and `pid` where there is one.
     `blocked` says why a control cannot be applied to this guest now: control name (or `*` for all) to a reason,

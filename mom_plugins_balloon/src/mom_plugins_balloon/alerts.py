@@ -8,7 +8,6 @@ from typing import Final
 from mom_core import Alert, Severity, Snapshot, format_kib
 from mom_plugins_balloon.guarantees import Standing
 from mom_plugins_balloon.states import State
-from mom_plugins_balloon.told import number
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -22,7 +21,7 @@ _FULL: Final = "move guests away or shut some down, start no more, or stop what 
 
 def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Alert]:
     """What an operator has to know of the host's memory as a whole; nothing where its size is unknown."""
-    total, available = (number(snapshot.host.fields.get(name)) for name in ("mem_available", "mem_really_available"))
+    total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
     oversold = ""
@@ -38,8 +37,8 @@ def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Ale
 
 def _held(snapshot: Snapshot) -> str:
     """What the guests hold of the host's memory."""
-    held = [kib for guest in snapshot.guests.values() if (kib := number(guest.fields.get("rss"))) is not None]
+    held = [kib for guest in snapshot.guests.values() if (kib := guest.number("rss")) is not None]
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"
-    sizes = [kib for guest in snapshot.guests.values() if (kib := number(guest.fields.get("balloon_cur"))) is not None]
+    sizes = [kib for guest in snapshot.guests.values() if (kib := guest.number("balloon_cur")) is not None]
     return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"

@@ -27,13 +27,13 @@ from mom_core import (
     SentencePlace,
     Status,
     Value,
+    as_number,
     format_kib,
     guaranteed_kib,
     lasting,
     printable,
 )
 from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, RESTS, TARGET
-from mom_plugins_balloon.told import number as _number
 
 SIZE: Final = "balloon_cur"
 
@@ -159,7 +159,7 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
     if obstacle != trace.obstacle:
         trace.obstacle = obstacle if isinstance(obstacle, str) else ""
         trace.obstacle_since = now if trace.obstacle else None
-    size = _number(guest.fields.get(SIZE))
+    size = guest.number(SIZE)
     if size is None:
         return
     trace.sizes.append((now, size))
@@ -177,7 +177,7 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
 
 def _on_the_way(asked: Decision, before: float, size: float) -> bool:
     """Whether a guest that changed its size went towards what mom had asked for, or got there."""
-    wanted = _number(asked.value)
+    wanted = as_number(asked.value)
     if wanted is None:
         return False
     low, high = min(before, wanted) - ARRIVED_KIB, max(before, wanted) + ARRIVED_KIB
@@ -185,7 +185,7 @@ def _on_the_way(asked: Decision, before: float, size: float) -> bool:
 
 
 def _at_maximum(guest: Guest, size: float) -> bool:
-    maximum = _number(guest.fields.get("balloon_max"))
+    maximum = guest.number("balloon_max")
     return maximum is not None and size >= maximum - SAME_SIZE_KIB
 
 
@@ -212,11 +212,11 @@ class Memory:
 
 
 def _memory(guest: Guest, wanted: ExplainedDecision | None) -> Memory:
-    known = {name: _number(guest.fields.get(name)) for name in _FIELDS}
+    known = {name: guest.number(name) for name in _FIELDS}
     size, usable = known[SIZE], known["mem_usable"]
     outcome = None if wanted is None else wanted.outcome
-    after = None if outcome is None else _number(outcome.after)
-    asked = None if outcome is None or outcome.status is not Status.APPLIED else _number(outcome.decision.value)
+    after = None if outcome is None else as_number(outcome.after)
+    asked = None if outcome is None or outcome.status is not Status.APPLIED else as_number(outcome.decision.value)
     return Memory(
         size=size if after is None else after,
         maximum=known["balloon_max"],
@@ -247,7 +247,7 @@ def _whose(guest: Guest, guarantee: float, declared: Declarations) -> str:
     """Who promised that to the guest; what holds the largest of several promises is told only where none of them is as large."""
     for name in _PROMISED:
         spec = declared.fields.get((Scope.GUEST, name))
-        if spec is not None and _number(guest.fields.get(name)) == guarantee:
+        if spec is not None and guest.number(name) == guarantee:
             return spec.source
     return ""
 
@@ -405,13 +405,13 @@ def _since(told: _Told) -> Iterator[Sentence]:
 def _host(told: _Told) -> Iterator[Sentence]:
     text = _host_memory(told.about.report.snapshot.host)
     yield Sentence("host", text or "What the host has available is unknown.", SentencePlace.HOST)
-    reserved = _number(told.about.report.snapshot.host.fields.get("mem_reserved"))
+    reserved = told.about.report.snapshot.host.number("mem_reserved")
     if reserved:
         kept = "no memory goes back to guests from that, and they give for it until it is there"
         yield Sentence("host", f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}.", SentencePlace.HOST)
     grown, shrunk, by = 0, 0, 0.0
     for outcome in told.about.report.outcomes:
-        before, wanted = _number(outcome.before), _number(outcome.decision.value)
+        before, wanted = as_number(outcome.before), as_number(outcome.decision.value)
         if outcome.decision.control != CONTROL or outcome.status not in _TAKEN or before is None or wanted is None:
             continue
         grown += wanted > before
@@ -428,11 +428,11 @@ _TAKEN: Final = frozenset({Status.APPLIED, Status.OBSERVED})
 
 
 def _host_memory(host: Host) -> str:
-    total, available = (_number(host.fields.get(name)) for name in ("mem_available", "mem_really_available"))
+    total, available = (host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None or total <= 0:
         return ""
     text = f"The host has {format_kib(available)} of {format_kib(total)} available ({100 * available / total:.0f} %)"
-    pressure = _number(host.fields.get("psi_memory_some_avg10"))
+    pressure = host.number("psi_memory_some_avg10")
     if pressure is not None:
         text += f", and programs on it wait for memory {pressure:.1f} % of the time" if pressure >= 0.05 else ", and no memory pressure"
     return f"{text}."
@@ -502,7 +502,7 @@ def _step_by_step(told: _Told, past: _Trace, size: float) -> str:
     """What goes on cycle by cycle, if the policies want it in this one: how fast, and where it ends."""
     memory = told.memory
     decided = told.about.wanted_of(CONTROL)
-    wanted = None if decided is None else _number(decided.decision.value)
+    wanted = None if decided is None else as_number(decided.decision.value)
     if wanted is None or len(past.sizes) < MOVES:
         return ""
     (began, first), (ended, last) = past.sizes[0], past.sizes[-1]
@@ -529,5 +529,5 @@ def _step(outcome: Outcome) -> str:
 
 
 def _size(value: Value) -> str:
-    kib = _number(value)
+    kib = as_number(value)
     return printable(str(value), LONGEST_LINE) if kib is None else format_kib(kib)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, format_kib, parse_portion, printable
-from mom_plugins_balloon.told import number
+from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, as_number, format_kib, parse_portion, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -153,19 +152,19 @@ class Guarantees:
         written = self._written_for(list(snapshot.guests.values()), settings_of)
         for (identity, guest), own in zip(snapshot.guests.items(), written, strict=True):
             fields = guest.fields
-            maximum = number(fields.get("balloon_max"))
+            maximum = as_number(fields.get("balloon_max"))
             if maximum is not None:
                 maxima[identity] = maximum
             metadata = self._metadata(guest) if METADATA in guest.properties else None
             if own is None and metadata is None and fields.keys().isdisjoint(_PROMISES):  # this way round, 3 are looked up and not 30
                 continue
-            others = number(fields.get(GUARANTEE)), number(fields.get(PLATFORMS_GUARANTEE))
-            share = number(fields.get(GUARANTEE_SHARE))
+            others = as_number(fields.get(GUARANTEE)), as_number(fields.get(PLATFORMS_GUARANTEE))
+            share = as_number(fields.get(GUARANTEE_SHARE))
             if isinstance(metadata, UnitError):
                 unclear.append(Unclear(guest, metadata))
                 metadata = ALL_OF_IT
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else self._maxima.get(identity, number(fields.get("balloon_cur")))
+            whole = maximum if maximum is not None else self._maxima.get(identity, as_number(fields.get("balloon_cur")))
             portions = [portion.kib_of(whole) for portion in (own, metadata) if portion is not None]
             if share is not None and whole is not None:
                 portions.append(min(1.0, share) * whole)
@@ -175,13 +174,13 @@ class Guarantees:
             if maximum is not None and promised > maximum:
                 excessive.append(Excess(guest, promised, maximum))
                 promised = maximum
-            priority = number(fields.get(PRIORITY))
+            priority = as_number(fields.get(PRIORITY))
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if snapshot.guests:  # without any guest the hypervisor is away
             for identity in snapshot.guests.keys() - maxima.keys() & self._maxima.keys():
                 maxima[identity] = self._maxima[identity]
             self._maxima = maxima
-        room = self._room(number(snapshot.host.fields.get("mem_available")))
+        room = self._room(snapshot.host.number("mem_available"))
         holds = kept(promises, room)
         shrunk = [
             Shrunk(snapshot.guests[identity], promise.kib, holds[identity])

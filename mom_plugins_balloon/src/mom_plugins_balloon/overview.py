@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mom_core import GuestColumn, Report, StatusPart, Value, format_kib, guaranteed_kib
+from mom_core import GuestColumn, Report, StatusPart, Value, as_number, format_kib, guaranteed_kib
 from mom_plugins_balloon.sparing import OBSTACLE
-from mom_plugins_balloon.told import number
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
     """What the host should have available, how it is off, and what is kept for launches."""
-    fields = report.snapshot.host.fields
-    wanted, state, reserved = number(fields.get("mem_free_wanted")), fields.get("host_memory_state"), number(fields.get("mem_reserved"))
+    host = report.snapshot.host
+    wanted, state, reserved = host.number("mem_free_wanted"), host.text("host_memory_state"), host.number("mem_reserved")
     if wanted is not None:
         yield StatusPart("host", f"wanted {format_kib(wanted)}" + ("" if state is None else f" (state {state})"), 20)
     if reserved:
@@ -27,7 +26,7 @@ def _guaranteed(fields: Mapping[str, Value]) -> str:
 
 def _unkept(fields: Mapping[str, Value]) -> str:
     """What the guest was promised, where that is more than the host can keep."""
-    promised, holds = number(fields.get("mem_promised")), guaranteed_kib(fields)
+    promised, holds = as_number(fields.get("mem_promised")), guaranteed_kib(fields)
     return format_kib(promised) if promised is not None and holds is not None and holds < promised else ""
 
 

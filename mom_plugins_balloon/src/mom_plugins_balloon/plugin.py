@@ -46,6 +46,7 @@ from mom_core import (
     Unit,
     Unneeded,
     Value,
+    as_number,
     format_kib,
     hookimpl,
     printable,
@@ -60,7 +61,6 @@ from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, S
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
-from mom_plugins_balloon.told import number as _number
 from mom_plugins_balloon.told import told as _told
 from mom_plugins_balloon.told import told_of_memory
 
@@ -343,7 +343,7 @@ class BalloonPlugin:
     def _learn(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Learn from what guests did, and see how the host is off: the operator hears of it when guests have to give what they may miss."""
         self._learning.see(snapshot, self._requests.all())
-        total, available = (_number(snapshot.host.fields.get(name)) for name in ("mem_available", "mem_really_available"))
+        total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
         if total is None or available is None:
             return
         self._reserve = reserve_of(total, self._settings.goal, self._learning.growth_kib, self._learning.room_kib)
@@ -360,13 +360,12 @@ class BalloonPlugin:
 
         :param guarantee: KiB below which the guest must not be
         """
-        fields = guest.fields
-        target, size = _number(fields.get(CONTROL)), _number(fields.get("balloon_cur"))
+        target, size = guest.number(CONTROL), guest.number("balloon_cur")
         if target is None or size is None:
             return None
         if size - target < self._dead_band and target >= guarantee and PINNED not in guest.properties:
             return None  # as nearly all guests that were asked for something
-        pinned, maximum = guest.properties.get(PINNED), _number(fields.get("balloon_max"))
+        pinned, maximum = guest.properties.get(PINNED), guest.number("balloon_max")
         if pinned and maximum is not None and target < maximum:
             return Verdict(int(maximum), f"{pinned}; it gets back what was taken")
         if target < guarantee:
@@ -374,7 +373,7 @@ class BalloonPlugin:
             return Verdict(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         if size - target < self._dead_band:
             return None
-        reason = why_not_shrink(_told(guest, size, str(fields.get(OBSTACLE) or "")), limits)
+        reason = why_not_shrink(_told(guest, size, guest.text(OBSTACLE) or ""), limits)
         if not reason or has_arrived(guest.id, target, history, self._dead_band):
             return None
         return Verdict(math.ceil(size), f"{reason}; the shrink under way is stopped")
@@ -421,14 +420,14 @@ class BalloonPlugin:
         :param holds: what holds of all promises in this snapshot
         """
         fields = guest.fields
-        current = _number(fields.get("balloon_cur"))
+        current = as_number(fields.get("balloon_cur"))
         if current is None:
             return None
         usable, age, swapping, total = told_of_memory(fields)
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return Memory(
             current,
-            _number(fields.get("balloon_max")),
+            as_number(fields.get("balloon_max")),
             holds.get(guest.id),
             usable,
             age,
@@ -479,14 +478,14 @@ class BalloonPlugin:
         """Ask for what was decided. Raises `HypervisorError`."""
         entity, target = change.entity, change.value
         guest = self._snapshot.guests.get(entity.id)
-        size = None if guest is None else _number(guest.fields.get("balloon_cur"))
+        size = None if guest is None else guest.number("balloon_cur")
         if guest is None or size is None:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int) or target <= MINIMUM_KIB:
             raise Refused(f"{target!r:.40} is no size for a guest")
         now = self._snapshot.monotonic
         guarantee = self._standing(self._snapshot).holds.get(entity.id, 0)
-        reason = self._requests.why_not_send(entity.id, target, size, _number(guest.fields.get("balloon_max")), now, guarantee)
+        reason = self._requests.why_not_send(entity.id, target, size, guest.number("balloon_max"), now, guarantee)
         if reason:
             raise Unneeded(reason)
         hypervisor.set_balloon(entity, target)
@@ -498,11 +497,11 @@ class BalloonPlugin:
 
         Raises `HypervisorError`.
         """
-        identity, size, before = change.entity.id, _number(change.found), _number(change.value)
+        identity, size, before = change.entity.id, as_number(change.found), as_number(change.value)
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
         guest = self._snapshot.guests.get(identity)
-        maximum = None if guest is None else _number(guest.fields.get("balloon_max"))
+        maximum = None if guest is None else guest.number("balloon_max")
         target, note = int(before if maximum is None else min(before, maximum)), ""
         floor = math.ceil(floors.get(identity, 0.0))
         if target < floor:
@@ -645,5 +644,5 @@ def _cure(reason: str) -> str:
 
 def _said(snapshot: Snapshot, guest: Guest) -> float | None:
     """When the guest's statistics were made, in monotonic seconds."""
-    age = _number(guest.fields.get("stats_age"))
+    age = guest.number("stats_age")
     return None if age is None else snapshot.monotonic - age

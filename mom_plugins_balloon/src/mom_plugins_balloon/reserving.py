@@ -35,6 +35,7 @@ from mom_core import (
     StateError,
     UnitError,
     Value,
+    as_whole,
     boot_id,
     format_duration,
     format_kib,
@@ -44,7 +45,6 @@ from mom_core import (
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_plugins_balloon.told import number
 
 RESERVED: Final = "mem_reserved"
 """The host field that policies read."""
@@ -306,20 +306,20 @@ class HostReservations:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
         if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
-        host = sight.snapshot.host.fields
-        if number(host.get("mem_really_available")) is None:
+        host = sight.snapshot.host
+        if host.number("mem_really_available") is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
-        if self._keeping.host_keeps_kib is None and number(host.get("mem_available")) is None:
+        if self._keeping.host_keeps_kib is None and host.number("mem_available") is None:
             raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
         return sight
 
     def _room(self, sight: Sight) -> tuple[Room, Spare]:
-        host, guests = sight.snapshot.host.fields, sight.snapshot.guests.values()
+        host, guests = sight.snapshot.host, sight.snapshot.guests.values()
         why = self._why_none_gives()
         spare = Spare(0.0, 0.0, 0) if why else spare_of(sight.snapshot, sight.history, self._keeping.margin, sight.limits)
         guaranteed = sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)
         room = Room(
-            available_kib=int(number(host.get("mem_really_available")) or 0),
+            available_kib=int(host.number("mem_really_available") or 0),
             host_keeps_kib=self._host_keeps(sight.snapshot),
             reserved_kib=sum(self._outstanding().values()),
             can_free_kib=int(spare.sure),
@@ -331,13 +331,13 @@ class HostReservations:
     def _host_keeps(self, snapshot: Snapshot) -> int:
         if self._keeping.host_keeps_kib is not None:
             return math.ceil(self._keeping.host_keeps_kib)
-        return math.ceil(hard_kib(number(snapshot.host.fields.get("mem_available")) or 0.0))  # known: `_current` has looked
+        return math.ceil(hard_kib(snapshot.host.number("mem_available") or 0.0))  # known: `_current` has looked
 
     def _expected(self, missing: float, reserved: float, sight: Sight, spare: Spare) -> float | None:
         """Seconds until what is missing of one reservation is there, when guests give for so much in all."""
         if missing <= 0:
             return 0.0
-        free = (number(sight.snapshot.host.fields.get("mem_really_available")) or 0.0) - self._host_keeps(sight.snapshot)
+        free = (sight.snapshot.host.number("mem_really_available") or 0.0) - self._host_keeps(sight.snapshot)
         return seconds_to_free(max(missing, reserved - free), spare, self._context.interval)
 
     def _outstanding(self) -> dict[str, int]:
@@ -350,18 +350,18 @@ class HostReservations:
         guest = None if self._sight is None else self._sight.snapshot.guests.get(one.guest)
         if guest is None:
             return one.memory_kib
-        most = number(guest.fields.get("balloon_max"))
+        most = guest.number("balloon_max")
         wanted = one.memory_kib if most is None else min(one.memory_kib, int(most))
         return max(0, wanted - int(self._held_kib(guest)))
 
     def _held_kib(self, guest: Guest) -> float:
         """What a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
-        pid = guest.properties.get("pid")
-        if isinstance(pid, int) and not isinstance(pid, bool):
+        pid = as_whole(guest.properties.get("pid"))
+        if pid is not None:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 pages = int((self._context.root / f"proc/{pid}/statm").read_text(encoding="ascii").split()[1])
                 return pages * os.sysconf("SC_PAGE_SIZE") / 1024
-        return number(guest.fields.get("rss")) or 0.0
+        return guest.number("rss") or 0.0
 
     def _see_guests(self, snapshot: Snapshot) -> bool:
         """Note who has come and who has gone; whether that changed a reservation."""
@@ -412,7 +412,7 @@ class HostReservations:
             return False
         if one.name:
             return fnmatch.fnmatchcase(guest.name, one.name) or fnmatch.fnmatchcase(guest.id, one.name)
-        size = number(guest.fields.get("balloon_max"))
+        size = guest.number("balloon_max")
         return size is not None and size <= one.memory_kib
 
     def _end_what_is_over(self) -> None:
@@ -449,7 +449,7 @@ class HostReservations:
             return {
                 identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
             }
-        available = number(sight.snapshot.host.fields.get("mem_really_available")) or 0.0
+        available = sight.snapshot.host.number("mem_really_available") or 0.0
         free = available - self._host_keeps(sight.snapshot)
         described: dict[str, Reservation] = {}
         reserved = 0

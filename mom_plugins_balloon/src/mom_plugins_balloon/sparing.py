@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit, guaranteed_kib
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, floor_kib, need_kib, why_not_shrink
-from mom_plugins_balloon.told import number, told
+from mom_plugins_balloon.told import told
 
 CONTROL: Final = "balloon_target"
 OBSTACLE: Final = "balloon_obstacle"
@@ -85,21 +85,20 @@ def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limit
 
     :param largest: the largest size that it has had since its statistics were taken; None: the present one
     """
-    fields = guest.fields
-    size = number(fields.get("balloon_cur"))
+    size = guest.number("balloon_cur")
     if size is None or CONTROL in guest.blocked or "*" in guest.blocked:
         return 0.0
-    memory = told(guest, size, str(fields.get(OBSTACLE) or ""))._replace(largest=largest)
+    memory = told(guest, size, guest.text(OBSTACLE) or "")._replace(largest=largest)
     need, floor = need_kib(memory), floor_kib(memory, limits)
     if need is None or floor is None or why_not_shrink(memory, limits):
         return 0.0
     keeps = max(floor, need + margin.kib + margin.share * need, guaranteed_kib(guest.fields) or 0.0)
-    held = number(fields.get("rss"))
+    held = guest.number("rss")
     return max(0.0, (size if held is None else min(size, held)) - keeps)
 
 
 def _largest(guest: Guest, snapshot: Snapshot, history: Sequence[Snapshot]) -> float | None:
-    age = number(guest.fields.get("stats_age"))
+    age = guest.number("stats_age")
     if age is None:
         return None
     since = snapshot.monotonic - age - CLOCK_SLACK_SECONDS
@@ -115,7 +114,7 @@ def _largest(guest: Guest, snapshot: Snapshot, history: Sequence[Snapshot]) -> f
 
 def _size_in(guests: Mapping[str, Guest], guest: Guest) -> float | None:
     then = guests.get(guest.id)
-    return None if then is None or then.incarnation != guest.incarnation else number(then.fields.get("balloon_cur"))
+    return None if then is None or then.incarnation != guest.incarnation else then.number("balloon_cur")
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from mom_core import Guest, Value
+from mom_core import Guest, Value, as_number
 from mom_plugins_balloon.limits import Memory
 
 
@@ -28,19 +28,13 @@ def told_of_memory(fields: Mapping[str, Value]) -> tuple[float | None, float | N
 _OF_MEMORY = ("mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
 
 
-def number(value: Value) -> float | None:
-    """A number as it is, anything else as unknown."""
-    kind = type(value)  # exact types, as this is asked some ten times for each guest that is resized, and a bool is no number here
-    return value if kind is int or kind is float else None  # type: ignore[return-value]  # mypy does not narrow by `kind`
-
-
 _KNOWN_TYPES = frozenset({int, float, type(None)})
 
 
 def numbers(fields: Mapping[str, Value], names: Sequence[str]) -> Sequence[float | None]:
-    """Several fields at once, each as `number` gives it."""
+    """Several fields at once, each as `as_number` gives it."""
     values = tuple(map(fields.get, names))
-    return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(number, values))  # type: ignore[return-value]  # numbers, or None
+    return values if _KNOWN_TYPES.issuperset(map(type, values)) else tuple(map(as_number, values))  # type: ignore[return-value]  # numbers, or None
 
 
 def numbers_of_all(guests: Iterable[Guest], names: Sequence[str]) -> Sequence[Sequence[float | None]]:
@@ -48,4 +42,4 @@ def numbers_of_all(guests: Iterable[Guest], names: Sequence[str]) -> Sequence[Se
     rows = [tuple(map(guest.fields.get, names)) for guest in guests]
     if _KNOWN_TYPES.issuperset(map(type, chain.from_iterable(rows))):
         return rows  # type: ignore[return-value]  # numbers, or None
-    return [tuple(map(number, row)) for row in rows]
+    return [tuple(map(as_number, row)) for row in rows]

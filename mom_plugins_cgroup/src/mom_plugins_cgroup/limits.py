@@ -22,7 +22,7 @@ from mom_plugins_cgroup.names import (
     NO_LIMIT,
     RECLAIM,
 )
-from mom_plugins_cgroup.need import Need, number_in
+from mom_plugins_cgroup.need import Need
 from mom_plugins_cgroup.settings import CgroupSettings, GroupLimits
 
 _SETTINGS = dict(zip(MEMORY_CONTROLS, ("memory_high", "memory_low", "memory_min", "swap_max"), strict=True))
@@ -58,7 +58,7 @@ def wishes_of(
     if settings.protect and need.promised and MEMORY_LOW not in wishes:
         wishes[MEMORY_LOW] = Wish(need.promised, "what the guest is guaranteed, and QEMU's own")
     asked = None if own is None else own.reclaim
-    size = number_in(guest.fields, "balloon_max") or number_in(guest.fields, CURRENT)
+    size = guest.number("balloon_max") or guest.number(CURRENT)
     if (settings.reclaim if asked is None else asked) and size:
         pace = max(1, round(size * settings.reclaim_ratio / 60))
         wishes[RECLAIM] = Wish(pace, _ASKED if asked else "memory that guests do not touch is taken ahead of need")

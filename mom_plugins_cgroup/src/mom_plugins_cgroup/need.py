@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mom_core import Value, guaranteed_kib
+from mom_core import Value, as_number, guaranteed_kib
 
 
 class Need(NamedTuple):
@@ -26,15 +26,9 @@ def need_of(fields: Mapping[str, Value], overhead_kib: int, stale_after: float) 
     promised = max(0, int(guaranteed_kib(fields) or 0))
     if promised:
         promised += overhead_kib
-    size, usable, age = (number_in(fields, name) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    size, usable, age = (as_number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "stats_age"))
     if size is None or usable is None:
         return Need(None, promised, "its statistics are missing")
     if age is None or age > stale_after:
         return Need(None, promised, "its statistics have no age" if age is None else f"its statistics are {age:.0f} s old")
     return Need(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
-
-
-def number_in(fields: Mapping[str, Value], name: str) -> float | None:
-    """A number among fields; None where it is none."""
-    value = fields.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

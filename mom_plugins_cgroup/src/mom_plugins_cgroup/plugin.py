@@ -42,7 +42,7 @@ from mom_plugins_cgroup.knobs import FILES_V2
 from mom_plugins_cgroup.limits import Enforcement, Wish, wishes_of
 from mom_plugins_cgroup.mounts import Hierarchies
 from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STATE, RECLAIMED, REFAULTS, STALL
-from mom_plugins_cgroup.need import Need, need_of, number_in
+from mom_plugins_cgroup.need import Need, need_of
 from mom_plugins_cgroup.proactive import Reclaimer
 from mom_plugins_cgroup.reclaim import Observed
 from mom_plugins_cgroup.reviewing import Host, Judge, reviewed, room_for
@@ -237,15 +237,14 @@ class CgroupPlugin:
         return group is not None and group.unified
 
     def _observed(self, guest: Guest) -> Observed:
-        fields = guest.fields
         need = self._need_of(guest)
-        current, stall, refaults = number_in(fields, CURRENT), number_in(fields, STALL), number_in(fields, REFAULTS)
+        current, stall, refaults = guest.number(CURRENT), guest.number(STALL), guest.number(REFAULTS)
         return Observed(
             None if current is None else int(current),
             need.kib,
             None if stall is None else stall / 100,
             None if refaults is None else refaults * self._host.page_kib,
-            room_for(fields, self._host.swap_free_kib),
+            room_for(guest.fields, self._host.swap_free_kib),
             need.why_not,
         )
 

@@ -25,7 +25,7 @@ from mom_plugins_cgroup.names import (
     SWAP,
     SWAP_MAX,
 )
-from mom_plugins_cgroup.need import Need, number_in
+from mom_plugins_cgroup.need import Need
 
 _STEP_SHARE = 0.05
 _LEAST_STEP_KIB = 16 << 10
@@ -112,8 +112,7 @@ def _memory(guest: Guest, decision: Decision, judge: Judge, protected: dict[str,
 
 def _high(guest: Guest, wanted: int, judge: Judge) -> tuple[int, str, str]:
     """The limit that may be set now, why none may be (empty: it may), and why it is another one than was wanted."""
-    fields = guest.fields
-    standing, current = number_in(fields, MEMORY_HIGH), number_in(fields, CURRENT)
+    standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
     if wanted == NO_LIMIT or standing is None:  # the core refuses what is unknown
         return wanted, "", ""
     need = judge.need_of(guest)
@@ -129,11 +128,11 @@ def _high(guest: Guest, wanted: int, judge: Judge) -> tuple[int, str, str]:
     excess = current - wanted
     if excess <= 0 or not judge.unified_of(guest.id, MEMORY_HIGH):  # v1's soft limit takes nothing by itself
         return wanted, "", ""
-    stall = number_in(fields, STALL)
+    stall = guest.number(STALL)
     if stall is None or stall / 100 >= judge.stall:
         known = "unknown" if stall is None else f"{stall:g} %"
         return wanted, f"it is not limited further: the time that it waits for memory is {known}", ""
-    room = room_for(fields, judge.host.swap_free_kib)
+    room = room_for(guest.fields, judge.host.swap_free_kib)
     if excess > room:
         return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
     step = min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
@@ -159,7 +158,7 @@ def _protected(snapshot: Snapshot) -> dict[str, int]:
     """What memory.min protects now, in KiB, by guest: no more than what the guest holds."""
     found = {}
     for guest in snapshot.guests.values():
-        least, current = number_in(guest.fields, MEMORY_MIN), number_in(guest.fields, CURRENT)
+        least, current = guest.number(MEMORY_MIN), guest.number(CURRENT)
         if least:
             found[guest.id] = int((current or 0) if least == NO_LIMIT else least)
     return found
@@ -168,7 +167,7 @@ def _protected(snapshot: Snapshot) -> dict[str, int]:
 def _too_much_protected(guest: Guest, wanted: int, host: Host, protected: dict[str, int]) -> str:
     """Why memory.min may not be so much; empty if it may, and then it counts for the guests that follow."""
     now = protected.get(guest.id, 0)
-    protects = int(number_in(guest.fields, CURRENT) or 0) if wanted == NO_LIMIT else wanted
+    protects = int(guest.number(CURRENT) or 0) if wanted == NO_LIMIT else wanted
     if protects > now:
         if host.total_kib is None:
             return "how much memory the host has is unknown"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import HOST_ID, Column, NoSuchGuest, Unit, brief, format_kib, print_prose, print_table, printable
+from mom_core import HOST_ID, Column, NoSuchGuest, Unit, Value, as_number, brief, format_kib, print_prose, print_table, printable
 from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options
@@ -198,10 +198,10 @@ def _place(source: Mapping[str, Any]) -> str:
     return f"{source['name']}:{source['line']}:{source['column']}" if source["line"] else str(source["name"])
 
 
-def _amount(value: object, unit: str) -> str:
+def _amount(value: Value, unit: str) -> str:
     if value is None:
         return "?"
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = as_number(value)
     if number is not None and unit in {Unit.KIB, Unit.KIB_PER_SECOND}:
         return format_kib(number) + unit.removeprefix("KiB")
     text = f"{number:,.4g}" if isinstance(number, float) else brief(json.dumps(value) if isinstance(value, list | dict) else str(value), 80)

@@ -6,7 +6,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, KsmControl, NotSupported, Refused, Scope, Target, Unit, Value
+from mom_core import (
+    Change,
+    ControlSpec,
+    GuestBusy,
+    HypervisorError,
+    KsmControl,
+    NotSupported,
+    Refused,
+    Scope,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+)
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 
@@ -97,7 +110,7 @@ class Knobs:
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
         for change in sorted(changes, key=_turn):
-            number, unmerges = whole(change.value), knob_of(change.control) == RUN and change.value == UNMERGED
+            number, unmerges = as_whole(change.value), knob_of(change.control) == RUN and change.value == UNMERGED
             hindrance = self._unmerge_hindrance(found) if unmerges and found.get(RUN) != UNMERGED else ""
             if hindrance or number is None:
                 errors[change.target] = Refused(hindrance or f"{change.value!r:.40} makes no sense for {change.control}")
@@ -172,10 +185,3 @@ def _turn(change: Change) -> int:
     if knob == RUN:
         return 4 if change.value == MERGING else 0
     return {MERGE_ACROSS_NODES: 1, SLEEP: 2}.get(knob, 3)
-
-
-def whole(value: Value) -> int | None:
-    """The whole number that a value is; None when it is none."""
-    if isinstance(value, int):
-        return int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else None

@@ -26,6 +26,7 @@ from mom_core import (
     Suggestion,
     Target,
     Value,
+    as_number,
     hookimpl,
 )
 from mom_plugins_ksm.control import CONTROLS, Knobs
@@ -92,7 +93,7 @@ class KsmPlugin:
         if found and self._on_sysfs:
             found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
         collected = ksm_fields(found, self._page_size)
-        collected["ksmd_cpu_usage"] = self._usage.percent(_seconds(found.get("ksmd_cpu_seconds")), now)
+        collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now)
         collected["ksm_yield"] = self._yield.kib_per_second(found, self._page_size)
         if found:
             collected["ksm_clock"] = now
@@ -160,7 +161,3 @@ class KsmPlugin:
 
 def _has_ksm(hypervisor: object) -> bool:
     return isinstance(hypervisor, KsmControl)
-
-
-def _seconds(value: Value) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mom_core import Guest, HypervisorError, Report, Status, Value, format_kib, printable
+from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.statistics import Reading, convert
 
@@ -162,7 +162,7 @@ class _Watched:
         self.statistics = self.soon = None
         if memory is None:
             return None
-        total = _number(fields.get("mem_available"))
+        total = as_number(fields.get("mem_available"))
         self.statistics = Statistics(updated, memory.usable, total, memory.size, steady=not self.unsteady)
         self.unsteady = max(0, self.unsteady - 1)
         soon = memory.usable if before is None else usable_soon(before, self.statistics)
@@ -237,7 +237,7 @@ class GuestWatch:
                 if known is None or known.incarnation != guest.incarnation:
                     known = _Watched(guest.name, guest.incarnation)
                 known.seen, known.expected, known.asked = seen, _expected(seen, asked.get(guest.id)), False
-                target = _number(asked.get(guest.id))
+                target = as_number(asked.get(guest.id))
                 if target is not None:
                     known.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = known
@@ -347,25 +347,21 @@ def _asked_for_a_size(status: Status, control: str) -> bool:
 
 def _expected(seen: Memory, asked: Value) -> Memory:
     """What the guest has when it has followed: then it is not short any more, and may be so again."""
-    target = _number(asked)
+    target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
 def _can_be_helped(guest: Guest, seen: Memory, asked: Value) -> bool:
     """Whether there is anything that the guest could get back."""
-    maximum = _number(guest.fields.get("balloon_max"))
+    maximum = guest.number("balloon_max")
     if maximum is None or {"*", BALLOON_CONTROL} & guest.blocked.keys():
         return False
-    size = min(seen.size, _number(asked) or seen.size)
+    size = min(seen.size, as_number(asked) or seen.size)
     return maximum - size >= TAKEN_KIB
 
 
 def _memory(fields: Mapping[str, Value]) -> Memory | None:
-    size, usable = _number(fields.get("balloon_cur")), _number(fields.get("mem_usable"))
+    size, usable = as_number(fields.get("balloon_cur")), as_number(fields.get("mem_usable"))
     if size is None or usable is None:
         return None
-    return Memory(size, usable, _number(fields.get("swap_in")), _number(fields.get("major_fault")))
-
-
-def _number(value: Value) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return Memory(size, usable, as_number(fields.get("swap_in")), as_number(fields.get("major_fault")))

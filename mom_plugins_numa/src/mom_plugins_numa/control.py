@@ -21,13 +21,14 @@ from mom_core import (
     Target,
     Unit,
     Value,
+    as_whole,
     file_knob,
 )
 from mom_plugins_numa.fields import BALANCING, MOVE_TO, NODESET, NOWHERE, PINS, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.moving import Mover
 from mom_plugins_numa.nodes import BALANCING as BALANCING_FILE
 from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_plugins_numa.numbers import parse_list, whole
+from mom_plugins_numa.numbers import parse_list
 
 
 def balancing_knob(root: Path) -> Knob:
@@ -159,7 +160,7 @@ class Knobs:
         self.hypervisor.set_node_tune(change.entity, nodes)
 
     def _move(self, change: Change) -> None:
-        node, guest = whole(change.value), change.entity.id
+        node, guest = as_whole(change.value), change.entity.id
         if node == NOWHERE:
             if self.mover is not None:
                 self.mover.cancel(guest)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from mom_core import Value
+from mom_core import Value, as_items, as_number, as_whole
 
 MOST = 8191
 """The highest number that is taken: kernels are built for 8192 CPUs and 1024 nodes at most."""
@@ -42,28 +42,11 @@ def format_list(numbers: AbstractSet[int]) -> str:
     return ",".join(parts)
 
 
-def number(value: Value) -> float | None:
-    """A field's number; None when it is unknown or something else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def whole(value: Value) -> int | None:
-    """A field's whole number; None when it is unknown or something else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def items(value: Value) -> Sequence[Mapping[str, Value]]:
-    """A field's list of mappings; empty when it is unknown or something else."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return ()
-    return [item for item in value if isinstance(item, Mapping)]
-
-
 def by_node(value: Value, key: str) -> dict[int, float] | None:
     """What a field with an item for each node says, by node; None when it is unknown."""
     found: dict[int, float] = {}
-    for item in items(value):
-        node, amount = whole(item.get("node")), number(item.get(key))
+    for item in as_items(value) or ():
+        node, amount = as_whole(item.get("node")), as_number(item.get(key))
         if node is None or amount is None:
             return None
         found[node] = amount

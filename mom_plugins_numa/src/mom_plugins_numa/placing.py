@@ -14,10 +14,10 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, Value, format_kib
+from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, Value, as_number, as_whole, format_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
 from mom_plugins_numa.moving import Stage
-from mom_plugins_numa.numbers import by_node, items, number, parse_list, whole
+from mom_plugins_numa.numbers import by_node, parse_list
 from mom_plugins_numa.placement import Place, Room, Rules, Step, reserve_of, steps
 
 AGREE_SECONDS = 120.0
@@ -206,7 +206,7 @@ class Placing:
         """Look for a move that is worth it, and begin it when it has been the best one for long enough."""
         if now < self._quiet_until or not rooms:
             return
-        every_cpu = frozenset().union(*(cpus_of(item) for item in items(snapshot.host.fields.get("numa_nodes"))))
+        every_cpu = frozenset().union(*(cpus_of(item) for item in (snapshot.host.items("numa_nodes") or ())))
         places = []
         for guest in snapshot.guests.values():
             if guest.id in self._homes or self._left_alone.get(guest.id, now) > now or not self._may(guest):
@@ -263,12 +263,12 @@ def rooms_of(snapshot: Snapshot) -> dict[int, Room]:
     busy = _busy_by_node(snapshot)
     if busy is None:
         return {}
-    listed = items(snapshot.host.fields.get("numa_nodes"))
-    numbers = [whole(item.get("node")) for item in listed]
+    listed = snapshot.host.items("numa_nodes") or ()
+    numbers = [as_whole(item.get("node")) for item in listed]
     anywhere = busy.get(NOWHERE, 0.0)
     rooms: dict[int, Room] = {}
     for item, node in zip(listed, numbers, strict=True):
-        total, available = number(item.get("total")), number(item.get("available"))
+        total, available = as_number(item.get("total")), as_number(item.get("available"))
         if node is None or total is None or available is None:
             return {}
         if total <= 0:
@@ -289,9 +289,9 @@ def _busy_by_node(snapshot: Snapshot) -> dict[int, float] | None:
     """CPUs that guests keep busy, by node; at NOWHERE, those that may be anywhere. None when it is unknown how many vCPUs a guest has."""
     busy: dict[int, float] = {}
     for guest in snapshot.guests.values():
-        usage, cpus = number(guest.fields.get("numa_vcpu_usage")), by_node(guest.fields.get("numa_cpus"), "share")
+        usage, cpus = guest.number("numa_vcpu_usage"), by_node(guest.fields.get("numa_cpus"), "share")
         if usage is None or cpus is None:
-            vcpus = whole(guest.fields.get("vcpu_count"))
+            vcpus = guest.whole("vcpu_count")
             if vcpus is None:
                 return None
             busy[NOWHERE] = busy.get(NOWHERE, 0.0) + vcpus  # the worst that it can do, everywhere
@@ -305,11 +305,11 @@ def place_of(guest: Guest, every_cpu: frozenset[int]) -> Place | None:
     """The guest as the policy sees it; None when something about it is unknown, or its vCPUs are pinned already."""
     fields = guest.fields
     memory, cpus = by_node(fields.get("numa_memory"), "size"), by_node(fields.get("numa_cpus"), "share")
-    usage, age, size = (number(fields.get(name)) for name in ("numa_vcpu_usage", "numa_memory_age", "balloon_cur"))
-    vcpus, pins, nodeset = whole(fields.get("vcpu_count")), fields.get(PINS), fields.get(NODESET)
-    if memory is None or cpus is None or usage is None or size is None or not vcpus or not isinstance(pins, str):
+    usage, age, size = (guest.number(name) for name in ("numa_vcpu_usage", "numa_memory_age", "balloon_cur"))
+    vcpus, pins, nodeset = guest.whole("vcpu_count"), guest.text(PINS), guest.text(NODESET)
+    if memory is None or cpus is None or usage is None or size is None or not vcpus or pins is None:
         return None
-    if age is None or age > OLDEST_SECONDS or not isinstance(nodeset, str) or (_moves_by_pages(guest) and MOVE_TO not in fields):
+    if age is None or age > OLDEST_SECONDS or nodeset is None or (_moves_by_pages(guest) and MOVE_TO not in fields):
         return None
     allowed = parse_list(pins)
     if allowed is None or not every_cpu <= allowed:

@@ -27,6 +27,7 @@ from mom_core import (
     Suggestion,
     Target,
     Value,
+    as_whole,
     hookimpl,
     printable,
 )
@@ -247,5 +248,4 @@ class NumaPlugin:
 
 
 def _pid(guest: Guest) -> int:
-    pid = guest.properties.get("pid")
-    return pid if isinstance(pid, int) and not isinstance(pid, bool) and pid > 0 else 0
+    return max(0, as_whole(guest.properties.get("pid")) or 0)

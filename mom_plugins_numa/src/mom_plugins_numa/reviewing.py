@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mom_core import Decision, Guest, Revision, Snapshot, Value, format_kib, guaranteed_kib
+from mom_core import Decision, Guest, Revision, Snapshot, Value, as_number, as_whole, format_kib, guaranteed_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS, parse_pins, pins_text
-from mom_plugins_numa.numbers import by_node, format_list, items, number, parse_list, whole
+from mom_plugins_numa.numbers import by_node, format_list, parse_list
 from mom_plugins_numa.placement import Rules, reserve_of
 from mom_plugins_numa.placing import being_moved, cpus_of
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], rules: Rules) -> Iterable[Revision]:
     """The revisions of these decisions; those on other plugins' controls are left alone."""
-    nodes = {node: item for item in items(snapshot.host.fields.get("numa_nodes")) if (node := whole(item.get("node"))) is not None}
+    nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     moving = next((guest for guest in snapshot.guests.values() if being_moved(guest)), None)
     for decision in decisions:
         guest = snapshot.guests.get(decision.entity.id)
@@ -81,7 +81,7 @@ def _too_small(wanted: frozenset[int], guest: Guest, nodes: Mapping[int, Mapping
 
 
 def _not_to_be_moved(decision: Decision, guest: Guest, nodes: Mapping[int, Mapping[str, Value]], rules: Rules) -> str:
-    node = whole(decision.value)
+    node = as_whole(decision.value)
     if node is None or node not in nodes:
         return f"there is no NUMA node {decision.value}" if nodes else "the host's NUMA nodes are not known"
     bound = parse_list(str(guest.fields.get(NODESET) or ""))
@@ -92,11 +92,11 @@ def _not_to_be_moved(decision: Decision, guest: Guest, nodes: Mapping[int, Mappi
 
 def _room(item: Mapping[str, Value], rules: Rules) -> float | None:
     """KiB that a node can still take."""
-    total, available = number(item.get("total")), number(item.get("available"))
+    total, available = as_number(item.get("total")), as_number(item.get("available"))
     return None if total is None or available is None else max(0.0, available - reserve_of(total, rules))
 
 
 def _need(guest: Guest, held: Mapping[int, float]) -> float | None:
     """KiB that the guest must find there: what it has, its size, and what it was promised."""
-    known = [size for size in (number(guest.fields.get("balloon_cur")), guaranteed_kib(guest.fields)) if size is not None]
+    known = [size for size in (guest.number("balloon_cur"), guaranteed_kib(guest.fields)) if size is not None]
     return max([*known, sum(held.values())]) if known or held else None

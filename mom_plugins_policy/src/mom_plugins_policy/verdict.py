@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import CanaryGroup, Guest, Host, Value, format_duration, guaranteed_kib
+from mom_core import CanaryGroup, Guest, Host, Value, as_number, format_duration, guaranteed_kib
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -71,19 +71,18 @@ def ailment(guest: Guest, since_seconds: float) -> str | None:
 
     :param since_seconds: how long ago the trial began; statistics that are older tell of before
     """
-    fields = guest.fields
-    size, usable, age = (_number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
     if size is None or usable is None or age is None or age > min(since_seconds, STALE_SECONDS):
         return None
     if usable < max(SHORT_KIB, SHORT_SHARE * size):
         return "are short of memory"
-    if (_number(fields.get("swap_in")) or 0.0) > SWAP_IN_KIB:
+    if (guest.number("swap_in") or 0.0) > SWAP_IN_KIB:
         return "swap"
-    if (_number(fields.get("major_fault")) or 0.0) > MAJOR_FAULTS:
+    if (guest.number("major_fault") or 0.0) > MAJOR_FAULTS:
         return "wait for pages from their disks"
-    if any((_number(fields.get(name)) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
+    if any((guest.number(name) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
         return "wait for memory"
-    if size < 0.99 * (guaranteed_kib(fields) or 0.0):
+    if size < 0.99 * (guaranteed_kib(guest.fields) or 0.0):
         return "have less than they are guaranteed"
     return ""
 
@@ -91,7 +90,7 @@ def ailment(guest: Guest, since_seconds: float) -> str | None:
 def asked_too_much(guest: Guest, wanted: Value) -> bool:
     """Whether a size was decided for a guest, in KiB, that is less than it needs or is guaranteed. Review lets that happen to no guest; a
     policy that asks for it is wrong all the same."""
-    target, size, usable = (_number(value) for value in (wanted, guest.fields.get("balloon_cur"), guest.fields.get("mem_usable")))
+    target, size, usable = as_number(wanted), guest.number("balloon_cur"), guest.number("mem_usable")
     if target is None or size is None or usable is None:
         return False
     return target < max(size - usable, min(size, guaranteed_kib(guest.fields) or 0.0))
@@ -101,7 +100,7 @@ def kills(guest: Guest, before: Guest | None) -> int:
     """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
     if before is None or before.incarnation != guest.incarnation:
         return 0
-    now, then = _number(guest.fields.get("guest_oom_kills")), _number(before.fields.get("guest_oom_kills"))
+    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
     return 0 if now is None or then is None else max(0, int(now - then))
 
 
@@ -150,10 +149,9 @@ class HostFigures(NamedTuple):
     @classmethod
     def of(cls, host: Host) -> HostFigures:
         """From a snapshot."""
-        fields = host.fields
-        total, available = _number(fields.get("mem_available")), _number(fields.get("mem_really_available"))
+        total, available = host.number("mem_available"), host.number("mem_really_available")
         share = None if not total or available is None else available / total
-        return cls(_number(fields.get("psi_memory_some_avg10")), _number(fields.get("swap_out_rate")), share)
+        return cls(host.number("psi_memory_some_avg10"), host.number("swap_out_rate"), share)
 
 
 def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
@@ -294,7 +292,3 @@ def too_short(seconds: float, interval: float) -> str:
     if seconds >= least:
         return ""
     return f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(least)}"
-
-
-def _number(value: Value) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core import Value
+from mom_core import Value, as_whole
 
 # libvirt's VIR_CGROUP_CPU_QUOTA_MIN/MAX and VIR_CGROUP_CPU_PERIOD_MIN/MAX, QEMU's THROTTLE_VALUE_MAX, and an unsigned int of libvirt's
 # interface parameters. For shares the bounds of cgroups v1 and v2 together: the hypervisor knows which of them the host has.
@@ -23,18 +23,9 @@ QUOTA, PERIOD, CPU_SHARES = "vcpu_quota", "vcpu_period", "cpu_shares"
 _CPU = {QUOTA: (*QUOTA_US, " µs, or -1 for no limit"), PERIOD: (*PERIOD_US, " µs"), CPU_SHARES: (*SHARES, "")}
 
 
-def whole(value: Value) -> int | None:
-    """The whole number that a value is; None when it is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value if isinstance(value, int) else None
-
-
 def cpu_complaint(control: str, value: Value) -> str:
     """Why a value cannot be set on one of the CPU controls, with the bounds; empty when it can."""
-    number = whole(value)
+    number = as_whole(value)
     least, most, more = _CPU[control]
     if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
         return ""

@@ -21,8 +21,9 @@ from mom_core import (
     Target,
     Unit,
     Value,
+    as_whole,
 )
-from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US, cpu_complaint, whole
+from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
 
@@ -148,11 +149,11 @@ def _set_cpu(hypervisor: Hypervisor, guest: Entity, wanted: Mapping[str, Change]
         raise Refused(complaint)
     if not isinstance(hypervisor, CpuTuneControl):
         raise NotSupported(f"{hypervisor.uri} cannot limit CPU time")
-    values = {control: whole(change.value) for control, change in wanted.items()}
+    values = {control: as_whole(change.value) for control, change in wanted.items()}
     if (values.get(QUOTA) or 0) < 0:
         values[QUOTA] = NO_QUOTA
     pair = {QUOTA, PERIOD} & values.keys()
-    quota, period = (values.get(control, whole(standing.get(control))) if pair else None for control in (QUOTA, PERIOD))
+    quota, period = (values.get(control, as_whole(standing.get(control))) if pair else None for control in (QUOTA, PERIOD))
     hypervisor.set_cpu_tune(guest, quota, period, values.get(CPU_SHARES))
 
 
@@ -182,7 +183,7 @@ def _set_list(hypervisor: Hypervisor, change: Change) -> None:
 
 def _set_disk(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:
     assert isinstance(hypervisor, IoTuneControl)  # noqa: S101  # it was read by this
-    hypervisor.set_io_tune(guest, name, {key: number for key in DISK_LIMITS if (number := whole(item.get(key))) is not None})
+    hypervisor.set_io_tune(guest, name, {key: number for key in DISK_LIMITS if (number := as_whole(item.get(key))) is not None})
 
 
 def _set_interface(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:
@@ -194,4 +195,4 @@ def _set_interface(hypervisor: Hypervisor, guest: Entity, name: str, item: Mappi
 def _numbers(limits: Value) -> dict[str, int]:
     if not isinstance(limits, Mapping):
         return {}
-    return {key: number for key, value in limits.items() if (number := whole(value)) is not None}
+    return {key: number for key, value in limits.items() if (number := as_whole(value)) is not None}

@@ -6,7 +6,7 @@ always after it, as the order of the plugins says, and never every other cycle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from mom_core import Decision, Guest, Problem, Severity, Snapshot, Source, Value, printable
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA
@@ -21,15 +21,15 @@ _FIELDS = {DISKS: DISKS_NOW}
 def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
     """What the settings say about this guest, by control; without what cannot be known yet."""
     wanted: dict[str, Value] = {}
-    vcpus = _number(guest.fields.get(VCPUS))
+    vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None and host_cpus and vcpus:
         wanted[QUOTA], wanted[PERIOD] = quota_and_period(settings.cpu_limit, host_cpus, vcpus)
     if settings.cpu_shares is not None:
         wanted[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
-        wanted[DISKS] = [{**item, **settings.disk(str(item["name"]))} for item in _items(guest.fields.get(DISKS_NOW))]
+        wanted[DISKS] = [{**item, **settings.disk(str(item["name"]))} for item in guest.items(DISKS_NOW) or ()]
     if settings.net_limit is not None:
-        wanted[INTERFACES] = [_limited(item, settings.net_limit) for item in _items(guest.fields.get(INTERFACES))]
+        wanted[INTERFACES] = [_limited(item, settings.net_limit) for item in guest.items(INTERFACES) or ()]
     return {control: value for control, value in wanted.items() if value != []}
 
 
@@ -59,7 +59,7 @@ class Enforcement:
 
         :param settings: by guest id; a guest for which nothing is set may be absent
         """
-        host_cpus = _number(snapshot.host.fields.get(HOST_CPUS))
+        host_cpus = snapshot.host.number(HOST_CPUS)
         if not host_cpus and any(one.cpu_limit is not None for one in settings.values()):
             yield self._problem("cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown", "enable the plugin host")
         reasons: dict[tuple[str, str], None] = {}
@@ -106,8 +106,8 @@ class Enforcement:
         there: dict[str, bool] = {}
         for identity, own in settings.items():
             guest = snapshot.guests.get(identity)
-            if own.disk_limits and guest is not None and guest.fields.get(DISKS_NOW) is not None:
-                names = {str(item["name"]) for item in _items(guest.fields[DISKS_NOW])}
+            if own.disk_limits and guest is not None and (disks := guest.items(DISKS_NOW)) is not None:
+                names = {str(item["name"]) for item in disks}
                 for name in own.disk_limits:
                     there[name] = there.get(name, False) or name in names
         for name in [name for name, found in there.items() if not found]:
@@ -115,13 +115,3 @@ class Enforcement:
 
     def _problem(self, message: str, hint: str) -> Problem:
         return Problem(self._source, message, severity=Severity.WARNING, hint=hint)
-
-
-def _items(value: Value) -> Sequence[Mapping[str, Value]]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return ()
-    return [item for item in value if isinstance(item, Mapping)]
-
-
-def _number(value: Value) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DiskTune, NetTune, Value, printable
-from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, DISK_LIMITS, bandwidth_complaint, disk_complaint, whole
+from mom_core import DiskTune, NetTune, Value, as_whole, printable
+from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, DISK_LIMITS, bandwidth_complaint, disk_complaint
 
 Item = dict[str, Value]
 
@@ -43,7 +43,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
             if key not in DISK_LIMITS:
                 raise ImpossibleError(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DISK_LIMITS)}")
             disk[key] = _number(limit, key)
-        complaint = disk_complaint(printable(str(disk["name"])), {key: whole(disk[key]) or 0 for key in DISK_LIMITS})
+        complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DISK_LIMITS})
         if complaint:
             raise ImpossibleError(complaint)
     return wanted
@@ -94,7 +94,7 @@ def _found(given: Mapping[str, Value], wanted: Sequence[Item], keys: Sequence[st
 
 
 def _number(value: Value, what: str) -> int:
-    number = int(value) if isinstance(value, float) and abs(value) < 1 << 62 else whole(value)
+    number = int(value) if isinstance(value, float) and abs(value) < 1 << 62 else as_whole(value)
     if number is None:
         raise ImpossibleError(f"{printable(repr(value), 40)} is no number for {what}")
     return number

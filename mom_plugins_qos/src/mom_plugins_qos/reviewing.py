@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mom_core import Decision, Revision, Snapshot
-from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint, whole
+from mom_core import Decision, Revision, Snapshot, as_whole
+from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces
 
@@ -37,7 +37,7 @@ def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
     for decision in pair:
         if complaint:
             yield Revision(decision, None, complaint)
-        elif decision.control == QUOTA and (whole(decision.value) or 0) < NO_QUOTA:
+        elif decision.control == QUOTA and (as_whole(decision.value) or 0) < NO_QUOTA:
             yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
 
 

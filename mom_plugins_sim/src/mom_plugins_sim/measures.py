@@ -6,13 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import Guest, Value
+from mom_core import Guest, Value, as_number
 
 UNKNOWN: Final = math.nan
 """In a line that is drawn: a gap."""
-
-LARGEST: Final = 1e18
-"""More than anything that is measured, in any unit; with what is beyond, nothing can be reckoned or drawn."""
 
 PAGE_KIB: Final = 4
 
@@ -27,9 +24,8 @@ def number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> floa
 
 def number_of(value: Value, unknown: float = 0.0) -> float:
     """A value as a number; `unknown` where it is none."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST:
-        return float(value)
-    return unknown
+    known = as_number(value)
+    return unknown if known is None else float(known)
 
 
 def taken_from(guest: Guest) -> float:

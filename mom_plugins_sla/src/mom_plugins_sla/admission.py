@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import Admission, Donor, Entity, Reservation, Room, Snapshot, format_kib, guaranteed_kib, promised_kib
 from mom_plugins_sla.classes import ServiceClass
-from mom_plugins_sla.fairness import number, used_kib
+from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
 """What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
@@ -61,8 +61,8 @@ class Figures:
 
 def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation]) -> Figures | None:
     """What the last cycle saw; None while it is not known what the host can promise."""
-    host = snapshot.host.fields
-    promisable, available = number(host.get("mem_promisable")), number(host.get("mem_really_available"))
+    host = snapshot.host
+    promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
         return None
     promised = sum(promised_kib(guest.fields) or 0.0 for guest in snapshot.guests.values())
@@ -135,12 +135,12 @@ def _spare(snapshot: Snapshot, missing: float) -> list[Donor]:
     """Guests that would give what is missing, the cheapest first: what they neither use nor are promised."""
     found = []
     for guest in snapshot.guests.values():
-        size = number(guest.fields.get("balloon_cur"))
+        size = guest.number("balloon_cur")
         if size is None or "balloon_target" in guest.blocked or "*" in guest.blocked:
             continue
         spare = size - max(guaranteed_kib(guest.fields) or 0.0, used_kib(guest, size))
         if spare > 0:
-            found.append((number(guest.fields.get("reclaim_cost")) or 1.0, -spare, guest.entity))
+            found.append((guest.number("reclaim_cost") or 1.0, -spare, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
 
 
@@ -148,7 +148,7 @@ def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list
     """Guests whose promises are less important, the least important first."""
     found = []
     for guest in snapshot.guests.values():
-        priority, promise = number(guest.fields.get("priority")), promised_kib(guest.fields) or 0.0
+        priority, promise = guest.number("priority"), promised_kib(guest.fields) or 0.0
         if promise > 0 and (50.0 if priority is None else priority) < wanted.one.priority:
             found.append((50.0 if priority is None else priority, -promise, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Portion, Snapshot, Value, guaranteed_kib
+from mom_core import Guest, Portion, Snapshot, guaranteed_kib
 from mom_plugins_sla.fair_share import Claim, fair_shares
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
@@ -29,20 +29,20 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float)
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
     """
-    host = snapshot.host.fields
-    total, available = number(host.get("mem_available")), number(host.get("mem_really_available"))
+    host = snapshot.host
+    total, available = host.number("mem_available"), host.number("mem_really_available")
     if total is None or available is None:
         return Fairness()
-    keeps = number(host.get("mem_free_hard")) if host_keeps is None else host_keeps.kib_of(total)
+    keeps = host.number("mem_free_hard") if host_keeps is None else host_keeps.kib_of(total)
     lack = (KEEPS_SHARE * total if keeps is None else keeps) - available
     claims: dict[str, Claim] = {}
     together = 0.0
     for identity, guest in snapshot.guests.items():
-        size, maximum = number(guest.fields.get("balloon_cur")), number(guest.fields.get("balloon_max"))
+        size, maximum = guest.number("balloon_cur"), guest.number("balloon_max")
         if size is None or maximum is None:
             continue
         together += size
-        guaranteed, cost = guaranteed_kib(guest.fields) or 0.0, number(guest.fields.get("reclaim_cost")) or 1.0
+        guaranteed, cost = guaranteed_kib(guest.fields) or 0.0, guest.number("reclaim_cost") or 1.0
         claims[identity] = Claim(guaranteed, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
@@ -50,13 +50,8 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float)
 
 def used_kib(guest: Guest, size: float) -> float:
     """What the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
-    usable = number(guest.fields.get("mem_usable"))
+    usable = guest.number("mem_usable")
     if usable is None:
         return size
     held = max(0.0, size - usable)
     return held * (1 + AT_HAND_SHARE) + AT_HAND_KIB
-
-
-def number(value: Value) -> float | None:
-    """A number as it is, anything else as unknown."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -18,16 +18,13 @@ from mom_core.model import HOST_ID, NO_VALUES, Guest, Host, Problem, Scope, Seve
 from mom_core.plugins.invoker import call_together, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
+from mom_core.values import NUMBER_LIMIT
 
 LISTING = "guests"
 """The name under which listing the guests is counted and timed."""
 
 GUESTS_UNKNOWN = "the guests are unknown"
 """How the problem begins that says so."""
-
-NUMBER_LIMIT = 1 << 63
-"""Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
-
 
 _GUEST = frozenset({Guest})
 

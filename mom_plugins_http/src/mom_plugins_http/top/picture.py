@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from mom_core import Unit, format_kib, printable
+from mom_core import Unit, as_number, format_kib, printable
 
 Json = Mapping[str, Any]
 
@@ -123,8 +123,7 @@ def row_of(item: Json, last: Happening | None = None) -> Row:
     known = item["fields"].get
 
     def number(name: str) -> float | None:
-        value = known(name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return as_number(known(name))
 
     size, usable = number("balloon_cur"), number("mem_usable")
     swaps = [rate for rate in (number("swap_in"), number("swap_out")) if rate is not None]

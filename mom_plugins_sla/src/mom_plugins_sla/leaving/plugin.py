@@ -58,7 +58,6 @@ from mom_plugins_sla.leaving.steps import (
     candidate_of,
     most_stopped,
     needs_of,
-    number_of,
     warning_of,
 )
 from mom_plugins_sla.leaving.under_way import AT_ONCE
@@ -515,7 +514,6 @@ class LeavingPlugin:
 
 
 def _pressure(snapshot: Snapshot) -> Pressure:
-    fields = snapshot.host.fields
-    full, total, available = (number_of(fields.get(name)) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
-    state = fields.get("host_memory_state")
-    return Pressure(full, total, available, state if isinstance(state, str) else "")
+    host = snapshot.host
+    full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
+    return Pressure(full, total, available, host.text("host_memory_state") or "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mom_core import Guest, Value
+from mom_core import Guest
 
 
 class Step(StrEnum):
@@ -137,10 +137,10 @@ def candidate_of(guest: Guest, can_migrate: bool) -> Candidate | None:
         for step, name in ALLOWED_BY.items()
         if fields.get(name) == 1 and not guest.blocked.get(step.control) and (step is not Step.MIGRATE or can_migrate)
     )
-    frees = number_of(fields.get("rss")) or number_of(fields.get("balloon_cur"))
+    frees = guest.number("rss") or guest.number("balloon_cur")
     if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
         return None
-    cost, priority = (number_of(fields.get(name)) for name in ("reclaim_cost", "priority"))
+    cost, priority = (guest.number(name) for name in ("reclaim_cost", "priority"))
     return Candidate(
         guest.id,
         guest.name,
@@ -154,14 +154,14 @@ def candidate_of(guest: Guest, can_migrate: bool) -> Candidate | None:
 
 def warning_of(guest: Guest) -> float:
     """How many seconds before a step it is announced."""
-    warning = number_of(guest.fields.get("leave_warning"))
+    warning = guest.number("leave_warning")
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
 def needs_of(guest: Guest, step: Step) -> float | None:
     """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that boots may take all that it can have."""
     names = ("rss", "balloon_cur", "balloon_max") if step is Step.SHUT_DOWN else ("rss", "balloon_cur")
-    known = [number for name in names if (number := number_of(guest.fields.get(name))) is not None]
+    known = [number for name in names if (number := guest.number(name)) is not None]
     return max(known, default=None)
 
 
@@ -180,10 +180,3 @@ def choose(candidates: Sequence[Candidate], lacks: float) -> tuple[Candidate, St
 def most_stopped(guests: int, share: float) -> int:
     """How many of so many guests may be stopped at once: one of several always, and never all of them, whatever the share."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)
-
-
-def number_of(value: Value) -> float | None:
-    """A field's number; None when it is none, or no finite one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
