@@ -26,6 +26,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def answers(rounds: int) -> list[list[Record]]:
 
 def conversion() -> list[float]:
     """Milliseconds for 1,000 records to become fields, in each of the cycles after the first."""
-    from mom_plugins_libvirt.statistics import Reading, convert
+    from mom_guests import Reading, convert
 
     rounds = answers(ROUNDS)
     base = max(value for record in rounds[0] if isinstance(value := record.get("balloon.last-update"), int))
@@ -172,13 +173,15 @@ def listing() -> list[float]:
 def watch() -> tuple[list[float], list[float]]:
     """Milliseconds of a look at 1,000 guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
+    from mom_guests import GuestWatch
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-    from mom_plugins_libvirt.watch import GuestWatch
+    from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
     module = RecordedLibvirt()
     module.rounds[0] = iter([answer for answer in answers(ROUNDS) for _ in range(2)])
     log = logging.getLogger("bench")
-    looking = GuestWatch(Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module), 0.25, lambda _: None, log)
+    connection = Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module)
+    looking = GuestWatch(WatchedStatistics(connection), 0.25, lambda _: None, log)
     fields = {"balloon_cur": 128 << 10, "mem_usable": 64 << 10, "balloon_max": 192 << 10}
     seen = Snapshot(guests={domain.uuid: Guest(domain.uuid, domain.name(), fields) for domain in module.domains})
     looking.follow(Report(1, 0.0, "enforce", seen, (), (), (), (), (), 0.0))
@@ -193,7 +196,8 @@ def watch() -> tuple[list[float], list[float]]:
 
 def host_side() -> list[float]:
     """Milliseconds for what the host sees of 1,000 guests: each is this very process, with a command line that has its UUID in it."""
-    from mom_plugins_libvirt.host_side import HostSide
+    from mom_guests import HostSide
+    from mom_plugins_libvirt.qemu_process import pid_of
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         pids, proc = Path(folder, "pids"), Path(folder, "proc")
@@ -205,7 +209,7 @@ def host_side() -> list[float]:
                 (fake / name).symlink_to(f"/proc/{os.getpid()}/{name}")
             (fake / "cmdline").write_bytes(b"qemu\0-uuid\0" + str(uuid.UUID(int=number)).encode() + b"\0")
             (pids / f"g{number}.pid").write_text(str(number + 1))
-        side = HostSide(pids, proc, Path("/sys/fs/cgroup"), time.monotonic)
+        side = HostSide(partial(pid_of, pids, proc), proc, Path("/sys/fs/cgroup"), time.monotonic)
         uuids = [str(uuid.UUID(int=number)) for number in range(MANY)]
         spent = []
         for _ in range(ROUNDS):

@@ -166,5 +166,5 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
 
 
 def test_the_readme_installs_the_same_from_the_clone_as_from_an_index() -> None:
-    (names,) = re.findall(r"pip install \./mom_\{core,bugreport\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())
-    assert {"mom_core", "mom_bugreport", *(f"mom_plugins_{name}" for name in names.split(","))} == brought_by("kvm")
+    (names,) = re.findall(r"pip install \./mom_\{core,guests,bugreport\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())
+    assert {"mom_core", "mom_guests", "mom_bugreport", *(f"mom_plugins_{name}" for name in names.split(","))} == brought_by("kvm")

@@ -27,16 +27,16 @@ from mom_core import (
     boot_id,
     printable,
 )
+from mom_guests import HostSide, convert, possible_maximum
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import Description, described
 from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.host_side import HostSide
 from mom_plugins_libvirt.known_guest import KnownGuest
 from mom_plugins_libvirt.lifecycle import Lifecycle
+from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
-from mom_plugins_libvirt.statistics import convert, possible_maximum
 from mom_plugins_libvirt.tuning import TunableGuests
 from mom_plugins_libvirt.uri import is_local
 
@@ -114,7 +114,8 @@ class LibvirtHypervisor(TunableGuests):
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
         local = is_local(self.uri)
-        self._host_side = HostSide(settings.pid_folder, settings.proc, settings.cgroups, monotonic) if local else None
+        pid = partial(pid_of, settings.pid_folder, settings.proc)
+        self._host_side = HostSide(pid, settings.proc, settings.cgroups, monotonic) if local else None
         self._boot = ""
         """Part of the guests' incarnations: libvirt counts starts from one again when the host was booted."""
         if local:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mom_core import CpuTune, Value
+from mom_guests import Reading
 from mom_plugins_libvirt.domain_xml import Description
-from mom_plugins_libvirt.statistics import Reading
 
 
 @dataclass(slots=True)

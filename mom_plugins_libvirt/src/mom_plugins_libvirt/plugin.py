@@ -37,14 +37,15 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS, PERIOD
+from mom_guests import PERIOD
+from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.uri import checked
 
 if TYPE_CHECKING:
     from mom_core import GuestColumn
+    from mom_guests import GuestWatch
     from mom_plugins_libvirt.connection import ConnectionSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-    from mom_plugins_libvirt.watch import GuestWatch
 
 _LONGEST_PERIOD_SECONDS = 3600
 
@@ -166,11 +167,13 @@ class LibvirtPlugin:
         return self._hypervisor
 
     def _started_watch(self) -> GuestWatch:
+        from mom_guests import GuestWatch
         from mom_plugins_libvirt.connection import Connection
-        from mom_plugins_libvirt.watch import GuestWatch
+        from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
         log = self._context.log.getChild("watch")
-        watch = GuestWatch(Connection(self._connection_settings(readonly=True), log), self._settings.watch, self._context.wake, log)
+        balloons = WatchedStatistics(Connection(self._connection_settings(readonly=True), log))
+        watch = GuestWatch(balloons, self._settings.watch, self._context.wake, log)
         watch.start()
         return watch
 
@@ -268,7 +271,7 @@ class LibvirtPlugin:
     @hookimpl
     def mom_guest_columns() -> Iterable[GuestColumn]:
         """What guests have of their memory."""
-        from mom_plugins_libvirt.overview import COLUMNS
+        from mom_guests import COLUMNS
 
         return COLUMNS
 

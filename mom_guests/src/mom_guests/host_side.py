@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from mom_core import ProcessStat, Value
-from mom_plugins_libvirt.guest_cgroup import Cgroups, CpuCounters, cgroups_of
-from mom_plugins_libvirt.qemu_process import merged, pid_of, swapped_kib, times_of
+from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
+from mom_guests.qemu_process import merged, swapped_kib, times_of
 
 _IN_TURN = 100
 """How many guests are looked at closely in one sample. It takes 60 us for each, of which ten thousand would be half a second."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes the file late."""
+"""How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes its file late."""
 
 _SHORTEST_SECONDS = 0.5
 """The kernel counts CPU time in steps of 10 ms; over less than this, its growth says nothing."""
@@ -26,7 +26,7 @@ _SHORTEST_SECONDS = 0.5
 class _Process:
     """A guest's process, and what was seen of it last. `times_at` and `cpu_at` are monotonic seconds."""
 
-    number: int
+    start: Hashable
     name: str
     pid: int = 0
     started: int = 0
@@ -47,30 +47,32 @@ class HostSide:
 
     Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
     there are more than 100 guests they get one in turn, and until then what the last one found stands.
+
+    :param find: the process id of the guest with this name and UUID, for certain; None: not found
     """
 
-    def __init__(self, pid_folder: Path, proc: Path, cgroups: Path, monotonic: Callable[[], float]) -> None:
-        self._pid_folder = pid_folder
+    def __init__(self, find: Callable[[str, str], int | None], proc: Path, cgroups: Path, monotonic: Callable[[], float]) -> None:
+        self._find = find
         self._proc = proc
         self._cgroups = Cgroups(cgroups)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._turn = 0
 
-    def follow(self, guests: Iterable[tuple[str, str, int]]) -> None:
-        """These are the guests now: UUID, name, and a number that is another one after each start."""
+    def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
+        """These are the guests now: UUID, name, and what is another one after each start."""
         now = self._monotonic()
         before, self._processes = self._processes, {}
-        for uuid, name, number in guests:
+        for uuid, name, start in guests:
             process = before.get(uuid)
-            if process is None or process.number != number:
-                process = _Process(number, name)
+            if process is None or process.start != start:
+                process = _Process(start, name)
             if not process.pid and now >= process.search_at:
                 self._search(process, uuid, now)
             self._processes[uuid] = process
 
     def _search(self, process: _Process, uuid: str, now: float) -> None:
-        pid = pid_of(self._pid_folder, self._proc, process.name, uuid)
+        pid = self._find(process.name, uuid)
         times = None if pid is None else times_of(f"{self._proc}/{pid}")
         if pid is None or times is None:
             process.search_at = now + process.search_after

@@ -1,4 +1,4 @@
-"""From libvirt's records to fields."""
+"""From records to fields."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import PluginContext
-from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.statistics import Reading, convert
+from mom_guests import Reading, convert, guest_fields
 
 RECORDED = {
     "state.state": 1, "state.reason": 1, "cpu.time": 2_990_000_000, "cpu.user": 2_370_000_000, "cpu.system": 620_000_000,
@@ -213,7 +211,7 @@ seconds = st.floats(0, 1e10)
 
 @given(st.lists(st.tuples(st.one_of(records, st.just({})), seconds, seconds), max_size=5), st.floats(0.001, 1e6))
 def test_no_record_raises_or_gives_nonsense(looks: list[tuple[dict[str, object], float, float]], stale_after: float) -> None:
-    declared = {spec.name for spec in LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_fields()}
+    declared = {spec.name for spec in guest_fields(str)}
     reading: Reading | None = None
     for record, wall, monotonic in looks:
         fields, reading = convert(record, reading, wall=wall, monotonic=monotonic, stale_after=stale_after)

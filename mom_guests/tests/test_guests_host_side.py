@@ -6,15 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fake_libvirt import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mom_plugins_libvirt.guest_cgroup import Cgroups, CpuCounters, cgroups_of
-from mom_plugins_libvirt.host_side import HostSide
+from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
+
+
+class HandClock:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @dataclass
@@ -28,7 +35,14 @@ class HostFiles:
         (self.root / "pids").mkdir()
         (self.root / "cgroup").mkdir()
         (self.root / "cgroup/cgroup.controllers").write_text("cpu memory\n")
-        self.side = HostSide(self.root / "pids", self.root / "proc", self.root / "cgroup", self.clock)
+        self.side = HostSide(self.found, self.root / "proc", self.root / "cgroup", self.clock)
+
+    def found(self, name: str, uuid: str) -> int | None:
+        """As a hypervisor finds it: only a process that runs this guest counts."""
+        file = self.root / "pids" / f"{name}.pid"
+        pid = int(file.read_text()) if file.exists() else 0
+        command = self.root / "proc" / str(pid) / "cmdline"
+        return pid if command.exists() and uuid.encode() in command.read_bytes() else None
 
     def process(self, pid: int, name: str = "web", *, started: int = 99, group: str = f"0::{SCOPE}/libvirt/emulator") -> Path:
         folder = self.root / "proc" / str(pid)
@@ -59,6 +73,11 @@ class HostFiles:
 
     def fields(self, name: str = "web") -> dict[str, object]:
         return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""From one record of libvirt's bulk statistics to fields: what is plausible, how old it is, and how fast the counters grow.
+"""From one record of a guest to fields: what is plausible, how old it is, and how fast the counters grow.
 
 Pure: numbers in, numbers out. Nothing that a guest reports makes it raise, or gives a number that cannot be.
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mom_core import Value
+
+Record: TypeAlias = Mapping[str, object]
+"""What is known of one guest at one moment, by libvirt's names:
+sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
 """Above this a number is no size and no count."""
@@ -23,7 +27,7 @@ _MEMORY = (
     ("mem_usable", "balloon.usable"),
     ("mem_disk_caches", "balloon.disk_caches"),
 )
-"""Fields in KiB, and their names in libvirt's records. The first is all that the guest's kernel has: none of the others can be more."""
+"""Fields in KiB, and their names in records. The first is all that the guest's kernel has: none of the others can be more."""
 
 _COUNTERS = (
     ("swap_in", "balloon.swap_in"),
@@ -87,7 +91,7 @@ class Reading(NamedTuple):
 
 
 def convert(
-    record: Mapping[str, object],
+    record: Record,
     previous: Reading | None,
     *,
     wall: float,
@@ -99,12 +103,12 @@ def convert(
 
     One figure that cannot be true (more free memory than memory, a counter that leaps) makes all unknown that the guest said with it.
 
-    :param record: as `getAllDomainStats` gives it, whole or partial
+    :param record: by the names of libvirt's `getAllDomainStats`, whole or partial
     :param previous: of the same guest since it was started; None at the first look
     :param wall: now, in seconds since the epoch; needed for the first look only, so that a clock that jumps later does no harm
     :param monotonic: now, on a clock that never jumps
     :param stale_after: the age in seconds from which on what the guest itself reported is left out
-    :param unplugged_kib: what libvirt counts into the maximum, though the guest cannot have it by its balloon: virtio-mem's free part
+    :param unplugged_kib: what the record counts into the maximum, though the guest cannot have it by its balloon: virtio-mem's free part
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # no guest has no memory at all
@@ -142,9 +146,7 @@ def possible_maximum(maximum: int, unplugged_kib: int, size: Value) -> int:
     return max(maximum - unplugged_kib, size if isinstance(size, int) else 1)
 
 
-def _next_reading(
-    record: Mapping[str, object], previous: Reading | None, updated: int, lies: tuple[str, ...], wall: float, monotonic: float
-) -> Reading:
+def _next_reading(record: Record, previous: Reading | None, updated: int, lies: tuple[str, ...], wall: float, monotonic: float) -> Reading:
     """Without pace and maximum."""
     if previous is not None and previous.updated and updated in {0, previous.updated}:  # nothing new; 0: the guest was busy
         return previous._replace(looked=monotonic)
@@ -181,7 +183,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
     return rates, leaps
 
 
-def _memory(record: Mapping[str, object], maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
+def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
     """What the guest says about its memory, and which of it cannot be: no number, or more than the guest has.
 
     While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
@@ -216,6 +218,6 @@ def _next_pace(cpu_ns: int | None, size: int | None, previous: Pace | None, mono
     return Pace(monotonic, cpu_ns, size, usage, rate)
 
 
-def _number(record: Mapping[str, object], key: str) -> int | None:
+def _number(record: Record, key: str) -> int | None:
     value = record.get(key)
     return value if type(value) is int and 0 <= value < _LARGEST else None  # the exact type: a bool is no number here

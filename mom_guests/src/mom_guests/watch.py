@@ -1,7 +1,7 @@
 """Sees between two cycles that a guest comes short of memory, and wakes the engine.
 
-libvirt has no event for that, so it is asked, a few times a second, and only about guests that mom could help: those from which memory
-was taken. While nothing is taken from guests, none is asked.
+Hypervisors have no event for that, so they are asked, a few times a second, and only about guests that mom could help: those from which
+memory was taken. While nothing is taken from guests, none is asked.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Set
+from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
-from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.statistics import Reading, convert
+from mom_guests.statistics import Reading, Record, convert
 
 BALLOON_CONTROL = "balloon_target"
 
@@ -46,8 +45,8 @@ ARRIVING_SECONDS = 0.1
 """How often to look while a guest shrinks: one that is swept is to have its room back as soon as it has given what it does not use."""
 
 LARGEST_SHARE = 0.05
-"""libvirtd is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time between
-two calls."""
+"""The hypervisor is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time
+between two calls."""
 
 ACTING_SECONDS = 0.5
 """From a guest's statistics to the command that follows from them: one look, and one cycle. A guest that fills its memory goes on in the
@@ -63,7 +62,7 @@ _STALE_SECONDS = 10.0
 """Older statistics are no news."""
 
 _JOIN_SECONDS = 0.1
-"""A plugin has 0.4 s to end, and a thread that waits for libvirtd does not end before it."""
+"""A plugin has 0.4 s to end, and a thread that waits for the hypervisor does not end before it."""
 
 
 class Memory(NamedTuple):
@@ -133,6 +132,18 @@ def usable_soon(before: Statistics, now: Statistics) -> float:
     return max(0.0, now.usable - max(0.0, used_up) * (seconds + ACTING_SECONDS) / seconds)
 
 
+class BalloonStatistics(Protocol):
+    """Gives what guests' balloon drivers say."""
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was opened, in any thread."""
+        ...
+
+
 class _Watched:
     """One guest that is watched. Belongs to the lock of the watch, except `reading`, which belongs to its thread."""
 
@@ -177,22 +188,22 @@ class _Watched:
 
 
 class GuestWatch:
-    """A thread that asks libvirt about guests from `start` to `stop`, and calls `wake(why)` when one comes short of memory.
+    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one comes short of memory.
 
-    :param connection: one of its own, as a connection serves one call at a time, and none after one that hangs
+    :param balloons: gives the guests' balloon statistics, bounded in time; ended with the watch
     :param every: seconds between two looks
     """
 
     def __init__(
         self,
-        connection: Connection,
+        balloons: BalloonStatistics,
         every: float,
         wake: Callable[[str], None],
         log: logging.Logger,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connection = connection
+        self._balloons = balloons
         self._every = every
         self._wake = wake
         self._log = log
@@ -201,26 +212,25 @@ class GuestWatch:
         self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._pressed = False
-        self._handles: tuple[int, frozenset[str]] = (0, frozenset())
         self._stopping = threading.Event()
         self._some = threading.Event()
         """Set while there are guests to be watched."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. It connects when there is a guest to be watched."""
+        """Start the thread. It asks when there is a guest to be watched."""
         self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and the connection. A thread that is stuck in a call is left behind."""
+        """End the thread, and what it asks through. A thread that is stuck in a call is left behind."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         self._stopping.set()
         self._some.set()
         thread.join(_JOIN_SECONDS)
-        self._connection.close()
+        self._balloons.close()
 
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
@@ -261,7 +271,7 @@ class GuestWatch:
             return self._every
         began = self._monotonic()
         try:
-            records = self._ask(watched)
+            records = self._balloons.of(watched.keys())
         except HypervisorError as error:
             self._log.debug("guests are not watched: %s", error)
             return max(self._every, _FAILURE_SECONDS)
@@ -316,17 +326,6 @@ class GuestWatch:
                 why = f"has freed {format_kib(freed)} since the last cycle"
             guest.asked = bool(why)
             return why
-
-    def _ask(self, watched: Mapping[str, _Watched]) -> dict[str, Mapping[str, object]]:
-        """The balloon statistics of these guests, by guest id."""
-        groups = self._connection.module.VIR_DOMAIN_STATS_BALLOON
-        opened, handles = self._handles
-        if opened == self._connection.opened and handles >= watched.keys():
-            found = self._connection.statistics(groups, list(watched))
-        else:  # a call about all guests is what the handles for the others come from
-            found = self._connection.statistics(groups)
-            self._handles = (self._connection.opened, frozenset(record.uuid for record in found))
-        return {uuid: record for uuid, _, _, record in found if uuid in watched}
 
     def _run(self) -> None:
         pause = self._every

@@ -1,0 +1,98 @@
+"""What a hypervisor of QEMU guests declares to collect: one list, so that a field means the same whoever collects it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from mom_core import FieldSpec, Scope, Unit
+
+PERIOD: Final = "balloon_stats_period"
+
+_PROCESS = "/proc/PID/{} of the guest's QEMU process"
+_GROUP = "{} of the guest's cgroup"
+
+
+def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, _PROCESS.format(file))
+
+
+def _pressure(resource: str, kind: str, who: str, what: str) -> FieldSpec:
+    description = f"time that {who} of the guest's tasks on the host waited for {what}, average of 10 s"
+    source = _GROUP.format(f"{resource}.pressure {kind} avg10")
+    return FieldSpec(f"host_psi_{resource}_{kind}_avg10", Unit.PERCENT, Scope.GUEST, description, source)
+
+
+_SAID: Final = (
+    ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
+    ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
+    ("balloon_rate", Unit.KIB_PER_SECOND, "how fast the guest grows; negative: shrinks", "balloon.current"),
+    ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
+    ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
+    ("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
+    ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+    (
+        "mem_usable_soon",
+        Unit.KIB,
+        "what will be usable when mom can act on the guest's next statistics, if it goes on as between its last two; known only of guests"
+        " that are watched, while they use up memory",
+        "balloon.usable, twice",
+    ),
+    ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
+    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
+    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
+    ("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
+    ("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
+    ("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
+    ("stats_rejected", Unit.COUNT, "figures that the guest reported since mom knows it and that cannot be true", "balloon.*"),
+    (PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", PERIOD),
+    ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
+    ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
+)
+"""Name, unit, description, and of which part of a guest's record the field is."""
+
+_SEEN: Final = (
+    _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
+    _process("host_major_faults", Unit.COUNT, "the QEMU process's page faults with I/O since the last sample", "stat"),
+    _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads, 100 being one host CPU", "stat"),
+    _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
+    _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
+    _process("host_ksm_profit", Unit.KIB, "what KSM saves there, less its own costs; may be negative", "ksm_stat ksm_process_profit"),
+    FieldSpec(
+        "host_cgroup_cpu_usage",
+        Unit.PERCENT,
+        Scope.GUEST,
+        "CPU time of the guest's cgroup: QEMU and its helpers, 100 being one host CPU",
+        _GROUP.format("cpu.stat usage_usec, or cpuacct.usage"),
+    ),
+    FieldSpec(
+        "host_cgroup_throttled",
+        Unit.PERCENT,
+        Scope.GUEST,
+        "time that a CPU quota held the guest's cgroup back; more than 100 where it held back several CPUs",
+        _GROUP.format("cpu.stat throttled_usec"),
+    ),
+    _pressure("memory", "some", "at least one", "memory"),
+    _pressure("memory", "full", "all", "memory"),
+    _pressure("cpu", "some", "at least one", "CPU"),
+    _pressure("cpu", "full", "all", "CPU"),
+    _pressure("io", "some", "at least one", "I/O"),
+    _pressure("io", "full", "all", "I/O"),
+)
+
+
+def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
+    """The fields of each guest.
+
+    :param source: where a hypervisor has a part of its guests' records from, such as `balloon.current`
+    """
+    return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
+
+
+def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
+    """The fields of all guests together; as `guest_fields`."""
+    silent, distrusted = source("balloon.last-update"), source("balloon.*")
+    return (
+        FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),
+        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report what cannot be true", distrusted),
+    )

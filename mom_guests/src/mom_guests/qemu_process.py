@@ -1,0 +1,49 @@
+"""A guest's QEMU process as the kernel shows it in /proc."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from mom_core import ProcessStat, parse_process_stat, read_kernel_file
+
+_STAT_BYTES = 4096
+_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
+
+
+class Merged(NamedTuple):
+    """KiB of a process that KSM has merged with other pages, and KiB that it saved after its own costs (may be negative; None: unknown)."""
+
+    kib: int
+    profit_kib: int | None
+
+
+def times_of(process: str) -> ProcessStat | None:
+    """What the kernel counted for this process; None when it has ended or cannot be read.
+
+    :param process: its folder in /proc
+    """
+    found = parse_process_stat(read_kernel_file(f"{process}/stat"))
+    return None if found is None or found.state in {"Z", "X"} else found
+
+
+def swapped_kib(process: str) -> int | None:
+    """KiB of this process in the host's swap; None when it cannot be read."""
+    _, found, after = read_kernel_file(f"{process}/status", _STAT_BYTES).partition(b"\nVmSwap:")
+    word = after.split(None, 1)[:1]
+    return int(word[0]) if found and word and word[0].isdigit() else None
+
+
+def merged(process: str) -> Merged | None:
+    """What KSM has merged of this process; None where the kernel does not tell (before 5.19), or not this user."""
+    counts = {}
+    for line in read_kernel_file(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
+        name, _, number = line.partition(b" ")
+        counts[name] = number
+    pages = counts.get(b"ksm_merging_pages")
+    if pages is None:  # before 6.4
+        pages = read_kernel_file(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
+    profit = counts.get(b"ksm_process_profit", b"")
+    if not pages.isdigit():
+        return None
+    return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)

@@ -1,0 +1,49 @@
+"""A guest's process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_guests import Merged, merged, swapped_kib, times_of
+
+STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
+
+
+def test_counters_are_the_kernels_whatever_the_program_is_called(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(STAT)
+    times = times_of(str(tmp_path))
+    assert times is not None
+    assert (times.started, times.minor_faults, times.major_faults) == (99, 12345, 67)
+    assert times.cpu_seconds == 400 / os.sysconf("SC_CLK_TCK")
+    assert times_of(str(tmp_path / "gone")) is None
+
+
+def test_a_process_that_has_ended_counts_nothing(tmp_path: Path) -> None:
+    for state in ("Z", "X"):
+        (tmp_path / "stat").write_text(STAT.replace(") S 1 7", f") {state} 1 7"))
+        assert times_of(str(tmp_path)) is None
+
+
+def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tVmSwap:\nVmPeak:\t   10 kB\nVmSwap:\t  123456 kB\nThreads:\t5\n")
+    assert swapped_kib(str(tmp_path)) == 123456
+    (tmp_path / "ksm_stat").write_text("ksm_rmap_items 9\nksm_zero_pages 0\nksm_merging_pages 500\nksm_process_profit -2048\n")
+    assert merged(str(tmp_path)) == Merged(500 * os.sysconf("SC_PAGE_SIZE") // 1024, -2)
+    (tmp_path / "ksm_stat").write_text("ksm_rmap_items 9\n")
+    assert merged(str(tmp_path)) is None
+    (tmp_path / "ksm_merging_pages").write_text("0\n")
+    assert merged(str(tmp_path)) == Merged(0, None), "an older kernel"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda b: STAT.encode() + b), st.just(b"\nVmSwap:")))
+def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
+    for name in ("stat", "status", "ksm_stat", "ksm_merging_pages"):
+        (tmp_path / name).write_bytes(content)
+    times_of(str(tmp_path))
+    swapped_kib(str(tmp_path))
+    merged(str(tmp_path))
