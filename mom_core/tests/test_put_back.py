@@ -35,6 +35,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.ledger import Ledger
+from mom_core.state_files import GROWS_FROM
 from mom_devkit import config_of
 
 GRAIN = 8
@@ -146,8 +147,10 @@ names = st.sampled_from(["a", "b"])
 class PutBackMachine(RuleBasedStateMachine):
     """mom, the guests, other processes, a disk that is full at times, and crashes, in any order."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(grows_from=st.sampled_from([1, GROWS_FROM]))
+    def begin(self, grows_from: int) -> None:
+        self.size = patch("mom_core.state_files.GROWS_FROM", grows_from)
+        self.size.start()
         self.folder = TemporaryDirectory()
         self.path = Path(self.folder.name)
         self.host = Host()
@@ -155,18 +158,18 @@ class PutBackMachine(RuleBasedStateMachine):
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
-        self.patched = patch.object(StateFile, "write_items", self.written(StateFile.write_items))
+        self.patched = patch.object(StateFile, "write_change", self.written(StateFile.write_change))
         self.patched.start()
         self.open()
 
-    def written(self, write: Callable[[StateFile, Any], None]) -> Callable[[StateFile, Any], None]:
-        def wrapped(file: StateFile, content: Any) -> None:
+    def written(self, write: Callable[[StateFile, Any, Any], None]) -> Callable[[StateFile, Any, Any], None]:
+        def wrapped(file: StateFile, change: Any, whole: Any) -> None:
             if self.full:
                 raise StateError("no space left on device")
             count, self.crash_in = self.crash_in, None if self.crash_in is None else self.crash_in - 1
             if count == 0:
                 raise Crash
-            write(file, content)
+            write(file, change, whole)
             if count == 1:
                 raise Crash
 
@@ -281,6 +284,7 @@ class PutBackMachine(RuleBasedStateMachine):
         if hasattr(self, "engine"):
             self.end()
             self.patched.stop()
+            self.size.stop()
             self.folder.cleanup()
 
 

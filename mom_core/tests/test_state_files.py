@@ -79,6 +79,121 @@ def test_every_file_that_is_cut_off_or_goes_on_is_noticed(kept: StateFile[Use]) 
             kept.decoded(other)
 
 
+# --- a file to which changes are added ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFile[list[int]]:
+    """One that holds 1 and 2 as they were written at first, and 3 and 4 by changes."""
+    monkeypatch.setattr("mom_core.state_files.GROWS_FROM", 1)
+    made = list_file(tmp_path)
+    made.write([1, 2])
+    made.write_change(3, lambda: [1, 2, 3])
+    made.write_change(4, lambda: [1, 2, 3, 4])
+    return made
+
+
+def list_file(folder: Path, **more: Any) -> StateFile[list[int]]:
+    return StateFile(folder / "list.json", "the list", list, change=lambda there, more: [*there, int(more)], **more)
+
+
+def test_changes_are_added_to_a_file_and_read_with_it(growing: StateFile[list[int]], tmp_path: Path) -> None:
+    first, *changes = growing.path.read_text().splitlines()
+    assert json.loads(first)["content"] == [1, 2]
+    assert [json.loads(line)["change"] for line in changes] == [3, 4]
+    assert list_file(tmp_path).read() == [1, 2, 3, 4]
+
+
+def test_a_change_that_was_cut_off_anywhere_counts_as_not_there(growing: StateFile[list[int]]) -> None:
+    whole = growing.path.read_bytes()
+    ends = [place for place, byte in enumerate(whole, 1) if byte == ord("\n")]
+    for length in range(ends[0], len(whole) + 1):
+        assert growing.decoded(whole[:length]) == [1, 2, 3, 4][: 1 + sum(end <= length for end in ends)]
+    for begin in range(ends[1], len(whole)):  # the power has failed
+        for end in range(begin + 1, len(whole) + 1):
+            assert growing.decoded(whole[:begin] + b"\0" * (end - begin) + whole[end:]) in ([1, 2, 3], [1, 2, 3, 4])
+
+
+def test_every_byte_of_a_change_that_changes_is_noticed(growing: StateFile[list[int]]) -> None:
+    whole = growing.path.read_bytes()
+    for place in range(len(whole) - 1):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            if changed[place]:
+                with pytest.raises(StateError, match="is damaged"):
+                    growing.decoded(bytes(changed))
+
+
+def test_a_change_that_is_missing_or_stands_elsewhere_is_noticed(growing: StateFile[list[int]]) -> None:
+    first, third, fourth = growing.path.read_bytes().splitlines(keepends=True)
+    for other in ([first, fourth], [first, fourth, third], [first, third, third], [third, first], [first, b"\n"], [first, first]):
+        with pytest.raises(StateError, match="is damaged"):
+            growing.decoded(b"".join(other))
+
+
+def test_a_change_that_makes_no_sense_is_damage(growing: StateFile[list[int]], tmp_path: Path) -> None:
+    growing.write_change("none", lambda: [])
+    assert list_file(tmp_path).read() is None
+
+
+@pytest.mark.parametrize("failing", ["os.fsync", "os.truncate"])
+def test_a_full_disk_leaves_a_file_with_changes_as_it_was(
+    growing: StateFile[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        patch.setattr(failing, full)
+        with pytest.raises(StateError, match="cannot be written: No space left on device"):
+            growing.write_change(5, lambda: [5])
+    left = [1, 2, 3, 4, 5] if failing == "os.truncate" else [1, 2, 3, 4]  # what could not be cut off is a whole change, by chance
+    assert list_file(tmp_path).read() == left
+    growing.write_change(6, lambda: [1, 2, 3, 4, 6])
+    assert len(growing.path.read_bytes().splitlines()) == 1, "after an error, nothing is added to what may stand there"
+    assert list_file(tmp_path).read() == [1, 2, 3, 4, 6]
+
+
+@pytest.mark.parametrize("what", ["removed", "changed"])
+def test_changes_are_not_added_to_a_file_that_another_process_has_touched(growing: StateFile[list[int]], tmp_path: Path, what: str) -> None:
+    if what == "removed":
+        growing.path.unlink()
+    else:
+        growing.path.write_text("{")
+    growing.write_change(5, lambda: [1, 2, 3, 4, 5])
+    assert list_file(tmp_path).read() == [1, 2, 3, 4, 5]
+
+
+def test_what_an_earlier_mom_left_is_written_anew_at_first(growing: StateFile[list[int]], tmp_path: Path) -> None:
+    growing.path.write_bytes(growing.path.read_bytes()[:-5])
+    again = list_file(tmp_path)
+    assert again.read() == [1, 2, 3]
+    again.write_change(5, lambda: [1, 2, 3, 5])
+    assert list_file(tmp_path).read() == [1, 2, 3, 5]
+
+
+def test_a_file_grows_within_bounds_and_a_small_one_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = list_file(tmp_path)
+    numbers = [0]
+    small.write(numbers)
+    sizes = []
+    for number in range(1, 200):
+        if number == 50:
+            monkeypatch.setattr("mom_core.state_files.GROWS_FROM", 1)
+        numbers.append(number)
+        small.write_change(number, lambda: numbers)
+        sizes.append(len(small.path.read_text().splitlines()))
+        assert list_file(tmp_path).read() == numbers
+    assert set(sizes[:49]) == {1}
+    assert 5 < max(sizes) < 50
+    assert sizes.count(1) > 50
+
+
+# --- what is no file of state -------------------------------------------------------------------------------------------------
+
+
 RUBBISH = {
     "nothing": "",
     "no content": '{"state":"use"}',
@@ -95,7 +210,7 @@ def test_what_a_right_checksum_vouches_for_may_be_rubbish_all_the_same(tmp_path:
 
     kept = file(tmp_path)
     kept.path.parent.mkdir()
-    kept.path.write_text(f'{{"state":"use","version":1,"crc32":"{_checksum("use", 1, body.encode())}","content":{body}}}\n')
+    kept.path.write_text(f'{{"state":"use","version":1,"crc32":"{_checksum("use", 1, body.encode()):08x}","content":{body}}}\n')
     assert kept.read() is None
     assert "its content makes no sense" in kept.damage
 

@@ -32,13 +32,11 @@ class Ledger:
         """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
         self.write_error = ""
         loss = "what it held is not put back by itself"
-        self._file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG)
+        self._file = StateFile(path, "the ledger", _from_json, change=_changed, loss=loss, log=LOG)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
         """What the last `record` changed, and what stood there before it."""
-        self._texts: dict[Key, _Text] = {}
-        """As they were written last, so that a write costs what changed."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
@@ -155,22 +153,15 @@ class Ledger:
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
-    def _texts_of(self, entries: Mapping[Key, LedgerEntry]) -> Iterable[str]:
-        texts = self._texts
-        for key, entry in entries.items():
-            text = texts.get(key)
-            if text is None or text[0] is not entry:  # entries are frozen
-                texts[key] = text = _text(entry, text)
-            yield text[2]
-        if len(texts) > len(entries):
-            self._texts = {key: texts[key] for key in entries}
-
     def _write(self, entries: dict[Key, LedgerEntry]) -> None:
-        if entries == self._written and not self.write_error:
+        written = self._written
+        changes: list[object] = [[*key] for key in written.keys() - entries.keys()]
+        changes += [_change(written.get(key), entry) for key, entry in entries.items() if written.get(key) != entry]
+        if not changes and not self.write_error:
             self._entries = entries
             return
         try:
-            self._file.write_items(self._texts_of(entries))
+            self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()])
         except StateError as error:
             self.write_error = error.message
             raise LedgerError(
@@ -196,10 +187,6 @@ def _is_amount(value: Value) -> bool:
     return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
 
 
-_Text = tuple[LedgerEntry, str, str]
-"""An entry, how its text begins, and the whole text: what all states of one change have in common is its beginning."""
-
-
 def _is_same_change(one: LedgerEntry, other: LedgerEntry) -> bool:
     """Whether these are states of one change, which share the very objects that they have in common."""
     return (
@@ -212,37 +199,31 @@ def _is_same_change(one: LedgerEntry, other: LedgerEntry) -> bool:
     )
 
 
-def _text(entry: LedgerEntry, old: _Text | None) -> _Text:
-    """The text of an entry, with as much of the old one as still holds. Each guest that is resized takes two, and one made anew takes six
-    times as long."""
-    if old is not None and _is_same_change(old[0], entry):
-        beginning = old[1]
-    else:
-        entity = entry.entity
-        record = {
-            "scope": entity.scope.value,
-            "id": entity.id,
-            "name": entity.name,
-            "control": entry.control,
-            "before": entry.before,
-            "plugin": entry.plugin,
-            "time": entry.time,
-            "incarnation": entry.incarnation,
-        }
-        beginning = StateFile.as_json(record)[:-1]
-    failures = '"attempted":[],"found":null'
-    if entry.attempted or entry.found is not None:
-        failures = f'"attempted":{StateFile.as_json(entry.attempted)},"found":{_json(entry.found)}'
-    doubt = "true" if entry.in_doubt else "false"
-    whole = f'{beginning},"applied":{_json(entry.applied)},"earlier":{_json(entry.earlier)},{failures},"in_doubt":{doubt}}}'
-    return entry, beginning, whole
+def _record(entry: LedgerEntry) -> dict[str, object]:
+    """All of an entry, as it stands in the file."""
+    entity = entry.entity
+    return {
+        "scope": entity.scope,
+        "id": entity.id,
+        "name": entity.name,
+        "control": entry.control,
+        "before": entry.before,
+        "plugin": entry.plugin,
+        "time": entry.time,
+        "incarnation": entry.incarnation,
+        "applied": entry.applied,
+        "earlier": entry.earlier,
+        "attempted": entry.attempted,
+        "found": entry.found,
+        "in_doubt": entry.in_doubt,
+    }
 
 
-def _json(value: Value) -> str:
-    """What `StateFile.as_json` gives, sooner for what nearly all values are."""
-    if value is None:
-        return "null"
-    return repr(value) if _is_amount(value) else StateFile.as_json(value)
+def _change(old: LedgerEntry | None, entry: LedgerEntry) -> object:
+    """What is added to the file for an entry that was another one there, or none: all of it, or what came of it since."""
+    if old is None or not _is_same_change(old, entry):
+        return _record(entry)
+    return [entry.entity.id, entry.control, entry.applied, entry.earlier, entry.attempted, entry.found, entry.in_doubt]
 
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:
@@ -250,6 +231,25 @@ def _from_json(content: Any) -> dict[Key, LedgerEntry]:
         raise TypeError("it is no list of entries")
     entries = [_entry(record) for record in content]
     return {(entry.entity.id, entry.control): entry for entry in entries}
+
+
+def _changed(entries: dict[Key, LedgerEntry], changes: Any) -> dict[Key, LedgerEntry]:
+    """The entries after a change of the file: whole entries; a key of what has ended; or a key with what came of it since."""
+    if type(changes) is not list:
+        raise TypeError("it is no list of changes")
+    for change in changes:
+        if type(change) is dict:
+            entry = _entry(change)
+            entries[entry.entity.id, entry.control] = entry
+            continue
+        identity, control, *state = change
+        old = entries[identity, control]
+        if state:
+            names = ("applied", "earlier", "attempted", "found", "in_doubt")
+            entries[identity, control] = _entry({**_record(old), **dict(zip(names, state, strict=True))})
+        else:
+            del entries[identity, control]
+    return entries
 
 
 def _entry(record: dict[str, Any]) -> LedgerEntry:
