@@ -215,6 +215,25 @@ def test_cpu_usage_is_percent_of_one_cpu_between_two_samples() -> None:
     assert usage.percent(12.5, now=110.0) == 0.0
 
 
+def test_a_usage_is_of_one_speed_and_says_of_which() -> None:
+    usage = CpuUsage()
+    usage.percent(10.0, 100.0, pages=1000)
+    assert (usage.percent(10.5, 101.0, pages=1000), usage.pages) == (50.0, 1000)
+    assert (usage.percent(10.6, 101.3, pages=500), usage.pages) == (50.0, 1000), "nothing is known of the new speed yet"
+    assert (usage.percent(10.7, 101.9, pages=500), usage.pages) == (50.0, 1000)
+    assert usage.percent(10.8, 102.2, pages=500) == pytest.approx(25.0)
+    assert usage.pages == 500
+
+
+def test_a_speed_that_was_set_in_the_middle_of_a_measurement_begins_a_new_one() -> None:
+    usage = CpuUsage()
+    usage.percent(10.0, 100.0, pages=1000)
+    usage.percent(10.5, 100.5, pages=1000)
+    assert (usage.percent(10.6, 101.0, pages=200), usage.pages) == (None, None), "half a second of the one and half a second of the other"
+    assert usage.percent(10.7, 101.5, pages=200) == pytest.approx(20.0)
+    assert usage.pages == 200
+
+
 def test_cpu_usage_is_unknown_after_a_gap_a_restart_or_no_time() -> None:
     usage = CpuUsage()
     usage.percent(10.0, now=0.0)

@@ -38,6 +38,7 @@ AMPLE: dict[str, Value] = {
     "ksm_clock": 1000.0,
     "ksm_advisor_mode": "none",
     "ksmd_cpu_usage": None,
+    "ksmd_cpu_pages": None,
 }
 SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 4 * GIB}  # start is 4.8 GiB, stop 7.2 GiB for 24 GiB
 BETWEEN: dict[str, Value] = {**AMPLE, "mem_really_available": 6 * GIB}
@@ -405,18 +406,21 @@ class Answering:
     memory: Memory = field(default_factory=Memory)
     seconds: float = 0.0
     decisions: list[dict[str, int]] = field(default_factory=list)
+    interval: float = 5.0
+    price: float = 1.0  # CPU time for a page, as a multiple of the usual: up to 3 while many pages are merged
     usage: CpuUsage = field(default_factory=CpuUsage)
     yields: Yield = field(default_factory=Yield)
 
     def cycles(self, count: int) -> float:
-        """Pass so many cycles of 5 s; the CPU seconds that ksmd used in them."""
+        """Pass so many cycles; the CPU seconds that ksmd used in them."""
         before = self.ksm.cpu_seconds
         for _ in range(count):
-            self.seconds += 5
-            self.ksm.step(self.guests * self.equal * MIB, self.guests * (self.equal + self.own) * MIB, 5)
+            self.seconds += self.interval
+            self.ksm.step(self.guests * self.equal * MIB, self.guests * (self.equal + self.own) * MIB, self.interval)
             found = self.ksm.read()
             host: dict[str, Value] = {**AMPLE, **ksm_fields(found, PAGE), "cpu_count": 2, "ksm_clock": self.seconds}
-            host["ksmd_cpu_usage"] = self.usage.percent(self.ksm.cpu_seconds, self.seconds)
+            host["ksmd_cpu_usage"] = self.usage.percent(self.price * self.ksm.cpu_seconds, self.seconds, found["pages_to_scan"])
+            host["ksmd_cpu_pages"] = self.usage.pages
             host["ksm_yield"] = self.yields.kib_per_second(found, PAGE)
             host["mem_really_available"] = self.available * MIB
             names: dict[str, dict[str, Value]] = {
@@ -437,6 +441,15 @@ def test_what_can_be_merged_is_merged_within_a_minute_and_then_ksm_rests() -> No
     host.decisions.clear()
     assert host.cycles(60) < 1, "CPU seconds in five minutes"
     assert not any(host.decisions)
+
+
+def test_cycles_that_follow_each_other_faster_than_usage_can_be_measured_do_not_make_the_speed_swing() -> None:
+    host = Answering(equal=20_000, own=20_000, available=1024, interval=0.3, price=2.5)
+    host.cycles(60)
+    assert host.memory.host["ksm_mode"] == "look"
+    host.decisions.clear()
+    host.cycles(60)
+    assert {pages for decided in host.decisions if (pages := decided.get("ksm_pages_to_scan"))} == set()
 
 
 def test_a_new_guest_is_merged_within_half_a_minute() -> None:

@@ -72,6 +72,14 @@ FIELDS = (
         "share of one CPU that ksmd used since a sample that is a second old at least",
         "/proc/PID/stat of ksmd",
     ),
+    FieldSpec(
+        "ksmd_cpu_pages",
+        Unit.PAGES,
+        Scope.HOST,
+        "ksm_pages_to_scan when ksmd_cpu_usage was measured: another number than now for a second after it was changed",
+        "ksm_pages_to_scan",
+        Metric.NONE,
+    ),
 )
 
 POLICY_FIELDS = tuple(

@@ -93,7 +93,8 @@ class KsmPlugin:
         if found and self._on_sysfs:
             found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
         collected = ksm_fields(found, self._page_size)
-        collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now)
+        collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now, found.get("pages_to_scan"))
+        collected["ksmd_cpu_pages"] = self._usage.pages
         collected["ksm_yield"] = self._yield.kib_per_second(found, self._page_size)
         if found:
             collected["ksm_clock"] = now
