@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import Guest, Snapshot, Value
@@ -133,59 +133,83 @@ class Learning:
         told = numbers_of_all(snapshot.guests.values(), _TOLD)
         for (identity, guest), numbers in zip(snapshot.guests.items(), told, strict=True):
             known, request = learnt.get(identity), requests.get(identity)
-            rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers
-            same = known is not None and known.incarnation == guest.incarnation
-            if known is not None:
-                if same and rss is not None and known.rss is not None and rss > known.rss:
+            rss, size = numbers[:2]
+            if known is None or known.incarnation != guest.incarnation:
+                met = _met(guest.incarnation, now, numbers)
+                if met is not None:
+                    known = learnt[identity] = met
+                elif known is None:
+                    continue
+            else:
+                if rss is not None and known.rss is not None and rss > known.rss:
                     grown += rss - known.rss
                 if request is not None and request.asked > known.asked:
                     known.asked, known.rss_asked = request.asked, known.rss
-            if age is not None and total is not None and usable is not None:
-                said = now - age
-                if known is None or not same:
-                    known = learnt[identity] = _met(guest.incarnation, said, total, usable, size, rss, unused, caches)
-                elif said > known.said + SAME_STATISTICS_SECONDS:
-                    passed = said - known.said
-                    _hear(known, said, total, usable, size)
-                    if known.total is not None:
-                        away = 0.0 if request is None else _away(request, known.total + (known.hidden or 0.0))
-                        share = _cache_share(usable, unused, caches, away)
-                        # Nearly no guest waits: that one which does is looked at more closely.
-                        pained = bool(swap_in or faults or stalled) and _pained(usable, unused, swap_in, faults, stalled)
-                        self._remember(known, passed, usable, share, pained)
-                if unused is not None and size is not None and rss is not None and known.hidden is not None:
-                    _weigh(known, known.hidden, request, total, size, unused, rss)
-            if known is not None:
-                known.rss, known.size = rss, size
-                if size is not None and rss is not None:
-                    backed = rss - known.process if rss > known.process else 0.0
-                    room += size - backed if size > backed else 0.0
+                self._hear(known, now, numbers, request)
+            known.rss, known.size = rss, size
+            if size is not None and rss is not None:
+                backed = rss - known.process if rss > known.process else 0.0
+                room += size - backed if size > backed else 0.0
         if len(learnt) > len(snapshot.guests):
             self._learnt = {identity: one for identity, one in learnt.items() if identity in snapshot.guests}
         self._room = room
         self._note_growth(now, grown)
 
-    def _remember(self, known: _Learnt, passed: float, usable: float, share: float, pained: bool) -> None:
-        """The most that was seen lately: of what the guest used, of its page cache, of what it waited with.
+    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], request: Request | None) -> None:
+        """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
+        and cycle; what is for few of them stands apart.
+
+        :param numbers: as `_TOLD`
+        """
+        rss, size, age, total, usable, unused, caches, swap_in, faults, stalled = numbers
+        if age is None or total is None or usable is None:
+            return
+        said = now - age
+        if said > known.said + SAME_STATISTICS_SECONDS:
+            size_then, total_then = known.rest
+            stays = total_then == total
+            if size is not None and stays and size_then == size and size >= total:
+                known.hidden = size - total  # the balloon has not moved between two statistics
+            passed, known.said, known.rest = said - known.said, said, (size, total)
+            known.used = total - usable if total > usable else 0.0
+            is_usual = size is not None and total <= size == known.size and not known.counts_all  # nothing to find out
+            known.total = had = total if is_usual else _had(known, total, size, stays)
+            if had is not None:
+                known.ballooned = total - had
+                away = 0.0 if request is None else _away(request, had + (known.hidden or 0.0))
+                self._remember(known, passed, had - usable if had > usable else 0.0, _cache_share(usable, unused, caches, away))
+                # Nearly no guest waits: that one which does is looked at more closely.
+                pained = bool(swap_in or faults or stalled) and _pained(usable, unused, swap_in, faults, stalled)
+                if pained or known.pained or known.hurts:
+                    self._remember_pain(known, passed, usable, pained)
+        if unused is not None and size is not None and rss is not None and known.hidden is not None:
+            held = known.hidden + (total if known.total is None else known.total) - unused
+            # Nearly no process holds less than was thought, and few guests were asked for what tells more.
+            if rss - held < known.process or (request is not None and request.asked > known.swept and request.arrived):
+                _weigh(known, held, request, size, rss)
+
+    def _remember(self, known: _Learnt, passed: float, used: float, share: float) -> None:
+        """The most that was seen lately of what the guest used, and of its page cache.
 
         :param passed: seconds since its statistics before
         """
-        assert known.total is not None  # noqa: S101  # else nothing can be told
-        used, said = (known.total - usable if known.total > usable else 0.0), known.said
         if share < known.cache_share:
             share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
         known.cache_share = share
         if used >= known.peak:
-            known.peak, known.peak_at = used, said
-        elif said - known.peak_at > self._seconds:
+            known.peak, known.peak_at = used, known.said
+        elif known.said - known.peak_at > self._seconds:
             known.peak = used + (known.peak - used) * math.exp(-passed / self._seconds)
+
+    def _remember_pain(self, known: _Learnt, passed: float, usable: float, pained: bool) -> None:
+        """The most that was usable lately in the guest when it waited."""
         # Twice in a row: a program that starts waits for its pages, too, but once, and whatever the guest has.
         again, known.pained = known.pained and pained, pained
         if again:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
-                known.hurts, known.hurts_at = hurts, said
-        elif known.hurts and said - known.hurts_at > self._seconds:
+                known.hurts, known.hurts_at = hurts, known.said
+        elif known.hurts and known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
 
     def _note_growth(self, now: float, grown: float) -> None:
@@ -231,46 +255,25 @@ class Learning:
         return found
 
 
-def _met(
-    incarnation: str,
-    said: float,
-    total: float,
-    usable: float,
-    size: float | None,
-    rss: float | None,
-    unused: float | None,
-    caches: float | None,
-) -> _Learnt:
-    """A guest that tells something for the first time, or that was started anew."""
+def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Learnt | None:
+    """A guest that tells something for the first time, or that was started anew; None if it tells nothing yet."""
+    rss, size, age, total, usable, unused, caches, *_ = numbers
+    if age is None or total is None or usable is None:
+        return None
     told = max(0.0, total - usable)
     touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
     ballooned = 0.0 if size is None else max(0.0, total - size)
     peak = max(0.0, told - ballooned, touched)  # what its programs have had at some time, the host has backed
     # It may tell of a sweep by the mom before this one; the next statistics tell what its kernel hides from what was away.
     share = _cache_share(usable, unused, caches, max(0.0, (size or 0.0) - total))
+    said = now - age
     return _Learnt(incarnation, said, told, peak, said, (size, total), cache_share=share, ballooned=ballooned)
 
 
-def _hear(known: _Learnt, said: float, total: float, usable: float, size: float | None) -> None:
-    """What a guest's new statistics tell of what it has."""
-    size_then, total_then = known.rest
-    stays = total_then == total
-    if size is not None and stays and size_then == size and size >= total:
-        known.hidden = size - total  # the balloon has not moved between two statistics
-    known.rest = size, total
-    known.said = said
-    known.used = total - usable if total > usable else 0.0
-    is_usual = size is not None and total <= size == known.size and not known.counts_all  # nothing to find out: spares the call
-    known.total = total if is_usual else _had(known, total, size, stays)
-    if known.total is not None:
-        known.ballooned = total - known.total
-
-
-def _weigh(known: _Learnt, hidden: float, request: Request | None, total: float, size: float, unused: float, rss: float) -> None:
+def _weigh(known: _Learnt, held: float, request: Request | None, size: float, rss: float) -> None:
     """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
     when it has given, and the host has not got it back."""
     sure = known.total is not None
-    held = hidden + (total if known.total is None else known.total) - unused
     beside = rss - held if rss > held else 0.0
     if beside < known.process:
         if sure and (request is None or known.said > request.asked + 1.0):  # else pages that it held then went with the balloon

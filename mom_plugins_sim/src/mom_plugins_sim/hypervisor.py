@@ -345,12 +345,17 @@ class SimHypervisor:
             host = world.host
             resident = 1.0 - host.swapped / host.guests if host.guests > 0 else 1.0
             there = world.guests
-            found = {guest.id: guest_fields(there[guest.id], world.time, resident) for guest in guests if guest.id in there}
-            self._seen = {
-                identity: _Seen(there[identity].memory.size, usable, there[identity].statistics.at, there[identity].statistics.told or {})
-                for identity, fields in found.items()
-                if isinstance(usable := fields.get("mem_usable"), int)
-            }
+            found: dict[str, dict[str, Value]] = {}
+            self._seen = seen = {}
+            for guest in guests:
+                identity = guest.id
+                one = there.get(identity)
+                if one is None:
+                    continue
+                fields = found[identity] = guest_fields(one, world.time, resident)
+                usable = fields.get("mem_usable")
+                if isinstance(usable, int):
+                    seen[identity] = _Seen(one.memory.size, usable, one.statistics.at, one.statistics.told or {})
             return found
 
 

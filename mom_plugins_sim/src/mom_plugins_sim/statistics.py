@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mom_core import Value
 from mom_plugins_sim.guest import GuestMemory
 
+TOLD = ("mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault")
+"""What a guest tells from the second time on."""
+
 STALE_PERIODS = 3
 """Statistics that were missed twice are stale."""
+
+_NOTHING: Mapping[str, Value] = {}
 
 
 @dataclass(slots=True)
@@ -47,11 +53,22 @@ class Statistics:
         self.told, self._counters, self.at = told, counters, time
         self.due = max(self.due + self.period, time)
 
-    def fields(self, time: float) -> dict[str, Value]:
-        """A new mapping with the fields as they are known at that moment: with their age, and with nothing else when that is too much."""
-        if self.told is None:
+    def fields(self, time: float, places: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
+        """A new mapping with the fields as they are known at that moment: with their age, and with nothing else when that is too much.
+
+        :param places: other fields, which the mapping has too if the guest tells all that it can: one that has them is filled faster than
+            one that grows
+        """
+        told = self.told
+        if told is None:
             return {}
         age = time - self.at
-        fields = dict(self.told) if age <= STALE_PERIODS * self.period else {}
+        if age > STALE_PERIODS * self.period:
+            fields = {}
+        elif len(told) == len(TOLD):
+            fields = {**places}
+            fields.update(told)
+        else:
+            fields = dict(told)
         fields["stats_age"] = round(age * 1000) / 1000  # a third of the time of round(…, 3)
         return fields
