@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mom_core.cli import frame, verbs
-from mom_core.plugins.discovery import how_to_install
+from mom_core.plugins import discovery
+from mom_core.plugins.discovery import absent, how_to_install
 
 Mom = Callable[..., tuple[int, str, str]]
 Bring = Callable[..., None]
@@ -153,7 +154,9 @@ def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) 
 def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(
     mom: Mom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+    real = discovery.distributions
+    without = {"mom-bugreport", "mom-devkit"}
+    monkeypatch.setattr(discovery, "distributions", lambda: [one for one in real() if one.name not in without])
     assert f": {how_to_install('mom-bugreport')}" in mom("bugreport")[2]
     assert "the command 'bugreport' comes with mom-bugreport, which is not installed" in mom("bugreport")[2]
     for verb in ("new", "check"):
@@ -162,19 +165,45 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert f"the command 'plugin {verb}' comes with mom-devkit, which is not installed" in err
         assert "pip install mom-devkit" not in err, "on an index, the name may be another's"
     assert mom("plugin", "zzz")[0] == 2
+    monkeypatch.setattr(discovery, "distributions", list)
+    for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin"):
+        code, out, err = mom(verb)
+        assert (code, out) == (2, "")
+        assert f"the command '{verb}' comes with mom-cli, which is not installed: {how_to_install('mom-cli')}" in err
     code, _, err = mom("policy", "check")
     assert code == 2
     assert "there is no command 'policy' (mom --help lists what is installed; docs/cli.md says what brings more)" in err
-    assert "there is no command 'demo' (the extra mom-core[demo] brings it)" in mom("demo")[2]
+    assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
-def test_metadata_that_cannot_be_read_harms_no_verb_of_moms_own(mom: Mom, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(**_: str) -> None:
-        raise ValueError("half a file")
-
-    monkeypatch.setattr("importlib.metadata.entry_points", broken)
-    assert mom("plugin", "list", "--json")[0] == 0
+def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom: Mom, bring: Bring, tmp_path: Path) -> None:
+    bring("brush", PAINT, plugin__paint="paint")
+    (tmp_path / "acme_brush-1.0.dist-info/entry_points.txt").write_bytes(b"[mom.commands]\nhalf a \xff file")
+    code, _, err = mom("plugin", "list", "--json")
+    assert code == 0
     code, out, err = mom("plugin", "--help")
     assert code == 0
     assert "  list " in out
-    assert "half a file" in err
+    assert "the commands of acme-brush are not known: its entry_points.txt cannot be read" in err
+
+
+def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(
+    mom: Mom, bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring("brush", "import mom_cli.tables", paint="paint")
+    later = """
+    @click.command("roll")
+    def roll():
+        import mom_cli.tables
+    """
+    bring("roller", later, roll="roll")
+    monkeypatch.setitem(sys.modules, "mom_cli", None)
+    for name in [name for name in sys.modules if name.startswith("mom_cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = mom("paint")
+    assert code == 2
+    assert f"the command 'paint' of acme-brush needs mom-cli, which is not installed ({how_to_install('mom-cli')})" in err
+    code, _, err = mom("roll")
+    assert code == 1
+    assert f"needs mom-cli, which is not installed ({how_to_install('mom-cli')})" in err
+    assert "a mistake in mom" not in err

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from mom_cli import Explainers
+from mom_cli.status_file import reported
 from mom_core import (
     AlreadyRunning,
     Clock,
@@ -23,7 +25,6 @@ from mom_core import (
     ControlSpec,
     Decision,
     Engine,
-    Explainers,
     FieldSpec,
     Guest,
     HypervisorError,
@@ -47,7 +48,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, Lane
-from mom_core.status import describe, reported
+from mom_core.status import describe
 from mom_devkit import config_of
 
 

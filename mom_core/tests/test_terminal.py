@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_cli.tables import print_table
 from mom_core import MomError, print_text, printable_lines
 from mom_core.cli import frame
-from mom_core.cli.tables import print_table
 from mom_core.cli.terminal import TerminalStream, safe_terminals
 
 HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"

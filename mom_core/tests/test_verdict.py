@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mom_cli.status_file import RunningStatus
 from mom_core import Alert, Clock, Engine, PluginSettings, Problem, Severity, Snapshot, Verdict, hookimpl
 from mom_core.engine.verdict import GAP_SECONDS, HeldAlerts, Said, accepted, judged
-from mom_core.status import RunningStatus, describe
+from mom_core.status import describe
 from mom_devkit import config_of
 
 FULL = Alert("memory", "the host is full", "guests are promised too much", "move guests away")

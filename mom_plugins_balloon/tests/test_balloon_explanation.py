@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import Decision, Explainers, Explanation, Outcome, Problem, Report, Revision, Source, Status, Value
+from mom_cli import Explainers, Explanation
+from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.explanation import BalloonExplainer
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_core import ConfigError, Imported
+from mom_cli import Imported
+from mom_core import ConfigError
 from mom_plugins_balloon.proxmox import import_proxmox
 
 

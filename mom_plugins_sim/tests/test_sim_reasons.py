@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner
 from test_sim_recording import LIMITS, read
 
+from mom_cli.explain import explain_command
 from mom_core import Clock, Engine, MomError, PastCycle, ReasonedCycles, ReasonedPolicies, Report, Value, load_config
-from mom_core.cli.explain import explain_command
 from mom_plugins_sim.recording import reader
 from mom_plugins_sim.recording.cycles import NO_KEY, Key, read_cycle
 from mom_plugins_sim.recording.frames import START, FrameKind, Losses, pack, read_frames
@@ -310,7 +310,7 @@ def test_an_evaluation_that_takes_too_long_or_breaks_costs_only_the_reason(made:
     assert "Why the policies decided so is not known: RuntimeError: it\\x1b[2J broke." in shown.output
     assert "\nNow " in shown.output
     held = threading.Event()
-    monkeypatch.setattr("mom_core.cli.explain.REASON_SECONDS", 0.05)
+    monkeypatch.setattr("mom_cli.explain.REASON_SECONDS", 0.05)
     monkeypatch.setattr(PastOf, "reasons", lambda *_: held.wait(120))
     shown = CliRunner().invoke(explain_command, [name, "--recording", str(folder)])
     held.set()

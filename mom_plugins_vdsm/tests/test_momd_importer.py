@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import ConfigError, Imported
+from mom_cli import Imported
+from mom_core import ConfigError
 from mom_plugins_vdsm.momd.importer import import_momd
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mom_core.cli.moments import moment
+from mom_cli.moments import moment
 
 if TYPE_CHECKING:
     from conftest import Mom

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_core import Imported, declarations_of, load_config
+from mom_cli import Imported
+from mom_core import declarations_of, load_config
 from mom_core.plugins.registry import check_plugins
 from mom_core.testing import snapshot
 from mom_plugins_balloon.proxmox import import_proxmox

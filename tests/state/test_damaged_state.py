@@ -13,10 +13,10 @@ from typing import Any, Final
 import pytest
 from state_contents import BOOT, CONTENTS, GUEST
 
+from mom_cli.status_file import read_status
 from mom_core import Clock, Engine, MomError, PluginContext, PolicyTexts, Report, StateFile, load_config
 from mom_core.cli.supervision import IN_FORCE, config_as_left
 from mom_core.lock import holder
-from mom_core.status import read_status
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
@@ -282,7 +282,7 @@ def test_a_damaged_copy_of_the_configuration_is_said(tmp_path: Path) -> None:
     "text", [b"", b"\xff", b"[" * 50_000, b"[]", b'{"monotonic":1e999}', b'{"monotonic":%s}' % (b"9" * 400), b'{"monotonic":1,"format":1}']
 )
 def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_core.status.holder", lambda directory: 1)
+    monkeypatch.setattr("mom_cli.status_file.holder", lambda directory: 1)
     (tmp_path / "status.json").write_bytes(text)
     with pytest.raises(MomError, match="no status file"):
         read_status(tmp_path)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pydantic
 
+import mom_cli
 import mom_core
 import mom_core.testing
 import mom_devkit
@@ -42,6 +43,8 @@ def api() -> Api:
     for module in (mom_core.testing, mom_devkit):
         for name in sorted({*module.__all__} - {"__version__"}):
             found[f"testing.{name}"] = _described(getattr(module, name))
+    for name in sorted({*mom_cli.__all__} - {"__version__"}):
+        found[f"cli.{name}"] = _described(getattr(mom_cli, name))
     for name in sorted(vars(hookspecs)):
         if name.startswith("mom_"):
             found[name] = {"": "hook", **_parameters(getattr(hookspecs, name))}

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import subprocess
 import sys
 import tomllib
 from collections import Counter
@@ -116,8 +117,8 @@ def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
 PARTS = {"pydantic_core": "pydantic"}
 """A distribution that is part of another one, which requires exactly one version of it."""
 
-CORE_BRINGS = {"click", "mom-core", "pluggy", "pydantic"}
-"""What a plugin may use because the contract is made of it: settings, hooks and verbs."""
+CORE_BRINGS = {"click", "mom-cli", "mom-core", "pluggy", "pydantic"}
+"""What a plugin may use because the contract is made of it: settings, hooks and verbs. Where verbs are not wanted there is no mom-cli."""
 
 
 def _normal(distribution: str) -> str:
@@ -165,6 +166,18 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
         assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"
 
 
-def test_the_readme_installs_the_same_from_the_clone_as_from_an_index() -> None:
-    (names,) = re.findall(r"pip install \./mom_\{core,guests,bugreport\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())
-    assert {"mom_core", "mom_guests", "mom_bugreport", *(f"mom_plugins_{name}" for name in names.split(","))} == brought_by("kvm")
+def test_the_readme_installs_the_same_from_the_clone_as_from_wheels() -> None:
+    own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())[0]
+    assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
+
+
+@pytest.mark.parametrize("folder", [*PLUGINS, "mom_core"])
+def test_what_runs_as_a_daemon_loads_where_the_verbs_are_not_installed_unless_it_requires_them(folder: str) -> None:
+    project = pyproject(folder)["project"]
+    if f"mom-cli=={mom_core.__version__}" in project["dependencies"]:
+        return
+    classes = [value.partition(":") for value in project.get("entry-points", {}).get("mom.plugins", {}).values()]
+    loads = "".join(f"from {module} import {name}\n" for module, _, name in classes)
+    program = f"import sys\nsys.modules['mom_cli'] = None\nimport mom_core.cli.run, mom_core.cli.restore, mom_core.engine\n{loads}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -207,7 +207,7 @@ def _service() -> str:
 
 def _cycles(config: Config) -> str:
     """The newest recorded cycles, a line of JSON for each."""
-    from mom_core.cli.sources import newest, recording
+    from mom_cli import newest, recording
 
     try:
         found = newest(recording(config, None), CYCLES, within=LATELY_SECONDS)

@@ -24,10 +24,7 @@ _WHERE = {
         "printable", "printable_lines",
     ),
     "overview": ("GuestColumn", "StatusPart"),
-    "explanation": (
-        "About", "ExplainedDecision", "Explainer", "Explainers", "Explanation", "ExplanationPart", "Sentence", "SentencePlace",
-        "find_guest",
-    ),
+    "explanation": ("About", "ExplainedDecision", "Explainer", "ExplanationPart", "Sentence", "SentencePlace"),
     "hypervisor": (
         "AgentAccess", "BalloonControl", "CpuPinControl", "CpuTune", "CpuTuneControl", "DiskTune", "GuestEvents", "Hypervisor",
         "IoTuneControl", "KsmControl", "KsmWriter", "LifecycleControl", "MigrationControl", "NetTune", "NetTuneControl", "NodeTune",
@@ -35,12 +32,9 @@ _WHERE = {
     ),
     "destination": ("Destination",),
     "services.running_mom": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
-    "alike": ("CommonProblem", "common_problems"),
-    "cli.sources": ("running_mom",),
     "cli.prose": ("brief", "print_prose"),
     "cli.frame": ("run_program",),
     "cli.run": ("daemon_log", "run_daemon"),
-    "cli.tables": ("Column", "print_table"),
     "cli.terminal": ("print_text",),
     "cli.verbs": ("Verb", "VerbGroup"),
     "files": ("replace_file",),
@@ -71,15 +65,12 @@ _WHERE = {
     "guarantees": ("guaranteed_kib", "promised_kib"),
     "services.reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
-    "config.imported": ("Imported", "ImportedSection", "Importer", "read_foreign"),
     "config.document": ("Document", "dotted", "parse_document"),
     "engine": ("Clock", "Engine"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 if TYPE_CHECKING:
-    from mom_core.alike import CommonProblem as CommonProblem
-    from mom_core.alike import common_problems as common_problems
     from mom_core.callers import Callers as Callers
     from mom_core.callers import came_back as came_back
     from mom_core.cli.frame import run_program as run_program
@@ -87,9 +78,6 @@ if TYPE_CHECKING:
     from mom_core.cli.prose import print_prose as print_prose
     from mom_core.cli.run import daemon_log as daemon_log
     from mom_core.cli.run import run_daemon as run_daemon
-    from mom_core.cli.sources import running_mom as running_mom
-    from mom_core.cli.tables import Column as Column
-    from mom_core.cli.tables import print_table as print_table
     from mom_core.cli.terminal import print_text as print_text
     from mom_core.cli.verbs import Verb as Verb
     from mom_core.cli.verbs import VerbGroup as VerbGroup
@@ -99,10 +87,6 @@ if TYPE_CHECKING:
     from mom_core.config.document import Document as Document
     from mom_core.config.document import dotted as dotted
     from mom_core.config.document import parse_document as parse_document
-    from mom_core.config.imported import Imported as Imported
-    from mom_core.config.imported import ImportedSection as ImportedSection
-    from mom_core.config.imported import Importer as Importer
-    from mom_core.config.imported import read_foreign as read_foreign
     from mom_core.context import Declarations as Declarations
     from mom_core.context import InForce as InForce
     from mom_core.context import PluginContext as PluginContext
@@ -136,12 +120,9 @@ if TYPE_CHECKING:
     from mom_core.explanation import About as About
     from mom_core.explanation import ExplainedDecision as ExplainedDecision
     from mom_core.explanation import Explainer as Explainer
-    from mom_core.explanation import Explainers as Explainers
-    from mom_core.explanation import Explanation as Explanation
     from mom_core.explanation import ExplanationPart as ExplanationPart
     from mom_core.explanation import Sentence as Sentence
     from mom_core.explanation import SentencePlace as SentencePlace
-    from mom_core.explanation import find_guest as find_guest
     from mom_core.files import replace_file as replace_file
     from mom_core.guarantees import guaranteed_kib as guaranteed_kib
     from mom_core.guarantees import promised_kib as promised_kib

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from mom_core.config.imported import Importer
     from mom_core.context import PluginContext
     from mom_core.errors import HypervisorError
     from mom_core.explanation import Explainer
@@ -295,8 +294,9 @@ def mom_suggest(root: Path) -> Suggestion | None:
 
 
 @hookspec
-def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification has no body
-    """Configurations of other programs that this plugin turns into mom's, for `mom config import`. A static method, as above."""
+def mom_importers() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
+    """Configurations of other programs that this plugin turns into mom's, for `mom config import`: each a `mom_cli.Importer`, imported
+    here and not with the plugin, which has to load where `mom_cli` is not installed. A static method, as above."""
 
 
 @hookspec(firstresult=True)

@@ -65,7 +65,8 @@ from mom_plugins_balloon.told import told as _told
 from mom_plugins_balloon.told import told_of_memory
 
 if TYPE_CHECKING:
-    from mom_core import Explainer, GuestColumn, Importer, Report, StatusPart
+    from mom_cli import Importer
+    from mom_core import Explainer, GuestColumn, Report, StatusPart
 
 HOLDS = "guest_guarantee"
 MOM = "mom"

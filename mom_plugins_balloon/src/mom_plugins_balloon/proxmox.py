@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import ConfigError, ConfigProblem, Imported, ImportedSection, Importer, printable
+from mom_cli import Imported, ImportedSection, Importer
+from mom_core import ConfigError, ConfigProblem, printable
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]*):\s*(.*?)\s*")
 _GLOB: Final = re.compile(r"([*?\[])")

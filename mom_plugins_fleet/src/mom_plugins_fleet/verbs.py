@@ -20,8 +20,8 @@ from typing import Any, Final, TypeVar
 import click
 from pydantic import BaseModel, ConfigDict
 
+from mom_cli import Column, print_table
 from mom_core import (
-    Column,
     ConfigError,
     Destination,
     MomError,
@@ -29,7 +29,6 @@ from mom_core import (
     format_kib,
     load_config,
     print_prose,
-    print_table,
     print_text,
     printable,
     printable_lines,

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import HOST_ID, Column, NoSuchGuest, Unit, Value, as_number, brief, format_kib, print_prose, print_table, printable
+from mom_cli import Column, print_table
+from mom_core import HOST_ID, NoSuchGuest, Unit, Value, as_number, brief, format_kib, print_prose, printable
 from mom_plugins_http.client import READ_SECONDS, ApiRefusedError, Client, UnixConnection
 from mom_plugins_http.routes import MOST_ITEMS
 from mom_plugins_http.verbs import common_options

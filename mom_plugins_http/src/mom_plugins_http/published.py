@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Declarations, EngineState, Explainers, Outcome, PolicyState, Report, Status, Value
+from mom_cli import Explainers
+from mom_core import Declarations, EngineState, Outcome, PolicyState, Report, Status, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 from starlette.responses import Response
 
+from mom_cli import CommonProblem, common_problems, find_guest
 from mom_core import (
     HOST_ID,
     CanaryPolicies,
-    CommonProblem,
     ControlSpec,
     Decision,
     EngineState,
@@ -37,9 +37,7 @@ from mom_core import (
     Status,
     Value,
     __version__,
-    common_problems,
     differences,
-    find_guest,
     guaranteed_kib,
     printable,
 )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import ConfigError, ConfigProblem, Imported, Importer, printable
+from mom_cli import Imported, Importer
+from mom_core import ConfigError, ConfigProblem, printable
 
 FOLDER: Final = "/etc/mom/policy.d"
 POLICY: Final = "30_ksmtuned"

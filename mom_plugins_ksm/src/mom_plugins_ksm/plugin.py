@@ -38,7 +38,8 @@ from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm, WrittenByAnother
 from mom_plugins_ksm.yields import Yield
 
 if TYPE_CHECKING:
-    from mom_core import Importer, Report, StatusPart
+    from mom_cli import Importer
+    from mom_core import Report, StatusPart
 
 _POLICY_NAME = "40_ksm"
 

@@ -27,7 +27,8 @@ from mom_core import (
 )
 
 if TYPE_CHECKING:
-    from mom_core import GuestColumn, Importer
+    from mom_cli import Importer
+    from mom_core import GuestColumn
     from mom_plugins_vdsm.connection import ConnectionSettings, VdsmConnection
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf

@@ -19,21 +19,14 @@ import click
 from mom_core._version import __version__
 from mom_core.cli.prose import print_prose
 from mom_core.cli.terminal import safe_terminals
-from mom_core.cli.verbs import Verb, VerbGroup
+from mom_core.cli.verbs import Verb, VerbGroup, what_it_lacks
 from mom_core.errors import ConfigError, DestinationError, MomError, PluginError, PluginErrors, UnitError
 
 VERBS: Final[Mapping[str, Verb]] = {
     "run": Verb("mom_core.cli.run:run_command", "Manage this host until SIGTERM, then put everything back."),
-    "status": Verb("mom_core.cli.status:status_command", "Show how the host is, whether mom runs, and what it did last."),
-    "guests": Verb("mom_core.cli.status:guests_command", "Show all guests with their memory."),
-    "explain": Verb("mom_core.cli.explain:explain_command", "Say why a guest has the size that it has."),
     "restore": Verb("mom_core.cli.restore:restore_command", "Put back what an earlier run has left changed."),
-    "doctor": Verb("mom_core.cli.doctor:doctor_command", "Say what on this host keeps mom from working, and the cure."),
-    "fields": Verb("mom_core.cli.fields:fields_command", "List what policies can read and set."),
-    "config": Verb("mom_core.cli.config_verbs:config_command", "Write, check and show the configuration."),
-    "plugin": Verb("mom_core.cli.plugin_verbs:plugin_command", "List the installed plugins, and look at one."),
 }
-"""mom's own verbs, in the order in which `mom --help` shows them."""
+"""What a daemon's unit needs; all other verbs are brought."""
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
@@ -139,6 +132,10 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell_traceback(error)
         code = EXIT_NO
     except Exception as error:  # noqa: BLE001  # the outermost place: an operator gets a line, not a traceback
+        if lacking := what_it_lacks(error):
+            _tell(f"mom: this command {lacking[0]} ({lacking[1]})")
+            _tell_traceback(error)
+            return EXIT_NO
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
         kind = " ".join(traceback.format_exception_only(error)[-1].split())
         _tell(f"mom: a mistake in mom or in a plugin, at {frames[-1].filename}:{frames[-1].lineno}: {kind} (MOM_DEBUG=1 shows more)")

@@ -20,12 +20,17 @@ import click
 from mom_core.errors import PluginError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from mom_core.plugins.discovery import Entry
 
 GROUP: Final = "mom.commands"
 
-COMES_WITH: Final[Mapping[str, str]] = {"bugreport": "mom-bugreport", "plugin.check": "mom-devkit", "plugin.new": "mom-devkit"}
-"""mom's own distributions that bring verbs only: where a verb comes from when it is not installed."""
+COMES_WITH: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-cli"),
+    "bugreport": "mom-bugreport",
+    "plugin.check": "mom-devkit",
+    "plugin.new": "mom-devkit",
+}
+"""What mom's own distributions bring that have verbs only, in the order in which help shows it: where a verb comes from that is missing."""
 
 
 class Verb(NamedTuple):
@@ -50,9 +55,9 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Its own, then those that other distributions bring, by name."""
+        """Its own, then those that other distributions bring: mom's first, the others by name."""
         own = [*self.verbs, *sorted(self.commands)]
-        return [*own, *sorted(brought_below(self.prefix()).keys() - {*own})]
+        return [*own, *(name for name in self._brought() if name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command: the group's own, else the one that is brought. Raises `PluginError` for one that is broken."""
@@ -61,8 +66,8 @@ class VerbGroup(click.Group):
             command: click.Command = getattr(import_module(module), attribute)
         elif cmd_name in self.commands:
             command = self.commands[cmd_name]
-        elif points := brought_below(self.prefix()).get(cmd_name):
-            command = _load(points)
+        elif entries := brought_below(self.prefix()).get(cmd_name):
+            command = _load(entries)
         else:
             return None
         _summarize(command)
@@ -71,7 +76,10 @@ class VerbGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but a verb that does not exist gets the advice that helps."""
         name = str(args[0])
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
+        command = None if name.startswith("-") else self.get_command(ctx, name)
+        if command is not None:
+            return name, command, args[1:]
+        if not name.startswith("-"):
             raise click.UsageError(self._no_such_verb(ctx, name), ctx)
         return super().resolve_command(ctx, args)
 
@@ -79,24 +87,32 @@ class VerbGroup(click.Group):
         """The list of verbs: its own without importing them. One of another distribution that is broken is remarked upon, and left out."""
         own = [(name, verb.summary) for name, verb in self.verbs.items()]
         own += [(name, command.get_short_help_str(limit=200)) for name, command in sorted(self.commands.items())]
-        brought = []
-        for name, points in sorted(brought_below(self.prefix()).items()):
+        others: list[tuple[str, str]] = []
+        taken = {name for name, _ in own}
+        for name, entries in self._brought(tell=True).items():
+            spare = entries if name in taken else entries[1:] if entries[0].point.name in COMES_WITH else []
+            for entry in spare:
+                click.echo(f"mom: warning: the command {_spelled(entries)!r} of {_owner(entry)} exists already", err=True)
+            if name in taken:
+                continue
+            rows = own if entries[0].point.name in COMES_WITH else others
             try:
-                if name in dict(own):
-                    raise PluginError(f"the command {_spelled(points)!r} of {_owner(points[0])} exists already", plugin=name)
-                brought.append((name, _load(points).get_short_help_str(limit=200)))
+                rows.append((name, _load(entries).get_short_help_str(limit=200)))
             except PluginError as error:
                 click.echo(f"mom: warning: {error}", err=True)
-        for title, rows in (("Commands", own), ("Commands of other distributions", brought)):
+        for title, rows in (("Commands", own), ("Commands of other distributions", others)):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
-    def _no_such_verb(self, ctx: click.Context, name: str) -> str:
-        from importlib.metadata import metadata
+    def _brought(self, *, tell: bool = False) -> dict[str, list[Entry]]:
+        found = brought_below(self.prefix(), tell=tell)
+        order = [name.removeprefix(self.prefix()) for name in COMES_WITH]
+        return {name: found[name] for name in sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))}
 
+    def _no_such_verb(self, ctx: click.Context, name: str) -> str:
         from mom_core.model import printable
-        from mom_core.plugins.discovery import how_to_install, suggestion
+        from mom_core.plugins.discovery import absent, how_to_install, suggestion
 
         distribution = COMES_WITH.get(f"{self.prefix()}{name}")
         if distribution is not None:
@@ -105,8 +121,8 @@ class VerbGroup(click.Group):
         meant = suggestion(name, self.list_commands(ctx))
         if meant:
             advice = f"did you mean {meant!r}?"
-        elif name in (metadata("mom-core").get_all("Provides-Extra") or ()):
-            advice = f"the extra mom-core[{name}] brings it"
+        elif missing := absent(name):  # a verb that one of mom's extras is named for
+            advice = f"it needs more of mom: {how_to_install(*missing)}"
         else:
             advice = f"{ctx.command_path} --help lists what is installed; docs/cli.md says what brings more"
         return f"there is no command '{printable(name)}' ({advice})"
@@ -128,46 +144,58 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 # --- of other distributions ----------------------------------------------------------------------------------------------------
 
 
-def brought_below(prefix: str) -> dict[str, list[EntryPoint]]:
-    """What distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported."""
-    from importlib.metadata import entry_points  # not for mom's own verbs, and `mom --version`
+def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
+    """What distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported.
 
-    found: dict[str, list[EntryPoint]] = {}
-    try:
-        points: Sequence[EntryPoint] = tuple(entry_points(group=GROUP))
-    except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; mom's own verbs still work
-        click.echo(f"mom: warning: the commands of distributions are not known: {error}", err=True)
-        points = ()
-    for point in points:
-        name = point.name.removeprefix(prefix)
-        if point.name.startswith(prefix) and "." not in name:
-            found.setdefault(name, []).append(point)
-    return found
+    Several, where more than one distribution brings a verb; of those that `COMES_WITH` names, its distribution's is the first.
+
+    :param tell: whether to remark upon distributions of which it is not known what they bring
+    """
+    from mom_core.plugins.discovery import installed  # not for `mom run` and `mom --version`
+
+    everything = installed(GROUP)
+    for name, reason in everything.unreadable.items() if tell else ():
+        click.echo(f"mom: warning: the commands of {name} are not known: its entry_points.txt cannot be read: {reason}", err=True)
+    found = {name.removeprefix(prefix): several for name, several in everything.entries.items() if name.startswith(prefix)}
+    return {
+        name: sorted(several, key=lambda entry: entry.available.distribution != COMES_WITH.get(entry.point.name))
+        for name, several in found.items()
+        if "." not in name
+    }
 
 
-def _load(points: Sequence[EntryPoint]) -> click.Command:
-    """The command that an entry point names. Raises `PluginError`, also when there are several."""
+def _load(entries: Sequence[Entry]) -> click.Command:
+    """The command that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
-    verb, owner = _spelled(points), _owner(points[0])
-    if len(points) > 1:
-        owners = " and by ".join(map(_owner, points))
+    verb, owner, point = _spelled(entries), _owner(entries[0]), entries[0].point
+    if len(entries) > 1 and COMES_WITH.get(point.name) != owner:
+        owners = " and by ".join(map(_owner, entries))
         raise PluginError(f"the command {verb!r} is brought by {owners}", plugin=verb, hint="uninstall all but one of them")
-    made = attempt(points[0].load, seconds=IMPORT_SECONDS, what=f"importing {points[0].value}")
+    made = attempt(point.load, seconds=IMPORT_SECONDS, what=f"importing {point.value}")
+    hint = f"tell the authors of {owner}"
     if made.error is not None:
-        why = f"cannot be imported: {describe(made.error)}"
+        why, hint = what_it_lacks(made.error) or (f"cannot be imported: {describe(made.error)}", hint)
     elif not isinstance(made.value, click.Command):
-        why = f"is no click command: {points[0].value}"
+        why = f"is no click command: {point.value}"
     else:
         _summarize(made.value)
         return made.value
-    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=f"tell the authors of {owner}")
+    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint)
 
 
-def _spelled(points: Sequence[EntryPoint]) -> str:
-    return points[0].name.replace(".", " ")
+def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
+    """What is wrong, and what to do, where one of mom's own distributions is missing that another one uses; None: it is another error."""
+    from mom_core.plugins.discovery import how_to_install, own_distributions
+
+    name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""
+    return (f"needs {name}, which is not installed", how_to_install(name)) if name in own_distributions() else None
 
 
-def _owner(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "a distribution without a name"
+def _spelled(entries: Sequence[Entry]) -> str:
+    return entries[0].point.name.replace(".", " ")
+
+
+def _owner(entry: Entry) -> str:
+    return entry.available.distribution

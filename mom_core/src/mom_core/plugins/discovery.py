@@ -14,7 +14,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions, requires
@@ -82,7 +82,7 @@ def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
     More than one for a name means that distributions compete for it; `load_plugins` refuses such a name.
     A distribution whose metadata cannot be read is left out, with a warning in the log.
     """
-    found = _installed()
+    found = installed(GROUP)
     for name, reason in found.unreadable.items():
         log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", name, reason)
     return {name: tuple(entry.available for entry in entries) for name, entries in sorted(found.entries.items())}
@@ -98,13 +98,24 @@ def own_distributions(extra: str = "all") -> list[str]:
     return [match[1] for match in matches if match is not None]
 
 
-def how_to_install(name: str) -> str:
-    """What to do to get one of this project's own distributions: from where mom-core is, as any user can register a name on an index."""
-    place = _origin("mom-core")
-    beside = Path(place).parent / name.replace("-", "_")
-    if place and beside.is_dir():
-        return f"`pip install {shlex.quote(str(beside))}`"
-    return f"install {name} from where mom-core is from"
+def absent(extra: str = "all") -> list[str]:
+    """Those of these distributions that are not installed."""
+    present = installed(GROUP).distributions
+    return [name for name in own_distributions(extra) if name not in present]
+
+
+def how_to_install(*names: str) -> str:
+    """What to do to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
+    place = Path(_origin("mom-core"))
+    # Many of them need this one: pip would look for it on an index.
+    names = (*(name for name in absent() if name == "mom-cli" and name not in names), *names)
+    folders = [place.parent / name.replace("-", "_") for name in names]
+    if place.suffix == ".whl" and place.is_file():
+        return f"`pip install --no-index --find-links {shlex.quote(str(place.parent))} {' '.join(names)}`"
+    if place.is_dir() and place.is_absolute() and all(folder.is_dir() for folder in folders):
+        return f"`pip install {' '.join(shlex.quote(str(folder)) for folder in folders)}`"
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"install the distribution{'s' * (len(names) > 1)} {listed} from where mom-core came from"
 
 
 def _origin(name: str) -> str:
@@ -123,7 +134,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
     :return: the plugins that are fine, by name, and an error for each of the others. Nothing that a plugin does at import ends this call
     """
     names = list(dict.fromkeys(names))
-    found = _installed()
+    found = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
     wanted: dict[str, Entry] = {}
     for name in names:
@@ -149,14 +160,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Installed:
-    """Entry points of the group by name, and the distributions whose list of entry points cannot be read, with the reason."""
+class Installed:
+    """Entry points of a group by name, the names of all distributions, and why the list of entry points of some cannot be read."""
 
     entries: Mapping[str, list[Entry]]
+    distributions: Collection[str]
     unreadable: Mapping[str, str]
 
 
-def _installed() -> _Installed:
+def installed(group: str) -> Installed:
+    """What all installed distributions have in an entry-point group. One whose metadata is broken takes nothing away from the others."""
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
@@ -170,18 +183,18 @@ def _installed() -> _Installed:
             if normalised in seen:
                 continue  # as with imports, the first on the path hides those behind it
             seen.add(normalised)
-            # Most distributions have no plugins; a broken list of entry points matters only where it speaks of the group.
-            if GROUP not in (one.read_text("entry_points.txt") or ""):
+            # Most distributions have none; a broken list of entry points matters only where it speaks of the group.
+            if group not in (one.read_text("entry_points.txt") or ""):
                 continue
             version = folder_name[2] if folder_name else one.version
-            points = list(one.entry_points.select(group=GROUP))
+            points = list(one.entry_points.select(group=group))
         except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; the others still count
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
             available = AvailablePlugin(point.name, name, version, point.value)
             entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, one)))
-    return _Installed(entries, unreadable)
+    return Installed(entries, seen, unreadable)
 
 
 def on_core(requirements: Iterable[str]) -> list[str]:
@@ -375,8 +388,9 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
     return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
 
 
-def _missing(name: str, found: _Installed) -> PluginError:
-    own = {one.removeprefix("mom-plugins-"): one for one in own_distributions()}
+def _missing(name: str, found: Installed) -> PluginError:
+    # A distribution of plugins is called mom-KIND-NAME, and most have the name of their first plugin.
+    own = {parts[2]: one for one in own_distributions() if len(parts := one.split("-")) > 2}
     if name in own:
         hint = f"it comes with {own[name]}: {how_to_install(own[name])}"
     elif meant := suggestion(name, found.entries):
@@ -384,7 +398,7 @@ def _missing(name: str, found: _Installed) -> PluginError:
     elif meant := suggestion(name, own):
         hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
     else:
-        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows those that are there"
+        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list --available` shows what there is"
     broken = ", ".join(found.unreadable)
     if broken:
         hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: install {broken} again"

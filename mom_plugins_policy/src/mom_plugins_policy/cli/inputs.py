@@ -166,7 +166,7 @@ def given_policies(
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
-    from mom_core import running_mom
+    from mom_cli import running_mom
 
     try:
         running = running_mom(config)

@@ -15,6 +15,7 @@ from typing import Final
 
 import click
 
+from mom_cli import read_foreign
 from mom_core import (
     Config,
     ConfigError,
@@ -22,7 +23,6 @@ from mom_core import (
     daemon_log,
     load_config,
     print_prose,
-    read_foreign,
     replace_file,
     run_daemon,
     run_program,

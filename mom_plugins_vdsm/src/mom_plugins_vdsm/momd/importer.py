@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import ConfigError, Imported, Importer, printable
+from mom_cli import Imported, Importer
+from mom_core import ConfigError, printable
 from mom_plugins_vdsm.momd.ini import Ini, Option, read_ini
 
 VDSM: Final = "vdsm"

@@ -7,8 +7,10 @@ import os
 
 import pytest
 
+from mom_cli import config_verbs
 from mom_core import load_config
-from mom_core.cli import config_verbs, frame
+from mom_core.cli import frame
+from mom_core.plugins.discovery import absent, how_to_install
 
 SETTINGS = '''
 class Settings(PluginSettings):
@@ -370,7 +372,8 @@ def test_init_without_anything_that_fits_says_what_to_install(mom, acme, file):
     acme("return None")
     code, _, err = mom("config", "init", "-o", file)
     assert code == 1
-    assert "pip install 'mom-core[kvm]'" in err
+    assert f"for a KVM host: {how_to_install(*absent('kvm'))}" in err
+    assert "mom-core[" not in err, "an extra is asked of an index, where the names may be another's"
     assert not file.exists()
 
 
@@ -394,7 +397,7 @@ def mom_importers():
         return imported
     return [Importer("acme", "what Acme has", convert{more})]
 """
-IMPORT_NAMES = "from mom_core import Imported, Importer"
+IMPORT_NAMES = "from mom_cli import Imported, Importer"
 
 
 def test_an_importer_of_a_plugin_is_found_by_its_kind_and_listed_in_the_help(mom, only_shelf, tmp_path):
@@ -414,7 +417,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     code, _, err = mom("config", "import", tmp_path / "old")
     assert code == 1
-    assert "say what it is, with --from KIND (the installed plugins import: acme (acme-acme); 'mom-core[all]' has all plugins" in err
+    assert "say what it is, with --from KIND (the installed plugins import: acme (acme-acme); `mom plugin list --available` says" in err
     only_shelf.add_plugin(
         "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
     )
@@ -424,7 +427,10 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
 def test_a_kind_that_no_plugin_has_gets_those_that_there_are_and_no_name_to_install_blindly(mom, only_shelf, tmp_path):
     code, _, err = mom("config", "import", "--from", "other", tmp_path / "old")
     assert code == 1
-    assert "no installed plugin imports 'other' (the installed plugins import: none; 'mom-core[all]' has all plugins of mom's own)" in err
+    assert (
+        "no installed plugin imports 'other' (the installed plugins import: none; `mom plugin list --available` says how to have more)"
+        in err
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,19 @@ from typing import Any, Final
 
 import click
 
-from mom_core.cli.moments import EXAMPLES, moment
+from mom_cli.explanation import Explainers, find_guest
+from mom_cli.moments import EXAMPLES, moment
+from mom_cli.sources import any_of, ask_or_remark, newest, recording
+from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core.cli.options import config_option, json_option
 from mom_core.cli.prose import terminal_columns, wrapped
-from mom_core.cli.sources import any_of, ask_or_remark, newest, recording
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
-from mom_core.explanation import Explainers, find_guest
 from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.class_hooks import explainers_of
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.services.running_mom import PastCycle, PastCycles, ReasonedCycles
-from mom_core.status import LATE_CYCLES, read_status, reported
 from mom_core.units import lasting
 
 LOOKED_BACK_SECONDS: Final = 1800.0
@@ -60,7 +60,7 @@ class _Found:
     age: float | None
 
 
-@click.command("explain")
+@click.command("explain", short_help="Say why a guest has the size that it has.")
 @click.argument("guest")
 @click.option("--at", "at", metavar="TIME", help=f"How it was then, from a recording: {EXAMPLES} (UTC, unless it says a zone).")
 @click.option(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mom_core import Entity, Problem, Scope, Severity, Source, StandingProblem, common_problems
+from mom_cli import common_problems
+from mom_core import Entity, Problem, Scope, Severity, Source, StandingProblem
 
 NO_STATISTICS = "it tells no statistics"
 

@@ -8,13 +8,12 @@ from datetime import UTC
 
 import pytest
 
+from mom_cli import Explainers, Explanation, find_guest
 from mom_core import (
     About,
     ControlSpec,
     Decision,
     Explainer,
-    Explainers,
-    Explanation,
     ExplanationPart,
     MomError,
     Outcome,
@@ -27,7 +26,6 @@ from mom_core import (
     Source,
     Status,
     Unit,
-    find_guest,
 )
 from mom_core.testing import snapshot
 

@@ -16,7 +16,7 @@ from mom_core.cli.prose import brief, print_prose
 from mom_core.cli.verbs import VerbGroup
 from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.discovery import AvailablePlugin, available_plugins, load_plugins, on_core, own_distributions
+from mom_core.plugins.discovery import AvailablePlugin, absent, available_plugins, how_to_install, load_plugins, on_core
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -107,7 +107,7 @@ def _as_json(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequen
 
 
 def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequence[str] | None, states: Mapping[str, str]) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
     from mom_core.model import printable
 
     rows = []
@@ -133,15 +133,13 @@ def _show_list(available: Mapping[str, Sequence[AvailablePlugin]], enabled: Sequ
     elif rows:
         print_table(("plugin", Column("distribution", 2), Column("version", 1), "enabled"), [row[:-1] for row in rows])
     else:
-        print_prose("No plugins are installed. The usual set on a KVM host: pip install 'mom-core[kvm]'", 2)
-    installed = {plugin.distribution for plugins in available.values() for plugin in plugins}
-    absent = [name for name in own_distributions("kvm") if name not in installed]
-    if rows and absent:
-        print_prose(f"of the usual set, not installed: {', '.join(absent)}; install them from where mom-core is from", 2)
+        print_prose("No plugins are installed.", 2)
+    if missing := absent("kvm"):
+        print_prose(f"To have all of the usual set on a KVM host: {how_to_install(*missing)}", 2)
 
 
 def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
     from mom_core.model import printable
 
     rows = [
@@ -154,6 +152,8 @@ def _show_available(available: Mapping[str, Sequence[AvailablePlugin]]) -> None:
         print_prose("To enable one, add `NAME: {}` below `plugins:`; `mom plugin info NAME` shows what it can be told.", 2)
     else:
         print_prose("All installed plugins are enabled.", 2)
+    if missing := absent():
+        print_prose(f"To have all of mom's own: {how_to_install(*missing)}", 2)
 
 
 # --- info ----------------------------------------------------------------------------------------------------------------------
@@ -254,13 +254,13 @@ def _running(name: str, config_path: str | None) -> Mapping[str, object] | None:
 
 def _running_plugins(config_path: str | None) -> Sequence[Mapping[str, object]]:
     """What the running mom says of its plugins: through what they serve; from its status file where the configuration cannot be loaded."""
-    from mom_core.cli.sources import told
+    from mom_cli.sources import told
+    from mom_cli.status_file import read_status
     from mom_core.config import load_config
     from mom_core.config.document import read_document
     from mom_core.config.schema import CoreSettings
     from mom_core.errors import MomError
     from mom_core.lock import holder
-    from mom_core.status import read_status
 
     try:
         value = read_document(Path(config_path or DEFAULT_CONFIG)).value
@@ -363,7 +363,7 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
 
     if settings:
         click.echo()
@@ -372,7 +372,7 @@ def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
 
 
 def _show_declared(declared: _Declared) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
 
     if declared.fields:
         click.echo()

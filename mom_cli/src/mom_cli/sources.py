@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from mom_core.cli.patience import sign_of_life
+from mom_cli.patience import sign_of_life
+from mom_cli.status_file import RunningStatus, read_status
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config
 from mom_core.errors import MomError, NoSuchGuest, NotRunning
 from mom_core.plugins.class_hooks import having, offered
 from mom_core.services.running_mom import PastCycle, PastCycles, RunningMom
-from mom_core.status import RunningStatus, read_status
 
 Found = TypeVar("Found")
 
@@ -85,7 +85,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
         opened = offered(one, "mom_recording", path, None, Path())
         if opened is not None:
             return opened
-    raise MomError(f"no installed plugin reads {path}", hint="'mom-core[all]' has all plugins of mom's own")
+    raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list --available` says how to have more of them")
 
 
 def any_of(hook: str) -> str:

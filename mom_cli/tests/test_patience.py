@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mom_cli import patience
+from mom_cli.live import look
+from mom_cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core import Guest, PluginSettings, hookimpl
-from mom_core.cli import patience
-from mom_core.cli.live import look
-from mom_core.cli.patience import LOOK_SECONDS, sign_of_life
 from mom_devkit import config_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core.cli.patience import LOOK_SECONDS, sign_of_life
+from mom_cli.patience import LOOK_SECONDS, sign_of_life
 from mom_core.config import Config
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.model import Problem, Snapshot

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_cli.tables import GAP, Column, layout_of, print_table
 from mom_core.cli import prose
 from mom_core.cli.prose import brief, cells, print_prose, wrapped
-from mom_core.cli.tables import GAP, Column, layout_of, print_table
 
 words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
 
@@ -88,7 +88,7 @@ def test_every_table_fits(columns: list[Column], data: st.DataObject, width: int
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(prose, "terminal_columns", lambda *, err=False: 50)
-    monkeypatch.setattr("mom_core.cli.tables.terminal_columns", lambda *, err=False: 50)
+    monkeypatch.setattr("mom_cli.tables.terminal_columns", lambda *, err=False: 50)
     return monkeypatch
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from mom_cli.status import _columns, _parts, _show_guests
 from mom_core import GuestColumn, Report, Unit, Value, load_config
-from mom_core.cli.status import _columns, _parts, _show_guests
 from mom_core.testing import snapshot
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"

@@ -10,26 +10,26 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mom_core.alike import common_problems
+from mom_cli.alike import common_problems
+from mom_cli.live import look
+from mom_cli.marks import mark
+from mom_cli.sources import told
+from mom_cli.status_file import RunningStatus, reported, standing
 from mom_core.cli.amounts import amount
-from mom_core.cli.live import look
-from mom_core.cli.marks import mark
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
-from mom_core.cli.sources import told
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.guarantees import guaranteed_kib
 from mom_core.model import Report, Severity, Status, Verdict, printable
 from mom_core.overview import REMARKS, GuestColumn, StatusPart
 from mom_core.plugins.class_hooks import offered_list
-from mom_core.status import RunningStatus, reported, standing
 from mom_core.units import lasting
 
 Kind = TypeVar("Kind")
 
 
-@click.command("status")
+@click.command("status", short_help="Show how the host is, whether mom runs, and what it did last.")
 @config_argument
 @json_option
 def status_command(config_path: str | None, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("guests")
+@click.command("guests", short_help="Show all guests with their memory.")
 @config_argument
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
@@ -225,7 +225,7 @@ def _trial(content: Mapping[str, Any]) -> list[str]:
 
 
 def _show_guests(rows: list[dict[str, Any]], columns: Sequence[GuestColumn] = ()) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
 
     if not rows:
         print_prose("No guests.", 2)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mom_cli.sources import newest
 from mom_core import PastCycle, Report, Snapshot
 from mom_core.cli import frame
-from mom_core.cli.sources import newest
 
 BROKEN = """
 @staticmethod

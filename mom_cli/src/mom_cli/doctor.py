@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from mom_core.cli.marks import mark
+from mom_cli.marks import mark
+from mom_cli.status_file import read_status
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
@@ -28,11 +29,10 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_core.status import read_status
 from mom_core.units import lasting
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what on this host keeps mom from working, and the cure.")
 @config_argument
 @json_option
 def doctor_command(config_path: str | None, as_json: bool) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import click
 
+from mom_cli.imported import Importer, read_foreign
 from mom_core.cli.prose import print_prose
-from mom_core.config.imported import Importer, read_foreign
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.class_hooks import offered_list
@@ -56,7 +56,7 @@ def importer_of(kind: str | None) -> Importer:
     if meant:
         raise MomError(what, hint=f"did you mean {meant!r}?")
     known = ", ".join(f"{name} ({brought.distribution})" for name, brought in found.items()) or "none"
-    raise MomError(what, hint=f"the installed plugins import: {known}; 'mom-core[all]' has all plugins of mom's own")
+    raise MomError(what, hint=f"the installed plugins import: {known}; `mom plugin list --available` says how to have more")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from mom_core.cli import frame
+from mom_core.plugins.discovery import absent, how_to_install
 
 BODY = '''
 class Settings(PluginSettings):
@@ -106,9 +107,12 @@ def test_the_list_for_programs(mom, shelf, tmp_path):
     assert mom("plugin", "list", "--json", "-c", tmp_path / "none")[1].startswith("[")
 
 
-def test_without_any_plugin_the_list_says_what_to_install(mom, monkeypatch):
-    monkeypatch.setattr("mom_core.plugins.discovery.distributions", list)
-    assert "pip install 'mom-core[kvm]'" in mom("plugin", "list")[1]
+def test_without_any_plugin_the_list_says_what_to_install(mom, only_shelf):
+    out = mom("plugin", "list")[1]
+    assert "No plugins are installed." in out
+    assert f"To have all of the usual set on a KVM host: {how_to_install(*absent('kvm'))}" in out
+    assert "mom-cli" not in absent("kvm"), "it is there"
+    assert f"To have all of mom's own: {how_to_install(*absent())}" in mom("plugin", "list", "--available")[1]
 
 
 def test_a_plugin_is_shown_with_all_that_it_declares(mom, shelf):

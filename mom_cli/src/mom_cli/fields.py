@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import click
 
+from mom_cli.sources import ask_or_remark
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import print_prose
-from mom_core.cli.sources import ask_or_remark
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.files import DEFAULT_CONFIG
@@ -20,7 +20,7 @@ from mom_core.plugins.registry import declared_by
 from mom_core.units import Unit
 
 
-@click.command("fields")
+@click.command("fields", short_help="List what policies can read and set.")
 @config_argument
 @click.option("--all", "all_installed", is_flag=True, help="Of all installed plugins, not only of the enabled ones.")
 @json_option
@@ -97,7 +97,7 @@ def _everything_installed() -> Config:
 
 
 def _show(fields: _Fields, controls: _Controls) -> None:
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
 
     rows = [
         (spec.name, str(spec.scope), str(spec.unit), plugin, spec.description)

@@ -18,7 +18,7 @@ from mom_core.errors import MomError
 from mom_core.model import Suggestion, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.class_hooks import mistake, offered
-from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, own_distributions
+from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
 from mom_core.plugins.registry import check_plugins
 
 
@@ -54,8 +54,7 @@ def draft_config(root: Path) -> Draft:
     found = _ask(root)
     _keep_one_hypervisor(found)
     _drop_what_does_not_go_together(found, root)
-    installed = {plugin.distribution for plugins in available_plugins().values() for plugin in plugins}
-    missing = [name for name in own_distributions("kvm") if name not in installed]
+    missing = absent("kvm")
     enabled = {name: found.suggestions[name].reason for name in found.in_order()}
     lines = [
         "# The configuration of mom, the memory overcommitment manager.",

@@ -20,9 +20,9 @@ from mom_core.model import Finding, Severity
 from mom_core.units import format_duration
 
 if TYPE_CHECKING:
+    from mom_cli.draft import Draft
     from mom_core.config import Config
     from mom_core.config.document import KeyPath
-    from mom_core.config.draft import Draft
 
 
 @click.group("config")
@@ -107,7 +107,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.tables import Column, print_table
     from mom_core.config import load_config
     from mom_core.config.document import dotted
 
@@ -132,8 +132,8 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 def _show_running(config: Config, *, as_json: bool) -> None:
     """What the running mom goes by, beside the file."""
-    from mom_core.cli.sources import ask, running_mom
-    from mom_core.cli.tables import Column, print_table
+    from mom_cli.sources import ask, running_mom
+    from mom_cli.tables import Column, print_table
     from mom_core.config.document import dotted
 
     answer = ask(config, lambda running: running.configuration())
@@ -196,7 +196,8 @@ NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 def init_command(output: str, force: bool, root: str) -> None:
     """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
-    from mom_core.config.draft import draft_config
+    from mom_cli.draft import draft_config
+    from mom_core.plugins.discovery import how_to_install
 
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
@@ -205,7 +206,8 @@ def init_command(output: str, force: bool, root: str) -> None:
     if not draft.enabled:
         for name, reason in draft.left_out.items():
             print_prose(f"mom: {name}: {reason}", 2, err=True)
-        raise MomError(NO_PLUGIN_FITS, hint="on a KVM host: pip install 'mom-core[kvm]'; to try mom without one: mom demo")
+        missing = f"for a KVM host: {how_to_install(*draft.missing)}; " if draft.missing else ""
+        raise MomError(NO_PLUGIN_FITS, hint=f"{missing}to try mom without a hypervisor: mom demo")
     if output == "-":
         click.echo(draft.text, nl=False)
         return
@@ -224,7 +226,7 @@ class _ImportCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A list of the kinds, each with what it is and who brings it."""
-        from mom_core.cli.importers import installed_importers
+        from mom_cli.importers import installed_importers
 
         without = {True: ", also without --from", False: ""}
         found = installed_importers().items()
@@ -247,7 +249,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
     Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
     """
-    from mom_core.cli.importers import importer_of, texts_of
+    from mom_cli.importers import importer_of, texts_of
 
     importer = importer_of(kind)
     imported = importer.convert(texts_of(importer, old))
@@ -293,6 +295,8 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
 
 
 def _tell_what_next(path: Path, draft: Draft) -> None:
+    from mom_core.plugins.discovery import how_to_install
+
     print_prose(f"wrote {path}, with the plugins", 2)
     width = max(map(len, draft.enabled))
     for name, reason in draft.enabled.items():
@@ -300,6 +304,6 @@ def _tell_what_next(path: Path, draft: Draft) -> None:
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
     if draft.missing:
-        print_prose(f"not installed, of the usual set: {', '.join(draft.missing)}; pip install 'mom-core[kvm]' brings all of it", 2)
+        print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
     option = "" if path == DEFAULT_CONFIG else f" -c {path}"
     print_prose(f"next: mom config check{option}; mom doctor{option}; mom run --observe{option}; mom run{option}", 2)

@@ -1,0 +1,408 @@
+"""Why a guest is as it is, in numbers and in sentences that an operator understands: from reports alone.
+
+Each plugin says its own part through an `Explainer`: what it promises, what hinders it, what came of it. What is the same for all
+controls is said here: what was decided and why, what review made of it, what was done, problems, and policies on trial. What is not known
+is said, never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from difflib import get_close_matches
+from functools import partial
+from typing import Final, TypeVar
+
+from mom_core.context import Declarations
+from mom_core.errors import NoSuchGuest
+from mom_core.explanation import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_core.model import (
+    ControlSpec,
+    Decision,
+    Entity,
+    Guest,
+    Outcome,
+    Problem,
+    Report,
+    Source,
+    Status,
+    Value,
+    differences,
+    printable,
+)
+from mom_core.units import Unit, format_duration, format_kib
+from mom_core.values import as_number
+
+LOG = logging.getLogger("mom.explanation")
+
+Result = TypeVar("Result")
+
+LONGEST_LINE: Final = 200
+"""Characters of a policy's line that are shown."""
+
+QUOTED_LINES: Final = 4
+"""Lines of a policy that are joined when a form goes on in the next one."""
+
+LONGEST_REASON: Final = 600
+"""Characters of why a policy decides so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that is known about why one guest is as it is."""
+
+    guest: Entity
+    cycle: int
+    time: float
+    mode: str
+    interval: float | None
+    """Seconds between two cycles."""
+    wanted: Sequence[ExplainedDecision]
+    problems: Sequence[Problem]
+    trial: Sequence[tuple[str, Value, Value]] | None
+    """By control what was decided, and what would have been on trial; None without a trial."""
+    unknown: Sequence[str]
+    sentences: Sequence[Sentence]
+    figures: Mapping[str, Value]
+    """What plugins say in numbers."""
+    why_unchanged: str = ""
+    """Why nothing is decided about what matters most; empty: something is, or it is not known."""
+
+    def as_json(self) -> dict[str, Value]:
+        """As the API and `--json` give it."""
+        return {
+            **self.figures,
+            "guest": {"id": self.guest.id, "name": self.guest.name},
+            "cycle": self.cycle,
+            "time": self.time,
+            "mode": self.mode,
+            "interval_seconds": self.interval,
+            "decisions": [_wanted_json(wanted) for wanted in self.wanted],
+            "why_unchanged": self.why_unchanged,
+            "problems": [
+                {"severity": one.severity, "source": source_json(one.source), "message": one.message, "hint": one.hint}
+                for one in self.problems
+            ],
+            "trial": None
+            if self.trial is None
+            else [{"control": control, "decided": decided, "considered": considered} for control, decided, considered in self.trial],
+            "unknown": list(self.unknown),
+            "sentences": [{"topic": sentence.topic, "text": sentence.text} for sentence in self.sentences],
+        }
+
+
+def source_json(source: Source) -> dict[str, Value]:
+    """A source as explanations give it."""
+    return {"name": source.name, "line": source.line, "column": source.column}
+
+
+def _wanted_json(wanted: ExplainedDecision) -> dict[str, Value]:
+    decision, outcome = wanted.decision, wanted.outcome
+    return {
+        "control": decision.control,
+        "unit": wanted.unit,
+        "value": decision.value,
+        "reason": decision.reason,
+        "why": wanted.why,
+        "source": {**source_json(decision.source), "text": wanted.line},
+        "revisions": [
+            {
+                "reviewer": one.reviewer,
+                "reason": one.reason,
+                "became": None if one.after is None else one.after.value,
+                "dropped": one.after is None,
+            }
+            for one in wanted.revisions
+        ],
+        "outcome": None
+        if outcome is None
+        else {
+            "status": outcome.status,
+            "value": outcome.decision.value,
+            "before": outcome.before,
+            "after": outcome.after,
+            "error": outcome.error,
+        },
+    }
+
+
+class Explainers:
+    """The explainers of all plugins, in the order of the plugins. Any thread may use it; one that fails is left out, and that is said.
+
+    :param made_by: by plugin, what makes a new one
+    """
+
+    def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
+        self._made_by: Mapping[str, Callable[[], object]] = {}
+        self._explainers: dict[str, Explainer] = {}
+        self._broken: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self.use(made_by or {})
+
+    def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
+        """The plugins are these now. Those that were there keep what they remember."""
+        if made_by == self._made_by:
+            return
+        with self._lock:
+            before, self._explainers, self._broken = self._explainers, {}, {}
+            for name, make in made_by.items():
+                if self._made_by.get(name) == make and name in before:
+                    self._explainers[name] = before[name]
+                    continue
+                self._explainers[name] = self._contained(name, partial(_made, make), Explainer())
+            self._made_by = made_by
+
+    @property
+    def main_controls(self) -> list[str]:
+        """Controls of which an operator wants to know why nothing is decided about them, too."""
+        return [control for explainer in self._explainers.values() for control in explainer.main_controls]
+
+    def take(self, report: Report) -> None:
+        """A cycle has ended."""
+        with self._lock:
+            for name, explainer in self._explainers.items():
+                self._contained(name, partial(explainer.take, report), None)
+
+    def explain(
+        self,
+        report: Report,
+        guest: Guest,
+        *,
+        texts: Mapping[str, str] | None = None,
+        declarations: Declarations | None = None,
+        zone: tzinfo | None = None,
+        reasons: Callable[[str], str] | None = None,
+    ) -> Explanation:
+        """Why a guest of this report, the last that was taken, is as it is.
+
+        :param texts: the policies in force by name, from which the lines are taken
+        :param declarations: for units, and for where figures come from
+        :param zone: in which times are written; None: this host's own
+        :param reasons: why the policies decided so in this cycle, by control, as `ReasonedPolicies` says it
+        """
+        declared = declarations or Declarations()
+        specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
+        about = About(report, guest, _wanted(report, guest, texts or {}, specs, reasons), declared, zone)
+        decided = {one.decision.control for one in about.wanted}
+        unchanged = next(
+            (text for one in self.main_controls if reasons is not None and one not in decided and (text := reasons(one))), ""
+        )  # before the lock: this may take a while
+        nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
+        with self._lock:
+            parts = {name: self._contained(name, partial(one.part, about), ExplanationPart()) for name, one in self._explainers.items()}
+            broken = dict(self._broken)
+        trial = None
+        if report.considered is not None:
+            trial = [(control, now, then) for entity, control, now, then in differences(report) if entity.id == guest.id]
+        problems = [one for one in report.problems if one.entity is not None and one.entity.id == guest.id]
+        unknown = [what for part in parts.values() for what in part.unknown]
+        unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
+        own = (
+            *_decided(about, specs, nouns),
+            *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
+            *_trial(trial, specs),
+            *_problems(problems),
+            *_next(about),
+            *_unknown(unknown),
+        )
+        said = [*own, *(sentence for part in parts.values() for sentence in part.sentences)]
+        return Explanation(
+            guest=guest.entity,
+            cycle=report.number,
+            time=report.time,
+            mode=report.mode,
+            interval=about.interval,
+            wanted=about.wanted,
+            problems=problems,
+            trial=trial,
+            unknown=unknown,
+            sentences=tuple(sorted(said, key=lambda sentence: sentence.place)),
+            figures={name: value for part in parts.values() for name, value in part.figures.items()},
+            why_unchanged=unchanged,
+        )
+
+    def _contained(self, name: str, work: Callable[[], Result], otherwise: Result) -> Result:
+        try:
+            return work()
+        except Exception as error:  # containment: one plugin's mistake must not silence the others
+            if name not in self._broken:
+                LOG.exception("the plugin %s cannot say its part of explanations", name)
+            self._broken[name] = f"{type(error).__name__}: {error}"
+            return otherwise
+
+
+def _made(make: Callable[[], object]) -> Explainer:
+    made = make()
+    if not isinstance(made, Explainer):
+        raise TypeError(f"mom_explainer gave a {type(made).__name__} that is no Explainer")
+    return made
+
+
+_COMPARED_NAMES: Final = 2000
+"""Names that are compared with one that does not exist: some 20 ms."""
+
+
+def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
+    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant."""
+    found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
+    if found is not None:
+        return found
+    names = [guest.name for guest in guests.values()]
+    alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
+    alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
+    if alike:
+        hint = f"did you mean {' or '.join(map(printable, alike))}?"
+    elif names:
+        hint = f"there are {', '.join(map(printable, names[:5]))}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+    else:
+        hint = "there are no guests at all"
+    raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)
+
+
+def _wanted(
+    report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str] | None
+) -> list[ExplainedDecision]:
+    """What was decided about the guest, and what came of each."""
+    found = []
+    outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
+    revisions = [one for one in report.revisions if one.before.entity.id == guest.id]
+    for decision in report.decisions:
+        if decision.entity.id != guest.id:
+            continue
+        followed, now = [], decision
+        for revision in revisions:
+            if revision.before == now:
+                followed.append(revision)
+                if revision.after is None:
+                    break
+                now = revision.after
+        dropped = bool(followed) and followed[-1].after is None
+        outcome = None if dropped else outcomes.get(decision.control)
+        why = "" if reasons is None or not decision.source.line else reasons(decision.control)
+        found.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
+    return found
+
+
+def _unit(specs: Mapping[str, ControlSpec], control: str) -> str:
+    return specs[control].unit.value if control in specs else ""
+
+
+def _line(source: Source, texts: Mapping[str, str]) -> str:
+    lines = texts.get(source.name, "").split("\n")
+    if not 0 < source.line <= len(lines):
+        return ""
+    quoted = ""
+    for line in lines[source.line - 1 : source.line - 1 + QUOTED_LINES]:
+        quoted = f"{quoted} {line.strip()}".lstrip()
+        if quoted.count("(") <= quoted.count(")"):
+            break
+    return printable(quoted, LONGEST_LINE)
+
+
+# --- in words ------------------------------------------------------------------------------------------------------------------------
+
+
+def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
+    """What was wanted, what review made of it, and what was done."""
+    here = SentencePlace.DECIDED
+    if not about.wanted:
+        yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
+    for wanted in about.wanted:
+        decision = wanted.decision
+        # A policy that gives no better reason names the form, which stands below.
+        own = decision.reason and not (decision.source.line and str(decision.source) in decision.reason)
+        reason = f", because {printable(decision.reason, LONGEST_LINE)}" if own else ""
+        what = nouns.get(decision.control, decision.control)
+        change = _change(decision, about.guest, specs.get(decision.control))
+        yield Sentence("wanted", f"{_place(decision.source)} wants {what} {_amount(decision.value, wanted.unit)}{change}{reason}.", here)
+        if wanted.line:
+            yield Sentence("wanted", f"There it says: {wanted.line}", here)
+        yield from _because(wanted.why, here)
+        for revision in wanted.revisions:
+            made = "dropped that" if revision.after is None else f"made that {_amount(revision.after.value, wanted.unit)}"
+            said = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
+            yield Sentence("review", said, here)
+        if wanted.outcome is not None:
+            yield Sentence("done", _done(wanted.outcome, wanted.unit), here)
+        elif not (wanted.revisions and wanted.revisions[-1].after is None):
+            text = "What came of it is not known: mom was being stopped, or another decision on it came first."
+            yield Sentence("done", text, here)
+
+
+def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
+    if why:
+        yield Sentence("why", f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.", place)
+
+
+def _change(decision: Decision, guest: Guest, spec: ControlSpec | None) -> str:
+    """By how much a decision changes what stands there."""
+    value = as_number(decision.value)
+    present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
+    if present is None or value is None:
+        return ""
+    if abs(value - present) < 1:
+        return ", which it has"
+    return f", {format_kib(abs(value - present))} {'more' if value > present else 'less'} than it has"
+
+
+def _done(outcome: Outcome, unit: str) -> str:
+    what = f"{outcome.decision.control} {_amount(outcome.decision.value, unit)}"
+    error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
+    if outcome.status is Status.APPLIED:
+        had = f"it had {_amount(outcome.before, unit)}, and " if outcome.before is not None else ""
+        after = "what it had right after is unknown" if outcome.after is None else f"{_amount(outcome.after, unit)} right after"
+        return f"The hypervisor took it ({what}): {had}{after}{error and f' ({error[2:]})'}."
+    said = {
+        Status.UNCHANGED: f"Nothing was sent ({what}): it stands so already, or nearly{error}.",
+        Status.OBSERVED: f"mom only observes: {what} was not sent{error}.",
+        Status.REFUSED: f"mom did not send it ({what}){error}.",
+        Status.FAILED: f"It FAILED ({what}){error}.",
+        Status.GONE: f"The guest was gone when it was sent ({what}).",
+    }
+    return said.get(outcome.status, f"{what}: {outcome.status}{error}.")
+
+
+def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str, ControlSpec]) -> Iterator[Sentence]:
+    if trial is not None and not trial:
+        yield Sentence("trial", "Policies on trial would decide the same about it.", SentencePlace.TRIAL)
+    for control, decided, considered in trial or ():
+        then, now = ("nothing" if value is None else _amount(value, _unit(specs, control)) for value in (considered, decided))
+        yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
+
+
+def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:
+    for problem in problems:
+        hint = f" ({printable(problem.hint, LONGEST_LINE)})" if problem.hint else ""
+        said = f"{problem.severity} from {problem.source}: {printable(problem.message, 300)}{hint}."
+        yield Sentence("problems", said, SentencePlace.PROBLEMS)
+
+
+def _next(about: About) -> Iterator[Sentence]:
+    if about.report.mode == "observe":
+        yield Sentence("next", "mom only observes: whatever it decides, nothing will change by it.", SentencePlace.NEXT)
+    elif about.interval:
+        text = f"mom looks at it again every {format_duration(about.interval)}, and sooner when something happens."
+        yield Sentence("next", text, SentencePlace.NEXT + 1)
+
+
+def _unknown(names: Sequence[str]) -> Iterator[Sentence]:
+    if names:
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        yield Sentence("unknown", f"Not known: {listed}.", SentencePlace.LAST)
+
+
+def _place(source: Source) -> str:
+    return f"The policy {source.name} (line {source.line}, column {source.column})" if source.line else f"The plugin {source.name}"
+
+
+def _amount(value: Value, unit: str) -> str:
+    known = as_number(value)
+    if value is None:
+        return "unknown"
+    if unit == Unit.KIB and known is not None:
+        return format_kib(known)
+    text = printable(str(value), LONGEST_LINE)
+    return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"
