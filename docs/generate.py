@@ -70,12 +70,13 @@ def pages() -> dict[str, str]:
         "authors/protocols.md": _protocols(),
         "authors/errors.md": _errors(),
         "authors/conformance.md": _conformance(),
+        **_editors(),
     }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the pages that have changed; with `--check`, only say which those are, and fail."""
-    paths = {FOLDER / name: text for name, text in pages().items()}
+    paths = {(FOLDER / name).resolve(): text for name, text in pages().items()}
     changed = [(path, text) for path, text in paths.items() if not path.exists() or path.read_text() != text]
     for path, text in changed:
         if "--check" not in arguments:
@@ -322,7 +323,9 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 
 
 def _words() -> str:
-    from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
+    from mom_plugins_policy.words.forms import SPECIAL_FORMS
+    from mom_plugins_policy.words.functions import BUILTINS, CALLABLES, OPERATORS
+    from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 
     spelled: dict[str, list[str]] = {}
     for operator, name in OPERATORS.items():
@@ -331,8 +334,8 @@ def _words() -> str:
     methods = [(f"`e.{name}`", _count(word.arguments), word.meaning) for name, word in ENTITY_METHODS.items()]
     disks = [(f"`d.{name}`", "1", f"sets `{key}` of `current`, cut to a whole number") for name, key in DISK_METHODS.items()]
     parts = [
-        "## Special forms\n\n" + _table(head, [(f"`{name}`", _count(word.arguments), word.meaning) for name, word in SPECIAL_FORMS.items()])
-        + "\n\n`eval`, or `{ }`: one form after the other; the value of the last one.",
+        "## Special forms\n\n"
+        + _table(head, [(f"`{name}`", _count(word.arguments), word.meaning) for name, word in SPECIAL_FORMS.items()]),
         "## Builtins\n\n" + _table(("word", "also", "arguments", "what it does"), [
             (f"`{name}`", " ".join(spelled.get(name, [])), _count(word.arguments), word.meaning) for name, word in BUILTINS.items()
         ]),
@@ -350,6 +353,23 @@ def _words() -> str:
         "[controls.md](controls.md) list what a policy can read and set.",
         parts,
     )
+
+
+def _editors() -> dict[str, str]:
+    """The grammars of editors, with the words that the language has now."""
+    from mom_plugins_policy.words.forms import SPECIAL_FORMS
+    from mom_plugins_policy.words.functions import BUILTINS, CALLABLES
+    from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+
+    groups = {"if": SPECIAL_FORMS, "add": BUILTINS, "abs": CALLABLES, "Prop": [*ENTITY_METHODS, *DISK_METHODS]}
+    found = {}
+    for name in ("mom-policy.tmLanguage.json", "vim/syntax/mom-policy.vim", "vim/ftplugin/mom-policy.vim"):
+        text = (ROOT / "packaging/editors" / name).read_text()
+        for first, words in groups.items():
+            text = re.sub(rf"\({first}\|[A-Za-z|]+\)", f"({'|'.join(words)})", text)
+        text = re.sub(r"lispwords=\S+", f"lispwords={','.join(SPECIAL_FORMS)}", text)
+        found[f"../packaging/editors/{name}"] = text
+    return found
 
 
 def _count(arguments: str) -> str:

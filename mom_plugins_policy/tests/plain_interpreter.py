@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mom_core import HOST_ID, Guest, Host, Snapshot
-from mom_plugins_policy.builtins import BUILTINS, DISK_METHODS, ENTITY_METHODS, OPERATORS, SPECIAL_FORMS
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.functions import BUILTINS, OPERATORS
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 
 DEPTH = 200
 
@@ -61,9 +63,22 @@ class Part:
     __hash__ = None  # type: ignore[assignment]  # as a dictionary
 
 
+def defined(forms: Iterable[Form]) -> set[str]:
+    """The names of all functions that a program defines, wherever that is."""
+    found = set()
+    for form in forms:
+        if len(form.items) > 1 and form.items[0].name in ("def", "defun"):
+            found.add(form.items[1].name)
+        found |= defined(form.items)
+    return found
+
+
 class Plain:
     def __init__(self, forms: list[Form], snapshot: Snapshot) -> None:
         self.forms = forms
+        self.words = {**SPECIAL_FORMS, **BUILTINS}
+        for name in defined(forms) & {name for name, word in self.words.items() if word.extension}:
+            del self.words[name]
         self.snapshot = snapshot
         self.samples = [*snapshot.history, snapshot]
         self.guests = GuestList(snapshot.guests.values())
@@ -200,7 +215,7 @@ class Plain:
         if head.kind is not FormKind.NAME:
             raise PlainError("not-callable")
         name = head.name
-        builtin = name in SPECIAL_FORMS or name in BUILTINS or name == "eval"
+        builtin = name in self.words
         found, value = self.resolve(name)
         if found and value is not None and (isinstance(value, Callee) or not builtin):
             values = [self.eval(arg) for arg in args]
@@ -212,15 +227,13 @@ class Plain:
         return self.word(form, name, args)
 
     def word(self, form: Form, name: str, args: list[Form]) -> Any:
-        known = SPECIAL_FORMS.get(name) or BUILTINS.get(name)
+        known = self.words.get(name)
         if known is not None:
             if not known.takes(len(args)):
                 raise PlainError("arity")
             if name in BUILTINS:
                 return self.builtin(name, [self.eval(arg) for arg in args])
             return getattr(self, f"special_{ {'defun': 'def', 'setq': 'set'}.get(name, name) }")(form, *args)
-        if name == "eval":
-            return self.sequence(form, args)
         if name not in self.functions:
             raise PlainError("unknown-function")
         parameters, body = self.functions[name]
@@ -243,6 +256,9 @@ class Plain:
     def special_if(self, form: Form, condition: Form, first: Form, second: Form) -> Any:
         return self.eval(first) if self.eval(condition) else self.eval(second)
 
+    def special_eval(self, form: Form, *body: Form) -> Any:
+        return self.sequence(form, list(body))
+
     def special_let(self, form: Form, pairs: Form, *body: Form) -> Any:
         if pairs.kind is not FormKind.LIST:
             raise PlainError("malformed")
@@ -261,7 +277,7 @@ class Plain:
     def special_def(self, form: Form, name: Form, parameters: Form, body: Form) -> Any:
         if name.kind is not FormKind.NAME:
             raise PlainError("malformed")
-        if name.name not in SPECIAL_FORMS and name.name not in BUILTINS and name.name != "eval":
+        if name.name not in self.words:
             self.functions[name.name] = ([item.name for item in parameters.items], body)
         return name.name
 
@@ -334,6 +350,8 @@ class Plain:
             return best
         if name == "null":
             return all(value is None or (isinstance(value, str | list | GuestList) and not value) for value in values)
+        if name == "sqrt":
+            return math.sqrt(values[0])
         assert name == "valid"
         return all(value is not None for value in values)
 

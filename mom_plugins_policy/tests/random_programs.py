@@ -9,11 +9,11 @@ Choose = Callable[[int], int]
 
 NAMES = ("a", "b", "c", "d")
 FUNCTIONS = ("f", "g", "h")
-RARE_NAMES = ("add", "if", "let", "Host", "Guests", "abs", "f", "and", "set", "debug", "min")
+RARE_NAMES = ("add", "if", "let", "Host", "Guests", "abs", "f", "and", "set", "debug", "min", "sqrt")
 HOST_FIELDS = ("mem_free", "swap_total", "cpu_count", "late", "typo")
 GUEST_FIELDS = ("balloon_cur", "balloon_max", "os", "io_tune", "typo", "balloon_cur", "balloon_max")
 BINARY = ("+", "-", "*", "/", "<", ">", "<=", ">=", "==", "!=", "<<", ">>", "add", "mul", "lt", "eq")
-VARIADIC = ("and", "or", "min", "max", "null", "valid", "not", "max", "min", "and")
+VARIADIC = ("and", "or", "min", "max", "null", "valid", "not", "max", "min", "and", "sqrt")
 LITERALS = ("0", "1", "2", "-3", "0.5", "1e3", "nil", '""', '"s"', "'mem_free'", '"balloon_cur"', "7", "100", '"12"', "1e308")
 
 

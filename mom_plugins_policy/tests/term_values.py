@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from mom_core import Guest, Snapshot
-from mom_plugins_policy.runtime import Guests, empty, requested
+from mom_plugins_policy.runtime import Guests, requested
 from mom_plugins_policy.symbols.terms import Term
+from mom_plugins_policy.words.functions import FUNCTIONS
 
-_BINARY = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "lt": operator.lt, "lte": operator.le,
-    "eq": operator.eq, "shl": operator.lshift, "shr": operator.rshift,
-}  # fmt: skip
-
-_UNARY: dict[str, Callable[[list[Any]], Any]] = {
-    "not": lambda values: not values[0],
-    "abs": lambda values: abs(values[0]),
-    "valid": lambda values: all(value is not None for value in values),
-    "null": lambda values: all(empty(value) for value in values),
-    "request": lambda values: values[0],
-    "requested": lambda values: requested(values[0]),
-}
+_SINGLE: dict[str, Callable[[Any], Any]] = {"request": lambda value: value, "requested": requested}
 _NOT_GIVEN = object()
 
 
@@ -48,8 +36,6 @@ class _Evaluation:
 
     def _computed(self, term: Term) -> Any:
         op, args = term.op, term.args
-        if op in _BINARY:
-            return _BINARY[op](self.value(args[0]), self.value(args[1]))
         given = self._given(term)
         if given is not _NOT_GIVEN:
             return given
@@ -58,10 +44,11 @@ class _Evaluation:
         if op in ("min", "max"):
             left, right = self.value(args[0]), self.value(args[1])
             return right if (left > right if op == "min" else left < right) else left
-        found = _UNARY.get(op)
+        word = FUNCTIONS.get(op)
+        found = word.compute if word is not None else _SINGLE.get(op)
         if found is None:
             raise Unknowable(op)
-        return found([self.value(arg) for arg in args])
+        return found(*(self.value(arg) for arg in args))
 
     def _given(self, term: Term) -> Any:
         """What the snapshot, or the program's text, holds."""

@@ -116,6 +116,27 @@ FOUND = [
     "(debug (with Guests g (set Host g))) Host.balloon_cur",
 ]
 
+EXTENSIONS = [
+    # Policies that have something of their own by the name of a word that the language was given later.
+    "(def sqrt (a b) (- a b)) (sqrt 9 4)",
+    "(if 0 (def sqrt (x) 7) 0) (sqrt 4)",
+    "(sqrt 4) (def sqrt (x) 7)",
+    "(def f () (sqrt 4)) (def sqrt (x) 7) (f) (def sqrt (x) 8) (f)",
+    "(with Guests g { (defun sqrt (x) (+ x g.balloon_cur)) (sqrt 1) })",
+    "(defvar sqrt 3) (+ sqrt (sqrt 4))",
+    "(defvar sqrt abs) (sqrt -9)",
+    "(let ((sqrt Host.Stat)) (sqrt 'mem_free'))",
+    "(def f (sqrt) (sqrt 4)) (f 2)",
+    "(sqrt -1)",
+    "(with Guests g (sqrt g.balloon_cur))",
+    "sqrt",
+]
+
+
+@pytest.mark.parametrize("text", EXTENSIONS)
+def test_what_a_policy_calls_like_a_later_word_is_its_own(shape: str, text: str) -> None:
+    check(text)
+
 
 @pytest.mark.parametrize("text", FOUND)
 def test_programs_that_were_once_wrong_agree(shape: str, text: str) -> None:

@@ -18,7 +18,8 @@ from mom_core import Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
-from mom_plugins_policy.symbols.terms import CertainlyWrong, Terms, number_range
+from mom_plugins_policy.symbols.ranges import CertainlyWrong, number_range
+from mom_plugins_policy.symbols.terms import Terms
 from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, NAN, NIL, STRING, Vocabulary
 
 CONTROLS = ("balloon_target", "k", "share")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS
 from mom_plugins_policy.reader import TOKEN
+from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 
 ROOT = Path(__file__).parents[2]
 EDITORS = ROOT / "packaging/editors"
@@ -19,7 +21,7 @@ VIM = (EDITORS / "vim/syntax/mom-policy.vim").read_text()
 POLICIES = sorted([*ROOT.glob("examples/policies/*.policy"), *ROOT.glob("mom_plugins_*/src/*/*.policy")])
 
 WORDS = {
-    "special-form": {*SPECIAL_FORMS, "eval"},
+    "special-form": set(SPECIAL_FORMS),
     "builtin": set(BUILTINS),
     "predefined-function": set(CALLABLES),
     "method": {*ENTITY_METHODS, *DISK_METHODS},

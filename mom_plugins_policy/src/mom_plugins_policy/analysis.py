@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import ClassVar
 
-from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, SPECIAL_FORMS
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.syntax import Form, FormKind, SourceText, abridged
+from mom_plugins_policy.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS
+from mom_plugins_policy.words.functions import CALLABLES, PREDEFINED
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.words.word import Word
 
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
 _STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
@@ -60,6 +63,8 @@ class Program:
     calls: Counter[str] = field(default_factory=Counter)
     """Calls of functions outside of all functions."""
     size: int = 0
+    words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
+    """What a list may begin with, if no variable has the name: the words of the language, but for extensions that the program defines."""
 
     def functions(self) -> Iterator[Definition]:
         """All definitions."""
@@ -106,12 +111,25 @@ def pairs_of(form: Form) -> list[tuple[Form, Form]] | None:
 
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     """Everything in `Program`, in time proportional to the program."""
-    program = _Survey(texts, forms, everything=False).program
-    if program.callables and not program.bound.isdisjoint(SPECIAL_FORMS):
+    words = _words(forms)
+    program = _Survey(texts, forms, words, everything=False).program
+    if program.callables and not program.bound.isdisjoint(SPECIAL_FORMS.keys() - {"eval"}):
         # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
-        program = _Survey(texts, forms, everything=True).program
+        program = _Survey(texts, forms, words, everything=True).program
     _choose_inlining(program)
     return program
+
+
+def _words(forms: Sequence[Form]) -> Mapping[str, Word]:
+    """The words that mean something in a program: a function of an extension's name may be called before its definition is evaluated."""
+    defined: set[str] = set()
+    todo = list(forms)
+    while todo:
+        form = todo.pop()
+        todo.extend(form.items)
+        if len(form.items) > 1 and form.items[0].name in ("def", "defun") and form.items[1].name in EXTENSIONS:
+            defined.add(form.items[1].name)
+    return {name: word for name, word in WORDS.items() if name not in defined} if defined else WORDS
 
 
 class _Bound:
@@ -142,8 +160,8 @@ _NOTHING_BOUND = _Bound({}, 0, None)
 class _Survey:
     """One walk over all forms, in evaluation order, without recursion."""
 
-    def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], *, everything: bool) -> None:
-        self.program = Program(texts, forms)
+    def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
+        self.program = Program(texts, forms, words=words)
         self.everything = everything
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
@@ -189,13 +207,10 @@ class _Survey:
         special = self._SPECIAL.get(head.name)
         if special is not None and SPECIAL_FORMS[head.name].takes(len(arguments)):
             special(self, form, arguments, owner, dropped, level, bound)
-            if self.everything:
+            if self.everything and head.name != "eval":
                 self._all(arguments, owner, bound)
             return
-        if head.name == "eval":
-            self._body(arguments, owner, dropped, level + 1, bound)
-            return
-        if head.name not in BUILTINS:
+        if head.name not in program.words:
             (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
 
@@ -277,14 +292,19 @@ class _Survey:
                 message = f"{name.name} has two parameters named {parameter}"
                 self.suspicions.append((form.items[0].name, fault(listed.items[place], "malformed", message)))
         self.program.bound.update(parameters)
-        if name.name in SPECIAL_FORMS or name.name in BUILTINS or name.name == "eval":
+        if name.name in self.program.words:
             return  # does nothing
         known = owner is None and level >= 0 and not self.everything
         definition = Definition(form, name.name, parameters, body, next(self.numbers), known, 0)
         self.program.definitions.setdefault(name.name, []).append(definition)
         self.todo.append((body, definition, False, -1, _Bound(bound_to, len(parameters), _NOTHING_BOUND)))
 
-    _SPECIAL: ClassVar = {"if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with}
+    def _eval(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
+        self._body(arguments, owner, dropped, level + 1, bound)
+
+    _SPECIAL: ClassVar = {
+        "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with, "eval": _eval,
+    }  # fmt: skip
 
 
 def _choose_inlining(program: Program) -> None:
@@ -303,7 +323,7 @@ def _choose_inlining(program: Program) -> None:
     if all(definition.inline for definition in program.functions()):
         return
     free = _free_with_callees(program, order)
-    bound = program.bound | {"Host", "Guests", *CALLABLES}
+    bound = program.bound | set(PREDEFINED)
     changing = program.bound | program.assigned
     for definition in program.functions():
         if not definition.inline:

@@ -17,17 +17,37 @@ an error, and only needs a temporary variable when a statement with effects foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.compiling.forms import Generator, TooComplicatedError
+from mom_plugins_policy.compiling.operations import called
+from mom_plugins_policy.errors import Trouble
 from mom_plugins_policy.limits import PolicyLimits
-from mom_plugins_policy.runtime import ABS, DEBUG, UNBOUND, Function, Site, absolute, empty, fail, requested
+from mom_plugins_policy.runtime import UNBOUND, Function, Site, empty, fail, requested, write_to_log
+from mom_plugins_policy.words.functions import CALLABLES, FUNCTIONS, FunctionWord
 
 __all__ = ["Compiled", "TooComplicatedError", "compile_program"]
+
+
+def _held(word: FunctionWord) -> Function:
+    """What a predefined variable holds."""
+    compute = write_to_log if word.name == "debug" else word.compute
+
+    def call(arguments: tuple[Any, ...], site: int) -> Any:
+        if not word.takes(len(arguments)):
+            raise Trouble("arity", f"{word.name} takes {word.arguments}, not {len(arguments)},")
+        return compute(*arguments)
+
+    return Function(word.name, call)
+
+
+_FUNCTIONS: Mapping[str, object] = {
+    **{called(word): word.compute for word in FUNCTIONS.values()}, **{word.name.upper(): _held(word) for word in CALLABLES.values()},
+}  # fmt: skip
 
 
 class Compiled:
@@ -42,10 +62,10 @@ class Compiled:
         self.fields = frozenset(generator.fields)
         self.controls = dict(generator.control_sites)
         self.namespace: dict[str, Any] = {
-            "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "ABS": ABS, "DEBUG": DEBUG, "len": len,
-            "fail": fail, "empty": empty, "requested": requested, "absolute": absolute, "smallest": min, "largest": max,
+            "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len,
+            "fail": fail, "empty": empty, "requested": requested, "smallest": min, "largest": max,
             "float": float, "int": int, "list": list,
-            "LINES": lines, **generator.constants,
+            "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
         self.code: CodeType = compile(self.source, filename, "exec", dont_inherit=True)
         exec(self.code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mom_core import HOST_ID, Decision, Entity, Guest, Host, Snapshot, Source, Value, printable
 from mom_plugins_policy.analysis import Definition, pairs_of
-from mom_plugins_policy.builtins import BUILTINS, ENTITY_METHODS, OPERATORS
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.syntax import Form, FormKind, abridged
 from mom_plugins_policy.trace import Node, traced
+from mom_plugins_policy.words.functions import BUILTINS, OPERATORS
+from mom_plugins_policy.words.methods import ENTITY_METHODS
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -45,7 +46,6 @@ UNKNOWN = "unknown"
 """How a field got its value that has none."""
 
 _SHOWN = 70  # characters of a form
-_WORTH_A_LINE = frozenset({"min", "max", "and", "or"})  # builtins of which the value says which argument counted
 
 
 _NOWHERE = Source("")
@@ -456,8 +456,9 @@ class _Reasons:
             reason = self.of(child, depth + 1)
             if reason is None:
                 continue
-            word = OPERATORS.get(child.head, child.head)
-            found.extend(reason.parts if word in BUILTINS and word not in _WORTH_A_LINE else (reason,))
+            word = BUILTINS.get(OPERATORS.get(child.head, child.head))
+            # Of what selects an argument, the value says which one counted.
+            found.extend(reason.parts if word is not None and not word.selects else (reason,))
         return tuple(_once(found))
 
     def _name(self, node: Node, depth: int) -> Reason | None:

@@ -9,17 +9,16 @@ those of fields, notes, literals, and of variables that are made of these and ne
 from __future__ import annotations
 
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
 from mom_plugins_policy.analysis import Definition, Program, pairs_of
-from mom_plugins_policy.builtins import OPERATORS
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.syntax import Form, FormKind, abridged
+from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS
+from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, written
 
 WHY: Final = "why "
 """What the name of a note begins with that says why; the control's name follows."""
@@ -37,14 +36,7 @@ _SHOWN: Final = 60  # characters of a form
 _SHOWN_ITEMS: Final = 20  # of a list
 
 _PLACE: Final = re.compile(r"\{([A-Za-z_][\w. -]{0,80}?)(?: (KiB/s|KiB|s|%))?\}")
-_COMPARED: Final = {"lt": "less than", "gt": "more than", "lte": "at most", "gte": "at least", "eq": "equal to", "neq": "other than"}
-_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "lt": operator.lt, "gt": operator.gt, "lte": operator.le, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne,
-}  # fmt: skip
-_COMPUTED: Final[Mapping[str, Callable[..., Any]]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-    "min": lambda *values: min(values), "max": lambda *values: max(values),
-}  # fmt: skip
+_TOLD_UNITS: Final = frozenset({Unit.KIB.value, Unit.KIB_PER_SECOND.value, Unit.SECONDS.value, Unit.PERCENT.value})
 
 
 class _UnknownError(Exception):
@@ -238,15 +230,14 @@ class _Told:
         parts = test.items[1:]
         if head == "not" and len(parts) == 1:
             return self._phrase(parts[0], not holds, depth + 1)
-        if head in _COMPARED and len(parts) == 2:
-            left, right = (self._operand(one, other) for one, other in (parts, parts[::-1]))
-            return f"{left} is {'' if holds else 'not '}{_COMPARED[head]} {right}"
+        word = BUILTINS.get(head)
         if head in ("and", "or"):
             telling = [one for one in parts if self._truth(one) is holds] if holds is (head == "or") else parts
             if telling:
                 return " and ".join(self._phrase(one, holds, depth + 1) for one in telling[:_CONDITIONS_TOLD])
-        if head in ("valid", "null") and len(parts) == 1:
-            return f"{self._operand(parts[0])} is {'known' if holds is (head == 'valid') else 'unknown'}"
+        if word is not None and word.told is not None and word.told[0].count("{}") == len(parts):
+            others = parts[::-1] if len(parts) == 2 else [None]
+            return word.told[not holds].format(*(self._operand(one, other) for one, other in zip(parts, others, strict=True)))
         if test.kind is FormKind.NAME:
             return f"{self._operand(test)} is {'true' if holds else 'false'}"
         return f"{abridged(test, _SHOWN)} is {'true' if holds else 'false'}"
@@ -258,7 +249,7 @@ class _Told:
             value = self._value(form)
         except _UnknownError:
             return _name_of(form, self._whose)
-        shown = _amount(value, unit if unit in (Unit.KIB, Unit.KIB_PER_SECOND, Unit.SECONDS, Unit.PERCENT) else "")
+        shown = _amount(value, unit)
         if value is None:
             return _name_of(form, self._whose)
         return shown if form.kind is FormKind.LITERAL else f"{_name_of(form, self._whose)} ({shown})"
@@ -284,23 +275,17 @@ class _Told:
             return self._asked(method, self._identity(base), parts[0].value)
         if head == "if" and len(parts) == 3:
             return self._value(parts[1] if self._value(parts[0], depth + 1) else parts[2], depth + 1)
-        if head in ("and", "or") and parts:
-            values = [self._value(one, depth + 1) for one in parts]
-            return next((one for one in values if bool(one) is (head == "or")), values[-1])
-        if head == "not" and len(parts) == 1:
-            return not self._value(parts[0], depth + 1)
-        if head in ("valid", "null"):
-            return all((self._value(one, depth + 1) is None) is (head == "null") for one in parts)
-        compute = _COMPARISONS.get(head) or _COMPUTED.get(head)
-        if compute is None or not parts:
+        word = FUNCTIONS.get(head)
+        if head not in self._program.words and (word is None or not word.variable or head in self._program.bound):
+            raise _UnknownError
+        if word is None or not word.takes(len(parts)):
             raise _UnknownError
         values = [self._value(one, depth + 1) for one in parts]
-        for one in values:
-            if isinstance(one, bool) or not isinstance(one, int | float) or (isinstance(one, int) and one.bit_length() > _LARGEST_BITS):
-                raise _UnknownError
+        if word.strict is not None and not all(map(_is_plain, values)):
+            raise _UnknownError
         try:
-            return compute(*values)
-        except (TypeError, ArithmeticError) as error:
+            return word.compute(*values)
+        except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
             raise _UnknownError from error
 
     def _asked(self, method: str, identity: str, name: str) -> Any:
@@ -351,28 +336,38 @@ class _Told:
             raise _UnknownError
         return self._guest.id
 
-    def _unit(self, form: Form, depth: int = 0) -> str:
+    def _unit(self, form: Form) -> str:
         """The unit of a form; empty where it has none, or it is not known."""
+        unit = written(self._dimension(form, 0))
+        return unit if unit in _TOLD_UNITS else ""
+
+    def _dimension(self, form: Form, depth: int) -> Dimension:
         self._left -= 1
         if depth > _DEEPEST or self._left < 0:
-            return ""
+            return UNKNOWN
+        if form.kind is FormKind.LITERAL:
+            return ANY
         if form.kind is FormKind.NAME:
             base, _, field = form.name.partition(".")
             if not field:
                 try:
-                    return self._unit(self._definition(form.name), depth + 1)
+                    return self._dimension(self._definition(form.name), depth + 1)
                 except _UnknownError:
-                    return ""
+                    return UNKNOWN
             declared = self._result.declarations
             spec = None if declared is None else declared.fields.get((Scope.HOST if base == "Host" else Scope.GUEST, field))
-            return "" if spec is None else spec.unit.value
-        head, parts = _head(form), form.items[1:]
-        units = [self._unit(one, depth + 1) for one in parts]
-        if head in ("add", "sub", "min", "max"):
-            return next(filter(None, units), "")
-        if head == "mul" and units.count("") >= len(units) - 1:
-            return next(filter(None, units), "")
-        return units[0] if head == "div" and len(units) == 2 and not units[1] else ""
+            return UNKNOWN if spec is None else dimension_of_unit(spec.unit)
+        word = FUNCTIONS.get(_head(form))
+        if word is None or not word.takes(len(form.items) - 1):
+            return UNKNOWN
+        return word.unit([Measured(self._dimension(one, depth + 1), one.value) for one in form.items[1:]])
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number, and computing with it takes no time."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or value.bit_length() <= _LARGEST_BITS
 
 
 def _head(form: Form) -> str:

@@ -15,10 +15,10 @@ from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
-from mom_plugins_policy.builtins import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.errors import Fault, Trouble
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, abridged, written_number, written_string
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -412,9 +412,10 @@ class Run:
             raise Trouble("not-callable", f"{show(value)} cannot be called")
         return value(*arguments, site=site)
 
-    def debug(self, *values: Any_) -> Any_:
+    @staticmethod
+    def debug(*values: Any_) -> Any_:
         """Write values to the debug log; the last of them."""
-        return _debug(values, 0)
+        return write_to_log(*values)
 
     # --- entities --------------------------------------------------------------------------------------------------------------
 
@@ -641,32 +642,16 @@ def requested(value: Any_) -> Any_:
     raise Trouble("type", f"a number is asked for, not {show(value)},")
 
 
-def absolute(value: Any_) -> Any_:
-    """`abs` of a value."""
-    return abs(value)
-
-
-def _absolute(arguments: tuple[Any_, ...], site: int) -> Any_:
-    if len(arguments) != 1:
-        raise Trouble("arity", f"abs takes 1 argument, not {len(arguments)},")
-    return abs(arguments[0])
-
-
 _LONGEST_DEBUG = 2000
 """Characters of one line that a policy writes to the log."""
 
 
-def _debug(arguments: tuple[Any_, ...], site: int) -> Any_:
-    if not arguments:
-        raise Trouble("arity", "debug takes 1 or more arguments, not 0,")
+def write_to_log(*values: Any_) -> Any_:
+    """Write values to the debug log; the last of them."""
     if _log.isEnabledFor(logging.DEBUG):
         # On one line: what a policy writes must not look like records of the log.
-        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in arguments), _LONGEST_DEBUG))
-    return arguments[-1]
-
-
-ABS = Function("abs", _absolute)
-DEBUG = Function("debug", _debug)
+        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
+    return values[-1]
 
 
 def empty(value: Any_) -> bool:

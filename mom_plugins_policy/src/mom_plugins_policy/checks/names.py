@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_plugins_policy.analysis import pairs_of, parameters_of
-from mom_plugins_policy.builtins import BUILTINS, PREDEFINED, SPECIAL_FORMS
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.forms import EXTENSIONS, WORDS
+from mom_plugins_policy.words.functions import PREDEFINED
 
-_WORDS = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
 _BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
+
+_TAKEN = frozenset(WORDS) - EXTENSIONS
 
 
 @dataclass(slots=True)
@@ -146,7 +148,7 @@ def _unused(names: Names, elsewhere: Names) -> Iterator[Remark]:
             yield remark("unused-variable", form, f"nothing reads the variable {form.name}", "delete it, or begin its name with _")
     called = names.called | elsewhere.called
     for form, top in names.functions:
-        if form.name in _WORDS or form.name in called or form.name.startswith("_"):
+        if form.name in _TAKEN or form.name in called or form.name.startswith("_"):
             continue
         if not (top and (form.text.name in names.libraries or form.name in override)):
             yield remark("unused-function", form, f"nothing calls the function {form.name}", "delete it, or begin its name with _")
@@ -170,15 +172,10 @@ def _twice(names: Names) -> Iterator[Remark]:
 def _taken(names: Names) -> Iterator[Remark]:
     bound = [form for form, _ in names.variables] + [name for one in names.others for name in (one.items or [one])]
     for form in bound:
-        if form.name in _WORDS or form.name in PREDEFINED:
+        if form.name in _TAKEN or form.name in PREDEFINED:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")
     for form, _ in names.functions:
-        if form.name in _WORDS:
+        if form.name in _TAKEN:
             yield remark("def-of-builtin", form, f"{form.name} is a word of the language, which cannot be defined anew: this does nothing")
         elif form.name in PREDEFINED:
             yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")
-
-
-def words() -> Collection[str]:
-    """The words of the language."""
-    return _WORDS

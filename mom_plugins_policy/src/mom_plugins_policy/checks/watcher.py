@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity, Unit, printable
 from mom_plugins_policy.analysis import Definition, Program
-from mom_plugins_policy.builtins import BUILTINS, SPECIAL_FORMS
-from mom_plugins_policy.checks.dimensions import ANY, UNKNOWN, Dimension, Dimensions, conversion, differ, dimension_of_unit, written
+from mom_plugins_policy.checks.dimensions import Dimensions
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.prove.cases import impossible
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
@@ -19,11 +18,11 @@ from mom_plugins_policy.symbols.terms import Term, scope_of
 from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
 from mom_plugins_policy.symbols.vocabulary import NIL, Vocabulary
 from mom_plugins_policy.syntax import Form, FormKind, abridged
+from mom_plugins_policy.words.forms import WORDS
+from mom_plugins_policy.words.functions import FUNCTIONS, FunctionWord
+from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
 
 _STEPS: Final = 12_000  # forms evaluated: some tenths of a second
-_COMPUTING: Final = frozenset({"add", "sub", "mul", "div", "lt", "lte", "gt", "gte", "min", "max", "abs", "shl", "shr"})
-_SAME_UNIT: Final = frozenset({"add", "sub", "lt", "lte", "gt", "gte", "eq", "neq", "min", "max"})
-_MIRRORED: Final = {"lt": "gt", "lte": "gte", "gt": "lt", "gte": "lte"}
 _OF_VALUES: Final = frozenset(
     {"type", "possible-nil", "zero-division", "range", "constant-comparison", "ratio", "control-bounds", "not-callable"}
 )
@@ -83,6 +82,7 @@ class Watcher(SymbolicEvaluator):
     ) -> None:  # fmt: skip
         super().__init__(program, _Lenient(declarations), closed=False, steps=_STEPS)
         self.declarations = declarations
+        self.words = {name: word for name, word in program.words.items() if not word.extension or name not in elsewhere}
         self.elsewhere = elsewhere
         self.guarded = guarded
         self.remarks: dict[tuple[str, int, object], Remark] = {}
@@ -166,7 +166,7 @@ class Watcher(SymbolicEvaluator):
         return self.program.bound | set(self.elsewhere)
 
     def _functions(self) -> Collection[str]:
-        return {*self.program.definitions, *self.elsewhere, *SPECIAL_FORMS, *BUILTINS}
+        return {*self.program.definitions, *self.elsewhere, *WORDS}
 
     # --- what other policies may provide -------------------------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ class Watcher(SymbolicEvaluator):
                 together.add(self.evaluate(argument))
         finally:
             self._together.pop()
-        return self.operation(form, name, together.values, arguments)
+        return self.operation(form, FUNCTIONS[name], together.values, arguments)
 
     def _look_for_effects(self, argument: Form, form: Form, name: str) -> None:
         effects = self.effects_of(argument)
@@ -269,17 +269,17 @@ class Watcher(SymbolicEvaluator):
 
     # --- operations ----------------------------------------------------------------------------------------------------------------
 
-    def on_operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
-        """A builtin is about to be computed."""
-        if name in _COMPUTING and (len(args) > 1 or name == "abs"):
+    def on_operation(self, form: Form, word: FunctionWord, args: Sequence[Term], forms: Sequence[Form]) -> None:
+        """A function is about to be computed."""
+        if word.strict is not None and len(args) >= word.strict:
             for arg, place in zip(args, forms, strict=True):
                 self._look_for_nil(arg, place, form)
-        if name in _SAME_UNIT and len(args) > 1:
-            self._look_at_units(form, name, args, forms)
-        if name in _MIRRORED:
-            self._look_at_comparison(form, name, args[0], args[1])
-            self._look_at_comparison(form, _MIRRORED[name], args[1], args[0])
-        if name == "div" and self._together:
+        if word.mixing and len(args) > 1:
+            self._look_at_units(word, args, forms)
+        if word.mirrored:
+            self._look_at_comparison(form, word.name, args[0], args[1])
+            self._look_at_comparison(form, word.mirrored, args[1], args[0])
+        if word.name == "div" and self._together:
             self._look_at_divisor(args[1], forms[1], form)
 
     def _look_for_nil(self, arg: Term, place: Form, form: Form) -> None:
@@ -364,7 +364,7 @@ class Watcher(SymbolicEvaluator):
                     "put the division into an `if`",
                 )
 
-    def _look_at_units(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
+    def _look_at_units(self, word: FunctionWord, args: Sequence[Term], forms: Sequence[Form]) -> None:
         first: Dimension | None = None
         for arg, place in zip(args, forms, strict=True):
             found = self._dimensions.of(arg)
@@ -373,8 +373,7 @@ class Watcher(SymbolicEvaluator):
             if first is None:
                 first = found
             elif found != first:
-                verb = {"add": "are added", "sub": "are subtracted"}.get(name, "are compared")
-                self.say("units", place, f"{written(first)} and {written(found)} {verb}", conversion(first, found))
+                self.say("units", place, f"{written(first)} and {written(found)} {word.mixing}", conversion(first, found))
                 return
 
     def _look_at_comparison(self, form: Form, name: str, quantity: Term, limit: Term) -> None:

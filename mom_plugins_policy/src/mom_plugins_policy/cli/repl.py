@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 import click
 
 from mom_core import ConfigError, ConfigProblem, FieldSpec, Scope, printable
-from mom_plugins_policy.builtins import BUILTINS, CALLABLES, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS
 from mom_plugins_policy.cli.inputs import (
     SCOPES,
     Given,
@@ -31,6 +30,9 @@ from mom_plugins_policy.excerpts import located, told
 from mom_plugins_policy.session import InputResult, ReplSession, is_complete
 from mom_plugins_policy.snapshots import did_you_mean, read_snapshot, undeclared
 from mom_plugins_policy.sources import read_paths
+from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.functions import BUILTINS, CALLABLES, OPERATORS, PREDEFINED
+from mom_plugins_policy.words.methods import ENTITY_METHODS
 
 HISTORY_LINES: Final = 1000
 _DELIMITERS: Final = " \t\n()[]{}\"'#"
@@ -189,7 +191,7 @@ class Repl:
             return
         click.echo("Type forms of the language, such as (+ 1 2), Host.mem_free, or (with Guests g g.balloon_cur).")
         click.echo(table([(f"{each} {command.argument}".rstrip(), command.meaning) for each, command in COMMANDS.items()]))
-        words = [*SPECIAL_FORMS, "eval", *BUILTINS, *OPERATORS, *CALLABLES]
+        words = [*SPECIAL_FORMS, *BUILTINS, *OPERATORS, *CALLABLES]
         click.echo(click.wrap_text(f"words: {' '.join(words)}", 100, "  ", "    "))
         click.echo(click.wrap_text(f"methods of Host and guests: {' '.join(ENTITY_METHODS)}", 100, "  ", "    "))
 
@@ -199,8 +201,6 @@ class Repl:
         for names in (SPECIAL_FORMS, BUILTINS, CALLABLES):
             if word in names:
                 yield f"{name}: {names[word].meaning}; {names[word].arguments}"
-        if name == "eval":
-            yield "eval: evaluates one form after the other; the value of the last one, as { } does"
         if method in ENTITY_METHODS:
             yield f"{method}: {ENTITY_METHODS[method].meaning}; {ENTITY_METHODS[method].arguments}"
         declarations = self.session.declarations
@@ -305,7 +305,7 @@ class Repl:
             scope = Scope.HOST if "Host." in before.rpartition("(")[2] else Scope.GUEST
             return sorted(name for of, name in self.session.declarations.fields if of is scope and name.startswith(text))
         functions, variables = self.session.names()
-        words = {*SPECIAL_FORMS, "eval", *BUILTINS, *PREDEFINED, "nil", *functions, *variables}
+        words = {*SPECIAL_FORMS, *BUILTINS, *PREDEFINED, "nil", *functions, *variables}
         return sorted(word for word in words if word.startswith(text))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from mom_core import HOST_ID, Scope
 from mom_plugins_policy.analysis import Program
-from mom_plugins_policy.builtins import ENTITY_METHODS
 from mom_plugins_policy.compiling.code import ENTITIES, NIL, SMALL, Expression, known
 from mom_plugins_policy.compiling.scopes import Scoping
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form
+from mom_plugins_policy.words.methods import ENTITY_METHODS
 
 _LARGE_FLOAT = "1e308"
 

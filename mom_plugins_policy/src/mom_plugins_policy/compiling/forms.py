@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.analysis import Definition, Program, pairs_of
-from mom_plugins_policy.builtins import BUILTINS, CALLABLES, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS
 from mom_plugins_policy.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, joined, known
 from mom_plugins_policy.compiling.operations import Operations
 from mom_plugins_policy.compiling.scopes import Key
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.words.methods import ENTITY_METHODS
 
 _DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
 _BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
@@ -156,10 +158,8 @@ class Generator(Operations):
             if not SPECIAL_FORMS[name].takes(len(arguments)):
                 return self._arity(form, name, SPECIAL_FORMS[name].arguments, len(arguments))
             return special(self, form, arguments, dropped)
-        if name in BUILTINS:
+        if name in self.program.words:
             return self._builtin(form, name, arguments)
-        if name == "eval":
-            return self._sequence(form, arguments, dropped)
         if name in self.program.definitions:
             return self._call(form, name, arguments)
         return self.fault(form, "unknown-function", f"there is no function {name}")
@@ -351,7 +351,7 @@ class Generator(Operations):
         value = known(self.string(name.name), "str", name.name)
         definition = self._definition_of.get(form.index)
         if definition is None:
-            if name.name in SPECIAL_FORMS or name.name in BUILTINS or name.name == "eval":
+            if name.name in self.program.words:
                 return value
             return self.fault(form, "malformed", f"the parameters of {name.name} must be a list of different names")
         if self.table is not None and definition.unconditional:
@@ -446,9 +446,9 @@ class Generator(Operations):
     def _variable_call(self, form: Form, value: Expression, arguments: Sequence[Form], dropped: bool) -> Expression:
         """A list whose head may be a variable."""
         name = form.items[0].name
-        if value.safe and value.text in ("ABS", "DEBUG"):
-            return self._callable(form, "abs" if value.text == "ABS" else "debug", arguments)
-        word = name in SPECIAL_FORMS or name in BUILTINS or name == "eval"
+        if value.safe and value.text in _HELD:
+            return self._callable(form, _HELD[value.text], arguments)
+        word = name in self.program.words
         never = not self.program.callables and value.type != "fn"
         if (word and never) or value.type == "nil":
             return self._word(form, arguments, dropped)
@@ -477,19 +477,13 @@ class Generator(Operations):
         self.emit(f"{result} = {self.marked(form, self._helper('call', function, f'({listed})', str(site)))}")
         return Expression(result, stable=True, safe=True)
 
-    def _callable(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
+    def _callable(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Expression:
         values = self.arguments(arguments)
-        if not CALLABLES[name].takes(len(values)):
+        if not word.takes(len(values)):
             for value in values:
                 self.drop(value)
-            return self._arity(form, name, CALLABLES[name].arguments, len(values))
-        if name == "abs":
-            value = values[0]
-            text = self.marked(form, f"absolute({value.text})", [(arguments[0], value)])
-            return Expression(text, value.type if value.type in ("int", "float") else "num", size=value.size)
-        result = self._new("t")
-        self.emit(f"{result} = {self.marked(form, self._helper('debug', *(value.text for value in values)))}")
-        return Expression(result, values[-1].type, size=values[-1].size, stable=True, safe=True)
+            return self._arity(form, word.name, word.arguments, len(values))
+        return self._function(form, word, arguments, values)
 
     def _dotted_call(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
         parts = name.split(".")
@@ -515,7 +509,11 @@ class Generator(Operations):
         return self._called(form, head, arguments)
 
 
+_HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
+"""What the predefined variables hold, by its name in the code."""
+
 _SPECIAL: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
+    "eval": Generator._sequence,
     "if": Generator._if,
     "let": Generator._let,
     "def": Generator._def,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mom_plugins_policy.builtins import BUILTINS, OPERATORS
 from mom_plugins_policy.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, joined, known
 from mom_plugins_policy.compiling.entities import EntityAccess
 from mom_plugins_policy.syntax import Form
+from mom_plugins_policy.words.functions import BUILTINS, OPERATORS, FunctionWord, covers
 
 _GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
 _MANY = 4  # arguments of min and max that are compared one by one
@@ -21,7 +21,19 @@ class Operations(EntityAccess):
         word = BUILTINS[name]
         if not word.takes(len(arguments)):
             return self._arity(form, name, word.arguments, len(arguments))
-        return _BUILTIN[name](self, form, arguments, self.arguments(arguments))
+        return self._function(form, word, arguments, self.arguments(arguments))
+
+    def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        """A function of values: as it compiles otherwise, or a call of what its record says."""
+        own = _OWN.get(word.name)
+        if own is not None:
+            return own(self, form, arguments, values)
+        listed = ", ".join(value.text for value in values)
+        text = self.marked(form, f"{called(word)}({listed})", list(zip(arguments, values, strict=True)))
+        if word.type != "number":
+            return Expression(text, word.type, size=0 if word.type == "float" else 1)
+        type_ = values[0].type if values[0].type in ("int", "float") else "num"
+        return Expression(text, type_, size=values[0].size)
 
     def _native(
         self, form: Form, operator: str, arguments: Sequence[Form], values: Sequence[Expression], type_: str, size: int
@@ -151,6 +163,11 @@ class Operations(EntityAccess):
     def _valid(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         return self._all_of(values, _valid_test)
 
+    def _debug(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        result = self._new("t")
+        self.emit(f"{result} = {self.marked(form, self._helper('debug', *(value.text for value in values)))}")
+        return Expression(result, values[-1].type, size=values[-1].size, stable=True, safe=True)
+
     def _all_of(self, values: Sequence[Expression], test: Callable[[Expression], str]) -> Expression:
         if not all(value.safe for value in values):
             values = [self.spilled(value) for value in values]
@@ -161,7 +178,7 @@ class Operations(EntityAccess):
         return Expression(f"({' and '.join(tests)})", "bool", safe=True)
 
 
-_BUILTIN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
+_OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
     "add": Operations._add,
     "sub": Operations._sub,
     "mul": Operations._mul,
@@ -181,7 +198,16 @@ _BUILTIN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Express
     "max": Operations._extreme,
     "null": Operations._null,
     "valid": Operations._valid,
+    "debug": Operations._debug,
 }
+"""Functions that are Python's operators, or that are compiled otherwise than as a call."""
+
+covers("compiling/operations.py", _OWN, lambda word: word.type != "any")
+
+
+def called(word: FunctionWord) -> str:
+    """The name under which the code finds a function."""
+    return f"word_{word.name}"
 
 
 def _word_of(form: Form) -> str:

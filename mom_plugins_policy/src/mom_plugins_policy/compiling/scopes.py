@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from mom_plugins_policy.analysis import Program
-from mom_plugins_policy.builtins import PREDEFINED
 from mom_plugins_policy.compiling.code import Emitter, Expression, PyFunction, joined
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.functions import CALLABLES, PREDEFINED
 
 
 class Slot:
@@ -72,7 +72,7 @@ class Scoping(Emitter):
         self._predefine()
 
     def _predefine(self) -> None:
-        texts = {"Host": ("host", "host"), "Guests": ("guests", "guests"), "abs": ("ABS", "fn"), "debug": ("DEBUG", "fn")}
+        texts = {"Host": ("host", "host"), "Guests": ("guests", "guests"), **{name: (name.upper(), "fn") for name in CALLABLES}}
         for name in PREDEFINED:
             text, type_ = texts[name]
             if name in self.program.shared:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from mom_plugins_policy.symbols.terms import Bound, Ranged, Term, Terms, number_range, truth_of
+from mom_plugins_policy.symbols.ranges import Bound, Ranged, number_range
+from mom_plugins_policy.symbols.terms import Term, Terms, truth_of
 from mom_plugins_policy.symbols.vocabulary import FINITE, INT, LIST, NAN, NIL, NUMBER, OTHER, STRING
 
 _DEPTH = 60  # terms inside each other whose ranges are computed again; below, what held when the term was made is used

@@ -16,16 +16,18 @@ from contextlib import contextmanager
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from mom_plugins_policy.analysis import Definition, Program, pairs_of
-from mom_plugins_policy.builtins import BUILTINS, CALLABLES, DISK_METHODS, ENTITY_METHODS, OPERATORS, PREDEFINED, SPECIAL_FORMS, Word
-from mom_plugins_policy.symbols.terms import CertainlyWrong, Constant, Term, Terms, scope_of, truth_of
-from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FINITE, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
+from mom_plugins_policy.symbols.ranges import CertainlyWrong
+from mom_plugins_policy.symbols.terms import Constant, Term, Terms, scope_of, truth_of
+from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.words.word import Word
 
 _DEPTH = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
 _CALLS = 12  # calls of one function inside each other
 _STEPS = 60_000  # forms evaluated: a second or so
-_NEVER_FAILING = frozenset({"and", "or", "not", "valid", "null", "eq", "neq"})
-_NAMES = frozenset(SPECIAL_FORMS) | frozenset(BUILTINS) | {"eval"}
 
 _Key: TypeAlias = "tuple[str, Hashable, Hashable]"
 """What the store holds: a `variable` of a scope, a `function`, a `note` or `control` of an entity, or `any` note or control of it."""
@@ -98,6 +100,7 @@ class SymbolicEvaluator:
         steps: int = _STEPS,
     ) -> None:
         self.program = program
+        self.words = program.words
         self.vocabulary = vocabulary
         self.tracked = tracked
         self.watched = watched
@@ -180,8 +183,8 @@ class SymbolicEvaluator:
         self.may_end()
         return PathFails()
 
-    def on_operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
-        """A builtin is about to be computed."""
+    def on_operation(self, form: Form, word: FunctionWord, args: Sequence[Term], forms: Sequence[Form]) -> None:
+        """A function is about to be computed."""
 
     def on_method(self, form: Form, entity: Term | None, method: str, args: Sequence[Term], forms: Sequence[Form]) -> None:
         """A method is about to be called; `entity` is None if nothing is known about it."""
@@ -461,7 +464,7 @@ class SymbolicEvaluator:
             return self._called(form, value, arguments)
         if value.types & FUNCTION:
             raise Unsupported(form, f"it is not known whether {name} holds a function")
-        if name in _NAMES:
+        if name in self.words:
             return self._word(form, arguments)  # what cannot be called does not hide a word
         held = self.terms.negation(self._is_nothing(value))
         if truth_of(held):
@@ -481,10 +484,8 @@ class SymbolicEvaluator:
         if special is not None:
             self._arity(form, name, special, len(arguments))
             return self._SPECIAL[name](self, form, arguments)
-        if name in BUILTINS:
+        if name in self.words:
             return self._builtin(form, name, arguments)
-        if name == "eval":
-            return self._sequence(form, arguments)
         return self._function(form, name, self._get(("function", "", name)), arguments)
 
     def _arity(self, form: Form, name: str, word: Word, given: int) -> None:
@@ -492,19 +493,20 @@ class SymbolicEvaluator:
             raise self.wrong(form, "arity", f"{name} takes {word.arguments}, not {given}")
 
     def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Term:
-        self._arity(form, form.items[0].name, BUILTINS[name], len(arguments))
-        return self.operation(form, name, [self.evaluate(argument) for argument in arguments], arguments)
+        word = BUILTINS[name]
+        self._arity(form, form.items[0].name, word, len(arguments))
+        return self.operation(form, word, [self.evaluate(argument) for argument in arguments], arguments)
 
-    def operation(self, form: Form, name: str, args: Sequence[Term], forms: Sequence[Form]) -> Term:
-        """The value of a builtin, whose arguments are evaluated already."""
-        self.on_operation(form, name, args, forms)
+    def operation(self, form: Form, word: FunctionWord, args: Sequence[Term], forms: Sequence[Form]) -> Term:
+        """The value of a function, whose arguments are evaluated already."""
+        self.on_operation(form, word, args, forms)
         try:
-            result = self.terms.operation(name, args)
+            result = self.terms.operation(word.name, args)
         except CertainlyWrong as error:
             raise self.wrong(form, error.kind, error.message) from None
-        if _may_fail(name, args):
+        if word.fails(args):
             self.may_end()
-        if name not in ("and", "or", "not", "valid", "null", "eq", "neq") and len(args) > 1:
+        if word.strict is not None and len(args) >= word.strict:
             for arg in args:
                 self.exists(arg)
         return result
@@ -620,7 +622,7 @@ class SymbolicEvaluator:
         name = arguments[0]
         if name.kind is not FormKind.NAME:
             raise self.wrong(form, "malformed", "`def` takes a name, a list of parameters and a body")
-        if name.name not in _NAMES:
+        if name.name not in self.words:
             definition = self._definition_of.get(form.index)
             if definition is None:
                 raise self.wrong(form, "malformed", f"the parameters of {name.name} must be a list of names")
@@ -791,19 +793,9 @@ class SymbolicEvaluator:
         values = [self.evaluate(argument) for argument in arguments]
         if function.op == "method":
             return self._method(form, function.args[0], str(function.value), values, arguments)
-        name = str(function.value)
-        self._arity(form, name, CALLABLES[name], len(values))
-        if name == "debug":
-            return values[-1]
-        if _may_fail("abs", values):
-            self.may_end()
-        self.on_operation(form, "abs", values, arguments)
-        try:
-            result = self.terms.absolute(values[0])
-        except CertainlyWrong as error:
-            raise self.wrong(form, error.kind, error.message) from None
-        self.exists(values[0])
-        return result
+        word = FUNCTIONS[str(function.value)]
+        self._arity(form, word.name, word, len(values))
+        return self.operation(form, word, values, arguments)
 
     def _dotted_call(self, form: Form, name: str, arguments: Sequence[Form]) -> Term:
         first, *rest = name.split(".")
@@ -921,20 +913,9 @@ class SymbolicEvaluator:
                     self._write(key, self.terms.fresh("a note"), self.terms.true)
             self._write(("any", "note", owner), self.terms.true, self.terms.true)
 
+    def _eval(self, form: Form, arguments: Sequence[Form]) -> Term:
+        return self._sequence(form, arguments)
+
     _SPECIAL: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Sequence[Form]], Term]]] = {
-        "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
+        "eval": _eval, "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
     }  # fmt: skip
-
-
-def _may_fail(name: str, args: Sequence[Term]) -> bool:
-    """Whether a builtin may fail on such arguments. Sizes aside: a limit is not expected to be reached."""
-    if name in _NEVER_FAILING or (len(args) == 1 and name in ("min", "max")):
-        return False
-    if any(arg.types & ~FINITE for arg in args):
-        return True
-    if name in ("shl", "shr"):
-        return True
-    if name == "div" and (args[1].low is None or args[1].high is None or args[1].low <= 0 <= args[1].high):
-        return True
-    # An integer may be too large to be used with a float.
-    return name in ("add", "sub", "mul", "div") and any(arg.low is None or arg.high is None for arg in args)

@@ -7,13 +7,13 @@ evaluation in which the term is computed without an error.
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
 from mom_core import Scope
+from mom_plugins_policy.symbols.ranges import LARGE, Bound, CertainlyWrong, comparable, least, limited, most
 from mom_plugins_policy.symbols.vocabulary import (
     ANY,
     DATA,
@@ -32,20 +32,12 @@ from mom_plugins_policy.symbols.vocabulary import (
     UNBOUND,
     Vocabulary,
 )
-
-Bound: TypeAlias = "Fraction | None"
-"""One end of a range; None: unbounded."""
+from mom_plugins_policy.words.functions import CALLABLES, FUNCTIONS, FunctionWord, covers
 
 Constant: TypeAlias = "None | bool | int | float | str"
 
-ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
-COMPARISONS = frozenset({"lt", "lte", "eq"})
-_LARGEST_FLOAT = Fraction(1.7976931348623157e308)
 _ZERO = Fraction(0)
 _ONE = Fraction(1)
-_LARGE = 4096  # bits of an integer, characters of a string
-_LARGEST_BOUND = 2 * _LARGE  # bits of a bound: products of products double them each time
-_FINEST = Fraction(1, 1 << _LARGE)  # what a bound that has more is rounded to
 _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
 
 
@@ -80,23 +72,6 @@ class Term:
         return f"({' '.join([self.op, *value, *(arg._shown(depth - 1) for arg in self.args)])})"
 
 
-class CertainlyWrong(Exception):
-    """An operation that cannot succeed on any values of these types; `kind` is the language's word for the error."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-
-
-def _rounded(bound: Bound, outwards: Callable[[Fraction], int]) -> Bound:
-    """A bound that can be computed with: one of too many bits is moved outwards to one of fewer."""
-    if bound is None or bound.numerator.bit_length() + bound.denominator.bit_length() <= _LARGEST_BOUND:
-        return bound
-    rounded = outwards(bound / _FINEST) * _FINEST
-    return rounded if rounded.numerator.bit_length() <= _LARGEST_BOUND else None
-
-
 class Terms:
     """Makes terms, and simplifies what can be computed now.
 
@@ -115,13 +90,13 @@ class Terms:
         self.unbound = self._make("unbound", (), None, UNBOUND)
         self.host = self._make("host", (), None, ENTITY)
         self.guests = self._make("guests", (), None, OTHER)
-        self.callables = {name: self._make("function", (), name, FUNCTION) for name in ("abs", "debug")}
+        self.callables = {name: self._make("function", (), name, FUNCTION) for name in CALLABLES}
 
     def _make(self, op: str, args: tuple[Term, ...], value: object, types: int, low: Bound = None, high: Bound = None) -> Term:
         key = (op, value.__class__, repr(value) if isinstance(value, float) else value, *(arg.number for arg in args))
         term = self._made.get(key)
         if term is None:
-            low, high = _rounded(low, math.floor), _rounded(high, math.ceil)
+            low, high = limited(low, math.floor), limited(high, math.ceil)
             term = self._made[key] = Term(len(self._made), op, args, value, types, low, high)
         return term
 
@@ -255,43 +230,26 @@ class Terms:
     # --- operations ----------------------------------------------------------------------------------------------------------------
 
     def operation(self, name: str, args: Sequence[Term]) -> Term:
-        """The value of a builtin. Raises `CertainlyWrong` where no values of these types make it succeed."""
-        found = self._rewritten(name, args)
-        if found is not None:
-            return found
+        """The value of a function. Raises `CertainlyWrong` where no values of these types make it succeed."""
+        rewritten = _REWRITTEN.get(name)
+        if rewritten is not None:
+            return rewritten(self, args)
+        word = FUNCTIONS[name]
         if all(arg.is_constant for arg in args):
-            return self._computed(name, [arg.value for arg in args])
-        if name in ("lt", "lte"):
-            return self._ordered(name, args[0], args[1])
+            return self._computed(word, [arg.value for arg in args])
         if name == "eq":
             return self._equal(args[0], args[1])
-        if name in ("shl", "shr"):
-            if not (args[0].types & INT and args[1].types & INT):
-                raise _wrong_types(name)
-            return self._make(name, tuple(args), None, INT)
-        return self._arithmetic(name, args[0], args[1])
+        assert word.result is not None  # noqa: S101  # for the type checker: `covers` has seen to it
+        low, high, types = word.result(args)
+        if not types:
+            raise _wrong_types(name)
+        return self._make(name, tuple(args), None, types, low, high)
 
-    def _rewritten(self, name: str, args: Sequence[Term]) -> Term | None:
-        """An operation by others."""
-        result: Term | None = None
-        if name in ("gt", "gte"):
-            result = self.operation("lt" if name == "gt" else "lte", (args[1], args[0]))
-        elif name == "neq":
-            result = self.negation(self.operation("eq", args))
-        elif name in ("and", "or"):
-            result = args[-1]
-            for arg in reversed(args[:-1]):
-                result = self.ite(arg, result, arg) if name == "and" else self.ite(arg, arg, result)
-        elif name == "not":
-            result = self.negation(args[0])
-        elif name == "valid":
-            result = self.valid(args)
-        elif name == "null":
-            result = self.null(args)
-        elif name in ("min", "max"):
-            result = args[0]
-            for arg in args[1:]:
-                result = self._extreme(name, result, arg)
+    def _both_or_either(self, name: str, args: Sequence[Term]) -> Term:
+        """`and`, `or`."""
+        result = args[-1]
+        for arg in reversed(args[:-1]):
+            result = self.ite(arg, result, arg) if name == "and" else self.ite(arg, arg, result)
         return result
 
     def negation(self, term: Term) -> Term:
@@ -330,20 +288,6 @@ class Terms:
             return self.true
         return self._make("null", tuple(sorted(set(doubtful), key=_number)), None, INT, _ZERO, _ONE)
 
-    def absolute(self, term: Term) -> Term:
-        """`abs`."""
-        if term.is_constant:
-            return self._computed("abs", [term.value])
-        if not term.types & NUMBER:
-            raise _wrong_types("abs")
-        low: Bound = _ZERO
-        high: Bound = None
-        if term.low is not None and term.high is not None:
-            high = max(abs(term.low), abs(term.high))
-            if term.low > 0 or term.high < 0:
-                low = min(abs(term.low), abs(term.high))
-        return self._make("abs", (term,), None, term.types & NUMBER, low, high)
-
     def requested(self, term: Term) -> Term:
         """What `Control` makes of a value: a finite number, or nil. Raises `CertainlyWrong` for anything else."""
         if not term.types & ~(FINITE | NIL):
@@ -359,31 +303,25 @@ class Terms:
         low, high = (None, None) if term.types & STRING else (term.low, term.high)
         return self._make("requested", (term,), None, types, low, high)
 
-    def _computed(self, name: str, values: Sequence[object]) -> Term:
+    def _computed(self, word: FunctionWord, values: Sequence[object]) -> Term:
         """An operation on known values. What would be large is not computed here."""
-        first, *rest = values
-        if name == "shl" and rest and isinstance(rest[0], int) and rest[0] > _LARGE:
+        if word.name == "shl" and isinstance(values[1], int) and values[1] > LARGE:
             return self.fresh("a large integer", INT)
-        if name == "mul" and any(isinstance(value, str) for value in values) and any(isinstance(n, int) and n > 99 for n in values):
-            return self.fresh("a long string", STRING)
         try:
-            found = _PYTHON[name](first, *rest)
+            found: Constant = word.compute(*values)
         except TypeError:
-            raise _wrong_types(name) from None
+            raise _wrong_types(word.name) from None
         except ZeroDivisionError:
             raise CertainlyWrong("zero-division", "division by zero") from None
         except (OverflowError, ValueError):
             raise CertainlyWrong("range", "a number is out of range") from None
-        if isinstance(found, int) and found.bit_length() > _LARGE:
+        except MemoryError:
+            return self.fresh("a long string", STRING)
+        if isinstance(found, int) and found.bit_length() > LARGE:
             return self.fresh("a large integer", INT)
         if isinstance(found, str):
-            return self.const(found) if len(found) <= _LARGE else self.fresh("a long string", STRING)
+            return self.const(found) if len(found) <= LARGE else self.fresh("a long string", STRING)
         return self.const(found)
-
-    def _ordered(self, name: str, left: Term, right: Term) -> Term:
-        if not _comparable(left, right):
-            raise _wrong_types(name)
-        return self._make(name, (left, right), None, INT, _ZERO, _ONE)
 
     def _equal(self, left: Term, right: Term) -> Term:
         if left is right and not left.types & (NAN | LIST | FUNCTION | OTHER):
@@ -394,11 +332,18 @@ class Terms:
             return self.false
         return self._make("eq", (left, right), None, INT, _ZERO, _ONE)
 
+    def _extremes(self, name: str, args: Sequence[Term]) -> Term:
+        """`min`, `max`."""
+        result = args[0]
+        for arg in args[1:]:
+            result = self._extreme(name, result, arg)
+        return result
+
     def _extreme(self, name: str, left: Term, right: Term) -> Term:
         if left.is_constant and right.is_constant:
             chosen = self.operation("lt", (right, left) if name == "min" else (left, right))
             return right if chosen.value else left
-        if not _comparable(left, right):
+        if not comparable(left, right):
             raise _wrong_types(name)
         if left is right and not left.types & NAN:
             return left
@@ -410,150 +355,17 @@ class Terms:
         low, high = _hull(left, right)
         # With a NaN on one side the left value stays, so the right one's bound holds only if there is none.
         if name == "min" and not right.types & NAN:
-            high = _least(left.high, right.high)
+            high = least(left.high, right.high)
         if name == "max" and not right.types & NAN:
-            low = _most(left.low, right.low)
+            low = most(left.low, right.low)
         if left.types & NAN:
             types |= NAN
         return self._make(name, (left, right), None, types, low, high)
 
-    def _arithmetic(self, name: str, left: Term, right: Term) -> Term:
-        if name == "div" and right.is_constant and right.low == 0:
-            raise CertainlyWrong("zero-division", "division by zero")
-        types = 0
-        low: Bound = None
-        high: Bound = None
-        if left.types & NUMBER and right.types & NUMBER:
-            low, high, types = number_range(name, ranged(left), ranged(right))
-        if name == "add":
-            types |= left.types & right.types & (STRING | LIST)
-        if name == "mul":
-            for one, other in ((left, right), (right, left)):
-                if other.types & INT:
-                    types |= one.types & (STRING | LIST)
-        if not types:
-            raise _wrong_types(name)
-        return self._make(name, (left, right), None, types, low, high)
-
-
-Ranged: TypeAlias = "tuple[Bound, Bound, int]"
-"""A range and a mask of types."""
-
-
-def ranged(term: Term) -> Ranged:
-    """The range and types of a term's numbers."""
-    return term.low, term.high, term.types & NUMBER
-
-
-def number_range(name: str, left: Ranged, right: Ranged) -> Ranged:
-    """The range and types of a sum, difference, product or quotient of numbers, with rounding; no types if it always fails."""
-    types = 0
-    if name != "div" and left[2] & INT and right[2] & INT:
-        types |= INT
-    if name == "div" or (left[2] | right[2]) & (FLOAT | INFINITE | NAN):
-        types |= FLOAT
-        left, right = _as_float(left), _as_float(right)
-    low, high = _exact_range(name, left, right)
-    if types & FLOAT:
-        bounded = low is not None and high is not None and low > -_LARGEST_FLOAT and high < _LARGEST_FLOAT
-        if not bounded or (left[2] | right[2]) & (INFINITE | NAN):
-            types |= INFINITE | NAN
-        low, high = rounded_down(low), rounded_up(high)
-    return low, high, types
-
-
-def _as_float(operand: Ranged) -> Ranged:
-    """The range of an operand that becomes a float, which rounds large integers."""
-    low, high, types = operand
-    return (rounded_down(low), rounded_up(high), types) if types & INT else operand
-
-
-def _exact_range(name: str, left: Ranged, right: Ranged) -> tuple[Bound, Bound]:
-    a, b, _ = left
-    c, d, types = right
-    if name == "add":
-        return _plus(a, c), _plus(b, d)
-    if name == "sub":
-        return _plus(a, _minus(d)), _plus(b, _minus(c))
-    if name == "div":
-        return _quotient(a, b, c, d, whole=not types & ~INT)
-    # An infinite factor is at an end of its range, so the corners cover it; 0 times infinity is NaN.
-    corners = [_times(x, y) for x in (_low(a), _high(b)) for y in (_low(c), _high(d))]
-    return _bound(min(corners)), _bound(max(corners))
-
-
-_End: TypeAlias = "Fraction | float"
-"""One end of a range; the only floats are the infinities."""
-
-
-def _low(bound: Bound) -> _End:
-    return -math.inf if bound is None else bound
-
-
-def _high(bound: Bound) -> _End:
-    return math.inf if bound is None else bound
-
-
-def _bound(end: _End) -> Bound:
-    return None if isinstance(end, float) else end
-
-
-def _times(one: _End, other: _End) -> _End:
-    if one == 0 or other == 0:
-        return _ZERO
-    if isinstance(one, float) or isinstance(other, float):
-        return math.inf if (one > 0) == (other > 0) else -math.inf
-    return one * other
-
-
-def _quotient(a: Bound, b: Bound, c: Bound, d: Bound, *, whole: bool) -> tuple[Bound, Bound]:
-    """The range of [a, b] / [c, d]; a divisor of 0 is an error and does not count. `whole`: the divisor is an integer."""
-    if c is None or c < 0:
-        if d is None or d > 0:
-            return None, None
-        a, b, c, d = _minus(b), _minus(a), -d, _minus(c)
-    if whole and c < 1:
-        c = _ONE
-    # Now the divisor is above 0, from c (perhaps 0, itself excluded) to d.
-    low: Bound = None
-    high: Bound = None
-    if a is not None:
-        if a >= 0:
-            low = a / d if d else _ZERO
-        elif c:
-            low = a / c
-    if b is not None:
-        if b <= 0:
-            high = b / d if d else _ZERO
-        elif c:
-            high = b / c
-    return low, high
-
-
-def rounded_down(bound: Bound) -> Bound:
-    """The largest float that is not above a number: what a float result that is exactly not below the number is rounded to, or more."""
-    if bound is None or bound < -_LARGEST_FLOAT:
-        return None
-    if bound > _LARGEST_FLOAT:
-        return _LARGEST_FLOAT
-    near = float(bound)
-    if math.isinf(near) or Fraction(near) > bound:
-        near = math.nextafter(near, -math.inf)
-    return Fraction(near)
-
-
-def rounded_up(bound: Bound) -> Bound:
-    """The smallest float that is not below a number."""
-    return _minus(rounded_down(_minus(bound)))
-
-
-def _exactly(number: int | None) -> Bound:
-    return None if number is None else Fraction(number)
-
 
 def is_boolean(term: Term) -> bool:
     """Whether a term is true or false, which is to say 1 or 0."""
-    return term.op in ("lt", "lte", "eq", "not", "valid", "null") or (term.op == "const" and isinstance(term.value, bool))
+    return term.op in _BOOLEAN or (term.op == "const" and isinstance(term.value, bool))
 
 
 def truth_of(term: Term) -> bool | None:
@@ -570,6 +382,10 @@ def truth_of(term: Term) -> bool | None:
     return None
 
 
+def _exactly(number: int | None) -> Bound:
+    return None if number is None else Fraction(number)
+
+
 def scope_of(entity: Term) -> Scope:
     """Whether a term is the host or a guest."""
     return Scope.HOST if entity.op == "host" else Scope.GUEST
@@ -579,30 +395,8 @@ def _number(term: Term) -> int:
     return term.number
 
 
-def _comparable(left: Term, right: Term) -> bool:
-    return bool((left.types & NUMBER and right.types & NUMBER) or left.types & right.types & (STRING | LIST))
-
-
 def _wrong_types(name: str) -> CertainlyWrong:
     return CertainlyWrong("type", f"the operands of {name} can never fit")
-
-
-def _plus(one: Bound, other: Bound) -> Bound:
-    return None if one is None or other is None else one + other
-
-
-def _minus(bound: Bound) -> Bound:
-    return None if bound is None else -bound
-
-
-def _least(one: Bound, other: Bound) -> Bound:
-    """The smaller of two upper bounds."""
-    return other if one is None else one if other is None else min(one, other)
-
-
-def _most(one: Bound, other: Bound) -> Bound:
-    """The larger of two lower bounds."""
-    return other if one is None else one if other is None else max(one, other)
 
 
 def _hull(one: Term, other: Term) -> tuple[Bound, Bound]:
@@ -615,7 +409,21 @@ def _hull(one: Term, other: Term) -> tuple[Bound, Bound]:
     return low, high
 
 
-_PYTHON: Mapping[str, Callable[..., int | float | str]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "lt": operator.lt, "lte": operator.le,
-    "eq": operator.eq, "shl": operator.lshift, "shr": lambda left, right: left >> min(right, 2 * _LARGE), "abs": abs,
-}  # fmt: skip
+_BOOLEAN = frozenset({"lt", "lte", "eq", "not", "valid", "null"})
+
+_REWRITTEN: Mapping[str, Callable[[Terms, Sequence[Term]], Term]] = {
+    "gt": lambda terms, args: terms.operation("lt", (args[1], args[0])),
+    "gte": lambda terms, args: terms.operation("lte", (args[1], args[0])),
+    "neq": lambda terms, args: terms.negation(terms.operation("eq", args)),
+    "and": lambda terms, args: terms._both_or_either("and", args),
+    "or": lambda terms, args: terms._both_or_either("or", args),
+    "not": lambda terms, args: terms.negation(args[0]),
+    "valid": Terms.valid,
+    "null": Terms.null,
+    "min": lambda terms, args: terms._extremes("min", args),
+    "max": lambda terms, args: terms._extremes("max", args),
+    "debug": lambda terms, args: args[-1],
+}
+"""Functions that are told in terms of others, or have terms that are made in another way."""
+
+covers("symbols/terms.py", (*_REWRITTEN, "eq"), lambda word: word.result is not None)

@@ -1,0 +1,152 @@
+"""What numbers count: units and their powers, and what becomes of them in computations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from mom_core import Unit
+
+Dimension: TypeAlias = "frozenset[tuple[str, int]]"
+"""Units and their powers; empty for a ratio or a number of things."""
+
+ANY: Final = frozenset({("any", 0)})
+"""A plain number, which may count anything."""
+
+UNKNOWN: Final = frozenset({("unknown", 0)})
+"""Nothing can be said."""
+
+_NONE: Final[Dimension] = frozenset()
+
+_DIMENSIONS: Final = {
+    Unit.KIB: {"KiB": 1},
+    Unit.BYTES: {"B": 1},
+    Unit.PAGES: {"pages": 1},
+    Unit.COUNT: {},
+    Unit.PERCENT: {"%": 1},
+    Unit.RATIO: {},
+    Unit.FLAG: {},
+    Unit.SECONDS: {"s": 1},
+    Unit.MILLISECONDS: {"ms": 1},
+    Unit.MICROSECONDS: {"us": 1},
+    Unit.KIB_PER_SECOND: {"KiB": 1, "s": -1},
+    Unit.PAGES_PER_SECOND: {"pages": 1, "s": -1},
+    Unit.PER_SECOND: {"s": -1},
+    Unit.BYTES_PER_SECOND: {"B": 1, "s": -1},
+}
+
+_CONVERSIONS: Final = {
+    frozenset({"KiB", "pages"}): "a page has 4 KiB on most machines: multiply the pages by 4",
+    frozenset({"KiB", "B"}): "divide the bytes by 1024",
+    frozenset({"B", "pages"}): "a page has 4096 bytes on most machines",
+    frozenset({"KiB/s", "pages/s"}): "a page has 4 KiB on most machines: multiply the pages by 4",
+    frozenset({"s", "ms"}): "divide the milliseconds by 1000",
+    frozenset({"s", "us"}): "divide the microseconds by 1000000",
+    frozenset({"ms", "us"}): "divide the microseconds by 1000",
+    frozenset({"%", "a ratio or count"}): "a percentage of 20 is a ratio of 0.20",
+}
+
+_SCALES: Final = (0, 1, 2, 3)  # integers that only scale; larger ones may convert, such as pages to KiB
+_CONVERTS: Final = (0.25, 0.01, 1 / 60)  # other numbers that may convert, beside the tiny ones
+_TINY: Final = 0.002
+
+
+def dimension_of_unit(unit: Unit) -> Dimension:
+    """What numbers in a unit count."""
+    powers = _DIMENSIONS.get(unit)
+    return UNKNOWN if powers is None else frozenset(powers.items())
+
+
+class Measured(NamedTuple):
+    """An argument: what it counts, and its value where that is known."""
+
+    dimension: Dimension
+    value: object = None
+
+
+def unknown(args: Sequence[Measured]) -> Dimension:
+    """Of a value that counts nothing, or of which nothing can be said."""
+    return UNKNOWN
+
+
+def same(args: Sequence[Measured]) -> Dimension:
+    """What all arguments count."""
+    found = args[0].dimension
+    for arg in args[1:]:
+        found = joined(found, arg.dimension)
+    return found
+
+
+def product(args: Sequence[Measured]) -> Dimension:
+    """What a product counts."""
+    return _scaled(args, 1)
+
+
+def quotient(args: Sequence[Measured]) -> Dimension:
+    """What a quotient counts."""
+    return _scaled(args, -1)
+
+
+def root(args: Sequence[Measured]) -> Dimension:
+    """What a square root counts."""
+    (dimension, _) = args[0]
+    if dimension in (ANY, UNKNOWN) or any(power % 2 for _, power in dimension):
+        return ANY if dimension == ANY else UNKNOWN
+    return frozenset((unit, power // 2) for unit, power in dimension)
+
+
+def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
+    """A product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit: some are known to scale."""
+    for number in (0, 1):
+        (dimension, value), (other, _) = args[number], args[1 - number]
+        if dimension == ANY:
+            if other == ANY:
+                return ANY
+            if sign < 0 and number == 0:
+                return UNKNOWN
+            return other if _only_scales(value) else UNKNOWN
+    if UNKNOWN in (args[0].dimension, args[1].dimension):
+        return UNKNOWN
+    powers = dict(args[0].dimension)
+    for unit, power in args[1].dimension:
+        powers[unit] = powers.get(unit, 0) + sign * power
+    return frozenset((unit, power) for unit, power in powers.items() if power)
+
+
+def _only_scales(value: object) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    size = abs(value)
+    if float(size).is_integer():
+        return size in _SCALES
+    return size >= _TINY and size not in _CONVERTS
+
+
+def joined(one: Dimension, other: Dimension) -> Dimension:
+    """What is one or the other; unknown if they differ."""
+    if one in (ANY, other):
+        return other
+    return one if other == ANY else UNKNOWN
+
+
+def differ(one: Dimension, other: Dimension) -> bool:
+    """Whether two dimensions are known, and not the same."""
+    return not {one, other} & {ANY, UNKNOWN} and one != other
+
+
+def written(dimension: Dimension) -> str:
+    """A dimension in words."""
+    if dimension == _NONE:
+        return "a ratio or count"
+    above = [_power(unit, power) for unit, power in sorted(dimension) if power > 0]
+    below = [_power(unit, -power) for unit, power in sorted(dimension) if power < 0]
+    return "*".join(above or ["1"]) + "".join(f"/{one}" for one in below)
+
+
+def _power(unit: str, power: int) -> str:
+    return unit if power == 1 else f"{unit}^{power}"
+
+
+def conversion(one: Dimension, other: Dimension) -> str:
+    """How to convert between two dimensions, empty if that is not known."""
+    return _CONVERSIONS.get(frozenset({written(one), written(other)}), "")
