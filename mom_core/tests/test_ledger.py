@@ -27,7 +27,7 @@ def entry(
 
 def in_doubt(name: str = "vm", before: Value = 100, applied: Value = 50, incarnation: str = "") -> LedgerEntry:
     """An entry whose control is about to be changed."""
-    return replace(entry(name, before=before, applied=applied, incarnation=incarnation), in_doubt=True)
+    return entry(name, before=before, applied=applied, incarnation=incarnation)._replace(in_doubt=True)
 
 
 def test_what_was_recorded_is_there_after_a_crash(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_an_answer_that_no_file_can_hold_does_no_harm(tmp_path: Path) -> None:
 def test_a_change_in_doubt_explains_what_a_kernel_may_have_made_of_it(
     before: Value, earlier: Value, applied: Value, ours: tuple[Value, ...], not_ours: tuple[Value, ...]
 ) -> None:
-    doubtful = replace(in_doubt(before=before, applied=applied), earlier=earlier)
+    doubtful = in_doubt(before=before, applied=applied)._replace(earlier=earlier)
     assert [value for value in (*ours, *not_ours) if doubtful.explains(value)] == [*ours]
     certain = doubtful.succeeded(applied)
     assert [value for value in (*ours, *not_ours) if certain.explains(value)] == [v for v in ours if v in (before, earlier, applied)]
@@ -249,7 +249,7 @@ def test_a_decision_that_is_refused_every_cycle_is_written_once(tmp_path: Path, 
     monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
     ledger = Ledger.open(tmp_path)
     for time in range(5):
-        ledger.record([replace(entry("a"), time=float(time))])
+        ledger.record([entry("a")._replace(time=float(time))])
         ledger.settle([outcome("a", Status.REFUSED, 50)])
     assert len(writes) == 1
 

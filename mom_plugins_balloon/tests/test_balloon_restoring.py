@@ -1,7 +1,5 @@
 """Balloons are put back, unless somebody else has changed them."""
 
-from dataclasses import replace
-
 from mom_core import Decision, Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
 from mom_devkit import apply_decisions, put_back
 
@@ -139,13 +137,13 @@ def test_a_hypervisor_without_balloons_keeps_all_entries(plugin):
 
 
 def test_a_ledger_with_rubbish_harms_nobody(plugin, hypervisor):
-    outcomes = restored(plugin, hypervisor, replace(entry("a"), before="x"), replace(entry("b"), before=None), entry("c"))
+    outcomes = restored(plugin, hypervisor, entry("a")._replace(before="x"), entry("b")._replace(before=None), entry("c"))
     assert [o.status for o in outcomes.values()] == [Status.FAILED, Status.FAILED, Status.APPLIED]
 
 
 def test_a_guest_whose_last_request_was_cut_off_has_what_was_asked_before_it(plugin, hypervisor):
     hypervisor.sizes["a"] = 1536 * MIB
-    cut_off = replace(entry("a"), earlier=1536 * MIB)
+    cut_off = entry("a")._replace(earlier=1536 * MIB)
     assert restored(plugin, hypervisor, cut_off)["a"].status is Status.APPLIED
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +82,8 @@ class Ledger:
         :param present: what an entry's control stands at; None: unknown, and the doubt stays
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
+        if not doubtful:
+            return
         standing = {key: value for key, entry in doubtful.items() if (value := present(entry)) is not None}
         ended = {key: doubtful[key].resolved(value if can_be_kept(value) else None) for key, value in standing.items()}
         self._entries = {**self._entries, **ended}
@@ -101,9 +102,9 @@ class Ledger:
             if old is None or old.incarnation != entry.incarnation or old.applied != entry.applied:
                 recorded[key] = old
             if old is None or old.incarnation != entry.incarnation:
-                new, written = replace(entry, in_doubt=True), self._written.get(key)
+                new, written = entry._replace(in_doubt=True), self._written.get(key)
                 # The same entry as on disk, but for the time: nothing has to be written for it.
-                changed[key] = written if written is not None and replace(written, time=entry.time) == new else new
+                changed[key] = written if written is not None and written._replace(time=entry.time) == new else new
             elif old.applied != entry.applied:
                 # What the caller has made of the entry that stands needs not be made again.
                 changed[key] = entry if _is_same_change(old, entry) and entry.in_doubt else old.next(entry.applied)
@@ -116,28 +117,31 @@ class Ledger:
         It is written at once: until then the file says that the change is in doubt, and what another process sets meanwhile could be taken
         for what the kernel made of it. If it cannot be written, the file goes on saying so until the next `record`.
         """
-        settled = dict(self._entries)
+        settled, recorded = dict(self._entries), self._recorded
+        applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False
         for outcome in outcomes:
-            key = (outcome.decision.entity.id, outcome.decision.control)
-            if key not in settled:
+            decision, status = outcome.decision, outcome.status
+            key = (decision.entity.id, decision.control)
+            entry = settled.get(key)
+            if entry is None:
                 continue
-            entry, after = settled[key], outcome.after if can_be_kept(outcome.after) else None
+            is_recorded, after = key in recorded, outcome.after if can_be_kept(outcome.after) else None
+            changed = changed or (is_recorded and (status is applied or status is failed))
             # What stands so already was set by a mom that could not note it any more.
-            stands = outcome.status is Status.UNCHANGED and entry.in_doubt and key not in self._recorded
-            if (outcome.status is Status.APPLIED or stands) and entry.applied == outcome.decision.value:
+            stands = status is unchanged and entry.in_doubt and not is_recorded
+            if (status is applied or stands) and entry.applied == decision.value:
                 settled[key] = entry.succeeded(after)
-            elif key not in self._recorded:
+            elif not is_recorded:
                 continue
-            elif outcome.status in {Status.REFUSED, Status.UNCHANGED}:
-                old = self._recorded[key]
+            elif status is refused or status is unchanged:
+                old = recorded[key]
                 if old is None:
                     del settled[key]
                 else:
                     settled[key] = old
-            elif outcome.status is Status.FAILED:
+            elif status is failed:
                 settled[key] = entry.failed(after)
-            changed = changed or (key in self._recorded and outcome.status in {Status.APPLIED, Status.FAILED})
         self._entries, self._recorded = settled, {}
         if changed:
             try:
@@ -173,18 +177,13 @@ class Ledger:
 
 def can_be_kept(value: Value) -> bool:
     """Whether a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
-    if _is_amount(value):
-        return True
+    if type(value) in (int, float) and -1e18 < value < 1e18:  # type: ignore[operator]  # a number by then
+        return True  # a usual one, as nearly all values are: JSON takes ten times as long to say that it can have it
     try:
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
         return False
     return True
-
-
-def _is_amount(value: Value) -> bool:
-    """Whether it is a usual number, as nearly all values are: JSON takes ten times as long to say that it can have it."""
-    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
 
 
 def _is_same_change(one: LedgerEntry, other: LedgerEntry) -> bool:

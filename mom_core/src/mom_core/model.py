@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as _field
-from dataclasses import replace as _replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -306,8 +305,7 @@ ATTEMPTS_KEPT: Final = 8
 cycle, and what may stand is what was asked last: after a few attempts, an earlier one takes no effect any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """What mom has changed and must be able to put back.
 
     `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
@@ -333,7 +331,7 @@ class LedgerEntry:
     in_doubt: bool = False
 
     def _changed(self, applied: Value, earlier: Value, attempted: tuple[Value, ...], found: Value, *, in_doubt: bool) -> LedgerEntry:
-        """The entry with another state. Written out: each guest that is resized takes three, and `replace` takes three times as long."""
+        """The entry with another state. Written out: each guest that is resized takes two, and `_replace` takes four times as long."""
         return LedgerEntry(
             self.entity, self.control, self.before, applied, self.plugin, self.time, self.incarnation, earlier, attempted, found, in_doubt
         )
@@ -364,7 +362,7 @@ class LedgerEntry:
 
     def resolved(self, stands: Value) -> LedgerEntry:
         """The entry when it was in doubt, and `stands` is what stands now; None: nothing that could be compared."""
-        return self.succeeded(stands) if self.explains(stands) else _replace(self, in_doubt=False)
+        return self.succeeded(stands) if self.explains(stands) else self._replace(in_doubt=False)
 
     @property
     def ours(self) -> tuple[Value, ...]:

@@ -12,7 +12,21 @@ from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, known, target_of, without_writing
 from mom_core.errors import LedgerError
 from mom_core.ledger import Ledger, can_be_kept
-from mom_core.model import Decision, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target, Value
+from mom_core.model import (
+    ControlSpec,
+    Decision,
+    Entity,
+    Guest,
+    LedgerEntry,
+    Outcome,
+    Problem,
+    Scope,
+    Snapshot,
+    Source,
+    Status,
+    Target,
+    Value,
+)
 from mom_core.plugins.registry import Plugin, PluginSet
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
@@ -40,39 +54,40 @@ def apply(
     entries: list[LedgerEntry] = []
     owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
     controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values() if "mom_read" in owner.hooks}
+    ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
     foreign: set[Target] = set()
     found, silent = _read(decisions, owners, controllers, problems)
     for decision in decisions:
-        control, entity, owner = decision.control, decision.entity, owners[decision.control]
-        if owner.name in silent:
-            outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[owner.name]))
+        control, entity = decision.control, decision.entity
+        plugin, spec = ways[control]
+        if plugin in silent:
+            outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
             continue
-        target = target_of(decision)
-        if target not in found:
-            found[target] = present(snapshot, decision, plugins)
-        before = found[target]
+        target = Target(entity, control)
         guest = snapshot.guests.get(entity.id)
+        if target not in found:
+            found[target] = _stands(snapshot, guest, entity, spec)
+        before = found[target]
         incarnation = "" if guest is None else guest.incarnation
         noted = ledger.entries.get((entity.id, control))
         if noted is not None and noted.incarnation != incarnation:
             noted = None
-        if noted is None or owner.name in controllers:
-            outcome = without_writing(owner.controls[control], decision, before, noted)
+        if noted is None or plugin in controllers:
+            outcome = without_writing(spec, decision, before, noted)
             if outcome is not None:
                 outcomes.append(outcome)
                 continue
-        if noted is None and known(before) == decision.value:
-            outcomes.append(Outcome(decision, decision.value, decision.value, Status.UNCHANGED))
+        stands, value = known(before), decision.value
+        if noted is None and stands == value:
+            outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
             continue
-        new = [known(before), decision.value] if noted is None else [] if noted.applied == decision.value else [decision.value]
-        if not all(map(can_be_kept, new)):
-            outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
-            continue
-        if noted is None:
-            entries.append(LedgerEntry(entity, control, known(before), decision.value, owner.name, snapshot.time, incarnation))
-        elif new:
-            entries.append(noted.next(decision.value))
-        if noted is not None and not noted.explains(known(before), owner.controls[control].tolerance):
+        if noted is None or noted.applied != value:
+            if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
+                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                continue
+            here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
+            entries.append(LedgerEntry(*here) if noted is None else noted.next(value))
+        if noted is not None and not noted.explains(stands, spec.tolerance):
             foreign.add(target)
         due.append(decision)
     try:
@@ -172,7 +187,10 @@ def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSe
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None
-    if about.entity.scope is Scope.HOST:
-        return snapshot.host.fields.get(spec.field)
-    guest = snapshot.guests.get(about.entity.id)
-    return None if guest is None else guest.fields.get(spec.field)
+    return _stands(snapshot, snapshot.guests.get(about.entity.id), about.entity, spec)
+
+
+def _stands(snapshot: Snapshot, guest: Guest | None, entity: Entity, spec: ControlSpec) -> Value:
+    if guest is not None:
+        return guest.fields.get(spec.field)
+    return snapshot.host.fields.get(spec.field) if entity.scope is Scope.HOST else None

@@ -122,9 +122,10 @@ class Cycle:
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):
                 if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                    items = [signed(item, plugin.name) for item in answer]
-                    considered.extend(item for item in items if isinstance(item, Considered))
-                    rest = [item for item in items if not isinstance(item, Considered)]
+                    items = [item if type(item) is Decision and item.source.name else signed(item, plugin.name) for item in answer]
+                    on_trial = [item for item in items if isinstance(item, Considered)]
+                    considered.extend(on_trial)
+                    rest = [item for item in items if not isinstance(item, Considered)] if on_trial else items
                     proposals.append(Proposal(plugin.name, rest, acts=hook == "mom_act"))
                 elif answer is not None:
                     problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))
