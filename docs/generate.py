@@ -209,6 +209,8 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     """Those that are neither the host's nor a guest's, from a made-up cycle in which everything happened."""
+    from mom_devkit import FakePromises
+
     guest: dict[str, Value] = {"balloon_cur": 2, "balloon_max": 2, "balloon_min": 1, "balloon_target": 1}
     taken = snapshot(guests={"vm": guest})
     entity = next(iter(taken.guests.values())).entity
@@ -220,7 +222,7 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     totals = Totals()
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)
-    text = exposition(ReportView(report, Declarations(), totals), GuestSelection(), canary).decode()
+    text = exposition(ReportView(report, Declarations(), totals, promises=FakePromises("balloon_min")), GuestSelection(), canary).decode()
     guests = {one.name for one in GUEST_METRICS}
     for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:

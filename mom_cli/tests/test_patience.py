@@ -37,7 +37,7 @@ class SlowHost:
 
 
 def test_guests_of_a_slow_host_are_listed_though_a_cycle_would_not_wait_for_them(tmp_path: Path) -> None:
-    snapshot, problems = look(config_of(tmp_path, {"slow": SlowHost}))
+    snapshot, problems, _ = look(config_of(tmp_path, {"slow": SlowHost}))
     assert [guest.name for guest in snapshot.guests.values()] == [f"booting, given {LOOK_SECONDS:g} s"]
     assert not problems
 

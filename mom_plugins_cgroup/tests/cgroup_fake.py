@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Revision, Snapshot, Value
-from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
+from mom_core import Decision, Entity, Guest, Host, InForce, Outcome, PluginContext, Problem, Promises, Revision, Snapshot, Value
+from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.files import KernelFiles
 from mom_plugins_cgroup.names import CONTROL_NAMES
@@ -235,7 +235,11 @@ class Bench:
             name="cgroup",
             root=kernel.root,
             monotonic=lambda: self.clock,
-            in_force=InForce(interval=interval, guest_settings=lambda guest: self.own.get(guest.name, nothing)),
+            in_force=InForce(
+                services={Promises: (FakePromises("guest_guarantee"),)},
+                interval=interval,
+                guest_settings=lambda guest: self.own.get(guest.name, nothing),
+            ),
         )
         self.plugin = self.fresh()
 

@@ -187,8 +187,8 @@ def test_what_somebody_resets_is_set_again(bench: Bench) -> None:
 
 
 def test_guarantees_are_protected_when_that_is_switched_on(bench: Bench) -> None:
-    bench.add("a", balloon_min=500 * MIB)
-    bench.add("b", mem_guarantee=700 * MIB, balloon_min=0)
+    bench.add("a", guest_guarantee=500 * MIB)
+    bench.add("b", guest_guarantee=700 * MIB)
     bench.add("c")
     assert bench.cycle().decided == {}
     bench.fresh(protect=True)
@@ -233,7 +233,7 @@ def test_a_limit_below_what_the_guest_uses_is_dropped_with_the_amount(bench: Ben
 
 
 def test_a_limit_below_what_the_guest_was_promised_is_dropped_even_without_statistics(bench: Bench) -> None:
-    guest = bench.add("a", balloon_min=1000 * MIB, mem_usable=None)
+    guest = bench.add("a", guest_guarantee=1000 * MIB, mem_usable=None)
     bench.cycle()
     done = bench.cycle((guest, HIGH, 1000 * MIB))
     assert done.reasons == ["the guest needs 1.04 GiB: what it uses or was promised, and QEMU's own"]

@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mom_core import Guest, PluginContext, Report
+from mom_core import Guest, InForce, PluginContext, Promises, Report
 from mom_core.testing import snapshot
+from mom_devkit import FakePromises
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import Agent
 from mom_plugins_fleet.plan import places
@@ -34,14 +35,17 @@ class Drained(Agent):
         self._taken = None
 
 
+PROMISED = InForce(services={Promises: (FakePromises("mem_promised"),)})
+
+
 def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Guest]:
-    guests = {f"{name}-{number}": {"balloon_max": (number + 1) * GIB, "balloon_min": GIB, **fields} for number in range(count)}
+    guests = {f"{name}-{number}": {"balloon_max": (number + 1) * GIB, "mem_promised": GIB, **fields} for number in range(count)}
     properties = {one: {"uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, one))} for one in guests}
     return snapshot(guests=guests, properties=properties).guests  # type: ignore[arg-type]  # the fields are numbers
 
 
 def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostState:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet"))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", in_force=PROMISED))
     plugin._agent = Drained(draining=draining)
     taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)

@@ -13,6 +13,7 @@ from test_http_reading import busy_report
 
 from mom_core import Canary, CanaryState, Declarations, FieldSpec, Metric, Report, Scope, Unit, Value, declarations_of
 from mom_core.testing import snapshot
+from mom_devkit import FakePromises
 from mom_plugins_http.host_metrics import SCALES, host_metrics
 from mom_plugins_http.metrics import GUEST_METRICS, GuestSelection, exposition
 from mom_plugins_http.published import ReportView, Totals
@@ -84,7 +85,8 @@ def everything() -> str:
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "set 60_mine", "root", "v1", 0.1, "", 60.0, 0.0, 30.0)
     declarations = Declarations(fields=dict(declared.fields))
-    return exposition(ReportView(report, declarations, totals), GuestSelection(), canary).decode()
+    view = ReportView(report, declarations, totals, promises=FakePromises("guest_guarantee", "mem_promised"))
+    return exposition(view, GuestSelection(), canary).decode()
 
 
 def families() -> dict[str, str]:

@@ -10,7 +10,7 @@ from numa_trees import GIB, OnPaper, nodes_tree, process_tree, tree
 
 from mom_core import Decision, Guest, LedgerEntry, NodeTune, Outcome, PluginContext, Source, Status, Value
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
+from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.placement import Rules
@@ -160,7 +160,7 @@ def review(control: str, value: Value, host: dict[str, Value] | None = None, **f
     guests = {"vm": {**USUAL, **fields}, "other": {"numa_move_to": 0, "numa_move": fields.get("others_move")}}
     snap = snapshot(host={"numa_nodes": NODES} if host is None else host, guests=guests)
     guest: Guest = next(guest for guest in snap.guests.values() if guest.name == "vm")
-    found = list(reviewed(snap, [Decision(guest.entity, control, value)], Rules()))
+    found = list(reviewed(snap, [Decision(guest.entity, control, value)], Rules(), FakePromises("guest_guarantee")))
     return "" if not found else found[0].reason if found[0].after is None else f"now {found[0].after.value}"
 
 
@@ -168,7 +168,7 @@ def test_a_guest_goes_only_where_its_memory_fits_beside_the_reserve() -> None:
     assert review("numa_move_to", 1) == ""
     assert review("numa_move_to", 0) == "", "6 GiB more, of 10 less 3.2"
     assert "more than node 0 can give" in review("numa_move_to", 0, balloon_cur=10 * GIB)
-    assert "more than node 0 can give" in review("numa_move_to", 0, balloon_min=10 * GIB), "what was promised counts"
+    assert "more than node 0 can give" in review("numa_move_to", 0, guest_guarantee=10 * GIB), "what was promised counts"
     assert review("numa_move_to", 7) == "there is no NUMA node 7"
     assert "not known" in review("numa_move_to", 1, host={})
     assert "not known" in review("numa_move_to", 1, balloon_cur=None, numa_memory=None)

@@ -61,7 +61,7 @@ class TestWhenAGuestAils:
             ({"major_fault": 900}, "wait for pages from their disks"),
             ({"guest_psi_memory_some_avg10": 25.0}, "wait for memory"),
             ({"host_psi_memory_some_avg10": 25.0}, "wait for memory"),
-            ({"balloon_min": 3 * GIB}, "have less than they are guaranteed"),
+            ({"guest_guarantee": 3 * GIB}, "have less than they are guaranteed"),
             ({"mem_usable": None}, None),
             ({"balloon_cur": None}, None),
             ({"stats_age": None}, None),
@@ -80,7 +80,7 @@ class TestWhenAGuestAils:
         [
             (1.5 * GIB, {}, False),
             (0.9 * GIB, {}, True),
-            (1.5 * GIB, {"balloon_min": 1.8 * GIB}, True),
+            (1.5 * GIB, {"guest_guarantee": 1.8 * GIB}, True),
             (0.9 * GIB, {"mem_usable": None}, False),
             (None, {}, False),
         ],

@@ -226,9 +226,9 @@ def test_bounds_are_those_of_the_control_and_of_the_guest(value: float, out: boo
     [
         ({}, None),
         ({"mem_usable": 400}, 600),
-        ({"mem_guarantee": 500}, 500),
-        ({"mem_guarantee": 700, "mem_usable": 400}, 700),
-        ({"mem_guarantee": 5000, "mem_usable": 400}, 1000),
+        ({"guest_guarantee": 500}, 500),
+        ({"guest_guarantee": 700, "mem_usable": 400}, 700),
+        ({"guest_guarantee": 5000, "mem_usable": 400}, 1000),
         ({"mem_usable": None}, None),
     ],
 )

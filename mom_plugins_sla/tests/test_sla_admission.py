@@ -17,6 +17,7 @@ from mom_core import (
     InForce,
     MomError,
     PluginContext,
+    Promises,
     Reservation,
     Reservations,
     ReservationState,
@@ -24,6 +25,7 @@ from mom_core import (
     Scope,
     Snapshot,
 )
+from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
@@ -50,8 +52,9 @@ class Kept:
 
 
 def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: object) -> Guest:
+    promise = min(8, promised) * GIB
     fields = {
-        "balloon_cur": size * GIB, "balloon_max": 8 * GIB, "mem_promised": promised * GIB, "guest_guarantee": promised * GIB,
+        "balloon_cur": size * GIB, "balloon_max": 8 * GIB, "mem_promised": promise, "guest_guarantee": promise,
         "mem_usable": usable * GIB, **more,
     }  # fmt: skip
     return Guest(name, name, fields)  # type: ignore[arg-type]  # the fields are values
@@ -61,10 +64,9 @@ def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
     kept: Kept | None = None, default: str | None = None,
 ) -> Admission:  # fmt: skip
-    plugin = SlaPlugin(
-        SlaSettings(default=default),
-        PluginContext(name="sla", monotonic=lambda: 100.0, in_force=InForce(services={Reservations: () if kept is None else (kept,)})),
-    )
+    services = {Reservations: () if kept is None else (kept,), Promises: (FakePromises("guest_guarantee", "mem_promised"),)}
+    context = PluginContext(name="sla", monotonic=lambda: 100.0, in_force=InForce(services=services))
+    plugin = SlaPlugin(SlaSettings(default=default), context)
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
     snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
     list(plugin.mom_problems(snapshot))

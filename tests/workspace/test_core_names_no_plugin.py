@@ -20,11 +20,6 @@ ALLOWED = {
 }
 """Names that are words of the field besides, and what they mean in the core."""
 
-STILL = {
-    "guarantees.py": "what a guest is promised",
-}
-"""Files that still name some, and what for. An entry that is not needed any more fails: take it out."""
-
 
 def declared() -> set[str]:
     """Plugins by their entry points; fields and controls by the pages that are written from what plugins declare."""
@@ -58,15 +53,10 @@ FILES = sorted(str(path.relative_to(CORE)) for path in CORE.rglob("*.py"))
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_core_names_no_plugin_field_or_control(file: str) -> None:
-    found = named((CORE / file).read_text(), declared() - ALLOWED.keys())
-    if file in STILL:
-        assert found, f"{file} names nothing any more: take it out of STILL"
-    else:
-        assert not found
+    assert not named((CORE / file).read_text(), declared() - ALLOWED.keys())
 
 
-def test_what_still_names_some_is_there_and_what_is_allowed_is_a_name() -> None:
-    assert set(FILES) >= STILL.keys()
+def test_what_is_allowed_is_a_name() -> None:
     assert declared() >= ALLOWED.keys()
 
 

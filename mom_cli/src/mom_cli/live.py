@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from mom_core.config import Config
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.model import Problem, Snapshot
 from mom_core.plugins.registry import PluginSet, build_plugins
+from mom_core.status import guaranteed_kib
 
 
 @contextmanager
@@ -24,11 +25,15 @@ def plugins_at_work(config: Config) -> Iterator[PluginSet]:
         plugins.close(2.0)
 
 
-def look(config: Config) -> tuple[Snapshot, list[Problem]]:
-    """One snapshot, and what could not be read. Plugins have the time that a person would wait, and not that of a cycle."""
+def look(config: Config) -> tuple[Snapshot, list[Problem], Mapping[str, float | None]]:
+    """One snapshot, what could not be read, and by guest id what holds of all promises, in KiB.
+
+    Plugins have the time that a person would wait, and not that of a cycle.
+    """
     patient = {
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))
         for name, plugin in config.plugins.items()
     }
     with sign_of_life("the host and its guests"), plugins_at_work(replace(config, plugins=patient)) as plugins:
-        return Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
+        taken, problems = Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
+        return taken, problems, guaranteed_kib(plugins, taken)

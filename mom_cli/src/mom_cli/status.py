@@ -20,7 +20,6 @@ from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import brief, print_prose
 from mom_core.config import Config, load_config
 from mom_core.errors import MomError
-from mom_core.guarantees import guaranteed_kib
 from mom_core.model import Report, Severity, Status, Verdict, printable
 from mom_core.overview import REMARKS, GuestColumn, StatusPart
 from mom_core.plugins.class_hooks import offered_list
@@ -82,11 +81,11 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
             row["last"] = None if last is None else {**last, "unit": units.get(last["control"], "")}
             row["remarks"] = notes.get(row["name"], [])
     else:
-        snapshot, problems = look(config)
+        snapshot, problems, guaranteed = look(config)
         for problem in problems:
             print_prose(f"mom: {problem.source}: {brief(problem.message, 400)}", 2, err=True)
         rows = [
-            {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed_kib(g.fields), **g.fields}
+            {"id": g.id, "name": g.name, "blocked": dict(g.blocked), "guaranteed_kib": guaranteed.get(g.id), **g.fields}
             for g in snapshot.guests.values()
         ]
         origin = "read just now, as mom does not run"

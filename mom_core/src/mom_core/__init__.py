@@ -62,7 +62,7 @@ _WHERE = {
         "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
     ),
     "services.admission": ("Admission", "Admissions", "Donor"),
-    "guarantees": ("guaranteed_kib", "promised_kib"),
+    "services.promises": ("NO_PROMISES", "Promises"),
     "services.reservations": ("Reservation", "ReservationRefused", "ReservationState", "Reservations", "Room"),
     "config": ("Config", "load_config", "read_settings"),
     "config.document": ("Document", "dotted", "parse_document"),
@@ -124,8 +124,6 @@ if TYPE_CHECKING:
     from mom_core.explanation import Sentence as Sentence
     from mom_core.explanation import SentencePlace as SentencePlace
     from mom_core.files import replace_file as replace_file
-    from mom_core.guarantees import guaranteed_kib as guaranteed_kib
-    from mom_core.guarantees import promised_kib as promised_kib
     from mom_core.hookspecs import hookimpl as hookimpl
     from mom_core.hypervisor import AgentAccess as AgentAccess
     from mom_core.hypervisor import BalloonControl as BalloonControl
@@ -209,6 +207,8 @@ if TYPE_CHECKING:
     from mom_core.services.policies import PolicyTexts as PolicyTexts
     from mom_core.services.policies import ReasonedPolicies as ReasonedPolicies
     from mom_core.services.policies import RunningPolicies as RunningPolicies
+    from mom_core.services.promises import NO_PROMISES as NO_PROMISES
+    from mom_core.services.promises import Promises as Promises
     from mom_core.services.reservations import Reservation as Reservation
     from mom_core.services.reservations import ReservationRefused as ReservationRefused
     from mom_core.services.reservations import Reservations as Reservations

@@ -6,24 +6,26 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core._version import __version__
 from mom_core.files import replace_file
-from mom_core.guarantees import guaranteed_kib
 from mom_core.model import (
     Outcome,
     Report,
     Revision,
     Scope,
+    Snapshot,
     Status,
     differences,
 )
+from mom_core.services.promises import NO_PROMISES, Promises
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
+    from mom_core.plugins.registry import PluginSet
 
 LOG = logging.getLogger("mom.status")
 
@@ -63,6 +65,7 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
     """A report, and what stands beside it, as JSON. Numbers are in the units that `fields` gives; null is unknown."""
     snapshot = report.snapshot
     declarations = engine.plugins.declarations
+    guaranteed = guaranteed_kib(engine.plugins, snapshot)
     columns = [name for scope, name in declarations.fields if scope is Scope.GUEST]
     loaded = {plugin.name: plugin.configured.loaded for plugin in engine.plugins.plugins}
     counts: dict[str, int] = dict.fromkeys(Status, 0)
@@ -119,9 +122,7 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
         "host": {"name": snapshot.host.name, "fields": dict(snapshot.host.fields)},
         "guests": {
             "columns": ["id", "name", "blocked", "guaranteed_kib", *columns],
-            "rows": [
-                [g.id, g.name, dict(g.blocked), guaranteed_kib(g.fields), *map(g.fields.get, columns)] for g in snapshot.guests.values()
-            ],
+            "rows": [[g.id, g.name, dict(g.blocked), guaranteed.get(g.id), *map(g.fields.get, columns)] for g in snapshot.guests.values()],
         },
         "decisions": len(report.decisions),
         "trial": None if report.considered is None else _trial(report),
@@ -129,6 +130,16 @@ def describe(engine: Engine, report: Report) -> dict[str, Any]:
         "outcome_counts": counts,
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
     }
+
+
+def guaranteed_kib(plugins: PluginSet, snapshot: Snapshot) -> Mapping[str, float | None]:
+    """What holds of all promises to each guest, by its id; nothing where no plugin knows, or the one that should raises."""
+    promises = plugins.in_force.service(Promises) or NO_PROMISES
+    try:
+        return {identity: promises.guaranteed_kib(guest) for identity, guest in snapshot.guests.items()}
+    except Exception:  # a plugin's own code: what it breaks is this figure, and not the status
+        LOG.debug("what is guaranteed to guests is unknown", exc_info=True)
+        return {}
 
 
 _SHOWN_DIFFERENCES = 100

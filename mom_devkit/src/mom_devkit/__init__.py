@@ -14,6 +14,7 @@ _WHERE = {
     "engines": ("config_of",),
     "hosts": ("host_of", "mirror_host"),
     "hypervisors": ("FakeGuest", "FakeHypervisor"),
+    "promises": ("FakePromises",),
     "runs": ("GuestRun", "Run", "run_plugins"),
     "conformance": ("check_plugin",),
     "controls": ("apply_decisions", "put_back"),
@@ -25,6 +26,7 @@ __all__ = [
     "ConformanceTests",
     "FakeGuest",
     "FakeHypervisor",
+    "FakePromises",
     "GuestRun",
     "Run",
     "__version__",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from mom_devkit.hosts import mirror_host as mirror_host
     from mom_devkit.hypervisors import FakeGuest as FakeGuest
     from mom_devkit.hypervisors import FakeHypervisor as FakeHypervisor
+    from mom_devkit.promises import FakePromises as FakePromises
     from mom_devkit.runs import GuestRun as GuestRun
     from mom_devkit.runs import Run as Run
     from mom_devkit.runs import run_plugins as run_plugins

@@ -29,10 +29,10 @@ from mom_core import (
     Value,
     as_number,
     format_kib,
-    guaranteed_kib,
     lasting,
     printable,
 )
+from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, RESTS, TARGET
 
 SIZE: Final = "balloon_cur"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mom_core import GuestColumn, Report, StatusPart, Value, as_number, format_kib, guaranteed_kib
+from mom_core import GuestColumn, Report, StatusPart, Value, as_number, format_kib
+from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.sparing import OBSTACLE
 
 

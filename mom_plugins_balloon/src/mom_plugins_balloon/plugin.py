@@ -32,6 +32,7 @@ from mom_core import (
     PolicyTexts,
     Portion,
     Problem,
+    Promises,
     Refused,
     Reservations,
     Revision,
@@ -56,6 +57,7 @@ from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
+from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.sizes import RecentSizes
@@ -68,7 +70,6 @@ if TYPE_CHECKING:
     from mom_cli import Importer
     from mom_core import Explainer, GuestColumn, Report, StatusPart
 
-HOLDS = "guest_guarantee"
 MOM = "mom"
 """The source of what no other plugin knows."""
 
@@ -189,8 +190,8 @@ class BalloonPlugin:
                 "what mom never shrinks the guest below: the largest promise, as far as the host can keep it; by the last cycle",
                 all_promises,
             ),
-            FieldSpec("mem_promised", Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),
-            FieldSpec("mem_promised", Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
+            FieldSpec(PROMISED, Unit.KIB, Scope.GUEST, "the largest promise to the guest; by the last cycle", all_promises),
+            FieldSpec(PROMISED, Unit.KIB, Scope.HOST, "all that guests are promised; by the last cycle", all_promises),
             FieldSpec("mem_promisable", Unit.KIB, Scope.HOST, "what the host can promise to guests", "its memory less host_reserve"),
             # What hypervisors' plugins know, and the law does without: declared here, so that it is unknown where they have none.
             FieldSpec("mem_unused", Unit.KIB, Scope.GUEST, "memory that the guest uses for nothing; unknown counts as usable memory"),
@@ -238,8 +239,8 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Guests make room for launches."""
-        return {Reservations: self._reservations}
+        """Guests make room for launches, and are held to what they are promised."""
+        return {Reservations: self._reservations, Promises: HeldPromises()}
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -269,7 +270,7 @@ class BalloonPlugin:
         standing = self._guarantees.standing
         known: dict[str, Value] = {RESERVED: self._reservations.reserved_kib(), "balloon_goal": str(self._settings.goal)}
         if standing.room is not None:
-            known |= {"mem_promised": math.ceil(standing.total), "mem_promisable": int(standing.room)}
+            known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}
         if self._reserve is not None:
             known |= {f"mem_free_{name}": int(kib) for name, kib in self._reserve._asdict().items()}
             known |= {"host_memory_state": str(self._state), "mem_growth_peak": int(self._learning.growth_kib)}
@@ -295,7 +296,7 @@ class BalloonPlugin:
                 known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
             if holds is not None:
                 known[HOLDS] = holds
-                known["mem_promised"] = math.ceil(standing.promised[guest.id])
+                known[PROMISED] = math.ceil(standing.promised[guest.id])
             if target is not None:
                 known[CONTROL] = target
                 request = self._requests.get(guest.id)

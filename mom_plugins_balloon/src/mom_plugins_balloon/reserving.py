@@ -39,10 +39,10 @@ from mom_core import (
     boot_id,
     format_duration,
     format_kib,
-    guaranteed_kib,
     printable,
 )
 from mom_plugins_balloon.limits import Limits
+from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit, guaranteed_kib
+from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
 from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, floor_kib, need_kib, why_not_shrink
+from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.told import told
 
 CONTROL: Final = "balloon_target"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from mom_core import Value, as_number, guaranteed_kib
+from mom_core import Guest
 
 
 class Need(NamedTuple):
@@ -16,17 +15,18 @@ class Need(NamedTuple):
     why_not: str
 
 
-def need_of(fields: Mapping[str, Value], overhead_kib: int, stale_after: float) -> Need:
+def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> Need:
     """What a guest needs by its own statistics.
 
     Its need is its size less what is usable in it, as for balloons; `overhead_kib` comes on top of that and of what was promised.
 
+    :param guaranteed_kib: what it was promised; None: nothing, as far as is known
     :param stale_after: seconds after which its statistics say nothing any more
     """
-    promised = max(0, int(guaranteed_kib(fields) or 0))
+    promised = max(0, int(guaranteed_kib or 0))
     if promised:
         promised += overhead_kib
-    size, usable, age = (as_number(fields.get(name)) for name in ("balloon_cur", "mem_usable", "stats_age"))
+    size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
     if size is None or usable is None:
         return Need(None, promised, "its statistics are missing")
     if age is None or age > stale_after:

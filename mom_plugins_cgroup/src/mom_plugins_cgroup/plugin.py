@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from mom_core import (
+    NO_PROMISES,
     Change,
     ControlSpec,
     Decision,
@@ -23,6 +24,7 @@ from mom_core import (
     PermissionDenied,
     PluginContext,
     Problem,
+    Promises,
     Refused,
     Revision,
     Severity,
@@ -198,7 +200,8 @@ class CgroupPlugin:
         stale_after = self._settings.stale_after
         if stale_after is None:
             stale_after = max(LEAST_STALE_SECONDS, STALE_CYCLES * self._context.interval)
-        return need_of(guest.fields, self._settings.overhead >> 10, stale_after)
+        promises = self._context.service(Promises) or NO_PROMISES
+        return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale_after)
 
     def _hindrance(self, identity: str, name: str) -> str:
         seen = self._seen.get(identity)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 import mom_core
 from mom_core import (
+    NO_PROMISES,
     Decision,
     Duration,
     ExistingFile,
@@ -26,6 +27,7 @@ from mom_core import (
     PluginSettings,
     PolicyTexts,
     Problem,
+    Promises,
     Report,
     Scope,
     Severity,
@@ -37,7 +39,6 @@ from mom_core import (
     Value,
     hookimpl,
     printable,
-    promised_kib,
 )
 from mom_plugins_fleet.records import FLEET_POLICY, LARGEST_KIB, NAME, Group, GroupName, GuestState, HostState, Move, MoveState
 from mom_plugins_fleet.told_guests import ToldGuests
@@ -322,7 +323,8 @@ class FleetPlugin:
             return None
         taken = agent.taken
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
-        guests = self._told.choose(all_guests, _guest, draining=agent.draining)
+        promises = self._context.service(Promises) or NO_PROMISES
+        guests = self._told.choose(all_guests, lambda guest: _guest(guest, promises), draining=agent.draining)
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
@@ -335,7 +337,7 @@ class FleetPlugin:
             problems=len(report.problems),
             guests=guests,
             others=len(others),
-            others_promised=min(LARGEST_KIB, sum(_promised(guest) for guest in others)),
+            others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
             group="" if taken is None else taken.group,
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
@@ -385,7 +387,7 @@ def _why_stays(guest: Guest) -> str:
     return guest.blocked.get(MIGRATE) or guest.blocked.get("*", "")
 
 
-def _guest(guest: Guest) -> GuestState:
+def _guest(guest: Guest, promises: Promises) -> GuestState:
     fields = guest.fields
     size, usable = _kib(fields.get("balloon_cur"), GRAIN_KIB), _kib(fields.get("mem_usable"), GRAIN_KIB)
     return GuestState(
@@ -394,13 +396,13 @@ def _guest(guest: Guest) -> GuestState:
         size=size,
         maximum=_kib(fields.get("balloon_max"), 1),
         need=None if size is None or usable is None else max(0, size - usable),
-        guarantee=_promised(guest),
+        guarantee=_promised(guest, promises),
         stays=_why_stays(guest)[:200],
     )
 
 
-def _promised(guest: Guest) -> int:
-    return _kib(promised_kib(guest.fields), 1) or 0  # where it moves to, all of it may hold again
+def _promised(guest: Guest, promises: Promises) -> int:
+    return _kib(promises.promised_kib(guest), 1) or 0  # where it moves to, all of it may hold again
 
 
 def _kib(value: Value, grain: int) -> int | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from mom_core import (
@@ -19,14 +20,13 @@ from mom_core import (
     CanaryState,
     Guest,
     PluginState,
+    Promises,
     Report,
     Scope,
     Status,
     Value,
     __version__,
     differences,
-    guaranteed_kib,
-    promised_kib,
 )
 from mom_plugins_http.host_metrics import host_metrics
 from mom_plugins_http.published import ReportView, Totals
@@ -34,14 +34,14 @@ from mom_plugins_http.published import ReportView, Totals
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-Figure = Callable[[Mapping[str, Value]], Value]
-"""Found from a guest's fields; None where they do not tell."""
+Figure = Callable[[Guest], Value]
+"""Found for a guest; None where it is unknown."""
 
 
 class GuestMetric(NamedTuple):
-    """What has a metric of each guest: a field, or a figure that is found from all fields; `factor` makes base units of it."""
+    """What has a metric of each guest: a field, or a figure that is found otherwise; `factor` makes base units of it."""
 
-    figure: str | Figure
+    figure: str | Callable[[Promises], Figure]
     name: str
     help: str
     factor: float = 1024
@@ -56,7 +56,7 @@ GUEST_METRICS: Final = (
     GuestMetric("mem_usable", "mom_guest_memory_available_bytes", "Memory that the guest can give without swapping."),
     GuestMetric("mem_disk_caches", "mom_guest_memory_cached_bytes", "Memory that the guest uses as disk cache."),
     GuestMetric("rss", "mom_guest_resident_bytes", "Memory of the host that the guest's process holds."),
-    GuestMetric(guaranteed_kib, "mom_guest_guaranteed_bytes", "What the guest is guaranteed: mom does not make it smaller."),
+    GuestMetric(attrgetter("guaranteed_kib"), "mom_guest_guaranteed_bytes", "What the guest is guaranteed: mom does not make it smaller."),
     GuestMetric("balloon_target", "mom_guest_balloon_target_bytes", "The size that mom last set for the guest."),
     GuestMetric("swap_in", "mom_guest_swap_in_bytes_per_second", "Read back from the guest's own swap."),
     GuestMetric("swap_out", "mom_guest_swap_out_bytes_per_second", "Written to the guest's own swap."),
@@ -83,10 +83,10 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
     """All metrics of a report, and of policies that are tried on some guests, or were last."""
     lines: list[str] = []
     report = view.report
-    for part in (_cycle(view), _host(view), _sums(report), _totals(view.totals), _plugins(report), _trial(report), _canary(canary)):
+    for part in (_cycle(view), _host(view), _sums(view), _totals(view.totals), _plugins(report), _trial(report), _canary(canary)):
         for family in part:
             family.write(lines)
-    _guests(view.report, selection, lines)
+    _guests(view, selection, lines)
     lines.append("")
     return "\n".join(lines).encode("utf-8", "backslashreplace")
 
@@ -153,8 +153,8 @@ def _host(view: ReportView) -> Iterator[_Family]:
             yield _Family(metric.name, metric.kind, metric.help, [("", metric.value_of(value))])
 
 
-def _sums(report: Report) -> Iterator[_Family]:
-    guests = report.snapshot.guests.values()
+def _sums(view: ReportView) -> Iterator[_Family]:
+    guests = view.report.snapshot.guests.values()
     yield _gauge("mom_guests", "Guests that mom sees.", len(guests))
     yield _gauge("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
     reclaimed = [
@@ -177,11 +177,15 @@ def _sums(report: Report) -> Iterator[_Family]:
     for figure, name, text in (
         ("balloon_max", "mom_guests_maximum_bytes", "Memory of all guests with empty balloons."),
         ("balloon_cur", "mom_guests_current_bytes", "Memory of all guests as it is."),
-        (promised_kib, "mom_guests_promised_bytes", "All that guests are promised, also what the host cannot keep."),
-        (guaranteed_kib, "mom_guests_guaranteed_bytes", "What all guests together are guaranteed: what holds of all promises."),
+        (attrgetter("promised_kib"), "mom_guests_promised_bytes", "All that guests are promised, also what the host cannot keep."),
+        (
+            attrgetter("guaranteed_kib"),
+            "mom_guests_guaranteed_bytes",
+            "What all guests together are guaranteed: what holds of all promises.",
+        ),
     ):
-        found = _finder(figure)
-        known = [value for guest in guests if isinstance(value := found(guest.fields), int | float)]
+        found = _finder(figure, view.promises)
+        known = [value for guest in guests if isinstance(value := found(guest), int | float)]
         if known:
             yield _gauge(name, text, sum(known) * 1024)
 
@@ -246,18 +250,19 @@ def _canary_groups(canary: Canary) -> Sequence[tuple[str, CanaryGroup]]:
     return (("canary", canary.canary), ("others", canary.others), ("before", canary.before))
 
 
-def _guests(report: Report, selection: GuestSelection, lines: list[str]) -> None:
+def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
     """The bulk: a thousand guests have fourteen thousand samples."""
+    report = view.report
     chosen = selection.of(report.snapshot.guests.values())
     left_out = len(report.snapshot.guests) - len(chosen)
     _gauge("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
     labels = _domains(chosen)
     for figure, name, text, factor in GUEST_METRICS:
-        found = _finder(figure)
+        found = _finder(figure, view.promises)
         samples = [
             f"{name}{label} {value * factor}"
             for label, guest in zip(labels, chosen, strict=True)
-            if isinstance(value := found(guest.fields), int | float) and value - value == 0  # neither infinite nor NaN
+            if isinstance(value := found(guest), int | float) and value - value == 0  # neither infinite nor NaN
         ]
         if samples:
             lines += (f"# HELP {name} {text}", f"# TYPE {name} gauge")
@@ -266,9 +271,9 @@ def _guests(report: Report, selection: GuestSelection, lines: list[str]) -> None
     _gauge("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
 
 
-def _finder(figure: str | Figure) -> Figure:
-    """What finds the figure in a guest's fields."""
-    return (lambda fields: fields.get(figure)) if isinstance(figure, str) else figure
+def _finder(figure: str | Callable[[Promises], Figure], promises: Promises) -> Figure:
+    """What finds the figure for a guest."""
+    return (lambda guest: guest.fields.get(figure)) if isinstance(figure, str) else figure(promises)
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:

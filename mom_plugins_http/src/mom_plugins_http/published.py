@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_cli import Explainers
-from mom_core import Declarations, EngineState, Outcome, PolicyState, Report, Status, Value
+from mom_core import NO_PROMISES, Declarations, EngineState, Outcome, PolicyState, Promises, Report, Status, Value
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -94,6 +94,7 @@ class ReportView:
     """Sums over all guests of the fields of `GUEST_HISTORY`."""
     policies: PolicyState | None = None
     """Those that decided in this cycle."""
+    promises: Promises = NO_PROMISES
     state: EngineState = field(default_factory=EngineState)
     """What the engine knew besides, when the cycle ended; and when that was, by the clock that all processes of a host share."""
     monotonic: float = field(default_factory=time.monotonic)
@@ -146,7 +147,12 @@ class Published:
         self._done: deque[Done] = deque(maxlen=KEPT_DONE)
 
     def take(
-        self, report: Report, declarations: Declarations, policies: PolicyState | None = None, state: EngineState | None = None
+        self,
+        report: Report,
+        declarations: Declarations,
+        policies: PolicyState | None = None,
+        promises: Promises = NO_PROMISES,
+        state: EngineState | None = None,
     ) -> None:
         """A cycle has ended."""
         self._totals.add(report)
@@ -155,7 +161,8 @@ class Published:
         self._done.extend(Done(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
-        self.view = ReportView(report, declarations, self._totals.copy(), self._samples[-1].together, policies, state or EngineState())
+        together = self._samples[-1].together
+        self.view = ReportView(report, declarations, self._totals.copy(), together, policies, promises, state or EngineState())
 
     def done(self) -> Sequence[Done]:
         """What was done in past cycles, the newest cycle first."""

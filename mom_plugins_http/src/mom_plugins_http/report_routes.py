@@ -28,6 +28,7 @@ from mom_core import (
     PluginContext,
     PluginReport,
     Problem,
+    Promises,
     ReasonedPolicies,
     Report,
     Revision,
@@ -38,7 +39,6 @@ from mom_core import (
     Value,
     __version__,
     differences,
-    guaranteed_kib,
     printable,
 )
 from mom_plugins_http import metrics
@@ -191,7 +191,12 @@ class ReportRoutes:
         page = guests[: call.limit]
         following = _write_cursor([page[-1].name, page[-1].id]) if len(guests) > len(page) else None
         total = len(view.report.snapshot.guests)
-        return {"cycle": view.report.number, "total": total, "next": following, "items": [_guest(guest, names) for guest in page]}
+        return {
+            "cycle": view.report.number,
+            "total": total,
+            "next": following,
+            "items": [_guest(guest, view.promises, names) for guest in page],
+        }
 
     async def guest(self, call: ApiCall) -> Response:
         """All of one guest."""
@@ -201,7 +206,7 @@ class ReportRoutes:
         def made(view: ReportView) -> object:
             report = view.report
             return {
-                **_guest(guest),
+                **_guest(guest, view.promises),
                 "cycle": cycle_of(view),
                 "properties": dict(guest.properties),
                 "decisions": [_decision(one) for one in report.decisions if one.entity.id == guest.id],
@@ -468,7 +473,7 @@ def _entity(entity: Entity) -> dict[str, Value]:
     return {"scope": entity.scope, "id": entity.id, "name": entity.name}
 
 
-def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
+def _guest(guest: Guest, promises: Promises, names: Sequence[str] | None = None) -> dict[str, Any]:
     """A guest with all its fields, or with those of these names."""
     fields = guest.fields
     if names is not None:
@@ -477,7 +482,7 @@ def _guest(guest: Guest, names: Sequence[str] | None = None) -> dict[str, Any]:
         "id": guest.id,
         "name": guest.name,
         "blocked": dict(guest.blocked),
-        "guaranteed_kib": guaranteed_kib(guest.fields),
+        "guaranteed_kib": promises.guaranteed_kib(guest),
         "fields": fields if isinstance(fields, dict) else dict(fields),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import Address, MomError, PluginContext, PolicyState, PolicyTexts, Report, listen, read_secret
+from mom_core import NO_PROMISES, Address, MomError, PluginContext, PolicyState, PolicyTexts, Promises, Report, listen, read_secret
 from mom_plugins_http import reservation_routes
 from mom_plugins_http.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.admission_routes import AdmissionRoutes
@@ -98,7 +98,8 @@ class Service:
         if self._spans is not None:
             self._spans.take(report)
         news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
-        self._published.take(report, self._context.declarations, self._policies(), self._context.engine_state())
+        promises = self._context.service(Promises) or NO_PROMISES
+        self._published.take(report, self._context.declarations, self._policies(), promises, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _policies(self) -> PolicyState | None:

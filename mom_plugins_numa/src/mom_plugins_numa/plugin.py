@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import (
+    NO_PROMISES,
     Change,
     ControlSpec,
     CpuPinControl,
@@ -20,6 +21,7 @@ from mom_core import (
     NodeTuneControl,
     PluginContext,
     Problem,
+    Promises,
     Revision,
     Severity,
     Snapshot,
@@ -197,7 +199,7 @@ class NumaPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """No guest goes where there is no memory for it, whatever plugin decides so."""
-        return reviewed(snapshot, decisions, self._rules)
+        return reviewed(snapshot, decisions, self._rules, self._context.service(Promises) or NO_PROMISES)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_core import CanaryGroup, Guest, Host, Value, as_number, format_duration, guaranteed_kib
+from mom_core import CanaryGroup, Guest, Host, Value, as_number, format_duration
 
 RECENT_CYCLES: Final = 6
 """What counts as now: half a minute at 5 s."""
@@ -36,6 +36,9 @@ BAD_HOST_CYCLES: Final = 3
 
 SIZE: Final = "balloon_target"
 """The control that sets a guest's memory."""
+
+GUARANTEE: Final = "guest_guarantee"
+"""The field with what holds of all that a guest is promised."""
 
 ASKED_TOO_MUCH: Final = "are to be made smaller than they need"
 
@@ -82,7 +85,7 @@ def ailment(guest: Guest, since_seconds: float) -> str | None:
         return "wait for pages from their disks"
     if any((guest.number(name) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
         return "wait for memory"
-    if size < 0.99 * (guaranteed_kib(guest.fields) or 0.0):
+    if size < 0.99 * (guest.number(GUARANTEE) or 0.0):
         return "have less than they are guaranteed"
     return ""
 
@@ -93,7 +96,7 @@ def asked_too_much(guest: Guest, wanted: Value) -> bool:
     target, size, usable = as_number(wanted), guest.number("balloon_cur"), guest.number("mem_usable")
     if target is None or size is None or usable is None:
         return False
-    return target < max(size - usable, min(size, guaranteed_kib(guest.fields) or 0.0))
+    return target < max(size - usable, min(size, guest.number(GUARANTEE) or 0.0))
 
 
 def kills(guest: Guest, before: Guest | None) -> int:

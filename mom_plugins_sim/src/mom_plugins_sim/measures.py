@@ -13,6 +13,9 @@ UNKNOWN: Final = math.nan
 
 PAGE_KIB: Final = 4
 
+GUARANTEE: Final = "guest_guarantee"
+"""The field with what holds of all that a guest is promised."""
+
 NOTICEABLE_KIB: Final = 16 * 1024
 """KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
 

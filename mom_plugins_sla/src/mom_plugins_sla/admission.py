@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Admission, Donor, Entity, Reservation, Room, Snapshot, format_kib, guaranteed_kib, promised_kib
+from mom_core import Admission, Donor, Entity, Promises, Reservation, Room, Snapshot, format_kib
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
@@ -57,18 +57,19 @@ class Figures:
     reserved: float
     available: float
     room: Room | None
+    promises: Promises
 
 
-def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation]) -> Figures | None:
+def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation], promises: Promises) -> Figures | None:
     """What the last cycle saw; None while it is not known what the host can promise."""
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
         return None
-    promised = sum(promised_kib(guest.fields) or 0.0 for guest in snapshot.guests.values())
+    promised = sum(promises.promised_kib(guest) or 0.0 for guest in snapshot.guests.values())
     # A guest that has come for a reservation counts by its own promise.
     reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
-    return Figures(promisable, promised, float(reserved), available, room)
+    return Figures(promisable, promised, float(reserved), available, room, promises)
 
 
 def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
@@ -86,10 +87,10 @@ def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admiss
         against.append(figures.room.why)
     admitted = fits >= wanted.count
     if by_promises < wanted.count:
-        donors = _lesser_promises(snapshot, wanted, wanted.count * wanted.guarantee_kib - left)
+        donors = _lesser_promises(snapshot, figures.promises, wanted, wanted.count * wanted.guarantee_kib - left)
     else:
         free = figures.available if figures.room is None else float(figures.room.free_kib)
-        donors = _spare(snapshot, wanted.count * wanted.start_kib - free) if admitted else []
+        donors = _spare(snapshot, figures.promises, wanted.count * wanted.start_kib - free) if admitted else []
     return Admission(
         admitted,
         wanted.count,
@@ -131,24 +132,24 @@ def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
     )
 
 
-def _spare(snapshot: Snapshot, missing: float) -> list[Donor]:
+def _spare(snapshot: Snapshot, promises: Promises, missing: float) -> list[Donor]:
     """Guests that would give what is missing, the cheapest first: what they neither use nor are promised."""
     found = []
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is None or "balloon_target" in guest.blocked or "*" in guest.blocked:
             continue
-        spare = size - max(guaranteed_kib(guest.fields) or 0.0, used_kib(guest, size))
+        spare = size - max(promises.guaranteed_kib(guest) or 0.0, used_kib(guest, size))
         if spare > 0:
             found.append((guest.number("reclaim_cost") or 1.0, -spare, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=False)
 
 
-def _lesser_promises(snapshot: Snapshot, wanted: Wanted, missing: float) -> list[Donor]:
+def _lesser_promises(snapshot: Snapshot, promises: Promises, wanted: Wanted, missing: float) -> list[Donor]:
     """Guests whose promises are less important, the least important first."""
     found = []
     for guest in snapshot.guests.values():
-        priority, promise = guest.number("priority"), promised_kib(guest.fields) or 0.0
+        priority, promise = guest.number("priority"), promises.promised_kib(guest) or 0.0
         if promise > 0 and (50.0 if priority is None else priority) < wanted.one.priority:
             found.append((50.0 if priority is None else priority, -promise, guest.entity))
     return _until(missing, sorted(found, key=lambda one: one[:2]), promise=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Portion, Snapshot, guaranteed_kib
+from mom_core import Guest, Portion, Promises, Snapshot
 from mom_plugins_sla.fair_share import Claim, fair_shares
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
@@ -24,7 +24,7 @@ KEEPS_SHARE = 0.05
 """Ratio of the host's memory it is to have available, unless a setting says more: below that, a Linux host begins to swap out guests."""
 
 
-def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float) -> Fairness:
+def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
     """The fair share of each guest. Guests whose size or maximum is unknown have none: what they hold is not for others.
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
@@ -42,7 +42,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float)
         if size is None or maximum is None:
             continue
         together += size
-        guaranteed, cost = guaranteed_kib(guest.fields) or 0.0, guest.number("reclaim_cost") or 1.0
+        guaranteed, cost = promises.guaranteed_kib(guest) or 0.0, guest.number("reclaim_cost") or 1.0
         claims[identity] = Claim(guaranteed, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))

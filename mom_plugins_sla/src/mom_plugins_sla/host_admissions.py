@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import Admission, MomError, PluginContext, Reservations, Snapshot, printable
+from mom_core import NO_PROMISES, Admission, MomError, PluginContext, Promises, Reservations, Snapshot, printable
 from mom_plugins_sla.admission import MOST_COUNTED, Wanted, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
 
@@ -44,7 +44,8 @@ class HostAdmissions:
         if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be said", hint="see `mom status`")
         kept = self._context.service(Reservations)
-        figures = figures_of(seen, None if kept is None else kept.room(), () if kept is None else kept.reservations())
+        promises = self._context.service(Promises) or NO_PROMISES
+        figures = figures_of(seen, None if kept is None else kept.room(), () if kept is None else kept.reservations(), promises)
         if figures is None:
             hint = "it is from the second cycle on, with the plugin balloon, which holds promises, and one that knows the host's memory"
             raise MomError("what the host can promise is not known", hint=hint)

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from mom_core import (
+    NO_PROMISES,
     Admissions,
     FieldSpec,
     Finding,
@@ -16,6 +17,7 @@ from mom_core import (
     HypervisorError,
     PluginContext,
     Problem,
+    Promises,
     Severity,
     Snapshot,
     Source,
@@ -134,7 +136,9 @@ class SlaPlugin:
             if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
         }
         self._admissions.look(snapshot)
-        self._fairness = fairness_of(snapshot, self._settings.host_keeps, self._settings.idle_tax)
+        self._fairness = fairness_of(
+            snapshot, self._settings.host_keeps, self._settings.idle_tax, self._context.service(Promises) or NO_PROMISES
+        )
         source = Source(self._context.name)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; for a fleet's: `mom fleet classes set`")

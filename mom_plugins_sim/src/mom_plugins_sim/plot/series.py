@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Guest, MomError, Report, Status, guaranteed_kib
-from mom_plugins_sim.measures import PAGE_KIB, UNKNOWN, number, number_of, taken_from
+from mom_core import Guest, MomError, Report, Status
+from mom_plugins_sim.measures import GUARANTEE, PAGE_KIB, UNKNOWN, number, number_of, taken_from
 from mom_plugins_sim.recording.cycles import FARTHEST
 from mom_plugins_sim.recording.reader import Recorded, Recording, interval_of, nothing_in
 from mom_plugins_sim.replay.verdicts import need_of
@@ -347,13 +347,12 @@ def _guest_point(time: float, guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
         return (time, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
     fields = guest.fields
-    guaranteed = guaranteed_kib(fields)
     return (
         time,
         number(fields, "balloon_cur", UNKNOWN),
         _need(guest),
         number(fields, "balloon_max", UNKNOWN),
-        UNKNOWN if guaranteed is None else guaranteed,
+        number(fields, GUARANTEE, UNKNOWN),
     )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib, guaranteed_kib
-from mom_plugins_sim.measures import UNKNOWN, number, number_of
+from mom_core import ControlSpec, Decision, Guest, Snapshot, format_kib
+from mom_plugins_sim.measures import GUARANTEE, UNKNOWN, number, number_of
 
 BALLOON: Final = "balloon_target"
 
@@ -137,7 +137,7 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
     A guest that is smaller than its need already is not harmed by staying so.
     """
-    guaranteed = guaranteed_kib(guest.fields)
+    guaranteed = guest.number(GUARANTEE)
     size = number(guest.fields, "balloon_cur", UNKNOWN)
     used = size - number(guest.fields, "mem_usable", UNKNOWN)
     best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Value, guaranteed_kib, promised_kib
+from mom_core import Guest, Promises, Value
+from mom_plugins_balloon.promises import HeldPromises
 
 
 @pytest.mark.parametrize(
@@ -30,4 +31,6 @@ from mom_core import Value, guaranteed_kib, promised_kib
 def test_what_holds_is_guaranteed_and_without_a_word_on_that_the_largest_promise(
     fields: Mapping[str, Value], guaranteed: float | None, promised: float | None
 ) -> None:
-    assert (guaranteed_kib(fields), promised_kib(fields)) == (guaranteed, promised)
+    promises: Promises = HeldPromises()
+    guest = Guest("1", "vm", fields)
+    assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)

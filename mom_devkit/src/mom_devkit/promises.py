@@ -1,0 +1,24 @@
+"""What guests are promised, for tests of plugins that ask for it."""
+
+from __future__ import annotations
+
+from mom_core import Guest
+
+
+class FakePromises:
+    """Implements `mom_core.Promises` by fields of guests: `PluginContext(in_force=InForce(services={Promises: (FakePromises("x"),)}))`.
+
+    :param guaranteed: the name of the field with what holds, in KiB
+    :param promised: the name of the field with all that is promised; empty: the same
+    """
+
+    def __init__(self, guaranteed: str, promised: str = "") -> None:
+        self._guaranteed, self._promised = guaranteed, promised or guaranteed
+
+    def guaranteed_kib(self, guest: Guest) -> float | None:
+        """What the field says."""
+        return guest.number(self._guaranteed)
+
+    def promised_kib(self, guest: Guest) -> float | None:
+        """What the field says."""
+        return guest.number(self._promised)
