@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mom_core import HOST_ID, Decision, Scope, Snapshot
+from mom_core import HOST_ID, Decision, Scope, Snapshot, Unit
 from mom_plugins_policy.policy import Policy
+
+_FRACTIONS = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,6 @@ def number_of(value: object) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def is_whole(policy: Policy, control: str) -> bool:
-    """Whether what is asked for of a control is cut to a whole number."""
-    scope, whole = policy.takes(control)
-    return whole or scope is None
-
-
 class Attempts:
     """Tries snapshots on a policy, against one bound, where all assumptions hold.
 
@@ -79,7 +75,8 @@ class Attempts:
         form = f"({self._each} {bound.expression})"
         self._bound, self._bound_alone = beside(policy, [form]), beside(policy, [form], alone=True)
         self._assumptions = beside(policy, [f"({self._each} {text})" for text in assumptions], alone=True) if assumptions else None
-        self._whole = is_whole(policy, control)
+        spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
+        self._whole = spec is None or spec.unit not in _FRACTIONS
 
     def attempt(self, taken: Snapshot) -> Attempt:
         """Evaluate the policy, and see how near to its bounds what it decides is."""

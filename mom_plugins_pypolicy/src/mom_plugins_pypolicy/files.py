@@ -1,0 +1,87 @@
+"""The operator's policies, read from a folder that only root and mom's own user can write: all of them, or none."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from importlib.abc import SourceLoader
+from pathlib import Path
+from traceback import walk_tb
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from mom_core import ConfigError, ConfigProblem, printable, untrusted
+
+_LONGEST: Final = 1 << 20  # bytes of a policy
+_HINT: Final = "a policy defines `def decide(host, guests):`, which yields what is to be set; what was in force before stays"
+
+
+class PythonPolicy(NamedTuple):
+    """A policy that is ready to be evaluated; decisions and problems name it by its file's name, such as `50_balloon.py`."""
+
+    path: Path
+    decide: Callable[[Any, Any], object]
+
+
+class _SourceOnly(SourceLoader):
+    """Loads a module by its path. It has no `path_stats`: so bytecode is neither read from the operator's folder nor left there."""
+
+    def get_filename(self, fullname: str) -> str:
+        return fullname
+
+    def get_data(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+
+def read_policies(directory: Path) -> list[PythonPolicy]:
+    """Every `*.py` of a folder whose name begins with neither `.` nor `_`, in name order; an absent folder holds none.
+
+    :raises ConfigError: with all that is wrong, by file and line
+    """
+    if not directory.exists():
+        return []
+    _refuse_untrusted(directory)
+    found, problems = list[PythonPolicy](), list[ConfigProblem]()
+    for path in sorted(path for path in directory.iterdir() if path.suffix == ".py" and path.name[0] not in "._"):
+        try:
+            found.append(_loaded(path))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _refuse_untrusted(path: Path) -> None:
+    reason = untrusted(path)
+    if reason:
+        whose = f"{path.name} belongs to the user {path.stat().st_uid} and has the mode {path.stat().st_mode & 0o7777:03o}"
+        hint = "programs of those who can write there would run as mom's user: `chown root` and `chmod go-w`"
+        raise _refused(path, f"is not used: {reason}; {whose}", hint)
+
+
+def _refused(path: Path, message: str, hint: str, line: int = 0) -> ConfigError:
+    return ConfigError([ConfigProblem(printable(str(path), 400), line, min(line, 1), printable(message, 400), hint)])
+
+
+def _loaded(path: Path) -> PythonPolicy:
+    _refuse_untrusted(path)
+    if not path.is_file() or path.stat().st_size > _LONGEST:
+        raise _refused(path, f"is no regular file of at most {_LONGEST:,} bytes", _HINT)
+    module = ModuleType(str(path))
+    sys.modules[module.__name__] = module  # while it is loaded: data classes look there
+    try:
+        _SourceOnly().exec_module(module)
+        inspect.signature(module.decide).bind("the host", "the guests")
+    except (Exception, SystemExit) as error:  # containment: it is the operator's code, and may raise anything
+        raise _refused(path, f"{type(error).__name__}: {error}", _HINT, line_of(error, path)) from error
+    finally:
+        del sys.modules[module.__name__]
+    return PythonPolicy(path, module.decide)
+
+
+def line_of(error: BaseException, path: Path) -> int:
+    """The line of a file where an exception came from; 0 if it came from elsewhere."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return lines[-1] if lines else getattr(error, "lineno", None) or 0

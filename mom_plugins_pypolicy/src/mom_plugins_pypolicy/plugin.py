@@ -1,0 +1,64 @@
+"""The plugin: has the operator's policies in Python read, and asks them in each cycle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, hookimpl
+from mom_plugins_pypolicy.entities import Known
+from mom_plugins_pypolicy.evaluation import evaluate
+from mom_plugins_pypolicy.files import PythonPolicy, read_policies
+from mom_plugins_pypolicy.notes import NoteStore
+
+
+class PypolicyPlugin:
+    """Evaluates policies that are Python functions of the operator's own."""
+
+    class Settings(PluginSettings):
+        """Where the policies are."""
+
+        directory: Path = Path("/etc/mom/pypolicy.d")
+        """A folder that only root and mom's user can write. Every *.py in it is a policy, in the order of the file names."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()
+        self._notes = NoteStore(context)
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Read all policies; with any that is bad the daemon does not start."""
+        self.mom_reload()()
+        self._notes.load()
+
+    @hookimpl
+    def mom_reload(self) -> Callable[[], None]:
+        """Read all policies again; they are in force, together, once the reload of all plugins has succeeded."""
+        policies = read_policies(self._settings.directory)
+
+        def commit() -> None:
+            self._policies = policies
+            self._context.log.info("policies in Python: %s", ", ".join(policy.path.name for policy in policies) or "none")
+
+        return commit
+
+    @hookimpl
+    def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
+        """What the policies ask for, one after the other, and what went wrong in them."""
+        known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
+        until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
+        found = [item for policy in self._policies for item in evaluate(policy, known, until)]
+        self._notes.keep(known.notes)
+        return found
+
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """Policies with which mom would not start."""
+        try:
+            policies = read_policies(self._settings.directory)
+        except ConfigError as error:
+            return [Finding(Severity.ERROR, "pypolicy", str(problem)) for problem in error.problems]
+        return (
+            [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "put a *.py there")]
+        )

@@ -1,0 +1,488 @@
+"""Policies in Python: what they are given, what comes of what they give, and what their mistakes cost."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_core import (
+    ConfigError,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    InForce,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Unit,
+)
+from mom_core.testing import snapshot
+from mom_plugins_pypolicy import GiB, KiB, MiB, PypolicyPlugin, TiB
+
+UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}
+FIELDS = {(scope, name): FieldSpec(name, unit, scope, name) for scope in Scope for name, unit in UNITS.items()}
+CONTROLS = {
+    "size": ControlSpec("size", Unit.KIB, Scope.GUEST, "size", "used", minimum=0),
+    "disks": ControlSpec("disks", Unit.LIST, Scope.GUEST, "disks", "disks"),
+    "knob": ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "used"),
+}
+
+
+class Folder:
+    """A folder of policies, and the plugin that reads it."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "pypolicy.d"
+        self.path.mkdir()
+        in_force = InForce(Declarations(fields=FIELDS, controls=CONTROLS))
+        self.context = PluginContext(name="pypolicy", state_directory=tmp_path / "state", in_force=in_force)
+        self.plugin = self.anew()
+
+    def anew(self) -> PypolicyPlugin:
+        return PypolicyPlugin(PypolicyPlugin.Settings(directory=self.path), self.context)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.path / name
+        path.write_text(textwrap.dedent(text).lstrip("\n"))
+        return path
+
+    def decide(self, text: str, seen: Snapshot | None = None) -> tuple[dict[tuple[str, str], Any], list[Problem]]:
+        """What the policy `p.py` of this text decides, by entity's name and control, and the problems."""
+        self.write("p.py", text)
+        self.plugin.mom_setup()
+        return self.again(seen)
+
+    def again(self, seen: Snapshot | None = None) -> tuple[dict[tuple[str, str], Any], list[Problem]]:
+        found = list(self.plugin.mom_evaluate(GUESTS if seen is None else seen, ()))
+        decided = {(one.entity.name, one.control): one.value for one in found if isinstance(one, Decision)}
+        return decided, [one for one in found if isinstance(one, Problem)]
+
+    def refused(self) -> str:
+        """What is said of the policies as they are: the same at the start, at a reload and by `mom config check`."""
+        with pytest.raises(ConfigError) as caught:
+            self.plugin.mom_setup()
+        with pytest.raises(ConfigError) as again:
+            self.plugin.mom_reload()
+        assert str(again.value) == str(caught.value)
+        findings = list(self.plugin.mom_check())
+        assert {finding.severity for finding in findings} == {Severity.ERROR}
+        assert "\n".join(finding.message for finding in findings) == str(caught.value)
+        return str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def guests(**fields: Mapping[str, Any]) -> Snapshot:
+    return snapshot(host={"used": 7}, guests=fields)
+
+
+GUESTS = guests(a={"used": 1 * GiB}, b={"used": 2 * GiB}, c={"used": 4 * GiB})
+
+HALVES = """
+    def decide(host, guests):
+        for guest in guests:
+            yield guest.set("size", guest.number("used") // 2, because=f"{guest.name} idles")
+"""
+
+
+# --- what is given and decided ---------------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_counted_in_kib() -> None:
+    assert (KiB, MiB, GiB, TiB) == (1, 1 << 10, 1 << 20, 1 << 30)
+
+
+def test_a_decision_has_its_reason_and_the_line_where_it_was_made(folder: Folder) -> None:
+    folder.write("p.py", HALVES)
+    folder.plugin.mom_setup()
+    first, *_ = folder.plugin.mom_evaluate(GUESTS, ())
+    assert isinstance(first, Decision)
+    assert (first.entity.name, first.control, first.value, first.reason) == ("a", "size", GiB // 2, "a idles")
+    assert str(first.source) == "p.py:3:1"
+
+
+def test_the_line_is_that_of_the_policy_also_where_a_library_calls_it(folder: Folder) -> None:
+    folder.write(
+        "p.py",
+        """
+        from functools import partial
+
+        def decide(host, guests):
+            return map(partial(sized, size=5), guests)
+
+        def sized(guest, size):
+            return guest.set(
+                "size", size, because="so")
+        """,
+    )
+    folder.plugin.mom_setup()
+    assert {str(one.source) for one in folder.plugin.mom_evaluate(GUESTS, ())} == {"p.py:7:1"}
+
+
+def test_what_is_unknown_is_none_and_never_zero(folder: Folder) -> None:
+    text = """
+        def decide(host, guests):
+            (guest,) = guests
+            assert guest.number("used") is None and guest.text("kind") is None
+            assert guest.items("disks") is None and guest.average("rate") is None and guest.prop("pid") is None
+            assert host.number("limit") is None
+            yield host.set("knob", 1, because="all is unknown")
+    """
+    for fields in ({}, {"used": None, "kind": None, "disks": None}, {"used": "3", "kind": 3, "disks": "x", "rate": float("nan")}):
+        assert folder.decide(text, guests(vm=fields)) == ({("host", "knob"): 1}, [])
+
+
+def test_values_are_read_as_what_they_are(folder: Folder) -> None:
+    text = """
+        def decide(host, guests):
+            (guest,) = guests
+            disks = guest.items("disks")
+            disks[0]["name"] = "changed"
+            assert guest.items("disks") == [{"name": "vda"}]
+            yield guest.set("size", guest.number("used"), because=guest.text("kind") + guest.prop("uuid"))
+            yield host.set("knob", guest.average("rate"), because="the mean of all that is known")
+    """
+    history = [{"guests": {"vm": {"rate": 0.5}}}, {"guests": {"vm": {"rate": None}}}, {"guests": {}}]
+    fields = {"used": 5, "kind": "k", "disks": [{"name": "vda"}], "rate": 1.5}
+    seen = snapshot(guests={"vm": fields}, properties={"vm": {"uuid": "u1"}}, history=history)  # type: ignore[arg-type]  # samples
+    folder.write("p.py", text)
+    folder.plugin.mom_setup()
+    size, knob = folder.plugin.mom_evaluate(seen, seen.history)
+    assert isinstance(size, Decision)
+    assert isinstance(knob, Decision)
+    assert (size.value, size.reason, knob.value) == (5, "ku1", 1.0)
+    assert fields["disks"] == [{"name": "vda"}]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [("", 10), ("least=12", 12), ("least=3", 10), ("most=8", 8), ("most=None, least=None", 10), ("least=12, most=8", 8)],
+)
+def test_a_bound_that_is_none_bounds_nothing(folder: Folder, bounds: str, expected: float) -> None:
+    assert folder.decide(f"def decide(host, guests):\n    return host.set('knob', 10, because='x', {bounds})\n") == (
+        {("host", "knob"): expected},
+        [],
+    )
+
+
+@pytest.mark.parametrize("given", ["return None", "return []", "return ()", "yield from ()"])
+def test_a_policy_may_decide_nothing(folder: Folder, given: str) -> None:
+    assert folder.decide(f"def decide(host, guests):\n    {given}\n") == ({}, [])
+
+
+def test_a_later_policy_sees_what_earlier_ones_decided_and_noted(folder: Folder) -> None:
+    folder.write("10_first.py", "def decide(h, g):\n    h.notes['seen'] = 1\n    return h.set('knob', 5, because='x')\n")
+    text = "def decide(h, g):\n    return h.set('knob', h.wanted('knob') + h.notes['seen'], because='x')\n"
+    folder.write("20_second.py", text)
+    folder.plugin.mom_setup()
+    assert [one.value for one in folder.plugin.mom_evaluate(GUESTS, ()) if isinstance(one, Decision)] == [5, 6]
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "for guest in guests:\n        yield sized(guest)",
+        "return [sized(guest) for guest in guests]",
+        "return (sized(guest) for guest in guests)",
+        "return map(sized, guests)",
+        "total = sum(guest.number('used') / (guest.name != 'b') for guest in guests)\n    yield from map(sized, guests)",
+        "for guest in guests:\n        for one in guests:\n            if one is guest:\n                break\n        yield sized(guest)",
+        "for guest in guests:\n        if [1 / (one.name != 'b') for one in guests]:\n            yield sized(guest)",
+        "for guest in guests:\n        for one in guests:\n            1 / (one.name != 'b')\n        yield sized(guest)",
+        "yield from (sized(guest) for guest, _ in zip(guests, range(9), strict=False))",
+        "for guest in guests:\n        try:\n            yield sized(guest)\n        finally:\n            pass",
+    ],
+)
+def test_an_error_at_one_guest_costs_only_that_guest(folder: Folder, loop: str) -> None:
+    text = (
+        f"def sized(guest):\n    return guest.set('size', 1 / (guest.name != 'b'), because='x')\n\ndef decide(host, guests):\n    {loop}\n"
+    )
+    decided, (problem,) = folder.decide(text)
+    assert decided == {("a", "size"): 1, ("c", "size"): 1}
+    assert problem.entity is not None
+    assert problem.entity.name == "b"
+    assert problem.message == "left out by p.py: ZeroDivisionError: division by zero" or "float division" in problem.message
+    assert problem.source.name == "p.py"
+    assert problem.source.line in {2, 5, 6, 7}
+
+
+def test_a_guest_of_which_something_is_unknown_is_left_out_with_a_warning(folder: Folder) -> None:
+    decided, problems = folder.decide(HALVES, guests(a={"used": 4}, b={"used": None}, c={}, d={"used": 8}))
+    assert decided == {("a", "size"): 2, ("d", "size"): 4}
+    assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
+    assert {(problem.severity, problem.message) for problem in problems} == {(Severity.WARNING, "left out by p.py, as used is unknown")}
+    assert {str(problem.source) for problem in problems} == {"p.py:3:1"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def decide(host, guests):\n    total = sum(1 for guest in guests)\n    yield host.set('knob', 1, because='x')\n    1 / 0\n",
+        "def decide(host, guests):\n    for guest in guests:\n        if guest.name == 'b':\n            break\n    1 / 0\n",
+        "def decide(host, guests):\n    raise SystemExit(1)\n",
+        "def decide(host, guests):\n    return decide(host, guests)\n",
+        "def decide(host, guests):\n    for guest in guests:\n        1 / 0\n    1 / 0\n",
+    ],
+)
+def test_an_error_elsewhere_costs_the_policy_this_cycle_and_no_other_policy(folder: Folder, text: str) -> None:
+    folder.write("q.py", HALVES)
+    decided, problems = folder.decide(text)
+    assert [name for name, _ in decided] == ["a", "b", "c"]
+    (problem,) = problems
+    assert problem.message.startswith("it decides nothing in this cycle: ")
+    assert problem.source.line == text.count("\n") or "SystemExit" in problem.message or "Recursion" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("float('nan')", "size is to be nan, a float that no control takes"),
+        ("float('-inf')", "size is to be -inf"),
+        ("10 ** 400", "size is to be 1000000"),
+        ("None", "size is to be None, a NoneType that no control takes"),
+        ("object", ", a type that no"),
+        ("{1, 2}", ", a set that no"),
+        ("3, least=float('nan')", "the value or a bound of size is no finite number: [3, nan]"),
+        ("'x', most=5", "the value or a bound of size is no finite number"),
+    ],
+)
+def test_what_is_no_value_is_refused_by_itself(folder: Folder, value: str, said: str) -> None:
+    text = f"def decide(host, guests):\n    yield host.set('knob', 1, because='x')\n    yield guests[0].set('size', {value}, because='x')\n"
+    decided, (problem,) = folder.decide(text)
+    assert decided == {("host", "knob"): 1}
+    assert problem.message.startswith("not decided: ")
+    assert said in problem.message
+    assert str(problem.source) == "p.py:3:1"
+
+
+@pytest.mark.parametrize(
+    ("of", "control", "said"),
+    [
+        ("host", "knop", "no enabled plugin has a control 'knop' of the host; knob is meant?"),
+        ("host", "size", "no enabled plugin has a control 'size' of the host"),
+        ("guests[0]", "sise", "no enabled plugin has a control 'sise' of the guest; size is meant?"),
+    ],
+)
+def test_a_control_that_there_is_not_is_named(folder: Folder, of: str, control: str, said: str) -> None:
+    decided, (problem,) = folder.decide(f"def decide(host, guests):\n    yield {of}.set('{control}', 1, because='x')\n")
+    assert (decided, problem.message) == ({}, f"not decided: {said}")
+
+
+def test_a_field_that_no_plugin_declares_is_a_mistake_and_not_unknown(folder: Folder) -> None:
+    decided, (problem,) = folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.number('usde')\n")
+    assert decided == {}
+    said = "it decides nothing in this cycle: no enabled plugin declares the field 'usde' of the guest; used is meant?"
+    assert (problem.message, str(problem.source)) == (said, "p.py:3:1")
+
+
+def test_a_decision_that_is_not_given_is_said(folder: Folder) -> None:
+    text = "def decide(host, guests):\n    for guest in guests:\n        guest.set('size', 1, because='x')\n"
+    decided, (problem,) = folder.decide(text)
+    assert (decided, str(problem.source)) == ({}, "p.py:3:1")
+    assert problem.message == "sets size and does not give it, so nothing comes of it"
+    assert problem.hint == "write `yield` before it"
+
+
+@pytest.mark.parametrize("given", ["yield 3", "return 3", "return 'abc'", "return [None]", "return {'size': 3}"])
+def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) -> None:
+    decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {given}\n")
+    assert decided == {}
+    assert "where `guest.set(…)` belongs" in problem.message
+
+
+def test_a_policy_that_gives_without_end_is_cut_off(folder: Folder) -> None:
+    text = "def decide(host, guests):\n    one = host.set('knob', 1, because='x')\n    while True:\n        yield one\n"
+    assert folder.decide(text) == ({("host", "knob"): 1}, [])
+
+
+# --- notes -------------------------------------------------------------------------------------------------------------------------
+
+COUNTS = """
+    def decide(host, guests):
+        host.notes["cycles"] = host.notes.get("cycles", 0) + 1
+        for guest in guests:
+            guest.notes["cycles"] = guest.notes.get("cycles", 0) + 1
+            yield guest.set("size", guest.notes["cycles"], because="counted")
+        yield host.set("knob", host.notes["cycles"], because="counted")
+"""
+
+
+def test_notes_last_from_cycle_to_cycle_and_across_restarts(folder: Folder) -> None:
+    one = guests(vm={})
+    assert folder.decide(COUNTS, one)[0] == {("vm", "size"): 1, ("host", "knob"): 1}
+    assert folder.again(one)[0] == {("vm", "size"): 2, ("host", "knob"): 2}
+    folder.plugin = folder.anew()
+    folder.plugin.mom_setup()
+    assert folder.again(one)[0] == {("vm", "size"): 3, ("host", "knob"): 3}
+
+
+def test_notes_on_a_guest_outlast_a_hypervisor_that_is_away_and_go_with_the_guest(folder: Folder) -> None:
+    folder.decide(COUNTS, guests(vm={}))
+    folder.again(guests())
+    assert folder.again(guests(vm={}))[0]["vm", "size"] == 2
+    for _ in range(70):
+        folder.again(guests())
+    assert folder.again(guests(vm={}))[0]["vm", "size"] == 1
+
+
+def test_notes_on_a_guest_go_when_it_is_started_anew(folder: Folder) -> None:
+    from dataclasses import replace
+
+    one = guests(vm={})
+    anew = replace(one, guests={"vm": replace(one.guests["vm"], incarnation="2")})
+    folder.decide(COUNTS, one)
+    assert folder.again(anew)[0]["vm", "size"] == 1
+    assert folder.again(anew)[0]["vm", "size"] == 2
+
+
+def test_a_policy_that_fails_notes_nothing(folder: Folder) -> None:
+    assert folder.decide(COUNTS)[1] == []
+    folder.decide("def decide(host, guests):\n    host.notes['cycles'] = 100\n    1 / 0\n")
+    assert folder.decide(COUNTS)[0]["host", "knob"] == 2
+
+
+def test_a_guest_that_is_left_out_is_counted_once_in_the_notes(folder: Folder) -> None:
+    text = COUNTS.replace('guest.notes["cycles"], because', "guest.notes['cycles'] / (guest.name != 'b'), because")
+    assert folder.decide(text)[0]["host", "knob"] == 1
+    assert folder.again()[0] == {("a", "size"): 2, ("c", "size"): 2, ("host", "knob"): 2}
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "object()", "10 ** 30", "'x' * 10_000", "{'a': 1}", "[[1]]", "[0] * 2000"])
+def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, value: str) -> None:
+    folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 1\n")
+    text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
+    _, problems = folder.decide(text)
+    assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
+    assert all(problem.message.startswith("what it notes here is not kept, and what was noted before stays: ") for problem in problems)
+    text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
+    assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
+
+
+# --- files -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_policies_are_read_in_the_order_of_their_names_and_hidden_ones_are_not(folder: Folder) -> None:
+    for name in ("20_b.py", "10_a.py", ".hidden.py", "_part.py", "notes.txt", "30_c.py.bak"):
+        folder.write(name, f"def decide(host, guests):\n    return host.set('knob', 1, because='{name}')\n")
+    folder.plugin.mom_setup()
+    assert [one.source.name for one in folder.plugin.mom_evaluate(GUESTS, ())] == ["10_a.py", "20_b.py"]
+
+
+def test_no_bytecode_is_left_beside_a_policy_or_taken_from_there(folder: Folder) -> None:
+    import py_compile
+    import sys
+
+    path = folder.write("p.py", "def decide(host, guests):\n    return host.set('knob', 1, because='other')\n")
+    cached = py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    assert cached is not None
+    before = sorted(folder.path.rglob("*"))
+    assert folder.decide(HALVES)[0] == {("a", "size"): GiB // 2, ("b", "size"): GiB, ("c", "size"): 2 * GiB}
+    assert sorted(folder.path.rglob("*")) == before
+    assert not [name for name in sys.modules if name.startswith("mom_pypolicy_")]
+
+
+def test_a_policy_may_have_data_classes_and_parts_of_its_own(folder: Folder) -> None:
+    text = """
+        from __future__ import annotations
+        from dataclasses import dataclass, field
+
+        @dataclass(frozen=True)
+        class Step:
+            size: int = 3
+            parts: list[int] = field(default_factory=list)
+
+        def decide(host, guests):
+            return [host.set("knob", Step().size, because="x")]
+    """
+    assert folder.decide(text) == ({("host", "knob"): 3}, [])
+
+
+def test_a_folder_that_is_absent_or_empty_is_said_and_decides_nothing(folder: Folder) -> None:
+    for make in (lambda: None, folder.path.rmdir):
+        make()
+        folder.plugin.mom_setup()
+        assert folder.again() == ({}, [])
+        (finding,) = folder.plugin.mom_check()
+        assert finding.severity is Severity.WARNING
+        assert str(folder.path) in finding.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ndef decide(host, guests:\n", "p.py:2:1: SyntaxError: '(' was never closed"),
+        ("import os\n\nimport nowhere_to_be_found\n", "p.py:3:1: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("def f():\n    return 1 / 0\nf()\n", "p.py:2:1: ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit(3)\n", "p.py:2:1: SystemExit: 3"),
+        ("x = 1\n", "has no attribute 'decide' (a policy defines `def decide(host, guests):`"),
+        ("decide = 3\n", "p.py: TypeError: 3 is not a callable object"),
+        ("def decide(host):\n    pass\n", "p.py: TypeError: too many positional arguments"),
+        ("def decide(host, guests, more):\n    pass\n", "p.py: TypeError: missing a required argument: 'more'"),
+        ("x = '\0'\n", "p.py"),
+    ],
+)
+def test_a_policy_that_cannot_be_used_is_refused_with_file_and_line(folder: Folder, text: str, said: str) -> None:
+    folder.write("p.py", text)
+    assert said in folder.refused()
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_what_was_in_force_stays(folder: Folder) -> None:
+    assert folder.decide(HALVES)[0]["a", "size"] == GiB // 2
+    folder.write("p.py", HALVES.replace("//", "/*"))
+    folder.write("q.py", "1 / 0\n")
+    folder.write("r.py", HALVES)
+    with pytest.raises(ConfigError) as caught:
+        folder.plugin.mom_reload()
+    assert [Path(problem.file).name for problem in caught.value.problems] == ["p.py", "q.py"]
+    assert folder.again()[0]["a", "size"] == GiB // 2
+    folder.write("p.py", HALVES.replace("// 2", "// 4"))
+    (folder.path / "q.py").unlink()
+    (folder.path / "r.py").unlink()
+    put_in_force = folder.plugin.mom_reload()
+    assert folder.again()[0]["a", "size"] == GiB // 2, "not before the reload of all plugins has succeeded"
+    put_in_force()
+    assert folder.again()[0]["a", "size"] == GiB // 4
+
+
+def writable_by(mode: int) -> Callable[[Path], None]:
+    return lambda path: path.chmod(path.stat().st_mode | mode)
+
+
+@pytest.mark.parametrize("mode", [0o002, 0o020])
+@pytest.mark.parametrize("which", ["p.py", "."])
+def test_what_other_users_could_have_written_is_not_loaded(folder: Folder, which: str, mode: int) -> None:
+    ran = folder.path.parent / "ran"
+    folder.write("p.py", f"open({str(ran)!r}, 'w')\n{textwrap.dedent(HALVES)}")
+    path = folder.path / which
+    writable_by(mode)(path)
+    said = folder.refused()
+    assert f"{path}: is not used: {path} can be written by " in said
+    assert f"belongs to the user {os.getuid()} and has the mode {path.stat().st_mode & 0o777:o}" in said
+    assert not ran.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_belongs_to_another_user_is_not_loaded(folder: Folder) -> None:
+    os.chown(folder.write("p.py", HALVES), 65_534, 65_534)
+    assert "p.py belongs to the user 65534 and has the mode 644" in folder.refused()
+
+
+def test_what_is_no_regular_file_or_too_large_is_not_read(folder: Folder) -> None:
+    os.mkfifo(folder.path / "pipe.py", 0o600)
+    (folder.path / "folder.py").mkdir()
+    (folder.path / "large.py").write_bytes(b"#" * ((1 << 20) + 1))
+    assert folder.refused().count("is no regular file of at most 1,048,576 bytes") == 3

@@ -1,0 +1,160 @@
+"""Policies in Python beside those in the policy language: on the simulator, as the README has it, and where both decide one control."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Decision, InForce, PluginContext, Snapshot, declarations_of
+from mom_core.cli.frame import mom
+from mom_core.testing import snapshot
+from mom_devkit import Run, run_plugins
+from mom_plugins_policy import Policy
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_pypolicy import PypolicyPlugin
+from mom_plugins_qos import QosPlugin
+from mom_plugins_qos.settings import QosSettings
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples/policies/python"
+DECLARED = declarations_of()
+
+
+def folder_with(tmp_path: Path, name: str, text: str) -> str:
+    folder = tmp_path / "pypolicy.d"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    return str(folder)
+
+
+# --- the example that is a default policy --------------------------------------------------------------------------------------------
+
+
+class Both:
+    """The default policy for CPU limits, and the example in Python that is to equal it, each with its own notes."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
+        self.default = Policy.compile({name: text for name, text in qos.mom_policies().items() if "cpu" in name})
+        self.notes = NoteStore()
+        context = PluginContext(name="pypolicy", state_directory=tmp_path, in_force=InForce(DECLARED))
+        self.python = PypolicyPlugin(
+            PypolicyPlugin.Settings(directory=Path(folder_with(tmp_path, "60.py", (EXAMPLES / "60_cpu_limits.py").read_text()))), context
+        )
+        self.python.mom_setup()
+
+    def decide(self, seen: Snapshot) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        result = self.default.evaluate(seen, notes=self.notes)
+        self.notes.keep(result.notes, seen)
+        found = list(self.python.mom_evaluate(seen, ()))
+        assert all(isinstance(one, Decision) for one in found), found
+        return tuple(  # type: ignore[return-value]  # two of them
+            {f"{one.entity.name} {one.control}": one.value for one in decisions if isinstance(one, Decision)}
+            for decisions in (result.decisions, found)
+        )
+
+
+CYCLE = st.fixed_dictionaries(
+    {},
+    optional={
+        "vcpu_user_limit": st.sampled_from([None, 0.01, 10.0, 50.0, 99.5, 100.0, 250.0]),
+        "vcpu_quota": st.sampled_from([None, -1, 1000, 25_000, 50_000.4]),
+        "vcpu_period": st.sampled_from([None, 100_000, 1_000_000]),
+        "vcpu_count": st.sampled_from([None, 0, 1, 2, 16]),
+    },
+)
+
+
+def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> None:
+    numbers = iter(range(1_000_000))
+
+    @given(st.lists(st.tuples(CYCLE, CYCLE, st.sampled_from([1, 8, None])), min_size=1, max_size=6))
+    def holds(cycles: list[tuple[dict[str, Any], dict[str, Any], int | None]]) -> None:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        both = Both(folder)
+        for one, other, cpus in cycles:
+            default, python = both.decide(snapshot(host={"cpu_count": cpus}, guests={"a": one, "b": other}))
+            assert python == default
+
+    holds()
+
+
+# --- on the simulator ----------------------------------------------------------------------------------------------------------------
+
+
+def simulated(tmp_path: Path, cycles: int, *, first: str = "pypolicy", policies: Mapping[str, str] | None = None) -> Run:
+    folder = folder_with(tmp_path, "50_balloon.py", (EXAMPLES / "50_balloon.py").read_text())
+    evaluators: dict[str, Mapping[str, object]] = {"pypolicy": {"directory": folder}}
+    if policies is not None:
+        evaluators["policy"] = {"defaults": False, "directory": str(tmp_path / "run" / "policy.d")}
+    order = sorted(evaluators, key=lambda name: name != first)
+    plugins: dict[str, type | Mapping[str, object]] = {"sim": {}, **{name: evaluators[name] for name in order}, "balloon": {}}
+    (tmp_path / "run").mkdir()
+    return run_plugins(tmp_path / "run", plugins, cycles=cycles, policies=policies)
+
+
+def test_a_first_policy_in_python_brings_a_host_that_is_short_out_of_it(tmp_path: Path) -> None:
+    run = simulated(tmp_path, 40)
+    run.assert_no_problems()
+    first, last = (run.reports[number].snapshot.host for number in (0, -1))
+    assert (first.number("mem_really_available") or 0) < 0.2 * (first.number("mem_available") or 0)
+    assert (last.number("mem_really_available") or 0) > 1.1 * (first.number("mem_really_available") or 0)
+    assert len(run.applied("balloon_target")) > 20
+    (reason,) = {re.sub(r"[0-9][0-9,]*", "N", one.reason) for report in run.reports for one in report.decisions}
+    assert reason == "the host has N% available, and N MiB are usable in it"
+
+
+GIVES_ALL_A_TENTH = """
+(with Guests guest (if (valid guest.balloon_cur) (guest.Control "balloon_target" (* 0.9 guest.balloon_cur)) nil))
+"""
+
+
+@pytest.mark.parametrize("first", ["policy", "pypolicy"])
+def test_of_two_evaluators_the_first_in_the_configuration_has_a_control_that_both_decide(tmp_path: Path, first: str) -> None:
+    run = simulated(tmp_path, 3, first=first, policies={"50_balloon_": GIVES_ALL_A_TENTH})
+    second = "policy" if first == "pypolicy" else "pypolicy"
+    by = {"policy": "50_balloon_", "pypolicy": "50_balloon.py"}
+    kept = {(outcome.decision.entity, outcome.decision.source.name) for report in run.reports[:1] for outcome in report.outcomes}
+    contested = {one.entity for one in run.reports[0].decisions if one.source.name == by["pypolicy"]}
+    assert contested
+    assert {name for entity, name in kept if entity in contested} == {by[first]}
+    dropped = [one for report in run.reports for one in report.revisions if one.after is None]
+    assert {one.before.source.name for one in dropped} == {by[second]}
+    assert all(f"the plugin {first} comes before {second}" in one.reason for one in dropped)
+    said = f"core: {first} and {second} both decide balloon_target: {first} has it, as it comes first below `plugins`"
+    assert any(problem.startswith(said) for problem in run.problems)
+
+
+@pytest.mark.parametrize(("one", "other"), [("policy", "pypolicy"), ("pypolicy", "policy")])
+def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: str, other: str) -> None:
+    folder = folder_with(tmp_path, "50_balloon.py", (EXAMPLES / "50_balloon.py").read_text())
+    settings = {"policy": "{}", "pypolicy": f"{{directory: {folder}}}"}
+    (tmp_path / "mom.yaml").write_text(
+        f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
+        f"plugins:\n  sim: {{}}\n  {one}: {settings[one]}\n  {other}: {settings[other]}\n  balloon: {{}}\n"
+    )
+    said = f"several plugins decide: {one}, then {other}; a control that two of them decide belongs to the one that comes first"
+    for verb in (["config", "check", str(tmp_path / "mom.yaml")], ["doctor", "-c", str(tmp_path / "mom.yaml")]):
+        done = CliRunner().invoke(mom, verb)
+        assert said in " ".join(done.output.split()), done.output
+
+
+# --- the README ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_policy_decides_what_the_example_decides(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "mom_plugins_pypolicy/README.md").read_text(), re.DOTALL)
+    written = simulated(tmp_path / "example" if (tmp_path / "example").mkdir() is None else tmp_path, 10)
+    folder = folder_with(tmp_path, "50_balloon.py", shown)
+    plugins: dict[str, type | Mapping[str, object]] = {"sim": {}, "pypolicy": {"directory": folder}, "balloon": {}}
+    (tmp_path / "run").mkdir()
+    read = run_plugins(tmp_path / "run", plugins, cycles=10)
+    assert read.decided("balloon_target") == written.decided("balloon_target") != []
