@@ -128,7 +128,7 @@ def test_without_matplotlib_it_says_what_to_install(recording: Path, tmp_path: P
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "mom-plugins-sim[plot]" in str(getattr(run(recording, "-o", tmp_path / "x.png").exception, "hint", ""))
+    assert "python3-matplotlib" in str(getattr(run(recording, "-o", tmp_path / "x.png").exception, "hint", ""))
 
 
 def test_moms_plot_files_have_a_line_for_each_cycle(recording: Path, tmp_path: Path) -> None:

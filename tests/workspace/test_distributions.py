@@ -92,7 +92,7 @@ def test_the_changelog_knows_this_version() -> None:
 def test_a_plugins_readme_says_what_a_user_needs(folder: str) -> None:
     text = (ROOT / folder / "README.md").read_text()
     assert text.startswith(f"# {project_name(folder)}\n")
-    assert f"pip install {project_name(folder)}" in text
+    assert f"pip install ./{folder}" in text, "and no name that an index may have from another"
     headings = re.findall(r"^## (.+)$", text, re.M)
     assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
 
@@ -169,6 +169,17 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
 def test_the_readme_installs_the_same_from_the_clone_as_from_wheels() -> None:
     own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())[0]
     assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
+
+
+ASKS_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?mom-(?!example-)[a-z]|`mom-[a-z-]+\[")
+"""A name of mom's that is asked for where any user could have registered it."""
+
+
+def test_no_document_or_message_has_people_install_what_another_could_register() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mom_*/README.md")]
+    sources = [path for folder in DISTRIBUTIONS for path in modules(folder)]
+    found = [f"{path.relative_to(ROOT)}: {match[0]}" for path in [*pages, *sources] for match in ASKS_AN_INDEX.finditer(path.read_text())]
+    assert found == []
 
 
 @pytest.mark.parametrize("folder", [*PLUGINS, "mom_core"])

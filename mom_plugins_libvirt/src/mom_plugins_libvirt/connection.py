@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from mom_core import Callers, GuestBusy, HypervisorError, came_back
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
@@ -28,6 +28,8 @@ from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cu
 from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")
+
+WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
 
 _FIRST_RETRY_SECONDS = 0.25
 _LAST_RETRY_SECONDS = 15.0
@@ -167,7 +169,7 @@ class Connection:
             try:
                 self._module = binding()
             except ImportError as error:
-                raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint="pip install libvirt-python") from error
+                raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=WITHOUT_BINDING) from error
         return self._module
 
     def start(self) -> None:

@@ -43,7 +43,7 @@ def draw(story: Story, title: str, kind: str) -> bytes:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MomError("pictures need matplotlib", hint="pip install 'mom-plugins-sim[plot]'") from error
+        raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
     with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "svg.hashsalt": "mom"}):
         figure = _figure(Figure, story, title)
         out = io.BytesIO()

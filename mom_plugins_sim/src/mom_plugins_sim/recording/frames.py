@@ -152,7 +152,7 @@ def read_frames(source: BinaryIO, name: str, losses: Losses) -> Iterator[Frame]:
     if begins_well:
         version, again = struct.unpack("<HH", start[len(MAGIC) :])
         if version == again > VERSION:
-            raise MomError(f"{name} is of version {version}; this mom reads up to {VERSION}", hint="pip install --upgrade mom-plugins-sim")
+            raise MomError(f"{name} is of version {version}; this mom reads up to {VERSION}", hint="upgrade mom-plugins-sim")
     at = len(START) if begins_well else 0  # the beginning may be all that is damaged
     search = _Search(source)
     expected = 0
