@@ -50,8 +50,8 @@ def has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_
         guest = snapshot.guests.get(identity)
         if guest is None or guest.fields.get("balloon_target") != target:
             return False
-        size = guest.fields.get("balloon_cur")
-        if isinstance(size, int | float) and abs(size - target) < dead_band_kib:
+        size = guest.number("balloon_cur")
+        if size is not None and abs(size - target) < dead_band_kib:
             return True
     return False
 
@@ -76,8 +76,8 @@ class Cooperation:
             guest = guests.get(identity)
             if request.arrived and identity not in trials and identity not in asides and guest is not None and not guest.blocked:
                 continue  # as nearly all: it gave what was asked, and nothing is held against it
-            size = None if guest is None else guest.fields.get("balloon_cur")
-            if guest is None or not isinstance(size, int | float):
+            size = None if guest is None else guest.number("balloon_cur")
+            if guest is None or size is None:
                 self._trials.pop(identity, None)
             elif is_blocked(guest, control):
                 self._trials[identity] = _Trial(size, now)

@@ -16,8 +16,6 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
 
-_PROMISES = frozenset({GUARANTEE, GUARANTEE_SHARE, PLATFORMS_GUARANTEE})
-
 _NOT_LOOKED_UP = Portion(share=0.0)
 """Stands where what the YAML file says was not looked up yet."""
 
@@ -134,6 +132,7 @@ class Guarantees:
         self._host_reserve = host_reserve
         self._written: dict[tuple[str, str], Portion | None] = {}
         self._written_from: object = None
+        self._written_for_last: tuple[list[str], list[str], list[Portion | None]] = ([], [], [])
         self._read: dict[str, Portion | UnitError] = {}
         self._maxima: dict[str, float] = {}
         self._of: tuple[Snapshot, object] | None = None
@@ -145,26 +144,27 @@ class Guarantees:
         if self._of is not None and self._of[0] is snapshot and self._of[1] is settings_of:
             return self.standing
         self._of = snapshot, settings_of
-        maxima: dict[str, float] = {}
+        maxima = self._maxima
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
         written = self._written_for(list(snapshot.guests.values()), settings_of)
         for (identity, guest), own in zip(snapshot.guests.items(), written, strict=True):
             fields = guest.fields
-            maximum = as_number(fields.get("balloon_max"))
+            size = fields.get("balloon_max")
+            maximum = size if type(size) is int else as_number(size)  # a call less for nearly all
             if maximum is not None:
                 maxima[identity] = maximum
             metadata = self._metadata(guest) if METADATA in guest.properties else None
-            if own is None and metadata is None and fields.keys().isdisjoint(_PROMISES):  # this way round, 3 are looked up and not 30
-                continue
+            if own is None and metadata is None and not (GUARANTEE in fields or GUARANTEE_SHARE in fields or PLATFORMS_GUARANTEE in fields):
+                continue  # as nearly all
             others = as_number(fields.get(GUARANTEE)), as_number(fields.get(PLATFORMS_GUARANTEE))
             share = as_number(fields.get(GUARANTEE_SHARE))
             if isinstance(metadata, UnitError):
                 unclear.append(Unclear(guest, metadata))
                 metadata = ALL_OF_IT
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else self._maxima.get(identity, as_number(fields.get("balloon_cur")))
+            whole = maximum if maximum is not None else maxima.get(identity, as_number(fields.get("balloon_cur")))
             portions = [portion.kib_of(whole) for portion in (own, metadata) if portion is not None]
             if share is not None and whole is not None:
                 portions.append(min(1.0, share) * whole)
@@ -176,10 +176,9 @@ class Guarantees:
                 promised = maximum
             priority = as_number(fields.get(PRIORITY))
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
-        if snapshot.guests:  # without any guest the hypervisor is away
-            for identity in snapshot.guests.keys() - maxima.keys() & self._maxima.keys():
-                maxima[identity] = self._maxima[identity]
-            self._maxima = maxima
+        if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
+            for identity in maxima.keys() - snapshot.guests.keys():
+                del maxima[identity]
         room = self._room(snapshot.host.number("mem_available"))
         holds = kept(promises, room)
         shrunk = [
@@ -191,23 +190,23 @@ class Guarantees:
         self.standing = Standing({identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear)
         return self.standing
 
-    def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> list[float | None]:
-        """What the YAML file and the metadata promise to each of these guests in KiB, before their sizes are collected.
+    def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
+        """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
 
-        A share is one of the maximum that was known last; None where there is no promise, or that is not known.
+        A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here.
         """
-        found: list[float | None] = []
+        found: dict[str, float] = {}
         for guest, written in zip(guests, self._written_for(guests, settings_of), strict=True):
-            metadata = self._metadata(guest) if METADATA in guest.properties else None
-            if written is None and metadata is None:
-                found.append(None)
+            if written is None and METADATA not in guest.properties:
                 continue
+            metadata = self._metadata(guest)
             if isinstance(metadata, UnitError):
                 metadata = ALL_OF_IT
             maximum = self._maxima.get(guest.id)
             portions = [portion.kib_of(maximum) for portion in (written, metadata) if portion is not None]
             known = [kib for kib in portions if kib is not None]
-            found.append(max(known) if known else None)
+            if known:
+                found[guest.id] = max(known)
         return found
 
     def _room(self, host_kib: float | None) -> float | None:
@@ -217,17 +216,20 @@ class Guarantees:
         return max(0.0, host_kib - (self._host_reserve.kib_of(host_kib) or 0.0))
 
     def _written_for(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Iterable[Portion | None]:
-        """What the YAML file says. It changes only with the configuration, so each guest is looked up once."""
+        """What the YAML file says. It changes only with the configuration, so each guest is looked up once, the same guests together."""
+        ids, names = [guest.id for guest in guests], [guest.name for guest in guests]
+        ids_before, names_before, found = self._written_for_last
+        if self._written_from is settings_of and ids == ids_before and names == names_before:
+            return found
         if self._written_from is not settings_of or len(self._written) > 2 * len(guests):
             self._written, self._written_from = {}, settings_of
-        written = self._written
-        found = []
-        for guest in guests:
-            key = guest.id, guest.name
+        written, found = self._written, []
+        for key, guest in zip(zip(ids, names, strict=True), guests, strict=True):
             portion = written.get(key, _NOT_LOOKED_UP)
             if portion is _NOT_LOOKED_UP:
                 portion = written[key] = self._own(settings_of(guest))
             found.append(portion)
+        self._written_for_last = ids, names, found
         return found
 
     def _metadata(self, guest: Guest) -> Portion | UnitError | None:

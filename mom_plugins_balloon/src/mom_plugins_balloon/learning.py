@@ -241,15 +241,19 @@ class Learning:
         if known is None or known.incarnation != guest.incarnation:
             return {}
         # As the guest counts: what is used is compared with it.
-        found: dict[str, Value] = {
+        hidden, rss = known.hidden, known.rss
+        found: dict[str, Value] = {  # all at once, as this is for every guest and cycle: what is unknown, of few of them, is taken out
             "mem_used_peak": int(known.peak + known.ballooned),
             "mem_used_before": int(known.used),
             "mem_cache_share": round(known.cache_share * 1000) / 1000,  # a third of the time of round(…, 3)
+            "mem_hidden": hidden if hidden is None else int(hidden),
+            "rss_before": rss if rss is None else int(rss),
+            "rss_beside": int(known.process),
         }
-        if known.hidden is not None:
-            found["mem_hidden"] = int(known.hidden)
-        if known.rss is not None:
-            found["rss_before"], found["rss_beside"] = int(known.rss), int(known.process)
+        if hidden is None:
+            del found["mem_hidden"]
+        if rss is None:
+            del found["rss_before"], found["rss_beside"]
         if known.hurts > 0:
             found["mem_usable_hurts"] = int(known.hurts)
         return found

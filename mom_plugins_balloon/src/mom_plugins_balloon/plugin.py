@@ -280,34 +280,34 @@ class BalloonPlugin:
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What is guaranteed to each guest, and what was asked of it."""
         self._requests.keep_only(guests)
-        targets = self._requests.targets()
+        requests, promises = self._requests.all(), self._guarantees.own(guests, self._context.guest_settings)
         standing = self._guarantees.standing
         fields: dict[str, Mapping[str, Value]] = {}
         aside, now = self._cooperation.aside(), self._context.monotonic()
-        for guest, own in zip(guests, self._guarantees.own(guests, self._context.guest_settings), strict=True):
-            target = targets.get(guest.id)
-            blocked = guest.blocked
-            obstacle = (blocked and (blocked.get(CONTROL, "") or blocked.get("*", ""))) or _obstacle(guest, aside.get(guest.id, ""))
-            holds = standing.holds.get(guest.id)
-            known: dict[str, Value] = self._learning.fields(guest)
-            if own is None and holds is None and target is None and not obstacle and not known:
+        for guest in guests:
+            identity, blocked = guest.id, guest.blocked
+            request, own, holds = requests.get(identity), promises.get(identity), standing.holds.get(identity)
+            obstacle = blocked.get(CONTROL, "") or blocked.get("*", "") if blocked else ""
+            if not obstacle and (identity in aside or PINNED in guest.properties):
+                obstacle = _obstacle(guest, aside.get(identity, ""))
+            known = self._learning.fields(guest)
+            if own is None and holds is None and request is None and not obstacle and not known:
                 continue
             if own is not None:
                 known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
             if holds is not None:
                 known[HOLDS] = holds
-                known[PROMISED] = math.ceil(standing.promised[guest.id])
-            if target is not None:
-                known[CONTROL] = target
-                request = self._requests.get(guest.id)
-                if request is not None:  # rounded at a third of the time of round(…, 3)
-                    known["balloon_target_age"] = round(max(0.0, now - request.asked) * 1000) / 1000
+                known[PROMISED] = math.ceil(standing.promised[identity])
+            if request is not None:
+                known[CONTROL] = request.target
+                age = now - request.asked
+                known["balloon_target_age"] = round(age * 1000) / 1000 if age > 0 else 0.0  # a third of the time of round(…, 3)
             if obstacle:
                 known[OBSTACLE] = obstacle
-                rests = self._cooperation.rest_left(guest.id, now)
+                rests = self._cooperation.rest_left(identity, now)
                 if rests is not None:
                     known[RESTS] = round(rests, 1)
-            fields[guest.id] = known
+            fields[identity] = known
         return fields
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
@@ -333,10 +333,10 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
-        aside = self._cooperation.aside()
+        aside, holds = self._cooperation.aside(), standing.holds
         for guest in snapshot.guests.values():
-            if CONTROL in guest.fields and not is_blocked(guest, CONTROL):
-                end = self._end_of_shrinking(guest, history, limits, standing.holds.get(guest.id, 0))
+            if CONTROL in guest.fields and not (guest.blocked and is_blocked(guest, CONTROL)):
+                end = self._end_of_shrinking(guest, history, limits, holds.get(guest.id, 0))
                 if end is not None:
                     yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
             if guest.id in aside:
@@ -362,7 +362,7 @@ class BalloonPlugin:
 
         :param guarantee: KiB below which the guest must not be
         """
-        target, size = guest.number(CONTROL), guest.number("balloon_cur")
+        target, size = as_number(guest.fields.get(CONTROL)), as_number(guest.fields.get("balloon_cur"))
         if target is None or size is None:
             return None
         if size - target < self._dead_band and target >= guarantee and PINNED not in guest.properties:

@@ -59,22 +59,19 @@ class Requests:
         """Forget the guests that are gone or were started anew."""
         if self._requests:
             there = {guest.id: guest.incarnation for guest in guests}
-            self._requests = {i: request for i, request in self._requests.items() if there.get(i) == request.incarnation}
+            for identity in [identity for identity, request in self._requests.items() if there.get(identity) != request.incarnation]:
+                del self._requests[identity]
 
     def follow(self, sizes: Mapping[str, Guest]) -> None:
         """See which guests have arrived."""
         for identity, request in self._requests.items():
             if not request.arrived and identity in sizes:
-                size = sizes[identity].fields.get("balloon_cur")
-                request.arrived = isinstance(size, int | float) and abs(size - request.target) < self._dead_band
+                size = sizes[identity].number("balloon_cur")
+                request.arrived = size is not None and abs(size - request.target) < self._dead_band
 
     def all(self) -> Mapping[str, Request]:
         """The last request to each guest, by guest id."""
         return self._requests
-
-    def targets(self) -> dict[str, int]:
-        """What was last asked of each guest, KiB by guest id."""
-        return {identity: request.target for identity, request in self._requests.items()}
 
     def pending(self, identity: str) -> int | None:
         """The size in KiB that the guest is still on its way to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core import Snapshot
+from mom_core import Snapshot, as_number
 
 HORIZON_SECONDS = 120.0
 """How long sizes are remembered. Statistics that are older than this are not believed anyway."""
@@ -21,8 +21,10 @@ class RecentSizes:
         now = snapshot.monotonic
         for identity, guest in snapshot.guests.items():
             size = guest.fields.get("balloon_cur")
-            if not isinstance(size, int | float):
-                continue
+            if type(size) is not int:  # as it is of nearly all
+                size = as_number(size)
+                if size is None:
+                    continue
             sizes = seen.get(identity)
             if sizes is None:
                 seen[identity] = [(now, size)]
