@@ -15,7 +15,9 @@ _WHERE = {
     "fields": ("PERIOD", "guest_fields", "host_fields"),
     "guest_cgroup": ("Cgroups", "CpuCounters", "cgroups_of"),
     "host_side": ("HostSide",),
+    "plugin_of_guests": ("PluginOfGuests", "ReportingGuests"),
     "qemu_process": ("Merged", "merged", "swapped_kib", "times_of"),
+    "reporting": ("stale_seconds", "why_silent"),
     "statistics": ("Reading", "Record", "convert", "possible_maximum"),
     "watch": ("BalloonStatistics", "GuestWatch", "Memory", "Statistics", "usable_soon", "why_wake"),
 }
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
     from mom_guests.guest_cgroup import CpuCounters as CpuCounters
     from mom_guests.guest_cgroup import cgroups_of as cgroups_of
     from mom_guests.host_side import HostSide as HostSide
+    from mom_guests.plugin_of_guests import PluginOfGuests as PluginOfGuests
+    from mom_guests.plugin_of_guests import ReportingGuests as ReportingGuests
     from mom_guests.qemu_process import Merged as Merged
     from mom_guests.qemu_process import merged as merged
     from mom_guests.qemu_process import swapped_kib as swapped_kib
     from mom_guests.qemu_process import times_of as times_of
+    from mom_guests.reporting import stale_seconds as stale_seconds
+    from mom_guests.reporting import why_silent as why_silent
     from mom_guests.statistics import Reading as Reading
     from mom_guests.statistics import Record as Record
     from mom_guests.statistics import convert as convert

@@ -27,7 +27,7 @@ from mom_core import (
     boot_id,
     printable,
 )
-from mom_guests import HostSide, convert, possible_maximum
+from mom_guests import HostSide, convert, possible_maximum, stale_seconds, why_silent
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
@@ -42,22 +42,10 @@ from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
 
-_STALE_PERIODS = 3
-_STALE_SECONDS = 10.0
-"""Without a setting, statistics are stale after three of the guest's periods, and ten seconds: a guest that is short of CPU misses one."""
-
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
 """Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
 whether the operator has switched them off, long before they are stale."""
-
-_DRIVER_GRACE_SECONDS = 60.0
-"""How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
-
-_DRIVER_SILENT_SECONDS = 30.0
-_DRIVER_SILENT_STALE = 3
-"""How long, and how many times the age from which on they are stale, statistics may not come before the driver counts as silent: a
-guest that is short of CPU misses several."""
 
 _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
@@ -235,9 +223,7 @@ class LibvirtHypervisor(TunableGuests):
             known.late = None
 
     def _stale_after(self, description: Description | None) -> float:
-        if self._settings.stale_after is not None:
-            return self._settings.stale_after
-        return max(_STALE_SECONDS, _STALE_PERIODS * description.stats_period if description else 0.0)
+        return stale_seconds(self._settings.stale_after, description.stats_period if description else 0)
 
     def _describe(self, end: float) -> None:
         """Read the descriptions that are missing or may have changed, as many as there is time for until `end`, or before."""
@@ -324,14 +310,9 @@ class LibvirtHypervisor(TunableGuests):
 
     def _silence(self, known: KnownGuest) -> str:
         """How the guest's statistics have failed to come for long; empty when they come, or need not."""
-        reading, now = known.reading, self._monotonic()
-        if reading is None or known.fresh or not _reports(known) or why_left_alone(known.state, known.reason):
+        if known.reading is None or known.fresh or not _reports(known) or why_left_alone(known.state, known.reason):
             return ""
-        age = reading.age(now)
-        if age is None:
-            return "the guest's balloon driver has never answered" if now - known.since > _DRIVER_GRACE_SECONDS else ""
-        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * self._stale_after(known.description))
-        return "the guest's balloon driver does not answer any more" if min(age, now - known.since) > patience else ""
+        return why_silent(known.reading, known.since, self._monotonic(), self._stale_after(known.description))
 
     def _nothing_can_be_done(self, known: KnownGuest) -> str:
         if self._connection.settings.readonly:

@@ -1,0 +1,235 @@
+"""The hooks that all plugins with a hypervisor of QEMU guests have alike; each adds how its hypervisor is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+
+from pydantic import AfterValidator, Field
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    Decision,
+    Duration,
+    Entity,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    NotSupported,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Refused,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Target,
+    Unit,
+    Value,
+    format_duration,
+    hookimpl,
+)
+from mom_guests.fields import PERIOD
+
+if TYPE_CHECKING:
+    from mom_core import GuestColumn
+    from mom_guests.watch import GuestWatch
+
+LONGEST_PERIOD_SECONDS: Final = 3600
+
+_SWITCHED_PER_CYCLE: Final = 50
+"""How many guests' statistics are switched on in one cycle: it takes two or three calls each, and the cycle has other things to do."""
+
+_SHORTEST_WATCH_SECONDS: Final = 0.05
+"""Guests have something new to tell once a second; looking more often than this only costs."""
+
+_NOT_OURS: Final = "another plugin's hypervisor is in use"
+
+
+class ReportingGuests(Hypervisor, Protocol):
+    """A hypervisor whose guests' balloon drivers report."""
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id."""
+        ...
+
+    def silent(self) -> Mapping[str, str]:
+        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        ...
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        ...
+
+    def stats_period(self, guest: Entity) -> int:
+        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
+        ...
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""
+        ...
+
+
+def _whole_seconds(seconds: float) -> float:
+    if seconds != int(seconds):
+        raise ValueError("whole seconds are counted here")
+    return seconds
+
+
+def _not_too_often(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
+    return seconds
+
+
+class PluginOfGuests:
+    """The part of a hypervisor's plugin that is the same for all: what is collected, the statistics period, the watch.
+
+    `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
+    """
+
+    class Settings(PluginSettings):
+        """How guests are watched."""
+
+        stats_period: Annotated[Duration, Field(ge=0, le=LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
+        """How often guests are asked for statistics that none asks for yet; put back at the end. `0s` leaves such guests alone."""
+        stale_after: Annotated[Duration, Field(gt=0)] | None = None
+        """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
+        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
+        """How often to look at guests from which memory was taken: one that comes short wakes mom for a cycle at once. `0s`: never."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._reporting = settings
+        self._context = context
+        self._hypervisor: ReportingGuests | None = None
+        self._watch: GuestWatch | None = None
+
+    # --- declare and end ---------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The statistics period; balloons are another plugin's."""
+        description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
+        # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
+        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD),)
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor | None:
+        """Who runs the guests."""
+        return self._hypervisor
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+
+    # --- collect and act ---------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What was said about the guests when they were listed."""
+        own = self._own(hypervisor)
+        if own is None:
+            return {}
+        fields = own.fields(guests)
+        for uuid, soon in (self._watch.forecasts() if self._watch is not None else {}).items():
+            usable = fields.get(uuid, {}).get("mem_usable")
+            if isinstance(usable, int):
+                fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle may know newer statistics
+        return fields
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests there are that cannot be relied on."""
+        own = self._own(hypervisor)
+        return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
+
+        Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.
+        """
+        yield from self._unreliable(snapshot)
+        period = int(self._reporting.stats_period)
+        if not period:
+            return
+        off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
+        for guest in islice(off, _SWITCHED_PER_CYCLE):
+            yield Decision(guest.entity, PERIOD, period, "the guest is not asked for statistics", Source(self._context.name))
+
+    def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
+        if self._hypervisor is None:
+            return
+        source = Source(self._context.name)
+        for uuid, silence in self._hypervisor.silent().items():
+            guest = snapshot.guests.get(uuid)
+            if guest is not None:
+                hint = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
+                yield Problem(source, silence, guest.entity, Severity.WARNING, hint)
+        for uuid, names in self._hypervisor.impossible().items():
+            guest = snapshot.guests.get(uuid)
+            if guest is not None:
+                message = f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
+                yield Problem(source, message, guest.entity, Severity.WARNING, "its balloon driver is broken, or lies")
+
+    # --- control -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """Statistics periods."""
+        own = self._own(hypervisor)
+        if own is None:
+            raise NotSupported(_NOT_OURS)
+        return {target: _period_of(own, target.entity) for target in targets}
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set statistics periods."""
+        own = self._own(hypervisor)
+        if own is None:
+            raise NotSupported(_NOT_OURS)
+        errors: dict[Target, HypervisorError] = {}
+        for change in changes:
+            try:
+                _set_period(own, change)
+            except HypervisorError as error:
+                errors[change.target] = error
+        return errors
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """What the cycle saw of the guests, and asked of them, is what the watch compares with."""
+        if self._watch is not None:
+            self._watch.follow(report)
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_guest_columns() -> Iterable[GuestColumn]:
+        """What guests have of their memory."""
+        from mom_guests.columns import COLUMNS
+
+        return COLUMNS
+
+    def _own(self, hypervisor: Hypervisor) -> ReportingGuests | None:
+        """This plugin's hypervisor, if it is the one in use."""
+        return self._hypervisor if hypervisor is self._hypervisor else None
+
+
+def _period_of(own: ReportingGuests, guest: Entity) -> Value | HypervisorError:
+    try:
+        return own.stats_period(guest)
+    except HypervisorError as error:
+        return error
+
+
+def _set_period(own: ReportingGuests, change: Change) -> None:
+    value = change.value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_PERIOD_SECONDS:
+        raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
+    own.set_stats_period(change.entity, value)
