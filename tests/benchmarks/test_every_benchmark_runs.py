@@ -28,6 +28,7 @@ SMALL = {
     "limits/bench_limits.py": "--guests 4 --rounds 2",
     "numa/bench_numa.py": "--guests 10 --gib 0.02",
     "policy/bench_policy.py": "--guests 10 --rounds 2",
+    "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
     "rpc/bench_rpc.py": "--guests 10 --runs 2",
     "service/bench_service.py": "--runs 5",
@@ -47,8 +48,8 @@ ON_GUESTS = ("ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/mea
              "simulator/measure_guests.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
-BY_ANOTHER = ("squeeze/peer_loop.py",)
-"""What only another benchmark starts, on real guests; the laws in it have tests (tests/squeeze)."""
+BY_ANOTHER = ("qemu/stand_in.py", "squeeze/peer_loop.py")
+"""What only another benchmark starts; the laws in the second have tests (tests/squeeze)."""
 
 
 def test_every_benchmark_is_known_here() -> None:

@@ -16,6 +16,7 @@ CORE = ROOT / "mom_core/src/mom_core"
 ALLOWED = {
     "host": "the machine that mom manages: what a scope and its entity are called",
     "policy": "what an evaluator goes by: the word in messages, and in the names of services",
+    "qemu": "the kind of hypervisor in the URI of a destination, which is libvirt's word",
     "priority": "the level of a line in systemd's journal",
 }
 """Names that are words of the field besides, and what they mean in the core."""

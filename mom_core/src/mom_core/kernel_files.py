@@ -12,6 +12,7 @@ MOST_BYTES: Final = 64 << 10
 """More than any file has that is read whole here."""
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
@@ -94,7 +95,8 @@ class ProcessStat(NamedTuple):
 
     `state` is a letter, such as `D` (waits for a device), `T` (is stopped) or `Z` (has ended); `minor_faults` needed no I/O, `major_faults`
     did; `cpu_seconds` are those of all threads. `started` is in clock ticks since the boot: two processes that had one number, one after
-    the other, differ in it. `processor` is the CPU that it ran on last; None where the kernel does not say.
+    the other, differ in it. `processor` is the CPU that it ran on last, `resident_kib` the host's memory that it holds;
+    None where the kernel does not say.
     """
 
     name: str
@@ -105,13 +107,14 @@ class ProcessStat(NamedTuple):
     cpu_seconds: float
     started: int
     processor: int | None
+    resident_kib: int | None
 
 
 def parse_process_stat(content: bytes) -> ProcessStat | None:
     """A process by its stat file; None when it is malformed or empty.
 
     The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
-    15 stime, 22 starttime, 39 processor.
+    15 stime, 22 starttime, 24 rss, 39 processor.
     """
     head, closing, tail = content.rpartition(b")")
     _, opening, name = head.partition(b"(")
@@ -123,5 +126,7 @@ def parse_process_stat(content: bytes) -> ProcessStat | None:
         return None
     flags, minor, major, user, system, started = map(int, numbers)
     processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
+    resident = int(words[21]) * _PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
     state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
-    return ProcessStat(name.decode("ascii", "replace"), state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor)
+    who = name.decode("ascii", "replace")
+    return ProcessStat(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)

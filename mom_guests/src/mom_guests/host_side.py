@@ -89,6 +89,11 @@ class HostSide:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
+    def process(self, uuid: str) -> ProcessStat | None:
+        """What the kernel counted for this guest's process when its fields were last read."""
+        process = self._processes.get(uuid)
+        return process.times if process is not None and process.pid else None
+
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
         """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
         now = self._monotonic()

@@ -1,0 +1,227 @@
+"""From a monitor's answers to what a guest is, and how it is now. Pure: whatever QEMU says gives a description, or is a `WireError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mom_guests import Record
+from mom_plugins_qemu.command_line import canonical
+from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
+
+_LARGEST: Final = 1 << 62
+"""Above this a number is no size."""
+
+_LONGEST_NAME: Final = 1024
+
+_PERIPHERAL: Final = "/machine/peripheral"
+_ANONYMOUS: Final = "/machine/peripheral-anon"
+
+DESCRIBING: Final = (
+    Question("query-name"),
+    Question("query-uuid"),
+    Question("query-memory-size-summary"),
+    Question("query-memory-devices"),
+    Question("query-cpus-fast"),
+    Question("qom-list", {"path": _PERIPHERAL}),
+    Question("qom-list", {"path": _ANONYMOUS}),
+    Question("qom-get", {"path": "/machine", "property": "confidential-guest-support"}),
+)
+"""What is asked of a guest that is not known yet."""
+
+GUEST_STATISTICS: Final = "guest-stats"
+POLLING_INTERVAL: Final = "guest-stats-polling-interval"
+
+_PINNING: Final = ("vfio-pci", "vhost-vdpa")
+"""Devices that reach the guest's memory by themselves: QEMU discards nothing while there is one."""
+
+_STATISTICS: Final = {
+    "stat-total-memory": ("balloon.available", 10),
+    "stat-free-memory": ("balloon.unused", 10),
+    "stat-available-memory": ("balloon.usable", 10),
+    "stat-disk-caches": ("balloon.disk_caches", 10),
+    "stat-swap-in": ("balloon.swap_in", 10),
+    "stat-swap-out": ("balloon.swap_out", 10),
+    "stat-major-faults": ("balloon.major_fault", 0),
+    "stat-minor-faults": ("balloon.minor_fault", 0),
+}
+"""The balloon device's statistics: their names in records, and by how many bits to shift them, as it counts bytes."""
+
+_UNKNOWN: Final = (-1, (1 << 64) - 1)
+"""What the driver reports for what it does not know."""
+
+
+class VirtioMem(NamedTuple):
+    """A virtio-mem device: its path in QEMU's tree of objects, its size and what it is to be, at most and in steps of; KiB."""
+
+    path: str
+    size_kib: int
+    requested_kib: int
+    maximum_kib: int
+    block_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a guest since it was started. Sizes in KiB.
+
+    `balloon` is the balloon device's path in QEMU's tree of objects, empty where there is none. `pinned` says why the host cannot use what
+    the balloon takes, empty where it can. `fixed_kib` is all memory but virtio-mem's.
+    """
+
+    name: str
+    uuid: str
+    fixed_kib: int
+    vcpus: int
+    balloon: str = ""
+    pinned: str = ""
+    virtio_mem: tuple[VirtioMem, ...] = ()
+
+    def looking(self) -> tuple[Question, ...]:
+        """What is asked of this guest in each cycle."""
+        asked = [Question("query-status"), Question("query-migrate")]
+        if self.virtio_mem:
+            asked.append(Question("query-memory-devices"))
+        return (*asked, *self.balloon_questions())
+
+    def balloon_questions(self) -> tuple[Question, ...]:
+        """What is asked about its balloon."""
+        if not self.balloon:
+            return ()
+        return (
+            Question("query-balloon"),
+            Question("qom-get", {"path": self.balloon, "property": GUEST_STATISTICS}),
+            Question("qom-get", {"path": self.balloon, "property": POLLING_INTERVAL}),
+        )
+
+
+class Look(NamedTuple):
+    """How a guest is now: QEMU's words for its state and its migration, its record, and its statistics period in seconds (None: unknown).
+
+    `again` says that its devices are others than it was described with.
+    """
+
+    status: str
+    migration: str
+    record: Record
+    period: int | None
+    virtio_mem: tuple[VirtioMem, ...] = ()
+    again: bool = False
+
+
+def described(answers: Sequence[Answer]) -> Description:
+    """What a guest is, by the answers to `DESCRIBING`. Raises `WireError`."""
+    name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
+    sizes = _mapping(memory)
+    dimms, virtio_mem = _memory_devices(devices)
+    peripherals = [*_devices(_PERIPHERAL, named), *_devices(_ANONYMOUS, unnamed)]
+    balloons = [path for path, kind in peripherals if kind.startswith("virtio-balloon")]
+    text = _mapping(name).get("name")
+    return Description(
+        _text(text if isinstance(text, str) else ""),
+        canonical(str(_mapping(uuid).get("UUID", ""))),
+        (_size(sizes.get("base-memory")) + dimms) >> 10,
+        len(cpus) if isinstance(cpus, list) else 0,
+        balloons[0] if balloons else "",
+        _why_pinned([kind for _, kind in peripherals], confidential),
+        virtio_mem,
+    )
+
+
+def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
+    if isinstance(confidential, str) and confidential:
+        return "the guest is confidential: the host cannot take its memory"
+    passed = next((kind for kind in kinds if kind.startswith(_PINNING)), "")
+    return f"a host device ({passed}) pins the guest's memory: the host cannot take it" if passed else ""
+
+
+def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
+    """The path and the type of each device in a list of QEMU's objects."""
+    for item in listed if isinstance(listed, list) else ():
+        kind, name = _mapping(item).get("type"), _mapping(item).get("name")
+        if isinstance(kind, str) and isinstance(name, str) and kind.startswith("child<") and name.isprintable():
+            yield f"{folder}/{name}", kind[6:-1]
+
+
+def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
+    """Bytes of the DIMMs, and the virtio-mem devices."""
+    dimms, found = 0, []
+    for item in listed if isinstance(listed, list) else ():
+        kind, content = _mapping(item).get("type"), _mapping(_mapping(item).get("data"))
+        if kind == "dimm":
+            dimms += _size(content.get("size"))
+        elif kind == "virtio-mem":
+            named = content.get("id")
+            if isinstance(named, str) and named.isprintable():
+                numbers = [_size(content.get(key)) >> 10 for key in ("size", "requested-size", "max-size", "block-size")]
+                found.append(VirtioMem(f"{_PERIPHERAL}/{named}", *numbers))
+    return dimms, tuple(found)
+
+
+def looked(description: Description, answers: Sequence[Answer]) -> Look:
+    """How a guest is, by the answers to its `looking`. Raises `WireError`."""
+    status, migration, *rest = answers
+    word = _mapping(status).get("status")
+    if not isinstance(word, str):
+        raise WireError("QEMU does not say how the guest is")
+    moving = _mapping(migration).get("status") if not isinstance(migration, Refusal) else None
+    virtio_mem = description.virtio_mem
+    again = False
+    if description.virtio_mem:
+        _, virtio_mem = _memory_devices(rest.pop(0))
+        again = [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
+    record, period, unknown = balloon_record(description, rest, virtio_mem)
+    return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown)
+
+
+def balloon_record(description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]) -> tuple[Record, int | None, bool]:
+    """A guest's record, by the answers to its `balloon_questions`, its statistics period, and whether the device is not there any more."""
+    plugged = sum(device.size_kib for device in virtio_mem)
+    record: dict[str, object] = {"balloon.maximum": description.fixed_kib + plugged, "vcpu.current": description.vcpus}
+    if not description.vcpus:
+        del record["vcpu.current"]
+    if not answers:
+        record["balloon.current"] = description.fixed_kib + plugged
+        return record, None, False
+    balloon, statistics, interval = answers
+    actual = _mapping(balloon).get("actual") if not isinstance(balloon, Refusal) else None
+    if type(actual) is int and 0 < actual < _LARGEST:
+        record["balloon.current"] = (actual >> 10) + plugged
+    if not isinstance(statistics, Refusal):
+        record |= _statistics(_mapping(statistics))
+    period = interval if type(interval) is int and 0 <= interval < _LARGEST else None
+    gone = isinstance(interval, Refusal) and interval.kind == "DeviceNotFound"
+    return record, period, gone
+
+
+def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
+    """What the balloon driver said, in the words of records. It is the guest's: what is not possible is for the conversion to refuse."""
+    said = answer.get("stats")
+    found: dict[str, object] = {}
+    for name, value in said.items() if isinstance(said, dict) else ():
+        known = _STATISTICS.get(name)
+        if known is not None and value not in _UNKNOWN:
+            found[known[0]] = value >> known[1] if type(value) is int else value
+    updated = answer.get("last-update")
+    if type(updated) is int and 0 < updated < _LARGEST:
+        found["balloon.last-update"] = updated
+    return found
+
+
+def _mapping(value: Answer) -> Mapping[str, object]:
+    if isinstance(value, Refusal):
+        return {}
+    if not isinstance(value, dict):
+        raise WireError("an answer is not of the kind that was asked for")
+    return value
+
+
+def _size(value: object) -> int:
+    """Bytes; 0 for what is none."""
+    return value if type(value) is int and 0 < value < _LARGEST else 0
+
+
+def _text(text: str) -> str:
+    """A name that can be written anywhere."""
+    return text[:_LONGEST_NAME].encode(errors="replace").decode()

@@ -1,0 +1,36 @@
+"""What the plugin declares to collect: the fields of all guests, and where they are from under QEMU itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_guests import PERIOD, guest_fields, host_fields
+
+_SOURCES: Final = {
+    "balloon.current": "query-balloon actual, and virtio-mem's size",
+    "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
+    "balloon.rss": "/proc/PID/stat of the guest's QEMU process",
+    "balloon.available": "stat-total-memory",
+    "balloon.unused": "stat-free-memory",
+    "balloon.usable": "stat-available-memory",
+    "balloon.usable, twice": "stat-available-memory, twice",
+    "balloon.disk_caches": "stat-disk-caches",
+    "balloon.swap_in": "stat-swap-in",
+    "balloon.swap_out": "stat-swap-out",
+    "balloon.major_fault": "stat-major-faults",
+    "balloon.minor_fault": "stat-minor-faults",
+    "balloon.last-update": "last-update",
+    "balloon.*": "guest-stats",
+    PERIOD: "guest-stats-polling-interval",
+    "vcpu.current": "query-cpus-fast",
+    "cpu.time": "/proc/PID/stat of the guest's QEMU process",
+}
+
+
+def _source(record: str) -> str:
+    source = _SOURCES[record]
+    return source if source.startswith("/") else f"QMP {source}"
+
+
+GUEST_FIELDS: Final = guest_fields(_source)
+HOST_FIELDS: Final = host_fields(_source)

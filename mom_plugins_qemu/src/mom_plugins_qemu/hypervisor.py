@@ -1,0 +1,506 @@
+"""The hypervisor that QEMU's monitors give: guests with their statistics from one round of visits, balloons, and the statistics period."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mom_core import (
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Value,
+    boot_id,
+    printable,
+)
+from mom_guests import PERIOD, HostSide, Reading, Record, convert, stale_seconds, times_of, why_silent
+from mom_plugins_qemu.command_line import Identity, identity_of
+from mom_plugins_qemu.description import DESCRIBING, POLLING_INTERVAL, Description, VirtioMem, balloon_record, described, looked
+from mom_plugins_qemu.monitors import monitors
+from mom_plugins_qemu.states import state_name, why_left_alone
+from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
+from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
+
+BALLOON: Final = "balloon_target"
+
+_DESCRIBE_AGAIN_SECONDS: Final = 150.0
+"""A guest is described again after this: devices may be plugged in and taken out."""
+
+_FIRST_RETRY_SECONDS: Final = 0.5
+_LAST_RETRY_SECONDS: Final = 10.0
+"""How long a monitor that did not answer is left in peace: doubled from the first to the last. A backup holds one for minutes."""
+
+_ASKED_AGAIN: Final = 3
+"""Rounds of visits in one cycle: what a guest is, how it is, and once more where another client was just there."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """Where monitors are, as patterns below `root`; `stale_after` in seconds (None: by each guest's own period)."""
+
+    root: Path = Path("/")
+    sockets: Sequence[str] = ()
+    stale_after: float | None = None
+    readonly: bool = False
+
+
+@dataclass(slots=True)
+class KnownGuest:
+    """What is known of the guest behind one monitor since its QEMU was started. Belongs to the hypervisor's lock."""
+
+    path: str
+    process: int
+    started: int
+    identity: Identity
+    since: float
+    """Monotonic seconds since when statistics could have come."""
+    id: str = ""
+    name: str = ""
+    description: Description | None = None
+    describe_at: float = 0.0
+    looking: tuple[bytes, int] = (b"", 0)
+    status: str = ""
+    migration: str = ""
+    period: int | None = None
+    virtio_mem: tuple[VirtioMem, ...] = ()
+    reading: Reading | None = None
+    fresh: bool = False
+    fields: dict[str, Value] = field(default_factory=dict)
+    failure: str = ""
+    """Why its monitor gave no answer to the last visit; empty where it did."""
+    retry_at: float = 0.0
+    retry_after: float = _FIRST_RETRY_SECONDS
+
+
+class QemuHypervisor:
+    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor` and `BalloonControl`, and is the watch's
+    `BalloonStatistics`.
+
+    Safe to be used from several threads; one of them at a time visits monitors. A cycle's visits take a second at most, whatever hangs.
+    """
+
+    def __init__(
+        self,
+        settings: SamplingSettings,
+        log: logging.Logger,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._wall = wall
+        self._monotonic = monotonic
+        self._sampling = threading.Lock()
+        self._visiting = threading.Lock()
+        self._lock = threading.Lock()
+        self._known: dict[str, KnownGuest] = {}
+        self._by_id: dict[str, KnownGuest] = {}
+        self._twice: dict[str, str] = {}
+        self._sampled = False
+        self._denied = ""
+        """A monitor that this user may not visit, in the sample that is being taken."""
+        self._proc = settings.root / "proc"
+        self._host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
+        boot = boot_id(self._proc)
+        self._boot = f"@{boot}" if boot else ""
+
+    @property
+    def uri(self) -> str:
+        """The patterns by which monitors are found."""
+        return "qmp:" + ",".join(self._settings.sockets)
+
+    # --- what there is -----------------------------------------------------------------------------------------------------------
+
+    def guests(self) -> Sequence[Guest]:
+        """The guests whose monitors are there now, with what `fields` hands out, by one round of visits to all of them at once."""
+        with self._sampling:
+            now = self._monotonic()
+            self._denied = ""
+            paths = monitors(self._settings.root, self._settings.sockets)
+            with self._lock:
+                due = self._begin(paths, now)
+            for attempt in range(_ASKED_AGAIN):
+                if not due:
+                    break
+                self._visit([visit for visit, _ in due])
+                with self._lock:
+                    due = self._take(due, attempt)
+            if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
+                raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
+            with self._lock:
+                self._index()
+                self._sampled = True
+                return tuple(self._listed(known) for known in self._by_id.values())
+
+    def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, KnownGuest | None]]:
+        """The visits of this cycle, those that are likely to be answered first. The lock is held."""
+        there = set(paths)
+        for gone in [known for path, known in self._known.items() if path not in there]:
+            self._lost(gone, Failure.ABSENT)
+        prompt: list[tuple[Visit, KnownGuest | None]] = []
+        others: list[tuple[Visit, KnownGuest | None]] = []
+        for path in paths:
+            known = self._known.get(path)
+            if known is None:
+                others.append((Visit(path, _DESCRIBING), None))
+            elif not known.failure:
+                prompt.append((self._due(known, now), known))
+            elif now >= known.retry_at:
+                others.append((self._due(known, now), known))
+            else:
+                self._stale(known)
+        return [*prompt, *others]
+
+    def _due(self, known: KnownGuest, now: float) -> Visit:
+        if known.description is None or now >= known.describe_at:
+            return Visit(known.path, _DESCRIBING, known.process)
+        return Visit(known.path, known.looking, known.process)
+
+    def _take(self, visits: Iterable[tuple[Visit, KnownGuest | None]], attempt: int) -> list[tuple[Visit, KnownGuest | None]]:
+        """Take note of what came of visits; those that have to follow. The lock is held."""
+        following: list[tuple[Visit, KnownGuest | None]] = []
+        last = attempt == _ASKED_AGAIN - 1
+        for visit, before in visits:
+            known = self._recognized(visit, before)
+            if known is None:
+                continue
+            try:
+                if visit.answers is None:
+                    again = not last and self._worth_another_attempt(known, visit, attempt)
+                    if not again:
+                        self._failed(known, visit)
+                elif visit.bytes is _DESCRIBING[0]:
+                    self._learn(known, described(visit.answers))
+                    again = True
+                else:
+                    self._look(known, visit.answers)
+                    again = known.description is None
+            except WireError as error:
+                visit.fail(Failure.GARBLED, str(error))
+                self._failed(known, visit)
+                again = False
+            if again and not last:
+                following.append((self._due(known, self._monotonic()), known))
+        return following
+
+    def _recognized(self, visit: Visit, before: KnownGuest | None) -> KnownGuest | None:
+        """Whose monitor was visited: the guest that is known there, or another one that was started since; None: nothing is there."""
+        process = visit.process
+        if before is not None and process in {0, before.process} and (visit.answers is not None or not process or self._is_alive(before)):
+            return before
+        if not process:
+            if visit.failure is Failure.DENIED:
+                self._denied = visit.path
+            if visit.failure is not Failure.ABSENT:
+                self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
+            return None
+        known = KnownGuest(
+            visit.path, process, self._started(process), identity_of(self._proc, process), self._monotonic(), failure=Failure.LEFT
+        )
+        known.id = known.identity.uuid
+        known.name = known.identity.name
+        self._known[visit.path] = known
+        return known
+
+    def _worth_another_attempt(self, known: KnownGuest, visit: Visit, attempt: int) -> bool:
+        """Whether a visit that brought nothing is made again at once: another process listens now, or another client was just there."""
+        return visit.failure is Failure.STRANGER or (
+            visit.failure is Failure.OCCUPIED and attempt == 0 and not known.failure and known.description is not None
+        )
+
+    def _failed(self, known: KnownGuest, visit: Visit) -> None:
+        """The lock is held."""
+        failure = visit.failure or Failure.GARBLED
+        self._log.debug("%s: %s: %s", visit.path, failure, visit.why)
+        if failure is Failure.ABSENT:
+            self._lost(known, failure)
+            return
+        known.failure = failure
+        known.retry_at = self._monotonic() + known.retry_after
+        known.retry_after = min(2 * known.retry_after, _LAST_RETRY_SECONDS)
+        self._stale(known)
+
+    def _lost(self, known: KnownGuest, failure: Failure) -> None:
+        """Its socket is not there any more: it has ended, unless its process lives on without. The lock is held."""
+        if known.started and self._is_alive(known):
+            known.failure = failure
+            known.retry_at = 0.0
+            self._stale(known)
+        else:
+            self._known.pop(known.path, None)
+
+    def _learn(self, known: KnownGuest, description: Description) -> None:
+        """The lock is held."""
+        if known.identity.uuid and description.uuid != known.identity.uuid:
+            raise WireError(f"it says that it is {printable(description.uuid) or 'without a UUID'}, and was started otherwise")
+        known.id = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
+        known.name = description.name or known.identity.name or Path(known.path).stem
+        known.description = description
+        known.virtio_mem = description.virtio_mem
+        known.looking = prepared(description.looking())
+        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS
+
+    def _look(self, known: KnownGuest, answers: Sequence[Answer]) -> None:
+        """The lock is held."""
+        description = known.description
+        if description is None:
+            return
+        look = looked(description, answers)
+        monotonic = self._monotonic()
+        if known.status not in {"", look.status} or not known.period:
+            known.since = monotonic
+        known.status, known.migration, known.period, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        known.failure, known.retry_after = "", _FIRST_RETRY_SECONDS
+        self._convert(known, look.record)
+        if look.again:
+            known.description = None
+
+    def _stale(self, known: KnownGuest) -> None:
+        """Nothing new is known of it: what it said last grows older. The lock is held."""
+        if known.reading is not None:
+            self._convert(known, {})
+
+    def _convert(self, known: KnownGuest, record: Record) -> None:
+        monotonic = self._monotonic()
+        stale_after = stale_seconds(self._settings.stale_after, known.period or 0)
+        known.fields, known.reading = convert(record, known.reading, wall=self._wall(), monotonic=monotonic, stale_after=stale_after)
+        age = known.reading.age(monotonic)
+        known.fresh = age is not None and age <= stale_after
+
+    def _index(self) -> None:
+        """Guests by their ids; of two monitors that say they are of one guest, the one known first stays."""
+        found: dict[str, KnownGuest] = {}
+        self._twice = {}
+        for known in self._known.values():
+            if not known.id:
+                continue
+            first = found.setdefault(known.id, known)
+            if first is not known and first.process != known.process:
+                self._twice[known.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
+        self._by_id = found
+        self._host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
+
+    def _listed(self, known: KnownGuest) -> Guest:
+        properties: dict[str, Value] = {"name": known.name or known.id, "uuid": known.id, "state": state_name(known.status)}
+        properties |= self._host_side.properties(known.id)
+        if known.description is not None and known.description.pinned:
+            properties["pinned"] = known.description.pinned
+        return Guest(
+            known.id,
+            known.name or known.id,
+            properties=properties,
+            blocked=self._blocked(known),
+            incarnation=f"{known.process}.{known.started}{self._boot}",
+        )
+
+    def _blocked(self, known: KnownGuest) -> dict[str, str]:
+        why = self._nothing_can_be_done(known)
+        if why:
+            return {"*": why}
+        if known.description is None:
+            return dict.fromkeys((BALLOON, PERIOD), "the guest has not been described yet")
+        if not known.description.balloon:
+            return dict.fromkeys((BALLOON, PERIOD), "the guest has no balloon device")
+        if known.description.pinned and not _is_smaller(known):
+            return {BALLOON: known.description.pinned}
+        silence = self._silence(known)
+        return {BALLOON: silence} if silence else {}
+
+    def _nothing_can_be_done(self, known: KnownGuest) -> str:
+        if self._settings.readonly:
+            return "mom was told to change nothing here (readonly)"
+        return known.failure or why_left_alone(known.status, known.migration)
+
+    def _silence(self, known: KnownGuest) -> str:
+        if known.reading is None or known.fresh or not known.period or known.failure or why_left_alone(known.status, known.migration):
+            return ""
+        return why_silent(known.reading, known.since, self._monotonic(), stale_seconds(self._settings.stale_after, known.period))
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        with self._lock:
+            found = {guest.id: known for guest in guests if (known := self._by_id.get(guest.id)) is not None}
+            seen = self._host_side.fields(found)
+            return {identity: self._fields(known, seen.get(identity, {})) for identity, known in found.items()}
+
+    def _fields(self, known: KnownGuest, seen: Mapping[str, Value]) -> dict[str, Value]:
+        fields = {**known.fields, **seen}
+        if known.period is not None and not known.failure:
+            fields[PERIOD] = known.period
+        if "host_cpu_usage" in seen:
+            fields["cpu_usage"] = seen["host_cpu_usage"]
+        process = self._host_side.process(known.id) if seen else None
+        if process is not None and process.resident_kib is not None:
+            fields["rss"] = process.resident_kib
+        return fields
+
+    def silent(self) -> Mapping[str, str]:
+        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        with self._lock:
+            return {identity: why for identity, known in self._by_id.items() if (why := self._silence(known))}
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        with self._lock:
+            return {
+                identity: known.reading.impossible
+                for identity, known in self._by_id.items()
+                if known.fresh and known.reading is not None and known.reading.impossible
+            }
+
+    def doubles(self) -> Mapping[str, str]:
+        """Monitors whose guest says that it is another one that is known already, by path: which."""
+        with self._lock:
+            return dict(self._twice)
+
+    def known(self) -> Mapping[str, tuple[str, Description | None, str, int | None]]:
+        """By guest id: its name, what it is, why its monitor does not answer, its statistics period; by the last call of `guests`."""
+        with self._lock:
+            return {identity: (known.name, known.description, known.failure, known.period) for identity, known in self._by_id.items()}
+
+    # --- what can be changed -----------------------------------------------------------------------------------------------------
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+
+        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when its monitor did not answer (where it was
+        asked, it may still take effect), and other kinds of `HypervisorError`.
+        """
+        known, description = self._ready(guest)
+        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
+            raise NotSupported(f"{target_kib!r} KiB is no size for {guest}")
+        plugged = sum(device.size_kib for device in known.virtio_mem)
+        maximum = description.fixed_kib + plugged
+        if target_kib > maximum:
+            raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
+        # What virtio-mem has plugged in is part of the guest's size, and out of the balloon's reach: QEMU leaves it out here.
+        if target_kib <= plugged:
+            raise NotSupported(f"{target_kib} KiB is not more than the {plugged} KiB of {guest} that its balloon cannot take")
+        self._command(known, f"setting the balloon of {guest}", Question("balloon", {"value": (target_kib - plugged) << 10}))
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        """What these guests have now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        self._sample_first()
+        sizes = {}
+        for identity, record in self.of({guest.id for guest in guests}).items():
+            size = record.get("balloon.current")
+            if isinstance(size, int):
+                sizes[identity] = size
+        return sizes
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, in one round; without those that do not answer."""
+        with self._lock:
+            asked = []
+            for identity in guests:
+                known = self._by_id.get(identity)
+                if known is not None and known.description is not None and known.description.balloon and not known.failure:
+                    asked.append((identity, known, known.description, known.virtio_mem))
+        visits = [Visit(known.path, prepared(description.balloon_questions()), known.process) for _, known, description, _ in asked]
+        self._visit(visits)
+        found = {}
+        for visit, (identity, _, description, virtio_mem) in zip(visits, asked, strict=True):
+            if visit.answers is not None:
+                try:
+                    found[identity] = balloon_record(description, visit.answers, virtio_mem)[0]
+                except WireError as error:
+                    self._log.debug("%s: %s", visit.path, error)
+        return found
+
+    def stats_period(self, guest: Entity) -> int:
+        """What QEMU says now: every how many seconds it asks the guest, or 0. Raises as `set_balloon` does."""
+        known, description = self._ready(guest)
+        where = {"path": self._balloon_of(guest, description), "property": POLLING_INTERVAL}
+        period = self._command(known, f"reading the statistics period of {guest}", Question("qom-get", where))
+        if type(period) is not int or period < 0:
+            raise HypervisorError(f"QEMU says that the statistics period of {guest} is {printable(str(period))[:40]}")
+        return period
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest asked every `seconds` from now on, 0 for no longer. Raises as `set_balloon` does."""
+        known, description = self._ready(guest)
+        where = {"path": self._balloon_of(guest, description), "property": POLLING_INTERVAL, "value": seconds}
+        self._command(known, f"setting the statistics period of {guest}", Question("qom-set", where))
+
+    def _balloon_of(self, guest: Entity, description: Description) -> str:
+        if not description.balloon:
+            raise NotSupported(f"{guest} has no balloon device")
+        return description.balloon
+
+    def _ready(self, guest: Entity) -> tuple[KnownGuest, Description]:
+        if self._settings.readonly:
+            raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
+        self._sample_first()
+        with self._lock:
+            known = self._by_id.get(guest.id)
+            if known is None:
+                raise GuestGone(f"{guest} is not there any more")
+            description = known.description
+            if description is None or known.failure:
+                raise GuestBusy(f"{guest}: {known.failure or 'it has not been described yet'}")
+            why = why_left_alone("running" if known.status == "paused" else known.status, known.migration)
+            if why:
+                raise GuestBusy(f"{guest}: {why}")
+            return known, description
+
+    def _sample_first(self) -> None:
+        """A caller may ask for guests by what an earlier process knew of them."""
+        if not self._sampled:
+            self.guests()
+
+    def _command(self, known: KnownGuest, doing: str, question: Question) -> Answer:
+        visit = Visit(known.path, prepared([question]), known.process)
+        self._visit([visit])
+        if visit.answers is None:
+            if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(known):
+                raise GuestGone(f"{doing}: the guest is not there any more")
+            if visit.failure is Failure.DENIED:
+                raise PermissionDenied(f"{doing}: {visit.failure}", hint="run mom as root, or as QEMU's own user")
+            raise GuestBusy(f"{doing}: {visit.failure}")
+        (answer,) = visit.answers
+        if isinstance(answer, Refusal):
+            text = f"{doing}: QEMU says: {printable(answer.text)}"
+            raise NotSupported(text) if answer.kind in {"DeviceNotActive", "KVMMissingCap", "CommandNotFound"} else HypervisorError(text)
+        return answer
+
+    def _visit(self, visits: Sequence[Visit]) -> None:
+        """One thread at a time: two connections of mom's would only stand in each other's way."""
+        if visits:
+            with self._visiting:
+                visit_all(visits, self._monotonic)
+
+    def close(self) -> None:
+        """Nothing is left open between two rounds."""
+
+    # --- processes ---------------------------------------------------------------------------------------------------------------
+
+    def _process_of(self, name: str, uuid: str) -> int | None:
+        known = self._by_id.get(uuid)
+        return known.process or None if known is not None else None
+
+    def _started(self, process: int) -> int:
+        times = times_of(f"{self._proc}/{process}")
+        return times.started if times is not None else 0
+
+    def _is_alive(self, known: KnownGuest) -> bool:
+        """Whether the process is the one that it was; where that cannot be read, by its number alone."""
+        return not known.started or self._started(known.process) == known.started
+
+
+_DESCRIBING: Final = prepared(DESCRIBING)
+
+
+def _is_smaller(known: KnownGuest) -> bool:
+    """Whether there is something to be given back to the guest."""
+    size, maximum = known.fields.get("balloon_cur"), known.fields.get("balloon_max")
+    return isinstance(size, int) and isinstance(maximum, int) and size < maximum

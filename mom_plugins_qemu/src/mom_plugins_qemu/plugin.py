@@ -1,0 +1,95 @@
+"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Field
+
+from mom_core import FieldSpec, Finding, HypervisorError, PluginContext, Severity, Suggestion, hookimpl
+from mom_guests import PluginOfGuests
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_qemu.monitors import checked, monitors
+
+if TYPE_CHECKING:
+    from mom_plugins_qemu.hypervisor import QemuHypervisor
+
+_SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
+"""Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
+
+
+class QemuPlugin(PluginOfGuests):
+    """Guests of QEMU without libvirt: who they are, what they use, their balloons."""
+
+    class Settings(PluginOfGuests.Settings):
+        """Where the guests' monitors are."""
+
+        sockets: Annotated[list[str], Field(min_length=1), AfterValidator(checked)] = Field(default_factory=lambda: list(_SOCKETS))
+        """Patterns of the sockets of guests' monitors (`-qmp unix:PATH,server=on,wait=off`), as a shell has them: `*`, `?`, `[…]`."""
+        readonly: bool = False
+        """Ask guests, and change nothing."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        super().__init__(settings, context)
+        self._settings = settings
+        self._qemu: QemuHypervisor | None = None
+
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
+        """Fits where there are monitors of QEMU."""
+        for pattern in _SOCKETS:
+            if _found(root, (pattern,)):
+                return Suggestion(f"QEMU listens on {pattern}", {"sockets": [pattern]}, order=22)
+        return None
+
+    # --- declare -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_fields(self) -> Iterable[FieldSpec]:
+        """What is known of each guest, and of all of them together."""
+        return GUEST_FIELDS + HOST_FIELDS
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Make ready. Nothing is visited yet: guests may be started later."""
+        # Loaded here, as commands that only list plugins are to be fast.
+        from mom_guests import GuestWatch
+        from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+
+        settings, context = self._settings, self._context
+        sampling = SamplingSettings(context.root, settings.sockets, settings.stale_after, settings.readonly)
+        self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
+        if settings.watch:
+            self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))
+            self._watch.start()
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Watch no longer."""
+        self._stop_watching()
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Whether monitors answer, and what the guests lack."""
+        from mom_plugins_qemu.doctor import SUBJECT, examined
+
+        if self._qemu is None:
+            return []
+        try:
+            return list(examined(self._qemu, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
+        except HypervisorError as error:
+            return [Finding(Severity.ERROR, SUBJECT, error.message, error.hint)]
+
+
+def _found(root: Path, patterns: Sequence[str]) -> bool:
+    try:
+        return bool(monitors(root, patterns))
+    except HypervisorError:  # there may be some, which this user may not see
+        return False

@@ -1,0 +1,203 @@
+"""Visits to many monitors at once, from one thread: connect, ask everything in one go, leave.
+
+A monitor serves one client at a time, and the others wait in line. So nothing is sent before QEMU's greeting has come: where another client
+is served, mom leaves the line after a moment, and nothing of it is left to be carried out later. Once greeted, it leaves with its answers,
+a few milliseconds later, or without them, when QEMU does not give them.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Final
+
+from mom_core import peer_credentials
+from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
+
+GREETING_SECONDS: Final = 0.25
+"""How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
+
+HOLD_SECONDS: Final = 0.4
+"""How long to wait for all answers, from when it was connected: a QEMU that takes longer is left to others."""
+
+ROUND_SECONDS: Final = 0.9
+"""How long all visits together may take, however many hang: the guests whose turn did not come are asked in the next cycle."""
+
+_MOST_OPEN: Final = 256
+"""Connections at a time: a process may have 1,024 files open, by default."""
+
+_SWEEP_SECONDS: Final = 0.02
+"""How often to look whose time is up."""
+
+_READ_BYTES: Final = 64 << 10
+
+
+class Failure(StrEnum):
+    """Why a visit brought no answers."""
+
+    ABSENT = "nothing listens on its monitor's socket"
+    DENIED = "this user may not connect to its monitor"
+    OCCUPIED = "its monitor is held by another client, or hangs"
+    LATE = "its monitor did not answer in time"
+    GARBLED = "its monitor answers what is no QMP"
+    STRANGER = "another process listens on its monitor's socket"
+    LEFT = "its turn did not come in this round"
+
+
+class Visit:
+    """One visit: where to, and what to ask; afterwards what came of it.
+
+    `process` is the id of the process that listens, by the kernel's word; 0 where it is not known. Either `answers` is there, one for each
+    question, or `failure`.
+    """
+
+    __slots__ = ("_count", "answers", "bytes", "expected", "failure", "greeted", "path", "process", "why")
+
+    def __init__(self, path: str, questions: tuple[bytes, int], expected: int = 0) -> None:
+        """`questions` are `prepared`. Where `expected` is given, another process is asked nothing."""
+        self.path = path
+        self.bytes, self._count = questions
+        self.expected = expected
+        self.process = 0
+        self.greeted = False
+        self.answers: Sequence[Answer] | None = None
+        self.failure: Failure | None = None
+        self.why = ""
+        """More about the failure, for the log."""
+
+    def conversation(self) -> Conversation:
+        """A fresh one, for this visit's questions."""
+        return Conversation(self._count)
+
+    def fail(self, failure: Failure, why: str = "") -> None:
+        """It has come to nothing."""
+        self.failure, self.why = failure, why
+
+
+def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
+    """Questions as they are asked: what to send, and how many they are. Good for many visits."""
+    return request(questions), len(questions)
+
+
+class _Open:
+    __slots__ = ("conversation", "since", "sock", "visit")
+
+    def __init__(self, visit: Visit, sock: socket.socket, since: float) -> None:
+        self.visit = visit
+        self.sock = sock
+        self.since = since
+        self.conversation = visit.conversation()
+
+
+def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic) -> None:
+    """Make these visits, in this order, many at a time."""
+    waiting = deque(visits)
+    turned_away: list[tuple[Visit, float]] = []
+    began = monotonic()
+    open_: dict[int, _Open] = {}
+    sweep_at = began + _SWEEP_SECONDS
+    with select.epoll() as poll:
+
+        def connect(visit: Visit, since: float) -> None:
+            sock = _connected(visit)
+            if sock is not None:
+                open_[sock.fileno()] = _Open(visit, sock, since)
+                poll.register(sock.fileno(), select.EPOLLIN)
+            elif visit.failure is Failure.OCCUPIED:
+                turned_away.append((visit, since))
+
+        try:
+            while waiting or open_ or turned_away:
+                while waiting and len(open_) < _MOST_OPEN:
+                    now = monotonic()
+                    if now - began > ROUND_SECONDS - HOLD_SECONDS:
+                        waiting.popleft().fail(Failure.LEFT)
+                    else:
+                        connect(waiting.popleft(), now)
+                for number, _ in poll.poll(_SWEEP_SECONDS):
+                    if _over(open_[number]):
+                        open_.pop(number).sock.close()
+                now = monotonic()
+                if now >= sweep_at:
+                    sweep_at = now + _SWEEP_SECONDS
+                    for number, one in list(open_.items()):
+                        if _late(one, now):
+                            open_.pop(number).sock.close()
+                    again, turned_away = turned_away, []
+                    for visit, since in again:
+                        if now - since <= GREETING_SECONDS:
+                            connect(visit, since)
+        finally:
+            for one in open_.values():
+                one.sock.close()
+
+
+def _connected(visit: Visit) -> socket.socket | None:
+    """A connection to the process that is expected; otherwise the visit has failed. `OCCUPIED`: as many as may stand in line do."""
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:  # no more files may be open
+        visit.fail(Failure.LEFT, str(error))
+        return None
+    try:
+        sock.connect(visit.path)
+        visit.process = peer_credentials(sock).process
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        number = error.errno if isinstance(error, OSError) else None
+        visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))
+        sock.close()
+        return None
+    if visit.expected and visit.process != visit.expected:
+        visit.fail(Failure.STRANGER)
+        sock.close()
+        return None
+    visit.failure = None
+    return sock
+
+
+_CONNECTING: Final = {errno.EAGAIN: Failure.OCCUPIED, errno.EACCES: Failure.DENIED, errno.EPERM: Failure.DENIED}
+
+
+def _over(one: _Open) -> bool:
+    """Read what has come; whether the visit is over."""
+    visit, conversation = one.visit, one.conversation
+    try:
+        data = one.sock.recv(_READ_BYTES)
+        if not data:
+            visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, "the connection was closed")
+            return True
+        if conversation.feed(data):
+            if not visit.greeted:
+                raise WireError("answers came to what was not asked yet")
+            visit.answers = conversation.result()
+            return True
+        if conversation.greeted and not visit.greeted:
+            visit.greeted = True
+            if one.sock.send(visit.bytes) != len(visit.bytes):
+                visit.fail(Failure.LATE, "it does not take what is asked")
+                return True
+    except WireError as error:
+        visit.fail(Failure.GARBLED, str(error))
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:  # QEMU has ended, or the client that was served before took the monitor down
+        visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, str(error))
+        return True
+    return False
+
+
+def _late(one: _Open, now: float) -> bool:
+    if one.conversation.greeted:
+        if now - one.since > HOLD_SECONDS:
+            one.visit.fail(Failure.LATE)
+            return True
+    elif now - one.since > GREETING_SECONDS:
+        one.visit.fail(Failure.OCCUPIED)
+        return True
+    return False

@@ -1,0 +1,173 @@
+"""Monitors of guests that are none: each listens at a socket and answers as QEMU does, or as it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MIB = 1024
+GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
+BALLOON = "/machine/peripheral-anon/device[1]"
+
+
+class HandClock:
+    """Seconds that pass when a test says so: `monotonic` and `wall`."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + 900
+
+
+@dataclass
+class FakeGuest:
+    """One guest: what it is, and how its monitor behaves. Sizes in KiB."""
+
+    name: str
+    path: Path
+    uuid: str = ""
+    memory: int = 1024 * MIB
+    size: int = 1024 * MIB
+    balloon: bool = True
+    period: int = 1
+    status: str = "running"
+    migration: str = ""
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    memory_devices: list[dict[str, Any]] = field(default_factory=list)
+    statistics: dict[str, int] = field(default_factory=dict)
+    updated: int = 0
+    hangs: bool = False
+    """Whether it greets nobody."""
+    says: bytes | None = None
+    """What it sends instead of all else."""
+    without_end: bytes = b""
+    """What it sends again and again after its greeting."""
+    asked: Counter[str] = field(default_factory=Counter)
+    clients: int = 0
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def reports(self, usable: int, total: int | None = None, **more: int) -> None:
+        """It has new statistics, in KiB."""
+        total = self.size if total is None else total
+        self.statistics = {"stat-total-memory": total << 10, "stat-free-memory": usable << 9, "stat-available-memory": usable << 10}
+        self.statistics |= {f"stat-{name.replace('_', '-')}": value for name, value in more.items()}
+        self.updated = max(1000, self.updated + 1)
+
+    def answer(self, command: str, arguments: dict[str, Any]) -> Any:
+        """What a command returns, or a text with the class of an error."""
+        self.asked[command] += 1
+        path, name = arguments.get("path"), arguments.get("property")
+        if command in {"qom-get", "qom-set"}:
+            return self._property(command, name, arguments.get("value")) if path == BALLOON else "DeviceNotFound"
+        if command == "qom-list":
+            balloons = [{"name": "device[1]", "type": "child<virtio-balloon-pci>"}] if self.balloon else []
+            return [{"name": "type", "type": "string"}, *(self.devices if path == "/machine/peripheral" else balloons)]
+        if command == "balloon":
+            self.size = arguments["value"] >> 10
+        answers: dict[str, Any] = {
+            "qmp_capabilities": {},
+            "query-name": {"name": self.name},
+            "query-uuid": {"UUID": self.uuid or str(uuid.UUID(int=0))},
+            "query-status": {"status": self.status, "singlestep": False, "running": self.status == "running"},
+            "query-migrate": {"status": self.migration} if self.migration else {},
+            "query-memory-size-summary": {"base-memory": self.memory << 10, "plugged-memory": 0},
+            "query-memory-devices": self.memory_devices,
+            "query-cpus-fast": [{"thread-id": 1, "cpu-index": 0}],
+            "query-balloon": {"actual": self.size << 10} if self.balloon else "DeviceNotActive",
+            "balloon": {},
+        }
+        return answers.get(command, "CommandNotFound")
+
+    def _property(self, command: str, name: str | None, value: Any) -> Any:
+        if command == "qom-set":
+            self.period = value
+            return {}
+        return {"stats": self.statistics, "last-update": self.updated} if name == "guest-stats" else self.period
+
+
+class FakeHost:
+    """A folder of monitors, served by a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.guests: dict[str, FakeGuest] = {}
+        self._servers: dict[str, asyncio.Server] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, **more: Any) -> FakeGuest:
+        """Start a guest."""
+        more.setdefault("uuid", str(uuid.uuid5(uuid.NAMESPACE_DNS, name)))
+        guest = FakeGuest(name, self.folder / f"{name}.qmp", **more)
+        self.guests[name] = guest
+        self._servers[name] = self._do(lambda: asyncio.start_unix_server(lambda r, w: self._serve(guest, r, w), guest.path, backlog=1))
+        return guest
+
+    def end(self, name: str) -> None:
+        """A guest's QEMU ends."""
+
+        async def close() -> None:
+            self._servers.pop(name).close()
+
+        self._do(close)
+        self.guests.pop(name).path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End all."""
+        for name in list(self.guests):
+            self.end(name)
+
+        async def cancel() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        self._do(cancel)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _do(self, function: Callable[[], Any]) -> Any:
+        done: Future[Any] = asyncio.run_coroutine_threadsafe(function(), self._loop)
+        return done.result(5)
+
+    async def _serve(self, guest: FakeGuest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with guest.busy:  # one client at a time; the others are not greeted
+                guest.clients += 1
+                await self._speak(guest, reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _speak(self, guest: FakeGuest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if guest.hangs:
+            await reader.read()
+            return
+        writer.write(GREETING if guest.says is None else guest.says)
+        while guest.without_end:
+            writer.write(guest.without_end * 1000)
+            await writer.drain()
+        while line := await reader.readline():
+            command = json.loads(line)
+            answer = guest.answer(command["execute"], command.get("arguments", {}))
+            if isinstance(answer, str):
+                content = {"id": command["id"], "error": {"class": answer, "desc": f"no {command['execute']}"}}
+            else:
+                content = {"return": answer, "id": command["id"]}
+            writer.write(json.dumps(content).encode() + b"\r\n")
+            await writer.drain()

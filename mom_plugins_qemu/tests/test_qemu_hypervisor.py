@@ -1,0 +1,258 @@
+"""Guests behind monitors: listed, measured, resized, and contained."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from fake_monitors import MIB, FakeHost, HandClock
+
+from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, NotSupported, PermissionDenied, Scope, Value
+from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+
+
+def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:
+    return {guest.name: guest for guest in hypervisor.guests()}
+
+
+def fields(hypervisor: QemuHypervisor) -> dict[str, dict[str, Value]]:
+    guests = hypervisor.guests()
+    found = hypervisor.fields(guests)
+    return {guest.name: found[guest.id] for guest in guests}
+
+
+def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web", memory=2048 * MIB, size=1536 * MIB)
+    guest.reports(usable=700 * MIB)
+    assert isinstance(hypervisor, Hypervisor)
+    assert isinstance(hypervisor, BalloonControl)
+    web = listed(hypervisor)["web"]
+    assert web.id == guest.uuid
+    assert web.properties == {"name": "web", "uuid": guest.uuid, "state": "running", "pid": os.getpid()} | {
+        key: value for key, value in web.properties.items() if key == "cgroups"
+    }
+    assert web.incarnation.startswith(f"{os.getpid()}.")
+    assert web.blocked == {}
+    (found,) = fields(hypervisor).values()
+    wanted = {
+        "balloon_cur": 1536 * MIB, "balloon_max": 2048 * MIB, "mem_available": 1536 * MIB, "mem_usable": 700 * MIB, "mem_unused": 350 * MIB,
+        "vcpu_count": 1, "balloon_stats_period": 1,
+    }  # fmt: skip
+    assert {name: found[name] for name in wanted} == wanted
+    assert isinstance(found["rss"], int)
+
+
+def test_one_round_is_enough_for_guests_that_are_known(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guests = [host.add(f"guest-{number}") for number in range(20)]
+    assert len(hypervisor.guests()) == 20
+    before = [guest.clients for guest in guests]
+    hypervisor.guests()
+    assert [guest.clients for guest in guests] == [count + 1 for count in before]
+
+
+def test_a_guest_that_has_ended_is_not_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    host.end("web")
+    # The process that listened is this test's, which lives on: for mom, a guest whose socket was removed.
+    assert listed(hypervisor)["web"].blocked == {"*": "nothing listens on its monitor's socket"}
+    with pytest.raises(GuestBusy):
+        hypervisor.set_balloon(entity, 500 * MIB)
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(Entity(Scope.GUEST, "another", "another"), 500 * MIB)
+
+
+def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    hypervisor.set_balloon(entity, 600 * MIB)
+    assert guest.size == 600 * MIB
+    assert hypervisor.balloon_sizes([entity]) == {entity.id: 600 * MIB}
+
+
+@pytest.mark.parametrize("size", [0, -1, 1024 * MIB + 1, True, 1.5])
+def test_a_size_that_the_guest_cannot_have_is_refused_and_not_sent(host: FakeHost, hypervisor: QemuHypervisor, size: int) -> None:
+    guest = host.add("web")
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(listed(hypervisor)["web"].entity, size)
+    assert guest.size == 1024 * MIB
+    assert not guest.asked["balloon"]
+
+
+def test_the_statistics_period_is_read_and_set(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web", period=0)
+    entity = listed(hypervisor)["web"].entity
+    assert hypervisor.stats_period(entity) == 0
+    hypervisor.set_stats_period(entity, 2)
+    assert (guest.period, hypervisor.stats_period(entity)) == (2, 2)
+
+
+def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    device = {"id": "vmem0", "size": 512 << 20, "requested-size": 512 << 20, "max-size": 1 << 30, "block-size": 2 << 20, "node": 0}
+    guest = host.add("web", size=900 * MIB, memory_devices=[{"type": "virtio-mem", "data": device}])
+    found = fields(hypervisor)["web"]
+    assert (found["balloon_cur"], found["balloon_max"]) == (1412 * MIB, 1536 * MIB)
+    entity = listed(hypervisor)["web"].entity
+    hypervisor.set_balloon(entity, 1112 * MIB)
+    assert guest.size == 600 * MIB
+    with pytest.raises(NotSupported, match="its balloon cannot take"):
+        hypervisor.set_balloon(entity, 512 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("more", "blocked"),
+    [
+        (
+            {"balloon": False},
+            {"balloon_target": "the guest has no balloon device", "balloon_stats_period": "the guest has no balloon device"},
+        ),
+        ({"status": "paused"}, {"*": "the guest is paused"}),
+        ({"status": "io-error"}, {"*": "the guest is paused, after an I/O error"}),
+        ({"status": "something-new"}, {"*": "the guest is in an unknown state"}),
+        ({"migration": "active"}, {"*": "the guest is being migrated"}),
+        ({"migration": "completed"}, {}),
+        (
+            {"devices": [{"name": "gpu", "type": "child<vfio-pci>"}]},
+            {"balloon_target": "a host device (vfio-pci) pins the guest's memory: the host cannot take it"},
+        ),
+    ],
+)
+def test_a_guest_that_is_to_be_left_alone_is_blocked_with_the_reason(
+    host: FakeHost, hypervisor: QemuHypervisor, more: dict[str, object], blocked: dict[str, str]
+) -> None:
+    host.add("web", **more)
+    assert listed(hypervisor)["web"].blocked == blocked
+
+
+def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web", uuid="")
+    host.add("db", uuid="")
+    first = {name: guest.id for name, guest in listed(hypervisor).items()}
+    assert len(set(first.values())) == 2
+    assert {name: guest.id for name, guest in listed(hypervisor).items()} == first
+
+
+def _bad(host: FakeHost, how: str) -> None:
+    if how == "hangs":
+        host.add("bad", hangs=True)
+    elif how == "without end":
+        host.add("bad", without_end=b'{"event": "RTC_CHANGE", "data": {}}\r\n')
+    elif how == "a line without end":
+        host.add("bad", without_end=b"x")
+    else:
+        host.add("bad", says=how.encode())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "hangs", "without end", "a line without end", "\r\n\r\n", "no JSON\n", "[" * 100_000 + "\n",
+        '{"QMP": 1}\n', "[]\n", '{"return": {}}\n',
+        '{"QMP": {}}\n{"return": {}, "id": 7}\n', '{"QMP": {}}\n' + "".join(f'{{"return": {{}}, "id": {n}}}\n' for n in range(9)),
+        '{"QMP": {}}\n{"error": 1, "id": 0}\n', '{"QMP": {}}\n{"return": NaN, "id": 0}\n', '{"QMP": {}}\n{"return": ' + "9" * 5000 + "}\n",
+    ],
+)  # fmt: skip
+def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: QemuHypervisor, how: str) -> None:
+    _bad(host, how)
+    host.add("good")
+    began = time.monotonic()
+    assert fields(hypervisor)["good"]["balloon_cur"] == 1024 * MIB
+    assert "bad" not in listed(hypervisor)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    guest.reports(usable=500 * MIB)
+    assert fields(hypervisor)["web"]["mem_usable"] == 500 * MIB
+    guest.hangs = True
+    found = fields(hypervisor)["web"]
+    assert not {"balloon_cur", "mem_usable", "balloon_stats_period"} & found.keys()
+    web = listed(hypervisor)["web"]
+    assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
+    with pytest.raises(GuestBusy):
+        hypervisor.set_balloon(web.entity, 500 * MIB)
+    began = time.monotonic()
+    hypervisor.guests()
+    assert time.monotonic() - began < 0.2, "it is left in peace for a while"
+    guest.hangs = False
+    time.sleep(1.1)
+    assert listed(hypervisor)["web"].blocked == {}
+
+
+def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_out_later(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(5)
+        other.connect(str(guest.path))
+        assert other.recv(4096).startswith(b'{"QMP"')
+        with pytest.raises(GuestBusy, match="held by another client"):
+            hypervisor.set_balloon(entity, 500 * MIB)
+        other.sendall(b'{"execute": "query-status", "id": 1}\n')
+        assert b"running" in other.recv(4096)
+    time.sleep(0.1)
+    assert guest.size == 1024 * MIB
+    assert not guest.asked["balloon"]
+
+
+def test_a_monitor_whose_guest_becomes_another_one_is_not_asked_for_the_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web")
+    old = listed(hypervisor)["web"]
+    with hypervisor._lock:
+        hypervisor._by_id[old.id].process = 1  # another process listened then
+    guest = host.guests["web"]
+    with pytest.raises(GuestGone):
+        hypervisor.set_balloon(old.entity, 500 * MIB)
+    assert not guest.asked["balloon"]
+    assert listed(hypervisor)["web"].incarnation == old.incarnation, "it is described anew, by its own process"
+
+
+def test_of_two_guests_that_say_they_are_one_the_first_stays(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    first = host.add("web")
+    hypervisor.guests()
+    host.add("a-liar", uuid=first.uuid, size=10 * MIB)
+    assert list(listed(hypervisor)) == ["web"]
+    assert fields(hypervisor)["web"]["balloon_cur"] == 1024 * MIB
+
+
+def test_lies_are_not_believed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    guest.reports(usable=5000 * MIB)
+    assert "mem_usable" not in fields(hypervisor)["web"]
+    assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
+
+
+def test_a_folder_or_socket_that_may_not_be_read_is_not_the_same_as_no_guests(
+    host: FakeHost, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    hypervisor = QemuHypervisor(SamplingSettings(Path("/"), [f"{host.folder}/*.qmp"]), logging.getLogger("test"), clock.wall)
+    with pytest.raises(PermissionDenied):
+        hypervisor.guests()
+
+
+def test_no_guest_is_no_error(hypervisor: QemuHypervisor) -> None:
+    assert list(hypervisor.guests()) == []
+
+
+def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    (host.folder / "old.qmp").write_text("")
+    (host.folder / ("n" * 120 + ".qmp")).write_text("")
+    host.add("web")
+    assert list(listed(hypervisor)) == ["web"]
+
+
+def test_readonly_changes_nothing(host: FakeHost, clock: HandClock) -> None:
+    guest = host.add("web")
+    settings = SamplingSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.wall)
+    web = listed(hypervisor)["web"]
+    assert web.blocked == {"*": "mom was told to change nothing here (readonly)"}
+    with pytest.raises(PermissionDenied):
+        hypervisor.set_balloon(web.entity, 500 * MIB)
+    assert guest.size == 1024 * MIB

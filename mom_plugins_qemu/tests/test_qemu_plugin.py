@@ -1,0 +1,125 @@
+"""The plugin in front of its hypervisor: settings, statistics switched on, guests in need, what doctor says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_monitors import MIB, FakeHost
+from pydantic import ValidationError
+
+from mom_core import Decision, Outcome, PluginContext, Report, Severity, Snapshot, Status
+from mom_core.hypervisor import Hypervisor
+from mom_devkit import apply_decisions
+from mom_plugins_qemu import QemuPlugin
+
+Make = Callable[..., QemuPlugin]
+
+
+@pytest.fixture
+def woken() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def make(host: FakeHost, woken: list[str]) -> Iterator[Make]:
+    made: list[QemuPlugin] = []
+
+    def plugin(**settings: object) -> QemuPlugin:
+        mine = QemuPlugin.Settings.model_validate({"sockets": [f"{host.folder}/*.qmp"], "watch": "50ms", **settings})
+        made.append(QemuPlugin(mine, PluginContext(name="qemu", wake=woken.append)))
+        made[-1].mom_setup()
+        return made[-1]
+
+    yield plugin
+    for one in made:
+        one.mom_teardown()
+
+
+def of(plugin: QemuPlugin) -> Hypervisor:
+    found = plugin.mom_hypervisor()
+    assert found is not None
+    return found
+
+
+def seen(plugin: QemuPlugin) -> Snapshot:
+    guests = of(plugin).guests()
+    fields = plugin.mom_collect_guests(of(plugin), guests)
+    return Snapshot(guests={guest.id: replace(guest, fields=fields[guest.id]) for guest in guests})
+
+
+def test_statistics_are_switched_on_and_put_back(make: Make, host: FakeHost) -> None:
+    guest = host.add("web", period=0)
+    plugin = make()
+    (decision,) = plugin.mom_act(seen(plugin))
+    assert isinstance(decision, Decision)
+    (outcome,) = apply_decisions(plugin, [decision], of(plugin))
+    assert (outcome.status, outcome.before, guest.period) == (Status.APPLIED, 0, 1)
+    assert list(plugin.mom_act(seen(plugin))) == []
+
+
+def test_a_guest_that_comes_short_between_two_cycles_wakes_mom(make: Make, host: FakeHost, woken: list[str]) -> None:
+    guest = host.add("web", size=700 * MIB, updated=int(time.time()) - 2)
+    guest.reports(usable=400 * MIB)
+    plugin = make()
+    snapshot = seen(plugin)
+    plugin.mom_report(Report(1, 0.0, "enforce", snapshot, [], [], [], [], [], 0.0))
+    guest.reports(usable=30 * MIB)
+    assert _soon(lambda: woken), "a look every 50 ms"
+    assert woken[0].startswith("guest web is short of memory: 30 MiB usable of 700 MiB")
+
+
+def test_guests_from_which_nothing_was_taken_are_not_visited_between_cycles(make: Make, host: FakeHost) -> None:
+    guest = host.add("web")
+    guest.reports(usable=400 * MIB)
+    plugin = make()
+    plugin.mom_report(Report(1, 0.0, "enforce", seen(plugin), [], [], list[Outcome](), [], [], 0.0))
+    clients = guest.clients
+    threading.Event().wait(0.3)
+    assert guest.clients == clients
+
+
+def _soon(look: Callable[[], object]) -> bool:
+    for _ in range(100):
+        if look():
+            return True
+        threading.Event().wait(0.05)
+    return False
+
+
+def test_doctor_says_what_answers_and_what_does_not(make: Make, host: FakeHost) -> None:
+    host.add("web")
+    host.add("bare", balloon=False)
+    hanging = host.add("hanging")
+    plugin = make()
+    of(plugin).guests()
+    hanging.hangs = True
+    said = {(finding.severity, finding.subject): finding.message for finding in plugin.mom_doctor()}
+    assert said[Severity.OK, "qemu"] == "2 guests of 3 answer at their monitors"
+    assert said[Severity.WARNING, "monitor"] == "1 guest left alone: hanging: its monitor is held by another client, or hangs"
+    assert said[Severity.WARNING, "balloon device"] == "1 guest without: bare"
+
+
+def test_doctor_says_that_no_monitor_is_found(make: Make, host: FakeHost) -> None:
+    (finding,) = make().mom_doctor()
+    assert finding.severity is Severity.WARNING
+    assert "-qmp unix:" in finding.cure
+
+
+def test_a_host_with_monitors_is_recognized(tmp_path: Path) -> None:
+    assert QemuPlugin.mom_suggest(tmp_path) is None
+    (tmp_path / "run/qemu-server").mkdir(parents=True)
+    (tmp_path / "run/qemu-server/100.qmp").touch()
+    found = QemuPlugin.mom_suggest(tmp_path)
+    assert found is not None
+    assert found.settings == {"sockets": ["/run/qemu-server/*.qmp"]}
+
+
+@pytest.mark.parametrize("sockets", [[], ["run/*.qmp"], ["/run/**/*.qmp"], ["/run/\0"], "/run/*.qmp"])
+def test_patterns_that_are_none_are_refused(sockets: object) -> None:
+    with pytest.raises(ValidationError):
+        QemuPlugin.Settings.model_validate({"sockets": sockets})

@@ -1,0 +1,107 @@
+"""What comes from monitors, whatever it is."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mom_guests import convert
+from mom_plugins_qemu.command_line import Identity, named_in
+from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
+from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
+
+UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
+GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
+
+
+def test_all_is_asked_in_one_go_and_answered_in_order() -> None:
+    asked = request([Question("query-status"), Question("qom-get", {"path": "/a", "property": "b"})]).splitlines()
+    assert [json.loads(line)["execute"] for line in asked] == ["qmp_capabilities", "query-status", "qom-get"]
+    talk = Conversation(2)
+    assert not talk.feed(GREETING)
+    assert not talk.feed(b'{"return": {}, "id": 0}\r\n{"event": "STOP", "timestamp": {}}\r\n{"return": {"a": 1}, "i')
+    assert talk.feed(b'd": 1}\r\n{"id": 2, "error": {"class": "DeviceNotFound", "desc": "no"}}\r\n')
+    assert talk.result() == [{"a": 1}, Refusal("DeviceNotFound", "no")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"[]", b"1", b"{} {}", b"\xff", b'{"return": {}, "id": 1}', b'{"return": {}, "id": true}', b'{"return": {}}',
+     b'{"error": 1, "id": 0}',
+     b'{"return": Infinity, "id": 0}', b'{"return": ' + b"[" * 5000 + b"]" * 5000 + b"}"],
+)  # fmt: skip
+def test_what_is_no_answer_ends_the_conversation(line: bytes) -> None:
+    talk = Conversation(1)
+    talk.feed(GREETING)
+    with pytest.raises(WireError):
+        talk.feed(line + b"\n")
+
+
+def test_what_comes_without_end_ends_the_conversation() -> None:
+    for piece in (b"x" * 65536, b'{"event": "STOP"}\n' * 3000):
+        talk = Conversation(1)
+        talk.feed(GREETING)
+        for _ in range(MOST_BYTES // len(piece) - 1):
+            talk.feed(piece)
+        with pytest.raises(WireError, match="more than"):
+            talk.feed(piece * 3)
+
+
+words = ["name", "type", "UUID", "base-memory", "data", "size", "id", "status", "actual", "stats", "last-update", "stat-swap-in"]
+keys = st.sampled_from(words) | st.text(max_size=3)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4))
+answers = st.one_of(
+    json_values, st.dictionaries(keys, json_values, max_size=5), st.builds(Refusal, st.text(max_size=3), st.text(max_size=3))
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(answers, min_size=len(DESCRIBING), max_size=len(DESCRIBING)), st.lists(answers, min_size=6, max_size=6))
+def test_no_answer_raises_but_what_is_expected(first: list[object], then: list[object]) -> None:
+    description = Description("web", "", 1 << 20, 1, "/machine/peripheral/b")
+    with suppress(WireError):
+        description = described(first)
+    count = len(description.looking())
+    with suppress(WireError):
+        look = looked(description, (then * 2)[:count])
+        fields, _ = convert(look.record, None, wall=1e9, monotonic=5.0, stale_after=10.0)
+        assert all(isinstance(value, int | float) for value in fields.values())
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.sampled_from([GREETING, b'{"return": {}, "id": 0}\n', b'{"event": "x"}\n', b'"id": 1}\n']), max_size=8
+    )
+)
+def test_no_bytes_raise_but_what_is_expected(pieces: list[bytes]) -> None:
+    talk = Conversation(1)
+    with suppress(WireError):
+        for piece in pieces:
+            talk.feed(piece)
+
+
+@pytest.mark.parametrize(
+    ("words", "identity"),
+    [
+        (["-name", "web,debug-threads=on"], Identity("web", "")),
+        (["-name", "guest=a,,b,debug-threads=on", "-uuid", UUID.upper()], Identity("a,b", UUID)),
+        (["-id", "100", "-name", "vm100,debug-threads=on", "-smbios", f"type=1,uuid={UUID}"],
+         Identity("vm100", UUID)),
+        (["-uuid", "no"], Identity()),
+        (["-smbios", f"type=0,uuid={UUID}"], Identity()),
+        ([], Identity()),
+    ],
+)  # fmt: skip
+def test_a_command_line_says_who_runs(words: list[str], identity: Identity) -> None:
+    assert named_in("\0".join(["/usr/bin/qemu-system-x86_64", *words, ""]).encode()) == identity
+
+
+@given(st.binary(max_size=80).map(lambda b: b"qemu\0-name\0" + b + b"\0-smbios\0type=1," + b))
+def test_no_command_line_raises(command: bytes) -> None:
+    named_in(command)
