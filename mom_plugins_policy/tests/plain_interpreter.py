@@ -259,6 +259,15 @@ class Plain:
     def special_eval(self, form: Form, *body: Form) -> Any:
         return self.sequence(form, list(body))
 
+    def special_cond(self, form: Form, *clauses: Form) -> Any:
+        if any(clause.kind is not FormKind.LIST or len(clause.items) < 2 for clause in clauses):
+            raise PlainError("malformed")
+        for clause in clauses:
+            test, *body = clause.items
+            if (clause is clauses[-1] and test.name == "else") or self.eval(test):
+                return self.sequence(clause, body)
+        return None
+
     def special_let(self, form: Form, pairs: Form, *body: Form) -> Any:
         if pairs.kind is not FormKind.LIST:
             raise PlainError("malformed")

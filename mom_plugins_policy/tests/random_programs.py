@@ -71,9 +71,9 @@ class Writer:
         if depth <= 0:
             return self.atom()
         writers: tuple[Callable[[int], str], ...] = (
-            self.binary, self.binary, self.variadic, self.if_, self.if_, self.let, self.block, self.defvar, self.defvar, self.set, self.set,
-            self.with_guests, self.with_guests, self.with_list, self.function, self.call, self.call, self.method, self.method, self.method,
-            self.abs, self.odd,
+            self.binary, self.binary, self.variadic, self.if_, self.if_, self.cond, self.let, self.block, self.defvar, self.defvar,
+            self.set, self.set, self.with_guests, self.with_guests, self.with_list, self.function, self.call, self.call, self.method,
+            self.method, self.method, self.abs, self.odd,
         )  # fmt: skip
         what = self.choose(len(writers) + 1)
         return self.atom() if what == len(writers) else writers[what](depth - 1)
@@ -86,6 +86,14 @@ class Writer:
 
     def if_(self, depth: int) -> str:
         return f"(if {self.form(depth)} {self.form(depth)} {self.form(depth)})"
+
+    def cond(self, depth: int) -> str:
+        clauses = [f"({self.form(depth)} {' '.join(self.form(depth) for _ in range(1 + self.choose(2)))})" for _ in range(self.choose(4))]
+        if self.choose(3):
+            clauses.append(f"(else {self.form(depth)})")
+        if self.choose(12) == 0:
+            clauses.append(self.pick(("(1)", "x", "()", "{1 2}")))
+        return f"(cond {' '.join(clauses)})"
 
     def let(self, depth: int) -> str:
         pairs = " ".join(f"({self.name()} {self.form(depth - 1)})" for _ in range(1 + self.choose(2)))

@@ -17,6 +17,7 @@ from mom_core import Guest, Host
 from mom_plugins_policy import Policy, PolicyError, analysis
 from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.compiling import forms
+from mom_plugins_policy.reader import read
 from mom_plugins_policy.runtime import Disk, Function, Guests, Record
 
 SNAPSHOT = fixture()
@@ -54,7 +55,7 @@ def check(text: str) -> None:
     assert not any(error.kind == "internal" for error in result.errors), (text, [str(error) for error in result.errors])
     if any(error.kind in LIMITS for error in result.errors):
         return
-    plain = Plain(list(policy.program.forms), SNAPSHOT).run()
+    plain = Plain(read("p", text), SNAPSHOT).run()
     if any(kind in LIMITS for kind, *_ in plain.errors):
         return
     assert errors == sorted((kind, line, column, guest or "") for kind, line, column, guest in plain.errors), text
@@ -130,6 +131,20 @@ EXTENSIONS = [
     "(sqrt -1)",
     "(with Guests g (sqrt g.balloon_cur))",
     "sqrt",
+    "(def cond (a b) (- a b)) (cond 9 4)",
+    "(if 0 (def cond (x) 7) 0) (cond (1 2))",
+    "(cond (1 2)) (def cond (x) 7)",
+    "(defun cond (c a b) (if c a b)) (cond (abs 1) (cond 0 1 2) 3)",
+    "(defvar cond abs) (cond -9)",
+    "(defvar cond (< 1 2)) (if cond 1 2)",
+    "(let ((cond Host.Stat)) (cond 'mem_free'))",
+    "(def f (cond) (if cond 1 2)) (f 0)",
+    "(with Guests cond cond.balloon_max)",
+    "(defvar else 0) (cond (else 5))",
+    "(cond (0 1) (else 2) (1 3))",
+    "(defvar else 1) (cond (0 1) (else 2) (1 3))",
+    "(if 0 (cond) (if 0 (cond 1 2) 3))",
+    "cond",
 ]
 
 

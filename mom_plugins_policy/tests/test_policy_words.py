@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,12 +13,18 @@ from plain_interpreter import Plain
 from policy_fixture import fixture
 from test_policy_agreement import comparable
 
-from mom_core import Declarations, FieldSpec, Scope, Unit
-from mom_plugins_policy import Policy
+from mom_core import Declarations, FieldSpec, Scope, Severity, Unit
+from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.checks import check
+from mom_plugins_policy.checks.names import survey
+from mom_plugins_policy.formatter import formatted
 from mom_plugins_policy.symbols.ranges import CertainlyWrong
 from mom_plugins_policy.symbols.terms import Term, Terms
 from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, LIST, NAN, NIL, NUMBER, STRING, Vocabulary
-from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.syntax import Form, abridged
+from mom_plugins_policy.trace import Node, traced
+from mom_plugins_policy.words import forms
+from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
 from mom_plugins_policy.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
 
@@ -148,6 +155,109 @@ def test_no_word_is_both_a_form_and_a_function() -> None:
     assert not SPECIAL_FORMS.keys() & FUNCTIONS.keys()
 
 
+@pytest.mark.parametrize("word", SPECIAL_FORMS.values(), ids=lambda word: word.name)
+class TestForms:
+    def test_a_part_that_is_evaluated_has_a_role_and_the_order_is_that_of_the_evaluation(self, word: FormWord) -> None:
+        text = EXAMPLES[word.name]
+        policy = Policy.compile({"p": text})
+        nodes, result = traced(policy, fixture())
+        assert not result.errors
+        for node in everything(nodes):
+            roles = policy.program.roles.get(node.form.index)
+            if roles is not None and not roles.is_loop and roles.defined is None:
+                parts = [part.form for part in roles.parts]
+                places = [parts.index(child.form) for child in node.children]
+                assert places == sorted(places), node.form
+
+    def test_one_that_is_not_built_as_it_has_to_be_fails_alike_on_values_and_on_symbols(self, word: FormWord) -> None:
+        for text in MALFORMED.get(word.name, ()):
+            result = Policy.compile({"p": text}).evaluate(fixture())
+            assert [error.kind for error in result.errors] == ["malformed"], text
+            assert [one.rule for one in check({"p": text}) if one.severity is Severity.ERROR] == ["malformed"], text
+
+    def test_the_names_that_it_binds_are_known_to_all_walks(self, word: FormWord) -> None:
+        policy = Policy.compile({"p": EXAMPLES[word.name]})
+        found = survey(policy.program.forms)
+        bound = {binding.name.name for roles in policy.program.roles.values() for binding in roles.bindings}
+        assert bound == policy.program.bound == found.known - set(policy.program.definitions)
+        assert {roles.assigned for roles in policy.program.roles.values()} - {""} == policy.program.assigned
+
+    def test_it_is_laid_out_and_stays_the_same_program(self, word: FormWord) -> None:
+        assert formatted("p", EXAMPLES[word.name], width=20)  # it compares the programs itself
+
+
+EXAMPLES = {
+    "if": "(if (< 1 2) 3 4)",
+    "let": "(let ((a 1) (b (+ a 1))) a (+ a b))",
+    "def": "(def f (x) (+ x 1)) (f 2)",
+    "defun": "(defun f (x) (+ x 1)) (f 2)",
+    "defvar": "(defvar a (+ 1 2)) a",
+    "set": "(defvar a 1) (set a (+ a 1))",
+    "setq": "(defvar a 1) (setq a (+ a 1))",
+    "with": "(with Guests g (+ 1 2))",
+    "eval": "(eval 1 (+ 1 2))",
+    "cond": "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) 4) (else 5))",
+}
+
+MALFORMED = {
+    "let": ("(let 5 1)", "(let (a 1) 1)", "(let ((a)) 1)", "(let ((1 2)) 3)"),
+    "def": ('(def "f" () 1)', "(def + () 1)"),
+    "defvar": ("(defvar 1 2)",),
+    "set": ('(set "a" 1)',),
+    "with": ("(with (Guests) g 1)", '(with Guests "g" 1)'),
+    "cond": ("(cond 1)", "(cond (1))", "(cond {1 2})", "(cond (0 1) ())"),
+}
+
+
+def everything(nodes: list[Node]) -> Iterator[Node]:
+    for node in nodes:
+        yield node
+        yield from everything(node.children)
+
+
+def test_an_example_stands_for_each_form() -> None:
+    assert set(EXAMPLES) == set(SPECIAL_FORMS)
+
+
+def test_a_part_that_does_not_know_a_form_fails_at_import() -> None:
+    known = {name for name, word in SPECIAL_FORMS.items() if word.expansion is None}
+    forms.covers("a part", dict.fromkeys(known))
+    with pytest.raises(TypeError, match="a part: no record, or no method, for with"):
+        forms.covers("a part", dict.fromkeys(known - {"with"}))
+    with pytest.raises(TypeError, match="while"):
+        forms.covers("a part", dict.fromkeys({*known, "while"}))
+
+
+def test_what_stands_for_others_is_shown_as_it_stands_in_the_text() -> None:
+    text = "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) (cond ((< 3 4) nil) (else 8))) (else 5))"
+    policy = Policy.compile({"p": text})
+    assert [abridged(form, 200) for form in policy.program.forms] == [text]
+    indexes = [form.index for form in all_forms(policy.program.forms)]
+    assert indexes == list(range(len(indexes)))
+
+
+def all_forms(several: Sequence[Form]) -> Iterator[Form]:
+    for form in several:
+        yield form
+        yield from all_forms(form.items)
+
+
+def test_a_hostile_cond_is_answered_or_refused() -> None:
+    for depth, clauses in ((1, 100), (150, 100), (200, 3)):
+        inner = "7"
+        for _ in range(depth):
+            inner = f"(cond {'(0 1)' * (clauses - 1)} (else {inner}))"
+        try:
+            policy = Policy.compile({"p": inner})
+        except PolicyError as error:
+            kinds = {fault.kind for fault in error.faults}
+        else:
+            result = policy.evaluate(fixture())
+            kinds = {fault.kind for fault in result.errors}
+            assert kinds or list(result.values) == [7]
+        assert kinds <= {"limit"}
+
+
 def test_extensions_alone_yield_to_functions_of_policies() -> None:
     for name in BUILTINS:
         result = Policy.compile({"p": f'(def {name} () "mine") ({name})'}).evaluate(fixture())
@@ -156,8 +266,6 @@ def test_extensions_alone_yield_to_functions_of_policies() -> None:
 
 
 def test_a_function_has_the_units_of_its_arguments_in_the_checks() -> None:
-    from mom_plugins_policy.checks import check
-
     declared = Declarations(
         fields={(Scope.HOST, name): FieldSpec(name, Unit.KIB, Scope.HOST, "") for name in ("mem_free", "mem_available")}, controls={}
     )

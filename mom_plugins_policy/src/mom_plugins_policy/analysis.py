@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import ClassVar
 
 from mom_plugins_policy.errors import Fault
-from mom_plugins_policy.syntax import Form, FormKind, SourceText, abridged
-from mom_plugins_policy.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS
+from mom_plugins_policy.syntax import Form, FormKind, SourceText
+from mom_plugins_policy.words.forms import DEFINING, EXTENSIONS, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
 from mom_plugins_policy.words.functions import CALLABLES, PREDEFINED
 from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.words.word import Word
 
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
+_NOT_PLAIN = frozenset(name for name, word in SPECIAL_FORMS.items() if not word.plain)
 _STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
 _INLINE_SIZES = (4000, 400, 80, 15, 0)  # largest function to be repeated at its calls; the first that keeps the program small is used
 
@@ -63,6 +63,8 @@ class Program:
     calls: Counter[str] = field(default_factory=Counter)
     """Calls of functions outside of all functions."""
     size: int = 0
+    roles: dict[int, Roles] = field(default_factory=dict)
+    """By a form's index: what the parts of a special form are to it. None of one that is not built as it has to be."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """What a list may begin with, if no variable has the name: the words of the language, but for extensions that the program defines."""
 
@@ -93,27 +95,19 @@ def fault(form: Form, kind: str, message: str) -> Fault:
     return Fault(kind, name, line, column, message)
 
 
-def parameters_of(form: Form) -> tuple[str, ...] | None:
-    """The parameter names of a `def` form's third item, None if that is no list of names."""
-    if form.kind is not FormKind.LIST or any(item.kind is not FormKind.NAME for item in form.items):
-        return None
-    return tuple(item.name for item in form.items)
-
-
-def pairs_of(form: Form) -> list[tuple[Form, Form]] | None:
-    """Names and values of a `let` form's second item, None if it is no list of pairs."""
-    if form.kind is not FormKind.LIST:
-        return None
-    if any(pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME for pair in form.items):
-        return None
-    return [(pair.items[0], pair.items[1]) for pair in form.items]
-
-
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     """Everything in `Program`, in time proportional to the program."""
     words = _words(forms)
-    program = _Survey(texts, forms, words, everything=False).program
-    if program.callables and not program.bound.isdisjoint(SPECIAL_FORMS.keys() - {"eval"}):
+    plain = {name: word for name, word in words.items() if not isinstance(word, FormWord) or word.expansion is None}
+    program = _Survey(texts, forms, plain, everything=False).program
+    derived = {name for name in words.keys() - plain.keys() if program.calls[name] or any(one.calls[name] for one in program.functions())}
+    if derived:
+        if program.callables:
+            derived -= program.bound  # a variable of that name may hold something that can be called
+        words = {name: word for name, word in words.items() if name in plain or name in derived}
+        forms = expanded(forms, words)
+        program = _Survey(texts, forms, words, everything=False).program
+    if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
         # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
         program = _Survey(texts, forms, words, everything=True).program
     _choose_inlining(program)
@@ -122,14 +116,20 @@ def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
 
 def _words(forms: Sequence[Form]) -> Mapping[str, Word]:
     """The words that mean something in a program: a function of an extension's name may be called before its definition is evaluated."""
-    defined: set[str] = set()
+    own: set[str] = set()
     todo = list(forms)
     while todo:
         form = todo.pop()
         todo.extend(form.items)
-        if len(form.items) > 1 and form.items[0].name in ("def", "defun") and form.items[1].name in EXTENSIONS:
-            defined.add(form.items[1].name)
-    return {name: word for name, word in WORDS.items() if name not in defined} if defined else WORDS
+        if len(form.items) > 1 and form.items[0].name in DEFINING:
+            own.add(form.items[1].name)
+    return WORDS if EXTENSIONS.isdisjoint(own) else {name: word for name, word in WORDS.items() if name not in EXTENSIONS & own}
+
+
+def _may_be_callable(name: str) -> bool:
+    """Whether the value of a variable or attribute can be called."""
+    parts = name.split(".")
+    return parts[0] in CALLABLES or not _METHODS.isdisjoint(parts)
 
 
 class _Bound:
@@ -188,8 +188,7 @@ class _Survey:
             owner.size += 1
         if form.kind is FormKind.NAME:
             self._name(form.name, owner, bound)
-            parts = form.name.split(".")
-            if parts[0] in CALLABLES or not _METHODS.isdisjoint(parts):
+            if _may_be_callable(form.name):
                 program.callables = True
             return
         if form.kind is FormKind.BLOCK:
@@ -204,13 +203,17 @@ class _Survey:
                 self._all(arguments, owner, bound)
             return
         self._name(head.name, owner, bound)
-        special = self._SPECIAL.get(head.name)
-        if special is not None and SPECIAL_FORMS[head.name].takes(len(arguments)):
-            special(self, form, arguments, owner, dropped, level, bound)
-            if self.everything and head.name != "eval":
+        word = program.words.get(head.name)
+        if isinstance(word, FormWord) and word.takes(len(arguments)):
+            self.suspicions.extend((head.name, fault(at, "malformed", why)) for at, why in word.flaws(form))
+            roles = word.roles(form)
+            if roles is not None:
+                program.roles[form.index] = roles
+                self._special(form, roles, owner, dropped, level, bound)
+            if self.everything and not word.plain:
                 self._all(arguments, owner, bound)
             return
-        if head.name not in program.words:
+        if word is None:
             (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
 
@@ -228,83 +231,47 @@ class _Survey:
         for place in range(last, -1, -1):
             self.todo.append((forms[place], owner, dropped or place != last, level, bound))
 
-    def _if(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        condition, first, second = arguments
-        self.todo.append((second, owner, dropped, -1, bound))
-        self.todo.append((first, owner, dropped, -1, bound))
-        self.todo.append((condition, owner, False, -1, bound))
-
-    def _let(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        pairs = pairs_of(arguments[0])
-        if pairs is None:
+    def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
+        """A special form: what its parts are to it."""
+        self.program.bound.update(binding.name.name for binding in roles.bindings)
+        if roles.defined is not None:
+            self._def(form, roles, roles.defined.name, owner, level)
             return
-        places: dict[str, int] = {}
-        for place, (name, _) in enumerate(pairs):
-            self._binds(form, name)
-            places.setdefault(name.name, place)
-        self._body(arguments[1:], owner, dropped, -1, _Bound(places, len(pairs), bound))
-        self.todo.extend((pairs[place][1], owner, False, -1, _Bound(places, place, bound)) for place in reversed(range(len(pairs))))
-
-    def _defvar(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        name, value = arguments
-        if name.kind is FormKind.NAME:
-            self._binds(form, name)
-            if owner is not None and name.name not in bound:
-                owner.free.add(name.name)  # bound only from here on, and perhaps not at all
-            self.todo.append((value, owner, False, -1, bound))
-
-    def _binds(self, form: Form, name: Form) -> None:
-        self.program.bound.add(name.name)
-        if name.name == "nil" or "." in name.name:
-            why = "nil cannot be a variable" if name.name == "nil" else f"{name.name} cannot be read as a variable, because of its dot"
-            self.suspicions.append((form.items[0].name, fault(name, "malformed", why)))
-
-    def _set(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        name, value = arguments
-        if name.kind is FormKind.NAME:
-            self.program.assigned.add(name.name)
+        if roles.assigned:
+            self.program.assigned.add(roles.assigned)
             if owner is not None:
-                owner.assigned.add(name.name)
-            self._name(name.name, owner, bound)
-            self.todo.append((value, owner, False, -1, bound))
-
-    def _with(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        items, name, body = arguments
-        if not dropped:
+                owner.assigned.add(roles.assigned)
+            self._name(roles.assigned, owner, bound)
+        if roles.is_loop and not dropped:
             self.program.lists = True
-        if items.kind is FormKind.NAME and name.kind is FormKind.NAME:
-            self._name(items.name, owner, bound)
-            self.program.bound.add(name.name)
-            self.todo.append((body, owner, dropped, -1, _Bound({name.name: 0}, 1, bound)))
+        places: dict[str, int] = {}
+        if roles.scope:
+            for place, binding in enumerate(roles.bindings):
+                places.setdefault(binding.name.name, place)
+        elif owner is not None:
+            # Bound only from here on, and perhaps not at all.
+            owner.free.update(binding.name.name for binding in roles.bindings if binding.name.name not in bound)
+        deeper = level + 1 if not roles.scope and 0 <= level < _STATIC_DEPTH else -1
+        last = len(roles.parts) - 1
+        for place in range(last, -1, -1):
+            part, role = roles.parts[place]
+            known = min(place, len(roles.bindings)) if role is Role.VALUE else len(roles.bindings)
+            around = _Bound(places, known, bound) if places and known else bound
+            unused = dropped if role in (Role.BRANCH, Role.STEP) else role is Role.BODY and (dropped or place != last)
+            self.todo.append((part, owner, unused, deeper if role is Role.BODY else -1, around))
 
-    def _def(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        name, listed, body = arguments
-        if name.kind is not FormKind.NAME:
-            return
-        parameters = parameters_of(listed)
-        if parameters is None:
-            message = f"the parameters of {name.name} must be a list of names in ( ) or [ ], not {abridged(listed, 30)}"
-            self.suspicions.append((form.items[0].name, fault(listed, "malformed", message)))
-            return
-        bound_to: dict[str, int] = {}
-        for place, parameter in enumerate(parameters):
-            if bound_to.setdefault(parameter, place) != place:
-                message = f"{name.name} has two parameters named {parameter}"
-                self.suspicions.append((form.items[0].name, fault(listed.items[place], "malformed", message)))
-        self.program.bound.update(parameters)
-        if name.name in self.program.words:
+    def _def(self, form: Form, roles: Roles, name: str, owner: Definition | None, level: int) -> None:
+        if name in self.program.words:
             return  # does nothing
+        parameters = tuple(binding.name.name for binding in roles.bindings)
         known = owner is None and level >= 0 and not self.everything
-        definition = Definition(form, name.name, parameters, body, next(self.numbers), known, 0)
-        self.program.definitions.setdefault(name.name, []).append(definition)
-        self.todo.append((body, definition, False, -1, _Bound(bound_to, len(parameters), _NOTHING_BOUND)))
-
-    def _eval(self, form: Form, arguments: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
-        self._body(arguments, owner, dropped, level + 1, bound)
-
-    _SPECIAL: ClassVar = {
-        "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with, "eval": _eval,
-    }  # fmt: skip
+        (body,) = roles.of(Role.FUNCTION)
+        definition = Definition(form, name, parameters, body, next(self.numbers), known, 0)
+        self.program.definitions.setdefault(name, []).append(definition)
+        places: dict[str, int] = {}
+        for place, parameter in enumerate(parameters):
+            places.setdefault(parameter, place)
+        self.todo.append((body, definition, False, -1, _Bound(places, len(parameters), _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:

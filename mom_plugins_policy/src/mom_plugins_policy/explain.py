@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mom_core import HOST_ID, Decision, Entity, Guest, Host, Snapshot, Source, Value, printable
-from mom_plugins_policy.analysis import Definition, pairs_of
+from mom_plugins_policy.analysis import Definition
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.syntax import Form, FormKind, abridged
 from mom_plugins_policy.trace import Node, traced
+from mom_plugins_policy.words.forms import Role, Roles
 from mom_plugins_policy.words.functions import BUILTINS, OPERATORS
 from mom_plugins_policy.words.methods import ENTITY_METHODS
 
@@ -255,17 +256,16 @@ class _Walk:
                 self.bindings[id(node)] = binding
             yield from node.children
             return
-        head = node.head
-        visit = _VISITS.get(head)
-        if visit is not None:
-            yield from visit(self, node)
+        roles = self.policy.program.roles.get(form.index)
+        if roles is not None:
+            yield from self._loop(node, roles) if roles.is_loop else self._special(node, roles)
             return
         definition = _called(self.policy, node)
         if definition is not None:
             yield from self._call(node, definition)
             return
         yield from node.children
-        name, _, method = head.rpartition(".")
+        name, _, method = node.head.rpartition(".")
         if method in ENTITY_METHODS and name:
             self._method(node, name, method)
 
@@ -282,26 +282,26 @@ class _Walk:
         for name in self.scopes.pop():
             self.held[name].pop()
 
-    def _if(self, node: Node) -> Iterator[object]:
-        if self.step in (self.entity, ""):
+    def _special(self, node: Node, roles: Roles) -> Iterator[object]:
+        if roles.is_choice and self.step in (self.entity, ""):
             taken = id(node.children[-1].form) if len(node.children) > 1 else 0
             evaluations = self.branched.setdefault(id(node.form), {})
             evaluations.pop(taken, None)  # the last one stands last
             evaluations[taken] = node
-        yield from node.children
-
-    def _let(self, node: Node) -> Iterator[object]:
-        pairs = pairs_of(node.form.items[1]) if len(node.form.items) > 1 else None
-        names = {id(value): (name, value) for name, value in pairs or ()}
-        self.scopes.append(set())
+        names = {id(value): name for name, value in roles.bindings if value is not None}
+        if roles.scope:
+            self.scopes.append(set())
         for child in node.children:
             yield child
-            if id(child.form) in names:
-                name, _ = names[id(child.form)]
-                self._bind(name.name, child, name, "let")
-        self._leave_scope()
+            name = names.get(id(child.form))
+            if name is not None:
+                self._bind(name.name, child, name if roles.scope else node.form, node.head)
+        if roles.scope:
+            self._leave_scope()
+        if roles.assigned:
+            self._assign(node, roles.assigned)
 
-    def _with(self, node: Node) -> Iterator[object]:
+    def _loop(self, node: Node, roles: Roles) -> Iterator[object]:
         before = self.step
         for step in node.children:
             self.scopes.append(set())
@@ -312,14 +312,7 @@ class _Walk:
             self.step = before
             self._leave_scope()
 
-    def _defvar(self, node: Node) -> Iterator[object]:
-        yield from node.children
-        if node.children:
-            self._bind(node.form.items[1].name, node.children[-1], node.form, "defvar")
-
-    def _set(self, node: Node) -> Iterator[object]:
-        yield from node.children
-        name = node.form.items[1].name if len(node.form.items) > 1 else ""
+    def _assign(self, node: Node, name: str) -> None:
         self.reached.add((id(node.form), self.step))
         bindings = self.held.get(name)
         if bindings and node.children:
@@ -356,9 +349,6 @@ class _Walk:
 
 
 _SETS = {"GetVar": "SetVar", "Recall": "Remember", "GetControl": "Control"}
-_VISITS = {
-    "if": _Walk._if, "let": _Walk._let, "with": _Walk._with, "defvar": _Walk._defvar, "set": _Walk._set, "setq": _Walk._set,
-}  # fmt: skip
 
 
 def _called(policy: Policy, node: Node) -> Definition | None:
@@ -377,6 +367,7 @@ class _Reasons:
 
     def __init__(self, walk: _Walk, entity: str) -> None:
         self._walk = walk
+        self._roles = walk.policy.program.roles
         self._entity = entity
         self._told: set[int] = set()
         self._count = 0
@@ -398,12 +389,14 @@ class _Reasons:
 
     def _condition(self, outer: Node, inner: Node) -> Condition | None:
         form = outer.form
-        if outer.head == "if" and outer.children[0] is not inner and len(form.items) == 4:
+        roles = self._roles.get(form.index)
+        if roles is not None and roles.is_choice and outer.children[0] is not inner:
             return self.condition(outer)
         if _called(self._walk.policy, outer) is not None and outer.children[-1] is inner:
             return Condition(abridged(form, _SHOWN), None, form.source, "call")
-        if outer.head == "with":
-            return Condition(f"(with {abridged(form.items[1], 30)} {inner.form.name} …)", _brief(inner.value), form.source, "loop")
+        if roles is not None and roles.is_loop:
+            text = f"({outer.head} {abridged(roles.parts[0].form, 30)} {inner.form.name} …)"
+            return Condition(text, _brief(inner.value), form.source, "loop")
         return None
 
     def condition(self, node: Node, depth: int = 0) -> Condition:
@@ -415,9 +408,10 @@ class _Reasons:
 
     def of(self, node: Node, depth: int = 0) -> Reason | None:
         """What a value was made of; None for what needs no words: literals, and entities."""
-        while node.children and (node.form.kind is FormKind.BLOCK or node.head in ("let", "eval")):
+        while node.children and self._is_sequence(node.form):
             node = node.children[-1]
         form = node.form
+        roles = self._roles.get(form.index)
         if form.kind is FormKind.LITERAL or isinstance(node.value, Host | Guest) or (form.kind is FormKind.NAME and form.name == "nil"):
             return None
         self._count += 1
@@ -426,9 +420,9 @@ class _Reasons:
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, "and so on" if self._is_enough() else "")
         if form.kind is FormKind.NAME:
             return self._name(node, depth)
+        if roles is not None and roles.is_choice:
+            return self._choice(node, roles, depth)
         head = node.head
-        if head == "if":
-            return self._if(node, depth)
         if _called(self._walk.policy, node) is not None:
             return self._from(node, node.children[-1], depth, "")
         setting = self._walk.read.get(id(node))
@@ -440,7 +434,13 @@ class _Reasons:
                 self.unset.add((_SETS[method], node.children[0].value))
             how = _METHOD_SAYS.get(method, "") if node.value is None else ""
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, how)
-        return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, parts=self._parts(node, depth))
+        parts = () if roles is not None and roles.is_loop else self._parts(node, depth)
+        return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, parts=parts)
+
+    def _is_sequence(self, form: Form) -> bool:
+        """Whether the value of a form is that of its last part."""
+        roles = self._roles.get(form.index)
+        return form.kind is FormKind.BLOCK or (roles is not None and bool(roles.parts) and roles.parts[-1].role is Role.BODY)
 
     def _is_enough(self) -> bool:
         return self._count > MOST_REASONS or self._walk.told_left < 0
@@ -448,8 +448,6 @@ class _Reasons:
     def _parts(self, node: Node, depth: int) -> tuple[Reason, ...]:
         """What the arguments of a builtin were made of. Arithmetic inside of arithmetic gets no line of its own."""
         found: list[Reason] = []
-        if node.head == "with":
-            return ()
         for child in node.children:
             if self._is_enough():
                 break
@@ -501,7 +499,7 @@ class _Reasons:
             return Reason(text, _brief(node.value), where, how, parts=(reason,))
         return Reason(text, _brief(node.value), where, f"{how} {reason.text}".strip(), reason.branch, reason.parts)
 
-    def _if(self, node: Node, depth: int) -> Reason:
+    def _choice(self, node: Node, roles: Roles, depth: int) -> Reason:
         test = node.children[0]
         reason = self.of(test, depth + 1)
         parts = []
@@ -509,9 +507,9 @@ class _Reasons:
             parts.append(Reason(reason.text, _brief(test.value), reason.source, reason.how or "condition", parts=reason.parts))
         branch = ""
         value = _brief(node.value)
-        if len(node.children) > 1 and len(node.form.items) == 4:
+        if len(node.children) > 1:
             taken = node.children[-1]
-            branch = "then" if taken.form is node.form.items[2] else "else"
+            branch = "then" if taken.form is roles.parts[1].form else "else"
             value = _brief(taken.value) if value is None else value
             inner = self.of(taken, depth + 1)
             if inner is not None:
@@ -543,6 +541,7 @@ class _Unreached:
 
     def __init__(self, policy: Policy, walk: _Walk, entity: str) -> None:
         self._walk = walk
+        self._roles = policy.program.roles
         self._entity = entity
         self._around: dict[int, Form] = {}
         self._calls: dict[str, list[Form]] = {}
@@ -564,8 +563,9 @@ class _Unreached:
                 continue
             head = form.items[0].name
             base, _, method = head.rpartition(".")
-            if head in ("set", "setq"):
-                self._setting.setdefault(("set", form.items[1].name), []).append(form)
+            roles = policy.program.roles.get(form.index)
+            if roles is not None and roles.assigned:
+                self._setting.setdefault(("set", roles.assigned), []).append(form)
             elif method in ("SetVar", "Remember", "Control") and (base == "Host") is (self._entity == HOST_ID):
                 self._setting.setdefault((method, str(form.items[1].value)), []).append(form)
             if head in policy.program.definitions:
@@ -608,7 +608,8 @@ class _Unreached:
                 if id(here) in self._bodies:
                     todo.extend(self._calls.get(self._bodies[id(here)], ()))
                     break
-                if len(outer.items) == 4 and outer.items[0].name == "if" and (here is outer.items[2] or here is outer.items[3]):
+                roles = self._roles.get(outer.index)
+                if roles is not None and roles.is_choice and here is not roles.parts[0].form and here is not outer.items[0]:
                     evaluations = self._walk.branched.get(id(outer), {})
                     other = [node for taken, node in evaluations.items() if taken not in (0, id(here))]
                     if other:

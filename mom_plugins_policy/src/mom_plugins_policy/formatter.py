@@ -20,6 +20,7 @@ from mom_plugins_policy.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.syntax import Form
 from mom_plugins_policy.tokens import Token, comments, tokens
+from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord, Role
 
 WIDTH: Final = 100
 """Columns of a line."""
@@ -33,8 +34,6 @@ FAR: Final = 16
 """A value of several lines begins below its variable when it would otherwise stand this many columns to the right of that."""
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-_KEPT_TOGETHER: Final = {"def": 2, "defun": 2, "with": 2, "let": 1, "if": 1, "defvar": 1, "set": 1, "setq": 1}
-"""How many parts of a special form stay on its first line, after its name."""
 
 
 def formatted(name: str, text: str, *, width: int = WIDTH, limits: PolicyLimits = DEFAULT_LIMITS) -> str:
@@ -266,9 +265,10 @@ class _Layout:
         if head.bracket:
             first = self._part(head, after if len(items) == 1 else 0)
             return [first, *self._each(items[1:], column + 1, after), *closing]
-        kept = _KEPT_TOGETHER.get(head.text, 0)
-        if kept and len(items) > kept + 1 and not any(item.comment for item in items[: kept + 1]):
-            return [*self._special(part, column, kept, after), *closing]
+        word = SPECIAL_FORMS.get(head.text)
+        kept = 0 if word is None else word.kept
+        if word is not None and kept and len(items) > kept + 1 and not any(item.comment for item in items[: kept + 1]):
+            return [*self._special(part, column, word, after), *closing]
         aligned = column + len(head.text) + 2
         rest = items[1:]
         if rest and not rest[0].comment and aligned <= DEEPEST and all(aligned + item.need + after <= self._width for item in rest):
@@ -276,16 +276,16 @@ class _Layout:
             return [self._text(f"{head.text} "), first, *self._each(rest[1:], aligned, after), *closing]
         return [self._part(head, 0), *self._each(rest, column + INDENT, after), *closing]
 
-    def _special(self, part: _Part, column: int, kept: int, after: int) -> list[_Step]:
-        items = part.items
+    def _special(self, part: _Part, column: int, word: FormWord, after: int) -> list[_Step]:
+        items, kept = part.items, word.kept
         steps = [self._text(items[0].text)]
         for item in items[1 : kept + 1]:
             steps += [self._text(" "), self._part(item, 0)]
         body = items[kept + 1 :]
         only = body[0] if len(body) == 1 else None
-        if only is not None and items[0].text in ("defvar", "set", "setq"):
+        if only is not None and word.layout is Role.VALUE:
             return [*steps, self._value(only, column + INDENT, after)]
-        if only is not None and only.block and only.items and items[0].text != "if":
+        if only is not None and only.block and only.items and word.layout is Role.BODY:
             return [*steps, self._text(" "), self._part(only, after, column)]
         return [*steps, *self._each(body, column + INDENT, after)]
 

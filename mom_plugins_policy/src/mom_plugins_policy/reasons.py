@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printable
-from mom_plugins_policy.analysis import Definition, Program, pairs_of
+from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.syntax import Form, FormKind, abridged
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS
@@ -164,16 +164,17 @@ class _Survey:
             for item in form.items:
                 self.around[id(item)] = form
             todo.extend(form.items)
+            roles = program.roles.get(form.index)
             head = form.items[0].name if form.items else ""
-            if head == "with" and len(form.items) == 4:
-                self.elsewhere.add(form.items[2].name)
-            elif head == "defvar" and len(form.items) == 3 and id(form) not in whole:
-                self.defined.setdefault(form.items[1].name, []).append(form.items[2])
-            elif head == "let" and len(form.items) > 1:
-                for name, value in pairs_of(form.items[1]) or ():
+            if roles is None:
+                if head in program.definitions:
+                    self.calls.setdefault(head, []).append(form)
+                continue
+            for name, value in roles.bindings if roles.defined is None else ():
+                if value is None:
+                    self.elsewhere.add(name.name)
+                elif roles.scope or id(form) not in whole:
                     self.defined.setdefault(name.name, []).append(value)
-            elif head in program.definitions:
-                self.calls.setdefault(head, []).append(form)
 
 
 _survey = lru_cache(maxsize=2)(_Survey)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
@@ -202,8 +203,9 @@ class _Told:
             outer = self._outer(here)
             if outer is None or len(tests) >= _CONDITIONS:
                 break
-            if outer.items and outer.items[0].name == "if" and len(outer.items) == 4 and here is not outer.items[1]:
-                tests.append((outer.items[1], here is outer.items[2]))
+            roles = self._program.roles.get(outer.index)
+            if roles is not None and roles.is_choice and here is not roles.parts[0].form:
+                tests.append((roles.parts[0].form, here is roles.parts[1].form))
             here = outer
         return [self._phrase(test, holds) for test, holds in reversed(tests)]
 

@@ -76,6 +76,16 @@ class Form:
         return f"<{self.source} {abridged(self)}>"
 
 
+class DerivedForm(Form):
+    """A form that does what another one means: `original` is what stands in the text, and what people are shown."""
+
+    __slots__ = ("original",)
+
+    def __init__(self, original: Form) -> None:
+        super().__init__(FormKind.LIST, None, original.text, original.start, original.end, 0)
+        self.original = original
+
+
 _PLAIN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')
 
 
@@ -113,6 +123,8 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
     glued = True  # nothing, or an opening bracket, stands before: no space is needed
     while todo:
         item = todo.pop()
+        if isinstance(item, DerivedForm):
+            item = item.original
         if isinstance(item, str):
             piece = item
         elif item.kind in (FormKind.LIST, FormKind.BLOCK):

@@ -121,10 +121,11 @@ def _too_large() -> PolicyError:
 class _Loop:
     """A `with` that is being evaluated: where its nodes begin, and its steps so far."""
 
-    __slots__ = ("form", "start", "steps")
+    __slots__ = ("form", "name", "start", "steps")
 
-    def __init__(self, form: Form, start: int) -> None:
+    def __init__(self, form: Form, name: Form, start: int) -> None:
         self.form = form
+        self.name = name
         self.start = start
         self.steps: list[tuple[Any, int]] = []  # element, and where the step's nodes begin
 
@@ -134,9 +135,10 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
     bodies = {id(definition.body): definition.name for definition in policy.program.functions()}
     loop_of: dict[int, tuple[Form, str]] = {}
     for form in _all_forms(policy.program.forms):
-        if form.kind is FormKind.LIST and len(form.items) == 4 and form.items[0].name == "with":
-            loop_of[id(form.items[1])] = (form, "begin")
-            loop_of[id(form.items[2])] = (form, "step")
+        roles = policy.program.roles.get(form.index)
+        if roles is not None and roles.is_loop:
+            loop_of[id(roles.parts[0].form)] = (form, "begin")
+            loop_of[id(roles.bindings[0].name)] = (form, "step")
     nodes: list[Node] = []
     loops: list[_Loop] = []
     for site, value in events:
@@ -145,14 +147,14 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
         if known is not None and form.kind is FormKind.NAME:
             whole, what = known
             if what == "begin":
-                loops.append(_Loop(whole, len(nodes)))
+                loops.append(_Loop(whole, policy.program.roles[whole.index].bindings[0].name, len(nodes)))
                 continue
             while loops and loops[-1].form is not whole:
                 loops.pop()
             if loops:
                 loops[-1].steps.append((value, len(nodes)))
             continue
-        if form.kind is FormKind.LIST and form.items and form.items[0].name == "with" and any(loop.form is form for loop in loops):
+        if any(loop.form is form for loop in loops):
             while loops[-1].form is not form:
                 loops.pop()
             nodes.append(Node(form, value, _steps(loops.pop(), nodes)))
@@ -167,7 +169,7 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
 def _steps(loop: _Loop, nodes: list[Node]) -> list[Node]:
     """The steps of a loop; what belongs to them is taken from `nodes`."""
     ends = [*(start for _, start in loop.steps[1:]), len(nodes)]
-    steps = [Node(loop.form.items[2], element, nodes[start:end]) for (element, start), end in zip(loop.steps, ends, strict=False)]
+    steps = [Node(loop.name, element, nodes[start:end]) for (element, start), end in zip(loop.steps, ends, strict=False)]
     del nodes[loop.start :]
     return steps
 

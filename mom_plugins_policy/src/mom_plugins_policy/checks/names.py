@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mom_plugins_policy.analysis import pairs_of, parameters_of
 from mom_plugins_policy.checks.remarks import Remark, remark
 from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words.forms import EXTENSIONS, WORDS
+from mom_plugins_policy.words.forms import EXTENSIONS, SPECIAL_FORMS, WORDS, Roles
 from mom_plugins_policy.words.functions import PREDEFINED
 
 _BINDING = frozenset({"defvar", "let", "with", "def", "defun"})
@@ -25,11 +24,11 @@ class Names:
     variables: list[tuple[Form, bool]] = field(default_factory=list)
     """Names that `defvar` and `let` bind, and whether at top level."""
     others: list[Form] = field(default_factory=list)
-    """Names that `with` binds, and lists of parameters."""
+    """Names that `with` binds, and parameters."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
     """Names that `def` defines, and whether at top level."""
     pairs: list[list[Form]] = field(default_factory=list)
-    """Names that one `let` or list of parameters binds."""
+    """Names that one `let` binds."""
     tested: dict[str, set[str]] = field(default_factory=dict)
     """For each policy, the host fields that it tests for nil."""
     libraries: set[str] = field(default_factory=set)
@@ -43,7 +42,7 @@ class Names:
     def known(self) -> set[str]:
         """All names that are bound or defined."""
         bound = {form.name for form, _ in self.variables} | {form.name for form, _ in self.functions}
-        return bound | {name.name for one in self.others for name in (one.items or [one])}
+        return bound | {name.name for name in self.others}
 
 
 def survey(forms: Sequence[Form]) -> Names:
@@ -52,7 +51,8 @@ def survey(forms: Sequence[Form]) -> Names:
     doing: set[str] = set()
     for form in forms:
         name = form.text.name
-        if not (form.kind is FormKind.LIST and form.items and form.items[0].name in ("defvar", "def", "defun", "set", "setq")):
+        roles = _roles(form)
+        if roles is None or not (roles.defined or roles.assigned or (roles.bindings and not roles.scope)):
             doing.add(name)
         todo = [(form, True)]
         while todo:
@@ -80,10 +80,10 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
         name = arguments[0].value
         names.notes_known = names.notes_known and arguments[0].kind is FormKind.LITERAL and isinstance(name, str)
         names.noted.add(str(name))
-    binder = _BINDERS.get(head.name)
-    taken = 3 if head.name in ("def", "defun", "with") else 2
-    if binder is not None and (len(arguments) == taken or (head.name == "let" and arguments)):
-        yield from binder(names, arguments, top)
+    roles = _roles(form)
+    if roles is not None:
+        _bound(names, roles, top)
+        yield from (part.form for part in roles.parts)
         return
     if head.name in ("valid", "null"):
         for argument in arguments:
@@ -92,41 +92,21 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
     yield from arguments
 
 
-def _defvar(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
-    names.variables.append((arguments[0], top))
-    yield arguments[1]
+def _roles(form: Form) -> Roles | None:
+    """What the parts of a form are to it, if it is a special form, and built as it has to be."""
+    word = SPECIAL_FORMS.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
+    return word.roles(form) if word is not None and word.takes(len(form.items) - 1) else None
 
 
-def _set(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
-    yield arguments[1]
-
-
-def _let(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
-    pairs = pairs_of(arguments[0])
-    if pairs is None:
-        return
-    names.variables.extend((name, False) for name, _ in pairs)
-    names.pairs.append([name for name, _ in pairs])
-    yield from (value for _, value in pairs)
-    yield from arguments[1:]
-
-
-def _with(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
-    names.others.append(arguments[1])
-    yield arguments[0]
-    yield arguments[2]
-
-
-def _def(names: Names, arguments: Sequence[Form], top: bool) -> Iterator[Form]:
-    names.functions.append((arguments[0], top))
-    if parameters_of(arguments[1]) is not None:
-        names.others.append(arguments[1])
-    yield arguments[2]
-
-
-_BINDERS: Mapping[str, Callable[[Names, Sequence[Form], bool], Iterator[Form]]] = {
-    "defvar": _defvar, "set": _set, "setq": _set, "let": _let, "with": _with, "def": _def, "defun": _def,
-}  # fmt: skip
+def _bound(names: Names, roles: Roles, top: bool) -> None:
+    """Take note of the names that a form binds and defines."""
+    if roles.defined is not None:
+        names.functions.append((roles.defined, top))
+    valued = [name for name, value in roles.bindings if value is not None]
+    names.variables.extend((name, top and not roles.scope) for name in valued)
+    names.others.extend(name for name, value in roles.bindings if value is None)
+    if roles.scope:
+        names.pairs.append(valued)
 
 
 def remarks_on_names(names: Names, elsewhere: Names) -> Iterator[Remark]:
@@ -170,7 +150,7 @@ def _twice(names: Names) -> Iterator[Remark]:
 
 
 def _taken(names: Names) -> Iterator[Remark]:
-    bound = [form for form, _ in names.variables] + [name for one in names.others for name in (one.items or [one])]
+    bound = [form for form, _ in names.variables] + names.others
     for form in bound:
         if form.name in _TAKEN or form.name in PREDEFINED:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")

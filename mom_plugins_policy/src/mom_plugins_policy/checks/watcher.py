@@ -131,7 +131,8 @@ class Watcher(SymbolicEvaluator):
     def wrong(self, form: Form, kind: str, message: str) -> PathFails:
         """A form fails for certain, here."""
         head = form.items[0].name if form.items else ""
-        if kind == "undefined-symbol" and head in ("set", "setq"):
+        roles = self.program.roles.get(form.index)
+        if kind == "undefined-symbol" and roles is not None and roles.assigned:
             name = form.items[1]
             self.say("unknown-variable", name, message, self._like("variable", name.name, self._variables) or _ELSEWHERE)
             return PathFails()

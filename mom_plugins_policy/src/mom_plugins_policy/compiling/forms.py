@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mom_core import Scope
-from mom_plugins_policy.analysis import Definition, Program, pairs_of
+from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, joined, known
 from mom_plugins_policy.compiling.operations import Operations
 from mom_plugins_policy.compiling.scopes import Key
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.forms import DEFINING, FormWord, covers
 from mom_plugins_policy.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.words.methods import ENTITY_METHODS
 
@@ -153,12 +153,14 @@ class Generator(Operations):
     def _word(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         """A list whose head is no variable: special form, builtin, `eval` or a function."""
         name = form.items[0].name
-        special = _SPECIAL.get(name)
-        if special is not None:
-            if not SPECIAL_FORMS[name].takes(len(arguments)):
-                return self._arity(form, name, SPECIAL_FORMS[name].arguments, len(arguments))
-            return special(self, form, arguments, dropped)
-        if name in self.program.words:
+        word = self.program.words.get(name)
+        if isinstance(word, FormWord):
+            if not word.takes(len(arguments)):
+                return self._arity(form, name, word.arguments, len(arguments))
+            if form.index not in self.program.roles and not (name in DEFINING and arguments[0].name in self.program.words):
+                return self.fault(form, "malformed", word.shape)
+            return _METHODS[name](self, form, arguments, dropped)
+        if word is not None:
             return self._builtin(form, name, arguments)
         if name in self.program.definitions:
             return self._call(form, name, arguments)
@@ -203,12 +205,10 @@ class Generator(Operations):
         )  # fmt: skip
 
     def _let(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        pairs = pairs_of(arguments[0])
-        if pairs is None:
-            return self.fault(form, "malformed", "`let` takes a list of pairs of a name and a value")
-        inside = [value for _, value in pairs] + list(arguments[1:])
-        with self._scoped(inside, [name.name for name, _ in pairs]) as scope:
-            for name, value in pairs:
+        roles = self.program.roles[form.index]
+        with self._scoped([part.form for part in roles.parts], [name.name for name, _ in roles.bindings]) as scope:
+            for name, value in roles.bindings:
+                assert value is not None  # noqa: S101  # for the type checker: of a `let` all have one
                 self._bind(scope, name.name, self.generate(value))
             result = self._sequence(form, arguments[1:], dropped)
             if self._has_shared(scope):
@@ -217,7 +217,7 @@ class Generator(Operations):
 
     def _defvar(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         name, given = arguments
-        if name.kind is not FormKind.NAME or name.name == "nil" or "." in name.name:
+        if name.name == "nil" or "." in name.name:
             return self.fault(form, "malformed", "`defvar` takes a name and a value")
         value = self.generate(given)
         scope = self.chain[-1]
@@ -227,8 +227,6 @@ class Generator(Operations):
 
     def _set(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         target, given = arguments
-        if target.kind is not FormKind.NAME:
-            return self.fault(form, "malformed", "`set` takes a name and a value")
         name = target.name
         value = self.guarded(self.generate(given), form)
         missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
@@ -265,9 +263,7 @@ class Generator(Operations):
         return value
 
     def _with(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        items, name, body = arguments
-        if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
-            return self.fault(form, "malformed", "`with` takes the name of what to go over, a name, and a body")
+        items, _, body = arguments
         source = self._name(items)
         guests = source.type == "guests"
         if guests:
@@ -346,14 +342,10 @@ class Generator(Operations):
 
     def _def(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         name = arguments[0]
-        if name.kind is not FormKind.NAME:
-            return self.fault(form, "malformed", "`def` takes a name, a list of parameters and a body")
         value = known(self.string(name.name), "str", name.name)
         definition = self._definition_of.get(form.index)
         if definition is None:
-            if name.name in self.program.words:
-                return value
-            return self.fault(form, "malformed", f"the parameters of {name.name} must be a list of different names")
+            return value  # of a word: it does nothing
         if self.table is not None and definition.unconditional:
             self.table[name.name] = definition
         function = "" if definition.inline else self._standing(definition)
@@ -512,7 +504,7 @@ class Generator(Operations):
 _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
 """What the predefined variables hold, by its name in the code."""
 
-_SPECIAL: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
+_METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
     "eval": Generator._sequence,
     "if": Generator._if,
     "let": Generator._let,
@@ -523,3 +515,5 @@ _SPECIAL: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression
     "setq": Generator._set,
     "with": Generator._with,
 }
+
+covers("compiling/forms.py", _METHODS)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.compiling.code import Emitter, Expression, PyFunction, joined
 from mom_plugins_policy.limits import PolicyLimits
-from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.syntax import Form
 from mom_plugins_policy.words.functions import CALLABLES, PREDEFINED
 
 
@@ -140,9 +140,10 @@ class Scoping(Emitter):
         while todo:
             item = todo.pop()
             if item.items:
+                roles = self.program.roles.get(item.index)
                 head = item.items[0].name
-                if head in ("set", "setq") and len(item.items) > 1:
-                    found.add(item.items[1].name)
+                if roles is not None and roles.assigned:
+                    found.add(roles.assigned)
                 elif head in self.program.definitions:
                     called.append(head)
                 todo.extend(item.items)
@@ -210,10 +211,14 @@ class Scoping(Emitter):
         while todo:
             item = todo.pop()
             if item.items:
-                if item.items[0].name == "defvar" and len(item.items) > 1 and item.items[1].name in shared:
-                    found.add(item.items[1].name)
+                found.update(name for name in self._bound_by(item) if name in shared)
                 todo.extend(item.items)
         return sorted(found)
+
+    def _bound_by(self, form: Form) -> Sequence[str]:
+        """The names that a form binds in the scope around it."""
+        roles = self.program.roles.get(form.index)
+        return () if roles is None or roles.scope else [binding.name.name for binding in roles.bindings]
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
         """The slots that may hold a name here, innermost first, and whether the last of them certainly does."""
@@ -325,8 +330,8 @@ class Scoping(Emitter):
         while todo:
             item = todo.pop()
             if item.items:
-                if item.items[0].name == "defvar" and len(item.items) > 1 and item.items[1].kind is FormKind.NAME:
-                    slot = self._slot(scope, item.items[1].name)
+                for name in self._bound_by(item):
+                    slot = self._slot(scope, name)
                     if slot not in self.facts:
                         self._learn(slot, (False, "any", 1))
                         slot.reset = True

@@ -15,12 +15,12 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from mom_plugins_policy.analysis import Definition, Program, pairs_of
+from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.symbols.ranges import CertainlyWrong
 from mom_plugins_policy.symbols.terms import Constant, Term, Terms, scope_of, truth_of
 from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
 from mom_plugins_policy.syntax import Form, FormKind
-from mom_plugins_policy.words.forms import SPECIAL_FORMS
+from mom_plugins_policy.words.forms import DEFINING, FormWord, covers
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.words.word import Word
@@ -480,11 +480,14 @@ class SymbolicEvaluator:
 
     def _word(self, form: Form, arguments: Sequence[Form]) -> Term:
         name = form.items[0].name
-        special = SPECIAL_FORMS.get(name)
-        if special is not None:
-            self._arity(form, name, special, len(arguments))
-            return self._SPECIAL[name](self, form, arguments)
-        if name in self.words:
+        word = self.words.get(name)
+        if isinstance(word, FormWord):
+            self._arity(form, name, word, len(arguments))
+            roles = word.roles(form)
+            if roles is None and not (name in DEFINING and arguments[0].name in self.words):
+                raise self.wrong(form, "malformed", word.shape)
+            return self._METHODS[name](self, form, arguments)
+        if word is not None:
             return self._builtin(form, name, arguments)
         return self._function(form, name, self._get(("function", "", name)), arguments)
 
@@ -572,11 +575,8 @@ class SymbolicEvaluator:
             self._end()
 
     def _let(self, form: Form, arguments: Sequence[Form]) -> Term:
-        pairs = pairs_of(arguments[0])
-        if pairs is None:
-            raise self.wrong(form, "malformed", "`let` takes a list of pairs of a name and a value")
         with self._scoped() as scope:
-            for name, value in pairs:
+            for name, value in (pair.items for pair in arguments[0].items):
                 self._bind(scope, name.name, self.evaluate(value))
             return self._sequence(form, arguments[1:])
 
@@ -591,7 +591,7 @@ class SymbolicEvaluator:
 
     def _defvar(self, form: Form, arguments: Sequence[Form]) -> Term:
         name, given = arguments
-        if name.kind is not FormKind.NAME or name.name == "nil" or "." in name.name:
+        if name.name == "nil" or "." in name.name:
             raise self.wrong(form, "malformed", "`defvar` takes a name and a value")
         value = self.evaluate(given)
         scope = self._chain[-1]
@@ -601,8 +601,6 @@ class SymbolicEvaluator:
 
     def _set(self, form: Form, arguments: Sequence[Form]) -> Term:
         name, given = arguments
-        if name.kind is not FormKind.NAME:
-            raise self.wrong(form, "malformed", "`set` takes a name and a value")
         value = self.evaluate(given)
         bound = self.terms.is_bound(self.lookup(name.name))
         self._suppose(form, bound, True, "undefined-symbol", f"there is no variable {name.name} to set")
@@ -620,19 +618,15 @@ class SymbolicEvaluator:
 
     def _def(self, form: Form, arguments: Sequence[Form]) -> Term:
         name = arguments[0]
-        if name.kind is not FormKind.NAME:
-            raise self.wrong(form, "malformed", "`def` takes a name, a list of parameters and a body")
         if name.name not in self.words:
             definition = self._definition_of.get(form.index)
             if definition is None:
-                raise self.wrong(form, "malformed", f"the parameters of {name.name} must be a list of names")
+                raise Unsupported(form, "it is not known what this defines")
             self._put(("function", "", name.name), self.terms.definition(definition))
         return self.terms.const(name.name)
 
     def _with(self, form: Form, arguments: Sequence[Form]) -> Term:
         items, name, body = arguments
-        if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
-            raise self.wrong(form, "malformed", "`with` takes the name of what to go over, a name, and a body")
         over = self._name(items, items.name)
         if over is self.terms.guests:
             written = self._other_steps(name.name, body, self._other_guest)
@@ -740,8 +734,9 @@ class SymbolicEvaluator:
                 if form.name in self.program.definitions and form.name not in seen:
                     seen.add(form.name)
                     todo.extend(definition.body for definition in self.program.definitions[form.name])
-            if len(form.items) > 2 and form.items[0].name in ("set", "setq"):
-                assigned.add(form.items[1].name)
+            roles = self.program.roles.get(form.index)
+            if roles is not None and roles.assigned:
+                assigned.add(roles.assigned)
             if form.index in self._definition_of:
                 defined.append(form)
         found = self._effects[body.index] = _Effects(frozenset(assigned), defined, frozenset(kinds))
@@ -916,6 +911,9 @@ class SymbolicEvaluator:
     def _eval(self, form: Form, arguments: Sequence[Form]) -> Term:
         return self._sequence(form, arguments)
 
-    _SPECIAL: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Sequence[Form]], Term]]] = {
+    _METHODS: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Sequence[Form]], Term]]] = {
         "eval": _eval, "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
     }  # fmt: skip
+
+
+covers("symbols/machine.py", SymbolicEvaluator._METHODS)

@@ -5,7 +5,7 @@ endif
 let b:did_ftplugin = 1
 
 setlocal lisp expandtab shiftwidth=4 textwidth=100
-setlocal lispwords=if,let,def,defun,defvar,set,setq,with,eval
+setlocal lispwords=if,let,def,defun,defvar,set,setq,with,eval,cond
 setlocal comments=:# commentstring=#\ %s iskeyword+=-
 " gg=G lays the whole file out; :make shows mistakes
 setlocal equalprg=mom\ policy\ fmt\ -

@@ -7,7 +7,7 @@ syntax match momPolicyComment "#.*$" contains=@Spell
 syntax region momPolicyString start=+"+ skip=+\\.+ end=+"+
 syntax region momPolicyString start=+'+ skip=+\\.+ end=+'+
 syntax match momPolicyNumber "\v(\w|[.-])@1<!(0[xX]\x+|0o\o+|-?(\d*\.\d+([eE][-+]?\d+)?|(0|[1-9]\d*)([eE][-+]?\d+)?))(\w|\.)@!"
-syntax match momPolicyForm "\v([(\[]\s*)@<=(if|let|def|defun|defvar|set|setq|with|eval)(\w|[.-])@!"
+syntax match momPolicyForm "\v([(\[]\s*)@<=(if|let|def|defun|defvar|set|setq|with|eval|cond)(\w|[.-])@!"
 syntax match momPolicyBuiltin "\v([(\[]\s*)@<=(add|sub|mul|div|lt|gt|lte|gte|eq|neq|shl|shr|and|or|not|min|max|null|valid|sqrt)(\w|[.-])@!"
 syntax match momPolicyBuiltin "\v(\w|[.-])@1<!(abs|debug)(\w|[.-])@!"
 syntax match momPolicyMethod "\v(\w|-)@1<=\.(Prop|Stat|StatAvg|Control|GetControl|SetVar|GetVar|Remember|Recall|setTotalBytesSec|setReadBytesSec|setWriteBytesSec|setTotalIopsSec|setReadIopsSec|setWriteIopsSec)(\w|[.-])@!"
