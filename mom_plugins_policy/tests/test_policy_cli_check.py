@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,27 @@ def test_assumptions_are_printed(tmp_path: Path) -> None:
     assert done.code == 0
     assert f"    assuming that {assume} is true" in done.out.splitlines()
     assert "    assuming that balloon_min <= balloon_max" in done.out.splitlines()
+
+
+def test_without_z3_it_says_what_to_install_and_checks_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "z3", None)
+    for name in [name for name in sys.modules if name.startswith("mom_plugins_policy.prove.")]:
+        monkeypatch.delitem(sys.modules, name)
+    path = policy(tmp_path, FLOOR)
+    done = mom_policy("check", "--prove", "balloon_target", "--at-least", "balloon_min", path)
+    assert done.code == 2
+    assert "proofs need z3" in done.err
+    assert "pip install z3-solver" in done.err
+    assert mom_policy("check", path).code == 0
+
+
+def test_z3_is_imported_only_for_a_proof(tmp_path: Path) -> None:
+    path = policy(tmp_path, FLOOR)
+    program = "import sys; from mom_core.cli.frame import run; run(sys.argv[1:]); print('z3' in sys.modules)"
+    for arguments, imported in (([], "False"), (["--prove", "balloon_target", "--at-least", "balloon_min"], "True")):
+        command = [sys.executable, "-c", program, "policy", "check", str(path), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.stdout.splitlines()[-1] == imported
 
 
 def test_policies_with_errors_are_not_proved(tmp_path: Path) -> None:

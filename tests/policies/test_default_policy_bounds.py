@@ -68,9 +68,10 @@ def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"])
     assert verdict.answer is ProofAnswer.VIOLATED
     assert verdict.counterexample is not None
+    assert verdict.violation is not None
+    guest = verdict.violation.decision.entity.id
     read_back = made_snapshot(json.loads(json.dumps(as_json(verdict.counterexample))), "test")
     declared = installed()
-    decisions = [
-        one for one in Policy.compile(declared.policies, declared).evaluate(read_back).decisions if one.control == "balloon_target"
-    ]
-    assert any(one.value < read_back.guests[one.entity.id].fields["balloon_min"] for one in decisions)  # type: ignore[operator]  # numbers
+    decided = Policy.compile(declared.policies, declared).evaluate(read_back).decisions
+    (target,) = (one.value for one in decided if (one.entity.id, one.control) == (guest, "balloon_target"))
+    assert target < read_back.guests[guest].fields["balloon_min"]  # type: ignore[operator]  # numbers

@@ -12,7 +12,7 @@ from mom_core import Declarations, Scope, Severity, Unit, printable
 from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.checks.dimensions import Dimensions
 from mom_plugins_policy.checks.remarks import Remark, remark
-from mom_plugins_policy.prove.cases import impossible
+from mom_plugins_policy.symbols.contradictions import contradictory
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term, scope_of
 from mom_plugins_policy.symbols.vocabulary import ANY as ANY_TYPE
@@ -285,7 +285,7 @@ class Watcher(SymbolicEvaluator):
 
     def _look_for_nil(self, arg: Term, place: Form, form: Form) -> None:
         cause = self._nil_in(arg)
-        if cause is None or arg is self.terms.nil or impossible(self.terms, [*self.path, (self.terms.valid((arg,)), False)]):
+        if cause is None or arg is self.terms.nil or contradictory(self.terms, [*self.path, (self.terms.valid((arg,)), False)]):
             return
         shown = abridged(place, 40)
         head = form.items[0].name

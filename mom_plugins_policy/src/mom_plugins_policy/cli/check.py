@@ -133,8 +133,12 @@ def _plain(remark: Remark, given: Given) -> dict[str, Any]:
 def _prove(
     given: Given, control: str, lows: Sequence[str], highs: Sequence[str], assumptions: Sequence[str], *, as_json: bool
 ) -> None:  # fmt: skip
-    from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, prove, scope_of_control
-
+    try:
+        from mom_plugins_policy.prove.proof import ProofAnswer, bound_of, default_bounds, prove, scope_of_control
+    except ModuleNotFoundError as error:
+        if error.name != "z3":
+            raise
+        raise click.UsageError("proofs need z3 (pip install z3-solver for the Python of mom); all else needs no --prove") from None
     policy = given.compiled()
     try:
         scope = scope_of_control(control, policy)
@@ -143,62 +147,62 @@ def _prove(
         bounds = bounds or default_bounds(control, scope, given.declarations)
         if not bounds:
             raise click.UsageError(f"{control} has no bounds of its own: give --at-least or --at-most")
-        verdicts = prove(policy, control, bounds, scope=scope, assume=assumptions)
+        results = prove(policy, control, bounds, scope=scope, assume=assumptions)
     except MomError as error:
         raise click.UsageError(str(error)) from None
     if as_json:
-        click.echo(json.dumps(_verdicts_as_json(control, verdicts), indent=2))
+        click.echo(json.dumps(_results_as_json(control, results), indent=2))
     else:
-        _show_verdicts(control, verdicts, given)
-    if any(verdict.answer is not ProofAnswer.HOLDS for verdict in verdicts):
+        _show_results(control, results, given)
+    if any(result.answer is not ProofAnswer.HOLDS for result in results):
         sys.exit(EXIT_NO)
 
 
-def _show_verdicts(control: str, verdicts: Sequence[ProofResult], given: Given) -> None:
+def _show_results(control: str, results: Sequence[ProofResult], given: Given) -> None:
     from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED, ProofAnswer
     from mom_plugins_policy.snapshots import as_json
 
-    for verdict in verdicts:
-        click.echo(f"{control} {verdict.bound}: {'does not hold' if verdict.answer is ProofAnswer.VIOLATED else verdict.answer}")
-        for assumption in verdict.assumptions:
+    for result in results:
+        click.echo(f"{control} {result.bound}: {'does not hold' if result.answer is ProofAnswer.VIOLATED else result.answer}")
+        for assumption in result.assumptions:
             click.echo(f"    assuming that {assumption}")
-        if verdict.why:
-            click.echo(f"    {verdict.why}")
-        if verdict.violation is not None and verdict.counterexample is not None:
-            whose = printable(verdict.violation.decision.entity.name, 60)
-            click.echo(f"    it becomes {verdict.violation.value:g} for {whose}, where the bound is {verdict.violation.bound:g}")
-        if verdict.form is not None:
-            name, line, column = verdict.form.source
+        if result.why:
+            click.echo(f"    {result.why}")
+        if result.violation is not None and result.counterexample is not None:
+            whose = printable(result.violation.decision.entity.name, 60)
+            click.echo(f"    it becomes {result.violation.value:g} for {whose}, where the bound is {result.violation.bound:g}")
+        if result.form is not None:
+            name, line, column = result.form.source
             click.echo(f"    {located(name, line, column, given.files)}")
-            click.echo(excerpt(given.texts.get(name, ""), line, column, "        ", verdict.form.end - verdict.form.start))
-        if verdict.counterexample is not None:
+            click.echo(excerpt(given.texts.get(name, ""), line, column, "        ", result.form.end - result.form.start))
+        if result.counterexample is not None:
             click.echo("    in this snapshot:")
-            click.echo(json.dumps(as_json(verdict.counterexample)))
+            click.echo(json.dumps(as_json(result.counterexample)))
     click.echo(f"taken for granted: {ALWAYS_ASSUMED}")
 
 
-def _verdicts_as_json(control: str, verdicts: Sequence[ProofResult]) -> dict[str, Any]:
+def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, Any]:
     from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED
     from mom_plugins_policy.snapshots import as_json
 
     found: list[dict[str, Any]] = []
-    for verdict in verdicts:
-        source = verdict.form.source if verdict.form is not None else None
-        violation = verdict.violation
+    for result in results:
+        source = result.form.source if result.form is not None else None
+        violation = result.violation
         found.append(
             {
-                "bound": verdict.bound.text,
-                "side": "at least" if verdict.bound.at_least else "at most",
-                "answer": str(verdict.answer),
-                "assumptions": list(verdict.assumptions),
-                "why": verdict.why,
+                "bound": result.bound.text,
+                "side": "at least" if result.bound.at_least else "at most",
+                "answer": str(result.answer),
+                "assumptions": list(result.assumptions),
+                "why": result.why,
                 "policy": source.name if source is not None else None,
                 "line": source.line if source is not None else None,
                 "column": source.column if source is not None else None,
                 "entity": violation.decision.entity.name if violation is not None else None,
                 "value": violation.value if violation is not None else None,
                 "limit": violation.bound if violation is not None else None,
-                "snapshot": as_json(verdict.counterexample) if verdict.counterexample is not None else None,
+                "snapshot": as_json(result.counterexample) if result.counterexample is not None else None,
             }
         )
     return {"control": control, "claims": found, "taken_for_granted": ALWAYS_ASSUMED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -12,9 +12,10 @@ from fractions import Fraction
 from mom_core import Declarations, MomError, Scope, Snapshot, Unit, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.policy import Policy
+from mom_plugins_policy.prove.attempts import Attempts, Bound, Violation, is_whole
+from mom_plugins_policy.prove.encoding import Encoding
 from mom_plugins_policy.prove.search import ViolationSearch, reads
-from mom_plugins_policy.prove.solver import OutOfTime, Solver
-from mom_plugins_policy.prove.trial import Attempts, Bound, Violation
+from mom_plugins_policy.prove.solver import Goal, OutOfTime, Solver
 from mom_plugins_policy.reader import read
 from mom_plugins_policy.symbols.machine import PathFails, SymbolicEvaluator, Unsupported
 from mom_plugins_policy.symbols.terms import Term
@@ -47,14 +48,12 @@ ALWAYS_ASSUMED = (
 )
 """What every answer takes for granted."""
 
+_SHALLOW = 8  # operations inside each other that are looked at first: most requests are kept within bounds by the last of them
 # Seconds of CPU time, as a busy machine must not change an answer.
-_FIRST = 4.0  # for proving a bound with no assumptions
-_SECOND = 8.0  # for proving it with all that are known
-_AGAIN = 3.0  # for proving it once more with fewer
-_GLANCE = 0.7  # for a first look for a counterexample, before assumptions are made
+_FIRST = 1.0  # for proving a bound by these, once without and once with what is known about fields
+_SECOND = 6.0  # for proving it by all
+_GLANCE = 0.3  # for a look for a counterexample after each of them
 _SEARCH = 5.0  # for looking for one
-_GATHERING = 0.5  # for gathering cases that cannot be decided
-_POINTS = 12  # cases that cannot be decided, from which the search starts
 _INDEX = -100_000  # where the forms of each bound are numbered from, as they are no part of the program
 
 
@@ -87,6 +86,7 @@ class _Question:
     control: str
     scope: Scope
     machine: SymbolicEvaluator
+    encoding: Encoding
     asked: Term | None
     assumed: Sequence[str]
     conditions: list[tuple[Term, bool]] = field(default_factory=list)
@@ -169,7 +169,7 @@ def prove(policy: Policy, control: str, bounds: Sequence[Bound], *, scope: Scope
     :raises MomError: a bound or an assumption can never be computed, or cannot be compiled (`PolicyError`)
     """
     machine = SymbolicEvaluator(policy.program, Vocabulary(policy.declarations), tracked=scope is Scope.GUEST, watched=control)
-    question = _Question(policy, control, scope, machine, None, assume)
+    question = _Question(policy, control, scope, machine, Encoding(machine.terms), None, assume)
     entity = machine.terms.guest(0) if scope is Scope.GUEST else machine.terms.host
     unfollowed: Unsupported | None = None
     never = False
@@ -207,9 +207,9 @@ def _evaluated(question: _Question, text: str, number: int) -> Term:
 
 def _answered(question: _Question, bound: Bound, number: int, unfollowed: Unsupported | None, *, never: bool) -> ProofResult:
     started = time.monotonic()
-    verdict = _answer(question, bound, number, unfollowed, never=never)
+    result = _answer(question, bound, number, unfollowed, never=never)
     return ProofResult(
-        bound, verdict.answer, verdict.assumptions, verdict.form, verdict.why, verdict.counterexample, verdict.violation,
+        bound, result.answer, result.assumptions, result.form, result.why, result.counterexample, result.violation,
         time.monotonic() - started,
     )  # fmt: skip
 
@@ -228,19 +228,18 @@ def _answer(question: _Question, bound: Bound, number: int, unfollowed: Unsuppor
         except Unsupported as error:
             unfollowed = error
     orders = _orders(question, reads(terms).fields)
-    points: list[dict[Term, Fraction]] = []
+    points: list[Mapping[Term, Fraction | None]] = []
     form, why = (unfollowed.form, unfollowed.why) if unfollowed is not None else (None, "")
     if limit is not None and question.asked is not None:
-        found = _tried(question, limit, bound, (), _FIRST, points)
-        if found.held:
-            return ProofResult(bound, ProofAnswer.HOLDS, given)
+        for depth, seconds in ((_SHALLOW, _FIRST), (None, _SECOND)):
+            for assumed in ((), orders) if orders else ((),):
+                found = _tried(question, limit, bound, assumed, seconds, depth, points)
+                if found.held:
+                    return ProofResult(bound, ProofAnswer.HOLDS, [*given, *(f"{small} <= {large}" for small, large in found.needed)])
+            quick = _searched(question, bound, orders, points, _GLANCE)
+            if quick is not None:
+                return quick
         form, why = found.form, found.why
-        quick = _searched(question, bound, orders, points, _GLANCE)
-        if quick is not None:
-            return quick
-        if orders and _tried(question, limit, bound, orders, _SECOND, points).held:
-            needed = _needed(question, limit, bound, orders)
-            return ProofResult(bound, ProofAnswer.HOLDS, [*given, *(f"{small} <= {large}" for small, large in needed)])
     slow = _searched(question, bound, orders, points, _SEARCH)
     return slow if slow is not None else ProofResult(bound, ProofAnswer.UNKNOWN, form=form, why=why)
 
@@ -250,6 +249,7 @@ class _Found:
     held: bool
     form: Form | None = None
     why: str = ""
+    needed: Sequence[tuple[str, str]] = ()
 
 
 def _tried(
@@ -258,35 +258,23 @@ def _tried(
     bound: Bound,
     orders: Sequence[tuple[str, str]],
     seconds: float,
-    points: list[dict[Term, Fraction]] | None = None,
+    depth: int | None,
+    points: list[Mapping[Term, Fraction | None]],
 ) -> _Found:
     """Try to prove a bound; gather the cases that speak against it, if they are wanted."""
-    terms = question.machine.terms
-    pairs = [(_field(question, small), _field(question, large)) for small, large in orders]
-    now = time.thread_time()
-    solver = Solver(terms, now + seconds, question.conditions, pairs)
+    pairs = {(_field(question, small), _field(question, large)): (small, large) for small, large in orders}
+    goal = Goal(limit, bound.at_least, is_whole(question.policy, question.control))
+    solver = Solver(question.encoding, goal, seconds, depth, question.conditions, list(pairs))
     form: Form | None = None
-    asked = question.asked if question.asked is not None else terms.nil
+    asked = question.asked if question.asked is not None else question.machine.terms.nil
     try:
-        for failure in solver.failures(asked, [(limit, bound.at_least)]):
+        for failure in solver.failures(asked):
             form = form or failure.request.form
-            if points is None or len(points) >= _POINTS or time.thread_time() > now + _GATHERING:
-                break
-            if failure.point:
-                points.append(dict(failure.point))
-    except (OutOfTime, RecursionError):
+            points.append(failure.point)
+    except OutOfTime:
         return _Found(False, form, "there are more cases than there is time for")
-    return _Found(form is None, form, "its value could not be shown to keep the bound")
-
-
-def _needed(question: _Question, limit: Term, bound: Bound, orders: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Of the invariants with which a bound was proved, those without which it could not be."""
-    needed = list(orders)
-    for one in orders if len(orders) > 1 else ():
-        fewer = [other for other in needed if other != one]
-        if _tried(question, limit, bound, fewer, _AGAIN).held:
-            needed = fewer
-    return needed
+    needed = [names for pair, names in pairs.items() if pair in solver.needed]
+    return _Found(form is None, form, "its value could not be shown to keep the bound", needed)
 
 
 def _field(question: _Question, name: str) -> Term:
@@ -301,7 +289,7 @@ def _orders(question: _Question, known: Iterable[tuple[Scope, str]]) -> list[tup
 
 
 def _searched(
-    question: _Question, bound: Bound, orders: Sequence[tuple[str, str]], points: Sequence[dict[Term, Fraction]], seconds: float
+    question: _Question, bound: Bound, orders: Sequence[tuple[str, str]], points: Sequence[Mapping[Term, Fraction | None]], seconds: float
 ) -> ProofResult | None:  # fmt: skip
     """A counterexample, if one can be found in so many seconds."""
     machine, policy = question.machine, question.policy

@@ -6,14 +6,15 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 from mom_core import ConfigError, Scope, Snapshot, Value
 from mom_core.testing import snapshot
-from mom_plugins_policy.prove.trial import Attempt, Attempts, Violation
+from mom_plugins_policy.prove.attempts import Attempt, Attempts, Violation
 from mom_plugins_policy.snapshots import as_json, made_snapshot
 from mom_plugins_policy.symbols.terms import Term, Terms, scope_of
 from mom_plugins_policy.symbols.vocabulary import FINITE, FLOAT, LARGEST, LIST, STRING, Shape, Vocabulary
@@ -24,6 +25,8 @@ _KEPT = 16  # candidates from which others are made
 _SHRINKING = 1.0  # seconds
 
 Fields = dict[str, Value]
+Place = tuple[int, str, str]
+"""Where a value is: the sample (0 is the newest), the entity, the field."""
 Read = tuple[Scope, str]
 """A field that the policy or the bounds read."""
 
@@ -57,6 +60,11 @@ class Candidate:
             [{"host": sample["host"], "guests": _guests(sample)} for sample in self.older],
         )
 
+    def at(self, place: Place) -> Value:
+        """The value at a place; None where there is none."""
+        number, entity, name = place
+        return (self.entities, *self.older)[number].get(entity, {}).get(name) if number <= len(self.older) else None
+
     def places(self) -> Iterator[tuple[dict[str, Fields], str, str]]:
         """All values: the sample, the entity and the field."""
         for sample in (self.entities, *self.older):
@@ -86,7 +94,7 @@ class ViolationSearch:
         self._names = [text for text in self._strings if reads.names and text.isprintable() and 0 < len(text) < 60 and text != "host"]
         self._pool: list[tuple[float, int, Candidate]] = []
 
-    def run(self, until: float, points: Sequence[Mapping[Term, Fraction]] = ()) -> tuple[Snapshot, Violation] | None:
+    def run(self, until: float, points: Sequence[Mapping[Term, Fraction | None]] = ()) -> tuple[Snapshot, Violation] | None:
         """A snapshot of which the policy makes a decision that is out of bounds, as small as it could be made; None if none was found.
 
         :param until: when to give up, by this thread's CPU time
@@ -109,7 +117,7 @@ class ViolationSearch:
                 self._pool = sorted(self._pool)[:_KEPT]
         return attempt
 
-    def _candidates(self, points: Sequence[Mapping[Term, Fraction]]) -> Iterator[Candidate]:
+    def _candidates(self, points: Sequence[Mapping[Term, Fraction | None]]) -> Iterator[Candidate]:
         choose = self._random
         for point in points:
             for _ in range(8):
@@ -155,7 +163,7 @@ class ViolationSearch:
                             fields[name] = self._value(made, "host" if fields is made.older[-1]["host"] else "guest", name)
         self._order(made)
 
-    def _from_point(self, point: Mapping[Term, Fraction]) -> Candidate:
+    def _from_point(self, point: Mapping[Term, Fraction | None]) -> Candidate:
         choose = self._random
         guests = self._guests()
         tracked = choose.choice(guests)
@@ -167,8 +175,11 @@ class ViolationSearch:
             read = (scope_of(term.args[0]), term.value)
             if read in self.shapes:
                 owner = "host" if term.args[0].op == "host" else tracked if term.args[0].value == 0 else choose.choice(others)
-                near = choose.choice((math.floor, math.ceil))(value) if not self.shapes[read].types & FLOAT else float(value)
-                made.entities[owner][term.value] = near
+                if value is None:
+                    made.entities[owner][term.value] = None
+                else:
+                    near = choose.choice((math.floor, math.ceil))(value) if not self.shapes[read].types & FLOAT else float(value)
+                    made.entities[owner][term.value] = near
         self._fill(made, choose.choice((0.0, 0.3, 0.7)))
         return made
 
@@ -253,35 +264,34 @@ class ViolationSearch:
 
     def _shrunk(self, candidate: Candidate, until: float) -> Candidate:
         """The same violation with fewer guests, samples and fields, and rounder numbers."""
-        best = candidate
-        changed = True
-        while changed:
-            changed = False
+        best, before = candidate, None
+        while best is not before:
+            before = best
             for simpler in self._simpler(best):
+                made = simpler(best)
+                if made is not None and self.trial.attempt(made.snapshot()).violation is not None:
+                    best = made
                 if time.thread_time() > until:
                     return best
-                if self.trial.attempt(simpler.snapshot()).violation is not None:
-                    best, changed = simpler, True
-                    break
         return best
 
-    def _simpler(self, candidate: Candidate) -> Iterator[Candidate]:
-        if candidate.older:
-            yield Candidate(candidate.copy().entities)
-            yield Candidate(candidate.copy().entities, candidate.copy().older[1:])
-        for guest in list(_guests(candidate.entities)):
-            without = candidate.copy()
-            for sample in (without.entities, *without.older):
-                sample.pop(guest, None)
-            yield without
-        for number, (_, entity, name) in enumerate(list(candidate.places())):
-            without = candidate.copy()
-            value = list(without.places())[number][0][entity].pop(name)
-            yield without
-            for rounder in _rounder(value):
-                simpler = candidate.copy()
-                list(simpler.places())[number][0][entity][name] = rounder
-                yield simpler
+    def _simpler(self, candidate: Candidate) -> Iterator[Callable[[Candidate], Candidate | None]]:
+        """Ways to make a candidate simpler, for this one and those that come of it; None where there is nothing left to do."""
+        yield lambda one: Candidate(one.copy().entities) if one.older else None
+        yield lambda one: Candidate(one.copy().entities, one.copy().older[1:]) if one.older else None
+        for guest in _guests(candidate.entities):
+            yield partial(_without_guest, guest)
+        places = [
+            (number, entity, name)
+            for number, sample in enumerate((candidate.entities, *candidate.older))
+            for entity, fields in sample.items()
+            for name in fields
+        ]
+        for place in places:
+            yield partial(_without, place)
+        for place in places:
+            for rounder in _rounder(candidate.at(place)):
+                yield partial(_with, place, rounder)
 
     def _reproduced(self, candidate: Candidate) -> tuple[Snapshot, Violation] | None:
         """The snapshot as it is printed and read back, with what the evaluator makes of that."""
@@ -291,6 +301,36 @@ class ViolationSearch:
             return None
         violation = self.trial.attempt(taken).violation
         return None if violation is None else (taken, violation)
+
+
+def _without_guest(guest: str, candidate: Candidate) -> Candidate | None:
+    if guest not in candidate.entities:
+        return None
+    made = candidate.copy()
+    for sample in (made.entities, *made.older):
+        sample.pop(guest, None)
+    return made
+
+
+def _without(place: Place, candidate: Candidate) -> Candidate | None:
+    number, entity, name = place
+    made = candidate.copy()
+    samples = (made.entities, *made.older)
+    if number >= len(samples) or name not in samples[number].get(entity, {}):
+        return None
+    del samples[number][entity][name]
+    return made
+
+
+def _with(place: Place, value: Value, candidate: Candidate) -> Candidate | None:
+    """With a simpler value, unless it is as simple already."""
+    now = candidate.at(place)
+    if now is None or (isinstance(now, int | float) and isinstance(value, int | float) and _written(now) <= _written(value)):
+        return None
+    number, entity, name = place
+    made = candidate.copy()
+    (made.entities, *made.older)[number][entity][name] = value
+    return made
 
 
 def _rounder(value: Value) -> Iterator[Value]:

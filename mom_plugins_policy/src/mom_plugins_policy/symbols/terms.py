@@ -179,10 +179,6 @@ class Terms:
             found = self._asked_for[term] = self.ite(condition, self.asked_for(then), self.asked_for(otherwise))
         return found
 
-    def stand_in(self, product: Term) -> Term:
-        """What a product is before it is rounded: not a value of the language, but a number to reason with."""
-        return self._make("stand-in", (product,), None, FLOAT)
-
     # --- choices -------------------------------------------------------------------------------------------------------------------
 
     def ite(self, condition: Term, then: Term, otherwise: Term) -> Term:

@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mom_core import HOST_ID, Decision, Scope, Snapshot, Unit
+from mom_core import HOST_ID, Decision, Scope, Snapshot
 from mom_plugins_policy.policy import Policy
-
-_FRACTIONS = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,12 @@ def number_of(value: object) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def is_whole(policy: Policy, control: str) -> bool:
+    """Whether what is asked for of a control is cut to a whole number."""
+    scope, whole = policy.takes(control)
+    return whole or scope is None
+
+
 class Attempts:
     """Tries snapshots on a policy, against one bound, where all assumptions hold.
 
@@ -75,8 +79,7 @@ class Attempts:
         form = f"({self._each} {bound.expression})"
         self._bound, self._bound_alone = beside(policy, [form]), beside(policy, [form], alone=True)
         self._assumptions = beside(policy, [f"({self._each} {text})" for text in assumptions], alone=True) if assumptions else None
-        spec = policy.declarations.controls.get(control) if policy.declarations is not None else None
-        self._whole = spec is None or spec.unit not in _FRACTIONS
+        self._whole = is_whole(policy, control)
 
     def attempt(self, taken: Snapshot) -> Attempt:
         """Evaluate the policy, and see how near to its bounds what it decides is."""
