@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mom_bugreport.redaction import Redaction
-from mom_core.plugins.secrets import MASK
+from mom_core import MASK
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from mom_cli import config_verbs
-from mom_core import load_config
+from mom_core import MASK, load_config
 from mom_core.cli import frame
 from mom_core.plugins.discovery import absent, how_to_install
 
@@ -179,6 +179,26 @@ def test_show_never_shows_a_secret(mom, acme, file, option):
     assert "token" in out
     assert "key" in out
     assert "s3cret" not in out + err
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_show_masks_what_is_only_called_a_secret_and_leaves_paths_and_numbers(mom, shelf, file, option):
+    shelf.add_plugin(
+        "loose",
+        """
+        class Settings(PluginSettings):
+            api_token: str = "t0ken"
+            headers: dict[str, str] = {"cookie": "c00kie", "accept": "text"}
+            passwords: list[str] = ["hunter22"]
+            key: str = "/etc/loose/key.pem"
+            tokens_per_second: int = 4711
+        """,
+    )
+    file.write_text("plugins: {loose: {}}")
+    code, out, err = mom("config", "show", "-c", file, *option)
+    assert code == 0
+    assert not any(secret in out + err for secret in ("t0ken", "c00kie", "hunter22"))
+    assert all(shown in out for shown in ("/etc/loose/key.pem", "4711", "text", MASK))
 
 
 # --- schema --------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
@@ -120,6 +122,48 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
     assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
+
+
+class Slow(Explainer):
+    """Waits for something the first time."""
+
+    def __init__(self) -> None:
+        self.wait = threading.Event()
+        self.asked = 0
+
+    def part(self, about: About) -> ExplanationPart:
+        self.asked += 1
+        self.wait.wait(20)
+        return ExplanationPart([Sentence("slow", "There after all.")])
+
+
+def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_cli.explanation.EXPLAINER_SECONDS", 0.2)
+    slow, one = Slow(), report()
+    explainers = Explainers({"slow": lambda: slow, "knobs": Knobs})
+    explainers.take(one)
+    for _ in range(2):
+        began = time.monotonic()
+        found = explainers.explain(one, one.snapshot.guests["web"])
+        assert time.monotonic() - began < 5
+        assert "now: seen 1 times." in told(found), "the one behind it is heard"
+        assert "what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)" in found.unknown
+    assert slow.asked == 1, "never twice at once"
+    slow.wait.set()
+    until = time.monotonic() + 10
+    while "slow: There after all." not in told(found) and time.monotonic() < until:
+        found = explainers.explain(one, one.snapshot.guests["web"])
+    assert "slow: There after all." in told(found)
+
+
+def test_one_that_ends_the_process_ends_nothing() -> None:
+    class Ends(Explainer):
+        def part(self, about: About) -> ExplanationPart:
+            raise SystemExit(3)
+
+    found = explained(report(), ends=Ends, knobs=Knobs)
+    assert "what the plugin ends knows (SystemExit: 3)" in found.unknown
+    assert "now: seen 1 times." in told(found)
 
 
 def test_what_is_no_explainer_is_told(caplog: pytest.LogCaptureFixture) -> None:

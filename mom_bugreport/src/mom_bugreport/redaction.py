@@ -9,7 +9,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mom_core.plugins.secrets import MASK, NAMES, SHORTEST, Hiding, without_secrets
+from mom_core import MASK, MASKED_NAMES, Hiding, names_secret, without_secrets
+
+SHORTEST: Final = 8
+"""Characters of what is only called a secret. Shorter texts stand in other words, too."""
 
 LONGEST_SECRET: Final = 16_384
 """Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""
@@ -17,7 +20,7 @@ LONGEST_SECRET: Final = 16_384
 _HARMLESS: Final = r"(?!null\b|none\b|default\b|\"\"|''|[\"']?/(?:etc|run|var|usr|home|root|opt|srv|tmp|dev|proc|sys)/|[\"']?\*{4}|\{|\[)"
 _A_VALUE: Final = r"(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}]+)"
 
-_NAMED: Final = re.compile(rf"({NAMES}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I)
+_NAMED: Final = re.compile(rf"({MASKED_NAMES}[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]{{2,}})){_HARMLESS}{_A_VALUE}", re.I)
 """name: value, name = value, "name": "value", and in columns. A path is no secret: what is in its file is."""
 
 _UUID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I)
@@ -34,7 +37,7 @@ class Redaction:
         settings = list(settings)
         self._hide = Hiding(settings)
         found = {text for one in settings for text in _secrets_by_name(one)}
-        self._secrets = sorted((text for text in found if len(text) >= 2 * SHORTEST), key=len, reverse=True)
+        self._secrets = sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True)
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
         self._uuids: dict[str, str] | None = None
@@ -65,9 +68,6 @@ class Redaction:
         return _UUID.sub(lambda match: uuids.setdefault(match[0].lower(), f"uuid-{len(uuids) + 1}"), text)
 
 
-_SECRET_NAME: Final = re.compile(rf"{NAMES}|key", re.I)
-
-
 def _secrets_by_name(value: object, name: str = "") -> Iterable[str]:
     """What settings hold under a name that says so, or what stands in the file that they name there; and passwords in URIs."""
     if isinstance(value, BaseModel):
@@ -79,9 +79,9 @@ def _secrets_by_name(value: object, name: str = "") -> Iterable[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _secrets_by_name(inner, name)
-    elif isinstance(value, Path | str) and _SECRET_NAME.search(name):
+    elif isinstance(value, Path | str) and names_secret(name, "x"):
         yield from _texts(Path(value))
-        if not str(value).startswith("/"):
+        if names_secret(name, str(value)):
             yield from (str(value), *str(value).split())
     elif isinstance(value, str) and "://" in value:
         yield from re.findall(r"://[^\s/@:]*:([^\s/@]+)@", value)

@@ -24,13 +24,7 @@ from typing import Any, Final
 import click
 
 from mom_bugreport.redaction import Redaction
-from mom_core._version import __version__
-from mom_core.cli.options import config_argument
-from mom_core.cli.prose import print_prose
-from mom_core.config import Config, load_config
-from mom_core.errors import MomError
-from mom_core.model import Report, printable
-from mom_core.plugins.bounded import attempt
+from mom_core import Config, MomError, Report, __version__, attempt, config_argument, load_config, print_prose, printable
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from difflib import get_close_matches
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from mom_core.context import Declarations
 from mom_core.errors import NoSuchGuest
-from mom_core.explanation import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_core.explanation import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 from mom_core.model import (
     ControlSpec,
     Decision,
@@ -33,6 +34,7 @@ from mom_core.model import (
     differences,
     printable,
 )
+from mom_core.plugins.bounded import attempt, describe
 from mom_core.units import Unit, format_duration, format_kib
 from mom_core.values import as_number
 
@@ -129,8 +131,14 @@ def _wanted_json(wanted: ExplainedDecision) -> dict[str, Value]:
     }
 
 
+EXPLAINER_SECONDS: Final = 1.0
+"""All explainers go by a report that is in memory, and take less than a millisecond together; what takes longer waits for something."""
+
+
 class Explainers:
     """The explainers of all plugins, in the order of the plugins. Any thread may use it; one that fails is left out, and that is said.
+
+    One that does not answer in time is left behind in its thread, and not asked again before it has come back.
 
     :param made_by: by plugin, what makes a new one
     """
@@ -139,6 +147,7 @@ class Explainers:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[str, str] = {}
+        self._asked: set[str] = set()
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -147,13 +156,10 @@ class Explainers:
         if made_by == self._made_by:
             return
         with self._lock:
-            before, self._explainers, self._broken = self._explainers, {}, {}
-            for name, make in made_by.items():
-                if self._made_by.get(name) == make and name in before:
-                    self._explainers[name] = before[name]
-                    continue
-                self._explainers[name] = self._contained(name, partial(_made, make), Explainer())
-            self._made_by = made_by
+            kept = {name: one for name, one in self._explainers.items() if made_by.get(name) == self._made_by[name]}
+            self._broken, self._made_by = {}, made_by
+            made = self._answers({name: partial(_made, make) for name, make in made_by.items() if name not in kept})
+            self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
     @property
     def main_controls(self) -> list[str]:
@@ -163,8 +169,7 @@ class Explainers:
     def take(self, report: Report) -> None:
         """A cycle has ended."""
         with self._lock:
-            for name, explainer in self._explainers.items():
-                self._contained(name, partial(explainer.take, report), None)
+            self._answers({name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
 
     def explain(
         self,
@@ -192,7 +197,7 @@ class Explainers:
         )  # before the lock: this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = {name: self._contained(name, partial(one.part, about), ExplanationPart()) for name, one in self._explainers.items()}
+            parts = self._answers({name: partial(one.part, about) for name, one in self._explainers.items()})
             broken = dict(self._broken)
         trial = None
         if report.considered is not None:
@@ -224,14 +229,62 @@ class Explainers:
             why_unchanged=unchanged,
         )
 
-    def _contained(self, name: str, work: Callable[[], Result], otherwise: Result) -> Result:
-        try:
-            return work()
-        except Exception as error:  # containment: one plugin's mistake must not silence the others
-            if name not in self._broken:
-                LOG.exception("the plugin %s cannot say its part of explanations", name)
-            self._broken[name] = f"{type(error).__name__}: {error}"
-            return otherwise
+    def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
+        """What each gives, one after the other: of those that fail or do not end in time nothing, but that it is so."""
+        waiting = deque((name, call) for name, call in calls.items() if name not in self._asked)
+        answers: dict[str, Result] = {}
+        while waiting:
+            turn = _Turn(waiting, self._asked)
+            made = attempt(turn.run, seconds=EXPLAINER_SECONDS, what="what it says")
+            answers |= turn.end()
+            for name, error in (turn.failed | ({} if made.error is None else {turn.name: made.error})).items():
+                if name not in self._broken:
+                    LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(error), exc_info=error)
+                self._broken[name] = describe(error)
+        return answers
+
+
+class _Turn(Generic[Result]):
+    """Calls that are made one after the other, in a thread that is left behind when one of them does not come back.
+
+    :param waiting: the calls by name, each taken out before it is made
+    :param asked: the name of one that is being made stands here, also after the turn has ended
+    """
+
+    def __init__(self, waiting: deque[tuple[str, Callable[[], Result]]], asked: set[str]) -> None:
+        self.name = ""
+        self.failed: dict[str, BaseException] = {}
+        self._waiting = waiting
+        self._asked = asked
+        self._answers: dict[str, Result] = {}
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Make the calls, as long as they are waited for."""
+        while (call := self._next()) is not None:
+            try:
+                answer = call()
+            except Exception as error:  # noqa: BLE001  # containment: one plugin's mistake must not silence the others
+                self.failed[self.name] = error
+            else:
+                self._answers[self.name] = answer
+            finally:
+                self._asked.discard(self.name)
+
+    def end(self) -> dict[str, Result]:
+        """No further call is made; what came of the others."""
+        with self._lock:
+            self._ended = True
+            return dict(self._answers)
+
+    def _next(self) -> Callable[[], Result] | None:
+        with self._lock:
+            if self._ended or not self._waiting:
+                return None
+            self.name, call = self._waiting.popleft()
+            self._asked.add(self.name)
+            return call
 
 
 def _made(make: Callable[[], object]) -> Explainer:

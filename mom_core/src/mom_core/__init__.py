@@ -32,12 +32,15 @@ _WHERE = {
     ),
     "destination": ("Destination",),
     "services.running_mom": ("EngineState", "PastCycle", "PastCycles", "ReasonedCycles", "RunningMom", "StandingProblem"),
+    "cli.options": ("config_argument", "config_option", "json_option"),
     "cli.prose": ("brief", "print_prose"),
     "cli.frame": ("run_program",),
     "cli.run": ("daemon_log", "run_daemon"),
     "cli.terminal": ("print_text",),
     "cli.verbs": ("Verb", "VerbGroup"),
     "files": ("replace_file",),
+    "plugins.bounded": ("attempt",),
+    "plugins.secrets": ("MASK", "MASKED_NAMES", "Hiding", "names_secret", "without_secrets"),
     "knobs": ("Knob", "KnobPlugin", "file_knob", "read_number", "write_file"),
     "ownership": ("read_secret", "untrusted"),
     "state_files": ("StateFile",),
@@ -74,6 +77,9 @@ if TYPE_CHECKING:
     from mom_core.callers import Callers as Callers
     from mom_core.callers import came_back as came_back
     from mom_core.cli.frame import run_program as run_program
+    from mom_core.cli.options import config_argument as config_argument
+    from mom_core.cli.options import config_option as config_option
+    from mom_core.cli.options import json_option as json_option
     from mom_core.cli.prose import brief as brief
     from mom_core.cli.prose import print_prose as print_prose
     from mom_core.cli.run import daemon_log as daemon_log
@@ -192,6 +198,12 @@ if TYPE_CHECKING:
     from mom_core.overview import StatusPart as StatusPart
     from mom_core.ownership import read_secret as read_secret
     from mom_core.ownership import untrusted as untrusted
+    from mom_core.plugins.bounded import attempt as attempt
+    from mom_core.plugins.secrets import MASK as MASK
+    from mom_core.plugins.secrets import MASKED_NAMES as MASKED_NAMES
+    from mom_core.plugins.secrets import Hiding as Hiding
+    from mom_core.plugins.secrets import names_secret as names_secret
+    from mom_core.plugins.secrets import without_secrets as without_secrets
     from mom_core.services.admission import Admission as Admission
     from mom_core.services.admission import Admissions as Admissions
     from mom_core.services.admission import Donor as Donor

@@ -27,6 +27,7 @@ from mom_core import (
     MomError,
     brief,
     format_kib,
+    json_option,
     load_config,
     print_prose,
     print_text,
@@ -232,7 +233,7 @@ _flag(
 
 
 @fleet.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> None:
     """Show all hosts: how they are, which policies are in force there, and what moves."""
@@ -337,7 +338,7 @@ def policy_group() -> None:
 @policy_group.command("show")
 @click.argument("group")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.pass_obj
 def policy_show_command(where: Where, group: str, name: str | None, as_json: bool) -> None:
     """Print the policies of GROUP, or the text of one."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, parse_duration, print_prose, print_text, printable
+from mom_core import MomError, UnitError, config_option, format_duration, json_option, parse_duration, print_prose, print_text, printable
 from mom_plugins_http.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,17 +33,7 @@ _LONGEST_TEXT: Final = 64 << 20
 
 def common_options(function: Function) -> Function:
     """What every verb takes that asks a running mom."""
-    option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-    config = click.option(
-        "-c",
-        "--config",
-        "config_path",
-        metavar="FILE",
-        envvar="MOM_CONFIG",
-        default=None,
-        help="The configuration of the running mom.  [default: /etc/mom/mom.yaml, or $MOM_CONFIG]",
-    )
-    return config(option(function))
+    return config_option(json_option(function))
 
 
 def _seen(function: Function) -> Function:

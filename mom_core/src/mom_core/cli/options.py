@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from mom_core.files import DEFAULT_CONFIG
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def config_option(function: Function) -> Function:
     """`-c FILE`: the configuration; the usual file when it is left out."""
     return click.option(
         "-c",
@@ -37,6 +39,6 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("file", metavar="[FILE]", required=False)(config_option(with_file))
 
 
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def json_option(function: Function) -> Function:
     """`--json`: for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)

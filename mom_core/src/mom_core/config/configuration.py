@@ -18,7 +18,7 @@ from mom_core.config.schema import CoreSettings, validated, written
 from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_core.plugins.secrets import without_secrets
+from mom_core.plugins.secrets import masked
 from mom_core.settings import GuestSettings, PluginSettings
 
 LOG = logging.getLogger("mom.config")
@@ -104,16 +104,7 @@ class Config:
 
 def _shown(settings: BaseModel) -> dict[str, Value]:
     """Settings as they are written in YAML, without secrets."""
-    return {name: _masked(value) for name, value in written(settings).items()}
-
-
-def _masked(value: Value) -> Value:
-    """What was dumped, without what looks like a secret in settings that are not said to be one."""
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, Mapping):
-        return {key: _masked(inner) for key, inner in value.items()}
-    return [_masked(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return {name: masked(value, name) for name, value in written(settings).items()}
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:

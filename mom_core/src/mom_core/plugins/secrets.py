@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
+from mom_core.model import Value
 from mom_core.settings import SecretUrl
 
 MASK: Final = "**********"
@@ -22,8 +23,10 @@ SHORTEST: Final = 4
 _SHORTEST_PART: Final = 12
 """Characters of a path or query. Shorter ones, such as `/hook`, are no secret, and stand elsewhere, too."""
 
-NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
+MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 """What secrets are called."""
+
+_SECRET_NAME: Final = re.compile(rf"{MASKED_NAMES}|key", re.I)
 
 _SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
 """What the parameters of a URL are called that make it a secret, besides."""
@@ -34,7 +37,7 @@ _SHAPES: Final = (
     # scheme://user:password@host, and scheme://token@host
     (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
     (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
-    (re.compile(rf"([?&](?:[\w-]*{NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
+    (re.compile(rf"([?&](?:[\w-]*{MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
     # The paths of webhooks are their secrets: hooks.slack.com/services/…, discord.com/api/webhooks/…
     (re.compile(r"(https?://[^\s/\"'?#]+/(?:[\w.-]+/)?(?:services|web-?hooks?\w*|hooks?)/)[^\s\"'?#]+", re.I), rf"\1{MASK}"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
@@ -50,6 +53,20 @@ def without_secrets(text: str) -> str:
     for pattern, instead in _SHAPES:
         text = pattern.sub(instead, text)
     return text
+
+
+def names_secret(name: str, value: object) -> bool:
+    """Whether a setting of this name holds a secret by the look of it. A path is none: what is in its file is."""
+    return isinstance(value, str) and value != "" and not value.startswith("/") and _SECRET_NAME.search(name) is not None
+
+
+def masked(value: Value, name: str = "") -> Value:
+    """A setting as it was dumped, without what its name or its shape says is a secret though its plugin does not say so."""
+    if isinstance(value, str):
+        return MASK if names_secret(name, value) else without_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: masked(inner, str(key)) for key, inner in value.items()}
+    return [masked(inner, name) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def secrets_in(value: object) -> Iterator[str]:

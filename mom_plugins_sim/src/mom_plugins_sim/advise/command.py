@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mom_core import json_option
+
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
@@ -25,7 +27,7 @@ import click
     metavar="FILE",
     help="Take classes and settings from there.  [default: the recording's]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def advise(
     recording: Path,
     sla_class: str,

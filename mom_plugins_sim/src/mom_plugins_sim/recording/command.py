@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mom_core import json_option
+
 
 @click.group()
 def record() -> None:
@@ -14,7 +16,7 @@ def record() -> None:
 
 @record.command("show")
 @click.argument("recording", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def show_command(recording: Path, as_json: bool) -> None:
     """Say what a recording holds: when, which guests, how much, and what of it is damaged.
 

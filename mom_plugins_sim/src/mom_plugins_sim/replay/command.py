@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mom_core import json_option
+
 FAILURES = ("below-need", "oscillation", "bounds", "difference")
 
 
@@ -26,7 +28,7 @@ FAILURES = ("below-need", "oscillation", "bounds", "difference")
 @click.option("--to", "until", metavar="TIME", help="End there.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
 @click.option("--estimate/--no-estimate", default=True, show_default=True, help="With --policy: simulate what would have followed, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def replay(
     recording: Path,
     policies: tuple[Path, ...],

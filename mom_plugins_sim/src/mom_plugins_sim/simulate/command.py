@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mom_core import json_option
+
 NOTHING = "nothing"
 """In the place of a policy for `--compare`: mom only watches."""
 
@@ -24,7 +26,7 @@ DEFAULTS = "defaults"
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave a recording behind, for mom replay and mom plot.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Leave a picture behind: *.png, *.svg or *.html.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def simulate(
     scenario: str | None,
     list_them: bool,

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, StateFile, format_kib, load_config, print_prose, printable
+from mom_core import MomError, StateFile, format_kib, json_option, load_config, print_prose, printable
 from mom_plugins_sla.leaving.ladder import Stopped
 from mom_plugins_sla.leaving.plugin import REQUESTS, LeavingPlugin
 from mom_plugins_sla.leaving.remembered import FILE, FORM, LOSS, WHAT
@@ -28,7 +28,7 @@ _config_option = click.option(
 
 @click.group("leaving", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_config_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@json_option
 @click.pass_context
 def leaving(context: click.Context, config_path: str | None, as_json: bool) -> None:
     """Show the guests that mom has stopped because the host was full, and when."""
