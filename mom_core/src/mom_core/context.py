@@ -146,6 +146,7 @@ class PluginContext:
         what: str,
         form: TypeAdapter[Content] | Callable[[Any], Content],
         *,
+        change: Callable[[Content, Any], Content] | None = None,
         loss: str = "",
         version: int = 1,
         largest: int = LARGEST_BYTES,
@@ -157,6 +158,8 @@ class PluginContext:
         :param name: of the file, such as `highest.json`; for the other parameters see `StateFile`
         """
         path = self.state_directory / self.name / name
-        file = StateFile(path, what, form, loss=loss, version=version, largest=largest, mode=mode, sets_aside=self.serves, log=self.log)
+        file = StateFile(
+            path, what, form, change=change, loss=loss, version=version, largest=largest, mode=mode, sets_aside=self.serves, log=self.log
+        )
         self.state_files.append(file)
         return file

@@ -246,14 +246,6 @@ class StateFile(Generic[Content]):
         except OSError:
             return False
 
-    def write_members(self, members: Iterable[str]) -> None:
-        """Write a mapping, durably, of which each member is what `as_json` gives of one that has no other, without its braces: its owner
-        keeps the text of those that do not change.
-
-        :raises StateError: as `write` does; an `OSError` of what gives the members is one, too
-        """
-        self._replace(lambda: f"{{{','.join(members)}}}", durable=True)
-
     def _replace(self, body: Callable[[], str], durable: bool) -> None:
         try:
             text = self._framed(body())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from pydantic import TypeAdapter
 
@@ -41,11 +42,18 @@ BEGIN_ANEW: Final = "policies began without notes"
 """What it means that they are lost."""
 
 
-class _Text(NamedTuple):
-    """Notes on one entity, and how they stand in the file."""
+_CHANGE: Final = TypeAdapter(dict[str, KeptNotes | None])
+"""The notes that a cycle has changed, by the entity's id; None: there are none on it any more."""
 
-    values: Mapping[str, Any]
-    written: str
+
+def notes_after(notes: dict[str, KeptNotes], change: Any) -> dict[str, KeptNotes]:
+    """The kept notes after a change that was added to their file."""
+    for identity, kept in _CHANGE.validate_json(json.dumps(change), strict=True).items():
+        if kept is None:
+            notes.pop(identity, None)
+        else:
+            notes[identity] = kept
+    return notes
 
 
 class NoteStore:
@@ -62,8 +70,8 @@ class NoteStore:
         self._notes: dict[str, dict[str, Any]] = {}
         self._incarnations: dict[str, str] = {}
         self._absent: dict[str, int] = {}
-        self._unwritten = False
-        self._texts: dict[str, _Text] = {}
+        self._unwritten: set[str] = set()
+        """The ids of entities on which the notes in the file are not these."""
 
     def load(self) -> None:
         """Read what is on disk. A damaged file is set aside, and mom says so."""
@@ -79,11 +87,12 @@ class NoteStore:
 
     def set_memory(self, memory: Value) -> None:
         """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
+        before = self._notes.keys()
         try:
             self._take(memory)
         except Exception as error:  # a checker of something that may be anything
             raise MomError(f"these are no notes: {error}", hint="give what `memory` gave") from error
-        self._unwritten = True
+        self._unwritten |= before | self._notes.keys()
 
     def _take(self, entries: Any) -> None:
         notes = {str(identity): dict(entry["values"]) for identity, entry in entries.items()}
@@ -96,18 +105,19 @@ class NoteStore:
 
     def forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""
-        for identity in list(self._notes):
-            if identity == HOST_ID:
-                continue
-            guest = snapshot.guests.get(identity)
-            known = self._incarnations.get(identity, "")
-            if guest is None:
-                self._absent[identity] = self._absent.get(identity, 0) + 1
-                if known and self._absent[identity] < _ABSENCES:
-                    continue
-            elif guest.incarnation == known:
-                self._absent.pop(identity, None)
-                continue
+        guests, gone = snapshot.guests, []
+        for identity, known in self._incarnations.items():
+            guest = guests.get(identity)
+            if guest is not None and guest.incarnation == known:
+                if self._absent:
+                    self._absent.pop(identity, None)
+            elif guest is not None and identity != HOST_ID:
+                gone.append(identity)
+            elif identity != HOST_ID:
+                absent = self._absent[identity] = self._absent.get(identity, 0) + 1
+                if not known or absent >= _ABSENCES:
+                    gone.append(identity)
+        for identity in gone:
             self._drop(identity)
 
     def keep(self, notes: Mapping[str, Mapping[str, Any]], snapshot: Snapshot) -> None:
@@ -120,7 +130,7 @@ class NoteStore:
             if now:
                 self._notes[identity] = now
                 self._incarnations[identity] = "" if identity == HOST_ID else snapshot.guests[identity].incarnation
-                self._unwritten = True
+                self._unwritten.add(identity)
             else:
                 self._drop(identity)
         if self._unwritten:
@@ -130,24 +140,18 @@ class NoteStore:
         self._notes.pop(identity, None)
         self._incarnations.pop(identity, None)
         self._absent.pop(identity, None)
-        self._unwritten = True
+        self._unwritten.add(identity)
 
     def _write(self) -> None:
         if self._file is None:
-            self._unwritten = False
+            self._unwritten.clear()
             return
+        change = {identity: self._kept(identity) for identity in self._unwritten}
         with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
-            self._file.write_members(self._texts_of_all())
-            self._unwritten = False
+            self._file.write_change(change, lambda: {identity: self._kept(identity) for identity in self._notes})
+            self._unwritten.clear()
 
-    def _texts_of_all(self) -> Iterable[str]:
-        """What stands in the file of each entity. What notes have become is another mapping: of those that stay, the text is kept."""
-        texts = self._texts
-        for identity, values in self._notes.items():
-            text = texts.get(identity)
-            if text is None or text.values is not values:
-                kept = {"incarnation": self._incarnations.get(identity, ""), "values": values}
-                texts[identity] = text = _Text(values, StateFile.as_json({identity: kept})[1:-1])
-            yield text.written
-        if len(texts) > len(self._notes):
-            self._texts = {identity: texts[identity] for identity in self._notes}
+    def _kept(self, identity: str) -> Mapping[str, Any] | None:
+        """How the notes on an entity stand in the file, as `KeptNotes`; None: there are none."""
+        values = self._notes.get(identity)
+        return None if values is None else {"incarnation": self._incarnations.get(identity, ""), "values": values}

@@ -41,7 +41,7 @@ from mom_plugins_policy.canary import SHARE_OF_TIME, CanaryRun, Decided
 from mom_plugins_policy.errors import Fault, PolicyError
 from mom_plugins_policy.in_force import DEFAULT, ChangeFiles, Read, where_from
 from mom_plugins_policy.limits import PolicyLimits
-from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
 from mom_plugins_policy.policy import Policy, Result
 from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
@@ -139,7 +139,8 @@ class PolicyPlugin:
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
         file = context.state_file
-        self._notes = NoteStore(file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW))
+        notes = file("notes.json", "the file of the policies' notes", NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
+        self._notes = NoteStore(notes)
         cut_off = file("canary.json", "the file of the trial that was cut off", NOTED, mode=0o600)
         trying = Trying(
             self._compile_for_trial,

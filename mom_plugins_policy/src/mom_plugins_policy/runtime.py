@@ -594,10 +594,11 @@ class Run:
 
     def recalled(self, name: str) -> dict[str, Any_]:
         """What `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
-        found = self._recalled[name] = {}
+        found: dict[str, Any_] = {}
         if self.notes is not None:
             of = self.notes.of
-            found.update((guest.id, value) for guest in self.guests.members if (value := of(guest.id).get(name)) is not None)
+            found = {guest.id: value for guest in self.guests.members if (value := of(guest.id).get(name)) is not None}
+        self._recalled[name] = found
         return found
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:

@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import ConfigError, Considered, PluginContext, PolicyState, Problem, Severity, Snapshot, Source, printable
 from mom_plugins_policy.errors import PolicyError
 from mom_plugins_policy.limits import PolicyLimits
-from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
+from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore, notes_after
 from mom_plugins_policy.policy import Policy
 from mom_plugins_policy.sources import read_policies
 
@@ -30,7 +30,8 @@ class Shadow:
         self.folder = folder
         self._context = context
         self._limits = dataclasses.replace(limits, seconds=limits.seconds * SHARE_OF_TIME)
-        notes = context.state_file("shadow-notes.json", "the file of notes of policies on trial", NOTES, mode=0o600, loss=BEGIN_ANEW)
+        what = "the file of notes of policies on trial"
+        notes = context.state_file("shadow-notes.json", what, NOTES, change=notes_after, mode=0o600, loss=BEGIN_ANEW)
         self._notes = NoteStore(notes)
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
