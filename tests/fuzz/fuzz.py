@@ -8,7 +8,11 @@ from importlib import import_module
 
 atheris = import_module("atheris")  # by name: it is there only for the session fuzz, and has no types
 
-INSTRUMENTED = ["mom_core", *(f"mom_plugins_{name}" for name in ("guestagent", "http", "libvirt", "policy", "sim", "vdsm"))]
+INSTRUMENTED = [
+    "mom_core",
+    "mom_guests",
+    *(f"mom_plugins_{name}" for name in ("guestagent", "http", "libvirt", "policy", "qemu", "sim", "vdsm")),
+]
 
 with atheris.instrument_imports(include=INSTRUMENTED):
     from targets import TARGETS

@@ -30,6 +30,19 @@ TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
         b"<disk type='file'><source file='/a'/>"
         b"<target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec></iotune></disk></devices></domain>",
     ],
+    "monitor": [
+        b'{"QMP": {"version": {}, "capabilities": ["oob"]}}\r\n{"return": {}, "id": 0}\r\n{"return": {"name": "web"}, "id": 1}\r\n'
+        b'{"return": {"UUID": "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"}, "id": 2}\r\n'
+        b'{"return": {"base-memory": 268435456, "plugged-memory": 0}, "id": 3}\r\n{"return": [{"type": "virtio-mem", "data": {"id": "m",'
+        b' "size": 1048576, "requested-size": 0, "max-size": 2097152, "block-size": 2097152}}], "id": 4}\r\n{"return": [{}], "id": 5}\r\n'
+        b'{"return": [{"name": "balloon0", "type": "child<virtio-balloon-pci>"}], "id": 6}\r\n{"return": [], "id": 7}\r\n'
+        b'{"id": 8, "error": {"class": "GenericError", "desc": "no"}}\r\n',
+        b'{"QMP": {"version": {}}}\r\n{"return": {}, "id": 0}\r\n{"event": "STOP"}\r\n{"return": {"status": "running"}, "id": 1}\r\n'
+        b'{"return": {"status": "active"}, "id": 2}\r\n{"return": {"actual": 134217728}, "id": 3}\r\n{"return": {"stats":'
+        b' {"stat-total-memory": 134217728, "stat-available-memory": 18446744073709551615, "stat-swap-in": 0}, "last-update": 1999999999},'
+        b' "id": 4}\r\n{"return": 1, "id": 5}\r\n',
+        b"qemu\0-name\0guest=web,debug-threads=on\0-smbios\0type=1,uuid=7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01\0",
+    ],
     "guest_daemon": [b"begin:TOKEN\nmem_available: 1048576\nmem_unused: 4096\nswap_in: 12\npsi_some_10: 0.12\nend:TOKEN\n"],
     "guest_agent": [
         b'{"return": {"version": "7.2", "supported_commands": [{"name": "guest-file-open", "enabled": true}]}}\n'

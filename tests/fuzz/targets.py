@@ -22,6 +22,7 @@ from mom_core import Engine, MomError, Snapshot, StateError, StateFile, Value, l
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
+from mom_guests import convert
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import fields_of, judge
 from mom_plugins_guestagent.guestd_client import ask
@@ -34,6 +35,10 @@ from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.explain import explain
 from mom_plugins_policy.formatter import formatted
+from mom_plugins_qemu.command_line import named_in
+from mom_plugins_qemu.description import DESCRIBING, Description, looked
+from mom_plugins_qemu.description import described as described_by_monitor
+from mom_plugins_qemu.wire import Conversation, WireError
 from mom_plugins_sim.recording.reader import Recording
 from mom_plugins_vdsm.jsonrpc import AnswerError, parsed
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
@@ -121,6 +126,25 @@ def vdsm_stream(data: bytes) -> None:
 def domain_xml(data: bytes) -> None:
     """A guest's description, parts of which its owner writes."""
     described(data.decode("utf-8", "replace"))
+
+
+def monitor(data: bytes) -> None:
+    """What a guest's monitor sends, in two pieces: a greeting and the answers to what the guest is and how it is; and its command line."""
+    named_in(data)
+    for count in (len(DESCRIBING), 5):
+        talk = Conversation(count)
+        try:
+            if not (talk.feed(data[: len(data) // 2]) or talk.feed(data[len(data) // 2 :])):
+                continue
+            guest = Description("web", "", 1 << 20, 1, "/machine/peripheral/balloon0")
+            if count == len(DESCRIBING):
+                guest = described_by_monitor(talk.result())
+            answers = (talk.result() * 2)[: len(guest.looking())]
+            fields, reading = convert(looked(guest, answers).record, None, wall=2e9, monotonic=5.0, stale_after=10.0)
+            convert(looked(guest, answers).record, reading, wall=2e9, monotonic=7.0, stale_after=10.0)
+        except WireError:
+            continue
+        assert all(type(value) in {int, float} for value in fields.values()), "a field is no number"
 
 
 def vdsm_statistics(data: bytes) -> None:
@@ -292,6 +316,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         vdsm_stream,
         vdsm_statistics,
         domain_xml,
+        monitor,
         guest_daemon,
         guest_agent,
         request,

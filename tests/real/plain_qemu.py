@@ -1,0 +1,104 @@
+"""Real guests that a test starts without libvirt, each with a monitor at a socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from guest_image import GuestImage
+from real_guests import eventually
+
+
+class PlainGuest:
+    """One QEMU process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str, identity: str, folder: Path) -> None:
+        self.process = process
+        self.name = name
+        self.uuid = identity
+        self.monitor = folder / f"{name}.qmp"
+        self.second = folder / f"{name}.second"
+        self._log = folder / f"{name}.log"
+
+    @property
+    def printed(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def wait_until_up(self) -> None:
+        """Wait until its kernel has handed over."""
+        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 180)
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """What the second monitor, which is the test's own, returns."""
+        return ask(self.second, command, **arguments)[0]
+
+    @property
+    def size_mib(self) -> int:
+        """What it has now, by its balloon."""
+        return int(self.ask("query-balloon")["actual"]) >> 20
+
+    @property
+    def period(self) -> int:
+        """Every how many seconds it is asked for statistics."""
+        return int(self.ask("qom-get", path="/machine/peripheral/balloon0", property="guest-stats-polling-interval"))
+
+
+def ask(monitor: Path, command: str, **arguments: object) -> tuple[Any, float]:
+    """What a monitor returns to a client that connects, asks and leaves, as `qm` does; and how long it was until it was greeted."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        began = time.monotonic()
+        sock.connect(str(monitor))
+        stream = sock.makefile("rwb")
+        stream.readline()
+        waited = time.monotonic() - began
+        for question in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
+            stream.write(json.dumps(question).encode() + b"\n")
+            stream.flush()
+            while "event" in (answer := json.loads(stream.readline())):
+                pass
+        return answer.get("return", answer), waited
+
+
+class PlainHost:
+    """Starts guests in a folder, and ends them."""
+
+    def __init__(self, folder: Path, image: GuestImage) -> None:
+        self.folder = folder
+        self._image = image
+        self._guests: list[PlainGuest] = []
+
+    def start(self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = ()) -> PlainGuest:
+        """Start a guest.
+
+        :param arguments: more for its kernel's command line
+        :param options: more of QEMU's
+        """
+        identity = str(uuid.uuid4())
+        command = [
+            "qemu-system-x86_64", "-name", f"{name},debug-threads=on", "-uuid", identity, "-display", "none", "-nodefaults",
+            "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
+            "-serial", f"file:{self.folder}/{name}.log", "-device", "virtio-balloon-pci,id=balloon0",
+            "-qmp", f"unix:{self.folder}/{name}.qmp,server=on,wait=off", "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
+            *(options or ("-m", str(mib))),
+        ]  # fmt: skip
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        guest = PlainGuest(process, name, identity, self.folder)
+        self._guests.append(guest)
+        eventually(f"{name} has a monitor", guest.second.exists)
+        return guest
+
+    def destroy_all(self) -> None:
+        """End all."""
+        for guest in self._guests:
+            with suppress(OSError):
+                guest.process.kill()
+            guest.process.wait()

@@ -1,0 +1,146 @@
+"""The plugin qemu on real guests that no libvirt knows: measured, resized, put back, and no other client kept waiting."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from guest_image import CannotBuild, build
+from mom_run import MomRun
+from plain_qemu import PlainHost, ask
+from real_guests import eventually, not_here
+
+from mom_core import Value
+from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
+
+pytestmark = pytest.mark.real
+
+KIB_IN_MIB = 1024
+
+CONFIG = """
+interval: 500ms
+state_directory: {folder}/state
+run_directory: {folder}/run
+plugins:
+  host: {{}}
+  qemu: {{sockets: ["{folder}/*.qmp"], watch: 100ms}}
+  policy: {{directory: {folder}/policies, defaults: false}}
+  balloon: {{}}
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[PlainHost]:
+    if shutil.which("qemu-system-x86_64") is None:
+        not_here("there is no QEMU")
+    with TemporaryDirectory(prefix="mom-qemu-") as folder:
+        try:
+            made = PlainHost(Path(folder), build())
+        except CannotBuild as error:
+            not_here(f"there is no guest to start: {error}")
+        yield made
+        made.destroy_all()
+
+
+@pytest.fixture
+def mom(host: PlainHost) -> Iterator[MomRun]:
+    (host.folder / "policies").mkdir(mode=0o755)
+    (host.folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {180 * KIB_IN_MIB}))')
+    (host.folder / "mom.yaml").write_text(CONFIG.format(folder=host.folder))
+    made = MomRun(host.folder)
+    yield made
+    made.kill()
+
+
+def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    (found,) = hypervisor.guests()
+    assert (found.id, found.name, found.properties["pid"], found.properties["state"]) == (guest.uuid, "web", guest.process.pid, "running")
+    assert hypervisor.stats_period(found.entity) == guest.period == 0
+    hypervisor.set_stats_period(found.entity, 1)
+
+    def fields() -> dict[str, Value]:
+        return hypervisor.fields(hypervisor.guests())[guest.uuid]
+
+    eventually("statistics come", lambda: "mem_usable" in fields())
+    measured = fields()
+    assert measured["balloon_cur"] == measured["balloon_max"] == 256 * KIB_IN_MIB
+    assert isinstance(measured["mem_usable"], int)
+    assert 50 * KIB_IN_MIB < measured["mem_usable"] < 256 * KIB_IN_MIB
+    assert isinstance(measured["rss"], int)
+    assert measured["rss"] > 50 * KIB_IN_MIB
+    assert {"mem_available", "mem_unused", "mem_disk_caches", "vcpu_count", "stats_age", "host_swap"} <= measured.keys()
+    hypervisor.set_balloon(found.entity, 200 * KIB_IN_MIB)
+    eventually("the guest has followed", lambda: hypervisor.balloon_sizes([found.entity]) == {guest.uuid: 200 * KIB_IN_MIB})
+    eventually("rates are known", lambda: "swap_in" in fields())
+    guest.ask("stop")
+    assert hypervisor.guests()[0].blocked == {"*": "the guest is paused"}
+    guest.process.kill()
+    guest.process.wait()
+    assert list(hypervisor.guests()) == []
+
+
+def test_what_mom_changed_is_put_back_after_it_was_killed(host: PlainHost, mom: MomRun) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    mom.start()
+    eventually("the guest was asked for statistics", lambda: guest.period == 1)
+    eventually("the guest has given", lambda: guest.size_mib == 180)
+    mom.kill()
+    time.sleep(0.5)
+    assert (guest.size_mib, guest.period) == (180, 1), "mom is dead: what it changed stands"
+    restored = mom.verb("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    eventually("the guest has its memory back", lambda: guest.size_mib == 256)
+    assert guest.period == 0
+
+
+def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom: MomRun) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    alone = [ask(guest.monitor, "query-status")[1] for _ in range(20)]
+    mom.start()
+    eventually("the guest has given", lambda: guest.size_mib == 180)
+    waits = []
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        waits.append(ask(guest.monitor, "query-status")[1])
+        time.sleep(0.05)
+    assert sorted(waits)[len(waits) * 99 // 100] - max(alone) <= 0.1, (max(alone), sorted(waits)[-5:])
+    assert max(waits) - max(alone) <= 0.4, "mom never holds a monitor for longer"
+
+
+def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_it(host: PlainHost) -> None:
+    guest = host.start("web")
+    guest.wait_until_up()
+    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    released, holding = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(guest.monitor))
+            sock.recv(4096)
+            holding.set()
+            released.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(10)
+    began = time.monotonic()
+    (found,) = hypervisor.guests()
+    assert time.monotonic() - began < 1.0
+    assert (found.id, found.name) == (guest.uuid, "web"), "by QEMU's command line"
+    assert found.blocked == {"*": "its monitor is held by another client, or hangs"}
+    released.set()
+    thread.join()
+    eventually("the guest is known again", lambda: not hypervisor.guests()[0].blocked, 15)
