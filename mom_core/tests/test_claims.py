@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mom_cli.contenders import contenders
 from mom_core import ControlSpec, Decision, Declarations, Guest, Problem, Revision, Scope, Snapshot, Unit
-from mom_core.engine.claims import Claims, contenders
+from mom_core.engine.claims import Claims
 from mom_core.engine.review import Proposal, review
 
 DECLARED = Declarations(controls={"knob": ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", "knob")})

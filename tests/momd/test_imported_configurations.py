@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_cli import Imported
-from mom_core import declarations_of, load_config
-from mom_core.plugins.registry import check_plugins
+from mom_cli import Imported, declarations_of
+from mom_cli.declared import check_plugins
+from mom_core import load_config
 from mom_core.testing import snapshot
 from mom_plugins_balloon.proxmox import import_proxmox
 from mom_plugins_ksm.ksmtuned import import_ksmtuned

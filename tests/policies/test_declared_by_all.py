@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mom_core import Scope, declarations_of
+from mom_cli import declarations_of
+from mom_core import Scope
 
 
 def test_without_a_configuration_it_is_what_all_installed_plugins_declare():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Declarations, declarations_of
+from mom_cli import declarations_of
+from mom_core import Declarations
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.prove.proof import ProofAnswer, ProofResult, bound_of, default_bounds, prove, scope_of_control

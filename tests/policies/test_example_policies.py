@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import declarations_of
+from mom_cli import declarations_of
 from mom_plugins_policy.cases import PolicyTest, read_cases, run_case
 
 FOLDER = Path(__file__).parents[2] / "examples/policies"

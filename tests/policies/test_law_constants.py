@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mom_core import declarations_of
+from mom_cli import declarations_of
 from mom_plugins_balloon import learning, states
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Declarations, declarations_of
+from mom_cli import declarations_of
+from mom_core import Declarations
 from mom_plugins_policy.checks import RULES, check
 from mom_plugins_policy.prove.proof import ALWAYS_ASSUMED
 

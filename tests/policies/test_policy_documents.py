@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mom_core import declarations_of
+from mom_cli import declarations_of
 from mom_core.cli.frame import run
 from mom_plugins_policy.cases import cases_of, run_case
 from mom_plugins_policy.cli.inputs import with_fields_of

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Decision, InForce, PluginContext, Snapshot, declarations_of
+from mom_cli import declarations_of
+from mom_core import Decision, InForce, PluginContext, Snapshot
 from mom_core.cli.frame import mom
 from mom_core.testing import snapshot
 from mom_devkit import Run, run_plugins

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "alike": ("CommonProblem", "common_problems"),
+    "declared": ("declarations_of",),
     "explanation": ("Explainers", "Explanation", "find_guest"),
     "imported": ("Imported", "ImportedSection", "Importer", "read_foreign"),
     "sources": ("newest", "recording", "running_mom"),
@@ -30,6 +31,7 @@ __all__ = [
     "Importer",
     "__version__",
     "common_problems",
+    "declarations_of",
     "find_guest",
     "newest",
     "print_table",
@@ -41,6 +43,7 @@ __all__ = [
 if TYPE_CHECKING:
     from mom_cli.alike import CommonProblem as CommonProblem
     from mom_cli.alike import common_problems as common_problems
+    from mom_cli.declared import declarations_of as declarations_of
     from mom_cli.explanation import Explainers as Explainers
     from mom_cli.explanation import Explanation as Explanation
     from mom_cli.explanation import find_guest as find_guest

@@ -69,11 +69,11 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
+    from mom_cli.contenders import contenders
+    from mom_cli.declared import check_plugins
+    from mom_cli.needed_files import missing_files
     from mom_core.config import load_config
     from mom_core.config.document import dotted
-    from mom_core.config.needed_files import missing_files
-    from mom_core.engine.claims import contenders
-    from mom_core.plugins.registry import check_plugins
 
     config = load_config(path)
     checked = check_plugins(config)
@@ -174,7 +174,7 @@ def _shown(value: object) -> str:
 @config_command.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of the configuration file, with the settings of all installed plugins, for editors and checkers."""
-    from mom_core.config.schema import json_schema
+    from mom_cli.schema import json_schema
     from mom_core.plugins.discovery import available_plugins, load_plugins
 
     loaded, errors = load_plugins(list(available_plugins()))

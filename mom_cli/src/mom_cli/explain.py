@@ -25,8 +25,8 @@ from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.model import Report, printable
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.class_hooks import explainers_of
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.registry import explainers_of
 from mom_core.services.running_mom import PastCycle, PastCycles, ReasonedCycles
 from mom_core.units import lasting
 

@@ -8,15 +8,13 @@ from dataclasses import asdict
 
 import click
 
+from mom_cli.declared import declared_by, everything_installed
 from mom_cli.sources import ask_or_remark
 from mom_core.cli.options import config_argument, json_option
 from mom_core.cli.prose import print_prose
 from mom_core.config import Config, load_config
-from mom_core.errors import MomError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import ControlSpec, FieldSpec, Scope
-from mom_core.plugins.discovery import available_plugins
-from mom_core.plugins.registry import declared_by
 from mom_core.units import Unit
 
 
@@ -30,7 +28,9 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     Those of the running mom; of the enabled plugins when none runs; of all installed ones when there is no configuration yet.
     """
     everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
-    config = _everything_installed() if everything else load_config(config_path)
+    config, left_out = everything_installed() if everything else (load_config(config_path), {})
+    for name, error in left_out.items():
+        print_prose(f"mom: without {name}: {error}", 2, err=True)
     answer = None if everything else _of_running(config)
     if answer is not None:
         fields_and_controls, where = answer
@@ -82,18 +82,6 @@ def _tell(fields: _Fields, controls: _Controls, *, as_json: bool) -> None:
         )
     else:
         _show(fields, controls)
-
-
-def _everything_installed() -> Config:
-    plugins: dict[str, object] = {}
-    for name in available_plugins():
-        try:
-            load_config({"plugins": {name: {}}})
-        except MomError as error:
-            print_prose(f"mom: without {name}: {error}", 2, err=True)
-        else:
-            plugins[name] = {}
-    return load_config({"plugins": plugins})
 
 
 def _show(fields: _Fields, controls: _Controls) -> None:

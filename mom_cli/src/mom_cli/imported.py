@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mom_core.config.schema import yaml_value
+from mom_cli.yaml_values import yaml_value
 from mom_core.errors import ConfigError, ConfigProblem
 
 _WIDTH: Final = 110

@@ -300,10 +300,10 @@ def _show_running(running: Mapping[str, object] | None) -> None:
 
 def _declared(plugin: LoadedPlugin) -> _Declared:
     """What the plugin declares with its default settings; constructing a plugin does nothing yet."""
+    from mom_cli.declared import declared_by
     from mom_core.config import Config, ConfiguredPlugin
     from mom_core.context import PluginContext
     from mom_core.plugins.bounded import attempt
-    from mom_core.plugins.registry import declared_by
 
     required = [name for name, field in plugin.settings_class.model_fields.items() if field.is_required()]
     if required:
@@ -351,8 +351,8 @@ def _core_of(name: str) -> str:
 
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
+    from mom_cli.yaml_values import default_texts
     from mom_core.config.complaints import is_secret, type_name
-    from mom_core.config.schema import default_texts
 
     rows, defaults = [], default_texts(model)
     for name, field in model.model_fields.items():

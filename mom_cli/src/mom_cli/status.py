@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from mom_cli.alike import common_problems
+from mom_cli.class_hooks import offered_list
 from mom_cli.live import look
 from mom_cli.marks import mark
 from mom_cli.sources import told
@@ -22,7 +23,6 @@ from mom_core.config import Config, load_config
 from mom_core.errors import MomError
 from mom_core.model import Report, Severity, Status, Verdict, printable
 from mom_core.overview import REMARKS, GuestColumn, StatusPart
-from mom_core.plugins.class_hooks import offered_list
 from mom_core.units import lasting
 
 Kind = TypeVar("Kind")

@@ -16,7 +16,6 @@ _WHERE = {
     "hookspecs": ("hookimpl",),
     "settings": ("Duration", "ExistingFile", "GuestSettings", "PluginSettings", "SecretUrl", "Size", "SizeOrShare"),
     "context": ("Declarations", "InForce", "PluginContext"),
-    "declared": ("declarations_of",),
     "model": (
         "Alert", "Change", "Considered", "ControlSpec", "Decision", "Entity", "FieldSpec", "Finding", "Guest", "HOST_ID", "Host",
         "LedgerEntry", "Metric", "OnItsWay", "Outcome", "PluginReport", "PluginState", "Problem", "Report", "Revision", "Scope",
@@ -96,7 +95,6 @@ if TYPE_CHECKING:
     from mom_core.context import Declarations as Declarations
     from mom_core.context import InForce as InForce
     from mom_core.context import PluginContext as PluginContext
-    from mom_core.declared import declarations_of as declarations_of
     from mom_core.destination import Destination as Destination
     from mom_core.engine import Clock as Clock
     from mom_core.engine import Engine as Engine

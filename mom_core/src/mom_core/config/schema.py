@@ -1,17 +1,14 @@
-"""What a configuration may say: the settings of mom itself, and the JSON Schema of the whole file with those of all plugins."""
+"""What a configuration may say besides what plugins do: the settings of mom itself."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
-from pydantic.json_schema import GenerateJsonSchema
 
-from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.settings import Duration, Settings
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
@@ -89,87 +86,9 @@ def _plain_mapping(value: object) -> dict[object, object]:
     raise TypeError(f"a setting cannot be a {type(value).__name__}")
 
 
-def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
-    """The JSON Schema (2020-12) of a configuration file in which these plugins may be enabled."""
-    definitions: JsonObject = {}
-    core = _schema_of(CoreSettings, "mom", definitions)
-    enabled: JsonObject = {}
-    guest: JsonObject = {}
-    for plugin in plugins:
-        schema = _schema_of(plugin.settings_class, plugin.name, definitions)
-        enabled[plugin.name] = schema if schema.get("required") else {**schema, "type": ["object", "null"]}
-        if plugin.guest_settings_class is not None:
-            for name, setting in _properties(_schema_of(plugin.guest_settings_class, f"{plugin.name}.guest", definitions)).items():
-                guest.setdefault(name, setting)
-    sections: JsonObject = {
-        "plugins": {
-            "description": "The enabled plugins by name, with their settings. The order is the order of precedence.",
-            "type": "object",
-            "minProperties": 1,
-            "additionalProperties": False,
-            "properties": enabled,
-        },
-        "guests": {
-            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`). "
-            "All patterns that match count; later ones override earlier ones.",
-            "type": ["object", "null"],
-            "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": guest},
-        },
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of mom",
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["plugins"],
-        "properties": {**_properties(core), **sections},
-        "$defs": definitions,
-    }
-
-
-class _WithoutTitles(GenerateJsonSchema):
-    """pydantic's titles repeat the name."""
-
-    def field_title_should_be_set(self, schema: object) -> bool:
-        """Never."""
-        return False
-
-
-def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
-    """A model's schema, with defaults as they are written; the inner models that it refers to go to `definitions`, under names that begin
-    with `owner`."""
-    template = f"#/$defs/{owner}.{{model}}"
-    schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
-    inner = schema.pop("$defs", {})
-    if isinstance(inner, dict):
-        definitions.update({f"{owner}.{name}": definition for name, definition in inner.items()})
-    return schema
-
-
-def _properties(schema: JsonObject) -> JsonObject:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, dict) else {}
-
-
 def written(settings: BaseModel) -> dict[str, JsonValue]:
     """Settings as they are written in YAML; secrets are masked by their type."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
         return {name: str(value) for name, value in settings}
-
-
-def default_texts(model: type[BaseModel]) -> dict[str, str]:
-    """The defaults of settings, each on one line of YAML."""
-    return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
-
-
-_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-"""What some reader of YAML takes for a flag or for nothing."""
-
-
-def yaml_value(value: object) -> str:
-    """A value on one line of YAML: text without quotes where it needs none, all else as JSON, which is YAML too."""
-    if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
-        return value if not re.fullmatch(r"[\d.eExXoO_+-]+", value) else json.dumps(value)
-    return json.dumps(value, ensure_ascii=False)

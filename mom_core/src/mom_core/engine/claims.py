@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from mom_core.model import Decision, Finding, Problem, Severity, Snapshot, Source
-from mom_core.plugins.discovery import LoadedPlugin
+from mom_core.model import Decision, Problem, Severity, Snapshot, Source
 
 _ROOM: Final = 1000
 """Claims on guests that are gone are forgotten when there are so many more of all claims than twice what the guests here can have."""
@@ -53,20 +52,3 @@ class Claims:
         if len(self._owners) > 2 * controls * (len(snapshot.guests) + 1) + _ROOM:
             there = {*snapshot.guests, snapshot.host.entity.id}
             self._owners = {key: owner for key, owner in self._owners.items() if key[0] in there}
-
-
-def contenders(plugins: Iterable[LoadedPlugin]) -> Finding | None:
-    """What an operator should know of several evaluators in one configuration, before they contest a control.
-
-    :param plugins: in the YAML order
-    """
-    names = [plugin.name for plugin in plugins if hasattr(plugin.plugin_class, "mom_evaluate")]
-    if len(names) < 2:
-        return None
-    order = ", then ".join(names)
-    text = (
-        f"several plugins decide: {order}; a control that two of them decide belongs to the one that comes first, also while it is silent"
-    )
-    return Finding(
-        Severity.WARNING, "evaluators", text, "take out what you do not need, or put the one that is to win first below `plugins`"
-    )

@@ -8,9 +8,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 
@@ -18,8 +19,8 @@ from mom_core import hookspecs
 from mom_core.context import Declarations, InForce, PluginContext
 from mom_core.errors import MomError, PluginError, PluginErrors
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, FieldSpec, Finding, Guest, Metric, Scope
-from mom_core.plugins.class_hooks import explainers_of
+from mom_core.model import ControlSpec, FieldSpec, Guest, Metric, Scope
+from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import Lane, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.services.running_mom import EngineState
@@ -174,14 +175,14 @@ def build_plugins(
             if plugin is None:
                 plugin = _new(configured, config, stopping, wake=wake, monotonic=monotonic, serves=serves, engine_state=state)
                 fresh.append(plugin)
-                _guarded(errors, plugin, _construct)
+                guarded(errors, plugin, _construct)
             plugins.append(plugin)
-        _raise_all(errors)
+        raise_all(errors)
         for plugin in fresh:
-            _guarded(errors, plugin, _declare)
-        _raise_all(errors)
-        declarations = _join(plugins, errors)
-        _raise_all(errors)
+            guarded(errors, plugin, _declare)
+        raise_all(errors)
+        declarations = joined(plugins, errors)
+        raise_all(errors)
         in_force = InForce(
             declarations,
             _services(plugins),
@@ -191,9 +192,9 @@ def build_plugins(
         for plugin in plugins:
             plugin.context.in_force = replace(in_force, guest_settings=config.guest_settings(plugin.name))
         for plugin in fresh:
-            _guarded(errors, plugin, _set_up)
+            guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
-        _raise_all(errors)
+        raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
     except BaseException:
         close_plugins(fresh, 1.0)
@@ -204,79 +205,18 @@ def build_plugins(
     return Rebuilt(PluginSet(tuple(plugins), in_force, hypervisor, owner), left_over, tuple(commits))
 
 
-def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
-    """What each plugin of a configuration declares: fields and controls. Nothing is set up. Raises `PluginError`."""
-    declared = {}
-    for configured in config.plugins.values():
-        plugin = _new(configured, config)
-        try:
-            _construct(plugin)
-            _declare(plugin)
-        finally:
-            plugin.lane.close(0.0)
-        declared[plugin.name] = (plugin.field_specs, tuple(plugin.controls.values()))
-    return declared
+@contextmanager
+def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plugin]]:
+    """The plugins of a configuration that can be constructed, and declare what can be worked with. None is set up, no host is touched.
 
-
-def declared_together(config: Config, *, strict: bool = True) -> Declarations:
-    """What all plugins of a configuration declare together, as they find it in their context. Nothing is set up.
-
-    :param strict: raise `PluginError` or `PluginErrors` for whatever is wrong; otherwise go on without it
+    :param errors: gets what is wrong with the others
     """
-    errors: list[PluginError] = []
     plugins = [_new(configured, config) for configured in config.plugins.values()]
     try:
-        good = []
-        for plugin in plugins:
-            before = len(errors)
-            _guarded(errors, plugin, _construct)
-            if len(errors) == before:
-                _guarded(errors, plugin, _declare)
-            if len(errors) == before:
-                good.append(plugin)
-        declarations = _join(good, errors)
+        yield [plugin for plugin in plugins if guarded(errors, plugin, _construct) and guarded(errors, plugin, _declare)]
     finally:
         for plugin in plugins:
             plugin.lane.close(0.0)
-    if strict:
-        _raise_all(errors)
-    return declarations
-
-
-class Checked(NamedTuple):
-    """What would keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
-
-    errors: list[PluginError]
-    findings: list[tuple[str, Finding]]
-
-
-def check_plugins(config: Config) -> Checked:
-    """Look at constructors, hooks, declarations, what these have against each other, and what plugins know about their configuration."""
-    errors: list[PluginError] = []
-    findings: list[tuple[str, Finding]] = []
-    plugins = [_new(configured, config) for configured in config.plugins.values()]
-    try:
-        for plugin in plugins:
-            before = len(errors)
-            _guarded(errors, plugin, _construct)
-            if len(errors) == before:
-                _guarded(errors, plugin, _declare)
-        declarations = None if errors else _join(plugins, errors)
-        if declarations is not None and not errors:
-            for plugin in plugins:
-                plugin.context.in_force = replace(plugin.context.in_force, declarations=declarations)
-                _guarded(errors, plugin, partial(_ask_for_findings, findings))
-    finally:
-        for plugin in plugins:
-            plugin.lane.close(0.0)
-    return Checked(errors, findings)
-
-
-def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> None:
-    if "mom_check" in plugin.hooks:
-        answer = _called(plugin, "mom_check", plugin.work("mom_check"), "mom_check failed", SETUP_SECONDS)
-        items = answer if isinstance(answer, Iterable) else ()
-        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
 
 
 def check_hooks(plugin_class: type, instance: object, name: str) -> dict[str, Callable[[Mapping[str, object]], object]]:
@@ -348,19 +288,23 @@ def _new(
     return Plugin(configured, context, Lane(configured.name, configured.settings.deadline, stopping, hide, monotonic))
 
 
-def _guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> None:
+def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
+    """Whether a step with a plugin succeeds; what is wrong with it otherwise is one of the errors."""
     try:
         step(plugin)
     except PluginError as error:
         errors.append(error)
+        return False
+    return True
 
 
-def _raise_all(errors: list[PluginError]) -> None:
+def raise_all(errors: list[PluginError]) -> None:
+    """Raise what is wrong, if anything is."""
     if errors:
         raise errors[0] if len(errors) == 1 else PluginErrors(errors)
 
 
-def _called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
+def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
     """Call something at start-up, with whatever goes wrong as a `PluginError`."""
     try:
         return plugin.lane.call(hook, work, seconds)
@@ -374,7 +318,7 @@ def _called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, se
 def _construct(plugin: Plugin) -> None:
     loaded = plugin.configured.loaded
     made = lambda: loaded.plugin_class(plugin.configured.settings, plugin.context)  # noqa: E731  # one expression, called in the plugin's thread
-    plugin.instance = _called(plugin, "constructor", made, "its constructor failed", SETUP_SECONDS)
+    plugin.instance = called(plugin, "constructor", made, "its constructor failed", SETUP_SECONDS)
     try:
         plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance, plugin.name)
     except MomError as error:
@@ -395,19 +339,19 @@ def _declare(plugin: Plugin) -> None:
             "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
         )
     if "mom_policies" in plugin.hooks:
-        policies = _called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.lane.deadline)
+        policies = called(plugin, "mom_policies", plugin.work("mom_policies"), "mom_policies failed", plugin.lane.deadline)
         if not isinstance(policies, Mapping) or not all(isinstance(t, str) for pair in policies.items() for t in pair):
             raise plugin.error("mom_policies must return a mapping of policy name to text")
         plugin.policies = dict(policies)
     if "mom_services" in plugin.hooks:
         work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
-        _called(plugin, "mom_services", work, "mom_services failed", plugin.lane.deadline)
+        called(plugin, "mom_services", work, "mom_services failed", plugin.lane.deadline)
 
 
 def _declared(plugin: Plugin, hook: str, kind: type[Spec]) -> list[Spec]:
     if hook not in plugin.hooks:
         return []
-    answer = _called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.lane.deadline)
+    answer = called(plugin, hook, plugin.work(hook), f"{hook} failed", plugin.lane.deadline)
     specs: list[Spec] = []
     for spec in answer if isinstance(answer, Iterable) else [answer]:
         if not isinstance(spec, kind):
@@ -453,7 +397,8 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier()
 
 
-def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
+def joined(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
+    """What plugins declare together; `errors` gets what their declarations have against each other."""
     fields: dict[tuple[Scope, str], FieldSpec] = {}
     controls: dict[str, ControlSpec] = {}
     owners: dict[str, str] = {}
@@ -485,17 +430,22 @@ def _join(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations:
     return Declarations(fields, controls, owners, policies, field_owners, explainers)
 
 
+def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
+    """What makes the explainers of these plugins, by plugin."""
+    return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
+
+
 def _set_up(plugin: Plugin) -> None:
     if "mom_setup" in plugin.hooks:
         seconds = max(SETUP_SECONDS, plugin.lane.deadline)
-        _called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
+        called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
 
 
 def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] | None:
     if "mom_reload" not in plugin.hooks:
         return None
     try:
-        commit = _called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
+        commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
         if commit is None or callable(commit):
             return commit
         errors.append(plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}"))
@@ -531,7 +481,7 @@ def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | No
     for plugin in plugins:
         if "mom_hypervisor" not in plugin.hooks:
             continue
-        hypervisor = _called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
+        hypervisor = called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
         if hypervisor is None:
             continue
         if not isinstance(hypervisor, Hypervisor):

@@ -7,7 +7,8 @@ from itertools import dropwhile, takewhile
 
 import click
 
-from mom_core import MomError, declarations_of, print_text
+from mom_cli import declarations_of
+from mom_core import MomError, print_text
 from mom_plugins_policy.cli.inputs import config_option, configured, json_option
 from mom_plugins_policy.cli.values import table
 from mom_plugins_policy.snapshots import did_you_mean

@@ -137,7 +137,7 @@ def given_policies(
     :param live: without files, those that are in force in a running mom, which may have been set while it ran
     :raises ConfigError: with all files that cannot be read
     """
-    from mom_core import declarations_of
+    from mom_cli import declarations_of
 
     config = configured(config_path)
     declarations = declarations_of(config)

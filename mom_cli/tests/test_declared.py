@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, declarations_of, hookimpl
+from mom_cli import declarations_of
+from mom_core import ControlSpec, FieldSpec, PluginError, Scope, Unit, hookimpl
 from mom_devkit import config_of
 
 SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")

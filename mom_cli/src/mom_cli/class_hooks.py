@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,11 +49,6 @@ def having(hook: str) -> dict[str, LoadedPlugin]:
     """The installed plugins whose class has a hook, by name. Those that are broken are left out; `mom plugin list` tells of them."""
     loaded, _ = load_plugins(list(available_plugins()))
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
-
-
-def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
-    """What makes the explainers of these plugins, by plugin."""
-    return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 
 def mistake(plugin: LoadedPlugin, what: str) -> PluginError:

@@ -1,0 +1,25 @@
+"""What is remarked upon when several evaluators are enabled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mom_core.model import Finding, Severity
+from mom_core.plugins.discovery import LoadedPlugin
+
+
+def contenders(plugins: Iterable[LoadedPlugin]) -> Finding | None:
+    """What an operator should know of several evaluators in one configuration, before they contest a control.
+
+    :param plugins: in the YAML order
+    """
+    names = [plugin.name for plugin in plugins if hasattr(plugin.plugin_class, "mom_evaluate")]
+    if len(names) < 2:
+        return None
+    order = ", then ".join(names)
+    text = (
+        f"several plugins decide: {order}; a control that two of them decide belongs to the one that comes first, also while it is silent"
+    )
+    return Finding(
+        Severity.WARNING, "evaluators", text, "take out what you do not need, or put the one that is to win first below `plugins`"
+    )

@@ -1,0 +1,75 @@
+"""What plugins declare, and what is wrong with their part of a configuration, without setting up any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from mom_core.config import Config, ConfiguredPlugin, load_config
+from mom_core.context import Declarations
+from mom_core.errors import MomError, PluginError
+from mom_core.model import ControlSpec, FieldSpec, Finding
+from mom_core.plugins.discovery import available_plugins
+from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
+
+
+def declared_by(config: Config) -> dict[str, tuple[tuple[FieldSpec, ...], tuple[ControlSpec, ...]]]:
+    """What each plugin of a configuration declares: fields and controls. Raises `PluginError`; `PluginErrors` for several."""
+    errors: list[PluginError] = []
+    with constructed(config, errors) as plugins:
+        raise_all(errors)
+        return {plugin.name: (plugin.field_specs, tuple(plugin.controls.values())) for plugin in plugins}
+
+
+def declarations_of(config: Config | None = None) -> Declarations:
+    """All that the plugins of a configuration declare: fields, controls and default policies. None is set up, no host is touched.
+
+    :param config: None: all installed plugins, each with its default settings. Those that cannot be used like that are left out, and where
+        two of them declare the same, the first one by name counts.
+    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong; `PluginErrors` for several
+    """
+    errors: list[PluginError] = []
+    with constructed(config or everything_installed()[0], errors) as plugins:
+        declarations = joined(plugins, errors)
+    if config is not None:
+        raise_all(errors)
+    return declarations
+
+
+def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
+    """A configuration of all installed plugins, each with its default settings; and why some, by name, cannot be used like that."""
+    plugins: dict[str, ConfiguredPlugin] = {}
+    left_out: dict[str, MomError] = {}
+    for name in sorted(available_plugins()):
+        try:
+            plugins.update(load_config({"plugins": {name: {}}}).plugins)
+        except MomError as error:
+            left_out[name] = error
+    return Config(plugins=plugins), left_out
+
+
+class Checked(NamedTuple):
+    """What would keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
+
+    errors: list[PluginError]
+    findings: list[tuple[str, Finding]]
+
+
+def check_plugins(config: Config) -> Checked:
+    """Look at constructors, hooks, declarations, what these have against each other, and what plugins know about their configuration."""
+    checked = Checked([], [])
+    with constructed(config, checked.errors) as plugins:
+        declarations = Declarations() if checked.errors else joined(plugins, checked.errors)
+        for plugin in [] if checked.errors else plugins:
+            plugin.context.in_force = replace(plugin.context.in_force, declarations=declarations)
+            guarded(checked.errors, plugin, partial(_ask_for_findings, checked.findings))
+    return checked
+
+
+def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> None:
+    if "mom_check" in plugin.hooks:
+        answer = called(plugin, "mom_check", plugin.work("mom_check"), "mom_check failed", SETUP_SECONDS)
+        items = answer if isinstance(answer, Iterable) else ()
+        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))

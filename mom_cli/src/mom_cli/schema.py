@@ -1,0 +1,73 @@
+"""The JSON Schema of the whole configuration file, with the settings of plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from mom_core.config.schema import CoreSettings, JsonObject
+from mom_core.plugins.discovery import LoadedPlugin
+
+
+def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
+    """The JSON Schema (2020-12) of a configuration file in which these plugins may be enabled."""
+    definitions: JsonObject = {}
+    core = _schema_of(CoreSettings, "mom", definitions)
+    enabled: JsonObject = {}
+    guest: JsonObject = {}
+    for plugin in plugins:
+        schema = _schema_of(plugin.settings_class, plugin.name, definitions)
+        enabled[plugin.name] = schema if schema.get("required") else {**schema, "type": ["object", "null"]}
+        if plugin.guest_settings_class is not None:
+            for name, setting in _properties(_schema_of(plugin.guest_settings_class, f"{plugin.name}.guest", definitions)).items():
+                guest.setdefault(name, setting)
+    sections: JsonObject = {
+        "plugins": {
+            "description": "The enabled plugins by name, with their settings. The order is the order of precedence.",
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": enabled,
+        },
+        "guests": {
+            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`). "
+            "All patterns that match count; later ones override earlier ones.",
+            "type": ["object", "null"],
+            "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": guest},
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of mom",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["plugins"],
+        "properties": {**_properties(core), **sections},
+        "$defs": definitions,
+    }
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """pydantic's titles repeat the name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """Never."""
+        return False
+
+
+def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
+    """A model's schema, with defaults as they are written; the inner models that it refers to go to `definitions`, under names that begin
+    with `owner`."""
+    template = f"#/$defs/{owner}.{{model}}"
+    schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
+    inner = schema.pop("$defs", {})
+    if isinstance(inner, dict):
+        definitions.update({f"{owner}.{name}": definition for name, definition in inner.items()})
+    return schema
+
+
+def _properties(schema: JsonObject) -> JsonObject:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}

@@ -1,0 +1,27 @@
+"""Values as they are written on one line of YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from pydantic import BaseModel
+
+from mom_core.config.schema import written
+
+
+def default_texts(model: type[BaseModel]) -> dict[str, str]:
+    """The defaults of settings, each on one line of YAML."""
+    return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
+
+
+_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""What some reader of YAML takes for a flag or for nothing."""
+
+
+def yaml_value(value: object) -> str:
+    """A value on one line of YAML: text without quotes where it needs none, all else as JSON, which is YAML too."""
+    if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
+        return value if not re.fullmatch(r"[\d.eExXoO_+-]+", value) else json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
