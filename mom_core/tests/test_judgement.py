@@ -76,3 +76,58 @@ def test_what_may_yet_take_effect_is_asked_for_again_though_it_stands_as_before(
 def test_a_guest_that_is_gone_ends_the_entry_and_one_that_cannot_be_asked_keeps_it() -> None:
     assert judged(DISKS, entry(DISKS, [], []), GuestGone("gone")).status is Status.GONE
     assert judged(DISKS, entry(DISKS, [], []), NotSupported("another hypervisor")).status is Status.FAILED
+
+
+# --- lists ---------------------------------------------------------------------------------------------------------------------------
+
+
+def disks(**limits: int) -> Value:
+    return [{"name": name, "limit": limit} for name, limit in limits.items()]
+
+
+def test_an_item_that_another_process_has_changed_stays_and_the_others_are_put_back() -> None:
+    found = judged(DISKS, entry(DISKS, disks(a=1, b=2), disks(a=10, b=20)), disks(a=10, b=99))
+    assert found.value == disks(a=1)
+    assert found.reason == "another process has changed b"
+
+
+def test_an_item_that_was_asked_and_never_answered_is_asked_for_again_though_it_stands_as_before() -> None:
+    found = judged(DISKS, entry(DISKS, disks(a=1, b=2), disks(b=20), attempted=(disks(a=10),)), disks(a=1, b=2))
+    assert (found.status, found.value, found.reason) == (None, disks(a=1), "")
+
+
+# --- rounded, and never read back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "found", "mine"),
+    [
+        (1000, 399, 392, True),  # multiples of 8
+        (1000, 399, 400, True),
+        (1000, 399, 384, False),  # more than one of 8 away
+        (1000, 399, 700, False),
+        (1000, 399, 393, False),  # what keeps 393 does not round 399
+        (-1, 399, 396, True),  # before, there was no limit
+        (-1, 399, 700, False),
+    ],
+)
+def test_what_the_kernel_made_of_a_late_command_is_put_back_and_what_it_cannot_have_made_stays(
+    before: int, asked: int, found: int, mine: bool
+) -> None:
+    judgement = judged(COUNT, entry(COUNT, before, before, attempted=(asked,)), found)
+    assert (judgement.status is None and judgement.value == before) == mine
+
+
+def test_a_switch_does_not_round() -> None:
+    switch = ControlSpec("run", Unit.COUNT, Scope.HOST, "a switch", "run", choices=(0, 1, 2))
+    assert judged(switch, entry(switch, 0, 0, attempted=(1,)), 2).status is Status.LEFT_ALONE
+
+
+kernel = st.integers(min_value=1, max_value=12).map(lambda bits: 1 << bits)
+
+
+@given(kernel, st.integers(1, 1 << 20), st.integers(1, 1 << 20), st.integers(1, 1 << 30), st.booleans())
+def test_whatever_a_kernel_rounds_to_a_late_command_is_moms(grain: int, before: int, applied: int, asked: int, up: bool) -> None:
+    rounded = (asked // grain + up) * grain
+    noted = entry(COUNT, before * grain, applied * grain, attempted=(asked,))
+    assert judged(COUNT, noted, rounded).status is not Status.LEFT_ALONE or (up and asked % grain == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +35,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
+from mom_core.engine.judgement import Controller
 from mom_core.ledger import Ledger
 from mom_core.state_files import GROWS_FROM
 from mom_devkit import config_of
@@ -44,61 +46,123 @@ GRAIN = 8
 HIGHEST = 800
 """What mom sets is lower, and what others set is higher: so it is known whose a value is."""
 
+SPEED = 100
+"""By how much a guest's memory follows in a tenth of a second."""
+
+SIZE, LIMITS, MEMORY = "size", "limits", "memory"
+SPECS = {
+    SIZE: ControlSpec(SIZE, Unit.KIB, Scope.GUEST, "a number that the kernel rounds", SIZE, 1, 10_000_000),
+    LIMITS: ControlSpec(LIMITS, Unit.LIST, Scope.GUEST, "a list with an item for each disk", LIMITS, key="name"),
+    MEMORY: ControlSpec(MEMORY, Unit.KIB, Scope.GUEST, "what the guest follows slowly", MEMORY, 1, 10_000_000, tolerance=60, gradual=50),
+}
+PARTS = {SIZE: ("",), LIMITS: ("x", "y"), MEMORY: ("",)}
+"""What is changed and put back for itself: the items of a list, or all of a control."""
+
+Part = tuple[str, str, str]
+"""A guest, a control, and an item."""
+
+
+def parts_of(guest: str, control: str, value: Value) -> dict[Part, int]:
+    """What a value says of each part."""
+    if control != LIMITS:
+        assert isinstance(value, int)
+        return {(guest, control, ""): value}
+    assert isinstance(value, Sequence)
+    return {(guest, control, str(item["name"])): item["limit"] for item in value}  # type: ignore[index,call-overload,misc]
+
 
 class Crash(BaseException):
     """mom is killed."""
 
 
 class Host:
-    """Guests with one knob, and what becomes of the next commands: by default, they are carried out."""
+    """Guests with three knobs, and what becomes of the next commands: by default, they are carried out."""
 
     uri = "test:///"
 
     def __init__(self) -> None:
-        self.sizes = {"a": 1000, "b": 1008}
         self.incarnations = {"a": "1", "b": "1"}
+        self.values: dict[Part, int] = {}
+        self.asked: dict[str, int] = {}
+        """What a guest's memory follows to."""
         self.fates: list[str] = []
-        self.late: dict[str, int] = {}
-        self.before_mom: dict[str, int] = {}
-        """What stood there before mom changed it; of guests that mom has changed."""
-        self.theirs: set[str] = set()
-        """Guests that another process has set since mom last did."""
+        self.late: dict[tuple[str, str], Value] = {}
+        self.before_mom: dict[Part, int] = {}
+        """What stood there before mom changed it."""
+        self.theirs: set[Part] = set()
+        """What another process has set since mom last did."""
         self.doubt = False
-        """Whether mom cannot know of a value that it is its own: it was killed, or a late command was rounded, which none has read back."""
+        """Whether mom was killed: then it cannot know of each value whether it is its own."""
+        for name in self.incarnations:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        self.end(name)
+        self.values |= {(name, control, part): 1000 for control, parts in PARTS.items() for part in parts}
+        self.asked[name] = 1000
+
+    def end(self, name: str) -> None:
+        """The guest is not there any more, and nothing is owed to it."""
+        for known in (self.values, self.before_mom):
+            for part in [part for part in known if part[0] == name]:
+                del known[part]
+        self.asked.pop(name, None)
+        self.theirs = {part for part in self.theirs if part[0] != name}
+        self.late = {about: value for about, value in self.late.items() if about[0] != name}
 
     def guests(self) -> Sequence[Guest]:
-        return [Guest(name, name, incarnation=self.incarnations[name]) for name in self.sizes]
+        return [Guest(name, name, incarnation=self.incarnations[name]) for name in self.asked]
 
-    def set(self, name: str, value: int) -> None:
+    def read(self, name: str, control: str) -> Value:
+        if control == LIMITS:
+            return [{"name": part, "limit": self.values[name, control, part]} for part in PARTS[control]]
+        return self.values[name, control, ""]
+
+    def set(self, name: str, control: str, value: Value) -> None:
         """As mom has asked. An earlier command that is still on its way arrives first."""
         fate = self.fates.pop() if self.fates else "done"
-        if name not in self.sizes:
+        if name not in self.asked:
             raise GuestGone("gone")
         if fate == "refused":
             raise Refused("not now")
-        self.before_mom.setdefault(name, self.sizes[name])
+        for part in parts_of(name, control, value):
+            self.before_mom.setdefault(part, self.values[part])
         if fate == "failed":
             raise HypervisorError("no")
         if fate == "late":
-            self.late[name] = value
-            self.doubt = self.doubt or value % GRAIN > 0
+            self.late[name, control] = value
             raise GuestBusy("no answer")
-        self.arrive(name)
-        self.become(name, value)
+        self.arrive(name, control)
+        self.become(name, control, value)
         if fate == "answer lost":
             raise GuestBusy("no answer")
 
-    def arrive(self, name: str) -> None:
-        if name in self.late:
-            self.become(name, self.late.pop(name))
+    def arrive(self, name: str, control: str) -> None:
+        if (name, control) in self.late:
+            self.become(name, control, self.late.pop((name, control)))
 
-    def become(self, name: str, value: int) -> None:
-        self.before_mom.setdefault(name, self.sizes[name])
-        self.sizes[name] = value // GRAIN * GRAIN
-        self.theirs.discard(name)
+    def become(self, name: str, control: str, value: Value) -> None:
+        for part, number in parts_of(name, control, value).items():
+            self.before_mom.setdefault(part, self.values[part])
+            self.theirs.discard(part)
+            if control == MEMORY:
+                self.asked[name] = number
+            else:
+                self.values[part] = number // GRAIN * GRAIN if control == SIZE else number
+
+    def become_theirs(self, part: Part, value: int) -> None:
+        self.values[part] = value
+        self.theirs.add(part)
+        if part[1] == MEMORY:
+            self.asked[part[0]] = value
+
+    def pass_time(self, seconds: float) -> None:
+        for name, asked in self.asked.items():
+            now, step = self.values[name, MEMORY, ""], round(10 * seconds * SPEED)
+            self.values[name, MEMORY, ""] = min(asked, now + step) if asked > now else max(asked, now - step)
 
 
-def plugin_of(host: Host, wanted: Mapping[str, int]) -> type:
+def plugin_of(host: Host, wanted: Mapping[tuple[str, str], Value]) -> type:
     class Plugin:
         def __init__(self, settings: object, context: object) -> None: ...
 
@@ -108,32 +172,32 @@ def plugin_of(host: Host, wanted: Mapping[str, int]) -> type:
 
         @hookimpl
         def mom_fields(self) -> list[FieldSpec]:
-            return [FieldSpec("size", Unit.KIB, Scope.GUEST, "size")]
+            return [FieldSpec(spec.name, spec.unit, Scope.GUEST, spec.description) for spec in SPECS.values()]
 
         @hookimpl
         def mom_controls(self) -> list[ControlSpec]:
-            return [ControlSpec("size", Unit.KIB, Scope.GUEST, "size", "size", 1, 10_000_000)]
+            return list(SPECS.values())
 
         @hookimpl
         def mom_collect_guests(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-            return {guest.id: {"size": host.sizes[guest.id]} for guest in guests}
+            return {guest.id: {control: host.read(guest.id, control) for control in SPECS} for guest in guests}
 
         @hookimpl
         def mom_evaluate(self, snapshot: Snapshot) -> list[Decision]:
-            return [Decision(guest.entity, "size", wanted[guest.id]) for guest in snapshot.guests.values() if guest.id in wanted]
+            guests = snapshot.guests
+            return [Decision(guests[name].entity, control, value) for (name, control), value in wanted.items() if name in guests]
 
         @hookimpl
         def mom_read(self, targets: Sequence[Target]) -> dict[Target, Value | HypervisorError]:
-            gone = GuestGone("gone")
-            return {target: host.sizes.get(target.entity.id, gone) for target in targets}
+            there = [target for target in targets if target.entity.id in host.asked]
+            return dict.fromkeys(targets, GuestGone("gone")) | {one: host.read(one.entity.id, one.control) for one in there}
 
         @hookimpl
         def mom_write(self, changes: Sequence[Change]) -> dict[Target, HypervisorError]:
             errors = {}
             for change in changes:
-                assert isinstance(change.value, int)
                 try:
-                    host.set(change.entity.id, change.value)
+                    host.set(change.entity.id, change.control, change.value)
                 except HypervisorError as error:
                     errors[change.target] = error
             return errors
@@ -142,6 +206,11 @@ def plugin_of(host: Host, wanted: Mapping[str, int]) -> type:
 
 
 names = st.sampled_from(["a", "b"])
+numbers = st.integers(GRAIN, HIGHEST)
+limits = st.dictionaries(st.sampled_from(PARTS[LIMITS]), numbers, min_size=1)
+lists = limits.map(lambda given: [{"name": name, "limit": limit} for name, limit in given.items()])
+controls = st.fixed_dictionaries({}, optional={SIZE: numbers, LIMITS: lists, MEMORY: numbers})
+parts = st.tuples(names, st.sampled_from([(control, part) for control, parts in PARTS.items() for part in parts]))
 
 
 class PutBackMachine(RuleBasedStateMachine):
@@ -154,12 +223,15 @@ class PutBackMachine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.path = Path(self.folder.name)
         self.host = Host()
-        self.wanted: dict[str, int] = {}
+        self.wanted: dict[tuple[str, str], Value] = {}
         self.theirs = 2000
         self.full = False
         self.crash_in: int | None = None
         self.patched = patch.object(StateFile, "write_change", self.written(StateFile.write_change))
         self.patched.start()
+        of = Controller.of
+        self.clock = patch.object(Controller, "of", lambda *plugin: replace(of(*plugin), sleep=self.host.pass_time))
+        self.clock.start()
         self.open()
 
     def written(self, write: Callable[[StateFile, Any, Any], None]) -> Callable[[StateFile, Any, Any], None]:
@@ -176,9 +248,11 @@ class PutBackMachine(RuleBasedStateMachine):
         return wrapped
 
     def open(self) -> None:
-        for (name, _), entry in Ledger.open(self.path / "state", look=True).entries.items():
-            if self.host.incarnations[name] == entry.incarnation and name in self.host.sizes:  # mom may have changed it
-                self.host.before_mom.setdefault(name, int(str(entry.before)))
+        for (name, control), entry in Ledger.open(self.path / "state", look=True).entries.items():
+            if self.host.incarnations[name] == entry.incarnation and name in self.host.asked:  # mom may have changed it
+                for part, value in parts_of(name, control, entry.before).items():
+                    if part in parts_of(name, control, entry.applied):
+                        self.host.before_mom.setdefault(part, value)
         self.engine = Engine(config_of(self.path, {"one": plugin_of(self.host, self.wanted)}, stop_timeout=60.0))
         self.engine.open()
 
@@ -192,10 +266,10 @@ class PutBackMachine(RuleBasedStateMachine):
             return True
         return False
 
-    @rule(decisions=st.dictionaries(names, st.integers(GRAIN, HIGHEST)))
-    def cycle(self, decisions: dict[str, int]) -> None:
+    @rule(decisions=st.dictionaries(names, controls))
+    def cycle(self, decisions: dict[str, dict[str, Value]]) -> None:
         self.wanted.clear()
-        self.wanted.update(decisions)
+        self.wanted.update({(name, control): value for name, one in decisions.items() for control, value in one.items()})
         if self.killed(self.engine.cycle):
             self.open()
 
@@ -203,33 +277,29 @@ class PutBackMachine(RuleBasedStateMachine):
     def next_commands(self, fates: list[str]) -> None:
         self.host.fates = fates
 
-    @rule(name=names)
-    def a_late_command_takes_effect(self, name: str) -> None:
-        if name in self.host.sizes:
-            self.host.arrive(name)
+    @rule(name=names, control=st.sampled_from(sorted(SPECS)))
+    def a_late_command_takes_effect(self, name: str, control: str) -> None:
+        self.host.arrive(name, control)
 
-    @rule(name=names)
-    def another_process_sets_it(self, name: str) -> None:
-        if name in self.host.sizes:
+    @rule(seconds=st.floats(0, 2))
+    def guests_follow(self, seconds: float) -> None:
+        self.host.pass_time(seconds)
+
+    @rule(part=parts)
+    def another_process_sets_it(self, part: tuple[str, tuple[str, str]]) -> None:
+        name, one = part
+        if name in self.host.asked:
             self.theirs += 1000
-            self.host.sizes[name] = self.theirs
-            self.host.theirs.add(name)
+            self.host.become_theirs((name, *one), self.theirs)
 
     @rule(name=names)
     def a_guest_ends(self, name: str) -> None:
-        self.host.sizes.pop(name, None)
-        self.forget(name)
+        self.host.end(name)
 
     @rule(name=names)
     def a_guest_is_started_anew(self, name: str) -> None:
-        self.forget(name)
+        self.host.start(name)
         self.host.incarnations[name] += "1"
-        self.host.sizes[name] = 1000
-
-    def forget(self, name: str) -> None:
-        self.host.late.pop(name, None)
-        self.host.before_mom.pop(name, None)
-        self.host.theirs.discard(name)
 
     @rule(full=st.booleans())
     def disk(self, full: bool) -> None:
@@ -255,21 +325,23 @@ class PutBackMachine(RuleBasedStateMachine):
         """A clean end, which may itself be cut off: then it is tried again, as `mom restore` does."""
         self.full, self.host.fates = False, []
         outcomes: list[Outcome] = []
-        foreign = {name: self.host.sizes[name] for name in self.host.theirs}
+        foreign = {part: self.host.values[part] for part in self.host.theirs}
         while self.killed(lambda: outcomes.extend(self.engine.close())):
             self.open()
-        said = {outcome.decision.entity.id: outcome for outcome in outcomes}
-        assert foreign == {name: self.host.sizes[name] for name in foreign}, "another process's change was undone"
-        for name, before in list(self.host.before_mom.items()):
-            if name in foreign:
+        said = {(outcome.decision.entity.id, outcome.decision.control): outcome for outcome in outcomes}
+        for name, control in list(self.host.late):
+            self.host.arrive(name, control)
+        self.host.pass_time(60)
+        assert foreign == {part: self.host.values[part] for part in foreign}, "another process's change was undone"
+        for part, before in self.host.before_mom.items():
+            if part in foreign:
                 continue
-            self.host.arrive(name)
-            now, outcome = self.host.sizes[name], said.get(name)
+            now, outcome = self.host.values[part], said.get(part[:2])
             if now != before:
-                assert outcome is not None, f"{name} was {before} before mom, is {now}, and nothing was said of it"
-                assert outcome.status is Status.FAILED or (outcome.status is Status.LEFT_ALONE and self.host.doubt), outcome
-                self.host.sizes[name] = before  # by hand, as it was told
-        self.host.late.clear()
+                assert outcome is not None, f"{part} was {before} before mom, is {now}, and nothing was said of it"
+                in_doubt = outcome.status is Status.LEFT_ALONE and self.host.doubt
+                assert outcome.status is Status.FAILED or in_doubt, (part, before, now, outcome)
+                self.host.become_theirs(part, before)  # by hand, as it was told
         self.host.before_mom.clear()
         self.host.theirs.clear()
         self.host.doubt = False
@@ -277,16 +349,17 @@ class PutBackMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_mom_never_touched_is_as_it_was(self) -> None:
-        for name, size in self.host.sizes.items():
-            assert name in self.host.before_mom or size >= 1000
+        for part, value in self.host.values.items():
+            assert part in self.host.before_mom or value >= 1000
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
             self.end()
             self.patched.stop()
             self.size.stop()
+            self.clock.stop()
             self.folder.cleanup()
 
 
 TestPutBack = PutBackMachine.TestCase
-TestPutBack.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestPutBack.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)

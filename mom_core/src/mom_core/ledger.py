@@ -91,8 +91,9 @@ class Ledger:
     def record(self, entries: Iterable[LedgerEntry]) -> None:
         """Note these entries, durably, before their controls are changed.
 
-        An entry that stands already keeps its `before`, `time` and owner; what is about to be applied is brought up to date, and what
-        was applied until now becomes `earlier`. Raises `LedgerError`, and keeps nothing of it, when the file cannot be written.
+        An entry that stands already keeps its `before` (a list, that of the items that mom has set), `time` and owner; what is about to be
+        applied is brought up to date, and what was applied until now becomes `earlier`. Raises `LedgerError`, and keeps nothing of it, when
+        the file cannot be written.
         """
         changed = dict(self._entries)
         recorded: dict[Key, LedgerEntry | None] = {}
@@ -106,8 +107,8 @@ class Ledger:
                 # The same entry as on disk, but for the time: nothing has to be written for it.
                 changed[key] = written if written is not None and written._replace(time=entry.time) == new else new
             elif old.applied != entry.applied:
-                # What the caller has made of the entry that stands needs not be made again.
-                changed[key] = entry if _is_same_change(old, entry) and entry.in_doubt else old.next(entry.applied)
+                # One in doubt is what the caller has made of the entry that stands.
+                changed[key] = entry if entry.in_doubt else old.next(entry.applied)
         self._write(changed)
         self._recorded = recorded
 

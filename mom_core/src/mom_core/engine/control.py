@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from mom_core.engine.collect import ask
-from mom_core.engine.judgement import Controller, Found, known, target_of, without_writing
+from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
 from mom_core.errors import LedgerError
 from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import (
@@ -86,7 +86,7 @@ def apply(
                 outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
                 continue
             here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
-            entries.append(LedgerEntry(*here) if noted is None else noted.next(value))
+            entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
         if noted is not None and not noted.explains(stands, spec.tolerance):
             foreign.add(target)
         due.append(decision)
@@ -103,12 +103,34 @@ def apply(
         controlled += _written(hook, due, plugins, controllers, found, problems)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
     failed = foreign and {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
-    if failed:
-        ledger.settle(replace(one, after=None) if target_of(one.decision) in failed else one for one in controlled)
+    if failed or any(spec.key for _, spec in ways.values()):
+        ledger.settle(_noted(ways[one.decision.control][1], one, failed) for one in controlled)
     else:
         ledger.settle(controlled)
     outcomes.extend(controlled)
     return outcomes, problems
+
+
+def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
+    """The entry when another value is about to be set.
+
+    A list may speak of other items than the one before it, which stay mom's. Of an item that mom has not set yet, what stands now is what
+    stood there before mom.
+    """
+    entry = noted.next(value)
+    if not spec.key or spec.absent is not None:
+        return entry
+    mine = {name for one in (noted.applied, noted.earlier, *noted.attempted) for name in items(spec, one)}
+    new = [item for name, item in items(spec, spoken_of(spec, value, stands)).items() if name not in mine]
+    before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
+    return entry._replace(before=before, earlier=joined(spec, noted.earlier, entry.earlier))
+
+
+def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
+    """An outcome as the ledger takes it in: without what stands there by another process."""
+    if foreign and target_of(outcome.decision) in foreign:
+        return replace(outcome, after=None)
+    return replace(outcome, after=spoken_of(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
 
 
 def _read(

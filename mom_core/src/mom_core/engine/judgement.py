@@ -5,6 +5,7 @@ A controller reads and writes; it is judged here, in the controller's own thread
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -316,10 +317,24 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
         # What was asked and never answered may yet take effect: then what stands is asked for again, as the last word.
         under_way = entry.attempted or (spec.gradual and entry.applied not in {None, entry.before})
         return Judgement(None, value=entry.before) if under_way else Judgement(Status.UNCHANGED)
-    if not entry.explains(found, spec.tolerance):
+    if not entry.explains(found, spec.tolerance) and not _late_and_rounded(spec, entry, found):
         asked = f", not to the {_shown(spec, entry.applied)} that mom had asked for" if spec.gradual and entry.applied is not None else ""
         return Judgement(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{asked}")
     return Judgement(None, value=entry.before)
+
+
+def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
+    """Whether the kernel may have made `found` of a command that was never answered, so that nothing was read back after it.
+
+    A kernel that rounds keeps multiples of something. All that was ever read there is one, so that it is no more than the greatest common
+    divisor of them, and what it makes of a number is less than that away from it. A switch does not round.
+    """
+    if spec.choices or spec.gradual or not isinstance(found, int):
+        return False
+    known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
+    read = [value for value in known_to_have_stood if isinstance(value, int) and value >= 0]  # below 0 is no amount: -1 for no limit
+    grain = math.gcd(found, *read) if read else found & -found  # without any: a power of two, as pages are
+    return any(isinstance(asked, int | float) and abs(found - asked) < grain for asked in entry.attempted)
 
 
 def _shown(spec: ControlSpec, value: Value) -> str:
@@ -331,13 +346,14 @@ def _shown(spec: ControlSpec, value: Value) -> str:
 def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judgement:
     """Each item for itself: another process may have changed one of them since."""
     before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
+    under_way = {name for value in entry.attempted for name in items(spec, value)}  # asked, never answered: it may yet take effect
     due: list[str] = []
     foreign: list[str] = []
     for name in dict.fromkeys((*now, *before)):
         stood, stands = before.get(name, spec.absent), now.get(name, spec.absent)
-        if stood is None or stands is None or _agree(stood, stands):
+        if stood is None or stands is None or (_agree(stood, stands) and name not in under_way):
             continue
-        mine = any((value := one.get(name, spec.absent)) is not None and _agree(value, stands) for one in ours)
+        mine = _agree(stood, stands) or any((value := one.get(name, spec.absent)) is not None and _agree(value, stands) for one in ours)
         (due if mine else foreign).append(name)
     reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
     if not due:
@@ -390,6 +406,19 @@ def items(spec: ControlSpec, value: Value) -> Items:
     """The items of a list by their key; what is none is left out."""
     listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     return {str(item[spec.key]): item for item in listed if isinstance(item, Mapping) and spec.key in item}
+
+
+def spoken_of(spec: ControlSpec, value: Value, found: Value) -> Value:
+    """What stands, without the items that the value does not speak of: those are not what came of it."""
+    if not spec.key or spec.absent is not None or found is None:
+        return found
+    now = items(spec, found)
+    return [now[name] for name in items(spec, value) if name in now]
+
+
+def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
+    """Two lists as one: where both speak of an item, what the newer says."""
+    return list({**items(spec, older), **items(spec, newer)}.values())
 
 
 def _agree(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
