@@ -14,12 +14,13 @@ from itertools import count
 
 from mom_plugins_policy.errors import Fault
 from mom_plugins_policy.syntax import Form, FormKind, SourceText
-from mom_plugins_policy.words.forms import DEFINING, EXTENSIONS, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
+from mom_plugins_policy.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
 from mom_plugins_policy.words.functions import CALLABLES, PREDEFINED
 from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.words.word import Word
 
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
+_VALUE, _BODY, _BRANCH, _STEP = Role.VALUE, Role.BODY, Role.BRANCH, Role.STEP  # asked for at each form: an enumeration takes its time
 _NOT_PLAIN = frozenset(name for name, word in SPECIAL_FORMS.items() if not word.plain)
 _STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
 _INLINE_SIZES = (4000, 400, 80, 15, 0)  # largest function to be repeated at its calls; the first that keeps the program small is used
@@ -97,16 +98,12 @@ def fault(form: Form, kind: str, message: str) -> Fault:
 
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     """Everything in `Program`, in time proportional to the program."""
-    words = _words(forms)
-    plain = {name: word for name, word in words.items() if not isinstance(word, FormWord) or word.expansion is None}
-    program = _Survey(texts, forms, plain, everything=False).program
-    derived = {name for name in words.keys() - plain.keys() if program.calls[name] or any(one.calls[name] for one in program.functions())}
-    if derived:
-        if program.callables:
-            derived -= program.bound  # a variable of that name may hold something that can be called
-        words = {name: word for name, word in words.items() if name in plain or name in derived}
-        forms = expanded(forms, words)
-        program = _Survey(texts, forms, words, everything=False).program
+    words = WORDS
+    survey = _Survey(texts, forms, words, everything=False)
+    if survey.extended:
+        forms, words = _with_extensions(texts, forms)
+        survey = _Survey(texts, forms, words, everything=False)
+    program = survey.program
     if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
         # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
         program = _Survey(texts, forms, words, everything=True).program
@@ -114,8 +111,11 @@ def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     return program
 
 
-def _words(forms: Sequence[Form]) -> Mapping[str, Word]:
-    """The words that mean something in a program: a function of an extension's name may be called before its definition is evaluated."""
+def _with_extensions(texts: Sequence[SourceText], forms: Sequence[Form]) -> tuple[Sequence[Form], Mapping[str, Word]]:
+    """A program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
+
+    A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
+    """
     own: set[str] = set()
     todo = list(forms)
     while todo:
@@ -123,13 +123,20 @@ def _words(forms: Sequence[Form]) -> Mapping[str, Word]:
         todo.extend(form.items)
         if len(form.items) > 1 and form.items[0].name in DEFINING:
             own.add(form.items[1].name)
-    return WORDS if EXTENSIONS.isdisjoint(own) else {name: word for name, word in WORDS.items() if name not in EXTENSIONS & own}
+    program = _Survey(texts, forms, {name: word for name, word in WORDS.items() if not word.extension}, everything=False).program
+    if program.callables:
+        # A variable of that name may hold something that can be called, and the head of a list is expanded before that is known.
+        own |= program.bound.intersection(SPECIAL_FORMS)
+    words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
+    return expanded(forms, words), words
 
 
 def _may_be_callable(name: str) -> bool:
     """Whether the value of a variable or attribute can be called."""
-    parts = name.split(".")
-    return parts[0] in CALLABLES or not _METHODS.isdisjoint(parts)
+    if "." not in name:
+        return name in CALLABLES or name in _METHODS
+    first, *rest = name.split(".")
+    return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
 
 
 class _Bound:
@@ -163,6 +170,8 @@ class _Survey:
     def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
         self.program = Program(texts, forms, words=words)
         self.everything = everything
+        self.extended = False
+        """Whether the program has a word that is an extension, or a function of such a name."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
@@ -205,14 +214,19 @@ class _Survey:
         self._name(head.name, owner, bound)
         word = program.words.get(head.name)
         if isinstance(word, FormWord) and word.takes(len(arguments)):
-            self.suspicions.extend((head.name, fault(at, "malformed", why)) for at, why in word.flaws(form))
             roles = word.roles(form)
+            if word.flaws is not None:
+                self.suspicions.extend((head.name, fault(at, "malformed", why)) for at, why in word.flaws(form, roles))
+            if word.extension:
+                self.extended = True
             if roles is not None:
                 program.roles[form.index] = roles
                 self._special(form, roles, owner, dropped, level, bound)
             if self.everything and not word.plain:
                 self._all(arguments, owner, bound)
             return
+        if word is not None and word.extension:
+            self.extended = True
         if word is None:
             (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
@@ -233,35 +247,45 @@ class _Survey:
 
     def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         """A special form: what its parts are to it."""
-        self.program.bound.update(binding.name.name for binding in roles.bindings)
-        if roles.defined is not None:
-            self._def(form, roles, roles.defined.name, owner, level)
+        parts, bindings, scope, assigned, defined = roles
+        names = [binding.name.name for binding in bindings]
+        self.program.bound.update(names)
+        if defined is not None:
+            self._def(form, roles, defined.name, owner, level)
             return
-        if roles.assigned:
-            self.program.assigned.add(roles.assigned)
+        if assigned:
+            self.program.assigned.add(assigned)
             if owner is not None:
-                owner.assigned.add(roles.assigned)
-            self._name(roles.assigned, owner, bound)
-        if roles.is_loop and not dropped:
-            self.program.lists = True
+                owner.assigned.add(assigned)
+            self._name(assigned, owner, bound)
         places: dict[str, int] = {}
-        if roles.scope:
-            for place, binding in enumerate(roles.bindings):
-                places.setdefault(binding.name.name, place)
-        elif owner is not None:
-            # Bound only from here on, and perhaps not at all.
-            owner.free.update(binding.name.name for binding in roles.bindings if binding.name.name not in bound)
-        deeper = level + 1 if not roles.scope and 0 <= level < _STATIC_DEPTH else -1
-        last = len(roles.parts) - 1
+        if scope:
+            for place, name in enumerate(names):
+                places.setdefault(name, place)
+        elif names and owner is not None:
+            owner.free.update(name for name in names if name not in bound)  # bound only from here on, and perhaps not at all
+        deeper = level + 1 if not scope and 0 <= level < _STATIC_DEPTH else -1
+        last = len(parts) - 1
+        todo = self.todo
         for place in range(last, -1, -1):
-            part, role = roles.parts[place]
-            known = min(place, len(roles.bindings)) if role is Role.VALUE else len(roles.bindings)
-            around = _Bound(places, known, bound) if places and known else bound
-            unused = dropped if role in (Role.BRANCH, Role.STEP) else role is Role.BODY and (dropped or place != last)
-            self.todo.append((part, owner, unused, deeper if role is Role.BODY else -1, around))
+            part, role = parts[place]
+            known = len(names)
+            if role is _VALUE:
+                known = min(place, known)
+            around = _Bound(places, known, bound) if scope and known else bound
+            if role is _BODY:
+                todo.append((part, owner, dropped or place != last, deeper, around))
+            elif role is _BRANCH or role is _STEP:
+                todo.append((part, owner, dropped, -1, around))
+                if role is _STEP and not dropped:
+                    self.program.lists = True
+            else:
+                todo.append((part, owner, False, -1, around))
 
     def _def(self, form: Form, roles: Roles, name: str, owner: Definition | None, level: int) -> None:
-        if name in self.program.words:
+        word = self.program.words.get(name)
+        if word is not None:
+            self.extended = self.extended or word.extension
             return  # does nothing
         parameters = tuple(binding.name.name for binding in roles.bindings)
         known = owner is None and level >= 0 and not self.everything

@@ -49,8 +49,7 @@ class Binding(NamedTuple):
     value: Form | None
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
+class Roles(NamedTuple):
     """What the parts of one form are to it."""
 
     parts: tuple[Part, ...]
@@ -87,7 +86,7 @@ class FormWord(Word):
     """What the parts are, of a form with as many as it takes; None if it is not built as it has to be."""
     shape: str = ""
     """How it has to be built: what is said where it is not."""
-    flaws: Callable[[Form], Iterable[tuple[Form, str]]] = lambda form: ()
+    flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
     """What is wrong with it, and where, so that a policy is refused; what else is wrong shows when it is evaluated."""
     plain: bool = False
     """Whether all of its parts are evaluated, in their order."""
@@ -147,9 +146,8 @@ def _eval(form: Form) -> Roles:
     return Roles(tuple(Part(one, Role.BODY) for one in form.items[1:]))
 
 
-def _of_names(form: Form) -> Iterator[tuple[Form, str]]:
+def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
     """What is wrong with the names that a `let` or `defvar` binds."""
-    roles = SPECIAL_FORMS[form.items[0].name].roles(form)
     for name, _ in roles.bindings if roles is not None else ():
         if name.name == "nil":
             yield name, "nil cannot be a variable"
@@ -157,7 +155,7 @@ def _of_names(form: Form) -> Iterator[tuple[Form, str]]:
             yield name, f"{name.name} cannot be read as a variable, because of its dot"
 
 
-def _of_parameters(form: Form) -> Iterator[tuple[Form, str]]:
+def _of_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
     """What is wrong with the parameters of a function."""
     _, name, listed, _ = form.items
     if name.kind is not FormKind.NAME:
