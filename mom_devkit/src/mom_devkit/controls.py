@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mom_core import Change, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status, Target
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import Change, Decision, LedgerEntry, Outcome, Snapshot, Status, Target
 from mom_core.plugins.registry import NoHypervisor, check_hooks
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core.config import Config, ConfiguredPlugin
+from mom_core import Config, GuestSettings, PluginSettings
+from mom_core.config import ConfiguredPlugin
 from mom_core.config.document import mapping_document
 from mom_core.config.loading import plugin_settings
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_core.settings import GuestSettings, PluginSettings
 
 
 def config_of(

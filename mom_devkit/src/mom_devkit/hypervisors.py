@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from mom_core.destination import Destination
-from mom_core.errors import GuestGone, NotSupported
-from mom_core.hypervisor import CpuTune, DiskTune, NetTune, NodeTune, Standing
-from mom_core.model import Entity, Guest, Value
+from mom_core import CpuTune, Destination, DiskTune, Entity, Guest, GuestGone, NetTune, NodeTune, NotSupported, Standing, Value
 
 
 @dataclass(slots=True)

@@ -13,8 +13,7 @@ from typing import Final
 
 import click
 
-from mom_core.cli.options import json_option
-from mom_core.cli.prose import brief, print_prose
+from mom_core import brief, json_option, print_prose
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins
 
 CHECK_SECONDS: Final = 180.0
@@ -63,8 +62,7 @@ def check_command(target: str | None, settings_text: str, host: str | None, may_
 
 def _read(text: str) -> None:
     """Refuse what is no YAML at all before any plugin is asked what it makes of it."""
-    from mom_core.config.document import parse_document
-    from mom_core.errors import ConfigError
+    from mom_core import ConfigError, parse_document
 
     document = parse_document(text, "--settings")
     if document.problems:
@@ -144,7 +142,7 @@ def _as_json(result: _Checked) -> dict[str, object]:
 
 
 def _show(result: _Checked) -> None:
-    from mom_core.model import printable
+    from mom_core import printable
 
     plugin = result.plugin
     where = f" in {result.folder}" if result.folder else ""

@@ -18,8 +18,7 @@ from typing import Final
 
 import click
 
-from mom_core.cli.prose import print_prose
-from mom_core.errors import MomError
+from mom_core import MomError, print_prose
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "collector": ("plugin", "vmstat"),
@@ -163,7 +162,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
 
 def _versions() -> dict[str, str]:
     """The releases of mom-core for which it is: this one and all later ones with the same first number of their version."""
-    from mom_core._version import __version__
+    from mom_core import __version__
 
     major, minor = __version__.split(".")[:2]
     return {"CORE": f">={major}.{minor},<{int(major) + 1}"}

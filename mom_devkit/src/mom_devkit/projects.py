@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Final
 
-from mom_core.errors import MomError, PluginError
+from mom_core import MomError, PluginError
 from mom_core.plugins.discovery import GROUP, AvailablePlugin, Entry, LoadedPlugin, load_entries, on_core
 
 LARGEST_PYPROJECT: Final = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mom_core.context import PluginContext
+    from mom_core import PluginContext
     from mom_devkit.runs import Run
 
 
@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
     """A plugin's context on the host of files, with folders for its state that are this test's own."""
-    from mom_core.context import PluginContext
+    from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mom_core.config import Config, load_config
-from mom_core.engine import Clock, Engine
-from mom_core.model import Guest, Report, Status, Value
+from mom_core import Clock, Config, Engine, Guest, Report, Status, Value, load_config
 from mom_devkit.engines import config_of
 
 NEW_YEAR = 1_767_225_600.0

@@ -8,9 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from mom_core.errors import ConfigError, MomError
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import Finding, Severity, Value
+from mom_core import ConfigError, Finding, Hypervisor, MomError, Severity, Value
 from mom_core.plugins.bounded import describe, place_of
 from mom_devkit.conformance import capabilities, conduct, shape, traces, undo
 from mom_devkit.conformance.subject import Subject

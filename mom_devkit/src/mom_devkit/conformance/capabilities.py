@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from mom_core.destination import Destination
-from mom_core.errors import GuestGone, HypervisorError
-from mom_core.hypervisor import (
+from mom_core import (
     AgentAccess,
     BalloonControl,
     CpuPinControl,
     CpuTuneControl,
+    Destination,
+    Entity,
+    Finding,
+    Guest,
     GuestEvents,
+    GuestGone,
     Hypervisor,
+    HypervisorError,
     IoTuneControl,
     LifecycleControl,
     MigrationControl,
     NetTuneControl,
     NodeTuneControl,
+    Scope,
 )
-from mom_core.model import Entity, Finding, Guest, Scope
 from mom_core.plugins.bounded import describe
 from mom_devkit.conformance.subject import Subject, alive
 

@@ -12,13 +12,24 @@ from typing import Final
 
 import click
 
+from mom_core import (
+    Decision,
+    Finding,
+    Guest,
+    HypervisorError,
+    MomError,
+    PluginContext,
+    Problem,
+    Report,
+    Revision,
+    Severity,
+    Snapshot,
+    attempt,
+)
 from mom_core.cli.verbs import GROUP as COMMANDS
-from mom_core.context import PluginContext
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.verdict import accepted
-from mom_core.errors import HypervisorError, MomError
-from mom_core.model import Decision, Finding, Guest, Problem, Report, Revision, Severity, Snapshot
-from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.bounded import describe
 from mom_devkit.conformance.subject import Life, Subject, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 

@@ -16,15 +16,11 @@ from typing import Final
 from pydantic import BaseModel
 
 import mom_core
+from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
 from mom_core.config.complaints import is_secret
-from mom_core.context import PluginContext
-from mom_core.errors import MomError
-from mom_core.model import ControlSpec, FieldSpec, Finding
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import GROUP
 from mom_core.plugins.registry import check_hooks
-from mom_core.settings import PluginSettings
-from mom_core.units import Unit
 from mom_devkit.conformance.subject import Subject
 from mom_devkit.projects import Project, project_above
 

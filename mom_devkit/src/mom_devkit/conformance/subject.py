@@ -10,17 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_cli.declared import declared_by
-from mom_core.config import Config
+from mom_core import (
+    Config,
+    ControlSpec,
+    Decision,
+    Engine,
+    FieldSpec,
+    Finding,
+    Guest,
+    Hypervisor,
+    Outcome,
+    PluginContext,
+    PluginSettings,
+    Report,
+    Scope,
+    Severity,
+    Unit,
+    Value,
+    hookimpl,
+)
 from mom_core.config.document import mapping_document
 from mom_core.config.loading import plugin_settings
-from mom_core.context import PluginContext
-from mom_core.engine import Engine
-from mom_core.hookspecs import hookimpl
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, Decision, FieldSpec, Finding, Guest, Outcome, Report, Scope, Severity, Value
 from mom_core.plugins.registry import Plugin
-from mom_core.settings import PluginSettings
-from mom_core.units import Unit
 from mom_devkit.engines import config_of
 from mom_devkit.hosts import copy_host
 from mom_devkit.hypervisors import FakeHypervisor

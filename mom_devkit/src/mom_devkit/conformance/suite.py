@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import Severity, Value
+from mom_core import Hypervisor, Severity, Value
 from mom_devkit.conformance import CHECKS, run_check, subject_of
 from mom_devkit.hypervisors import FakeHypervisor
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from mom_core.model import Finding
+from mom_core import Finding
 from mom_core.plugins.secrets import secrets_in
 from mom_core.status import describe
 from mom_devkit.conformance.process_state import ProcessState

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mom_core import ControlSpec, Decision, Entity, Finding, Hypervisor, LedgerEntry, Outcome, Scope, Snapshot, Status, Unit, Value
 from mom_core.engine.judgement import Controller, same, target_of
-from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Ledger
-from mom_core.model import ControlSpec, Decision, Entity, Finding, LedgerEntry, Outcome, Scope, Snapshot, Status, Value
 from mom_core.plugins.bounded import describe
-from mom_core.units import Unit
 from mom_devkit.conformance.subject import Life, Subject, alive, configured, outcome_of
 
 BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
