@@ -12,9 +12,9 @@ from mom_cli import Imported, declarations_of
 from mom_cli.declared import check_plugins
 from mom_core import load_config
 from mom_core.testing import snapshot
-from mom_plugins_balloon.proxmox import import_proxmox
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
 from mom_plugins_policy import Policy
+from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
 SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()

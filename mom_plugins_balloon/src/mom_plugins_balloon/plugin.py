@@ -67,7 +67,6 @@ from mom_plugins_balloon.told import told as _told
 from mom_plugins_balloon.told import told_of_memory
 
 if TYPE_CHECKING:
-    from mom_cli import Importer
     from mom_core import Explainer, GuestColumn, Report, StatusPart
 
 MOM = "mom"
@@ -565,14 +564,6 @@ class BalloonPlugin:
         from mom_plugins_balloon.explanation import BalloonExplainer
 
         return BalloonExplainer()
-
-    @staticmethod
-    @hookimpl
-    def mom_importers() -> Iterable[Importer]:
-        """Guests of Proxmox VE."""
-        from mom_plugins_balloon.proxmox import PROXMOX
-
-        return [PROXMOX]
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

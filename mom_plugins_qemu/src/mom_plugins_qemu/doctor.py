@@ -7,6 +7,7 @@ from typing import Final
 
 from mom_core import Finding, Severity, format_duration, printable
 from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
 
 SUBJECT: Final = "qemu"
 
@@ -32,6 +33,9 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(
             Severity.WARNING, "monitor", f"{printable(path)}: {why}; it is left alone", "give each guest a UUID of its own (-uuid)"
         )
+    for number, name in hypervisor.resized_by_proxmox().items():
+        text = f"pvestatd resizes {printable(name)} ({number}), every ten seconds: mom leaves its balloon alone until that has ended"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
     without = [name for name, description, _, _ in known if description is not None and not description.balloon]

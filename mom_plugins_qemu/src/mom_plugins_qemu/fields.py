@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mom_core import FieldSpec, Scope, Unit
 from mom_guests import PERIOD, guest_fields, host_fields
 
 _SOURCES: Final = {
@@ -32,5 +33,14 @@ def _source(record: str) -> str:
     return source if source.startswith("/") else f"QMP {source}"
 
 
-GUEST_FIELDS: Final = guest_fields(_source)
+GUEST_FIELDS: Final = (
+    *guest_fields(_source),
+    FieldSpec(
+        "reclaim_cost",
+        Unit.RATIO,
+        Scope.GUEST,
+        "what it costs to take memory from the guest; 1 is ordinary",
+        "shares of Proxmox VE, by 1000",
+    ),
+)
 HOST_FIELDS: Final = host_fields(_source)

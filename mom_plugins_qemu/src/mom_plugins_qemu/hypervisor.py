@@ -27,6 +27,7 @@ from mom_guests import PERIOD, HostSide, Reading, Record, convert, stale_seconds
 from mom_plugins_qemu.command_line import Identity, identity_of
 from mom_plugins_qemu.description import DESCRIBING, POLLING_INTERVAL, Description, VirtioMem, balloon_record, described, looked
 from mom_plugins_qemu.monitors import monitors
+from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
@@ -52,6 +53,10 @@ class SamplingSettings:
     sockets: Sequence[str] = ()
     stale_after: float | None = None
     readonly: bool = False
+    definitions: Path | None = None
+    """Proxmox VE's folder with the definitions of this node's guests."""
+    observing: Callable[[], bool] = lambda: False
+    """Whether mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
 
 
 @dataclass(slots=True)
@@ -76,6 +81,9 @@ class KnownGuest:
     reading: Reading | None = None
     fresh: bool = False
     fields: dict[str, Value] = field(default_factory=dict)
+    number: str = ""
+    """Its VMID, where it is Proxmox VE's."""
+    definition: Definition | None = None
     failure: str = ""
     """Why its monitor gave no answer to the last visit; empty where it did."""
     retry_at: float = 0.0
@@ -111,6 +119,9 @@ class QemuHypervisor:
         """A monitor that this user may not visit, in the sample that is being taken."""
         self._proc = settings.root / "proc"
         self._host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
+        self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
+        self._resizing = False
+        """Whether Proxmox VE's own daemon runs."""
         boot = boot_id(self._proc)
         self._boot = f"@{boot}" if boot else ""
 
@@ -138,6 +149,7 @@ class QemuHypervisor:
             if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
                 raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
             with self._lock:
+                self._define()
                 self._index()
                 self._sampled = True
                 return tuple(self._listed(known) for known in self._by_id.values())
@@ -290,9 +302,22 @@ class QemuHypervisor:
         self._by_id = found
         self._host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
 
+    def _define(self) -> None:
+        """Read what Proxmox VE says of its guests. The lock is held."""
+        definitions = self._definitions
+        if definitions is None:
+            return
+        for known in self._known.values():
+            known.number = definitions.number(known.path)
+            known.definition = definitions.of(known.number) if known.number else None
+        definitions.forget_others({known.number for known in self._known.values()})
+        self._resizing = definitions.daemon_runs()
+
     def _listed(self, known: KnownGuest) -> Guest:
         properties: dict[str, Value] = {"name": known.name or known.id, "uuid": known.id, "state": state_name(known.status)}
         properties |= self._host_side.properties(known.id)
+        if known.definition is not None:
+            properties |= known.definition.properties()
         if known.description is not None and known.description.pinned:
             properties["pinned"] = known.description.pinned
         return Guest(
@@ -311,6 +336,8 @@ class QemuHypervisor:
             return dict.fromkeys((BALLOON, PERIOD), "the guest has not been described yet")
         if not known.description.balloon:
             return dict.fromkeys((BALLOON, PERIOD), "the guest has no balloon device")
+        if self.is_resized_by_proxmox(known) and not self._settings.observing():
+            return {BALLOON: f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(known.number)}"}
         if known.description.pinned and not _is_smaller(known):
             return {BALLOON: known.description.pinned}
         silence = self._silence(known)
@@ -319,7 +346,20 @@ class QemuHypervisor:
     def _nothing_can_be_done(self, known: KnownGuest) -> str:
         if self._settings.readonly:
             return "mom was told to change nothing here (readonly)"
+        if known.definition is not None and known.definition.lock:
+            return f"Proxmox VE has locked the guest: {printable(known.definition.lock)[:40]}"
+        if known.number and known.definition is None:
+            return "the guest's definition cannot be read, so what it is promised is not known"
         return known.failure or why_left_alone(known.status, known.migration)
+
+    def is_resized_by_proxmox(self, known: KnownGuest) -> bool:
+        """Whether another daemon moves this guest's balloon."""
+        return self._resizing and known.definition is not None and known.definition.is_resized_by_proxmox
+
+    def resized_by_proxmox(self) -> Mapping[str, str]:
+        """The names of the guests that Proxmox VE's own daemon resizes, by VMID; as of the last call of `guests`."""
+        with self._lock:
+            return {known.number: known.name for known in self._by_id.values() if self.is_resized_by_proxmox(known)}
 
     def _silence(self, known: KnownGuest) -> str:
         if known.reading is None or known.fresh or not known.period or known.failure or why_left_alone(known.status, known.migration):
@@ -337,6 +377,8 @@ class QemuHypervisor:
         fields = {**known.fields, **seen}
         if known.period is not None and not known.failure:
             fields[PERIOD] = known.period
+        if known.definition is not None and known.definition.reclaim_cost is not None:
+            fields["reclaim_cost"] = known.definition.reclaim_cost
         if "host_cpu_usage" in seen:
             fields["cpu_usage"] = seen["host_cpu_usage"]
         process = self._host_side.process(known.id) if seen else None
@@ -448,6 +490,9 @@ class QemuHypervisor:
             description = known.description
             if description is None or known.failure:
                 raise GuestBusy(f"{guest}: {known.failure or 'it has not been described yet'}")
+            locked = known.definition.lock if known.definition is not None else ""
+            if locked or (known.number and known.definition is None):
+                raise GuestBusy(f"{guest}: {self._nothing_can_be_done(known)}")
             why = why_left_alone("running" if known.status == "paused" else known.status, known.migration)
             if why:
                 raise GuestBusy(f"{guest}: {why}")
@@ -498,6 +543,11 @@ class QemuHypervisor:
 
 
 _DESCRIBING: Final = prepared(DESCRIBING)
+
+
+def cure(number: str) -> str:
+    """The line that has pvestatd leave a guest's balloon alone."""
+    return f"qm set {number} --shares 0"
 
 
 def _is_smaller(known: KnownGuest) -> bool:

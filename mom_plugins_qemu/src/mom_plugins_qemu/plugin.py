@@ -14,6 +14,7 @@ from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_qemu.monitors import checked, monitors
 
 if TYPE_CHECKING:
+    from mom_cli import Importer
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
@@ -28,6 +29,8 @@ class QemuPlugin(PluginOfGuests):
 
         sockets: Annotated[list[str], Field(min_length=1), AfterValidator(checked)] = Field(default_factory=lambda: list(_SOCKETS))
         """Patterns of the sockets of guests' monitors (`-qmp unix:PATH,server=on,wait=off`), as a shell has them: `*`, `?`, `[…]`."""
+        definitions: Path | None = Path("/etc/pve/qemu-server")
+        """Proxmox VE's folder with the definitions of this node's guests, for those whose monitors are in /run/qemu-server."""
         readonly: bool = False
         """Ask guests, and change nothing."""
 
@@ -39,7 +42,9 @@ class QemuPlugin(PluginOfGuests):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where there are monitors of QEMU."""
+        """Fits a node of Proxmox VE, and where there are monitors of QEMU."""
+        if (root / "etc/pve/qemu-server").is_dir():
+            return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
             if _found(root, (pattern,)):
                 return Suggestion(f"QEMU listens on {pattern}", {"sockets": [pattern]}, order=22)
@@ -62,11 +67,16 @@ class QemuPlugin(PluginOfGuests):
         from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 
         settings, context = self._settings, self._context
-        sampling = SamplingSettings(context.root, settings.sockets, settings.stale_after, settings.readonly)
+        sampling = SamplingSettings(
+            context.root, settings.sockets, settings.stale_after, settings.readonly, settings.definitions, self._observes
+        )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.watch:
             self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))
             self._watch.start()
+
+    def _observes(self) -> bool:
+        return self._context.configuration().get("mode") == "observe"
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -74,6 +84,14 @@ class QemuPlugin(PluginOfGuests):
         self._stop_watching()
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @hookimpl
+    def mom_importers() -> Iterable[Importer]:
+        """Guests of Proxmox VE."""
+        from mom_plugins_qemu.proxmox_import import PROXMOX
+
+        return [PROXMOX]
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -22,12 +22,13 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     :raises ConfigError: with everything that is wrong
     """
     imported = Imported(
-        "Made by `mom config import --from proxmox`. The guests go by the names that they have there; give them the same under libvirt. "
+        "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu reads the guests' files, and these "
+        "guarantees hold against them; where the guests go elsewhere, give them the same names there. "
         "Proxmox VE begins to take memory from guests when 80 % of the host's is used, and stops there; mom's default policy decides by "
         "what the kernel says is available."
     )
     imported.plugin("host")
-    imported.plugin("libvirt").set("uri", "qemu:///system")
+    imported.plugin("qemu", "or libvirt, where the guests go there").set("sockets", ["/run/qemu-server/*.qmp"])
     imported.plugin("balloon", "what `balloon:` said in the guests' files")
     imported.plugin("policy").set("directory", "/etc/mom/policy.d")
     problems: list[ConfigProblem] = []

@@ -9,7 +9,7 @@ import yaml
 
 from mom_cli import Imported
 from mom_core import ConfigError
-from mom_plugins_balloon.proxmox import import_proxmox
+from mom_plugins_qemu.proxmox_import import import_proxmox
 
 
 def settings(imported: Imported) -> dict[str, Any]:

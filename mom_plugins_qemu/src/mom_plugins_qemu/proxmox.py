@@ -1,0 +1,151 @@
+"""Guests of Proxmox VE: what their definitions say, and whether Proxmox's own daemon resizes them.
+
+By its documentation: qm.conf(5) for the files, and "Memory" in the chapter on virtual machines for what pvestatd does with `balloon` and
+`shares`. A guest's file is changed with `qm set`, never here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mom_core import Value, read_kernel_file
+
+SOCKETS: Final = "/run/qemu-server"
+"""Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
+
+_LARGEST_FILE: Final = 512 << 10
+"""What pmxcfs, the file system of /etc/pve, holds in one file at most."""
+
+_LINE: Final = re.compile(r"([a-z][a-z0-9_-]{0,63}):[ \t]*(\S.*?)[ \t]*")
+
+_CLASS_TAG: Final = "class-"
+"""A guest with the tag `class-gold` is of the class gold."""
+
+_ORDINARY_SHARES: Final = 1000
+"""What Proxmox VE gives a guest that has none of its own."""
+
+_MOST_SHARES: Final = 50_000
+_MOST_MIB: Final = 1 << 34
+
+_DAEMON: Final = "pvestatd"
+_DAEMON_FILE: Final = "run/pvestatd.pid"
+
+
+class Definition(NamedTuple):
+    """A guest's definition. `memory_mib` is None where it is not written, `balloon_mib` too: then its least memory is all of it.
+
+    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd leaves alone.
+    """
+
+    name: str = ""
+    memory_mib: int | None = None
+    balloon_mib: int | None = None
+    shares: int = _ORDINARY_SHARES
+    lock: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_resized_by_proxmox(self) -> bool:
+        """Whether pvestatd moves its balloon, every ten seconds, towards what the node is to use."""
+        return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
+
+    def properties(self) -> dict[str, Value]:
+        """What the definition promises the guest, by the properties in which metadata does. A guest with no least memory of its own was
+        sold all of it."""
+        found: dict[str, Value] = {"mem_guarantee": f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"}
+        if self.tags:
+            found["tags"] = self.tags
+        for tag in self.tags:
+            if tag.startswith(_CLASS_TAG):
+                found["sla_class"] = tag.removeprefix(_CLASS_TAG)
+        return found
+
+    @property
+    def reclaim_cost(self) -> float | None:
+        """What it costs to take memory from the guest, where its shares say so: 1 is ordinary."""
+        return self.shares / _ORDINARY_SHARES if self.shares not in {0, _ORDINARY_SHARES} else None
+
+
+def parsed(text: str) -> Definition | None:
+    """The definition in a file such as /etc/pve/qemu-server/100.conf; None for what cannot be one.
+
+    Only what is in force counts: what stands before the first section. The sections are what is pending, and snapshots.
+    """
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.startswith("["):
+            break
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            found[match[1]] = match[2]
+    memory, balloon = _memory(found.get("memory")), _number(found.get("balloon"), _MOST_MIB)
+    shares = _number(found.get("shares"), _MOST_SHARES) if "shares" in found else _ORDINARY_SHARES
+    if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
+        return None  # what is not understood is no promise of anything less
+    tags = tuple(tag for tag in re.split(r"[;,\s]+", found.get("tags", ""))[:100] if tag)
+    return Definition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
+
+
+def _memory(text: str | None) -> int | None:
+    """MiB: `4096`, or `current=4096` as newer versions may write it."""
+    return None if text is None else _number(text.partition(",")[0].removeprefix("current="), _MOST_MIB)
+
+
+def _number(text: str | None, most: int) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
+
+
+class Definitions:
+    """The definitions of a node's guests, each read again when its file has changed. Not to be used by two threads at a time.
+
+    :param root: of the host's files
+    :param folder: such as /etc/pve/qemu-server
+    """
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._proc = root / "proc"
+        self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
+        self._daemon = root / _DAEMON_FILE
+        self._folder = root / str(folder).lstrip("/")
+        self._known: dict[str, tuple[tuple[int, int, int], Definition | None]] = {}
+
+    def number(self, monitor: str) -> str:
+        """The VMID of the guest behind a monitor; empty where it is none of Proxmox VE's."""
+        name = monitor.removeprefix(self._sockets)
+        number = name.removesuffix(".qmp")
+        return number if name != monitor and number.isascii() and number.isdigit() else ""
+
+    def file(self, number: str) -> Path:
+        """Where a guest's definition is."""
+        return self._folder / f"{number}.conf"
+
+    def of(self, number: str) -> Definition | None:
+        """A guest's definition as it stands now; None where it cannot be read or understood, or is another user's."""
+        path = self.file(number)
+        try:
+            status = os.stat(path)  # noqa: PTH116  # half the time of Path's, for each guest in each cycle
+        except OSError:
+            self._known.pop(number, None)
+            return None
+        stamp = status.st_mtime_ns, status.st_size, status.st_ino
+        known = self._known.get(number)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
+        text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
+        found = parsed(text) if text else None
+        self._known[number] = stamp, found
+        return found
+
+    def forget_others(self, numbers: set[str]) -> None:
+        """Only these guests are there."""
+        for number in self._known.keys() - numbers:
+            del self._known[number]
+
+    def daemon_runs(self) -> bool:
+        """Whether pvestatd runs, which resizes guests."""
+        number = read_kernel_file(self._daemon, 32).strip()
+        return number.isdigit() and len(number) < 10 and _DAEMON.encode() in read_kernel_file(f"{self._proc}/{int(number)}/cmdline", 4096)

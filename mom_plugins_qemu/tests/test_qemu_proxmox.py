@@ -1,0 +1,158 @@
+"""A node of Proxmox VE: its guests' definitions, and its own daemon, which resizes guests too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from fake_monitors import MIB, FakeGuest, FakeHost
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Guest, GuestBusy, InForce, PluginContext, Severity
+from mom_plugins_qemu import QemuPlugin
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.proxmox import Definition, parsed
+
+WEB = """#the shop
+agent: 1
+balloon: 512
+cores: 4
+memory: 1024
+name: web
+scsi0: local-lvm:vm-100-disk-0,size=32G
+smbios1: uuid=7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01
+tags: prod;class-gold
+
+[PENDING]
+memory: 8192
+
+[before-upgrade]
+lock: backup
+shares: 0
+"""
+
+
+class Node:
+    """A node's files, and a mom on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "run/qemu-server").mkdir(parents=True)
+        (root / "etc/pve/qemu-server").mkdir(parents=True)
+        (root / "proc/77").mkdir(parents=True)
+        (root / "run/pvestatd.pid").write_text("77\n")
+        (root / "proc/77/cmdline").write_bytes(b"pvestatd\0")
+        self.monitors = FakeHost(root / "run/qemu-server")
+        self.mode = "enforce"
+        context = PluginContext(name="qemu", root=root, in_force=InForce(configuration=lambda: {"mode": self.mode}))
+        self.plugin = QemuPlugin(QemuPlugin.Settings.model_validate({"watch": "0s"}), context)
+        self.plugin.mom_setup()
+
+    @property
+    def hypervisor(self) -> QemuHypervisor:
+        found = self.plugin.mom_hypervisor()
+        assert isinstance(found, QemuHypervisor)
+        return found
+
+    def add(self, number: int, text: str) -> FakeGuest:
+        (self.root / f"etc/pve/qemu-server/{number}.conf").write_text(text)
+        return self.monitors.add(str(number))
+
+    def guest(self, number: int) -> Guest:
+        return next(guest for guest in self.hypervisor.guests() if guest.name == str(number))
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with TemporaryDirectory(prefix="pve-") as folder:
+        made = Node(Path(folder))
+        yield made
+        made.plugin.mom_teardown()
+        made.monitors.close()
+
+
+def test_a_definition_is_what_stands_before_the_first_section() -> None:
+    assert parsed(WEB) == Definition("web", 1024, 512, 1000, "", ("prod", "class-gold"))
+    assert parsed("memory: current=2048\n") == Definition("", 2048)
+    assert parsed("") == Definition()
+
+
+@pytest.mark.parametrize("line", ["memory: much", "balloon: -1", "balloon: 1e3", "shares: 50001", "memory: 9" + "9" * 30, "balloon: ²"])
+def test_a_definition_that_is_not_understood_is_none(line: str) -> None:
+    assert parsed(f"{line}\n") is None
+
+
+@given(st.text(max_size=200) | st.text(max_size=20).map(lambda text: f"balloon: {text}\nmemory: {text}\ntags: {text}\nshares: {text}"))
+def test_no_definition_raises(text: str) -> None:
+    found = parsed(text)
+    assert found is None or found.properties()["mem_guarantee"]
+
+
+def test_the_least_memory_is_the_guarantee_and_tags_name_the_class(node: Node) -> None:
+    node.add(100, WEB.replace("name: web", "name: web\nshares: 0"))
+    node.add(101, "memory: 1024\n")
+    web, plain = node.guest(100), node.guest(101)
+    assert (web.properties["mem_guarantee"], web.properties["sla_class"], web.blocked) == ("512MiB", "gold", {})
+    assert plain.properties["mem_guarantee"] == "100%", "a guest with no least memory was sold all of it"
+
+
+def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: Node) -> None:
+    node.add(100, WEB)
+    assert node.guest(100).blocked == {"balloon_target": "pvestatd of Proxmox VE resizes the guest; to end that: qm set 100 --shares 0"}
+    said = {finding.subject: finding for finding in node.plugin.mom_doctor()}
+    assert said["Proxmox VE"].severity is Severity.WARNING
+    assert said["Proxmox VE"].cure == "qm set 100 --shares 0"
+    (node.root / "etc/pve/qemu-server/100.conf").write_text(WEB.replace("name: web", "name: web\nshares: 0"))
+    assert node.guest(100).blocked == {}
+    assert "Proxmox VE" not in {finding.subject for finding in node.plugin.mom_doctor()}
+
+
+def test_observing_shows_what_mom_would_do_to_a_guest_that_proxmox_resizes(node: Node) -> None:
+    node.add(100, WEB)
+    node.mode = "observe"
+    assert node.guest(100).blocked == {}
+
+
+def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) -> None:
+    (node.root / "proc/77/cmdline").write_bytes(b"another\0")
+    node.add(100, f"shares: 4000\n{WEB}")
+    web = node.guest(100)
+    assert web.blocked == {}
+    assert node.hypervisor.fields([web])[web.id]["reclaim_cost"] == 4.0
+
+
+@pytest.mark.parametrize("lock", ["backup", "migrate", "snapshot", "rollback", "suspended"])
+def test_a_guest_that_is_locked_is_left_alone(node: Node, lock: str) -> None:
+    guest = node.add(100, f"lock: {lock}\n{WEB}")
+    web = node.guest(100)
+    assert web.blocked == {"*": f"Proxmox VE has locked the guest: {lock}"}
+    with pytest.raises(GuestBusy, match="locked"):
+        node.hypervisor.set_balloon(web.entity, 600 * MIB)
+    assert guest.size == 1024 * MIB
+
+
+def test_a_guest_whose_definition_cannot_be_read_is_left_alone(node: Node) -> None:
+    node.add(100, WEB)
+    assert "*" not in node.guest(100).blocked
+    (node.root / "etc/pve/qemu-server/100.conf").unlink()
+    assert node.guest(100).blocked == {"*": "the guest's definition cannot be read, so what it is promised is not known"}
+    (node.root / "etc/pve/qemu-server/100.conf").write_text(WEB)
+    (node.root / "etc/pve/qemu-server/100.conf").chmod(0o666)
+    assert "*" in node.guest(100).blocked, "any user may have written it"
+
+
+def test_a_definition_is_read_again_only_when_it_has_changed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.add(100, WEB)
+    node.guest(100)
+    monkeypatch.setattr("mom_plugins_qemu.proxmox.parsed", lambda _: pytest.fail("nothing has changed"))
+    assert node.guest(100).properties["mem_guarantee"] == "512MiB"
+
+
+def test_a_node_is_recognized(node: Node) -> None:
+    found = QemuPlugin.mom_suggest(node.root)
+    assert found is not None
+    assert (found.reason, found.settings) == ("this is a node of Proxmox VE", {"sockets": ["/run/qemu-server/*.qmp"]})
+    assert found.order < 21, "before libvirt, which a node may have besides"
