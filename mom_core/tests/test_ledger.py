@@ -154,6 +154,20 @@ def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(tmp_path:
     assert len(writes) == 2
 
 
+def test_only_what_is_about_to_be_changed_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a", applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 50)])
+    waits: list[int] = []
+    monkeypatch.setattr("mom_core.state_files.GROWS_FROM", 1)
+    monkeypatch.setattr("os.fsync", waits.append)
+    ledger.record([entry("a", applied=40)])
+    assert len(waits) == 1
+    ledger.settle([outcome("a", Status.APPLIED, 40)])
+    assert len(waits) == 1, "a power failure that undoes the note undoes the change, too"
+    assert Ledger.open(tmp_path).entries == ledger.entries, "a mom that is killed does not"
+
+
 def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_mom(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", before=1024, applied=512)])

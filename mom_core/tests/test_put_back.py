@@ -234,14 +234,14 @@ class PutBackMachine(RuleBasedStateMachine):
         self.clock.start()
         self.open()
 
-    def written(self, write: Callable[[StateFile, Any, Any], None]) -> Callable[[StateFile, Any, Any], None]:
-        def wrapped(file: StateFile, change: Any, whole: Any) -> None:
+    def written(self, write: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(file: StateFile, *what: Any, **how: Any) -> None:
             if self.full:
                 raise StateError("no space left on device")
             count, self.crash_in = self.crash_in, None if self.crash_in is None else self.crash_in - 1
             if count == 0:
                 raise Crash
-            write(file, change, whole)
+            write(file, *what, **how)
             if count == 1:
                 raise Crash
 

@@ -116,7 +116,8 @@ class Ledger:
         """Take in what came of the changes that were recorded last, so that what mom never set does not count as set by mom.
 
         It is written at once: until then the file says that the change is in doubt, and what another process sets meanwhile could be taken
-        for what the kernel made of it. If it cannot be written, the file goes on saying so until the next `record`.
+        for what the kernel made of it. If it cannot be written, the file goes on saying so until the next `record`; and also if the power
+        fails before the next one, but then nothing stands any more of what was set.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
@@ -146,7 +147,7 @@ class Ledger:
         self._entries, self._recorded = settled, {}
         if changed:
             try:
-                self._write(settled)
+                self._write(settled, durable=False)
             except LedgerError as error:
                 LOG.error("%s", error)
 
@@ -158,15 +159,16 @@ class Ledger:
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
-    def _write(self, entries: dict[Key, LedgerEntry]) -> None:
+    def _write(self, entries: dict[Key, LedgerEntry], *, durable: bool = True) -> None:
         written = self._written
         changes: list[object] = [[*key] for key in written.keys() - entries.keys()]
-        changes += [_change(written.get(key), entry) for key, entry in entries.items() if written.get(key) != entry]
+        changed = ((old, entry) for key, entry in entries.items() if (old := written.get(key)) is not entry and old != entry)
+        changes += [_change(old, entry) for old, entry in changed]
         if not changes and not self.write_error:
             self._entries = entries
             return
         try:
-            self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()])
+            self._file.write_change(changes, lambda: [_record(entry) for entry in entries.values()], durable=durable)
         except StateError as error:
             self.write_error = error.message
             raise LedgerError(

@@ -217,11 +217,12 @@ class StateFile(Generic[Content]):
         whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-    def write_change(self, change: object, whole: Callable[[], object]) -> None:
-        """Add what has changed to the file, durably, or put the whole content in its place where that costs no more in the long run.
+    def write_change(self, change: object, whole: Callable[[], object], *, durable: bool = True) -> None:
+        """Add what has changed to the file, or put the whole content in its place, where that costs no more in the long run.
 
         :param change: what the owner's `change` takes
         :param whole: gives the content with that change
+        :param durable: whether the change must survive a power failure from now on, or only together with the next one that must
         :raises StateError: as `write` does
         """
         try:
@@ -229,7 +230,7 @@ class StateFile(Generic[Content]):
             checksum = zlib.crc32(encoded, self._checksum)
             line = b'{"crc32":"%08x","change":%b}\n' % (checksum, encoded)
             if self._may_grow(len(line)):
-                append_to_file(self.path, line, self._size)
+                append_to_file(self.path, line, self._size, durable=durable)
                 self._size, self._checksum, self.write_error = self._size + len(line), checksum, ""
                 return
         except OSError as error:

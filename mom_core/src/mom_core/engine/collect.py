@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, lt
 from typing import TypeGuard
 
 from mom_core.errors import HypervisorError
@@ -87,7 +87,10 @@ class Collector:
             listed: Sequence[Guest] = answer.value
             guests = {guest.id: guest for guest in listed}
             if len(guests) == len(listed) and "".join([guest.id + guest.name for guest in listed]).isascii():
-                return sorted(listed, key=_IN_ORDER)  # nothing is wrong with any, as nearly always
+                names = [guest.name for guest in listed]
+                if all(map(lt, names, names[1:])):
+                    return list(listed)  # nothing is wrong with any, as nearly always
+                return sorted(listed, key=_IN_ORDER)
         guests = {}
         for guest in answer.value if isinstance(answer.value, Iterable) else [answer.value]:
             if not isinstance(guest, Guest):
