@@ -9,11 +9,11 @@ from functools import cache
 from typing import NamedTuple
 from unittest import mock
 
-import mom_core
+import mom_cli
 from mom_core import Config, Declarations
 from mom_core.cli.frame import run
 
-_declared = mom_core.declarations_of
+_declared = mom_cli.declarations_of
 
 
 @cache
@@ -42,7 +42,7 @@ def mom_policy(*arguments: object, given: str | bytes = "") -> Done:
     raw = given.encode() if isinstance(given, str) else given
     out, err = io.StringIO(), io.StringIO()
     stdin = mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", errors="strict"))
-    declared = mock.patch.object(mom_core, "declarations_of", _declarations_of)
+    declared = mock.patch.object(mom_cli, "declarations_of", _declarations_of)
     with stdin, declared, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(["policy", *map(str, arguments)])
     return Done(code, out.getvalue(), err.getvalue())

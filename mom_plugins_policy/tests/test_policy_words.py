@@ -24,7 +24,7 @@ from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, LIST, NA
 from mom_plugins_policy.syntax import Form, abridged
 from mom_plugins_policy.trace import Node, traced
 from mom_plugins_policy.words import forms
-from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord
+from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord, Role
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
 from mom_plugins_policy.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
 
@@ -164,8 +164,8 @@ class TestForms:
         assert not result.errors
         for node in everything(nodes):
             roles = policy.program.roles.get(node.form.index)
-            if roles is not None and not roles.is_loop and roles.defined is None:
-                parts = [part.form for part in roles.parts]
+            if roles is not None and roles.last is not Role.STEP and roles.defined is None:
+                parts = list(roles.parts)
                 places = [parts.index(child.form) for child in node.children]
                 assert places == sorted(places), node.form
 

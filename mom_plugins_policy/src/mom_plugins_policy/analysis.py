@@ -247,7 +247,7 @@ class _Survey:
 
     def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _Bound) -> None:
         """A special form: what its parts are to it."""
-        parts, bindings, scope, assigned, defined = roles
+        parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
         self.program.bound.update(names)
         if defined is not None:
@@ -268,7 +268,7 @@ class _Survey:
         last = len(parts) - 1
         todo = self.todo
         for place in range(last, -1, -1):
-            part, role = parts[place]
+            part, role = parts[place], kinds[place]
             known = len(names)
             if role is _VALUE:
                 known = min(place, known)
@@ -289,7 +289,7 @@ class _Survey:
             return  # does nothing
         parameters = tuple(binding.name.name for binding in roles.bindings)
         known = owner is None and level >= 0 and not self.everything
-        (body,) = roles.of(Role.FUNCTION)
+        (body,) = roles.parts
         definition = Definition(form, name, parameters, body, next(self.numbers), known, 0)
         self.program.definitions.setdefault(name, []).append(definition)
         places: dict[str, int] = {}

@@ -258,7 +258,7 @@ class _Walk:
             return
         roles = self.policy.program.roles.get(form.index)
         if roles is not None:
-            yield from self._loop(node, roles) if roles.is_loop else self._special(node, roles)
+            yield from self._loop(node, roles) if roles.last is Role.STEP else self._special(node, roles)
             return
         definition = _called(self.policy, node)
         if definition is not None:
@@ -283,7 +283,7 @@ class _Walk:
             self.held[name].pop()
 
     def _special(self, node: Node, roles: Roles) -> Iterator[object]:
-        if roles.is_choice and self.step in (self.entity, ""):
+        if roles.last is Role.BRANCH and self.step in (self.entity, ""):
             taken = id(node.children[-1].form) if len(node.children) > 1 else 0
             evaluations = self.branched.setdefault(id(node.form), {})
             evaluations.pop(taken, None)  # the last one stands last
@@ -390,12 +390,12 @@ class _Reasons:
     def _condition(self, outer: Node, inner: Node) -> Condition | None:
         form = outer.form
         roles = self._roles.get(form.index)
-        if roles is not None and roles.is_choice and outer.children[0] is not inner:
+        if roles is not None and roles.last is Role.BRANCH and outer.children[0] is not inner:
             return self.condition(outer)
         if _called(self._walk.policy, outer) is not None and outer.children[-1] is inner:
             return Condition(abridged(form, _SHOWN), None, form.source, "call")
-        if roles is not None and roles.is_loop:
-            text = f"({outer.head} {abridged(roles.parts[0].form, 30)} {inner.form.name} …)"
+        if roles is not None and roles.last is Role.STEP:
+            text = f"({outer.head} {abridged(roles.parts[0], 30)} {inner.form.name} …)"
             return Condition(text, _brief(inner.value), form.source, "loop")
         return None
 
@@ -420,7 +420,7 @@ class _Reasons:
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, "and so on" if self._is_enough() else "")
         if form.kind is FormKind.NAME:
             return self._name(node, depth)
-        if roles is not None and roles.is_choice:
+        if roles is not None and roles.last is Role.BRANCH:
             return self._choice(node, roles, depth)
         head = node.head
         if _called(self._walk.policy, node) is not None:
@@ -434,13 +434,13 @@ class _Reasons:
                 self.unset.add((_SETS[method], node.children[0].value))
             how = _METHOD_SAYS.get(method, "") if node.value is None else ""
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, how)
-        parts = () if roles is not None and roles.is_loop else self._parts(node, depth)
+        parts = () if roles is not None and roles.last is Role.STEP else self._parts(node, depth)
         return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, parts=parts)
 
     def _is_sequence(self, form: Form) -> bool:
         """Whether the value of a form is that of its last part."""
         roles = self._roles.get(form.index)
-        return form.kind is FormKind.BLOCK or (roles is not None and bool(roles.parts) and roles.parts[-1].role is Role.BODY)
+        return form.kind is FormKind.BLOCK or (roles is not None and roles.last is Role.BODY)
 
     def _is_enough(self) -> bool:
         return self._count > MOST_REASONS or self._walk.told_left < 0
@@ -509,7 +509,7 @@ class _Reasons:
         value = _brief(node.value)
         if len(node.children) > 1:
             taken = node.children[-1]
-            branch = "then" if taken.form is roles.parts[1].form else "else"
+            branch = "then" if taken.form is roles.parts[1] else "else"
             value = _brief(taken.value) if value is None else value
             inner = self.of(taken, depth + 1)
             if inner is not None:
@@ -609,7 +609,7 @@ class _Unreached:
                     todo.extend(self._calls.get(self._bodies[id(here)], ()))
                     break
                 roles = self._roles.get(outer.index)
-                if roles is not None and roles.is_choice and here is not roles.parts[0].form and here is not outer.items[0]:
+                if roles is not None and roles.last is Role.BRANCH and here is not roles.parts[0] and here is not outer.items[0]:
                     evaluations = self._walk.branched.get(id(outer), {})
                     other = [node for taken, node in evaluations.items() if taken not in (0, id(here))]
                     if other:

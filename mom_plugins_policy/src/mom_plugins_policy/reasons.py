@@ -17,6 +17,7 @@ from mom_core import HOST_ID, Guest, Scope, Snapshot, Unit, format_kib, printabl
 from mom_plugins_policy.analysis import Definition, Program
 from mom_plugins_policy.policy import Result
 from mom_plugins_policy.syntax import Form, FormKind, abridged
+from mom_plugins_policy.words.forms import Role
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS
 from mom_plugins_policy.words.units import ANY, UNKNOWN, Dimension, Measured, dimension_of_unit, written
 
@@ -204,8 +205,8 @@ class _Told:
             if outer is None or len(tests) >= _CONDITIONS:
                 break
             roles = self._program.roles.get(outer.index)
-            if roles is not None and roles.is_choice and here is not roles.parts[0].form:
-                tests.append((roles.parts[0].form, here is roles.parts[1].form))
+            if roles is not None and roles.last is Role.BRANCH and here is not roles.parts[0]:
+                tests.append((roles.parts[0], here is roles.parts[1]))
             here = outer
         return [self._phrase(test, holds) for test, holds in reversed(tests)]
 

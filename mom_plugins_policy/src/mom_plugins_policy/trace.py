@@ -13,6 +13,7 @@ from mom_plugins_policy.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
 from mom_plugins_policy.runtime import Run
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words.forms import Role
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -136,8 +137,8 @@ def _tree(policy: Policy, compiled: Compiled, events: Sequence[tuple[int, Any]])
     loop_of: dict[int, tuple[Form, str]] = {}
     for form in _all_forms(policy.program.forms):
         roles = policy.program.roles.get(form.index)
-        if roles is not None and roles.is_loop:
-            loop_of[id(roles.parts[0].form)] = (form, "begin")
+        if roles is not None and roles.last is Role.STEP:
+            loop_of[id(roles.parts[0])] = (form, "begin")
             loop_of[id(roles.bindings[0].name)] = (form, "step")
     nodes: list[Node] = []
     loops: list[_Loop] = []

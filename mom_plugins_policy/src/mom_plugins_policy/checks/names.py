@@ -83,7 +83,7 @@ def _looked_at(names: Names, form: Form, top: bool) -> Iterator[Form]:
     roles = _roles(form)
     if roles is not None:
         _bound(names, roles, top)
-        yield from (part.form for part in roles.parts)
+        yield from roles.parts
         return
     if head.name in ("valid", "null"):
         for argument in arguments:

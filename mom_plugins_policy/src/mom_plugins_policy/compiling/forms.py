@@ -206,7 +206,7 @@ class Generator(Operations):
 
     def _let(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         roles = self.program.roles[form.index]
-        with self._scoped([part.form for part in roles.parts], [name.name for name, _ in roles.bindings]) as scope:
+        with self._scoped(roles.parts, [name.name for name, _ in roles.bindings]) as scope:
             for name, value in roles.bindings:
                 assert value is not None  # noqa: S101  # for the type checker: of a `let` all have one
                 self._bind(scope, name.name, self.generate(value))

@@ -35,13 +35,6 @@ class Role(Enum):
     """When the function is called."""
 
 
-class Part(NamedTuple):
-    """A part that is evaluated."""
-
-    form: Form
-    role: Role
-
-
 class Binding(NamedTuple):
     """A name that is bound, and the form of its value; None if the value comes from elsewhere: of elements and arguments."""
 
@@ -52,8 +45,10 @@ class Binding(NamedTuple):
 class Roles(NamedTuple):
     """What the parts of one form are to it."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Form, ...]
     """What is evaluated, in this order."""
+    roles: tuple[Role, ...]
+    """The role of each of them."""
     bindings: tuple[Binding, ...] = ()
     """Names that are bound, each once its value is known."""
     scope: bool = False
@@ -63,19 +58,10 @@ class Roles(NamedTuple):
     defined: Form | None = None
     """The name of the function that is defined; the bindings are its parameters."""
 
-    def of(self, role: Role) -> Iterator[Form]:
-        """The parts with a role."""
-        return (part.form for part in self.parts if part.role is role)
-
     @property
-    def is_loop(self) -> bool:
-        """Whether a part is evaluated for each element of a value."""
-        return bool(self.parts) and self.parts[-1].role is Role.STEP
-
-    @property
-    def is_choice(self) -> bool:
-        """Whether only one of its branches is evaluated."""
-        return bool(self.parts) and self.parts[-1].role is Role.BRANCH
+    def last(self) -> Role | None:
+        """The role of the last part, which tells loops, choices and sequences apart; None if there is no part."""
+        return self.roles[-1] if self.roles else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +84,15 @@ class FormWord(Word):
     """Other forms that do the same; None of a form that is not built as it has to be."""
 
 
+_CHOICE: Final = (Role.CONDITION, Role.BRANCH, Role.BRANCH)
+_LOOP: Final = (Role.VALUE, Role.STEP)
+_VALUE: Final = (Role.VALUE,)
+_BODY: Final = (Role.BODY,)
+_FUNCTION: Final = (Role.FUNCTION,)
+
+
 def _if(form: Form) -> Roles:
-    _, condition, first, second = form.items
-    return Roles((Part(condition, Role.CONDITION), Part(first, Role.BRANCH), Part(second, Role.BRANCH)))
+    return Roles(tuple(form.items[1:]), _CHOICE)
 
 
 def _let(form: Form) -> Roles | None:
@@ -110,15 +102,15 @@ def _let(form: Form) -> Roles | None:
     if any(pair.kind is not FormKind.LIST or len(pair.items) != 2 or pair.items[0].kind is not FormKind.NAME for pair in pairs.items):
         return None
     bindings = tuple(Binding(*pair.items) for pair in pairs.items)
-    values = (Part(pair.items[1], Role.VALUE) for pair in pairs.items)
-    return Roles((*values, *(Part(one, Role.BODY) for one in form.items[2:])), bindings, scope=True)
+    parts = (*(pair.items[1] for pair in pairs.items), *form.items[2:])
+    return Roles(parts, _VALUE * len(bindings) + _BODY * (len(form.items) - 2), bindings, scope=True)
 
 
 def _def(form: Form) -> Roles | None:
     _, name, parameters, body = form.items
     if name.kind is not FormKind.NAME or not _are_names(parameters):
         return None
-    return Roles((Part(body, Role.FUNCTION),), tuple(Binding(one, None) for one in parameters.items), scope=True, defined=name)
+    return Roles((body,), _FUNCTION, tuple(Binding(one, None) for one in parameters.items), scope=True, defined=name)
 
 
 def _are_names(parameters: Form) -> bool:
@@ -127,23 +119,23 @@ def _are_names(parameters: Form) -> bool:
 
 def _defvar(form: Form) -> Roles | None:
     _, name, value = form.items
-    return Roles((Part(value, Role.VALUE),), (Binding(name, value),)) if name.kind is FormKind.NAME else None
+    return Roles((value,), _VALUE, (Binding(name, value),)) if name.kind is FormKind.NAME else None
 
 
 def _set(form: Form) -> Roles | None:
     _, name, value = form.items
-    return Roles((Part(value, Role.VALUE),), assigned=name.name) if name.kind is FormKind.NAME else None
+    return Roles((value,), _VALUE, assigned=name.name) if name.kind is FormKind.NAME else None
 
 
 def _with(form: Form) -> Roles | None:
     _, items, name, body = form.items
     if items.kind is not FormKind.NAME or name.kind is not FormKind.NAME:
         return None
-    return Roles((Part(items, Role.VALUE), Part(body, Role.STEP)), (Binding(name, None),), scope=True)
+    return Roles((items, body), _LOOP, (Binding(name, None),), scope=True)
 
 
 def _eval(form: Form) -> Roles:
-    return Roles(tuple(Part(one, Role.BODY) for one in form.items[1:]))
+    return Roles(tuple(form.items[1:]), _BODY * (len(form.items) - 1))
 
 
 def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
