@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mom_core import Alert, Severity, Snapshot, format_kib
+from mom_core import Alert, Severity, Snapshot, as_number, format_kib
 from mom_plugins_balloon.guarantees import Standing
 from mom_plugins_balloon.states import State
 
@@ -37,7 +37,7 @@ def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Ale
 
 def _held(snapshot: Snapshot) -> str:
     """What the guests hold of the host's memory."""
-    held = [kib for guest in snapshot.guests.values() if (kib := guest.number("rss")) is not None]
+    held = [kib for guest in snapshot.guests.values() if (kib := as_number(guest.fields.get("rss"))) is not None]
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"
     sizes = [kib for guest in snapshot.guests.values() if (kib := guest.number("balloon_cur")) is not None]

@@ -329,7 +329,8 @@ def _pained(usable: float, unused: float | None, swap_in: float | None, faults: 
 
 def _away(request: Request, size: float) -> float:
     """What the balloon has of a guest that is swept, or that has its room back and does not know yet: it could be used, too."""
-    return max(0.0, max(request.began_at, request.target) - size)
+    most = request.began_at if request.began_at > request.target else request.target
+    return most - size if most > size else 0.0
 
 
 def _cache_share(usable: float, unused: float | None, caches: float | None, away: float) -> float:

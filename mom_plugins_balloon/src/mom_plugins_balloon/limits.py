@@ -99,7 +99,7 @@ def permitted(target: Value, memory: Memory, limits: Limits) -> Verdict:
     is not allowed while an earlier shrink is still under way, the guest is kept at the size that it has now, as doing nothing would let
     that shrink go on.
     """
-    if isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target):
+    if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return Verdict(None, f"{target!r:.40} is no size")
     if target <= MINIMUM_KIB:
         return Verdict(None, f"{target:g} KiB is no size for a guest")

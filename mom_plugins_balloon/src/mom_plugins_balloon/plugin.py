@@ -63,8 +63,8 @@ from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, S
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
+from mom_plugins_balloon.told import OF_MEMORY, numbers
 from mom_plugins_balloon.told import told as _told
-from mom_plugins_balloon.told import told_of_memory
 
 if TYPE_CHECKING:
     from mom_core import Explainer, GuestColumn, Report, StatusPart
@@ -401,8 +401,9 @@ class BalloonPlugin:
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         verdict = permitted(decision.value, memory, limits)
-        said = _said(snapshot, guest) if verdict.target is not None and verdict.target < memory.current else None
-        if said is not None and self._requests.gave(guest.id, said):
+        age = memory.statistics_age
+        shrinks = verdict.target is not None and verdict.target < memory.current
+        if shrinks and age is not None and self._requests.gave(guest.id, snapshot.monotonic - age):
             return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         if not verdict.reason:
             return None
@@ -420,24 +421,23 @@ class BalloonPlugin:
 
         :param holds: what holds of all promises in this snapshot
         """
-        fields = guest.fields
-        current = as_number(fields.get("balloon_cur"))
+        identity = guest.id
+        current, maximum, usable, age, swap_in, swap_out, total = numbers(guest.fields, OF_MEMORY)
         if current is None:
             return None
-        usable, age, swapping, total = told_of_memory(fields)
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return Memory(
             current,
-            as_number(fields.get("balloon_max")),
-            holds.get(guest.id),
+            maximum,
+            holds.get(identity),
             usable,
             age,
-            swapping,
+            max(swap_in or 0.0, swap_out or 0.0),
             total,
-            self._sizes.overhead(guest.id, total, moment),
-            self._sizes.largest_since(guest.id, moment),
-            self._requests.pending(guest.id),
-            _obstacle(guest, self._cooperation.why_aside(guest.id)),
+            self._sizes.overhead(identity, total, moment),
+            self._sizes.largest_since(identity, moment),
+            self._requests.pending(identity),
+            _obstacle(guest, self._cooperation.why_aside(identity)),
         )
 
     # --- control ---------------------------------------------------------------------------------------------------------------
@@ -460,10 +460,11 @@ class BalloonPlugin:
         """Ask each guest whose size should change."""
         balloons = _resizing(hypervisor)
         floors = self._floors() if any(change.back for change in changes) else {}
+        holds = self._standing(self._snapshot).holds
         said: dict[Target, HypervisorError | str] = {}
         for change in changes:
             try:
-                note = self._give_back(balloons, change, floors) if change.back else self._ask(balloons, change)
+                note = self._give_back(balloons, change, floors) if change.back else self._ask(balloons, change, holds)
             except GuestGone as error:
                 self._requests.forget(change.entity.id)
                 said[change.target] = error
@@ -472,21 +473,25 @@ class BalloonPlugin:
             except Exception as error:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
                 said[change.target] = HypervisorError(f"{type(error).__name__}: {error}")
             else:
-                said |= {change.target: note} if note else {}
+                if note:
+                    said[change.target] = note
         return said
 
-    def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for what was decided. Raises `HypervisorError`."""
+    def _ask(self, hypervisor: BalloonControl, change: Change, holds: Mapping[str, int]) -> str:
+        """Ask for what was decided. Raises `HypervisorError`.
+
+        :param holds: what holds of all promises in the last snapshot
+        """
         entity, target = change.entity, change.value
         guest = self._snapshot.guests.get(entity.id)
-        size = None if guest is None else guest.number("balloon_cur")
+        size = None if guest is None else as_number(guest.fields.get("balloon_cur"))
         if guest is None or size is None:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int) or target <= MINIMUM_KIB:
             raise Refused(f"{target!r:.40} is no size for a guest")
         now = self._snapshot.monotonic
-        guarantee = self._standing(self._snapshot).holds.get(entity.id, 0)
-        reason = self._requests.why_not_send(entity.id, target, size, guest.number("balloon_max"), now, guarantee)
+        maximum = as_number(guest.fields.get("balloon_max"))
+        reason = self._requests.why_not_send(entity.id, target, size, maximum, now, holds.get(entity.id, 0))
         if reason:
             raise Unneeded(reason)
         hypervisor.set_balloon(entity, target)

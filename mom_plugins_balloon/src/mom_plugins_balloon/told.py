@@ -15,17 +15,13 @@ def told(guest: Guest, current: float, obstacle: str) -> Memory:
     :param current: its size in KiB
     :param obstacle: why it is not to be shrunk; empty when it is
     """
-    usable, age, swapping, total = told_of_memory(guest.fields)
+    _, _, usable, age, swap_in, swap_out, total = numbers(guest.fields, OF_MEMORY)
+    swapping = max(swap_in or 0.0, swap_out or 0.0)
     return Memory(current, usable=usable, statistics_age=age, swapping=swapping, total=total, obstacle=obstacle)
 
 
-def told_of_memory(fields: Mapping[str, Value]) -> tuple[float | None, float | None, float, float | None]:
-    """`usable`, `statistics_age`, `swapping` and `total` of a `Memory`."""
-    usable, age, swap_in, swap_out, total = numbers(fields, _OF_MEMORY)
-    return usable, age, max(swap_in or 0.0, swap_out or 0.0), total
-
-
-_OF_MEMORY = ("mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
+OF_MEMORY = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
+"""The fields of which a `Memory` is made."""
 
 
 _KNOWN_TYPES = frozenset({int, float, type(None)})
