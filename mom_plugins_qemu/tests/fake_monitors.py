@@ -53,6 +53,9 @@ class FakeGuest:
     """What it sends instead of all else."""
     without_end: bytes = b""
     """What it sends again and again after its greeting."""
+    disks: list[dict[str, Any]] = field(default_factory=list)
+    throttled: list[dict[str, Any]] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     clients: int = 0
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -73,6 +76,11 @@ class FakeGuest:
         if command == "qom-list":
             balloons = [{"name": "device[1]", "type": "child<virtio-balloon-pci>"}] if self.balloon else []
             return [{"name": "type", "type": "string"}, *(self.devices if path == "/machine/peripheral" else balloons)]
+        if command == "block_set_io_throttle":
+            self.throttled.append(arguments)
+            disk = next(disk for disk in self.disks if disk["device"] == arguments.get("device", ""))
+            disk["inserted"] |= {key: value for key, value in arguments.items() if key not in {"device", "id"}}
+            return {}
         if command == "balloon":
             self.size = arguments["value"] >> 10
         answers: dict[str, Any] = {
@@ -85,6 +93,7 @@ class FakeGuest:
             "query-memory-devices": self.memory_devices,
             "query-cpus-fast": [{"thread-id": 1, "cpu-index": 0}],
             "query-balloon": {"actual": self.size << 10} if self.balloon else "DeviceNotActive",
+            "query-block": self.disks,
             "balloon": {},
         }
         return answers.get(command, "CommandNotFound")
@@ -144,6 +153,15 @@ class FakeHost:
         done: Future[Any] = asyncio.run_coroutine_threadsafe(function(), self._loop)
         return done.result(5)
 
+    def tell(self, guest: FakeGuest, event: str, **more: Any) -> None:
+        """Send an event to all clients of a guest."""
+
+        async def send() -> None:
+            for writer in guest.writers:
+                writer.write(json.dumps({"event": event, "data": more}).encode() + b"\r\n")
+
+        self._do(send)
+
     async def _serve(self, guest: FakeGuest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with guest.busy:  # one client at a time; the others are not greeted
@@ -158,6 +176,7 @@ class FakeHost:
         if guest.hangs:
             await reader.read()
             return
+        guest.writers.append(writer)
         writer.write(GREETING if guest.says is None else guest.says)
         while guest.without_end:
             writer.write(guest.without_end * 1000)

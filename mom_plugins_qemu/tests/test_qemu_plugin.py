@@ -12,7 +12,7 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import Decision, Outcome, PluginContext, Report, Severity, Snapshot, Status
+from mom_core import BalloonControl, Decision, GuestEvents, Outcome, PluginContext, Report, Severity, Snapshot, Status
 from mom_core.hypervisor import Hypervisor
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
@@ -123,3 +123,44 @@ def test_a_host_with_monitors_is_recognized(tmp_path: Path) -> None:
 def test_patterns_that_are_none_are_refused(sockets: object) -> None:
     with pytest.raises(ValidationError):
         QemuPlugin.Settings.model_validate({"sockets": sockets})
+
+
+def test_an_event_at_a_monitor_of_moms_own_wakes_mom(make: Make, host: FakeHost, woken: list[str]) -> None:
+    guest = host.add("web")
+    own = host.add("own-web", uuid=guest.uuid)
+    own.path.rename(own.path.with_suffix(".events"))
+    plugin = make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
+    of(plugin).guests()
+    assert _soon(lambda: own.asked["qmp_capabilities"]), "it is connected"
+    del woken[:]
+    host.tell(own, "RTC_CHANGE")
+    host.tell(own, "STOP")
+    assert _soon(lambda: woken)
+    assert woken == ["guest web was paused"]
+
+
+def test_a_size_that_mom_itself_set_wakes_nobody_and_one_of_another_process_does(make: Make, host: FakeHost, woken: list[str]) -> None:
+    guest = host.add("web")
+    own = host.add("own-web", uuid=guest.uuid)
+    own.path.rename(own.path.with_suffix(".events"))
+    plugin = make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
+    hypervisor = of(plugin)
+    assert isinstance(hypervisor, BalloonControl)
+    assert isinstance(hypervisor, GuestEvents)
+    (web,) = hypervisor.guests()
+    assert _soon(lambda: own.asked["qmp_capabilities"])
+    del woken[:]
+    hypervisor.set_balloon(web.entity, 600 * MIB)
+    host.tell(own, "BALLOON_CHANGE", actual=800 * MIB * 1024)
+    host.tell(own, "BALLOON_CHANGE", actual=600 * MIB * 1024)
+    host.tell(own, "BALLOON_CHANGE", actual=300 * MIB * 1024)
+    assert _soon(lambda: woken)
+    assert woken == ["guest web was resized by another process"]
+
+
+def test_a_monitor_that_sends_garbage_is_let_go(make: Make, host: FakeHost) -> None:
+    own = host.add("own-web", says=b"garbage\n")
+    own.path.rename(own.path.with_suffix(".events"))
+    make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
+    assert _soon(lambda: own.clients)
+    assert _soon(lambda: not own.busy.locked())

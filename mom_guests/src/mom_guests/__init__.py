@@ -12,12 +12,14 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "columns": ("COLUMNS",),
+    "disk_limits": ("DISK_LIMITS", "wanted_limits"),
     "fields": ("PERIOD", "guest_fields", "host_fields"),
     "guest_cgroup": ("Cgroups", "CpuCounters", "cgroups_of"),
     "host_side": ("HostSide",),
     "plugin_of_guests": ("PluginOfGuests", "ReportingGuests"),
     "qemu_process": ("Merged", "merged", "swapped_kib", "times_of"),
     "reporting": ("stale_seconds", "why_silent"),
+    "resizes": ("Resizes",),
     "statistics": ("Reading", "Record", "convert", "possible_maximum"),
     "watch": ("BalloonStatistics", "GuestWatch", "Memory", "Statistics", "usable_soon", "why_wake"),
 }
@@ -25,6 +27,8 @@ _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names
 
 if TYPE_CHECKING:
     from mom_guests.columns import COLUMNS as COLUMNS
+    from mom_guests.disk_limits import DISK_LIMITS as DISK_LIMITS
+    from mom_guests.disk_limits import wanted_limits as wanted_limits
     from mom_guests.fields import PERIOD as PERIOD
     from mom_guests.fields import guest_fields as guest_fields
     from mom_guests.fields import host_fields as host_fields
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from mom_guests.qemu_process import times_of as times_of
     from mom_guests.reporting import stale_seconds as stale_seconds
     from mom_guests.reporting import why_silent as why_silent
+    from mom_guests.resizes import Resizes as Resizes
     from mom_guests.statistics import Reading as Reading
     from mom_guests.statistics import Record as Record
     from mom_guests.statistics import convert as convert

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mom_core import printable
+from mom_guests import Resizes
 
 LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
@@ -59,18 +59,6 @@ _WORTH_A_CYCLE = {
 _RESIZED = {BALLOON: "was resized by somebody else", "memory-size-change": "was given memory, or lost some"}
 """These come every second for each guest that is being resized, so they are rate limited below."""
 
-_RESIZED_SECONDS = 5.0
-"""At most one cycle in so many seconds for all guests that others resize: it begins at once, and the scheduled cycles see the rest."""
-
-_SLACK_KIB = 1024
-"""A size counts as reached within this: balloons move in pages, and some guests' in 2 MiB; less is not worth a cycle either."""
-
-_OVERLAP_SECONDS = 5.0
-"""How long a guest may go on towards a target after it was given the next: QEMU tells with up to a second's delay."""
-
-_SETTLED_SECONDS = 2.0
-"""From so long after a guest got to its target on, it moves for another process."""
-
 
 class GuestEvent(NamedTuple):
     """Something that happened to a guest: `kind` is one of `EVENT_KINDS`, the numbers are libvirt's for it (0 where it has none)."""
@@ -82,27 +70,14 @@ class GuestEvent(NamedTuple):
     detail: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Resize:
-    """Mom's own resizing of a guest: the sizes in KiB that it passes through, and in monotonic seconds when it began and got there."""
-
-    low: int
-    high: int
-    target: int
-    since: float
-    arrived: float = float("inf")
-
-
 class EventBook:
     """What events have said since the last question, and who is to be woken. Safe to be used from several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._changed: set[str] = set()
-        self._resizes: dict[str, _Resize] = {}
+        self._resizes = Resizes(monotonic)
         self._subscribers: list[Callable[[str], None]] = []
-        self._resized_at = float("-inf")
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call `callback(what happened)` when something happens that is worth a cycle; the result ends that."""
@@ -138,20 +113,12 @@ class EventBook:
         """The ids of the guests of which something must be read again, once; `active` are all that there are now."""
         with self._lock:
             changed, self._changed = self._changed, set()
-            for gone in self._resizes.keys() - active:
-                del self._resizes[gone]
-            return changed
+        self._resizes.keep(active)
+        return changed
 
     def resizing(self, uuid: str, size_kib: int | None, target_kib: int) -> None:
         """Mom is about to resize this guest, which has `size_kib` now: the events that this causes are not news."""
-        now = self._monotonic()
-        known = target_kib if size_kib is None else size_kib
-        low, high = min(known, target_kib), max(known, target_kib)
-        with self._lock:
-            before = self._resizes.get(uuid)
-            if before is not None and now - before.since < _OVERLAP_SECONDS:
-                low, high = min(low, before.low), max(high, before.high)
-            self._resizes[uuid] = _Resize(low, high, target_kib, now)
+        self._resizes.resizing(uuid, size_kib, target_kib)
 
     def _worth_a_cycle(self, event: GuestEvent) -> str:
         """What happened, in words; empty if it can wait for the next cycle. The lock is held."""
@@ -160,21 +127,6 @@ class EventBook:
             return f"{what}, {detail}" if what and detail else what
         if event.kind not in _RESIZED:
             return _WORTH_A_CYCLE.get(event.kind, "")
-        if event.kind == BALLOON and self._is_own(event.uuid, event.code):
+        if event.kind == BALLOON and self._resizes.is_own(event.uuid, event.code):
             return ""
-        now = self._monotonic()
-        if now - self._resized_at < _RESIZED_SECONDS:
-            return ""
-        self._resized_at = now
-        return _RESIZED[event.kind]
-
-    def _is_own(self, uuid: str, size_kib: int) -> bool:
-        """Whether mom itself has caused the guest to have this size. The lock is held."""
-        own = self._resizes.get(uuid)
-        if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
-            return False
-        now = self._monotonic()
-        at_target = abs(size_kib - own.target) <= _SLACK_KIB
-        if at_target and own.arrived > now:
-            self._resizes[uuid] = replace(own, arrived=now)
-        return at_target or now - own.arrived < _SETTLED_SECONDS
+        return _RESIZED[event.kind] if self._resizes.may_tell() else ""

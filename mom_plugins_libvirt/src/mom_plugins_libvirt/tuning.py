@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NodeTune, NotSupported, printable
+from mom_guests import wanted_limits
 from mom_plugins_libvirt.api import Domain
-from mom_plugins_libvirt.tuning_xml import BANDWIDTH, DISK_LIMITS, UNTUNED, Tuning
+from mom_plugins_libvirt.tuning_xml import BANDWIDTH, UNTUNED, Tuning
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import Connection
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# libvirt's own bounds (src/util/vircgroup.h and its QEMU driver), and QEMU's for throttling (include/qemu/throttle.h).
+# libvirt's own bounds (src/util/vircgroup.h and its QEMU driver).
 LEAST_QUOTA_US, MOST_QUOTA_US = 1000, (1 << 44) - 1
 LEAST_PERIOD_US, MOST_PERIOD_US = 1000, 1_000_000
 SHARES_V1, SHARES_V2, SHARES_ANY = (2, 262_144), (1, 10_000), (1, 262_144)
-MOST_DISK_LIMIT = 10**15
 MOST_BANDWIDTH = (1 << 32) - 1
 NO_QUOTA = -1
 
@@ -163,18 +163,8 @@ class TunableGuests(ABC):
         """Set these limits of that disk; those that are not given stay."""
         known = self._ready(guest)
         tuning = known.description.tuning if known.description is not None else UNTUNED
-        tunes = {tune.name: tune for tune in tuning.disks}
-        if disk not in tunes:
-            raise NotSupported(f"{guest} has no disk {printable(disk)}" + _has(tunes))
-        for key, limit in limits.items():
-            if key not in DISK_LIMITS:
-                raise NotSupported(f"{printable(key)} is no limit of a disk; there are {', '.join(DISK_LIMITS)}")
-            _check(key, limit, 0, MOST_DISK_LIMIT, ", 0 for no limit")
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
-        wanted = {**tunes[disk].current, **limits}
-        for kind in ("bytes", "iops"):
-            if wanted[f"total_{kind}_sec"] and (wanted[f"read_{kind}_sec"] or wanted[f"write_{kind}_sec"]):
-                raise NotSupported(f"{disk}: total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec")
+        wanted = wanted_limits(guest, disk, tuning.disks, limits)
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         known.describe = True
         self._change(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from mom_core import DiskTune, NetTune, NodeTune
+from mom_guests import DISK_LIMITS
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 """The namespace in which oVirt writes what was agreed for a guest."""
 
-DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 NO_LIMIT_PERCENT = 100.0

@@ -7,11 +7,13 @@ import threading
 import time
 import uuid as uuids
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from mom_core import (
+    DiskTune,
     Entity,
     Guest,
     GuestBusy,
@@ -23,9 +25,10 @@ from mom_core import (
     boot_id,
     printable,
 )
-from mom_guests import PERIOD, HostSide, Reading, Record, convert, stale_seconds, times_of, why_silent
+from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, stale_seconds, times_of, wanted_limits, why_silent
 from mom_plugins_qemu.command_line import Identity, identity_of
 from mom_plugins_qemu.description import DESCRIBING, POLLING_INTERVAL, Description, VirtioMem, balloon_record, described, looked
+from mom_plugins_qemu.disks import Disk, disks_of, throttling
 from mom_plugins_qemu.monitors import monitors
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
@@ -91,8 +94,8 @@ class KnownGuest:
 
 
 class QemuHypervisor:
-    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor` and `BalloonControl`, and is the watch's
-    `BalloonStatistics`.
+    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl` and
+    `GuestEvents`, and is the watch's `BalloonStatistics`.
 
     Safe to be used from several threads; one of them at a time visits monitors. A cycle's visits take a second at most, whatever hangs.
     """
@@ -114,6 +117,8 @@ class QemuHypervisor:
         self._known: dict[str, KnownGuest] = {}
         self._by_id: dict[str, KnownGuest] = {}
         self._twice: dict[str, str] = {}
+        self._subscribers: list[Callable[[str], None]] = []
+        self._resizes = Resizes(monotonic)
         self._sampled = False
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
@@ -300,6 +305,7 @@ class QemuHypervisor:
             if first is not known and first.process != known.process:
                 self._twice[known.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
         self._by_id = found
+        self._resizes.keep(found)
         self._host_side.follow((known.id, known.name, (known.process, known.started)) for known in found.values())
 
     def _define(self) -> None:
@@ -428,6 +434,8 @@ class QemuHypervisor:
         # What virtio-mem has plugged in is part of the guest's size, and out of the balloon's reach: QEMU leaves it out here.
         if target_kib <= plugged:
             raise NotSupported(f"{target_kib} KiB is not more than the {plugged} KiB of {guest} that its balloon cannot take")
+        size = known.fields.get("balloon_cur")
+        self._resizes.resizing(known.id, size if isinstance(size, int) else None, target_kib)
         self._command(known, f"setting the balloon of {guest}", Question("balloon", {"value": (target_kib - plugged) << 10}))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -478,6 +486,65 @@ class QemuHypervisor:
         if not description.balloon:
             raise NotSupported(f"{guest} has no balloon device")
         return description.balloon
+
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """The limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        self._sample_first()
+        with self._lock:
+            there = [known for guest in guests if (known := self._by_id.get(guest.id)) is not None and not known.failure]
+        visits = [Visit(known.path, _BLOCK, known.process) for known in there]
+        self._visit(visits)
+        found = {}
+        for visit, known in zip(visits, there, strict=True):
+            if visit.answers is not None and not isinstance(visit.answers[0], Refusal):
+                try:
+                    found[known.id] = [disk.tune for disk in disks_of(visit.answers[0]).values()]
+                except WireError as error:
+                    self._log.debug("%s: %s", visit.path, error)
+        return found
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set these limits of that disk; those that are not given stay. Raises as `set_balloon` does."""
+        known, _ = self._ready(guest)
+        disks = self._disks(known, guest)
+        wanted = wanted_limits(guest, disk, [found.tune for found in disks.values()], limits)
+        self._command(known, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], wanted))
+
+    def _disks(self, known: KnownGuest, guest: Entity) -> Mapping[str, Disk]:
+        try:
+            return disks_of(self._command(known, f"reading the limits of the disks of {guest}", Question("query-block")))
+        except WireError as error:
+            raise HypervisorError(f"{guest}: {error}") from error
+
+    # --- what happens ------------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback(what happened)` from the thread that listens at mom's own monitors; the result ends that."""
+        with self._lock:
+            self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock, suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def heard(self, process: int, what: str) -> None:
+        """An event of the guest that this process runs, which is worth a cycle."""
+        with self._lock:
+            name = next((known.name for known in self._by_id.values() if known.process == process), "")
+            subscribers = tuple(self._subscribers)
+        for subscriber in subscribers:
+            subscriber(f"guest {printable(name) or f'of process {process}'} {what}")
+
+    def resized(self, process: int, actual: int) -> None:
+        """The balloon of the guest that this process runs has another size, in bytes: worth a cycle if that was not mom."""
+        with self._lock:
+            known = next((known for known in self._by_id.values() if known.process == process), None)
+        if known is not None:
+            size = (actual >> 10) + sum(device.size_kib for device in known.virtio_mem)
+            if not self._resizes.is_own(known.id, size) and self._resizes.may_tell():
+                self.heard(process, "was resized by another process")
 
     def _ready(self, guest: Entity) -> tuple[KnownGuest, Description]:
         if self._settings.readonly:
@@ -543,6 +610,7 @@ class QemuHypervisor:
 
 
 _DESCRIBING: Final = prepared(DESCRIBING)
+_BLOCK: Final = prepared((Question("query-block"),))
 
 
 def cure(number: str) -> str:

@@ -15,6 +15,7 @@ from mom_plugins_qemu.monitors import checked, monitors
 
 if TYPE_CHECKING:
     from mom_cli import Importer
+    from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
@@ -29,6 +30,8 @@ class QemuPlugin(PluginOfGuests):
 
         sockets: Annotated[list[str], Field(min_length=1), AfterValidator(checked)] = Field(default_factory=lambda: list(_SOCKETS))
         """Patterns of the sockets of guests' monitors (`-qmp unix:PATH,server=on,wait=off`), as a shell has them: `*`, `?`, `[…]`."""
+        event_sockets: Annotated[list[str], AfterValidator(checked)] = Field(default_factory=list)
+        """Patterns of sockets of monitors that are mom's alone, beside those of `sockets`: kept open, so that what happens wakes mom."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
         """Proxmox VE's folder with the definitions of this node's guests, for those whose monitors are in /run/qemu-server."""
         readonly: bool = False
@@ -38,6 +41,7 @@ class QemuPlugin(PluginOfGuests):
         super().__init__(settings, context)
         self._settings = settings
         self._qemu: QemuHypervisor | None = None
+        self._events: EventMonitors | None = None
 
     @staticmethod
     @hookimpl
@@ -64,6 +68,7 @@ class QemuPlugin(PluginOfGuests):
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
         from mom_guests import GuestWatch
+        from mom_plugins_qemu.events import EventMonitors, Told
         from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 
         settings, context = self._settings, self._context
@@ -71,6 +76,11 @@ class QemuPlugin(PluginOfGuests):
             context.root, settings.sockets, settings.stale_after, settings.readonly, settings.definitions, self._observes
         )
         self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
+        if settings.event_sockets:
+            told = Told(self._qemu.heard, self._qemu.resized)
+            self._qemu.subscribe(context.wake)
+            self._events = EventMonitors(context.root, settings.event_sockets, told, context.log.getChild("events"))
+            self._events.start()
         if settings.watch:
             self._watch = GuestWatch(self._qemu, settings.watch, context.wake, context.log.getChild("watch"))
             self._watch.start()
@@ -82,6 +92,8 @@ class QemuPlugin(PluginOfGuests):
     def mom_teardown(self) -> None:
         """Watch no longer."""
         self._stop_watching()
+        if self._events is not None:
+            self._events.stop()
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

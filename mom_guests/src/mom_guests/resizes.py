@@ -1,0 +1,79 @@
+"""Which new sizes of guests are mom's own doing, and which are news: hypervisors tell of both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Final
+
+_RESIZED_SECONDS: Final = 5.0
+"""At most one cycle in so many seconds for all guests that others resize: it begins at once, and the scheduled cycles see the rest."""
+
+_SLACK_KIB: Final = 1024
+"""A size counts as reached within this: balloons move in pages, and some guests' in 2 MiB; less is not worth a cycle either."""
+
+_OVERLAP_SECONDS: Final = 5.0
+"""How long a guest may go on towards a target after it was given the next: QEMU tells with up to a second's delay."""
+
+_SETTLED_SECONDS: Final = 2.0
+"""From so long after a guest got to its target on, it moves for another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Resize:
+    """Mom's own resizing of a guest: the sizes in KiB that it passes through, and in monotonic seconds when it began and got there."""
+
+    low: int
+    high: int
+    target: int
+    since: float
+    arrived: float = float("inf")
+
+
+class Resizes:
+    """Mom's own resizing of guests, by guest id. Safe to be used from several threads."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._resizes: dict[str, _Resize] = {}
+        self._told_at = float("-inf")
+
+    def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
+        """Mom is about to resize this guest, which has `size_kib` now: the events that this causes are not news."""
+        now = self._monotonic()
+        known = target_kib if size_kib is None else size_kib
+        low, high = min(known, target_kib), max(known, target_kib)
+        with self._lock:
+            before = self._resizes.get(guest)
+            if before is not None and now - before.since < _OVERLAP_SECONDS:
+                low, high = min(low, before.low), max(high, before.high)
+            self._resizes[guest] = _Resize(low, high, target_kib, now)
+
+    def keep(self, active: Collection[str]) -> None:
+        """These are all guests that there are now."""
+        with self._lock:
+            for gone in self._resizes.keys() - active:
+                del self._resizes[gone]
+
+    def is_own(self, guest: str, size_kib: int) -> bool:
+        """Whether mom itself has caused the guest to have this size."""
+        with self._lock:
+            own = self._resizes.get(guest)
+            if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
+                return False
+            now = self._monotonic()
+            at_target = abs(size_kib - own.target) <= _SLACK_KIB
+            if at_target and own.arrived > now:
+                self._resizes[guest] = replace(own, arrived=now)
+            return at_target or now - own.arrived < _SETTLED_SECONDS
+
+    def may_tell(self) -> bool:
+        """Whether a size that another process has set is worth a cycle now: such come every second for each guest that is resized."""
+        with self._lock:
+            now = self._monotonic()
+            if now - self._told_at < _RESIZED_SECONDS:
+                return False
+            self._told_at = now
+            return True

@@ -1,0 +1,164 @@
+"""Listens at monitors that are mom's alone: kept open, they tell at once what other clients' monitors would only tell when asked."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import HypervisorError, peer_credentials
+from mom_plugins_qemu.monitors import monitors
+from mom_plugins_qemu.wire import MOST_BYTES, WireError, message, request
+
+_SEARCH_SECONDS: Final = 1.0
+"""How often to look for monitors of guests that were started since."""
+
+_RETRY_SECONDS: Final = 10.0
+"""How long a monitor that failed is left in peace."""
+
+_READ_BYTES: Final = 64 << 10
+
+_JOIN_SECONDS: Final = 0.15
+"""A plugin has 0.4 s to end."""
+
+_WORTH_A_CYCLE: Final = {
+    "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "goes on", "SUSPEND": "was suspended",
+    "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
+    "MEMORY_DEVICE_SIZE_CHANGE": "was given memory, or lost some",
+}  # fmt: skip
+"""QEMU's events, and what they say."""
+
+_RESIZED: Final = "BALLOON_CHANGE"
+
+
+@dataclass(slots=True)
+class _Line:
+    sock: socket.socket
+    process: int
+    held: bytes = b""
+    greeted: bool = False
+
+
+@dataclass(slots=True)
+class Told:
+    """Who is told of events. `what(process, text)` of what is worth a cycle; `size(process, bytes)` of a new size by the balloon."""
+
+    what: Callable[[int, str], None]
+    size: Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class EventMonitors:
+    """A thread that keeps the monitors that match these patterns open, from `start` to `stop`."""
+
+    root: Path
+    patterns: Sequence[str]
+    told: Told
+    log: logging.Logger
+    monotonic: Callable[[], float] = time.monotonic
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _lines: dict[str, _Line] = field(default_factory=dict)
+    _retry_at: dict[str, float] = field(default_factory=dict)
+    _bell: tuple[socket.socket, socket.socket] | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._bell = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="qemu-events", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and let go of all monitors."""
+        if self._thread is None or self._bell is None:
+            return
+        self._stopping.set()
+        self._bell[0].send(b"x")
+        self._thread.join(_JOIN_SECONDS)
+
+    def _run(self) -> None:
+        assert self._bell is not None  # noqa: S101  # `start` made it
+        try:
+            while not self._stopping.is_set():
+                self._search()
+                end = self.monotonic() + _SEARCH_SECONDS
+                while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
+                    self._listen(self._bell[1], left)
+        finally:
+            for line in self._lines.values():
+                line.sock.close()
+            for end_of_bell in self._bell:
+                end_of_bell.close()
+
+    def _search(self) -> None:
+        try:
+            paths = monitors(self.root, self.patterns)
+        except HypervisorError as error:
+            self.log.debug("no events: %s", error)
+            return
+        now = self.monotonic()
+        for path in paths:
+            if path not in self._lines and now >= self._retry_at.get(path, 0.0):
+                self._open(path)
+        self._retry_at = {path: at for path, at in self._retry_at.items() if path in paths}
+
+    def _open(self, path: str) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect(path)
+            self._lines[path] = _Line(sock, peer_credentials(sock).process)
+        except OSError as error:
+            self.log.debug("%s: %s", path, error)
+            self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
+            sock.close()
+
+    def _listen(self, bell: socket.socket, seconds: float) -> None:
+        by_number = {line.sock.fileno(): (path, line) for path, line in self._lines.items()}
+        with select.epoll() as poll:
+            for number in (*by_number, bell.fileno()):
+                poll.register(number, select.EPOLLIN)
+            ready = poll.poll(seconds)
+        for number, _ in ready:
+            if number in by_number:
+                path, line = by_number[number]
+                self._read(path, line)
+
+    def _read(self, path: str, line: _Line) -> None:
+        try:
+            data = line.sock.recv(_READ_BYTES)
+            *lines, line.held = (line.held + data).split(b"\n")
+            if len(line.held) > MOST_BYTES:
+                raise WireError("a line without end came")
+            for text in lines:
+                if text.strip():
+                    self._take(line, message(text))
+        except BlockingIOError:
+            return
+        except (OSError, WireError) as error:
+            self.log.debug("%s: %s", path, error)
+            self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
+            data = b""
+        if not data:
+            line.sock.close()
+            del self._lines[path]
+            self.told.what(line.process, "has ended, or its monitor was closed")
+
+    def _take(self, line: _Line, content: Any) -> None:
+        event = content.get("event")
+        if not line.greeted:
+            line.greeted = True
+            line.sock.send(request(()))
+            self.told.what(line.process, "is there")
+        elif event == _RESIZED:
+            content = content.get("data")
+            actual = content.get("actual") if isinstance(content, dict) else None
+            if type(actual) is int and 0 < actual < 1 << 62:
+                self.told.size(line.process, actual)
+        elif isinstance(event, str) and event in _WORTH_A_CYCLE:
+            self.told.what(line.process, _WORTH_A_CYCLE[event])
