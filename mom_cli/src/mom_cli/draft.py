@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from mom_cli.class_hooks import mistake, offered
 from mom_cli.declared import check_plugins
+from mom_cli.type_names import type_name
 from mom_cli.yaml_values import default_texts, yaml_value
-from mom_core.config.complaints import is_secret, type_name
+from mom_core.config.complaints import is_secret
 from mom_core.config.configuration import Config, ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, validated
 from mom_core.errors import MomError

@@ -351,8 +351,9 @@ def _core_of(name: str) -> str:
 
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
+    from mom_cli.type_names import type_name
     from mom_cli.yaml_values import default_texts
-    from mom_core.config.complaints import is_secret, type_name
+    from mom_core.config.complaints import is_secret
 
     rows, defaults = [], default_texts(model)
     for name, field in model.model_fields.items():

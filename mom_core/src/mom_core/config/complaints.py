@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
@@ -13,7 +11,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mom_core.config.document import Document, KeyPath
-from mom_core.destination import Destination
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
@@ -46,21 +43,6 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "less_than": ("lt", "must be less than"),
     "less_than_equal": ("le", "must be at most"),
 }
-
-_KINDS: Final[Mapping[type, str]] = {
-    bool: "true or false",
-    int: "whole number",
-    float: "number",
-    str: "text",
-    SecretStr: "secret text",
-    SecretBytes: "secret text",
-    PurePath: "path",
-    BaseModel: "mapping",
-    Mapping: "mapping",
-    list: "list",
-    Destination: "destination",
-}
-"""What simple types are called; the first that fits counts."""
 
 
 def complain(document: Document, base: KeyPath, value: object, model: type[BaseModel], errors: Sequence[ErrorDetails]) -> None:
@@ -96,36 +78,17 @@ def unknown_key(key: str, known: Sequence[str], what: str = "setting") -> tuple[
     return f"there is no such {what}", f"there are: {', '.join(known)}" if known else "there are none"
 
 
-def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """A setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
-    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
-    if parse_portion in parsers:
-        return "size or share"
-    if parse_duration in parsers or parse_size in parsers:
-        return "duration" if parse_duration in parsers else "size"
-    arguments = get_args(annotation)
+def parsers_of(annotation: object, metadata: Sequence[object] = ()) -> Iterator[object]:
+    """The functions that read a setting of this type, wherever in it, such as `parse_size`."""
+    for mark in metadata:
+        if isinstance(mark, BeforeValidator | PlainValidator):
+            yield mark.func
+    first, *others = get_args(annotation) or (None,)
     if get_origin(annotation) is Annotated:
-        return type_name(arguments[0], arguments[1:])
-    if arguments:
-        return _compound_name(get_origin(annotation), arguments)
-    return _simple_name(annotation) if isinstance(annotation, type) else str(annotation)
-
-
-def _compound_name(origin: object, arguments: Sequence[object]) -> str:
-    if origin is Literal:
-        return " or ".join(str(argument) for argument in arguments)
-    kinds = [type_name(argument) for argument in arguments if argument not in (type(None), ...)]
-    if origin in (Union, types.UnionType):
-        return " or ".join(kinds + ["nothing"] * (type(None) in arguments))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "mapping of " + " to ".join(kinds)
-    return "list of " + " and ".join(dict.fromkeys(kinds))
-
-
-def _simple_name(annotation: type) -> str:
-    if issubclass(annotation, Enum):
-        return " or ".join(str(member.value) for member in annotation)
-    return next((name for kind, name in _KINDS.items() if issubclass(annotation, kind)), annotation.__name__)
+        yield from parsers_of(first, others)
+    else:
+        for argument in (first, *others):
+            yield from parsers_of(argument) if argument is not None else ()
 
 
 def is_secret(annotation: object) -> bool:
@@ -235,9 +198,9 @@ def _got(value: object) -> str:
 def _in_unit(value: object, field: FieldInfo | None) -> str:
     """A limit, or what broke it, as the operator writes it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and field is not None:
-        name = type_name(field.annotation, field.metadata)
-        if name.startswith("duration"):
+        parsers = set(parsers_of(field.annotation, field.metadata))
+        if parse_duration in parsers:
             return format_duration(float(value))
-        if name.startswith("size"):
+        if parsers & {parse_size, parse_portion}:
             return format_size(round(value))
     return printable(f"{value:g}" if isinstance(value, float) else str(value), 40)

@@ -301,49 +301,32 @@ def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | Plug
 def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
     from mom_core.settings import GuestSettings, PluginSettings
 
+    def wrong(what: str, cure: str = "") -> PluginError:
+        return _error(available, what, f"{cure}; {_ask_author(available)}" if cure else _ask_author(available))
+
     if not isinstance(target, type):
-        raise _error(
-            available,
-            f"is no class: {available.target} is of type {type(target).__name__}",
-            f"its entry point must name a class; {_ask_author(available)}",
-        )
+        raise wrong(f"is no class: {available.target} is of type {type(target).__name__}", "its entry point must name a class")
     try:
         inspect.signature(target).bind(None, None)
     except TypeError:
-        raise _error(
-            available,
-            f"cannot be constructed: {target.__name__} does not take (settings, context)",
-            f"write `def __init__(self, settings, context)`; {_ask_author(available)}",
-        ) from None
+        what = f"cannot be constructed: {target.__name__} does not take (settings, context)"
+        raise wrong(what, "write `def __init__(self, settings, context)`") from None
     except ValueError:
         pass  # a class whose signature Python does not know, as one written in C; constructing it will tell
     settings = getattr(target, "Settings", PluginSettings)
-    if not (isinstance(settings, type) and issubclass(settings, PluginSettings)):
-        raise _error(
-            available, f"has an inner Settings that is no subclass of mom_core.PluginSettings: {settings!r:.80}", _ask_author(available)
-        )
     guest_settings = getattr(target, "GuestSettings", None)
-    if guest_settings is not None and not (isinstance(guest_settings, type) and issubclass(guest_settings, GuestSettings)):
-        raise _error(
-            available,
-            f"has an inner GuestSettings that is no subclass of mom_core.GuestSettings: {guest_settings!r:.80}",
-            _ask_author(available),
-        )
-    for kind in (settings, guest_settings) if guest_settings else (settings,):
+    for name, kind, base in (("Settings", settings, PluginSettings), ("GuestSettings", guest_settings, GuestSettings)):
+        if kind is None and base is GuestSettings:
+            continue
+        if not (isinstance(kind, type) and issubclass(kind, base)):
+            raise wrong(f"has an inner {name} that is no subclass of mom_core.{base.__name__}: {kind!r:.80}")
         try:
             kind.model_rebuild()
         except Exception as error:  # pydantic evaluates the plugin's annotations, which may raise anything
-            raise _error(
-                available, f"has settings with a type that cannot be resolved: {describe(error)}", _ask_author(available)
-            ) from error
-    if guest_settings is not None:
-        required = [name for name, field in guest_settings.model_fields.items() if field.is_required()]
-        if required:
-            raise _error(
-                available,
-                f"has GuestSettings without a default for {', '.join(required)}",
-                f"a guest that no pattern matches needs them; {_ask_author(available)}",
-            )
+            raise wrong(f"has settings with a type that cannot be resolved: {describe(error)}") from error
+    required = [name for name, field in guest_settings.model_fields.items() if field.is_required()] if guest_settings else []
+    if required:
+        raise wrong(f"has GuestSettings without a default for {', '.join(required)}", "a guest that no pattern matches needs them")
     return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
 
 

@@ -1,0 +1,61 @@
+"""What the types of settings are called, for people."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import PurePath
+from typing import Annotated, Final, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
+
+from mom_core.destination import Destination
+from mom_core.units import parse_duration, parse_portion, parse_size
+
+_KINDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    SecretStr: "secret text",
+    SecretBytes: "secret text",
+    PurePath: "path",
+    BaseModel: "mapping",
+    Mapping: "mapping",
+    list: "list",
+    Destination: "destination",
+}
+"""What simple types are called; the first that fits counts."""
+
+
+def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
+    """A setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
+    parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
+    if parse_portion in parsers:
+        return "size or share"
+    if parse_duration in parsers or parse_size in parsers:
+        return "duration" if parse_duration in parsers else "size"
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return type_name(arguments[0], arguments[1:])
+    if arguments:
+        return _compound_name(get_origin(annotation), arguments)
+    return _simple_name(annotation) if isinstance(annotation, type) else str(annotation)
+
+
+def _compound_name(origin: object, arguments: Sequence[object]) -> str:
+    if origin is Literal:
+        return " or ".join(str(argument) for argument in arguments)
+    kinds = [type_name(argument) for argument in arguments if argument not in (type(None), ...)]
+    if origin in (Union, types.UnionType):
+        return " or ".join(kinds + ["nothing"] * (type(None) in arguments))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "mapping of " + " to ".join(kinds)
+    return "list of " + " and ".join(dict.fromkeys(kinds))
+
+
+def _simple_name(annotation: type) -> str:
+    if issubclass(annotation, Enum):
+        return " or ".join(str(member.value) for member in annotation)
+    return next((name for kind, name in _KINDS.items() if issubclass(annotation, kind)), annotation.__name__)
