@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_cgroup import knobs
-from mom_plugins_cgroup.devices import ImpossibleError, back_to, by_device, completed, line_of, parsed, parsed_v1
+from mom_plugins_cgroup.devices import ImpossibleError, by_device, completed, free, line_of, parsed, parsed_v1
 from mom_plugins_cgroup.names import IO_LATENCY, IO_MAX
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_mentioned_stays_and_what_is_free_is_left_out() -> None:
     assert completed(IO_MAX, [{"device": "8:0", "wbps": 8}, {"device": "8:16", "rbps": -1}], present) == [
         {"device": "8:0", "rbps": 5, "wbps": 8, "riops": -1, "wiops": 7}
     ]
-    assert completed(IO_MAX, back_to(IO_MAX, present[:1], present), present) == present[:1]
+    assert completed(IO_MAX, [{"device": "8:16", **free(IO_MAX)}, *present[:1]], present) == present[:1]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ _WHERE = {
     "cli.run": ("daemon_log", "run_daemon"),
     "cli.terminal": ("print_text",),
     "cli.verbs": ("Verb", "VerbGroup"),
+    "enforcement": ("Enforcement", "SetValue"),
     "files": ("replace_file",),
     "plugins.bounded": ("attempt",),
     "plugins.secrets": ("MASK", "MASKED_NAMES", "Hiding", "names_secret", "without_secrets"),
@@ -58,7 +59,7 @@ _WHERE = {
         "PermissionDenied", "PluginError", "PluginErrors", "PolicyConflict", "PolicyProblem",
         "PolicyRefused", "Refused", "StateError", "UnitError", "Unneeded",
     ),
-    "values": ("Value", "as_items", "as_number", "as_text", "as_whole"),
+    "values": ("Value", "as_items", "as_number", "as_text", "as_whole", "stale_seconds"),
     "services.policies": (
         "Canary", "CanaryGroup", "CanaryPolicies", "CanaryState", "CheckedPolicies", "EvaluatedPolicies", "PolicyChange", "PolicyState",
         "PolicyText", "PolicyTexts", "ReasonedPolicies", "RunningPolicies",
@@ -96,6 +97,8 @@ if TYPE_CHECKING:
     from mom_core.context import InForce as InForce
     from mom_core.context import PluginContext as PluginContext
     from mom_core.destination import Destination as Destination
+    from mom_core.enforcement import Enforcement as Enforcement
+    from mom_core.enforcement import SetValue as SetValue
     from mom_core.engine import Clock as Clock
     from mom_core.engine import Engine as Engine
     from mom_core.errors import AlreadyRunning as AlreadyRunning
@@ -258,6 +261,7 @@ if TYPE_CHECKING:
     from mom_core.values import as_number as as_number
     from mom_core.values import as_text as as_text
     from mom_core.values import as_whole as as_whole
+    from mom_core.values import stale_seconds as stale_seconds
 
 
 def __getattr__(name: str) -> object:

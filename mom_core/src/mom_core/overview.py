@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mom_core.model import Value
+from mom_core.model import Report, Value
 from mom_core.units import Unit, format_kib
 
 
@@ -20,6 +20,17 @@ class StatusPart:
     heading: str
     text: str
     place: int = 50
+
+    @classmethod
+    def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
+        """Parts with fields of the host that are numbers; one that is unknown has none.
+
+        :param fields: of each its name, what stands around it (`available {}`), its unit, and its place
+        """
+        for name, form, unit, place in fields:
+            value = report.snapshot.host.number(name)
+            if value is not None:
+                yield cls(heading, form.format(format_kib(value) if unit is Unit.KIB else value), place)
 
 
 @dataclass(frozen=True, slots=True)

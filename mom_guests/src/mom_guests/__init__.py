@@ -18,7 +18,7 @@ _WHERE = {
     "host_side": ("HostSide",),
     "plugin_of_guests": ("PluginOfGuests", "ReportingGuests"),
     "qemu_process": ("Merged", "merged", "swapped_kib", "times_of"),
-    "reporting": ("stale_seconds", "why_silent"),
+    "reporting": ("why_silent",),
     "resizes": ("Resizes",),
     "statistics": ("Reading", "Record", "convert", "possible_maximum"),
     "watch": ("BalloonStatistics", "GuestWatch", "Memory", "Statistics", "usable_soon", "why_wake"),
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from mom_guests.qemu_process import merged as merged
     from mom_guests.qemu_process import swapped_kib as swapped_kib
     from mom_guests.qemu_process import times_of as times_of
-    from mom_guests.reporting import stale_seconds as stale_seconds
     from mom_guests.reporting import why_silent as why_silent
     from mom_guests.resizes import Resizes as Resizes
     from mom_guests.statistics import Reading as Reading

@@ -31,6 +31,7 @@ from mom_core import (
     format_kib,
     lasting,
     printable,
+    stale_seconds,
 )
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, RESTS, TARGET
@@ -51,9 +52,6 @@ MOVES: Final = 3
 
 LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
-
-LATE_SECONDS: Final = 15.0
-"""Older statistics are remarked upon: the usual ones come every few seconds."""
 
 
 class Setter(StrEnum):
@@ -365,7 +363,7 @@ def _needs(told: _Told) -> Iterator[Sentence]:
         yield Sentence("needs", f"It {' and '.join(suffers)}: it lacks memory, or did.", SentencePlace.PRESENT)
     if memory.statistics_age is not None:
         age = memory.statistics_age
-        late = ": too old to shrink it by" if age > max(LATE_SECONDS, 3 * (told.about.interval or 0.0)) else ""
+        late = ": too old to shrink it by" if age > stale_seconds(told.about.interval or 0.0) else ""
         yield Sentence("needs", f"Its statistics were {lasting(age)} old{late}.", SentencePlace.PRESENT)
 
 

@@ -51,6 +51,7 @@ from mom_core import (
     format_kib,
     hookimpl,
     printable,
+    stale_seconds,
 )
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
@@ -76,9 +77,8 @@ MOM = "mom"
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
-LEAST_STALE_SECONDS = 10.0
-STALE_CYCLES = 3
-"""Statistics that were missed twice are no longer believed, however short the cycle: libvirt tells their age in whole seconds."""
+SEEN_CYCLES = 6
+"""Older snapshots that reservations look at, for the largest size of a guest since its statistics were taken."""
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
@@ -328,7 +328,7 @@ class BalloonPlugin:
         self._cooperation.watch(snapshot.guests, self._requests.all(), CONTROL, snapshot.monotonic)
         limits = self._limits()
         source = Source(self._context.name)
-        for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-STALE_CYCLES * 2 :], limits)):
+        for reservation, trouble in self._reservations.follow(Sight(snapshot, history[-SEEN_CYCLES:], limits)):
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         standing = self._standing(snapshot)
         yield from _problems_of(standing, source)
@@ -411,10 +411,8 @@ class BalloonPlugin:
         return Revision(decision, after, verdict.reason)
 
     def _limits(self) -> Limits:
-        stale_after = self._settings.stale_after
-        if stale_after is None:
-            stale_after = max(LEAST_STALE_SECONDS, STALE_CYCLES * self._context.interval)
-        return Limits(self._settings.reserve / 1024, self._settings.reserve_percent / 100, stale_after)
+        settings = self._settings
+        return Limits(settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after))
 
     def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> Memory | None:
         """What the snapshot and the past tell about the guest; None when not even its size is known.

@@ -40,6 +40,7 @@ from mom_core import (
     format_duration,
     format_kib,
     printable,
+    stale_seconds,
 )
 from mom_plugins_balloon.limits import Limits
 from mom_plugins_balloon.promises import guaranteed_kib
@@ -66,9 +67,6 @@ _ENDED: Final = 100
 TOUCHED_KIB: Final = 16384
 """When a guest has touched all but this of what was kept for it, it has taken it."""
 
-STALE_CYCLES: Final = 3
-STALE_SECONDS: Final = 15.0
-"""Older figures of the host are no ground for a promise: three cycles, and at least this."""
 
 SHORT_SECONDS: Final = 30.0
 """Only when so long too little can be had, it is said: while guests shrink, what they can spare still is unknown."""
@@ -304,7 +302,7 @@ class HostReservations:
         age = 0.0 if sight is None else self._context.monotonic() - sight.snapshot.monotonic
         if sight is None:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
-        if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
+        if age > stale_seconds(self._context.interval):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
         host = sight.snapshot.host
         if host.number("mem_really_available") is None:

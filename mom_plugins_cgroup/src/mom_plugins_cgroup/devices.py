@@ -83,12 +83,6 @@ def completed(control: str, value: Value, present: Value) -> list[Item]:
     return _listed(control, wanted)
 
 
-def back_to(control: str, before: Value, now: Value) -> list[Item]:
-    """What must be decided so that what stood before stands again: disks that had no limit are named too."""
-    limits = {device: free(control) for device in by_device(control, now)} | by_device(control, before)
-    return [{"device": device, **limits[device]} for device in limits]
-
-
 def by_device(control: str, value: Value) -> dict[str, dict[str, int]]:
     """The limits of each disk in a list."""
     found: dict[str, dict[str, int]] = {}

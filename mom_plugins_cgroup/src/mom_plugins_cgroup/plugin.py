@@ -14,6 +14,7 @@ from mom_core import (
     Change,
     ControlSpec,
     Decision,
+    Enforcement,
     Explainer,
     FieldSpec,
     Finding,
@@ -27,12 +28,14 @@ from mom_core import (
     Promises,
     Refused,
     Revision,
+    SetValue,
     Severity,
     Snapshot,
     Source,
     Target,
     Value,
     hookimpl,
+    stale_seconds,
 )
 from mom_plugins_cgroup import control
 from mom_plugins_cgroup.fields import CONTROLS, FIELDS
@@ -41,7 +44,7 @@ from mom_plugins_cgroup.findings import findings
 from mom_plugins_cgroup.groups import NOTHING_KNOWN, GuestGroups, all_present, groups_of, hindrance
 from mom_plugins_cgroup.host import disk_number, memory_of
 from mom_plugins_cgroup.knobs import FILES_V2
-from mom_plugins_cgroup.limits import Enforcement, Wish, wishes_of
+from mom_plugins_cgroup.limits import wishes_of
 from mom_plugins_cgroup.mounts import Hierarchies
 from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STATE, RECLAIMED, REFAULTS, STALL
 from mom_plugins_cgroup.need import Need, need_of
@@ -59,10 +62,6 @@ _MOUNTS_SECONDS = 60.0
 
 _AGAIN_SECONDS = 600.0
 """How long it is believed that a control may not be written."""
-
-STALE_CYCLES = 3
-LEAST_STALE_SECONDS = 10.0
-"""Statistics of guests come every few seconds; three missed ones are no accident."""
 
 
 @dataclass(slots=True)
@@ -97,7 +96,7 @@ class CgroupPlugin:
         self._files: Files = KernelFiles()
         self._hierarchies = Hierarchies(context.root)
         self._mounts_until = 0.0
-        self._enforcement = Enforcement(context.name)
+        self._enforcement = Enforcement(context.name, CONTROLS, lambda guest, control: self._hindrance(guest.id, control))
         self._reclaimer = Reclaimer(self._files, context.monotonic)
         self._seen: dict[str, _Seen] = {}
         self._turn = 0
@@ -183,10 +182,10 @@ class CgroupPlugin:
                 numbers[name] = disk_number(self._context.root, self._files, name)
             return numbers[name]
 
-        wishes: dict[str, Mapping[str, Wish]] = {}
+        wishes: dict[str, Mapping[str, SetValue]] = {}
         for guest in snapshot.guests.values():
             wishes[guest.id] = wishes_of(guest, self._limits_of(guest), self._settings, self._need_of(guest), number_of)
-        found = list(self._enforcement.decide(snapshot, wishes, self._hindrance))
+        found = list(self._enforcement.decide(snapshot, wishes))
         for name in [name for name, number in numbers.items() if number is None]:
             message = f"limits of the disk {name!r:.60} are set in the YAML file, and the host has no such whole disk"
             found.append(Problem(self._source, message, severity=Severity.WARNING, hint="see lsblk"))
@@ -197,11 +196,13 @@ class CgroupPlugin:
         return found.cgroup if isinstance(found, CgroupGuestSettings) else None
 
     def _need_of(self, guest: Guest) -> Need:
-        stale_after = self._settings.stale_after
-        if stale_after is None:
-            stale_after = max(LEAST_STALE_SECONDS, STALE_CYCLES * self._context.interval)
         promises = self._context.service(Promises) or NO_PROMISES
-        return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale_after)
+        return need_of(
+            guest,
+            promises.guaranteed_kib(guest),
+            self._settings.overhead >> 10,
+            stale_seconds(self._context.interval, self._settings.stale_after),
+        )
 
     def _hindrance(self, identity: str, name: str) -> str:
         seen = self._seen.get(identity)

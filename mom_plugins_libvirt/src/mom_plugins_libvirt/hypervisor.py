@@ -26,8 +26,9 @@ from mom_core import (
     Value,
     boot_id,
     printable,
+    stale_seconds,
 )
-from mom_guests import HostSide, convert, possible_maximum, stale_seconds, why_silent
+from mom_guests import HostSide, convert, possible_maximum, why_silent
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
@@ -223,7 +224,7 @@ class LibvirtHypervisor(TunableGuests):
             known.late = None
 
     def _stale_after(self, description: Description | None) -> float:
-        return stale_seconds(self._settings.stale_after, description.stats_period if description else 0)
+        return stale_seconds(description.stats_period if description else 0, self._settings.stale_after)
 
     def _describe(self, end: float) -> None:
         """Read the descriptions that are missing or may have changed, as many as there is time for until `end`, or before."""

@@ -24,8 +24,9 @@ from mom_core import (
     Value,
     boot_id,
     printable,
+    stale_seconds,
 )
-from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, stale_seconds, times_of, wanted_limits, why_silent
+from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, times_of, wanted_limits, why_silent
 from mom_plugins_qemu.command_line import Identity, identity_of
 from mom_plugins_qemu.description import DESCRIBING, POLLING_INTERVAL, Description, VirtioMem, balloon_record, described, looked
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
@@ -289,7 +290,7 @@ class QemuHypervisor:
 
     def _convert(self, known: KnownGuest, record: Record) -> None:
         monotonic = self._monotonic()
-        stale_after = stale_seconds(self._settings.stale_after, known.period or 0)
+        stale_after = stale_seconds(known.period or 0, self._settings.stale_after)
         known.fields, known.reading = convert(record, known.reading, wall=self._wall(), monotonic=monotonic, stale_after=stale_after)
         age = known.reading.age(monotonic)
         known.fresh = age is not None and age <= stale_after
@@ -370,7 +371,7 @@ class QemuHypervisor:
     def _silence(self, known: KnownGuest) -> str:
         if known.reading is None or known.fresh or not known.period or known.failure or why_left_alone(known.status, known.migration):
             return ""
-        return why_silent(known.reading, known.since, self._monotonic(), stale_seconds(self._settings.stale_after, known.period))
+        return why_silent(known.reading, known.since, self._monotonic(), stale_seconds(known.period, self._settings.stale_after))
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""

@@ -11,6 +11,7 @@ from mom_core import (
     CpuTune,
     CpuTuneControl,
     Decision,
+    Enforcement,
     Explainer,
     FieldSpec,
     Finding,
@@ -23,6 +24,7 @@ from mom_core import (
     Problem,
     Revision,
     Snapshot,
+    Source,
     Target,
     Value,
     hookimpl,
@@ -31,7 +33,7 @@ from mom_plugins_qos import control
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import FIELDS, cpu_fields, disk_fields, interface_fields
 from mom_plugins_qos.findings import findings
-from mom_plugins_qos.limits import Enforcement
+from mom_plugins_qos.limits import mistakes_in, wanted_of_all
 from mom_plugins_qos.reviewing import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 
@@ -47,7 +49,7 @@ class QosPlugin:
     def __init__(self, settings: QosSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._enforcement = Enforcement(context.name)
+        self._enforcement = Enforcement(context.name, CONTROLS)
         self._set_for: Mapping[str, QosGuestSettings] = {}
         self._lists: dict[str, tuple[object, object, QosGuestSettings, Mapping[str, Value]]] = {}
         """By guest id: disks, interfaces and settings, and the fields that were made of them. They change rarely."""
@@ -109,7 +111,8 @@ class QosPlugin:
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """What the YAML file sets for single guests."""
-        return self._enforcement.decide(snapshot, self._set_for)
+        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, self._set_for))
+        yield from mistakes_in(snapshot, self._set_for, Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from mom_core import NO_PROMISES, Admission, MomError, PluginContext, Promises, Reservations, Snapshot, printable
+from mom_core import NO_PROMISES, Admission, MomError, PluginContext, Promises, Reservations, Snapshot, printable, stale_seconds
 from mom_plugins_sla.admission import MOST_COUNTED, Wanted, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
 """KiB of a guest's memory: 1 MiB and 1 PiB. What is less or more is a mistake in a unit."""
-
-STALE_CYCLES, STALE_SECONDS = 3, 10.0
-"""After so many cycles, and so long, what the last cycle saw says nothing about now."""
 
 
 class HostAdmissions:
@@ -41,7 +38,7 @@ class HostAdmissions:
         if seen is None:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
         age = self._context.monotonic() - seen.monotonic
-        if age > max(STALE_CYCLES * self._context.interval, STALE_SECONDS):
+        if age > stale_seconds(self._context.interval):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be said", hint="see `mom status`")
         kept = self._context.service(Reservations)
         promises = self._context.service(Promises) or NO_PROMISES

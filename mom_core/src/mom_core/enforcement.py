@@ -1,0 +1,89 @@
+"""What the operator's settings ask of controls of single guests: decided in every cycle, and undone when they ask for it no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from mom_core.model import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source
+from mom_core.values import Value, as_items
+
+
+class SetValue(NamedTuple):
+    """What settings ask of a control, and why."""
+
+    value: Value
+    reason: str = "set for this guest in the YAML file"
+
+
+def _blocked(guest: Guest, control: str) -> str:
+    return guest.blocked.get(control, "")
+
+
+class Enforcement:
+    """Decides what settings ask for, and puts back what they no longer ask for. For `mom_act`.
+
+    Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
+    always after it, as the order of the plugins says, and what another process has reset is set again. What stood before the first one is
+    remembered; while that is unknown, nothing is decided.
+
+    :param name: the plugin's, as the source of what is decided
+    :param controls: those that settings set
+    :param hindrance: why a control of a guest cannot be set, empty if it can; the guest's own word, unless this says otherwise
+    """
+
+    def __init__(self, name: str, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
+        self._source = Source(name)
+        self._specs = {spec.name: spec for spec in controls}
+        self._hindrance = hindrance
+        self._before: dict[tuple[str, str, str], Value] = {}
+        """What stood before settings first asked for something else: by guest, incarnation and control."""
+
+    def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
+        """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
+
+        :param wanted: by guest id and control; a guest for which nothing is set may be absent
+        """
+        keys = set()
+        hindered: dict[tuple[str, str], list[Entity]] = {}
+        for identity, values in wanted.items():
+            guest = snapshot.guests.get(identity)
+            if guest is None:
+                continue
+            for control, one in values.items():
+                key = guest.id, guest.incarnation, control
+                keys.add(key)
+                now = guest.fields.get(self._specs[control].field)
+                reason = self._hindrance(guest, control)
+                if reason:
+                    hindered.setdefault((control, reason), []).append(guest.entity)
+                elif "*" not in guest.blocked and (key in self._before or now is not None):
+                    self._before.setdefault(key, now)
+                    yield Decision(guest.entity, control, one.value, one.reason, self._source)
+        for (control, reason), guests in hindered.items():
+            whom = f"{guests[0]}" if len(guests) == 1 else f"{guests[0]} and {len(guests) - 1} more"
+            message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
+            yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
+        for key in [key for key in self._before if key not in keys]:
+            yield from self._undone(snapshot, key)
+
+    def _undone(self, snapshot: Snapshot, key: tuple[str, str, str]) -> Iterable[Decision]:
+        """What stood before is decided until it stands."""
+        identity, incarnation, control = key
+        guest, spec, before = snapshot.guests.get(identity), self._specs[control], self._before[key]
+        now = None if guest is None else guest.fields.get(spec.field)
+        if guest is None or guest.incarnation != incarnation or now == before:
+            del self._before[key]
+        else:
+            value = _as_it_stood(spec, before, now)
+            yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
+
+
+def _as_it_stood(spec: ControlSpec, before: Value, now: Value) -> Value:
+    """What must be decided so that what stood before stands again: items that were not listed then are named, too."""
+    if not spec.key or spec.absent is None:
+        return before
+    stood = as_items(before) or ()
+    named = {item.get(spec.key) for item in stood}
+    new = [item[spec.key] for item in as_items(now) or () if spec.key in item and item[spec.key] not in named]
+    return [*({spec.key: name, **spec.absent} for name in new), *stood]

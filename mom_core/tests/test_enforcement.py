@@ -1,0 +1,72 @@
+"""What settings ask of guests' controls is decided while they ask for it, and undone after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from mom_core import ControlSpec, Decision, Enforcement, Guest, Problem, Scope, SetValue, Snapshot, Unit, Value
+
+WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
+DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})
+
+
+@pytest.fixture
+def enforcement() -> Enforcement:
+    return Enforcement("plugin", [WEIGHT, DISKS])
+
+
+def decided(
+    enforcement: Enforcement,
+    wanted: Mapping[str, Value] | None = None,
+    blocked: Mapping[str, str] | None = None,
+    anew: str = "",
+    **fields: Value,
+) -> list[tuple[str, Value] | str]:
+    """What comes of these settings for a guest with these fields: controls and values, or a problem's message."""
+    guest = Guest("1", "vm", fields, blocked=blocked or {}, incarnation=anew)
+    values = {control: SetValue(value) for control, value in (wanted or {}).items()}
+    found = enforcement.decide(Snapshot(guests={"1": guest}), {"1": values} if values else {})
+    return [(one.control, one.value) if isinstance(one, Decision) else one.message for one in found]
+
+
+def test_it_is_decided_in_each_cycle_also_when_it_stands_and_undone_until_that_stands(enforcement: Enforcement) -> None:
+    for now in (100, 50, 50, None):
+        assert decided(enforcement, {"weight": 50}, weight_now=now) == [("weight", 50)]
+    for now in (50, None, 50):
+        assert decided(enforcement, weight_now=now) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []
+    assert decided(enforcement, weight_now=70) == [], "another process's"
+
+
+def test_nothing_is_decided_while_it_is_unknown_what_stands(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=None) == []
+    assert decided(enforcement) == []
+
+
+def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, anew="2", weight_now=50) == []
+
+
+def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(enforcement: Enforcement) -> None:
+    before = [{"name": "a", "limit": 5}]
+    now = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    assert decided(enforcement, {"disks": now}, disks=before) == [("disks", now)]
+    assert decided(enforcement, disks=now) == [("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])]
+
+
+def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(enforcement: Enforcement) -> None:
+    said = "weight is set in the YAML file, and cannot be applied to vm: no controller"
+    assert decided(enforcement, {"weight": 50}, {"weight": "no controller"}, weight_now=100) == [said]
+    assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
+
+
+def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem() -> None:
+    enforcement = Enforcement("plugin", [WEIGHT], lambda guest, control: "not here")
+    guests = {name: Guest(name, name) for name in ("a", "b", "c")}
+    (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
+    assert isinstance(problem, Problem)
+    assert problem.message.endswith("to a and 2 more: not here")
+    assert problem.entity is None
