@@ -748,6 +748,38 @@ def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside
     assert [problem.source.name for problem in report.problems] == ["collects"] * 2 * wrong
 
 
+def test_of_many_guests_each_has_its_own_fields_and_only_what_is_wrong_is_missing(tmp_path: Path, machine: Machine) -> None:
+    """More than are looked at together, listed in no order."""
+    many = 1111
+    machine.listing = lambda: [Guest(f"id-{number}", f"vm-{number * 7 % many:04}") for number in range(many)]
+
+    class Collects(Base):
+        @hookimpl
+        def mom_fields(self) -> list[FieldSpec]:
+            return [FieldSpec("one", Unit.KIB, Scope.GUEST, ""), FieldSpec("two", Unit.KIB, Scope.GUEST, "")]
+
+        @hookimpl
+        def mom_collect_guests(self) -> dict[str, dict[str, Any]]:
+            rows: dict[str, dict[str, Any]] = {f"id-{number}": {"one": number} for number in range(many) if number % 10}
+            return {**rows, "id-5": {"one": "x"}, "id-1005": {"one": 5, "two": None}, "stranger": {"one": 1}}
+
+    class Second(Collects):
+        @hookimpl
+        def mom_collect_guests(self) -> dict[str, dict[str, Any]]:
+            return {f"id-{number}": {"two": -number} for number in range(many)}
+
+    with engine_with(tmp_path, machine, first=Collects, second=Second) as engine:
+        report = engine.cycle()
+    guests = report.snapshot.guests
+    assert [guest.name for guest in guests.values()] == [f"vm-{number:04}" for number in range(many)]
+    for number in range(many):
+        one = {} if number % 10 == 0 or number == 5 else {"one": 5 if number == 1005 else number}
+        assert {name: value for name, value in guests[f"id-{number}"].fields.items() if name != "size"} == {**one, "two": -number}
+    assert sorted(problem.message.partition(" ")[0] for problem in report.problems if problem.source.name == "first") == [
+        "its", "mom_collect_guests",
+    ]  # fmt: skip
+
+
 def test_half_a_character_in_a_guests_name_or_id_reaches_nothing_that_writes(tmp_path: Path, machine: Machine) -> None:
     machine.listing = lambda: [Guest("a", "web\ud800"), Guest("b\udfff", "b")]
     with engine_with(tmp_path, machine) as engine:

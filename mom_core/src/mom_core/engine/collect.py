@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
 from operator import attrgetter, lt
-from typing import TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 from mom_core.errors import HypervisorError
 from mom_core.model import HOST_ID, NO_VALUES, Guest, Host, Problem, Scope, Severity, Snapshot, Source, Value, printable
@@ -59,12 +59,14 @@ class Collector:
         self._on_progress()
         host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
         self._on_progress()
-        fields = self._guest_fields(listed, problems) if listed else {}
+        told = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
-        guests = {
-            guest.id: Guest(guest.id, guest.name, fields.get(guest.id, NO_VALUES), guest.properties, guest.blocked, guest.incarnation)
-            for guest in listed
-        }
+        guests: dict[str, Guest] = {}
+        for begin in range(0, len(listed), _TOGETHER):
+            some = listed[begin : begin + _TOGETHER]
+            fields = _joined(some, told, problems)
+            for one in some:
+                guests[one.id] = Guest(one.id, one.name, fields.get(one.id, NO_VALUES), one.properties, one.blocked, one.incarnation)
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def _list_guests(self, problems: list[Problem]) -> list[Guest]:
@@ -114,29 +116,21 @@ class Collector:
             _join(joined, _accepted(value, declared, plugin, Scope.HOST, problems))
         return joined
 
-    def _guest_fields(self, guests: Sequence[Guest], problems: list[Problem]) -> dict[str, Fields]:
+    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
+        """What each plugin tells of guests, as it came."""
         plugins = self._plugins.having("mom_collect_guests")
-        joined: dict[str, Fields] = {}
         known = {guest.id for guest in guests}
-        names: set[str] = set()
+        told = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_guests", value, "a mapping"))
                 continue
-            declared = self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED)
-            accepted, told = _accepted_of_guests(value, known, declared, plugin, problems)
-            apart = names.isdisjoint(told)  # asked once for all guests: `_join` asks for each
-            names |= told
-            for identity, fields in accepted.items():
-                there = joined.get(identity)
-                if there is None:
-                    joined[identity] = dict(fields)  # not the plugin's own, which it may go on changing
-                elif apart:
-                    there.update(fields)
-                else:
-                    _join(there, fields)
-        return joined
+            for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
+                what = f"mom_collect_guests names an unknown guest {printable(str(stranger))}"
+                problems.append(Problem(Source(plugin.name), what))
+            told.append(_Told(plugin, self._declared.get((plugin.name, Scope.GUEST), _NOTHING_DECLARED), value))
+        return told
 
 
 def host_properties(interval: float) -> dict[str, Value]:
@@ -196,19 +190,51 @@ class _Declared:
 _NOTHING_DECLARED = _Declared({}, frozenset())
 
 
+class _Told(NamedTuple):
+    """What a plugin tells of guests."""
+
+    plugin: Plugin
+    declared: _Declared
+    rows: Mapping[str, object]
+
+
+_TOGETHER: Final = 250
+"""Guests whose fields are checked and joined before those of the next ones: of so many, they are still in the processor's cache then. With
+10,000 guests, that takes a third less than all at once, and one by one takes twice as long."""
+
 _DICT = frozenset({dict})
 
 
+def _joined(guests: Sequence[Guest], told: Sequence[_Told], problems: list[Problem]) -> dict[str, Fields]:
+    """All that is known of these guests, by their ids."""
+    joined: dict[str, Fields] = {}
+    names: set[str] = set()
+    for plugin, declared, rows in told:
+        there = {guest.id: rows[guest.id] for guest in guests if guest.id in rows}
+        accepted, told_of = _accepted_of_guests(there, declared, plugin, problems)
+        apart = names.isdisjoint(told_of)  # asked once for all guests: `_join` asks for each
+        names |= told_of
+        for identity, fields in accepted.items():
+            known = joined.get(identity)
+            if known is None:
+                joined[identity] = dict(fields)  # not the plugin's own, which it may go on changing
+            elif apart:
+                known.update(fields)
+            else:
+                _join(known, fields)
+    return joined
+
+
 def _accepted_of_guests(
-    rows: Mapping[str, object], known: AbstractSet[str], declared: _Declared, plugin: Plugin, problems: list[Problem]
+    rows: Mapping[str, object], declared: _Declared, plugin: Plugin, problems: list[Problem]
 ) -> tuple[Mapping[str, Fields], AbstractSet[str]]:
-    """What is told of known guests, without what is not of its declared type; and the names of the fields.
+    """What is told of guests, without what is not of its declared type; and the names of the fields.
 
     Nearly all of it is numbers within bounds. Guests of which nothing else is told are looked at together, in half the time that it takes
     to look at them one by one.
     """
-    if rows.keys() <= known and _DICT.issuperset(map(type, rows.values())):
-        usual: dict[str, Fields] = rows  # type: ignore[assignment]  # if what follows agrees
+    if _DICT.issuperset(map(type, rows.values())):
+        usual: Mapping[str, Fields] = rows  # type: ignore[assignment]  # if what follows agrees
         others: dict[str, Fields] = {}
         told = set().union(*usual.values())
         if not declared.numbers.issuperset(told):
@@ -216,15 +242,13 @@ def _accepted_of_guests(
             usual = {identity: fields for identity, fields in usual.items() if identity not in others}
         if _plain([*chain.from_iterable(map(dict.values, usual.values()))]):
             more = {identity: _accepted(fields, declared, plugin, Scope.GUEST, problems) for identity, fields in others.items()}
-            return {**usual, **more}, told
+            return {**usual, **more} if more else usual, told
     accepted = {}
     for identity, fields in rows.items():
-        if identity not in known:
-            problems.append(Problem(Source(plugin.name), f"mom_collect_guests names an unknown guest {printable(str(identity))}"))
-        elif not isinstance(fields, Mapping):
-            problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
-        else:
+        if isinstance(fields, Mapping):
             accepted[identity] = _accepted(fields, declared, plugin, Scope.GUEST, problems)
+        else:
+            problems.append(_rubbish(plugin, "mom_collect_guests", fields, "a mapping for each guest"))
     return accepted, set().union(*accepted.values())
 
 
