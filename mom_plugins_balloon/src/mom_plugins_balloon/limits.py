@@ -63,12 +63,14 @@ def need_kib(memory: Memory) -> float | None:
     two statistics, but two numbers are never below it: the largest size since, and what the guest's kernel had in all plus
     its overhead. (A balloon with deflate-on-oom is not taken off the kernel's total, which makes that sum too large, and so safe.)
     """
-    if memory.usable is None:
+    size, usable, largest, total, overhead = memory.current, memory.usable, memory.largest, memory.total, memory.overhead
+    if usable is None:
         return None
-    size = memory.current if memory.largest is None else max(memory.largest, memory.current)
-    if memory.total is not None and memory.overhead is not None:
-        size = min(size, memory.total + memory.overhead)
-    return max(0.0, size - memory.usable)
+    if largest is not None and largest > size:
+        size = largest
+    if total is not None and overhead is not None and total + overhead < size:
+        size = total + overhead
+    return size - usable if size > usable else 0.0
 
 
 def floor_kib(memory: Memory, limits: Limits) -> int | None:

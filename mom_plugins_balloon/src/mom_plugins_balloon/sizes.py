@@ -41,7 +41,9 @@ class RecentSizes:
         sizes = self._seen.get(identity)
         if sizes is None:
             return None
-        largest = sizes[-1][1]
+        since, largest = sizes[-1]
+        if since <= moment:
+            return largest  # as of nearly all: it has not changed since then
         for index in range(len(sizes) - 1, 0, -1):
             if sizes[index][0] <= moment:
                 break
