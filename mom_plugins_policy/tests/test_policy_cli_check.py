@@ -181,6 +181,14 @@ def test_a_counterexample_can_be_given_to_eval(tmp_path: Path) -> None:
     assert decision["value"] < json.loads(line)["guests"][decision["entity"]]["balloon_cur"]
 
 
+def test_a_counterexample_is_told_in_numbers_with_units(tmp_path: Path) -> None:
+    lower = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_min 1)))\n'
+    done = mom_policy("check", "--prove", "balloon_target", "--at-least", "balloon_min", policy(tmp_path, lower))
+    lines = done.out.splitlines()
+    assert "    vm1 gets -1 KiB, where the bound is 0 KiB: set by" in lines
+    assert "        vm1: balloon_min 0 KiB" in lines
+
+
 def test_verdicts_as_json(tmp_path: Path) -> None:
     path = policy(tmp_path, FLOOR)
     done = mom_policy("check", "--json", "--prove", "balloon_target", "--at-least", "balloon_min", "--at-least", "7", path)

@@ -65,6 +65,12 @@ def test_no_guest_that_has_its_guarantee_loses_it() -> None:
     assert verdict.answer is ProofAnswer.HOLDS
 
 
+def test_a_guest_is_never_taken_below_its_guarantee_nor_further_below_it() -> None:
+    (verdict,) = verdicts("balloon_target", lows=["(min guest.balloon_min guest.balloon_cur)"])
+    assert verdict.answer is ProofAnswer.HOLDS
+    assert set(verdict.assumptions) <= {"balloon_min <= balloon_max", "balloon_cur <= balloon_max"}
+
+
 def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"])
     assert verdict.answer is ProofAnswer.VIOLATED

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import MomError, Severity, printable
+from mom_core import Guest, Host, MomError, Scope, Severity, Snapshot, Unit, printable
 from mom_plugins_policy.checks import Remark, check, counted
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies, json_option
 from mom_plugins_policy.excerpts import excerpt, located
@@ -169,16 +169,46 @@ def _show_results(control: str, results: Sequence[ProofResult], given: Given) ->
         if result.why:
             click.echo(f"    {result.why}")
         if result.violation is not None and result.counterexample is not None:
+            spec = given.declarations.controls.get(control)
+            unit = _unit(spec.unit if spec is not None else None)
             whose = printable(result.violation.decision.entity.name, 60)
-            click.echo(f"    it becomes {result.violation.value:g} for {whose}, where the bound is {result.violation.bound:g}")
+            gets, limit = _number(result.violation.value, unit), _number(result.violation.bound, unit)
+            click.echo(f"    {whose} gets {gets}, where the bound is {limit}{': set by' if result.form is not None else ''}")
         if result.form is not None:
             name, line, column = result.form.source
             click.echo(f"    {located(name, line, column, given.files)}")
             click.echo(excerpt(given.texts.get(name, ""), line, column, "        ", result.form.end - result.form.start))
         if result.counterexample is not None:
-            click.echo("    in this snapshot:")
+            click.echo("    when these are the fields, and all others are unknown:")
+            for fields in _fields(result.counterexample, given):
+                click.echo(f"        {fields}")
+            click.echo("    The same for `mom policy eval --snapshot FILE`, which decides so:")
             click.echo(json.dumps(as_json(result.counterexample)))
     click.echo(f"taken for granted: {ALWAYS_ASSUMED}")
+
+
+def _fields(taken: Snapshot, given: Given) -> Iterator[str]:
+    """The fields of a snapshot with their units, a line for the host and one for each guest; older samples, if there are any."""
+    entities: tuple[Host | Guest, ...] = (taken.host, *taken.guests.values())
+    for entity in entities:
+        scope = Scope.HOST if entity is taken.host else Scope.GUEST
+        shown: list[str] = []
+        for name, value in entity.fields.items():
+            if value is not None:
+                spec = given.declarations.fields.get((scope, name))
+                shown.append(f"{name} {_number(value, _unit(spec.unit if spec else None))}")
+        yield printable(f"{entity.name}: {', '.join(shown) or 'none'}", 2000)
+    if taken.history:
+        yield f"(and {_count(len(taken.history), 'older sample')})"
+
+
+def _unit(unit: Unit | None) -> str:
+    """How a number's unit is written behind it."""
+    return "" if unit in (None, Unit.COUNT, Unit.RATIO, Unit.FLAG, Unit.TEXT, Unit.LIST) else f" {unit}"
+
+
+def _number(value: object, unit: str) -> str:
+    return f"{value:,.15g}{unit}" if isinstance(value, int | float) else printable(repr(value), 60)
 
 
 def _results_as_json(control: str, results: Sequence[ProofResult]) -> dict[str, Any]:

@@ -268,7 +268,7 @@ class Encoding:
         if term.op == "div":
             facts.append(implied(both(computed, right.finite), f"(distinct {right.number} 0.0)"))
             facts.append(implied(both(computed, found.finite), either(right.finite, right.infinite)))
-            facts.append(implied(both(computed, found.finite, right.infinite), equal(found.number, "0.0")))
+            facts.append(implied(both(computed, left.finite, right.infinite), both(found.finite, equal(found.number, "0.0"))))
         else:
             facts.append(implied(both(computed, found.finite), right.finite))
         facts.append(implied(both(computed, found.nan), no(both(left.finite, right.finite))))
@@ -278,10 +278,15 @@ class Encoding:
         if _whole(term):
             facts.append(implied(where, equal(found.number, exact)))
             return
-        # An integer that is no float is rounded before it is computed with: then nothing is known.
-        where = both(where, *(_representable(arg, one) for arg, one in zip(term.args, (left, right), strict=True)))
-        if where != FALSE:
-            facts.extend(implied(where, one) for one in _near(found.number, exact, term))
+        # An integer that is no float is rounded before it is computed with.
+        exactly = both(*(_representable(arg, one) for arg, one in zip(term.args, (left, right), strict=True)))
+        if exactly != TRUE and term.op in ("mul", "div"):
+            facts.extend(implied(where, one) for one in _near(found.number, exact, term, 4 * _RELATIVE))
+        where = both(where, exactly)
+        if where != FALSE and _never_rounded(term):
+            facts.append(implied(where, equal(found.number, exact)))
+        elif where != FALSE:
+            facts.extend(implied(where, one) for one in _near(found.number, exact, term, _RELATIVE))
             found.rounded = Rounded(found.number, exact, where, term.args)
 
     def _exact(self, term: Term, left: Encoded, right: Encoded) -> tuple[str, list[str]]:
@@ -323,12 +328,15 @@ def _product(product: str, one: tuple[Term, str], other: tuple[Term, str]) -> li
     found: list[str] = []
     for a, end_of_x, sides_of_x in _corners(first, x):
         for b, end_of_y, sides_of_y in _corners(second, y):
-            if a and b and not (end_of_x and end_of_y):
+            if (a and b and not (end_of_x and end_of_y)) or (a == 0 and b == 0):
                 continue
             plane = f"(+ (* {_written(a)} {y}) (* {_written(b)} {x}) {_written(-a * b)})"
             for above_x, case_x in sides_of_x:
                 for above_y, case_y in sides_of_y:
                     found.append(implied(both(case_x, case_y), f"({'>=' if above_x == above_y else '<='} {product} {plane})"))
+    found.append(f"(=> (or (= {x} 0.0) (= {y} 0.0)) (= {product} 0.0))")
+    for sign, side in ((">", ">"), ("<", "<"), (">", "<"), ("<", ">")):
+        found.append(f"(=> (and ({sign} {x} 0.0) ({side} {y} 0.0)) ({'>' if sign == side else '<'} {product} 0.0))")
     for (term, number), (_, rest) in ((one, other), (other, one)):
         found += [f"(=> (= {number} {_written(value)}) (= {product} (* {_written(value)} {rest})))" for value in _choices(term)]
     return found
@@ -363,16 +371,24 @@ def _choices(term: Term) -> list[Fraction]:
     return sorted(found) if len(found) <= _CONSTANTS else []
 
 
-def _near(number: str, exact: str, term: Term) -> list[str]:
+def _near(number: str, exact: str, term: Term, relative: Fraction) -> list[str]:
     """How far a float may be from what it would be exactly."""
     tiny = _written(_TINY if term.op in ("mul", "div") else _ZERO)
-    larger, smaller = (f"(* {_written(factor)} {exact})" for factor in (1 + _RELATIVE, 1 - _RELATIVE))
+    larger, smaller = (f"(* {_written(factor)} {exact})" for factor in (1 + relative, 1 - relative))
     found: list[str] = []
     if term.high is None or term.high > 0:
         found.append(f"(=> (>= {exact} 0.0) (and (<= {number} (+ {larger} {tiny})) (>= {number} (- {smaller} {tiny}))))")
     if term.low is None or term.low < 0:
         found.append(f"(=> (<= {exact} 0.0) (and (>= {number} (- {larger} {tiny})) (<= {number} (+ {smaller} {tiny}))))")
     return found
+
+
+def _never_rounded(term: Term) -> bool:
+    """Whether a result of floats is always one of its operands, or that with the other sign."""
+    left, right = map(_known, term.args)
+    if term.op in ("add", "sub"):
+        return left == 0 or right == 0
+    return right in (1, -1) or (left in (1, -1) and term.op == "mul")
 
 
 def _representable(term: Term, of: Encoded) -> str:
