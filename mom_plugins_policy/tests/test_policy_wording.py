@@ -17,6 +17,7 @@ from random_programs import program
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Snapshot, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.reasons import said
 
 MIB = 1024
@@ -151,12 +152,56 @@ class TestTheConditions:
         text = '(with Guests g (if (and (> g.swap_in 1) (> g.mem_unused 4)) 0 (g.Control "balloon_target" 5)))'
         assert why(text.replace("(> g.mem_unused 4)", "(< g.mem_unused 4)")) == "its mem_unused (600 MiB) is not less than 4 KiB"
 
-    def test_a_variable_that_is_assigned_again_or_bound_twice_has_no_value_in_the_words(self) -> None:
+    def test_a_variable_has_the_value_in_the_words_that_it_had_when_the_condition_was_decided(self) -> None:
         body = '(with Guests g (if (< part 3) (g.Control "balloon_target" 5) 0))'
-        assert why(f"(defvar part 1) (set part 2) {body}") == "part is less than 3"
-        assert why(f"(defvar part 1) (let ((part 2)) {body})") == "part is less than 3"
+        assert why(f"(defvar part 1) (set part 2) {body} (set part 9)") == "part (2) is less than 3"
+        assert why(f"(defvar part 1) (let ((part 2)) {body})") == "part (2) is less than 3"
         assert why(f"(defvar part 1) (defvar part 9) {body}") == "part (1) is less than 3", "a defvar of what is bound does nothing"
-        assert why(f'(defvar none "") (with none part part) (defvar part 1) {body}') == "part is less than 3"
+        assert why(f'(defvar none "") (with none part part) (defvar part 1) {body}') == "part (1) is less than 3"
+        count = '(defvar n 0) (with Guests g { (set n (+ n 1)) (if (< n 9) (g.Control "balloon_target" 5) 0) })'
+        assert {why(count, name) for name in ("web", "db")} == {"n (1) is less than 9", "n (2) is less than 9"}
+
+    def test_a_note_has_the_value_that_it_had_then(self) -> None:
+        text = """(with Guests g {
+            (g.SetVar "n" 1) (if (== (g.GetVar "n") 1) (g.Control "balloon_target" 5) 0) (g.SetVar "n" 2) })"""
+        assert why(text) == '(g.GetVar "n") (1) is equal to 1'
+
+    def test_what_was_remembered_then_decides_and_not_what_is_remembered_now(self) -> None:
+        store = NoteStore()
+        text = """(with Guests g {
+            (if (< (g.Recall "times" 0) 1) (g.Control "balloon_target" 5) (g.Control "balloon_target" 6))
+            (g.Remember "times" (+ 1 (g.Recall "times" 0))) })"""
+        policy = Policy.compile({"p": text}, DECLARED)
+        for words in ("(0) is less than 1", "(1) is not less than 1", "(2) is not less than 1"):
+            result = policy.evaluate(TAKEN, notes=store.now())
+            store.keep(result.notes, TAKEN)
+            assert said(result, TAKEN, TAKEN.guests["web"], SIZE) == f'(g.Recall "times" 0) {words}'
+
+    def test_the_branch_that_is_told_is_the_one_that_was_taken(self) -> None:
+        taken = snapshot(host={"mem_free": 1}, guests={"web": {"os": ""}})
+        text = '(with Guests g (if (null g.os) (g.Control "balloon_target" 5) (g.Control "balloon_target" 6)))'
+        result = Policy.compile({"p": text}).evaluate(taken)
+        assert [decision.value for decision in result.decisions] == [5]
+        assert said(result, taken, taken.guests["web"], SIZE) == "its os is empty"
+        text = '(def f (n) (if (< n 1) 0 (if (> n 1) (f (- n 1)) 0))) (with Guests g (if (== (f 3) 0) (g.Control "balloon_target" 5) 0))'
+        assert why(text) == "(f 3) (0) is equal to 0"
+
+    def test_the_last_request_counts_of_several_by_one_form(self) -> None:
+        text = """(def ask (g n) (if (> n 0) (g.Control "balloon_target" n) 0))
+                  (defvar letters "ab") (defvar n 1)
+                  (with Guests g (with letters c { (ask g n) (set n (+ n 1)) }))"""
+        assert why(text, "db") == "n (2) is more than 0"
+        assert why(text, "web") == "n (4) is more than 0", "it comes after db"
+
+    def test_a_choice_within_the_branch_that_is_decided_later_does_not_hide_the_one_around_it(self) -> None:
+        text = """(def f (g n) (if (< n 3) { (if (> n 0) (f g (- n 1)) 0) (g.Control "balloon_target" n) } 0))
+                  (with Guests g (f g 2))"""
+        assert why(text) == "n (2) is less than 3", "the outermost call asks last"
+
+    def test_nothing_is_written_to_the_log_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("DEBUG", "mom.policy")
+        assert why('(with Guests g (if (debug "x" (> g.swap_in 1)) (g.Control "balloon_target" 5) 0))')
+        assert len([one for one in caplog.records if one.getMessage().startswith("x")]) == 2, "one for each guest"
 
     def test_without_a_condition_or_a_request_nothing_is_said(self) -> None:
         assert why('(with Guests g (g.Control "balloon_target" 5))') == ""
@@ -169,7 +214,7 @@ class TestTheConditions:
         squares = chain.replace("+", "*")
         for text in (chain, squares):
             told = why(f'(defvar v0 1) {text} (with Guests g (if (> v38 0) (g.Control "balloon_target" 5) 0))')
-            assert told in ("v38 is more than 0", "v38 (1) is more than 0")
+            assert told in ("v38 (274,877,906,944) is more than 0", "v38 (1) is more than 0")
 
     def test_conditions_as_deep_as_they_may_be_are_told_or_quoted(self) -> None:
         depth = min(90, sys.getrecursionlimit() // 4)

@@ -123,7 +123,7 @@ class CanaryRun:
         decided = in_force.decisions
         members = {guest.id: guest for guest in snapshot.guests.values() if self.plan.choice.has(guest)}
         self.notes.forget_gone(snapshot)
-        result = self.policy.evaluate(snapshot, history, self.notes)
+        result = self.policy.evaluate(snapshot, history, self.notes.now())
         self.notes.keep(result.notes, snapshot)
         own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
         mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}

@@ -17,7 +17,7 @@ an error, and only needs a temporary variable when a statement with effects foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -53,11 +53,12 @@ _FUNCTIONS: Mapping[str, object] = {
 class Compiled:
     """The code of a program: what to run, and what its lines mean."""
 
-    __slots__ = ("code", "controls", "fields", "filename", "namespace", "run", "sites", "source")
+    __slots__ = ("code", "controls", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
 
     def __init__(self, generator: Generator, filename: str) -> None:
         self.source, lines = generator.assemble()
         self.filename = filename
+        self.undeclared = generator.undeclared
         self.sites: Sequence[Site] = generator.sites
         self.fields = frozenset(generator.fields)
         self.controls = dict(generator.control_sites)
@@ -73,12 +74,13 @@ class Compiled:
 
 
 def compile_program(
-    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: bool = False
+    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], filename: str, *, traced: Container[int] = ()
 ) -> Compiled:
     """The code of a program.
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
     :param filename: a name of its own, by which tracebacks tell this code from all other
-    :param traced: report every value to `Run.trace`, for explanations
+    :param traced: the forms, by their index, of which every value is reported to `Run.trace`, and every request to `Run.requested`, for
+        explanations
     """
     return Compiled(Generator(program, limits, undeclared, traced=traced), filename)

@@ -56,6 +56,17 @@ def notes_after(notes: dict[str, KeptNotes], change: Any) -> dict[str, KeptNotes
     return notes
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Notes that do not change any more: those on an entity are replaced as a whole when one does."""
+
+    notes: Mapping[str, Mapping[str, Any]]
+
+    def of(self, identity: str) -> Mapping[str, Any]:
+        """The notes on an entity, by name."""
+        return self.notes.get(identity, _NOTHING)
+
+
 class NoteStore:
     """Notes in memory and, from one cycle to the next, in a file.
 
@@ -102,6 +113,10 @@ class NoteStore:
     def of(self, identity: str) -> Mapping[str, Any]:
         """The notes on an entity, by name."""
         return self._notes.get(identity, _NOTHING)
+
+    def now(self) -> Notes:
+        """The notes as they are now, whatever becomes of them afterwards."""
+        return _Kept(dict(self._notes))
 
     def forget_gone(self, snapshot: Snapshot) -> None:
         """Before an evaluation: drop the notes on guests that are gone or were started anew."""

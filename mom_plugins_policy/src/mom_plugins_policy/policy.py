@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Scope, Snapshot, Source, Unit
 from mom_plugins_policy.analysis import Program, analyse
@@ -25,6 +26,9 @@ TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError
 _filenames = count(1)
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 
 class Result:
@@ -84,6 +88,23 @@ class Result:
     def mean_of(self, entity: Host | Guest, field: str) -> float:
         """What `StatAvg` gives. Raises `TypeError` for a field that is no number."""
         return self._run.mean(entity, field)
+
+    @property
+    def undeclared(self) -> frozenset[tuple[Scope, str]]:
+        """The fields that could not be read."""
+        return self._compiled.undeclared
+
+    @property
+    def limits(self) -> PolicyLimits:
+        """What the evaluation could use up."""
+        return self._policy.limits
+
+    def once_more(self, kind: type[AnyRun], compiled: Compiled) -> AnyRun:
+        """The same evaluation with other code for the same program; what it decides is dropped."""
+        run = self._run.once_more(kind, compiled.sites, compiled.filename, compiled.namespace)
+        with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
+            compiled.run(run, [])
+        return run
 
     def request_of(self, control: str, identity: str) -> Form | None:
         """The form that asked for a control of an entity; None if nothing was asked for."""

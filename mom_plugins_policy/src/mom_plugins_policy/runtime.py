@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.errors import Fault, Trouble
@@ -152,6 +152,9 @@ class Site:
         self.codes: list[tuple[str, CodeType]] | None = None
 
 
+AnyRun = TypeVar("AnyRun", bound="Run")
+
+
 class Run:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
 
@@ -166,6 +169,7 @@ class Run:
         namespace: dict[str, Any_],
         notes: Notes | None,
     ) -> None:
+        self.snapshot = snapshot
         self.host = snapshot.host
         self.guests = Guests(snapshot.guests.values())
         self.limits = limits
@@ -192,6 +196,10 @@ class Run:
         self._allowed = limits.steps
         self._slice = min(_SLICE, limits.steps)
         self._outer: tuple[int, int] | None = None
+
+    def once_more(self, kind: type[AnyRun], sites: Sequence[Site], filename: str, namespace: dict[str, Any_]) -> AnyRun:
+        """A run of other code of the same program, against the same snapshot, samples and notes."""
+        return kind(self.snapshot, self._history, self.limits, self.declares, sites, filename, namespace, self.notes)
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 

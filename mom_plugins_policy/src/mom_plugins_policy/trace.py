@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mom_core import Scope, Snapshot
+from mom_core import HOST_ID, Guest, Host, Scope, Snapshot
+from mom_plugins_policy.analysis import Program
 from mom_plugins_policy.compiler import Compiled, compile_program
 from mom_plugins_policy.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.policy import TOO_COMPLICATED, Policy, Result, occurs, too_complicated
@@ -23,6 +24,9 @@ SECONDS = 1.0
 
 MOST_EVENTS = 150_000
 """Values of forms that are kept: the default policies have some 100 for a guest. To find out what they were made of takes 5 us each."""
+
+_ALL = range(1 << 31)
+"""The indexes of all forms."""
 
 _filenames = count(1)
 
@@ -75,6 +79,9 @@ class _TracedRun(Run):
         if len(self.events) > MOST_EVENTS:
             raise Trouble("limit", "too much to be traced", fatal=True)
 
+    def traced_request(self, site: int, entity: Host | Guest) -> None:
+        """Called by generated code: a control was asked for."""
+
 
 def traced(
     policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None
@@ -94,10 +101,10 @@ def traced(
     limits = dataclasses.replace(policy.limits, seconds=SECONDS)
     filename = f"<traced policy {next(_filenames)}>"
     try:
-        compiled: Compiled = compile_program(policy.program, limits, frozenset(), filename, traced=True)
+        compiled: Compiled = compile_program(policy.program, limits, frozenset(), filename, traced=_ALL)
         undeclared = frozenset(field for field in compiled.fields if not declares(*field))
         if undeclared:
-            compiled = compile_program(policy.program, limits, undeclared, filename, traced=True)
+            compiled = compile_program(policy.program, limits, undeclared, filename, traced=_ALL)
     except TOO_COMPLICATED:
         raise too_complicated() from None
     run = _TracedRun(snapshot, older, limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
@@ -112,6 +119,104 @@ def traced(
         run.faults.append(run.fault(error))
         stopped = True
     return _tree(policy, compiled, events), Result(run, values, compiled, policy, stopped)
+
+
+# --- what was decided on the way to requests ----------------------------------------------------------------------------------------
+
+
+class Choice(NamedTuple):
+    """A choice that was made: the truth of its condition, and what the forms in it came to, by their index."""
+
+    form: Form
+    truth: bool
+    values: Mapping[int, Any]
+
+
+class Paths:
+    """The choices around requests, to be followed through evaluations of a program.
+
+    :param around: by the index of a request's form: the choices around it, from the inside out
+    :param told: by the index of a choice: the forms in its condition of which the value is wanted, the condition itself the last
+    """
+
+    def __init__(self, program: Program, around: Mapping[int, Sequence[Form]], told: Mapping[int, Sequence[Form]]) -> None:
+        self.around = around
+        self._program = program
+        self._told = {choice: [form.index for form in forms] for choice, forms in told.items()}
+        self._choice_of = {forms[-1].index: choice for choice, forms in told.items()}
+        self._traced = {*around, *told, *(index for forms in self._told.values() for index in forms)}
+        self._compiled: dict[frozenset[tuple[Scope, str]], Compiled] = {}
+
+    def taken(self, result: Result) -> Mapping[tuple[str, int], Sequence[Choice]]:
+        """For the last request of an entity (its id) by each form (its index): the choices that led to it, from the inside out.
+
+        It is the same evaluation once more, on the same snapshot and notes. Nothing if it takes too long to tell.
+        """
+        compiled = self._compiled.get(result.undeclared)
+        try:
+            if compiled is None:
+                filename = f"<traced policy {next(_filenames)}>"
+                compiled = compile_program(self._program, result.limits, result.undeclared, filename, traced=self._traced)
+                self._compiled = {result.undeclared: compiled}
+            run = result.once_more(_PathRun, compiled)
+        except TOO_COMPLICATED:
+            return {}
+        return {} if run.is_late() else self._followed(run.events, compiled)
+
+    def _followed(self, events: Sequence[tuple[int, Any]], compiled: Compiled) -> Mapping[tuple[str, int], Sequence[Choice]]:
+        found: dict[tuple[str, int], Sequence[Choice]] = {}
+        last: dict[int, Any] = {}
+        made: dict[int, list[Choice]] = {choice: [] for choice in self._told}
+        forms = [site.form for site in compiled.sites]
+        for site, value in events:
+            form = forms[site]
+            index = form.index
+            if value.__class__ is _Asked:
+                around = [made[one.index] for one in self.around.get(index, ())]
+                found[value.identity, index] = [several[-1] for several in around if several]
+                continue
+            last[index] = value
+            choice = self._choice_of.get(index)
+            if choice is not None:
+                made[choice].append(Choice(form, bool(value), {one: last[one] for one in self._told[choice] if one in last}))
+            elif made.get(index):
+                made[index].pop()  # this choice is done
+        return found
+
+
+class _Asked:
+    """An event: a control was asked for, of the entity with this id."""
+
+    __slots__ = ("identity",)
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+
+class _PathRun(_TracedRun):
+    """A run of which the events on the way to requests are kept; it writes nothing to the log."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begin_trace()
+
+    def traced_request(self, site: int, entity: Host | Guest) -> None:
+        """Called by generated code: a control was asked for."""
+        self.trace(site, _Asked(entity.id if isinstance(entity, Guest) else HOST_ID))
+
+    def trace(self, site: int, value: Any) -> None:
+        """Called by generated code: the form at a site had this value."""
+        self.events.append((site, value))
+
+    def do_control(self, entity: Host | Guest, name: Any, value: Any, site: int) -> None:
+        """`Control`, where it is not known before what it is called on."""
+        super().do_control(entity, name, value, site)
+        self.traced_request(site, entity)
+
+    @staticmethod
+    def debug(*values: Any) -> Any:
+        """Nothing is written a second time."""
+        return values[-1]
 
 
 def _too_large() -> PolicyError:

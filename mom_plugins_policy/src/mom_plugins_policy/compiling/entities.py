@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from mom_core import HOST_ID, Scope
 from mom_plugins_policy.analysis import Program
@@ -19,8 +19,9 @@ _LARGE_FLOAT = "1e308"
 class EntityAccess(Scoping):
     """Reads fields where they are known to be read: the host's once, a guest's once per step."""
 
-    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], traced: Container[int]) -> None:
         super().__init__(program, limits)
+        self.traced = traced
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self.control_sites: dict[int, str] = {}
@@ -202,4 +203,6 @@ class EntityAccess(Scoping):
             check = self.marked(form, f"requested({self._use('grown')}({text}))")
             self.emit(f"if not ({test}): {text} = {check}")
         self.emit(f"{requests}[{key}] = ({entity.text}, {text}, {site})")
+        if form.index in self.traced:
+            self.emit(self._helper("traced_request", str(site), entity.text))
         return NIL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from mom_core import Scope
@@ -28,9 +28,8 @@ class TooComplicatedError(Exception):
 class Generator(Operations):
     """Generates the code of a program, when it is made."""
 
-    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: bool) -> None:
-        super().__init__(program, limits, undeclared)
-        self.traced = traced
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int]) -> None:
+        super().__init__(program, limits, undeclared, traced)
         self.level = 0
         """Forms around what is generated now, in the same Python function."""
         self.weight = 0
@@ -83,7 +82,7 @@ class Generator(Operations):
             self.level += 1
             value = self._sequence(form, form.items, dropped) if form.kind is FormKind.BLOCK else self._list(form, dropped)
             self.level -= 1
-        if self.traced:
+        if form.index in self.traced:
             value = self._trace(form, value)
         return value
 
@@ -273,7 +272,7 @@ class Generator(Operations):
             self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
         contained = guests or source.type == "any"
         outermost = guests and self.guest_loops == 0 and self.table is not None
-        if self.traced:
+        if items.index in self.traced:
             self.emit(self._helper("trace", str(self.site(items)), over))
         weight = self._counted(form, f" * len({over})")
         result = "" if dropped else self._new("r")
@@ -330,7 +329,7 @@ class Generator(Operations):
         self.late(lambda: [f"{used[0]} = {element.text}.fields"] if used else [])
         with self._scoped([body], [name.name]) as scope:
             self._bind(scope, name.name, element)
-            if self.traced:
+            if name.index in self.traced:
                 self._trace(name, element)
             value = self.generate(body, dropped=not result)
             if result:
