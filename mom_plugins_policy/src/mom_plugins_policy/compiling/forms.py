@@ -162,7 +162,7 @@ class Generator(Operations):
         if word is not None:
             return self._builtin(form, name, arguments)
         if name in self.program.definitions:
-            return self._call(form, name, arguments)
+            return self._call(form, name, arguments, dropped)
         return self.fault(form, "unknown-function", f"there is no function {name}")
 
     def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
@@ -389,7 +389,7 @@ class Generator(Operations):
         self._waiting.append(later)
         return name
 
-    def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
+    def _call(self, form: Form, name: str, arguments: Sequence[Form], dropped: bool = False) -> Expression:
         several = self.program.definitions[name]
         unknown = f"there is no function {name} here; it is defined later, or not always"
         if self.table is not None and all(definition.unconditional for definition in several):
@@ -415,7 +415,7 @@ class Generator(Operations):
             return self._arity(form, name, f"{number} argument{'s' if number != 1 else ''}", len(arguments))
         values = self.arguments(arguments)
         if not function:
-            return self._inlined(definition, values)
+            return self._inlined(definition, values, dropped)
         texts = [value.text for value in self.all_guarded(values, form)]
         self.counting = True
         result = self._new("t")
@@ -423,13 +423,13 @@ class Generator(Operations):
         self.emit(f"{result} = {self.marked(form, f'{function}({called_with})')}")
         return Expression(result, stable=True, safe=True)
 
-    def _inlined(self, definition: Definition, values: Sequence[Expression]) -> Expression:
+    def _inlined(self, definition: Definition, values: Sequence[Expression], dropped: bool) -> Expression:
         if not self.program.shared.isdisjoint(definition.parameters):
             values = [self.spilled(value) for value in values]
         with self._scoped([definition.body], definition.parameters) as scope:
             for parameter, value in zip(definition.parameters, values, strict=True):
                 self._bind(scope, parameter, value)
-            result = self.generate(definition.body)
+            result = self.generate(definition.body, dropped=dropped)
             if self._has_shared(scope):
                 result = self.spilled(result)
         return result
