@@ -28,6 +28,7 @@ SMALL = {
     "limits/bench_limits.py": "--guests 4 --rounds 2",
     "numa/bench_numa.py": "--guests 10 --gib 0.02",
     "policy/bench_policy.py": "--guests 10 --rounds 2",
+    "policy/compare_policies.py": "--hosts 20 --scenarios squeeze --cycles 3",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
     "rpc/bench_rpc.py": "--guests 10 --runs 2",
