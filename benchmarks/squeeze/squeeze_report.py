@@ -116,7 +116,7 @@ def main_table(runs: Sequence[Run], mix: str, known: Sequence[Bound] = ()) -> st
     return table(heading, rows)
 
 
-NEEDED = "nothing left that nobody needs"
+NEEDED = "nothing left that no guest needs"
 
 
 def bound_cells(known: Sequence[Bound]) -> tuple[str, str]:

@@ -68,5 +68,5 @@ def test_a_plugin_of_the_configuration_that_cannot_be_constructed_is_an_error(tm
 
 
 def test_declarations_that_do_not_fit_together_are_an_error(tmp_path):
-    with pytest.raises(PluginError, match="nobody declares the guest field size"):
+    with pytest.raises(PluginError, match="no plugin declares the guest field size"):
         declarations_of(config_of(tmp_path, {"controls": Controls}))

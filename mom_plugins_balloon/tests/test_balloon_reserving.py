@@ -306,7 +306,7 @@ class TestHowItEnds:
         host.now += 1
         assert host.kept.reserved_kib() == 0
         ended = host.one(made.id)
-        assert (ended.state, ended.note, ended.expires_in) == (ReservationState.EXPIRED, "nobody came for it in time", 0)
+        assert (ended.state, ended.note, ended.expires_in) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
 
     def test_when_it_is_released(self, host: Kept) -> None:
         host.see(8 * GIB)

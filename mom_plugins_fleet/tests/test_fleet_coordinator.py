@@ -53,7 +53,7 @@ class Memory(Store):
 
     def _set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
         if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
-            raise ConflictError("somebody else was faster")
+            raise ConflictError("another client was faster")
         self.revision += 1
         self.kept[bucket, key] = StoredEntry(self.revision, data)
         return self.revision

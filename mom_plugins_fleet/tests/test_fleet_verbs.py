@@ -58,7 +58,7 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path,
 def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts() -> None:
     assert _holder(None) == ""
     assert _holder(Lease(holder="c1").packed()) == "c1"
-    assert _holder(b"\xff{") == "somebody whose lease cannot be read"
+    assert _holder(b"\xff{") == "a coordinator whose lease cannot be read"
 
 
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

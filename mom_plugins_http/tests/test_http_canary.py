@@ -92,7 +92,7 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(serve: Serv
         ({"share": 0.1, "duration": []}, 400, "`duration` must say for how long"),
         ({"share": 0.1, "changes": {"60_mine": 5}}, 400, "`changes` must be an object"),
         ({"share": 0.1, "changes": {"a/b": "x"}}, 400, "is no name of a policy"),
-        ({"share": 0.1, "more": 1}, 400, "a member 'more' that nobody knows"),
+        ({"share": 0.1, "more": 1}, 400, "an unknown member 'more'"),
         ({"share": 0.1, "duration": "6h", "changes": {"60_mine": "(+ 1"}}, 422, "the policies cannot be used"),
         ({"share": 0.1, "duration": "6h", "changes": {}}, 409, "there is nothing to try"),
         ({"guests": "nobody", "duration": "6h"}, 409, "there is nobody to try it on"),

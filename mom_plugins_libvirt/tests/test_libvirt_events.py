@@ -63,7 +63,7 @@ def test_numbers_and_names_are_libvirts() -> None:
         (GuestEvent(LIFECYCLE, "u", "g", 5, 99), "guest g stopped"),
         (GuestEvent("device-added", "u", "two\nlines"), "guest two\\nlines has a new device"),
         (GuestEvent("job-completed", "u", "g"), "guest g finished a job"),
-        (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by somebody else"),
+        (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by another process"),
         (GuestEvent("memory-size-change", "u", "g", 5), "guest g was given memory, or lost some"),
         (GuestEvent(LIFECYCLE, "u", "g", 0), None),
         (GuestEvent(LIFECYCLE, "u", "g", 1), None),
@@ -103,7 +103,7 @@ def test_moms_own_resizing_wakes_nobody(book: EventBook, heard: list[str], clock
     book.heard(balloon(600))
     assert heard == []
     book.heard(balloon(700))
-    assert heard == ["guest g was resized by somebody else"], "it was where mom wanted it"
+    assert heard == ["guest g was resized by another process"], "it was where mom wanted it"
 
 
 def test_a_size_outside_of_what_mom_asked_for_is_somebody_elses(book: EventBook, heard: list[str]) -> None:
@@ -190,7 +190,7 @@ def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervis
         libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
     assert heard == []
     libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 400 * MIB)
-    assert heard == ["guest g was resized by somebody else"]
+    assert heard == ["guest g was resized by another process"]
 
 
 def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(

@@ -357,7 +357,7 @@ def test_the_operator_may_allow_changes_over_tcp(tmp_path: Path, free_port: int,
     ("settings", "severity", "says"),
     [
         ({"listen": "8080"}, Severity.OK, "change nothing"),
-        ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "whoever reaches it from another host can read"),
+        ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "any program that reaches it from another host can read"),
         ({"listen": "0.0.0.0:8080", "changes_over_tcp": True}, Severity.WARNING, "from another host can replace all policies"),
         ({"mode": "0666"}, Severity.WARNING, "its mode 0666 lets any account of this host replace all policies"),
         ({"mode": "0660"}, Severity.OK, "can be listened on"),

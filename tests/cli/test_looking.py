@@ -72,5 +72,5 @@ def test_nobody_there_is_said_at_once(mom: Mom) -> None:
         began = time.monotonic()
         told = mom(*verb)
         assert told.returncode == 1
-        assert "nobody serves" in told.stderr
+        assert "no process serves" in told.stderr
         assert time.monotonic() - began < 30

@@ -113,7 +113,7 @@ def test_a_trim_says_what_kind_of_memory_is_taken_and_how_much_there_is_of_it() 
         "; guests give page cache, too, beyond what they were seen to need"
         in told(3 * GIB, a_guest(mem_hidden=None, mem_unused=40 * MIB))[1]
     )
-    assert "; guests give of their margins, too, as far as nobody" in told(GIB, a_guest(mem_hidden=None, mem_unused=40 * MIB))[1]
+    assert "; guests give of their margins, too, as far as no guest" in told(GIB, a_guest(mem_hidden=None, mem_unused=40 * MIB))[1]
     lean = {"balloon_cur": 720 * MIB, "mem_usable": 208 * MIB, "mem_unused": 40 * MIB, "mem_available": None}
     assert "; guests give of their room for bursts, too" in told(100 * MIB, a_guest(mem_hidden=None, **lean))[1]
 

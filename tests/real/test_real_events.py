@@ -108,7 +108,7 @@ def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listen
     assert listener.woken == []
     time.sleep(2)  # from so long after it got to its size on, it moves for somebody else
     guest.domain.setMemoryFlags(224 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    listener.hears(f"guest {guest.name} was resized by somebody else")
+    listener.hears(f"guest {guest.name} was resized by another process")
 
 
 def test_memory_that_is_plugged_in_wakes_the_engine(listener: Listener, lab: Lab) -> None:

@@ -137,7 +137,7 @@ def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeez
 def test_the_table_ends_with_what_could_be_had_at_all_where_runs_of_mom_know_it() -> None:
     bound = squeeze_report.Bound(Needs(0, 0, 0, 0, 0), 15000, 10000, 9500)
     last = [cell.strip() for cell in squeeze_report.main_table([RUN], "bursty", [bound]).splitlines()[-1].strip("|").split("|")]
-    assert last[:4] == ["nothing left that nobody needs", "1", "10,000", "mom took 95 % of it"]
+    assert last[:4] == ["nothing left that no guest needs", "1", "10,000", "mom took 95 % of it"]
     assert len(last) == 10
 
 

@@ -377,7 +377,7 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     restored = daemon.mom("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert daemon.machine(ONE)["target"] == 4 * GIB
-    assert "somebody else" not in daemon.log.read_text()
+    assert "another process" not in daemon.log.read_text()
 
 
 FAULTS: tuple[dict[str, Any], ...] = (

@@ -134,7 +134,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     mom.stop()
     screen.start(80, 24)
     screen.run(f"{MOM} top -c {mom.config}")
-    screen.shows("Nobody serves", "Start mom", "asked again every second")
+    screen.shows("No process serves", "Start mom", "asked again every second")
     mom.start()
     screen.shows("5 guests have")
     mom.stop(signal.SIGKILL)
@@ -237,7 +237,7 @@ def test_a_program_reads_lines_or_json(daemon: Start) -> None:
     mom.stop()
     gone = top(mom)
     assert gone.returncode
-    assert "nobody serves" in gone.stderr
+    assert "no process serves" in gone.stderr
 
 
 def test_a_terminal_that_goes_away_ends_it(daemon: Start) -> None:

@@ -77,7 +77,7 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     what review made of it, what the hypervisor did, and what comes next.
 
     From the running mom; with --at or --recording from a recording, whose policies are evaluated again to say why they decided so. Exit
-    code 1 when there is no such guest, or nobody to ask.
+    code 1 when there is no such guest, or no mom to ask.
     """
     found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:

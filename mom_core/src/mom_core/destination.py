@@ -167,7 +167,7 @@ def _check_hypervisor(one: Destination) -> None:
     if one.port is not None and not 1 <= one.port <= 65_535:
         raise _refused(f"the port {one.port} is none")
     if one.transport == "tcp" and not _is_this_host(one.host):
-        raise _refused("tcp does not say who answers, and anybody on the way can read along, so that it is for this host only")
+        raise _refused("tcp does not say who answers, and every machine on the way can read along, so that it is for this host only")
 
 
 def _given(text: str, is_there: bool, what: str) -> str:

@@ -198,7 +198,7 @@ def _free(path: Path) -> None:
             if error.errno == errno.EPROTOTYPE:
                 what = f"{path} is there already and is a socket of another kind; it stays as it is"
                 raise MomError(what, hint="remove it, or listen elsewhere") from error
-            raise MomError(f"cannot find out whether somebody serves {path}: {error.strerror}", hint=_advice(path, error)) from error
+            raise MomError(f"cannot find out whether another process serves {path}: {error.strerror}", hint=_advice(path, error)) from error
         else:
             holder = peer_credentials(knock).process
     if holder == os.getpid():

@@ -1,4 +1,4 @@
-"""What a hypervisor of QEMU guests declares to collect: one list, so that a field means the same whoever collects it."""
+"""What a hypervisor of QEMU guests declares to collect: one list, so that a field means the same under each of them."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Setter(StrEnum):
     """Who gave a guest its size."""
 
     MOM = "mom"
-    MAXIMUM = "maximum"  #: nobody: it has all that it was started with
+    MAXIMUM = "maximum"  #: none: it has all that it was started with
     SOMEBODY_ELSE = "somebody-else"  #: its size changed, and not to what mom had asked for
     UNKNOWN = "unknown"  #: it had the size when mom first saw it
 
@@ -396,7 +396,7 @@ def _since(told: _Told) -> Iterator[Sentence]:
     if since.by is Setter.MOM and since.decision is not None:
         by = f"mom gave it this size, by {since.decision.source}"
     else:
-        by = "this is not what mom had asked for: somebody else resized it, or the guest took memory back by itself"
+        by = "this is not what mom had asked for: another process resized it, or the guest took memory back by itself"
     yield Sentence("since", f"Since {told.about.ago(since.time)}: {by}.{before}", SentencePlace.PAST)
 
 
@@ -454,7 +454,9 @@ def _next(told: _Told) -> Iterator[Sentence]:
         if past is not None and past.obstacle_since is not None:
             since = f" (since {about.ago(past.obstacle_since)})"
         rest = "" if told.rest is None else f"; it is asked again in {lasting(told.rest)}, at {about.at(about.report.time + told.rest)}"
-        yield Sentence("next", f"Nobody counts on its memory{since}: {printable(told.obstacle, LONGEST_LINE)}{rest}.", SentencePlace.NEXT)
+        yield Sentence(
+            "next", f"mom does not count on its memory{since}: {printable(told.obstacle, LONGEST_LINE)}{rest}.", SentencePlace.NEXT
+        )
     moving = None if past is None else _moving(told, past)
     if moving:
         yield Sentence("next", moving, SentencePlace.NEXT)

@@ -196,11 +196,11 @@ class BalloonPlugin:
             FieldSpec("mem_unused", Unit.KIB, Scope.GUEST, "memory that the guest uses for nothing; unknown counts as usable memory"),
             FieldSpec("swap_in", Unit.KIB_PER_SECOND, Scope.GUEST, "read back from the guest's swap; unknown counts as nothing"),
             FieldSpec("major_fault", Unit.PER_SECOND, Scope.GUEST, "page faults in the guest that needed I/O; unknown counts as none"),
-            FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if nobody forecasts it"),
+            FieldSpec("mem_usable_soon", Unit.KIB, Scope.GUEST, "what will be usable before long; unknown if no plugin forecasts it"),
             FieldSpec(
-                "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if nobody says, is 1"
+                "reclaim_cost", Unit.RATIO, Scope.GUEST, "what it costs to take memory from the guest; unknown, if no plugin says, is 1"
             ),
-            FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if nobody looks"),
+            FieldSpec("rss", Unit.KIB, Scope.GUEST, "memory of the host that the guest's process holds; unknown if no plugin collects it"),
             FieldSpec("mem_used_peak", Unit.KIB, Scope.GUEST, "the most that the guest's kernel and programs have used lately", MOM),
             FieldSpec("mem_used_before", Unit.KIB, Scope.GUEST, "what they used by the statistics before", MOM),
             FieldSpec("mem_hidden", Unit.KIB, Scope.GUEST, "what the guest's kernel does not count as memory that it has", MOM),

@@ -419,7 +419,7 @@ class HostReservations:
         for identity, one in list(self._kept.items()):
             if one.taken_at is None:
                 if now >= one.deadline:
-                    self._end(identity, ReservationState.EXPIRED, "nobody came for it in time")
+                    self._end(identity, ReservationState.EXPIRED, "no guest came for it in time")
             elif self._kept_kib(one) < TOUCHED_KIB:
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has it")
             elif now - one.taken_at >= self._keeping.settle_seconds:
@@ -519,7 +519,7 @@ def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
 
 
 def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
-    when = "nobody knows when" if expected is None else f"in some {expected:.0f} s"
+    when = "it is unknown when" if expected is None else f"in some {expected:.0f} s"
     message = f"{format_kib(memory_kib)} can be had {when}, which is after the deadline in {format_duration(seconds)}"
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
 

@@ -34,7 +34,7 @@ _MOST_STEP_KIB = 256 << 10
 the next step, and a usual disk takes a quarter of a second for it."""
 
 _PROTECTED_SHARE = 0.8
-"""Of the host's memory. What memory.min protects is out of reach for the kernel; without a fifth left it kills, whoever it finds."""
+"""Of the host's memory. What memory.min protects is out of reach for the kernel; without a fifth left it kills any process."""
 
 LIBVIRTS_WEIGHT = "cpu_shares"
 """The control of another plugin that sets the same weight, through libvirt."""

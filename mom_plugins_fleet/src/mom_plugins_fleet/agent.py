@@ -162,7 +162,7 @@ class Agent:
         while True:
             try:
                 await self._belong(self._dirty)
-            except MomError as error:  # such as a key that cannot be read: somebody may see to it while mom runs
+            except MomError as error:  # such as a key that cannot be read: the operator may see to it while mom runs
                 self._connected = False
                 self._say(shown(error))
             except Exception as error:  # noqa: BLE001  # a mistake of ours, or of the library's: no caller is above this in this thread
@@ -285,7 +285,7 @@ class Agent:
         except MomError as error:
             self._refuse(group, kept.revision, Group(), shown(error))
             return
-        try:  # also when nothing has changed there: somebody may have changed what is in force here
+        try:  # also when nothing has changed there: the operator may have changed what is in force here
             await self._put_in_force(group, kept.revision, record)
         except MomError as error:
             self._refuse(group, kept.revision, record, shown(error))
@@ -330,7 +330,7 @@ class Agent:
             return
 
     def _not_ordered(self, move: Move, member: Member) -> str:
-        """Why a move is none that the fleet wants; empty: it is. Whoever has this host's key may write its orders, and invent some."""
+        """Why a move is none that the fleet wants; empty: it is. A thief of this host's key may write its orders, and invent some."""
         if move.state not in (MoveState.ORDERED, MoveState.ACCEPTED) or self._moves.get(move.guest) == move:
             return ""
         if self._access.key is not None and not is_sealed(self._host, move, member.orderers):
@@ -373,7 +373,7 @@ class Agent:
                 state = self._state()
                 due = state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS)
                 packed = state.packed() if state is not None and due else None
-            except (MomError, ValueError) as error:  # too much for a message, or what nobody has thought of: later it may be otherwise
+            except (MomError, ValueError) as error:  # too much for a message, or what was not foreseen: later it may be otherwise
                 self._log.error("what this host is cannot be told to the fleet: %s", printable(str(error), 400))
                 packed = None
             if packed is not None:

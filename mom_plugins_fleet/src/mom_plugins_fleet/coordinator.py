@@ -92,7 +92,7 @@ class Coordinator:
                     loaded = loop.time()
                 await self._decide(store)
                 await asyncio.sleep(LOOK_SECONDS)
-            self._log.warning("the lease is lost; somebody else may coordinate now")
+            self._log.warning("the lease is lost; another coordinator may work now")
         finally:
             renewing.cancel()
             for subscription in subscriptions:
@@ -109,7 +109,7 @@ class Coordinator:
             self.view.orders.records[host] = (revision, self._genuine(host, orders))
 
     def _genuine(self, host: str, orders: Orders) -> Orders:
-        """A host's orders without what no coordinator has written: it would take room on other hosts that nobody needs."""
+        """A host's orders without what no coordinator has written: it would take room on other hosts for nothing."""
         if not self._seal.public:
             return orders
         member = self.view.members.get(host)
@@ -117,7 +117,7 @@ class Coordinator:
         moves = tuple(move for move in orders.moves if is_sealed(host, move, keys))
         if moves != orders.moves:
             for move in set(orders.moves) - set(moves):
-                self._log.error("nobody has ordered that guest %s leaves %s for %s: left out", printable(move.name), host, move.to)
+                self._log.error("no coordinator has ordered that guest %s leaves %s for %s: left out", printable(move.name), host, move.to)
             self._invented.add(host)
         return orders.model_copy(update={"moves": moves})
 

@@ -236,7 +236,7 @@ class Store:
             raise LinkError(f"cannot {what}: the fleet's buckets are not there", hint=_MISSING) from None
         except nats.js.errors.APIError as error:
             if error.err_code == _WRONG_REVISION:
-                raise ConflictError(f"cannot {what}: somebody else was faster", hint="look again") from None
+                raise ConflictError(f"cannot {what}: another client was faster", hint="look again") from None
             raise LinkError(f"cannot {what}: {printable(str(error.description or error), 200)}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             at, why = self.said

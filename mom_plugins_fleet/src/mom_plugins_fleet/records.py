@@ -148,7 +148,7 @@ class MoveState(StrEnum):
     """How far a move is."""
 
     ORDERED = "ordered"  #: the coordinator wants it
-    ACCEPTED = "accepted"  #: the host is about to do it, and nobody may want something else any more
+    ACCEPTED = "accepted"  #: the host is about to do it, and it cannot be changed any more
     DONE = "done"  #: the guest is not here any more
     FAILED = "failed"  #: it is still here
 

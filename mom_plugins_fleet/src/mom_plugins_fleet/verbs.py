@@ -160,7 +160,9 @@ def server_config_command(where: Where, operators: tuple[str, ...], new: bool) -
     """Print what the NATS servers' configuration needs: an account for the fleet, and one for each host with its key and the least that it
     may do."""
     if not operators:
-        raise MomError("without an operator's key nobody could change anything", hint="name it with --operator; `mom fleet key` prints it")
+        raise MomError(
+            "without an operator's key, no operator could change anything", hint="name it with --operator; `mom fleet key` prints it"
+        )
     for key in operators:
         if not re.fullmatch(r"U[A-Z2-7]{55}", key):
             raise MomError(
@@ -261,7 +263,7 @@ def _holder(lease: bytes | None) -> str:
     try:
         return "" if lease is None else read(Lease, lease).holder
     except MomError:
-        return "somebody whose lease cannot be read"
+        return "a coordinator whose lease cannot be read"
 
 
 def _host_row(view: FleetView, name: str, revisions: Mapping[str, int], age: float | None) -> dict[str, Any]:
@@ -353,7 +355,7 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     elif name is None:
         for one in record.texts():
             print_prose(one, 2)
-        print_prose(f"revision {revision}, by {printable(record.by) or 'nobody'}", 2)
+        print_prose(f"revision {revision}, by {printable(record.by) or 'no operator'}", 2)
     elif name in record.texts():
         print_text(record.texts()[name])
     else:

@@ -1,4 +1,4 @@
-"""All of the fleet as somebody sees it who reads the buckets: members, groups, states and orders, kept up to date by what is heard."""
+"""All of the fleet as a reader of the buckets sees it: members, groups, states and orders, kept up to date by what is heard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_fleet.records import GuestState, HostState, Member, Move, MoveS
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 
 SILENT_SECONDS: Final = 75.0
-"""A host that has said nothing for so long is lost: two signs of life are missing. By the clock of whoever listens; hosts' clocks are
+"""A host that has said nothing for so long is lost: two signs of life are missing. By the listener's clock; hosts' clocks are
 never compared."""
 
 ARRIVES_SECONDS: Final = 120.0

@@ -19,9 +19,7 @@ async def object_body(call: ApiCall, known: AbstractSet[str], media_types: str =
     :param media_types: what the operation takes, for the message
     """
     if call.media_type != "application/json":
-        raise ProblemError(
-            415, f"a body of type {printable(call.media_type) or 'nobody knows what'} is not understood", f"send {media_types}"
-        )
+        raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
     try:
         found = json.loads(text_of(await call.body()), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -30,9 +28,7 @@ async def object_body(call: ApiCall, known: AbstractSet[str], media_types: str =
         raise ProblemError(400, "the body is no JSON object", f"it has the members {', '.join(sorted(known))}")
     unknown: Sequence[str] = sorted(found.keys() - known)
     if unknown:
-        raise ProblemError(
-            400, f"the body has a member {printable(unknown[0])!r} that nobody knows", f"known are {', '.join(sorted(known))}"
-        )
+        raise ProblemError(400, f"the body has an unknown member {printable(unknown[0])!r}", f"known are {', '.join(sorted(known))}")
     return found
 
 

@@ -109,7 +109,7 @@ class Client:
             text = response.read(_LARGEST_ANSWER)
             content = json.loads(text) if text else {}
         except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"nobody serves {self.path}", hint="start mom, with the plugin http enabled") from None
+            raise NotRunning(f"no process serves {self.path}", hint="start mom, with the plugin http enabled") from None
         except TimeoutError:
             who, hint = _silent(connection)
             raise MomError(f"mom{who} did not answer on {self.path} within {seconds:g} s", hint=hint) from None

@@ -103,7 +103,7 @@ def events_command(follow: bool, as_json: bool, config_path: str | None) -> None
     Exit code 1 when mom ends, or lets a slow reader go.
     """
     client = Client.configured(config_path, READ_SECONDS)
-    _get(client, "/v1/status")  # says in words why nobody answers, or that this user may not
+    _get(client, "/v1/status")  # says in words why mom does not answer, or that this user may not ask
     connection = UnixConnection(client.path, SILENCE_SECONDS)
     try:
         connection.request("GET", "/v1/events", headers={"accept": "text/event-stream"})

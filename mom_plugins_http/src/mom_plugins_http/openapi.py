@@ -289,7 +289,7 @@ def _schemas(declarations: Declarations) -> Mapping[str, Schema]:
             {
                 "severity": problem["severity"],
                 "source": "Source",
-                "about": {"type": "integer", "description": "How many guests have it, or 1 for the host; 0: it is about nobody."},
+                "about": {"type": "integer", "description": "How many guests have it, or 1 for the host; 0: it is about none."},
                 "first": {"type": "array", "items": _schema("Entity"), "description": "The first of them."},
                 "who": {"type": "string", "description": "The same in words."},
                 "message": _TEXT,

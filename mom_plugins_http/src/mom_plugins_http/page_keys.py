@@ -1,7 +1,7 @@
 """Keys for the web page: who may use the control socket gets one that works once, and the browser that brings it gets a session.
 
 `ssh -L` gives every account of the workstation a way to the socket at its other end, where the kernel sees only the ssh connection. So the
-page has a socket of its own, on which nobody may do anything without a session. Only digests are kept, and only in memory.
+page has a socket of its own, on which no client may do anything without a session. Only digests are kept, and only in memory.
 """
 
 from __future__ import annotations

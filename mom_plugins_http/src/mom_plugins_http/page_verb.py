@@ -23,7 +23,7 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
 
     For the workstation: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
-    Without the address, nobody gets anything at that port: other accounts of the workstation, who can connect to it, too, are asked for
+    Without the address, no client gets anything at that port: other accounts of the workstation, who can connect to it, too, are asked for
     a key. The key in the address works once, within two minutes; the browser then has what this user may do for 12 hours, or until mom
     ends.
     """

@@ -119,7 +119,7 @@ def _progress(one: Any) -> str:
 
 def _rest(one: Any) -> str:
     when = one["expected_in_seconds"]
-    rest = "nobody knows when the rest will be" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
+    rest = "it is unknown when the rest will be" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
     return rest + (f"; {printable(one['note'], 300)}" if one["note"] else "")
 
 

@@ -165,7 +165,7 @@ def _tokens(tcp: TcpSettings) -> Tokens:
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:
         raise MomError(
-            "nobody could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
+            "no client could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
         )
     if len(set(tokens.values())) < len(tokens):
         raise MomError("who may only read has the same token as who may change", hint="make another one: openssl rand -hex 32")

@@ -83,7 +83,7 @@ FIELDS = (
 )
 
 POLICY_FIELDS = tuple(
-    FieldSpec(name, Unit.KIB, Scope.GUEST, description, "whoever collects it")
+    FieldSpec(name, Unit.KIB, Scope.GUEST, description, "the hypervisor")
     for name, description in (
         ("balloon_max", "the guest's memory with an empty balloon; unknown if no plugin collects it"),
         ("balloon_cur", "the guest's memory with its balloon as it is now; unknown if no plugin collects it"),

@@ -56,7 +56,7 @@ _WORTH_A_CYCLE = {
 }
 """The others are worth reading again, which the next cycle does."""
 
-_RESIZED = {BALLOON: "was resized by somebody else", "memory-size-change": "was given memory, or lost some"}
+_RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "was given memory, or lost some"}
 """These come every second for each guest that is being resized, so they are rate limited below."""
 
 

@@ -53,7 +53,7 @@ _FAREWELL_SECONDS = 0.1
 _UNASKED_BYTES = 8 << 20
 _UNASKED_BYTES_PER_SECOND = 256 << 10
 _FRAME_COSTS_BYTES = 2000
-"""How much vdsm may send without being asked (events, errors, answers of nobody's, signs of life), at once and all the time, where each
+"""How much vdsm may send without being asked (events, errors, answers to no question, signs of life), at once and all the time, where each
 frame counts as so many bytes more: thousands of events when all guests of a host start, and a hundred a second from then on. One that
 sends them without an end would cost half a CPU and more."""
 

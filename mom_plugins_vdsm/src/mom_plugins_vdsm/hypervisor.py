@@ -291,7 +291,7 @@ class VdsmHypervisor:
         """What is known of the guest, without asking vdsm if anything is."""
         with self._lock:
             known, read = self._state.vms.get(guest.id), self._state.read
-        if known is None and read is None:  # somebody asks for guests by what an earlier process knew of them
+        if known is None and read is None:  # a caller asks for guests by what an earlier process knew of them
             known = self._vms_of([guest]).get(guest.id)
         if known is None:
             raise GuestGone(f"{guest} is not there any more")

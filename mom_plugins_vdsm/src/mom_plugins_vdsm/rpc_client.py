@@ -67,7 +67,7 @@ class ClientVerb(NamedTuple):
 
 
 VERBS: Final = {
-    "ping": ClientVerb("", "Is anybody there?"),
+    "ping": ClientVerb("", "Is mom there?"),
     "getStatistics": ClientVerb("", "The newest statistics of the host and of all guests."),
     "getActiveGuests": ClientVerb("", "The names of the guests."),
     "getPolicy": ClientVerb("", "All policies as one text."),
@@ -105,7 +105,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str, ...]) -> None:
     """Call a verb of a mom that serves XML-RPC, such as the one that runs beside vdsm.
 
-    Exit code 1: the answer is no (a policy is refused), or nobody answers.
+    Exit code 1: the answer is no (a policy is refused), or mom does not answer.
     """
     name = {known.lower(): known for known in VERBS}.get(verb.replace("-", "").lower())
     if name is None:
@@ -119,7 +119,7 @@ def rpc_client(address: Address, as_json: bool, verb: str, arguments: tuple[str,
     except ProtocolError as error:
         raise click.ClickException(f"{address} answers with HTTP {error.errcode} {printable(error.errmsg)}") from None
     except TimeoutError:
-        raise click.ClickException(f"nobody answers on {address} within {TIMEOUT_SECONDS:g} s") from None
+        raise click.ClickException(f"no mom answers on {address} within {TIMEOUT_SECONDS:g} s") from None
     except OSError as error:
         raise click.ClickException(f"{address}: {error.strerror or error}") from None
     except (Error, ExpatError, http.client.HTTPException) as error:

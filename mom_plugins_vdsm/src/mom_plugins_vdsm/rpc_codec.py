@@ -29,7 +29,7 @@ class RefusedRequestError(Exception):
 def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
     """The method and its parameters.
 
-    :raises RefusedRequestError: document types and entities (nobody needs them, and a few bytes of them stand for gigabytes), more
+    :raises RefusedRequestError: document types and entities (no client needs them, and a few bytes of them stand for gigabytes), more
         depth or elements than any call has
     :raises Exception: whatever else is not XML or no XML-RPC call; the message says what
     """

@@ -60,8 +60,8 @@ class XmlRpcPlugin:
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
         """The path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
         mode: Annotated[str, AfterValidator(_permissions)] = "0600"
-        """The permissions of the unix socket: who can connect can change the policies. vdsm runs as the same user as mom, so nobody else
-        needs any."""
+        """The permissions of the unix socket: who can connect can change the policies. vdsm runs as the same user as mom, so no other
+        user needs any."""
         changes_over_tcp: bool = False
         """Whether clients on TCP may change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
         host can replace all policies, and so can others on the network if the address is not of the loopback."""
@@ -156,7 +156,7 @@ class XmlRpcPlugin:
                 return []
             message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
             return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" for a group of its own')]
-        who = "any account of this host" if address.is_local else "whoever reaches it from another host"
+        who = "any account of this host" if address.is_local else "any program that reaches it from another host"
         if not self._verbs.read_only:
             message = f"{who} can replace all policies: XML-RPC has no authentication"
             cure = "listen on a unix socket, such as /run/mom/rpc.sock, or take changes_over_tcp out"

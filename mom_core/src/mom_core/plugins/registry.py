@@ -424,7 +424,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError]) -> Declarations
             owner = next(plugin for plugin in plugins if plugin.name == owners[name])
             cure = "enable the plugin that collects it"
             errors.append(
-                owner.error(f"nobody declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
+                owner.error(f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
             )
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     return Declarations(fields, controls, owners, policies, field_owners, explainers)

@@ -67,7 +67,7 @@ def packaging(subject: Subject) -> Iterator[Finding]:
     if package is not None:
         if not (package / "py.typed").exists():
             yield subject.remark(
-                "its package has no py.typed, so nobody's type checker reads its types", f"add an empty {package.name}/py.typed"
+                "its package has no py.typed, so type checkers do not read its types", f"add an empty {package.name}/py.typed"
             )
         yield from _private_imports(subject, package)
 

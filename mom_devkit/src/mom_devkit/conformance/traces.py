@@ -84,7 +84,7 @@ def _open_files() -> dict[str, str]:
 
 # --- secrets -------------------------------------------------------------------------------------------------------------------
 
-SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # nobody's: it is planted to be looked for
+SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # no real one: it is planted to be looked for
 """What a secret is set to where the settings have none, to be looked for afterwards."""
 
 

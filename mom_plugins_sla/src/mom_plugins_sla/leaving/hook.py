@@ -53,7 +53,7 @@ def sign(secret: bytes, at: int, body: bytes) -> str:
 
 
 def webhook_secret(path: Path) -> bytes:
-    """The secret in a file that nobody else may read. Raises `MomError`."""
+    """The secret in a file that no other account may read. Raises `MomError`."""
     make = f"openssl rand -hex 32 > {path}; chmod 600 {path}"
     secret = read_secret(path, "the secret", make).strip()
     if len(secret) < LEAST_SECRET:

@@ -110,7 +110,7 @@ def _overrides(
 def _config(momd: Momd, path: Path) -> Config:
     """mom's configuration, with files where this process may have them.
 
-    :param path: the old one, which is the only one that whoever reads about a problem knows
+    :param path: the old one, which is the only one that the reader of a problem knows
     """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
@@ -135,7 +135,7 @@ def _config(momd: Momd, path: Path) -> Config:
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Have the log say why the daemon ends, where it is not standard error anyway: whoever looks for the reason looks there."""
+    """Have the log say why the daemon ends, where it is not standard error anyway: an operator who looks for the reason looks there."""
     try:
         yield
     except Exception as error:  # whatever it is, it ends the daemon, and is raised again
