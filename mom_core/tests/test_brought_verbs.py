@@ -207,3 +207,16 @@ def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_i
     assert code == 1
     assert f"needs mom-cli, which is not installed ({how_to_install('mom-cli')})" in err
     assert "a mistake in mom" not in err
+
+
+def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom: Mom, bring: Bring) -> None:
+    bring("light", "from mom_core import Verb\nROLL = Verb('tools_heavy:roll', 'Roll it on.')", roll="ROLL")
+    bring("heavy", PAINT.replace("painted", "rolled").replace("def paint", "def roll").replace('"paint"', '"roll"'))
+    assert "  roll " in mom("--help")[1]
+    assert "Roll it on." in mom("--help")[1]
+    assert "tools_heavy" not in sys.modules
+    assert mom("roll") == (0, "rolled\n", "")
+    bring("lost", "from mom_core import Verb\nGONE = Verb('tools_nowhere:gone', 'Is gone.')", gone="GONE")
+    code, _, err = mom("gone")
+    assert code == 2
+    assert "the command 'gone' of acme-lost cannot be imported: ModuleNotFoundError" in err

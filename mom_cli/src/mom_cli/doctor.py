@@ -32,7 +32,7 @@ from mom_core.state_files import ADVICE, set_aside_below
 from mom_core.units import lasting
 
 
-@click.command("doctor", short_help="Say what on this host keeps mom from working, and the cure.")
+@click.command("doctor")
 @config_argument
 @json_option
 def doctor_command(config_path: str | None, as_json: bool) -> None:

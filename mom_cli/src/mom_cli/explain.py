@@ -60,7 +60,7 @@ class _Found:
     age: float | None
 
 
-@click.command("explain", short_help="Say why a guest has the size that it has.")
+@click.command("explain")
 @click.argument("guest")
 @click.option("--at", "at", metavar="TIME", help=f"How it was then, from a recording: {EXAMPLES} (UTC, unless it says a zone).")
 @click.option(

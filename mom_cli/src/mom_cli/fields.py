@@ -18,7 +18,7 @@ from mom_core.model import ControlSpec, FieldSpec, Scope
 from mom_core.units import Unit
 
 
-@click.command("fields", short_help="List what policies can read and set.")
+@click.command("fields")
 @config_argument
 @click.option("--all", "all_installed", is_flag=True, help="Of all installed plugins, not only of the enabled ones.")
 @json_option

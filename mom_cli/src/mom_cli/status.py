@@ -28,7 +28,7 @@ from mom_core.units import lasting
 Kind = TypeVar("Kind")
 
 
-@click.command("status", short_help="Show how the host is, whether mom runs, and what it did last.")
+@click.command("status")
 @config_argument
 @json_option
 def status_command(config_path: str | None, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("guests", short_help="Show all guests with their memory.")
+@click.command("guests")
 @config_argument
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:

@@ -1,19 +1,19 @@
 """Verbs, imported when they are used: a group's own by a table, those of other distributions by the entry-point group `mom.commands`.
 
-An entry's name is the verb, with a dot after the group that it stands in (`demo`, `policy.set`); its value is a click command. A
-distribution brings verbs whether or not it has plugins, and a configuration enables them. On a terminal, nothing that a verb prints but
-colours steers it: names of guests come from outside. A text that is a file is printed with `print_text`, true to the byte where it is no
-terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with `print_prose`, and tables with `print_table`:
-words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
+An entry's name is the verb, with a dot after the group that it stands in (`demo`, `policy.set`); its value is a click command, or a `Verb`,
+which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them. On a
+terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed with
+`print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with
+`print_prose`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mom_core.plugins.discovery import Entry
 
 GROUP: Final = "mom.commands"
+
+Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
     **dict.fromkeys(("status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-cli"),
@@ -34,7 +36,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
 
 
 class Verb(NamedTuple):
-    """One of a group's own verbs: `module:attribute` of its command, and what the group's help says of it without importing it."""
+    """A verb: `module:attribute` of its command, and what the help of its group says of it without importing it."""
 
     target: str
     summary: str
@@ -62,12 +64,11 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command: the group's own, else the one that is brought. Raises `PluginError` for one that is broken."""
         if cmd_name in self.verbs:
-            module, _, attribute = self.verbs[cmd_name].target.partition(":")
-            command: click.Command = getattr(import_module(module), attribute)
+            command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:
             command = self.commands[cmd_name]
         elif entries := brought_below(self.prefix()).get(cmd_name):
-            command = _load(entries)
+            command = _load(entries, _imported)
         else:
             return None
         _summarize(command)
@@ -97,7 +98,7 @@ class VerbGroup(click.Group):
                 continue
             rows = own if entries[0].point.name in COMES_WITH else others
             try:
-                rows.append((name, _load(entries).get_short_help_str(limit=200)))
+                rows.append((name, _load(entries, _summary)))
             except PluginError as error:
                 click.echo(f"mom: warning: {error}", err=True)
         for title, rows in (("Commands", own), ("Commands of other distributions", others)):
@@ -164,8 +165,23 @@ def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
     }
 
 
-def _load(entries: Sequence[Entry]) -> click.Command:
-    """The command that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
+def _imported(verb: Verb | click.Command) -> click.Command:
+    if isinstance(verb, click.Command):
+        return verb
+    module, _, attribute = verb.target.partition(":")
+    command: click.Command = getattr(import_module(module), attribute)
+    return command
+
+
+def _summary(verb: Verb | click.Command) -> str:
+    if isinstance(verb, Verb):
+        return verb.summary
+    _summarize(verb)
+    return verb.get_short_help_str(limit=200)
+
+
+def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
+    """What is made of the verb that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
@@ -173,14 +189,18 @@ def _load(entries: Sequence[Entry]) -> click.Command:
     if len(entries) > 1 and COMES_WITH.get(point.name) != owner:
         owners = " and by ".join(map(_owner, entries))
         raise PluginError(f"the command {verb!r} is brought by {owners}", plugin=verb, hint="uninstall all but one of them")
-    made = attempt(point.load, seconds=IMPORT_SECONDS, what=f"importing {point.value}")
+
+    def used() -> Used | None:
+        verb = point.load()
+        return use(verb) if isinstance(verb, Verb | click.Command) else None
+
+    made = attempt(used, seconds=IMPORT_SECONDS, what=f"importing {point.value}")
     hint = f"tell the authors of {owner}"
     if made.error is not None:
         why, hint = what_it_lacks(made.error) or (f"cannot be imported: {describe(made.error)}", hint)
-    elif not isinstance(made.value, click.Command):
+    elif made.value is None:
         why = f"is no click command: {point.value}"
     else:
-        _summarize(made.value)
         return made.value
     raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint)
 
