@@ -71,6 +71,12 @@ class FakeGuest:
         """What a command returns, or a text with the class of an error."""
         self.asked[command] += 1
         path, name = arguments.get("path"), arguments.get("property")
+        if command == "qom-set" and name == "requested-size":
+            device = next(one["data"] for one in self.memory_devices if path == f"/machine/peripheral/{one['data']['id']}")
+            if arguments["value"] % device["block-size"]:
+                return "GenericError"
+            device["requested-size"] = device["size"] = arguments["value"]
+            return {}
         if command in {"qom-get", "qom-set"}:
             return self._property(command, name, arguments.get("value")) if path == BALLOON else "DeviceNotFound"
         if command == "qom-list":

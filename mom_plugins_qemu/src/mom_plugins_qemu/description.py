@@ -159,6 +159,11 @@ def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
     return dimms, tuple(found)
 
 
+def virtio_mem_of(answer: Answer) -> tuple[VirtioMem, ...]:
+    """The virtio-mem devices in an answer to `query-memory-devices`. Raises `WireError`."""
+    return _memory_devices(answer)[1]
+
+
 def looked(description: Description, answers: Sequence[Answer]) -> Look:
     """How a guest is, by the answers to its `looking`. Raises `WireError`."""
     status, migration, *rest = answers

@@ -7,6 +7,10 @@ from typing import Final
 from mom_core import FieldSpec, Scope, Unit
 from mom_guests import PERIOD, guest_fields, host_fields
 
+PLUGGED: Final = "plugged_cur"
+PLUGGED_REQUESTED: Final = "plugged_requested"
+PLUGGED_MAXIMUM: Final = "plugged_max"
+
 _SOURCES: Final = {
     "balloon.current": "query-balloon actual, and virtio-mem's size",
     "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
@@ -43,4 +47,13 @@ GUEST_FIELDS: Final = (
         "shares of Proxmox VE, by 1000",
     ),
 )
+PLUGGED_FIELDS: Final = tuple(
+    FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"QMP query-memory-devices {source}")
+    for name, description, source in (
+        (PLUGGED, "memory that virtio-mem has plugged in; of guests with one such device", "size"),
+        (PLUGGED_REQUESTED, "what virtio-mem is to have plugged in", "requested-size"),
+        (PLUGGED_MAXIMUM, "what virtio-mem can have plugged in", "max-size"),
+    )
+)
+
 HOST_FIELDS: Final = host_fields(_source)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid as uuids
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,8 +29,18 @@ from mom_core import (
 )
 from mom_guests import PERIOD, HostSide, Reading, Record, Resizes, convert, times_of, wanted_limits, why_silent
 from mom_plugins_qemu.command_line import Identity, identity_of
-from mom_plugins_qemu.description import DESCRIBING, POLLING_INTERVAL, Description, VirtioMem, balloon_record, described, looked
+from mom_plugins_qemu.description import (
+    DESCRIBING,
+    POLLING_INTERVAL,
+    Description,
+    VirtioMem,
+    balloon_record,
+    described,
+    looked,
+    virtio_mem_of,
+)
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
+from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED
 from mom_plugins_qemu.monitors import monitors
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
@@ -39,7 +50,7 @@ from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 BALLOON: Final = "balloon_target"
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
-"""A guest is described again after this: devices may be plugged in and taken out."""
+"""A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
 
 _FIRST_RETRY_SECONDS: Final = 0.5
 _LAST_RETRY_SECONDS: Final = 10.0
@@ -244,8 +255,9 @@ class QemuHypervisor:
             self._lost(known, failure)
             return
         known.failure = failure
-        known.retry_at = self._monotonic() + known.retry_after
-        known.retry_after = min(2 * known.retry_after, _LAST_RETRY_SECONDS)
+        if failure is not Failure.LEFT:
+            known.retry_at = self._monotonic() + known.retry_after
+            known.retry_after = min(2 * known.retry_after, _LAST_RETRY_SECONDS)
         self._stale(known)
 
     def _lost(self, known: KnownGuest, failure: Failure) -> None:
@@ -266,7 +278,8 @@ class QemuHypervisor:
         known.description = description
         known.virtio_mem = description.virtio_mem
         known.looking = prepared(description.looking())
-        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS
+        spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
+        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * spread
 
     def _look(self, known: KnownGuest, answers: Sequence[Answer]) -> None:
         """The lock is held."""
@@ -384,6 +397,9 @@ class QemuHypervisor:
         fields = {**known.fields, **seen}
         if known.period is not None and not known.failure:
             fields[PERIOD] = known.period
+        if len(known.virtio_mem) == 1 and not known.failure:
+            (device,) = known.virtio_mem
+            fields |= {PLUGGED: device.size_kib, PLUGGED_REQUESTED: device.requested_kib, PLUGGED_MAXIMUM: device.maximum_kib}
         if known.definition is not None and known.definition.reclaim_cost is not None:
             fields["reclaim_cost"] = known.definition.reclaim_cost
         if "host_cpu_usage" in seen:
@@ -487,6 +503,36 @@ class QemuHypervisor:
         if not description.balloon:
             raise NotSupported(f"{guest} has no balloon device")
         return description.balloon
+
+    def plugged(self, guest: Entity) -> int:
+        """How much virtio-mem is to have plugged in, in KiB, by QEMU's word now. Raises as `set_balloon` does."""
+        known, _ = self._ready(guest)
+        return self._device(known, guest).requested_kib
+
+    def set_plugged(self, guest: Entity, size_kib: int) -> None:
+        """Ask virtio-mem to have so much plugged in, rounded up to what it can; the guest follows as far as its kernel can free memory.
+
+        Raises as `set_balloon` does.
+        """
+        known, _ = self._ready(guest)
+        device = self._device(known, guest)
+        if isinstance(size_kib, bool) or not isinstance(size_kib, int) or not 0 <= size_kib <= device.maximum_kib:
+            most = device.maximum_kib
+            raise NotSupported(f"{size_kib!r:.40} is no size for virtio-mem of {guest}, which takes 0 to {most} KiB")
+        step = max(1, device.block_kib)
+        rounded = min(-(-size_kib // step) * step, device.maximum_kib)
+        where = {"path": device.path, "property": "requested-size", "value": rounded << 10}
+        self._command(known, f"setting the virtio-mem size of {guest}", Question("qom-set", where))
+
+    def _device(self, known: KnownGuest, guest: Entity) -> VirtioMem:
+        try:
+            answer = self._command(known, f"reading the memory devices of {guest}", Question("query-memory-devices"))
+            devices = virtio_mem_of(answer)
+        except WireError as error:
+            raise HypervisorError(f"{guest}: {error}") from error
+        if len(devices) != 1:
+            raise NotSupported(f"{guest} has {len(devices) or 'no'} virtio-mem devices; one can be resized")
+        return devices[0]
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""

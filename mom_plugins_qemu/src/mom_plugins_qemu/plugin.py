@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import FieldSpec, Finding, HypervisorError, PluginContext, Severity, Suggestion, hookimpl
+from mom_core import (
+    NO_PROMISES,
+    Change,
+    ControlSpec,
+    Decision,
+    FieldSpec,
+    Finding,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    Promises,
+    Refused,
+    Revision,
+    Scope,
+    Severity,
+    Snapshot,
+    Suggestion,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+    hookimpl,
+)
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, PLUGGED_FIELDS, PLUGGED_REQUESTED
 from mom_plugins_qemu.monitors import checked, monitors
+from mom_plugins_qemu.virtio_mem import CONTROL, reviewed
 
 if TYPE_CHECKING:
     from mom_cli import Importer
@@ -59,7 +82,13 @@ class QemuPlugin(PluginOfGuests):
     @hookimpl
     def mom_fields(self) -> Iterable[FieldSpec]:
         """What is known of each guest, and of all of them together."""
-        return GUEST_FIELDS + HOST_FIELDS
+        return GUEST_FIELDS + PLUGGED_FIELDS + HOST_FIELDS
+
+    @hookimpl
+    def mom_controls(self) -> Iterable[ControlSpec]:
+        """The statistics period, and what virtio-mem has plugged in."""
+        description = "memory that virtio-mem is to have plugged in, up to the device's size, in its steps"
+        return (*super().mom_controls(), ControlSpec(CONTROL, Unit.KIB, Scope.GUEST, description, PLUGGED_REQUESTED, minimum=0))
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -94,6 +123,42 @@ class QemuPlugin(PluginOfGuests):
         self._stop_watching()
         if self._events is not None:
             self._events.stop()
+
+    # --- review and control --------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """virtio-mem takes no more from a guest than it can spare, and nothing that it is promised."""
+        return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
+
+    @hookimpl
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """Statistics periods, and what virtio-mem is to have plugged in."""
+        found = dict(super().mom_read(hypervisor, [target for target in targets if target.control != CONTROL]))
+        if self._qemu is not None:
+            for target in targets:
+                if target.control == CONTROL:
+                    try:
+                        found[target] = self._qemu.plugged(target.entity)
+                    except HypervisorError as error:
+                        found[target] = error
+        return found
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set both."""
+        errors = dict(super().mom_write(hypervisor, [change for change in changes if change.control != CONTROL]))
+        if self._qemu is not None:
+            for change in changes:
+                if change.control == CONTROL:
+                    size = as_whole(change.value)
+                    try:
+                        if size is None:
+                            raise Refused("not a size in KiB")
+                        self._qemu.set_plugged(change.entity, size)
+                    except HypervisorError as error:
+                        errors[change.target] = error
+        return errors
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
