@@ -23,9 +23,10 @@ from mom_plugins_policy.symbols.terms import Term, Terms
 from mom_plugins_policy.symbols.vocabulary import FLOAT, INFINITE, INT, LIST, NAN, NIL, NUMBER, STRING, Vocabulary
 from mom_plugins_policy.syntax import Form, abridged
 from mom_plugins_policy.trace import Node, traced
-from mom_plugins_policy.words import forms
+from mom_plugins_policy.words import forms, methods
 from mom_plugins_policy.words.forms import SPECIAL_FORMS, FormWord, Role
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, FunctionWord, covers
+from mom_plugins_policy.words.methods import ENTITY_METHODS, SETTERS, MethodWord
 from mom_plugins_policy.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
 
 WORDS = list(FUNCTIONS.values())
@@ -226,6 +227,21 @@ def test_a_part_that_does_not_know_a_form_fails_at_import() -> None:
         forms.covers("a part", dict.fromkeys(known - {"with"}))
     with pytest.raises(TypeError, match="while"):
         forms.covers("a part", dict.fromkeys({*known, "while"}))
+
+
+def test_a_part_that_does_not_know_a_method_fails_at_import() -> None:
+    methods.covers("a part", ENTITY_METHODS)
+    with pytest.raises(TypeError, match="a part: no record, or no method, for Recall"):
+        methods.covers("a part", set(ENTITY_METHODS) - {"Recall"})
+
+
+@pytest.mark.parametrize("word", ENTITY_METHODS.values(), ids=lambda word: word.name)
+def test_what_a_method_writes_is_read_by_the_one_of_its_store(word: MethodWord) -> None:
+    if word.writes:
+        (reader,) = (name for name, setter in SETTERS.items() if setter == word.name)
+        text = f'(Host.{reader} "k") (Host.{word.name} "k" 5) (Host.{reader} "k")'
+        assert Policy.compile({"p": text}).evaluate(fixture()).values == [None, None, 5]
+        assert ENTITY_METHODS[reader].unset
 
 
 def test_what_stands_for_others_is_shown_as_it_stands_in_the_text() -> None:

@@ -20,7 +20,7 @@ from mom_plugins_policy.syntax import Form, FormKind, abridged
 from mom_plugins_policy.trace import Node, traced
 from mom_plugins_policy.words.forms import Role, Roles
 from mom_plugins_policy.words.functions import BUILTINS, OPERATORS
-from mom_plugins_policy.words.methods import ENTITY_METHODS
+from mom_plugins_policy.words.methods import ENTITY_METHODS, SETTERS
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -337,18 +337,15 @@ class _Walk:
         key = node.children[0].value
         if not isinstance(key, str):
             return
-        if method in ("SetVar", "Remember", "Control"):
+        if ENTITY_METHODS[method].writes:
             self.notes[(method, identity, key)] = node
             self.reached.add((id(node.form), identity))
         if method == "Control":
             self.requests.append(_Request(identity, key, node, node.children[1] if len(node.children) > 1 else None))
-        elif method in _SETS:
-            setting = self.notes.get((_SETS[method], identity, key))
+        elif method in SETTERS:
+            setting = self.notes.get((SETTERS[method], identity, key))
             if setting is not None:
                 self.read[id(node)] = setting
-
-
-_SETS = {"GetVar": "SetVar", "Recall": "Remember", "GetControl": "Control"}
 
 
 def _called(policy: Policy, node: Node) -> Definition | None:
@@ -430,9 +427,9 @@ class _Reasons:
             return self._note(node, setting, depth)
         method = head.rpartition(".")[2]
         if "." in head and method in ENTITY_METHODS:
-            if method in _SETS and node.value is None and node.children and isinstance(node.children[0].value, str):
-                self.unset.add((_SETS[method], node.children[0].value))
-            how = _METHOD_SAYS.get(method, "") if node.value is None else ""
+            if method in SETTERS and node.value is None and node.children and isinstance(node.children[0].value, str):
+                self.unset.add((SETTERS[method], node.children[0].value))
+            how = ENTITY_METHODS[method].unset if node.value is None else ""
             return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, how)
         parts = () if roles is not None and roles.last is Role.STEP else self._parts(node, depth)
         return Reason(abridged(form, _SHOWN), _brief(node.value), form.source, parts=parts)
@@ -517,9 +514,6 @@ class _Reasons:
         return Reason(abridged(node.form, _SHOWN), value, node.form.source, branch=branch, parts=tuple(parts))
 
 
-_METHOD_SAYS = {"GetVar": "not set", "Recall": "nothing remembered", "GetControl": "not asked for"}
-
-
 def _once(reasons: Sequence[Reason]) -> Iterator[Reason]:
     seen: set[tuple[str, str]] = set()
     for reason in reasons:
@@ -566,7 +560,7 @@ class _Unreached:
             roles = policy.program.roles.get(form.index)
             if roles is not None and roles.assigned:
                 self._setting.setdefault(("set", roles.assigned), []).append(form)
-            elif method in ("SetVar", "Remember", "Control") and (base == "Host") is (self._entity == HOST_ID):
+            elif method in ENTITY_METHODS and ENTITY_METHODS[method].writes and (base == "Host") is (self._entity == HOST_ID):
                 self._setting.setdefault((method, str(form.items[1].value)), []).append(form)
             if head in policy.program.definitions:
                 self._calls.setdefault(head, []).append(form)

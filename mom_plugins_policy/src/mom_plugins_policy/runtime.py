@@ -18,7 +18,7 @@ from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.errors import Fault, Trouble
 from mom_plugins_policy.limits import PolicyLimits
 from mom_plugins_policy.syntax import Form, abridged, written_number, written_string
-from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
+from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS, covers
 
 if TYPE_CHECKING:
     from mom_plugins_policy.notes import Notes
@@ -619,6 +619,9 @@ class Run:
         else:
             found = self.notes.of(identity).get(name) if self.notes is not None else None
         return default if found is None else found
+
+
+covers("runtime.py", [name for name in ENTITY_METHODS if hasattr(Run, f"do_{name.lower()}")])
 
 
 def _check_note(name: Any_) -> None:

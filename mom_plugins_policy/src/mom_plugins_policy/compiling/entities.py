@@ -117,7 +117,7 @@ class EntityAccess(Scoping):
             if recalled is not None:
                 default = f", {values[1].text}" if len(values) > 1 else ""
                 return Expression(f"{recalled}.get({self._key(entity)}{default})")
-        if method in ("Control", "SetVar", "Remember"):
+        if word.writes:
             values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]
         if method == "Control":
@@ -128,7 +128,7 @@ class EntityAccess(Scoping):
         text = self.marked(form, f"{self._use(f'do_{method.lower()}')}({', '.join(texts)})", operands)
         if method == "StatAvg":
             return Expression(text, "float", size=0)
-        if method in ("Control", "SetVar", "Remember"):
+        if word.writes:
             self.emit(text)
             return NIL
         return Expression(text)

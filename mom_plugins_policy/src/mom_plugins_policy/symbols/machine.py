@@ -20,6 +20,7 @@ from mom_plugins_policy.symbols.ranges import CertainlyWrong
 from mom_plugins_policy.symbols.terms import Constant, Term, Terms, scope_of, truth_of
 from mom_plugins_policy.symbols.vocabulary import DATA, ENTITY, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND, Vocabulary
 from mom_plugins_policy.syntax import Form, FormKind
+from mom_plugins_policy.words import methods
 from mom_plugins_policy.words.forms import DEFINING, FormWord, covers
 from mom_plugins_policy.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.words.methods import DISK_METHODS, ENTITY_METHODS
@@ -729,8 +730,9 @@ class SymbolicEvaluator:
             form = todo.pop()
             todo.extend(form.items)
             if form.kind is FormKind.NAME:
-                last = form.name.rpartition(".")[2]
-                kinds |= {"note"} if last == "SetVar" else {"control"} if last == "Control" else set()
+                method = ENTITY_METHODS.get(form.name.rpartition(".")[2])
+                if method is not None and method.writes and method.store != "memory":  # what is remembered may be anything anyhow
+                    kinds.add(method.store)
                 if form.name in self.program.definitions and form.name not in seen:
                     seen.add(form.name)
                     todo.extend(definition.body for definition in self.program.definitions[form.name])
@@ -839,49 +841,7 @@ class SymbolicEvaluator:
         self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))
         self.on_method(form, entity, method, values, forms)
         self.may_end()  # an unknown field or property, a value that cannot be asked for
-        if method == "Control":
-            return self._control(form, entity, values)
-        if method in ("SetVar", "Remember"):
-            if method == "SetVar":
-                self._note(entity, values[0], values[1])
-            return self.terms.nil
-        known = entity is not None and entity.op in ("host", "guest")
-        if entity is None or not known or (entity.op == "guest" and entity.value != 0 and method in ("GetVar", "GetControl")):
-            return self.terms.fresh(f"the value of {method}", NIL | NUMBER if method == "GetControl" else None)
-        if method in ("Stat", "StatAvg"):
-            return self._stat(form, entity, method, values)
-        if method == "Recall":
-            return self.terms.fresh("what is remembered", DATA)
-        if not values[0].is_constant:
-            return self.terms.fresh(f"the value of {method}", NIL | NUMBER if method == "GetControl" else None)
-        if method == "Prop":
-            return self.terms.named("property", entity, values[0].value)
-        if method == "GetVar":
-            return self._owned("note", entity, values[0].value)
-        return self.terms.asked_for(self._owned("control", entity, values[0].value))
-
-    def _stat(self, form: Form, entity: Term, method: str, values: Sequence[Term]) -> Term:
-        name = values[0].value
-        average = method == "StatAvg"
-        if not values[0].is_constant:
-            return self.terms.fresh(f"the value of {method}", NUMBER & ~INT if average else None)
-        scope = scope_of(entity)
-        if not isinstance(name, str) or not self.vocabulary.declares(scope, name):
-            raise self.wrong(form, "unknown-field", f"there is no {scope} field {name}")
-        if average:
-            return self.terms.average(entity, name)
-        field = self.terms.field(entity, name)
-        if len(values) == 1:
-            return field
-        return self.terms.ite(self.terms.named("present", entity, name, INT), field, values[1])
-
-    def _owners(self, entity: Term | None) -> list[tuple[Term, Term]]:
-        """The entities among those looked at that a method may be called on, and when it is."""
-        if entity is not None and (entity.op == "host" or (entity.op == "guest" and entity.value == 0)):
-            return [(entity, self.terms.true)]
-        if entity is not None and entity.op == "guest":
-            return []
-        return [(owner, self.terms.flag("which entity")) for owner in (self.terms.host, self.terms.guest(0))]
+        return self._CALLED[method](self, form, entity, values)
 
     def _control(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
         try:
@@ -898,6 +858,60 @@ class SymbolicEvaluator:
             raise Unsupported(form, "it is not known which control is asked for")
         return self.terms.nil
 
+    def _set_note(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        self._note(entity, values[0], values[1])
+        return self.terms.nil
+
+    def _remember(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        return self.terms.nil
+
+    def _recall(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        return self.terms.fresh("what is remembered", DATA | (values[1].types if len(values) > 1 else 0))
+
+    def _asked_for(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        if entity is None or not _is_looked_at(entity) or not values[0].is_constant:
+            return self.terms.fresh("the value of GetControl", NIL | NUMBER)
+        return self.terms.asked_for(self._owned("control", entity, values[0].value))
+
+    def _noted(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        if entity is None or not _is_looked_at(entity) or not values[0].is_constant:
+            return self.terms.fresh("the value of GetVar")
+        return self._owned("note", entity, values[0].value)
+
+    def _property(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        if entity is None or entity.op not in ("host", "guest") or not values[0].is_constant:
+            return self.terms.fresh("the value of Prop")
+        return self.terms.named("property", entity, values[0].value)
+
+    def _stat(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        if entity is None or entity.op not in ("host", "guest") or not values[0].is_constant:
+            return self.terms.fresh("the value of Stat")
+        field = self.terms.field(entity, self._field_of(form, entity, values[0].value))
+        if len(values) == 1:
+            return field
+        return self.terms.ite(self.terms.named("present", entity, field.value, INT), field, values[1])
+
+    def _average(self, form: Form, entity: Term | None, values: Sequence[Term]) -> Term:
+        if entity is None or entity.op not in ("host", "guest"):
+            return self.terms.fresh("the value of StatAvg")
+        if not values[0].is_constant:
+            return self.terms.fresh("the value of StatAvg", NUMBER & ~INT)
+        return self.terms.average(entity, self._field_of(form, entity, values[0].value))
+
+    def _field_of(self, form: Form, entity: Term, name: object) -> str:
+        scope = scope_of(entity)
+        if not isinstance(name, str) or not self.vocabulary.declares(scope, name):
+            raise self.wrong(form, "unknown-field", f"there is no {scope} field {name}")
+        return name
+
+    def _owners(self, entity: Term | None) -> list[tuple[Term, Term]]:
+        """The entities among those looked at that a method may be called on, and when it is."""
+        if entity is not None and (entity.op == "host" or (entity.op == "guest" and entity.value == 0)):
+            return [(entity, self.terms.true)]
+        if entity is not None and entity.op == "guest":
+            return []
+        return [(owner, self.terms.flag("which entity")) for owner in (self.terms.host, self.terms.guest(0))]
+
     def _note(self, entity: Term | None, name: Term, value: Term) -> None:
         for owner, condition in self._owners(entity):
             if name.is_constant:
@@ -911,9 +925,20 @@ class SymbolicEvaluator:
     def _eval(self, form: Form, arguments: Sequence[Form]) -> Term:
         return self._sequence(form, arguments)
 
+    _CALLED: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Term | None, Sequence[Term]], Term]]] = {
+        "Prop": _property, "Stat": _stat, "StatAvg": _average, "Control": _control, "GetControl": _asked_for, "SetVar": _set_note,
+        "GetVar": _noted, "Remember": _remember, "Recall": _recall,
+    }  # fmt: skip
+
     _METHODS: ClassVar[dict[str, Callable[[SymbolicEvaluator, Form, Sequence[Form]], Term]]] = {
         "eval": _eval, "if": _if, "let": _let, "def": _def, "defun": _def, "defvar": _defvar, "set": _set, "setq": _set, "with": _with,
     }  # fmt: skip
 
 
+def _is_looked_at(entity: Term) -> bool:
+    """Whether what is written to an entity is followed: the host, and one guest."""
+    return entity.op == "host" or (entity.op == "guest" and entity.value == 0)
+
+
 covers("symbols/machine.py", SymbolicEvaluator._METHODS)
+methods.covers("symbols/machine.py", SymbolicEvaluator._CALLED)
