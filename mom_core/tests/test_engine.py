@@ -556,6 +556,14 @@ def test_impossible_values_are_bounded_or_dropped_with_a_reason(tmp_path: Path, 
         assert report.revisions[0].reason
 
 
+@pytest.mark.parametrize("digits", [309, 5000])
+def test_a_number_that_no_float_can_hold_costs_that_decision_only(tmp_path: Path, machine: Machine, digits: int) -> None:
+    with engine_with(tmp_path, machine, evaluator(lambda snapshot: [*want(10**digits, "a")(snapshot), *want(50, "b")(snapshot)])) as engine:
+        report = engine.cycle()
+        assert machine.set_calls == [("b", 50)]
+        assert [revision.reason for revision in report.revisions] == [f"an integer of {(10**digits).bit_length()} bits is no finite number"]
+
+
 CHOICES = ControlSpec("size", Unit.COUNT, Scope.GUEST, "0: stop, 1: run, 2: unmerge", field="size", choices=(0, 1, 2))
 FLAG = ControlSpec("size", Unit.FLAG, Scope.GUEST, "1: pause it", field="size")
 
