@@ -148,6 +148,22 @@ def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: s
         assert said in " ".join(done.output.split()), done.output
 
 
+def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothing(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "50_hangs.py", "import time\n\ndef decide(host, guests):\n    time.sleep(2)\n")
+    plugins: dict[str, type | Mapping[str, object]] = {
+        "sim": {},
+        "pypolicy": {"directory": folder, "deadline": "200ms"},
+        "policy": {"defaults": False, "directory": str(tmp_path / "run" / "policy.d")},
+        "balloon": {},
+    }
+    (tmp_path / "run").mkdir()
+    run = run_plugins(tmp_path / "run", plugins, cycles=2, policies={"50_tenth": GIVES_ALL_A_TENTH})
+    assert all(report.duration < 1.5 for report in run.reports)
+    assert all(report.outcomes for report in run.reports)
+    hung = [plugin for report in run.reports for plugin in report.plugins if plugin.name == "pypolicy"]
+    assert {plugin.state.value for plugin in hung} == {"hung"}
+
+
 # --- the README ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -119,14 +119,14 @@ class _Seen:
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
         """Why this cannot be decided; empty if it can. What each control takes, mom reviews for all evaluators."""
-        names = [name for name, spec in self._evaluation.known.declared.controls.items() if spec.scope is self.entity.scope]
-        if control not in names:
-            return f"no enabled plugin has a control {control!r:.60} of the {self.entity.scope}{_meant(control, names)}"
+        controls, scope = self._evaluation.known.declared.controls, self.entity.scope
+        if control not in controls or controls[control].scope is not scope:
+            meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
+            return f"no enabled plugin has a control {control!r:.60} of the {scope}{meant}"
         if bounds and None in map(as_number, [value, *bounds]):
             return f"the value or a bound of {control} is no finite number: {[value, *bounds]!r:.120}"
-        if as_number(value) is not None or isinstance(value, str | bool | list | tuple):
-            return ""
-        return f"{control} is to be {value!r:.40}, a {type(value).__name__} that no control takes"
+        fits = as_number(value) is not None or isinstance(value, str | bool | list | tuple)
+        return "" if fits else f"{control} is to be {value!r:.40}, a {type(value).__name__} that no control takes"
 
     def _read(self, field: str, read: Callable[[str], T | None]) -> T | None:
         declared, scope = self._evaluation.known.declared.fields, self.entity.scope
