@@ -22,6 +22,7 @@ from typing import cast
 import click
 from pydantic import BaseModel
 
+import mom_cli
 import mom_core
 from mom_core import (
     Canary,
@@ -382,10 +383,15 @@ def _count(arguments: str) -> str:
 # --- for authors ---------------------------------------------------------------------------------------------------------------------
 
 
+def _names() -> list[tuple[str, object]]:
+    """What `mom_core` and `mom_cli` make public, by name; that of the second with its module."""
+    found: list[tuple[str, object]] = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
+    return found + [(f"mom_cli.{name}", getattr(mom_cli, name)) for name in dir(mom_cli) if name != "__version__"]
+
+
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
     """The public classes of some kind, by name."""
-    found = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    return [(name, thing) for name, thing in found if isinstance(thing, type) and wanted(thing)]
+    return [(name, thing) for name, thing in _names() if isinstance(thing, type) and wanted(thing)]
 
 
 def _protocols() -> str:
@@ -421,14 +427,14 @@ def _protocols() -> str:
         classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *methods]))
     functions = [
         f"### `{name}`\n\n`{name}{_unquoted(str(inspect.signature(thing)))}`\n\n{_prose(inspect.getdoc(thing) or '')}"
-        for name in dir(mom_core)
-        if inspect.isfunction(thing := getattr(mom_core, name))
+        for name, thing in _names()
+        if inspect.isfunction(thing)
     ]
-    values = [f"### `{name}`\n\n{_said_below(name)}" for name in dir(mom_core) if _is_value(getattr(mom_core, name))]
+    values = [f"### `{name}`\n\n{_said_below(name)}" for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md). A controller asks whether the hypervisor has a "
-        "capability with `isinstance(hypervisor, BalloonControl)`.",
+        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md), and what `mom_cli` does for verbs and "
+        "importers. A controller asks whether the hypervisor has a capability with `isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
             *parts,
