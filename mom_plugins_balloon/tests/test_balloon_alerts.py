@@ -8,7 +8,7 @@ from mom_core import Guest, Host, Severity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.guarantees import Shrunk, Standing
-from mom_plugins_balloon.states import GIB, State
+from mom_plugins_balloon.states import GIB, MemoryState
 
 FULL = snapshot(
     host={"mem_available": 62 * GIB, "mem_really_available": 0},
@@ -18,7 +18,7 @@ OVERSOLD = Standing(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(Gues
 
 
 def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
-    (alert,) = alerts(FULL, State.LOW, OVERSOLD)
+    (alert,) = alerts(FULL, MemoryState.LOW, OVERSOLD)
     assert alert.message == "the host is full: 0 KiB of 62.00 GiB available"
     assert alert.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB"
     assert "lower their guarantees" in alert.cure
@@ -26,26 +26,26 @@ def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
 
 
 def test_mom_has_the_time_to_put_it_right_before_it_is_an_error() -> None:
-    (alert,) = alerts(FULL, State.LOW, Standing())
+    (alert,) = alerts(FULL, MemoryState.LOW, Standing())
     assert 0 < alert.after < 60
 
 
 def test_without_promises_it_is_said_what_guests_hold() -> None:
-    (alert,) = alerts(FULL, State.LOW, Standing())
+    (alert,) = alerts(FULL, MemoryState.LOW, Standing())
     assert alert.why == "the processes of guests hold 40.00 GiB"
-    (alert,) = alerts(Snapshot(Host(fields=FULL.host.fields)), State.LOW, Standing())
+    (alert,) = alerts(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, Standing())
     assert "something else" in alert.why
 
 
 def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:
-    (alert,) = alerts(FULL, State.HIGH, OVERSOLD)
+    (alert,) = alerts(FULL, MemoryState.HIGH, OVERSOLD)
     assert (alert.name, alert.severity) == ("promises", Severity.WARNING)
 
 
-@pytest.mark.parametrize("state", [State.HIGH, State.SOFT, State.HARD])
-def test_a_host_where_guests_give_is_at_work_and_not_full(state: State) -> None:
+@pytest.mark.parametrize("state", [MemoryState.HIGH, MemoryState.SOFT, MemoryState.HARD])
+def test_a_host_where_guests_give_is_at_work_and_not_full(state: MemoryState) -> None:
     assert not list(alerts(FULL, state, Standing()))
 
 
 def test_what_is_unknown_is_not_said_to_be_full() -> None:
-    assert not list(alerts(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), State.LOW, OVERSOLD))
+    assert not list(alerts(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), MemoryState.LOW, OVERSOLD))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.learning import PROCESS_KIB, Learning
-from mom_plugins_balloon.requests import Request
+from mom_plugins_balloon.requests import SizeRequest
 
 MIB = 1024
 TOTAL = 1000 * MIB
@@ -19,7 +19,7 @@ class Watched:
     def __init__(self) -> None:
         self.learning = Learning(900)
         self.now = 0.0
-        self.requests: dict[str, Request] = {}
+        self.requests: dict[str, SizeRequest] = {}
 
     def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float = 0.0, **more: Value) -> dict[str, float]:
         self.now += after
@@ -74,7 +74,7 @@ def test_what_is_left_after_a_sweep_is_the_processs_own(guest: Watched) -> None:
         known = guest.says(100 * MIB, rss=900 * MIB)
     assert known["rss_beside"] == PROCESS_KIB
     size = HIDDEN + 100 * MIB + 64 * MIB
-    guest.requests["a"] = Request(size, TOTAL + HIDDEN, guest.now, "1", arrived=True)
+    guest.requests["a"] = SizeRequest(size, TOTAL + HIDDEN, guest.now, "1", arrived=True)
     known = guest.says(100 * MIB, rss=HIDDEN + 230 * MIB, balloon_cur=size, mem_available=size - HIDDEN, mem_unused=64 * MIB)
     assert known["rss_beside"] == 130 * MIB
 
@@ -85,13 +85,13 @@ def swept_for(guest: Watched, idle: int, freed: int, given: int = 0) -> dict[str
     for _ in range(2):
         guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle))
     whole = TOTAL + HIDDEN
-    guest.requests["a"] = Request(whole - given, whole, guest.now, "1", arrived=True)
+    guest.requests["a"] = SizeRequest(whole - given, whole, guest.now, "1", arrived=True)
     return guest.says(100 * MIB, after=1, age=1.0, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + idle - freed), balloon_cur=whole - given)
 
 
 def test_a_sweep_in_vain_tells_what_the_process_holds(guest: Watched) -> None:
     assert swept_for(guest, 60 * MIB, 4 * MIB)["rss_beside"] == PROCESS_KIB + 56 * MIB
-    guest.requests["a"] = Request(TOTAL + HIDDEN, TOTAL, guest.now, "1")
+    guest.requests["a"] = SizeRequest(TOTAL + HIDDEN, TOTAL, guest.now, "1")
     for _ in range(2):
         known = guest.says(100 * MIB, rss=int(HIDDEN + 100 * MIB + PROCESS_KIB + 20 * MIB))
     assert known["rss_beside"] == PROCESS_KIB + 20 * MIB, "if it holds less one day, that was not all its own"
@@ -136,7 +136,7 @@ def test_a_guest_with_little_page_cache_does_not_keep_more_of_it_for_being_swept
         guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)
     swept = HIDDEN + 100 * MIB + 72 * MIB
     whole = TOTAL + HIDDEN
-    request = Request(whole, swept, guest.now, "1") if returning else Request(swept, whole, guest.now, "1", arrived=True)
+    request = SizeRequest(whole, swept, guest.now, "1") if returning else SizeRequest(swept, whole, guest.now, "1", arrived=True)
     guest.requests["a"] = request
     known = guest.says(100 * MIB, balloon_cur=swept, mem_available=swept - HIDDEN, mem_unused=32 * MIB, mem_disk_caches=40 * MIB)
     assert known["mem_cache_share"] < 0.05
@@ -146,7 +146,7 @@ def test_a_guest_that_was_trimmed_and_fills_what_it_has_goes_on_being_known_by_i
     for _ in range(2):
         guest.says(100 * MIB, mem_disk_caches=600 * MIB, mem_unused=300 * MIB)
     trimmed = HIDDEN + 500 * MIB
-    guest.requests["a"] = Request(trimmed, trimmed + 50 * MIB, guest.now, "1", arrived=True)
+    guest.requests["a"] = SizeRequest(trimmed, trimmed + 50 * MIB, guest.now, "1", arrived=True)
     known = guest.says(100 * MIB, balloon_cur=trimmed, mem_available=500 * MIB, mem_unused=40 * MIB, mem_disk_caches=360 * MIB)
     assert known["mem_cache_share"] == 0.8
 
@@ -164,13 +164,13 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     guest, whole, swept = CountsAll(), TOTAL + HIDDEN, HIDDEN + 200 * MIB
     for _ in range(2):
         before = guest.has(whole)
-    guest.requests["a"] = Request(swept, whole, guest.now, "1", arrived=True)
+    guest.requests["a"] = SizeRequest(swept, whole, guest.now, "1", arrived=True)
     for _ in range(2):
         known = guest.has(swept)
     assert known["mem_used_before"] == TOTAL - (200 - 100) * MIB, "so much is used, as it counts"
     assert known["mem_used_peak"] - known["mem_used_before"] == before["mem_used_peak"] - before["mem_used_before"], "no burst was seen"
     assert known["mem_cache_share"] == before["mem_cache_share"]
-    guest.requests["a"] = Request(whole, swept, guest.now, "1", arrived=True)
+    guest.requests["a"] = SizeRequest(whole, swept, guest.now, "1", arrived=True)
     for _ in range(2):
         known = guest.has(whole)
     assert known["mem_used_peak"] == before["mem_used_peak"]

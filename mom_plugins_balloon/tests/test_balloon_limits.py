@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, floor_kib, need_kib, permitted
+from mom_plugins_balloon.limits import MINIMUM_KIB, Memory, ShrinkLimits, floor_kib, need_kib, permitted
 
 MIB = 1024
 GIB = 1024 * MIB
-LIMITS = Limits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
+LIMITS = ShrinkLimits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
 
 
 def a_guest(**known):

@@ -39,14 +39,14 @@ from mom_core import (
     load_config,
 )
 from mom_plugins_balloon import sparing
-from mom_plugins_balloon.limits import Limits
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.plugin import ReservationSettings
 from mom_plugins_balloon.reserving import HostReservations, Sight, policies_reserve
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_kib
 
 GIB = 1 << 20
 MIB = 1 << 10
-LIMITS = Limits(64 * MIB, 0.05, 15.0)
+LIMITS = ShrinkLimits(64 * MIB, 0.05, 15.0)
 TOTAL = 32 * GIB
 KEEPS = TOTAL * 0.05
 
@@ -63,7 +63,7 @@ def seen(now: float, available: float, *guests: Guest) -> Sight:
     return Sight(Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now), (), LIMITS)
 
 
-class Kept:
+class KeptReservation:
     """Reservations of a host whose clock and sights a test makes."""
 
     def __init__(self, folder: Path, **more: object) -> None:
@@ -93,19 +93,19 @@ class Kept:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Kept:
-    return Kept(tmp_path)
+def host(tmp_path: Path) -> KeptReservation:
+    return KeptReservation(tmp_path)
 
 
 class TestWhatCanBeHad:
-    def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: Kept) -> None:
+    def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 600, who="me")
         assert (made.state, made.there_kib, made.expected_in, made.expires_in) == (ReservationState.READY, 4 * GIB, 0.0, 600)
         assert host.kept.reserved_kib() == 4 * GIB
         assert host.woken == ["4.00 GiB were reserved"]
 
-    def test_the_rest_comes_from_what_guests_can_spare_beyond_need_and_margin(self, host: Kept) -> None:
+    def test_the_rest_comes_from_what_guests_can_spare_beyond_need_and_margin(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
         room = host.kept.room()
         assert room.can_free_kib == 4 * GIB - GIB - 80 * MIB - GIB // 4 - 32 * MIB
@@ -115,7 +115,7 @@ class TestWhatCanBeHad:
         assert made.expected_in is not None
         assert 5 < made.expected_in < 60
 
-    def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: Kept) -> None:
+    def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
         with pytest.raises(ReservationRefused) as refused:
             host.kept.reserve(8 * GIB, 600)
@@ -125,12 +125,12 @@ class TestWhatCanBeHad:
         assert "2.00 GiB are available, guests can give 992 MiB, the host keeps 1.60 GiB, 0 KiB are reserved already" in str(refused.value)
         assert host.kept.reservations() == []
 
-    def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: Kept) -> None:
+    def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
         with pytest.raises(ReservationRefused, match=r"2.00 GiB can be had in some \d+ s, which is after the deadline in 3s"):
             host.kept.reserve(2 * GIB, 3)
 
-    def test_several_add_up(self, host: Kept) -> None:
+    def test_several_add_up(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         first, second = host.kept.reserve(4 * GIB, 600), host.kept.reserve(2 * GIB, 600)
         assert (first.state, second.state) == (ReservationState.READY, ReservationState.READY)
@@ -139,14 +139,14 @@ class TestWhatCanBeHad:
         assert host.kept.reserved_kib() == 6 * GIB
 
     @pytest.mark.parametrize("why", ["mom only observes", "no policy in force reads Host.mem_reserved"])
-    def test_without_anybody_who_makes_guests_give_only_what_is_there_is_promised(self, host: Kept, why: str) -> None:
+    def test_without_anybody_who_makes_guests_give_only_what_is_there_is_promised(self, host: KeptReservation, why: str) -> None:
         host.why = why
         host.see(2 * GIB, a_guest("a"))
         assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
         with pytest.raises(ReservationRefused, match=re.escape(f"guests can give 0 KiB ({why})")):
             host.kept.reserve(GIB, 600)
 
-    def test_twenty_who_ask_at_once_are_never_promised_more_than_there_is(self, host: Kept) -> None:
+    def test_twenty_who_ask_at_once_are_never_promised_more_than_there_is(self, host: KeptReservation) -> None:
         host.see(4 * GIB, *(a_guest(f"g{number}") for number in range(4)))
         most = host.kept.room().most_kib
         got: list[int] = []
@@ -180,13 +180,13 @@ class TestWhatCanBeHad:
             (GIB, 60, "x" * 201, "is no pattern"),
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, host: Kept, memory: int, seconds: float, name: str, message: str) -> None:
+    def test_what_makes_no_sense_is_refused(self, host: KeptReservation, memory: int, seconds: float, name: str, message: str) -> None:
         host.see(8 * GIB)
         with pytest.raises(MomError) as refused:
             host.kept.reserve(memory, seconds, name=name)
         assert message in str(refused.value).replace("1,024 KiB", "1024 KiB")
 
-    def test_nothing_is_promised_by_what_is_not_known(self, host: Kept) -> None:
+    def test_nothing_is_promised_by_what_is_not_known(self, host: KeptReservation) -> None:
         with pytest.raises(MomError, match="mom has not looked at the host yet"):
             host.kept.reserve(GIB, 60)
         host.see(8 * GIB)
@@ -197,7 +197,7 @@ class TestWhatCanBeHad:
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
-    def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: Kept) -> None:
+    def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
         kept = HostReservations(host.settings.keeping(), host.context, lambda: "")
         kept.follow(Sight(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now), (), LIMITS))
         with pytest.raises(MomError, match="how much memory the host has is not known"):
@@ -217,7 +217,7 @@ class Promises:
 
 
 class TestWhereSomebodyKnowsPromises:
-    def test_what_would_break_one_is_refused_with_the_reason(self, host: Kept) -> None:
+    def test_what_would_break_one_is_refused_with_the_reason(self, host: KeptReservation) -> None:
         host.context.in_force = InForce(services={Admissions: (Promises(0),)})
         host.see(64 * GIB)
         with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
@@ -226,7 +226,7 @@ class TestWhereSomebodyKnowsPromises:
         assert refused.value.room.most_kib > GIB
 
     @pytest.mark.parametrize("promises", [Promises(1), Promises(0, knows=False)])
-    def test_what_breaks_none_or_is_not_known_to_is_made(self, host: Kept, promises: Promises) -> None:
+    def test_what_breaks_none_or_is_not_known_to_is_made(self, host: KeptReservation, promises: Promises) -> None:
         host.context.in_force = InForce(services={Admissions: (promises,)})
         host.see(64 * GIB)
         assert host.kept.reserve(GIB, 60).state is ReservationState.READY
@@ -298,7 +298,7 @@ class TestHowSoon:
 
 
 class TestHowItEnds:
-    def test_at_its_deadline(self, host: Kept) -> None:
+    def test_at_its_deadline(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(GIB, 60)
         host.now += 59
@@ -308,7 +308,7 @@ class TestHowItEnds:
         ended = host.one(made.id)
         assert (ended.state, ended.note, ended.expires_in) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
 
-    def test_when_it_is_released(self, host: Kept) -> None:
+    def test_when_it_is_released(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(GIB, 60)
         assert host.kept.release(made.id, who="user root").note == "released by user root"
@@ -318,7 +318,7 @@ class TestHowItEnds:
         with pytest.raises(MomError, match="there is no reservation nothing"):
             host.kept.release("nothing")
 
-    def test_a_guest_that_comes_takes_it_as_it_touches_memory(self, host: Kept) -> None:
+    def test_a_guest_that_comes_takes_it_as_it_touches_memory(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 60)
         new = a_guest("new", rss=300 * MIB)
@@ -333,7 +333,7 @@ class TestHowItEnds:
         assert host.one(made.id).state is ReservationState.USED
         assert host.kept.reserved_kib() == 0
 
-    def test_the_kernel_is_asked_what_a_guest_that_boots_holds_now(self, host: Kept) -> None:
+    def test_the_kernel_is_asked_what_a_guest_that_boots_holds_now(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 60)
         process = host.context.root / "proc/77"
@@ -342,7 +342,7 @@ class TestHowItEnds:
         host.see(8 * GIB, replace(a_guest("new", rss=0), properties={"pid": 77}))
         assert host.one(made.id).kept_kib == 3 * GIB
 
-    def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: Kept) -> None:
+    def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 10)
         new = a_guest("new", rss=GIB)
@@ -352,19 +352,19 @@ class TestHowItEnds:
         host.see(8 * GIB, new)
         assert host.one(made.id).note == "guest new has what it wanted; 3.00 GiB were not touched"
 
-    def test_a_guest_that_was_there_before_takes_none(self, host: Kept) -> None:
+    def test_a_guest_that_was_there_before_takes_none(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 600)
         host.see(8 * GIB, a_guest("old"))
         assert host.one(made.id).state is ReservationState.READY
 
-    def test_a_guest_that_is_started_anew_does(self, host: Kept) -> None:
+    def test_a_guest_that_is_started_anew_does(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old", incarnation="1"))
         made = host.kept.reserve(4 * GIB, 600)
         host.see(8 * GIB, a_guest("old", incarnation="2"))
         assert host.one(made.id).guest is not None
 
-    def test_one_that_does_not_fit_leaves_it_alone_and_a_small_one_takes_the_small_one(self, host: Kept) -> None:
+    def test_one_that_does_not_fit_leaves_it_alone_and_a_small_one_takes_the_small_one(self, host: KeptReservation) -> None:
         host.see(20 * GIB)
         large, small = host.kept.reserve(8 * GIB, 600), host.kept.reserve(4 * GIB, 600)
         host.see(20 * GIB, a_guest("huge", size=16 * GIB))
@@ -375,7 +375,7 @@ class TestHowItEnds:
         assert host.one(small.id).kept_kib == 2 * GIB, "it can have no more"
 
     @pytest.mark.parametrize("name", ["db-*", "db-01"])
-    def test_one_that_names_a_guest_waits_for_it(self, host: Kept, name: str) -> None:
+    def test_one_that_names_a_guest_waits_for_it(self, host: KeptReservation, name: str) -> None:
         host.see(20 * GIB)
         named = host.kept.reserve(4 * GIB, 600, name=name)
         host.see(20 * GIB, a_guest("web-01"))
@@ -383,14 +383,14 @@ class TestHowItEnds:
         host.see(20 * GIB, a_guest("web-01"), a_guest("db-01", size=8 * GIB, rss=GIB))
         assert host.one(named.id).kept_kib == 3 * GIB
 
-    def test_a_guest_takes_one_only(self, host: Kept) -> None:
+    def test_a_guest_takes_one_only(self, host: KeptReservation) -> None:
         host.see(20 * GIB)
         made = [host.kept.reserve(4 * GIB, 600) for _ in range(2)]
         for _ in range(3):
             host.see(16 * GIB, a_guest("new"))
         assert sorted(host.one(one.id).state for one in made) == [ReservationState.READY, ReservationState.USED]
 
-    def test_a_launch_that_fails_gives_it_back(self, host: Kept) -> None:
+    def test_a_launch_that_fails_gives_it_back(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 600)
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
@@ -398,7 +398,7 @@ class TestHowItEnds:
         again = host.one(made.id)
         assert (again.state, again.kept_kib, again.guest) == (ReservationState.READY, 4 * GIB, None)
 
-    def test_a_hypervisor_that_is_away_ends_nothing(self, host: Kept) -> None:
+    def test_a_hypervisor_that_is_away_ends_nothing(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 600)
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
@@ -407,7 +407,7 @@ class TestHowItEnds:
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
         assert host.kept.reserved_kib() == 3 * GIB
 
-    def test_guests_that_need_their_memory_themselves_come_first_and_that_is_said(self, host: Kept) -> None:
+    def test_guests_that_need_their_memory_themselves_come_first_and_that_is_said(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
         host.kept.reserve(2 * GIB, 600)
         host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
@@ -418,7 +418,7 @@ class TestHowItEnds:
 
 
 class TestAcrossRestarts:
-    def test_it_is_kept_until_its_deadline(self, host: Kept) -> None:
+    def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 60, name="db-*")
         host.now += 30
@@ -430,7 +430,7 @@ class TestAcrossRestarts:
         host.begin()
         assert host.kept.reserved_kib() == 0
 
-    def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: Kept) -> None:
+    def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: KeptReservation) -> None:
         host.see(8 * GIB, a_guest("old"))
         made = host.kept.reserve(4 * GIB, 600)
         host.begin()
@@ -439,7 +439,7 @@ class TestAcrossRestarts:
         assert guest is not None
         assert guest.id == "new"
 
-    def test_a_reboot_ends_it(self, host: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_reboot_ends_it(self, host: KeptReservation, caplog: pytest.LogCaptureFixture) -> None:
         host.see(8 * GIB)
         host.kept.reserve(4 * GIB, 600)
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
@@ -448,7 +448,7 @@ class TestAcrossRestarts:
 
     @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"format": 2}', '{"format": 1}', '{"format":1,"reservations":[{"id":3}]}'])
     def test_a_damaged_file_costs_the_reservations_and_nothing_else(
-        self, host: Kept, damage: str, caplog: pytest.LogCaptureFixture
+        self, host: KeptReservation, damage: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = host.context.state_directory / "balloon/reservations.json"
         path.parent.mkdir(parents=True)
@@ -457,7 +457,7 @@ class TestAcrossRestarts:
         assert "damaged" in caplog.text
 
     @pytest.mark.parametrize("name", ["memory_kib", "deadline", "after", "created"])
-    def test_damage_within_a_reservation_is_damage(self, host: Kept, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_damage_within_a_reservation_is_damage(self, host: KeptReservation, name: str, caplog: pytest.LogCaptureFixture) -> None:
         path = host.context.state_directory / "balloon/reservations.json"
         host.see(8 * GIB)
         host.kept.reserve(GIB, 600)
@@ -467,14 +467,14 @@ class TestAcrossRestarts:
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
-    def test_a_folder_that_cannot_be_written_is_said(self, host: Kept) -> None:
+    def test_a_folder_that_cannot_be_written_is_said(self, host: KeptReservation) -> None:
         (host.context.root / "state").write_text("no folder")
         host.see(8 * GIB)
         host.kept.reserve(GIB, 600)
         assert "cannot be written" in host.context.state_files[-1].write_error
         assert host.kept.reserved_kib() == GIB
 
-    def test_the_file_goes_with_the_last_one(self, host: Kept) -> None:
+    def test_the_file_goes_with_the_last_one(self, host: KeptReservation) -> None:
         path = host.context.state_directory / "balloon/reservations.json"
         host.see(8 * GIB)
         made = host.kept.reserve(GIB, 600)
@@ -482,7 +482,7 @@ class TestAcrossRestarts:
         host.kept.release(made.id)
         assert not path.exists()
 
-    def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: Kept) -> None:
+    def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         host.kept.reserve(GIB, 60)
         host.kept.reserve(2 * GIB, 600)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.states import GIB, Goal, Reserve, State, hard_kib, least_kib, reserve_of
+from mom_plugins_balloon.states import GIB, Goal, MemoryState, Reserve, hard_kib, least_kib, reserve_of
 
 
 @pytest.mark.parametrize(("gib", "least"), [(8, 0.4), (24, 0.8), (128, 1.88), (4096, 41.6)])
@@ -23,11 +23,16 @@ def test_with_safety_as_the_goal_all_room_is_there() -> None:
 
 def test_a_state_is_left_later_than_it_is_entered() -> None:
     reserve = Reserve(1000.0, 400.0, 200.0)
-    assert [reserve.state(kib, State.HIGH) for kib in (1001, 999, 399, 199)] == [State.HIGH, State.SOFT, State.HARD, State.LOW]
-    assert reserve.state(1001, State.SOFT) is State.SOFT
-    assert reserve.state(1051, State.SOFT) is State.HIGH
-    assert reserve.state(205, State.LOW) is State.LOW
-    assert reserve.state(205, State.HARD) is State.HARD
+    assert [reserve.state(kib, MemoryState.HIGH) for kib in (1001, 999, 399, 199)] == [
+        MemoryState.HIGH,
+        MemoryState.SOFT,
+        MemoryState.HARD,
+        MemoryState.LOW,
+    ]
+    assert reserve.state(1001, MemoryState.SOFT) is MemoryState.SOFT
+    assert reserve.state(1051, MemoryState.SOFT) is MemoryState.HIGH
+    assert reserve.state(205, MemoryState.LOW) is MemoryState.LOW
+    assert reserve.state(205, MemoryState.HARD) is MemoryState.HARD
 
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10), goal=st.sampled_from(Goal))

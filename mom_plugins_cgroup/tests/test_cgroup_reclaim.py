@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_cgroup.reclaim import Mood, Observed, Step, next_step
+from mom_plugins_cgroup.reclaim import Mood, Observed, ReclaimStep, next_step
 
 GIB = 1 << 20
 CALM = Observed(4 * GIB, 1 * GIB, 0.0, 0.0, 8 * GIB)
 LIMIT = 0.001
 
 
-def step(seen: Observed = CALM, mood: Mood | None = None, pace: float = 1000.0, now: float = 100.0) -> Step:
+def step(seen: Observed = CALM, mood: Mood | None = None, pace: float = 1000.0, now: float = 100.0) -> ReclaimStep:
     return next_step(seen, mood or Mood(), pace, LIMIT, now, 5.0)
 
 

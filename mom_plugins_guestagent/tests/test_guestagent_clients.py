@@ -35,7 +35,7 @@ from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import figures
 from mom_plugins_guestagent.guestd_client import GuestdClient
 from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, _answer, _file_systems, _system
-from mom_plugins_guestagent.ways import AgentWay, GuestdWay, Kind, Limits, Place, Said
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, AgentWay, GuestdWay, VisitAnswer, VisitLimits
 
 T = TypeVar("T")
 
@@ -55,10 +55,12 @@ def run(made: Awaitable[T], seconds: float = 2 * LONG_SECONDS) -> T:
 
 
 def agent_way(path: str, seconds: float = LONG_SECONDS, *, allow_exec: bool = False, addresses: bool = False) -> AgentWay:
-    return AgentWay(Place(Kind.AGENT_SOCKET, path), Limits(seconds, allow_exec, addresses), GUEST, lambda function: asyncio.Future())
+    return AgentWay(
+        AgentAddress(AgentKind.AGENT_SOCKET, path), VisitLimits(seconds, allow_exec, addresses), GUEST, lambda function: asyncio.Future()
+    )
 
 
-def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True) -> Said:
+def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True) -> VisitAnswer:
     return run(way.visit(figures=figures, facts=facts))
 
 
@@ -84,7 +86,7 @@ def test_only_what_is_wanted_is_asked(servers: Servers) -> None:
     way = agent_way(servers.unix(agent.speak))
     visit(way)
     agent.asked.clear()
-    assert visit(way, facts=False) == Said(ALL, None)
+    assert visit(way, facts=False) == VisitAnswer(ALL, None)
     assert set(agent.asked) == {"guest-sync-delimited", "guest-file-open", "guest-file-read", "guest-file-close"}
     agent.asked.clear()
     assert visit(way, figures=False).figures is None
@@ -217,9 +219,9 @@ def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: 
     if way == "agent":
         asked = agent_way(servers.unix(speak), 0.4)
     elif way == "guestd":
-        asked = GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(0.4))
+        asked = GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), VisitLimits(0.4))
     else:
-        asked = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(0.8))
+        asked = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(0.8))
     tracemalloc.start()
     try:
         with pytest.raises((NoAnswer, Misbehaves, TimeoutError)):
@@ -354,13 +356,16 @@ def test_nothing_is_begun_after_the_time_is_up() -> None:
 
 def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
     daemon = Guestd(proc(tmp_path / "root"))
-    for place in (Place(Kind.GUESTD_CHANNEL, servers.unix(daemon.speak)), Place(Kind.GUESTD_TCP, servers.tcp(daemon.speak))):
-        said = visit(GuestdWay(place, Limits(LONG_SECONDS)))
+    for place in (
+        AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(daemon.speak)),
+        AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(daemon.speak)),
+    ):
+        said = visit(GuestdWay(place, VisitLimits(LONG_SECONDS)))
         assert said.figures is not None
         assert judge(said.figures, 1.0) == judge(ALL, 1.0)
         assert said.facts is not None
         assert said.facts["guest_agent_version"] == "0.1.0"
-        assert visit(GuestdWay(place, Limits(LONG_SECONDS)), facts=False).facts is None
+        assert visit(GuestdWay(place, VisitLimits(LONG_SECONDS)), facts=False).facts is None
     assert daemon.visits == 4
 
 
@@ -371,7 +376,7 @@ def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Pa
         writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")
         await daemon.speak(reader, writer)
 
-    said = visit(GuestdWay(Place(Kind.GUESTD_CHANNEL, servers.unix(speak)), Limits(LONG_SECONDS)))
+    said = visit(GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), VisitLimits(LONG_SECONDS)))
     assert said.figures is not None
     assert said.figures["mem_available"] == "1000000"
 
@@ -392,7 +397,7 @@ def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool
         if not closes:
             await silent(reader, writer)
 
-    way = GuestdWay(Place(Kind.GUESTD_TCP, servers.tcp(speak)), Limits(2.5))
+    way = GuestdWay(AgentAddress(AgentKind.GUESTD_TCP, servers.tcp(speak)), VisitLimits(2.5))
     for facts in (True, False, False):
         said = visit(way, facts=facts)
         assert said.figures == {"mem_available": "1000", "mem_unused": "300"}, "nothing says since when it counts"

@@ -34,9 +34,9 @@ from mom_core import (
     Value,
 )
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
-from mom_plugins_guestagent.collector import Asking, Collector, State, Target, _allowed
+from mom_plugins_guestagent.collector import AgentState, Asking, Collector, Target, _allowed
 from mom_plugins_guestagent.script import guestd_script
-from mom_plugins_guestagent.ways import Kind, Limits, Place
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitLimits
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def hypervisor() -> Hypervisor:
     return made
 
 
-def states_of(plugin: GuestAgentPlugin) -> Mapping[str, State]:
+def states_of(plugin: GuestAgentPlugin) -> Mapping[str, AgentState]:
     assert plugin._collector is not None
     return plugin._collector.states()
 
@@ -244,7 +244,9 @@ def test_reported_addresses_are_used_only_inside_the_networks_of_the_operator(ma
     fields_once_known(plugin, hypervisor, guest("a"), name="guest_os")
     assert plugin._collector is not None
     (followed,) = plugin._collector._guests.values()
-    assert [trial.place for trial in followed.reported] == [Place(Kind.GUESTD_TCP, ("192.0.2.7", 2187))], "loopback would be this host"
+    assert [trial.place for trial in followed.reported] == [AgentAddress(AgentKind.GUESTD_TCP, ("192.0.2.7", 2187))], (
+        "loopback would be this host"
+    )
     assert _allowed(["192.0.2.7", "x", "10.0.0.1", "192.0.2.7", "192.0.2.8", "192.0.2.9"], plugin._collector._asking.networks) == [
         "192.0.2.7", "192.0.2.8"
     ]  # fmt: skip
@@ -296,9 +298,9 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, c
     agent = QemuAgent()
     agent.hangs_up = True
     path = servers.unix(agent.speak)
-    collector = Collector(Asking(0.05, stale_after=60.0, limits=Limits(5.0)), PluginContext().log)
+    collector = Collector(Asking(0.05, stale_after=60.0, limits=VisitLimits(5.0)), PluginContext().log)
     collector.start()
-    target = Target(guest("a").entity, "1", (Place(Kind.AGENT_SOCKET, path),))
+    target = Target(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
     began = time.monotonic()
     collector.follow([target])
     eventually(lambda: agent.visits >= 4)
@@ -319,7 +321,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
 
     collector = Collector(Asking(), PluginContext().log, hang)
     collector.start()
-    places = (Place(Kind.GUESTD_CHANNEL, servers.unix(silent)), Place(Kind.AGENT_HYPERVISOR))
+    places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(silent)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
     collector.follow([Target(guest(str(number)).entity, "1", places[number % 2 :]) for number in range(20)])
     assert hangs.wait(LONG_SECONDS)
     began = time.monotonic()
@@ -347,11 +349,19 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
 
     dead = QemuAgent()
     dead.hangs_up = True
-    collector = Collector(Asking(0.05, hypervisor_period=3600.0, limits=Limits(LONG_SECONDS)), PluginContext().log, pass_on)
+    collector = Collector(Asking(0.05, hypervisor_period=3600.0, limits=VisitLimits(LONG_SECONDS)), PluginContext().log, pass_on)
     collector.start()
     identity = guest("a").id
     collector.spare({identity})
-    collector.follow([Target(guest("a").entity, "1", (Place(Kind.GUESTD_CHANNEL, servers.unix(dead.speak)), Place(Kind.AGENT_HYPERVISOR)))])
+    collector.follow(
+        [
+            Target(
+                guest("a").entity,
+                "1",
+                (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR)),
+            )
+        ]
+    )
     eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
     first = len(asked)
     eventually(lambda: collector.states()[identity].rounds >= 3)
@@ -378,11 +388,11 @@ def test_a_guest_whose_balloon_driver_reports_is_left_in_peace(make: Make, hyper
 
 
 def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
-    asking = Asking(10.0, hypervisor_period=60.0, limits=Limits(3.0))
-    assert asking.stale(Kind.AGENT_SOCKET, known=True) == 33.0
-    assert asking.stale(Kind.AGENT_HYPERVISOR, known=False) == 33.0
-    assert asking.stale(Kind.AGENT_HYPERVISOR, known=True) == 123.0
-    assert Asking(stale_after=5.0).stale(Kind.AGENT_HYPERVISOR, known=True) == 5.0
+    asking = Asking(10.0, hypervisor_period=60.0, limits=VisitLimits(3.0))
+    assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
+    assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=False) == 33.0
+    assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=True) == 123.0
+    assert Asking(stale_after=5.0).stale(AgentKind.AGENT_HYPERVISOR, known=True) == 5.0
 
 
 # --- what operators see ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from mom_core import Severity
 from mom_core.testing import snapshot
-from mom_plugins_host.cpu_lists import CpuLists, Kept, kept_by_cpus
+from mom_plugins_host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
 from mom_plugins_host.findings import cpu_lists_finding
 from mom_plugins_host.watch import HostWatch, WatchSettings
 
@@ -71,12 +71,12 @@ MANY = ZONE.format(first=40000, second=1000)
 
 
 def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual() -> None:
-    assert kept_by_cpus(MANY) == Kept(41000 * 4, (40000 - 1444) * 4)
-    assert kept_by_cpus(MANY + MANY) == Kept(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
+    assert kept_by_cpus(MANY) == KeptByCpus(41000 * 4, (40000 - 1444) * 4)
+    assert kept_by_cpus(MANY + MANY) == KeptByCpus(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
 
 
 def test_older_kernels_keep_no_more_than_the_usual() -> None:
-    assert kept_by_cpus(BEFORE_6_7) == Kept(350 * 4, 0)
+    assert kept_by_cpus(BEFORE_6_7) == KeptByCpus(350 * 4, 0)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", MANY.replace("count:", "cnt:"), MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
@@ -126,9 +126,9 @@ def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_the_doctor_tells_of_it_where_it_matters() -> None:
-    much = Kept(900 << 10, 800 << 10)
+    much = KeptByCpus(900 << 10, 800 << 10)
     assert cpu_lists_finding(None, "", wanted=True) is None
-    assert cpu_lists_finding(Kept(90 << 10, 10 << 10), "no", wanted=True) is None
+    assert cpu_lists_finding(KeptByCpus(90 << 10, 10 << 10), "no", wanted=True) is None
     asked = cpu_lists_finding(much, "", wanted=True)
     assert asked is not None
     assert (asked.severity, "they are asked for it" in asked.message) == (Severity.OK, True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_numa.placement import MOVE_SECONDS, PAGE_KIB, Place, Room, Rules, fits, reserve_of, steps, waiting, weigh
+from mom_plugins_numa.placement import MOVE_SECONDS, PAGE_KIB, MovableGuest, Room, Rules, fits, reserve_of, steps, waiting, weigh
 
 GIB = 1 << 20
 RULES = Rules()
@@ -20,8 +20,8 @@ def room(node: int, available: float = 32 * GIB, busy: float = 0.0, cpus: int = 
     return Room(node, total, available, frozenset(range(node * cpus, (node + 1) * cpus)), busy, distances)
 
 
-def place(memory: dict[int, float], cpus: dict[int, float], busy: float = 1.0, vcpus: int = 2, guest: str = "g") -> Place:
-    return Place(guest, memory, sum(memory.values()), vcpus, cpus, busy, BOTH)
+def place(memory: dict[int, float], cpus: dict[int, float], busy: float = 1.0, vcpus: int = 2, guest: str = "g") -> MovableGuest:
+    return MovableGuest(guest, memory, sum(memory.values()), vcpus, cpus, busy, BOTH)
 
 
 APART = place({0: 4.0 * GIB, 1: 0.0}, {1: 1.0})
@@ -87,7 +87,7 @@ ratios = st.floats(0, 1)
 
 
 @st.composite
-def hosts(draw: st.DrawFn) -> tuple[list[Place], list[Room]]:
+def hosts(draw: st.DrawFn) -> tuple[list[MovableGuest], list[Room]]:
     count = draw(st.integers(1, 4))
     rooms = [room(node, draw(st.floats(0, 64 * GIB)), draw(st.floats(0, 16)), draw(st.integers(0, 16))) for node in range(count)]
     places = []
@@ -96,12 +96,12 @@ def hosts(draw: st.DrawFn) -> tuple[list[Place], list[Room]]:
         cpus = {node: draw(ratios) for node in range(count)}
         vcpus = draw(st.integers(1, 16))
         nodes = frozenset(draw(st.sets(st.integers(0, count - 1))))
-        places.append(Place(f"g{index}", memory, draw(sizes), vcpus, cpus, draw(st.floats(0, vcpus)), nodes))
+        places.append(MovableGuest(f"g{index}", memory, draw(sizes), vcpus, cpus, draw(st.floats(0, vcpus)), nodes))
     return places, rooms
 
 
 @given(hosts())
-def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[list[Place], list[Room]]) -> None:
+def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[list[MovableGuest], list[Room]]) -> None:
     places, rooms = host
     by_name, by_node = {one.guest: one for one in places}, {one.node: one for one in rooms}
     for step in steps(places, rooms, RULES):
@@ -115,14 +115,14 @@ def test_no_move_ever_takes_the_reserve_or_cpus_that_are_not_there(host: tuple[l
 
 
 @given(hosts())
-def test_every_move_repays_its_cost_and_is_noticed(host: tuple[list[Place], list[Room]]) -> None:
+def test_every_move_repays_its_cost_and_is_noticed(host: tuple[list[MovableGuest], list[Room]]) -> None:
     for step in steps(*host, RULES):
         assert step.gain * RULES.lasts >= RULES.payback * step.cost
         assert step.gain >= RULES.least_gain
 
 
 @given(hosts())
-def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[Place], list[Room]]) -> None:
+def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[MovableGuest], list[Room]]) -> None:
     places, rooms = host
     found = steps(places, rooms, RULES)
     if not found:
@@ -141,12 +141,12 @@ def test_a_guest_that_was_moved_is_not_moved_again(host: tuple[list[Place], list
 
 
 @given(hosts())
-def test_the_order_of_guests_and_nodes_makes_no_difference(host: tuple[list[Place], list[Room]]) -> None:
+def test_the_order_of_guests_and_nodes_makes_no_difference(host: tuple[list[MovableGuest], list[Room]]) -> None:
     places, rooms = host
     assert steps(places, rooms, RULES) == steps(places[::-1], rooms[::-1], RULES)
 
 
 @given(hosts())
-def test_with_one_node_there_is_nothing_to_decide(host: tuple[list[Place], list[Room]]) -> None:
+def test_with_one_node_there_is_nothing_to_decide(host: tuple[list[MovableGuest], list[Room]]) -> None:
     places, rooms = host
     assert steps(places, rooms[:1], RULES) == []

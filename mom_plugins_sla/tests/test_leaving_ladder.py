@@ -18,7 +18,7 @@ from mom_plugins_sla.leaving.remembered import FORM, LOSS, WHAT, Remembered
 from mom_plugins_sla.leaving.steps import (
     ALLOWED_BY,
     Candidate,
-    Limits,
+    FullHostLimits,
     Pressure,
     Step,
     candidate_of,
@@ -63,16 +63,16 @@ def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost
     ],
 )
 def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: Pressure, already: bool, hard: bool | None) -> None:
-    assert is_hard(pressure, Limits(), already) is hard
+    assert is_hard(pressure, FullHostLimits(), already) is hard
 
 
 def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
-    assert is_calm(Pressure(0.0, TOTAL, 300_000), Limits(), 150_000)
-    assert not is_calm(Pressure(0.0, TOTAL, 300_000), Limits(), 150_001)
-    assert not is_calm(Pressure(2.0, TOTAL, 300_000), Limits(), 0)
-    assert not is_calm(Pressure(0.0, TOTAL, 300_000, "hard"), Limits(), 0)
-    assert not is_calm(Pressure(0.0, None, 300_000), Limits(), 0)
-    assert not is_calm(Pressure(), Limits(), 0)
+    assert is_calm(Pressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_000)
+    assert not is_calm(Pressure(0.0, TOTAL, 300_000), FullHostLimits(), 150_001)
+    assert not is_calm(Pressure(2.0, TOTAL, 300_000), FullHostLimits(), 0)
+    assert not is_calm(Pressure(0.0, TOTAL, 300_000, "hard"), FullHostLimits(), 0)
+    assert not is_calm(Pressure(0.0, None, 300_000), FullHostLimits(), 0)
+    assert not is_calm(Pressure(), FullHostLimits(), 0)
 
 
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
         if said.take:
             one = running.pop(said.take.identity)
             assert said.take.step in one.allowed
-            assert is_hard(pressure, Limits(), already=True)
+            assert is_hard(pressure, FullHostLimits(), already=True)
             assert now - announced.pop(one.identity) >= one.warning
             assert not steps or now - steps[-1] >= pace.apart
             steps.append(now)
@@ -254,7 +254,7 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
             assert moves <= most_stopped(guests, share)
         if said.undo:
             assert said.undo.identity in done
-            assert is_calm(pressure, Limits(), 0.0)
+            assert is_calm(pressure, FullHostLimits(), 0.0)
             assert not steps or now - steps[-1] >= pace.apart
             steps.append(now)
             done.remove(said.undo.identity)

@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import Alert, Severity, Snapshot, as_number, format_kib
 from mom_plugins_balloon.guarantees import Standing
-from mom_plugins_balloon.states import State
+from mom_plugins_balloon.states import MemoryState
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -19,7 +19,7 @@ _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host m
 _FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
 
 
-def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Alert]:
+def alerts(snapshot: Snapshot, state: MemoryState, standing: Standing) -> Iterable[Alert]:
     """What an operator has to know of the host's memory as a whole; nothing where its size is unknown."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
@@ -27,7 +27,7 @@ def alerts(snapshot: Snapshot, state: State, standing: Standing) -> Iterable[Ale
     oversold = ""
     if standing.shrunk and standing.room is not None:
         oversold = f"guests are promised {format_kib(standing.total)} together, and this host can promise {format_kib(standing.room)}"
-    if state is State.LOW:
+    if state is MemoryState.LOW:
         cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
         message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
         yield Alert(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)

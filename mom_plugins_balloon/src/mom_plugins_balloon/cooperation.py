@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import Guest, Snapshot, format_duration, format_kib
-from mom_plugins_balloon.requests import Request
+from mom_plugins_balloon.requests import SizeRequest
 
 PATIENCE_SECONDS = 20.0
 """A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
@@ -64,7 +64,7 @@ class Cooperation:
         self._trials: dict[str, _Trial] = {}
         self._aside: dict[str, _Aside] = {}
 
-    def watch(self, guests: Mapping[str, Guest], requests: Mapping[str, Request], control: str, now: float) -> None:
+    def watch(self, guests: Mapping[str, Guest], requests: Mapping[str, SizeRequest], control: str, now: float) -> None:
         """Look at all guests that were asked for something, once in each cycle; not at all without any guest: then the hypervisor is away.
 
         :param control: the control that sets a guest's size: while it is blocked, a guest cannot give anything, and is not blamed
@@ -96,7 +96,7 @@ class Cooperation:
             elif now >= aside.until:
                 aside.reason = ""
 
-    def _judge(self, guest: Guest, request: Request, size: float, now: float) -> None:
+    def _judge(self, guest: Guest, request: SizeRequest, size: float, now: float) -> None:
         """A guest that has more than was asked of it."""
         trial = self._trials.get(guest.id)
         if trial is None:

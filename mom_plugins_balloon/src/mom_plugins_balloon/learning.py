@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, Request
+from mom_plugins_balloon.requests import SAME_STATISTICS_SECONDS, SizeRequest
 from mom_plugins_balloon.told import numbers_of_all
 
 PROCESS_KIB = 64 * 1024.0
@@ -116,7 +116,7 @@ class Learning:
         self._there = -math.inf
         self._room = 0.0
 
-    def see(self, snapshot: Snapshot, requests: Mapping[str, Request]) -> None:
+    def see(self, snapshot: Snapshot, requests: Mapping[str, SizeRequest]) -> None:
         """Take in what all guests say now.
 
         Without any guest the hypervisor is away, as when libvirtd is restarted: they are waited for, for as long as a burst is remembered.
@@ -155,7 +155,7 @@ class Learning:
         self._room = room
         self._note_growth(now, grown)
 
-    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], request: Request | None) -> None:
+    def _hear(self, known: _Learnt, now: float, numbers: Sequence[float | None], request: SizeRequest | None) -> None:
         """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
         and cycle; what is for few of them stands apart.
 
@@ -274,7 +274,7 @@ def _met(incarnation: str, now: float, numbers: Sequence[float | None]) -> _Lear
     return _Learnt(incarnation, said, told, peak, said, (size, total), cache_share=share, ballooned=ballooned)
 
 
-def _weigh(known: _Learnt, held: float, request: Request | None, size: float, rss: float) -> None:
+def _weigh(known: _Learnt, held: float, request: SizeRequest | None, size: float, rss: float) -> None:
     """What the guest's process holds beside what the guest holds: it shows when the guest has given all that it had not in use, and
     when it has given, and the host has not got it back."""
     sure = known.total is not None
@@ -288,7 +288,7 @@ def _weigh(known: _Learnt, held: float, request: Request | None, size: float, rs
             known.process, known.swept = beside, request.asked
 
 
-def _in_vain(known: _Learnt, request: Request, held: float, rss: float) -> bool:
+def _in_vain(known: _Learnt, request: SizeRequest, held: float, rss: float) -> bool:
     """Whether the guest has given all that seemed idle, and the host has not got it back. What is less than all may have been memory that
     the guest never used, of which nothing comes back."""
     if known.rss_asked is None:
@@ -327,7 +327,7 @@ def _pained(usable: float, unused: float | None, swap_in: float | None, faults: 
     )
 
 
-def _away(request: Request, size: float) -> float:
+def _away(request: SizeRequest, size: float) -> float:
     """What the balloon has of a guest that is swept, or that has its room back and does not know yet: it could be used, too."""
     most = request.began_at if request.began_at > request.target else request.target
     return most - size if most > size else 0.0

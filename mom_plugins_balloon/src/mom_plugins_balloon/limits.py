@@ -16,7 +16,7 @@ SWAP_NOISE_KIB_PER_SECOND = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ShrinkLimits:
     """What the operator allows: a guest keeps `reserve_kib`, or `reserve_share` of its need if that is more, above its need.
 
     `stale_after` is the age in seconds from which on a guest's statistics are not believed.
@@ -49,7 +49,7 @@ class Memory(NamedTuple):
     obstacle: str = ""
 
 
-class Verdict(NamedTuple):
+class SafeSize(NamedTuple):
     """The size in KiB that is safe (None: leave the guest alone), and why it is not the one that was wanted (empty: it is)."""
 
     target: int | None
@@ -73,13 +73,13 @@ def need_kib(memory: Memory) -> float | None:
     return size - usable if size > usable else 0.0
 
 
-def floor_kib(memory: Memory, limits: Limits) -> int | None:
+def floor_kib(memory: Memory, limits: ShrinkLimits) -> int | None:
     """The size in KiB below which this guest must not be shrunk: its need and the reserve. None when its need is unknown."""
     need = need_kib(memory)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
 
-def why_not_shrink(memory: Memory, limits: Limits) -> str:
+def why_not_shrink(memory: Memory, limits: ShrinkLimits) -> str:
     """Why this guest must not be shrunk at all now; empty when it may be."""
     if memory.obstacle:
         return memory.obstacle
@@ -94,7 +94,7 @@ def why_not_shrink(memory: Memory, limits: Limits) -> str:
     return ""
 
 
-def permitted(target: Value, memory: Memory, limits: Limits) -> Verdict:
+def permitted(target: Value, memory: Memory, limits: ShrinkLimits) -> SafeSize:
     """The size that this guest may be set to when `target` KiB are wanted.
 
     Growing is allowed up to the maximum. Shrinking ends at the guarantee and at the floor, and needs statistics to believe in. Where it
@@ -102,20 +102,20 @@ def permitted(target: Value, memory: Memory, limits: Limits) -> Verdict:
     that shrink go on.
     """
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
-        return Verdict(None, f"{target!r:.40} is no size")
+        return SafeSize(None, f"{target!r:.40} is no size")
     if target <= MINIMUM_KIB:
-        return Verdict(None, f"{target:g} KiB is no size for a guest")
+        return SafeSize(None, f"{target:g} KiB is no size for a guest")
     value, reason = int(target), ""
     guarantee = _guaranteed(memory)
     if memory.maximum is not None:
         if value > memory.maximum:
             value, reason = int(memory.maximum), f"above the guest's maximum of {format_kib(memory.maximum)}"
     elif value > max(memory.current, guarantee):
-        return Verdict(None, "the guest's maximum is unknown")
+        return SafeSize(None, "the guest's maximum is unknown")
     if value < guarantee:
         value, reason = guarantee, f"below the guarantee of {format_kib(guarantee)}"
     if value >= memory.current:
-        return Verdict(value, reason)
+        return SafeSize(value, reason)
     return _shrunk(value, reason, memory, limits)
 
 
@@ -126,16 +126,16 @@ def _guaranteed(memory: Memory) -> int:
     return math.ceil(guarantee)
 
 
-def _shrunk(value: int, reason: str, memory: Memory, limits: Limits) -> Verdict:
+def _shrunk(value: int, reason: str, memory: Memory, limits: ShrinkLimits) -> SafeSize:
     """The verdict on a size below the present one."""
     obstacle = why_not_shrink(memory, limits)
     floor = floor_kib(memory, limits)
     if not obstacle and floor is not None:
         if value >= floor:
-            return Verdict(value, reason)
+            return SafeSize(value, reason)
         if floor < memory.current:
-            return Verdict(floor, f"the guest needs {format_kib(floor)} with its reserve")
+            return SafeSize(floor, f"the guest needs {format_kib(floor)} with its reserve")
         obstacle = f"the guest has nothing to spare: it needs {format_kib(floor)} with its reserve"
     if memory.pending is not None and memory.pending < memory.current:
-        return Verdict(max(math.ceil(memory.current), _guaranteed(memory)), f"{obstacle}; the shrink under way is stopped")
-    return Verdict(None, obstacle)
+        return SafeSize(max(math.ceil(memory.current), _guaranteed(memory)), f"{obstacle}; the shrink under way is stopped")
+    return SafeSize(None, obstacle)

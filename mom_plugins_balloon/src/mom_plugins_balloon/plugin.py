@@ -57,13 +57,13 @@ from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
 from mom_plugins_balloon.learning import Learning
-from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, Memory, Verdict, floor_kib, permitted, why_not_shrink
+from mom_plugins_balloon.limits import MINIMUM_KIB, Memory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
 from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.sizes import RecentSizes
 from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
-from mom_plugins_balloon.states import Goal, Reserve, State, reserve_of
+from mom_plugins_balloon.states import Goal, MemoryState, Reserve, reserve_of
 from mom_plugins_balloon.told import OF_MEMORY, numbers
 from mom_plugins_balloon.told import told as _told
 
@@ -157,7 +157,7 @@ class BalloonPlugin:
         self._cooperation = Cooperation(self._dead_band)
         self._learning = Learning(settings.remember_bursts)
         self._reserve: Reserve | None = None
-        self._state = State.HIGH
+        self._state = MemoryState.HIGH
         self._snapshot = Snapshot()
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(settings.reservations.keeping(), context, self._why_none_gives)
@@ -349,14 +349,14 @@ class BalloonPlugin:
             return
         self._reserve = reserve_of(total, self._settings.goal, self._learning.growth_kib, self._learning.room_kib)
         self._state = self._reserve.state(available, self._state)
-        if self._state in {State.HARD, State.LOW}:
-            low = self._state is State.LOW
+        if self._state in {MemoryState.HARD, MemoryState.LOW}:
+            low = self._state is MemoryState.LOW
             # The bound, and not what is available now: a text that changes with every cycle would be news in every cycle.
             message = f"the host has less than {format_kib(self._reserve.low if low else self._reserve.hard)} available: "
             message += "no guest grows any more" if low else "guests give memory that they may miss"
             yield Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=_FULL)
 
-    def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: Limits, guarantee: int) -> Verdict | None:
+    def _end_of_shrinking(self, guest: Guest, history: Sequence[Snapshot], limits: ShrinkLimits, guarantee: int) -> SafeSize | None:
         """The size that a guest is to be set to though no evaluator decides anything, and why; None for nearly all.
 
         :param guarantee: KiB below which the guest must not be
@@ -368,16 +368,16 @@ class BalloonPlugin:
             return None  # as nearly all guests that were asked for something
         pinned, maximum = guest.properties.get(PINNED), guest.number("balloon_max")
         if pinned and maximum is not None and target < maximum:
-            return Verdict(int(maximum), f"{pinned}; it gets back what was taken")
+            return SafeSize(int(maximum), f"{pinned}; it gets back what was taken")
         if target < guarantee:
             # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
-            return Verdict(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
+            return SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         if size - target < self._dead_band:
             return None
         reason = why_not_shrink(_told(guest, size, guest.text(OBSTACLE) or ""), limits)
         if not reason or has_arrived(guest.id, target, history, self._dead_band):
             return None
-        return Verdict(math.ceil(size), f"{reason}; the shrink under way is stopped")
+        return SafeSize(math.ceil(size), f"{reason}; the shrink under way is stopped")
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
@@ -396,7 +396,9 @@ class BalloonPlugin:
                 revisions.append(revision)
         return revisions
 
-    def _reviewed(self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: Limits, holds: Mapping[str, int]) -> Revision | None:
+    def _reviewed(
+        self, snapshot: Snapshot, guest: Guest, decision: Decision, limits: ShrinkLimits, holds: Mapping[str, int]
+    ) -> Revision | None:
         memory = self._memory(snapshot, guest, holds)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
@@ -410,9 +412,11 @@ class BalloonPlugin:
         after = None if verdict.target is None else replace(decision, value=verdict.target)
         return Revision(decision, after, verdict.reason)
 
-    def _limits(self) -> Limits:
+    def _limits(self) -> ShrinkLimits:
         settings = self._settings
-        return Limits(settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after))
+        return ShrinkLimits(
+            settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after)
+        )
 
     def _memory(self, snapshot: Snapshot, guest: Guest, holds: Mapping[str, int]) -> Memory | None:
         """What the snapshot and the past tell about the guest; None when not even its size is known.

@@ -15,7 +15,7 @@ SAME_STATISTICS_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class Request:
+class SizeRequest:
     """The last size that was asked of a guest: from which size, when (monotonic seconds), and whether it was seen to arrive.
 
     `said` is when the statistics were made that this went by (monotonic seconds), None: unknown.
@@ -34,15 +34,15 @@ class Requests:
 
     def __init__(self, dead_band_kib: float) -> None:
         self._dead_band = dead_band_kib
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, SizeRequest] = {}
 
-    def get(self, identity: str) -> Request | None:
+    def get(self, identity: str) -> SizeRequest | None:
         """The last request to this guest, if there was one."""
         return self._requests.get(identity)
 
     def sent(self, identity: str, target: int, size: float, now: float, incarnation: str, said: float | None = None) -> None:
         """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
-        self._requests[identity] = Request(target, size, now, incarnation, said=said)
+        self._requests[identity] = SizeRequest(target, size, now, incarnation, said=said)
 
     def gave(self, identity: str, said: float) -> bool:
         """Whether the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
@@ -69,7 +69,7 @@ class Requests:
                 size = sizes[identity].number("balloon_cur")
                 request.arrived = size is not None and abs(size - request.target) < self._dead_band
 
-    def all(self) -> Mapping[str, Request]:
+    def all(self) -> Mapping[str, SizeRequest]:
         """The last request to each guest, by guest id."""
         return self._requests
 

@@ -42,7 +42,7 @@ from mom_core import (
     printable,
     stale_seconds,
 )
-from mom_plugins_balloon.limits import Limits
+from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
@@ -91,7 +91,7 @@ class Keeping(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptReservation:
     """One reservation as it is kept, also on disk. `deadline` and `taken_at` are of the monotonic clock; `after` is the number of the
     last guest that was known before it was made: a guest with a larger number is a launch."""
 
@@ -123,7 +123,7 @@ class _Written:
     monotonic: _Moment
     launches: int
     guests: dict[str, _Known]
-    reservations: Annotated[tuple[Kept, ...], Field(max_length=MOST_RESERVATIONS)]
+    reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Sight:
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
-    limits: Limits
+    limits: ShrinkLimits
 
 
 class HostReservations:
@@ -159,7 +159,7 @@ class HostReservations:
         self._why_none_gives = why_none_gives
         self._log = context.log
         self._lock = threading.RLock()
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, KeptReservation] = {}
         self._ended: deque[Reservation] = deque(maxlen=_ENDED)
         self._known: dict[str, _Known] | None = None
         self._count = 0
@@ -190,7 +190,7 @@ class HostReservations:
             if expected is None or expected > seconds:
                 raise _too_slow(memory_kib, seconds, expected, room)
             now = self._context.monotonic()
-            kept = Kept(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now + seconds, self._count)
+            kept = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now + seconds, self._count)
             self._kept[kept.id] = kept
             self._write()
             self._told[kept.id] = _Told(now + expected)
@@ -342,7 +342,7 @@ class HostReservations:
         """What is kept for each reservation still, by its id."""
         return {identity: self._kept_kib(one) for identity, one in self._kept.items()}
 
-    def _kept_kib(self, one: Kept) -> int:
+    def _kept_kib(self, one: KeptReservation) -> int:
         if one.taken_at is None:
             return one.memory_kib
         guest = None if self._sight is None else self._sight.snapshot.guests.get(one.guest)
@@ -400,11 +400,11 @@ class HostReservations:
             self._known = {identity: one for identity, one in known.items() if identity in snapshot.guests}
 
     @staticmethod
-    def _is_there(one: Kept, snapshot: Snapshot) -> bool:
+    def _is_there(one: KeptReservation, snapshot: Snapshot) -> bool:
         guest = snapshot.guests.get(one.guest)
         return guest is not None and guest.incarnation == one.incarnation
 
-    def _is_for(self, one: Kept, guest: Guest) -> bool:
+    def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
         """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
         if self._guests()[guest.id].number <= one.after:
             return False
@@ -476,7 +476,9 @@ class HostReservations:
         why = self._why_none_gives() or "guests have come to need what they could spare"
         return f"{format_kib(short)} cannot be had any more: {why}"
 
-    def _describe(self, one: Kept, kept: int, there: int, expected: float | None, state: ReservationState | None, note: str) -> Reservation:
+    def _describe(
+        self, one: KeptReservation, kept: int, there: int, expected: float | None, state: ReservationState | None, note: str
+    ) -> Reservation:
         if state is None:
             state = ReservationState.READY if there >= kept else ReservationState.MAKING
             state = state if one.taken_at is None else ReservationState.TAKEN
@@ -492,7 +494,7 @@ class HostReservations:
             self._log.warning("reservation %s: only %s of %s are there now", one.id, format_kib(one.there_kib), format_kib(one.kept_kib))
 
 
-def _particular(one: Kept) -> tuple[bool, int]:
+def _particular(one: KeptReservation) -> tuple[bool, int]:
     """Who names a guest comes first; of those for any guest the smallest, so that a small guest leaves a large reservation alone."""
     return not one.name, one.memory_kib
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mom_core import ControlSpec, Guest, Scope, Snapshot, Unit
-from mom_plugins_balloon.limits import MINIMUM_KIB, Limits, floor_kib, need_kib, why_not_shrink
+from mom_plugins_balloon.limits import MINIMUM_KIB, ShrinkLimits, floor_kib, need_kib, why_not_shrink
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.told import told
 
@@ -63,7 +63,7 @@ class Spare(NamedTuple):
     guests: int
 
 
-def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, limits: Limits) -> Spare:
+def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, limits: ShrinkLimits) -> Spare:
     """What the host gains when all its guests give what they can spare.
 
     :param history: older snapshots, oldest first: a guest that is being shrunk needs more than its newest numbers say
@@ -79,7 +79,7 @@ def spare_of(snapshot: Snapshot, history: Sequence[Snapshot], margin: Margin, li
     return Spare(total, sure, donors)
 
 
-def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: Limits) -> float:
+def spare_kib(guest: Guest, largest: float | None, margin: Margin, limits: ShrinkLimits) -> float:
     """What the host gains when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.

@@ -42,7 +42,7 @@ ROOM_SHARE = {Goal.DENSITY: 0.0, Goal.BALANCED: 0.1, Goal.SAFE: 1.0}
 """Ratios. How much of what guests could take, as they have the room for it, the host has at least."""
 
 
-class State(StrEnum):
+class MemoryState(StrEnum):
     """How the host is off, by what is available."""
 
     HIGH = "high"  #: it has what it should have: nothing is taken
@@ -58,12 +58,12 @@ class Reserve(NamedTuple):
     hard: float
     low: float
 
-    def state(self, available: float, before: State) -> State:
+    def state(self, available: float, before: MemoryState) -> MemoryState:
         """The state with so much available, after that state."""
-        for state, ends in ((State.LOW, self.low), (State.HARD, self.hard), (State.SOFT, self.wanted)):
-            if available < (GAP * ends if list(State).index(before) >= list(State).index(state) else ends):
+        for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.wanted)):
+            if available < (GAP * ends if list(MemoryState).index(before) >= list(MemoryState).index(state) else ends):
                 return state
-        return State.HIGH
+        return MemoryState.HIGH
 
 
 def least_kib(total: float) -> float:

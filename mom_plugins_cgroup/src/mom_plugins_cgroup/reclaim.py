@@ -70,7 +70,7 @@ class Mood:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReclaimStep:
     """What to take now, in KiB (0: nothing), what to remember, and why nothing is taken."""
 
     kib: int
@@ -78,7 +78,7 @@ class Step:
     reason: str
 
 
-def next_step(seen: Observed, mood: Mood, pace_kib: float, limit: float, now: float, interval: float) -> Step:
+def next_step(seen: Observed, mood: Mood, pace_kib: float, limit: float, now: float, interval: float) -> ReclaimStep:
     """The next step.
 
     :param pace_kib: the most to take, KiB per second
@@ -90,23 +90,23 @@ def next_step(seen: Observed, mood: Mood, pace_kib: float, limit: float, now: fl
     waits = now < mood.until
     harm = "" if waits else _harm(seen, mood, limit)
     if harm:
-        return Step(0, Mood(now + mood.pause, min(2 * mood.pause, _LONGEST_PAUSE_SECONDS), 0, since, 0.0, harm), harm)
+        return ReclaimStep(0, Mood(now + mood.pause, min(2 * mood.pause, _LONGEST_PAUSE_SECONDS), 0, since, 0.0, harm), harm)
     mood = replace(mood, stepped=since, taken_kib=0.0)
     why = seen.hold or (f"{mood.reason}; tried again in {mood.until - now:.0f} s" if waits else "")
     if why or seen.current_kib is None or seen.floor_kib is None or seen.stall is None:
-        return Step(0, mood, why or _unknown(seen))
+        return ReclaimStep(0, mood, why or _unknown(seen))
     spare = seen.current_kib - seen.floor_kib
     if spare < _LEAST_KIB:
-        return Step(0, mood, "it holds no more than it needs")
+        return ReclaimStep(0, mood, "it holds no more than it needs")
     if seen.room_kib < _LEAST_KIB:
-        return Step(0, mood, "there is no swap for it, and no cache to drop")
+        return ReclaimStep(0, mood, "there is no swap for it, and no cache to drop")
     seconds = min(now - since, _LONGEST_GATHERED_SECONDS)
     kib = int(min(pace_kib * seconds, seen.current_kib * _MOST_SHARE, spare, seen.room_kib) * (1 - seen.stall / limit))
     if kib < _LEAST_KIB:
-        return Step(0, mood, "a step is not worth it yet")
+        return ReclaimStep(0, mood, "a step is not worth it yet")
     calm = mood.calm + 1
     pause = _FIRST_PAUSE_SECONDS if calm >= _CALM_STEPS else mood.pause
-    return Step(kib, Mood(0.0, pause, calm, now, kib / max(seconds, interval)), "")
+    return ReclaimStep(kib, Mood(0.0, pause, calm, now, kib / max(seconds, interval)), "")
 
 
 def _harm(seen: Observed, mood: Mood, limit: float) -> str:

@@ -28,14 +28,14 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class GroupSample:
     """Values of fields, and the counters to compare the next sample with."""
 
     fields: dict[str, Value]
     counters: Counters
 
 
-def sample(groups: GuestGroups, files: Files, now: float, before: Counters | None) -> Sample:
+def sample(groups: GuestGroups, files: Files, now: float, before: Counters | None) -> GroupSample:
     """Read a guest's memory, swap, refaults and memory pressure: four files at most.
 
     :param now: monotonic seconds
@@ -63,10 +63,10 @@ def sample(groups: GuestGroups, files: Files, now: float, before: Counters | Non
         stalled = told["some"].total / 1e6 if "some" in told else None
     counters = Counters(now, refaults, stalled)
     if before is not None and now - before.at < _SHORTEST_SECONDS:
-        return Sample(fields, before)
+        return GroupSample(fields, before)
     if before is not None:
         fields.update(_rates(before, counters))
-    return Sample(fields, counters)
+    return GroupSample(fields, counters)
 
 
 def other_pressure(groups: GuestGroups, files: Files) -> dict[str, Value]:

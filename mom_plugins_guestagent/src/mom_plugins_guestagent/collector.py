@@ -20,10 +20,10 @@ from zlib import crc32
 
 from mom_core import Callers, Entity, Value
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
-from mom_plugins_guestagent.figures import Sample, fields_of, judge
+from mom_plugins_guestagent.figures import AgentSample, fields_of, judge
 from mom_plugins_guestagent.guestd import PORT
 from mom_plugins_guestagent.qemu_agent import PassOn
-from mom_plugins_guestagent.ways import OF_AGENTS, AgentWay, GuestdWay, Kind, Limits, Place, Way
+from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind, AgentWay, GuestdWay, VisitLimits, Way
 
 T = TypeVar("T")
 
@@ -66,14 +66,14 @@ class Asking:
     hypervisor_period: float = 60.0
     stale_after: float | None = None
     facts_period: float = 300.0
-    limits: Limits = field(default_factory=Limits)
+    limits: VisitLimits = field(default_factory=VisitLimits)
     networks: tuple[Network, ...] = ()
 
-    def stale(self, by: Kind | None, *, known: bool) -> float:
+    def stale(self, by: AgentKind | None, *, known: bool) -> float:
         """From which age on figures that came this way are not to be believed any more; `known`: the hypervisor knows some by itself."""
         if self.stale_after is not None:
             return self.stale_after
-        if known and by is Kind.AGENT_HYPERVISOR:
+        if known and by is AgentKind.AGENT_HYPERVISOR:
             return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.limits.seconds
         return _STALE_PERIODS * self.period + self.limits.seconds
 
@@ -84,14 +84,14 @@ class Target:
 
     guest: Entity
     incarnation: str
-    places: tuple[Place, ...]
+    places: tuple[AgentAddress, ...]
 
 
 @dataclass(slots=True)
 class _Trial:
     """A way, and how it went so far."""
 
-    place: Place
+    place: AgentAddress
     way: Way
     failures: int = 0
     not_before: float = 0.0
@@ -101,7 +101,7 @@ class _Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class AgentState:
     """What is known of one guest. Replaced, never changed, so that it can be read from any thread.
 
     `by` is the way on which the last sample came, `facts_at` when the facts were read (seconds); `untrusted` counts the visits after which
@@ -109,8 +109,8 @@ class State:
     why there is no answer.
     """
 
-    sample: Sample | None = None
-    by: Kind | None = None
+    sample: AgentSample | None = None
+    by: AgentKind | None = None
     facts: Mapping[str, Value] = field(default_factory=dict)
     facts_at: float | None = None
     rounds: int = 0
@@ -131,7 +131,7 @@ class _Followed:
     target: Target
     trials: list[_Trial]
     reported: list[_Trial] = field(default_factory=list)
-    state: State = field(default_factory=State)
+    state: AgentState = field(default_factory=AgentState)
     task: asyncio.Task[None] | None = None
     surprised: bool = False
     """Whether something has gone wrong that is none of the failures that are expected: said once."""
@@ -141,8 +141,8 @@ class _Followed:
 class _Found:
     """What one round has found so far."""
 
-    sample: Sample | None = None
-    by: Kind | None = None
+    sample: AgentSample | None = None
+    by: AgentKind | None = None
     facts: Mapping[str, Value] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
@@ -205,7 +205,7 @@ class Collector:
         """The hypervisor knows by itself how the memory of these guests is: through it, they are asked at the long period only."""
         self._known = known
 
-    def states(self) -> Mapping[str, State]:
+    def states(self) -> Mapping[str, AgentState]:
         """What is known of each guest that is followed, by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
@@ -257,7 +257,7 @@ class Collector:
         known = {trial.place: trial for trial in before}
         return [known.get(place) or _Trial(place, self._way(target.guest, place)) for place in target.places]
 
-    def _way(self, guest: Entity, place: Place) -> Way:
+    def _way(self, guest: Entity, place: AgentAddress) -> Way:
         if place.kind in OF_AGENTS:
             return AgentWay(place, self._asking.limits, guest, self._call, self.pass_on)
         return GuestdWay(place, self._asking.limits)
@@ -300,7 +300,7 @@ class Collector:
             return
         try:
             # Who did not answer last time waits for a place among its own kind.
-            async with self._lanes[trial.place.kind is Kind.AGENT_HYPERVISOR, not trial.failures]:
+            async with self._lanes[trial.place.kind is AgentKind.AGENT_HYPERVISOR, not trial.failures]:
                 said = await trial.way.visit(figures=found.sample is None, facts=facts_due)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
             trial.failures += 1
@@ -322,12 +322,12 @@ class Collector:
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
         """Whether it is too early to ask on this way again: a dozen commands for what the hypervisor mostly knows are dear."""
-        if trial.place.kind is not Kind.AGENT_HYPERVISOR or trial.asked is None or followed.target.guest.id not in self._known:
+        if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.asked is None or followed.target.guest.id not in self._known:
             return False
         # Rounds begin a period apart, so the one that is nearest to the end of the long period is the one.
         return now - trial.asked < self._asking.hypervisor_period * _spread(followed) - self._asking.period / 2
 
-    def _next(self, followed: _Followed, found: _Found, facts_due: bool) -> State:
+    def _next(self, followed: _Followed, found: _Found, facts_due: bool) -> AgentState:
         state = followed.state
         learnt = facts_due and found.answered
         trials = (*followed.trials, *followed.reported)
@@ -335,7 +335,7 @@ class Collector:
         if disabled and not state.disabled and found.sample is None:
             self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in trials if trial.why)
-        return State(
+        return AgentState(
             sample=found.sample or state.sample,
             by=found.by or state.by,
             facts=found.facts if learnt else state.facts,
@@ -353,7 +353,7 @@ class Collector:
         known = {trial.place: trial for trial in followed.reported}
         ways = [trial.way for trial in followed.trials]
         reported = [address for way in ways if isinstance(way, AgentWay) for address in way.visits.addresses]
-        places = [Place(Kind.GUESTD_TCP, (address, PORT)) for address in _allowed(reported, self._asking.networks)]
+        places = [AgentAddress(AgentKind.GUESTD_TCP, (address, PORT)) for address in _allowed(reported, self._asking.networks)]
         new = [place for place in places if place not in followed.target.places]
         followed.reported = [known.get(place) or _Trial(place, self._way(followed.target.guest, place)) for place in new]
 
@@ -377,7 +377,7 @@ def _allowed(reported: Sequence[str], networks: Sequence[Network]) -> list[str]:
     return found[:_MOST_REPORTED_ADDRESSES]
 
 
-def _fields(state: State, now: float, asking: Asking, known: bool) -> dict[str, Value]:
+def _fields(state: AgentState, now: float, asking: Asking, known: bool) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     if state.sample is not None:
         age = now - state.sample.monotonic

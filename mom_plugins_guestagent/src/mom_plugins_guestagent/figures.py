@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AgentSample:
     """What a guest said at one moment, as far as it is believed.
 
     `monotonic` is in seconds; `now` holds fields that are true as they are, `counts` those of which only the growth says something, and
@@ -61,11 +61,11 @@ class Sample:
 class Judged:
     """A sample, and why some of what was said is not in it; empty when all is. No number or text of the guest's is in the reasons."""
 
-    sample: Sample
+    sample: AgentSample
     lies: tuple[str, ...] = ()
 
 
-def judge(said: Mapping[str, object], monotonic: float, previous: Sample | None = None, maximum_kib: int | None = None) -> Judged:
+def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> Judged:
     """What of this can be believed.
 
     :param said: numbers, or texts that are numbers, by name; other names are passed over
@@ -94,10 +94,10 @@ def judge(said: Mapping[str, object], monotonic: float, previous: Sample | None 
         now[PREFIX + OOM_KILLS] = int(numbers[OOM_KILLS])
     counts = {name: int(numbers[name]) for name in (*SIZE_RATES, *COUNT_RATES) if name in numbers}
     rates = {} if previous is None else _rates(previous, counts, monotonic, lies)
-    return Judged(Sample(monotonic, now, counts, rates), tuple(lies))
+    return Judged(AgentSample(monotonic, now, counts, rates), tuple(lies))
 
 
-def fields_of(sample: Sample) -> dict[str, Value]:
+def fields_of(sample: AgentSample) -> dict[str, Value]:
     """A sample as fields."""
     return {**sample.now, **sample.rates}
 
@@ -157,7 +157,7 @@ def _pressure(numbers: Mapping[str, float], lies: list[str]) -> dict[str, Value]
     return {PREFIX + name: value for name, value in {**shares, **totals}.items()}
 
 
-def _rates(previous: Sample, counts: Mapping[str, int], monotonic: float, lies: list[str]) -> dict[str, float]:
+def _rates(previous: AgentSample, counts: Mapping[str, int], monotonic: float, lies: list[str]) -> dict[str, float]:
     """Growth per second; unknown where a count went back, as all do when the guest reboots."""
     seconds = monotonic - previous.monotonic
     before = previous.counts

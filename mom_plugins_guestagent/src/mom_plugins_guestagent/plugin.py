@@ -33,7 +33,7 @@ from mom_plugins_guestagent.fields import FIELDS
 
 if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import Collector, Target
-    from mom_plugins_guestagent.ways import Place
+    from mom_plugins_guestagent.ways import AgentAddress
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -125,7 +125,7 @@ class GuestAgentPlugin:
     def mom_setup(self) -> None:
         """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
         from mom_plugins_guestagent.collector import Asking, Collector
-        from mom_plugins_guestagent.ways import Limits
+        from mom_plugins_guestagent.ways import VisitLimits
 
         settings = self._settings
         asking = Asking(
@@ -133,7 +133,7 @@ class GuestAgentPlugin:
             settings.hypervisor_period,
             settings.stale_after,
             settings.facts_period,
-            Limits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
+            VisitLimits(settings.timeout, settings.allow_exec, bool(settings.networks) and settings.guestd),
             tuple(ip_network(text) for text in settings.networks) if settings.guestd else (),
         )
         self._collector = Collector(asking, self._context.log)
@@ -217,22 +217,22 @@ class GuestAgentPlugin:
         found = self._context.guest_settings(guest)
         return found if isinstance(found, GuestAgentPlugin.GuestSettings) else GuestAgentPlugin.GuestSettings()
 
-    def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[Place, ...]:
+    def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
         """In the order of preference: what answers in one step first, and what costs the hypervisor something last."""
-        from mom_plugins_guestagent.ways import Kind, Place
+        from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine = self._settings, self._guest_settings(guest)
         places = []
         if settings.guestd and mine.ask_agent:
             if path := mine.guestd_socket or channels.get(settings.guestd_channel):
-                places.append(Place(Kind.GUESTD_CHANNEL, path))
+                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, path))
             if mine.guestd_address:
-                places.append(Place(Kind.GUESTD_TCP, parse_address(mine.guestd_address)))
+                places.append(AgentAddress(AgentKind.GUESTD_TCP, parse_address(mine.guestd_address)))
         if settings.qemu_agent and mine.ask_agent:
             paths = [mine.agent_socket] if mine.agent_socket else [channels.get(name) for name in settings.agent_channels]
-            places += [Place(Kind.AGENT_SOCKET, path) for path in paths if path]
+            places += [AgentAddress(AgentKind.AGENT_SOCKET, path) for path in paths if path]
             if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
-                places.append(Place(Kind.AGENT_HYPERVISOR))
+                places.append(AgentAddress(AgentKind.AGENT_HYPERVISOR))
         return tuple(places)
 
 

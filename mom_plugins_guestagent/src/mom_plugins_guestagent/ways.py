@@ -14,7 +14,7 @@ from mom_plugins_guestagent.guestd_client import GuestdClient
 from mom_plugins_guestagent.qemu_agent import AgentBehindHypervisor, AgentVisits, Call, PassOn, RawAgent
 
 
-class Kind(StrEnum):
+class AgentKind(StrEnum):
     """Who is asked, over what. The value is what the field `guest_agent` says."""
 
     GUESTD_CHANNEL = "guestd-channel"
@@ -23,19 +23,19 @@ class Kind(StrEnum):
     AGENT_HYPERVISOR = "agent-hypervisor"
 
 
-OF_AGENTS = frozenset({Kind.AGENT_SOCKET, Kind.AGENT_HYPERVISOR})
+OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AgentAddress:
     """Where to ask: the path of a unix socket, an (address, port) pair, or nothing where the hypervisor finds the way."""
 
-    kind: Kind
+    kind: AgentKind
     address: str | tuple[str, int] = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class VisitAnswer:
     """What came of one visit. `figures` is None where they were not asked for, or the agent cannot give any; so is `facts`."""
 
     figures: Mapping[str, object] | None = None
@@ -43,7 +43,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class VisitLimits:
     """`seconds` for one visit; whether the agent may be told to run `cat`; whether to ask for the guest's addresses."""
 
     seconds: float = 3.0
@@ -54,7 +54,7 @@ class Limits:
 class Way(Protocol):
     """One way, with what was learnt on it."""
 
-    async def visit(self, *, figures: bool, facts: bool) -> Said:
+    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
         """Ask. Takes `Limits.seconds` at most, or `TimeoutError`; raises `NoAnswer` and `Misbehaves`."""
         ...
 
@@ -65,11 +65,11 @@ _FACTS_OF_GUESTD = {"guestd": "guest_agent_version", "os": "guest_os", "kernel":
 class GuestdWay:
     """To mom-guestd, or to MOM's."""
 
-    def __init__(self, place: Place, limits: Limits) -> None:
+    def __init__(self, place: AgentAddress, limits: VisitLimits) -> None:
         self._client = GuestdClient(place.address, limits.seconds)
         self._seconds = limits.seconds
 
-    async def visit(self, *, figures: bool, facts: bool) -> Said:
+    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
         """Asks for figures in any case."""
         async with asyncio.timeout(self._seconds):
             said, properties = await self._client.read(facts=facts)
@@ -79,15 +79,15 @@ class GuestdWay:
             vcpus = properties.get("vcpus", "")
             if vcpus.isascii() and vcpus.isdigit() and len(vcpus) < 6:
                 known["guest_vcpus_online"] = int(vcpus)
-        return Said(said, known)
+        return VisitAnswer(said, known)
 
 
 @dataclass(slots=True)
 class AgentWay:
     """To qemu-guest-agent, over a socket of our own or through the hypervisor."""
 
-    place: Place
-    limits: Limits
+    place: AgentAddress
+    limits: VisitLimits
     guest: Entity
     call: Call
     pass_on: PassOn | None = None
@@ -96,10 +96,10 @@ class AgentWay:
     def __post_init__(self) -> None:
         self.visits = AgentVisits(allow_exec=self.limits.allow_exec, addresses=self.limits.addresses)
 
-    async def visit(self, *, figures: bool, facts: bool) -> Said:
+    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
         """Asks for what is wanted, one after the other."""
         seconds = self.limits.seconds
-        if self.place.kind is Kind.AGENT_SOCKET:
+        if self.place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(seconds), RawAgent.wire(str(self.place.address)) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
@@ -110,6 +110,6 @@ class AgentWay:
         behind = AgentBehindHypervisor(self.call, self.pass_on, self.guest, seconds / 3, end)
         return await self._ask(behind, figures=figures, facts=facts)
 
-    async def _ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> Said:
+    async def _ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
         known = await self.visits.facts(agent) if facts else None
-        return Said((await self.visits.figures(agent) or None) if figures else None, known)
+        return VisitAnswer((await self.visits.figures(agent) or None) if figures else None, known)

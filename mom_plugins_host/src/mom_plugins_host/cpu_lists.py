@@ -36,20 +36,20 @@ _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
-class Kept(NamedTuple):
+class KeptByCpus(NamedTuple):
     """What CPUs keep, in KiB: in all, and beyond what they keep in quiet times."""
 
     total: int
     excess: int
 
 
-def kept_by_cpus(zoneinfo: str) -> Kept | None:
+def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
     """What the text of /proc/zoneinfo says of it; None when it says nothing."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
     excess = sum(max(0, int(count) - int(usual)) for count, usual in lists if usual)
-    return Kept(sum(int(count) for count, _ in lists) * _PAGE_KIB, excess * _PAGE_KIB)
+    return KeptByCpus(sum(int(count) for count, _ in lists) * _PAGE_KIB, excess * _PAGE_KIB)
 
 
 class CpuLists:
@@ -70,7 +70,7 @@ class CpuLists:
         self._next = float("-inf")
         self._thread: threading.Thread | None = None
 
-    def kept(self) -> Kept | None:
+    def kept(self) -> KeptByCpus | None:
         """What CPUs keep now; None: unknown."""
         text = read_text(self._zoneinfo)
         return None if text is None else kept_by_cpus(text)
@@ -100,7 +100,7 @@ class CpuLists:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def empty(self, kept: Kept) -> None:
+    def empty(self, kept: KeptByCpus) -> None:
         """Empty them until nothing comes any more, or for `LONGEST_SECONDS`."""
         first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
         while kept.excess and vain < VAIN_READS and self._monotonic() < end:

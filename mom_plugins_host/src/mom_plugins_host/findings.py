@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mom_core import Finding, Severity, Value, format_kib
-from mom_plugins_host.cpu_lists import Kept
+from mom_plugins_host.cpu_lists import KeptByCpus
 from mom_plugins_host.pressure import RESOURCES
 
 _KEPT_KIB = 64 << 10
@@ -37,7 +37,7 @@ def watch_finding(how: str) -> Finding:
     return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
 
 
-def cpu_lists_finding(kept: Kept | None, why_not: str, *, wanted: bool) -> Finding | None:
+def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) -> Finding | None:
     """Whether the host gets back the free memory that CPUs keep for themselves; None when they keep no more than in quiet times."""
     if kept is None or kept.excess < _KEPT_KIB:
         return None

@@ -59,7 +59,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MovableGuest:
     """A guest that may be moved: KiB of memory by node, what it may come to hold (`size`), how many vCPUs, the share of their time by
     node, and how many CPUs they keep busy. `nodes`: where its memory may be."""
 
@@ -102,7 +102,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class GuestMove:
     """A guest should go to a node: CPUs that it gains, CPU seconds that it costs, and KiB that are moved."""
 
     guest: str
@@ -117,7 +117,7 @@ def reserve_of(total_kib: float, rules: Rules) -> float:
     return rules.reserve_kib if rules.reserve_kib is not None else max(0.05 * total_kib, 512 * 1024.0)
 
 
-def waiting(place: Place, rooms: Mapping[int, Room], cpus: Mapping[int, float], memory: Mapping[int, float]) -> float:
+def waiting(place: MovableGuest, rooms: Mapping[int, Room], cpus: Mapping[int, float], memory: Mapping[int, float]) -> float:
     """CPUs' worth of time that the guest loses because accesses take longer than near ones."""
     spent, held = shares(cpus), shares(memory)
     far = sum(
@@ -129,7 +129,7 @@ def waiting(place: Place, rooms: Mapping[int, Room], cpus: Mapping[int, float], 
     return place.busy * ACCESSES * NEAR_SECONDS * OVERLAP * far
 
 
-def fits(place: Place, room: Room, rules: Rules) -> str:
+def fits(place: MovableGuest, room: Room, rules: Rules) -> str:
     """Why the guest does not fit on that node; empty when it does."""
     if room.node not in place.nodes:
         return "its memory may not come from there"
@@ -144,7 +144,7 @@ def fits(place: Place, room: Room, rules: Rules) -> str:
     return ""
 
 
-def weigh(place: Place, room: Room, rooms: Mapping[int, Room], rules: Rules) -> Step | None:
+def weigh(place: MovableGuest, room: Room, rooms: Mapping[int, Room], rules: Rules) -> GuestMove | None:
     """The move of this guest to that node; None when it does not fit or is not worth it."""
     if fits(place, room, rules):
         return None
@@ -154,17 +154,17 @@ def weigh(place: Place, room: Room, rooms: Mapping[int, Room], rules: Rules) -> 
     cost = moves / PAGE_KIB * MOVE_SECONDS
     if gain < rules.least_gain or gain * rules.lasts < rules.payback * cost:
         return None
-    return Step(place.guest, room.node, gain, cost, moves)
+    return GuestMove(place.guest, room.node, gain, cost, moves)
 
 
-def steps(places: Iterable[Place], rooms: Sequence[Room], rules: Rules) -> list[Step]:
+def steps(places: Iterable[MovableGuest], rooms: Sequence[Room], rules: Rules) -> list[GuestMove]:
     """For each guest that should be moved the best move, those first that gain most in the time for which loads are expected to last, less
     what they cost. Only one of them can be made: the others were weighed with the room that there is before it."""
     by_node = {room.node: room for room in rooms}
     if len(by_node) < 2:
         return []
 
-    def worth(step: Step) -> tuple[float, str, int]:
+    def worth(step: GuestMove) -> tuple[float, str, int]:
         return step.gain * rules.lasts - step.cost, step.guest, -step.node
 
     found = []

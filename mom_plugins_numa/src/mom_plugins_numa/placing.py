@@ -18,7 +18,7 @@ from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, V
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
 from mom_plugins_numa.moving import Stage
 from mom_plugins_numa.numbers import by_node, parse_list
-from mom_plugins_numa.placement import Place, Room, Rules, Step, reserve_of, steps
+from mom_plugins_numa.placement import GuestMove, MovableGuest, Room, Rules, reserve_of, steps
 
 AGREE_SECONDS = 120.0
 """How long the same move must be worth it before it is made: two looks at each guest with the usual settings."""
@@ -215,7 +215,7 @@ class Placing:
             if place is not None:
                 places.append(place)
         before, self._wishes = self._wishes, {}
-        best: Step | None = None
+        best: GuestMove | None = None
         for step in steps(places, list(rooms.values()), self._rules):
             wish = before.get(step.guest)
             wish = replace(wish, cycles=wish.cycles + 1) if wish is not None and wish.node == step.node else _Wish(step.node, now)
@@ -225,7 +225,7 @@ class Placing:
         if best is not None:
             self._begin(best, snapshot.guests[best.guest], now)
 
-    def _begin(self, step: Step, guest: Guest, now: float) -> None:
+    def _begin(self, step: GuestMove, guest: Guest, now: float) -> None:
         nodeset = None if _moves_by_pages(guest) else str(guest.fields.get(NODESET))
         self._homes[guest.id] = Home(guest.incarnation, step.node, str(guest.fields[PINS]), nodeset, now)
         self._left_alone[guest.id] = now + COOLDOWN_SECONDS
@@ -301,7 +301,7 @@ def _busy_by_node(snapshot: Snapshot) -> dict[int, float] | None:
     return busy
 
 
-def place_of(guest: Guest, every_cpu: frozenset[int]) -> Place | None:
+def place_of(guest: Guest, every_cpu: frozenset[int]) -> MovableGuest | None:
     """The guest as the policy sees it; None when something about it is unknown, or its vCPUs are pinned already."""
     fields = guest.fields
     memory, cpus = by_node(fields.get("numa_memory"), "size"), by_node(fields.get("numa_cpus"), "share")
@@ -315,7 +315,7 @@ def place_of(guest: Guest, every_cpu: frozenset[int]) -> Place | None:
     if allowed is None or not every_cpu <= allowed:
         return None
     nodes = parse_list(nodeset) or frozenset()
-    return Place(guest.id, memory, size, vcpus, cpus, usage / 100, nodes)
+    return MovableGuest(guest.id, memory, size, vcpus, cpus, usage / 100, nodes)
 
 
 def _moves_by_pages(guest: Guest) -> bool:

@@ -30,7 +30,7 @@ SLOW_IMPORT_SECONDS: Final = 10.0
 """An import that takes longer does something that belongs into mom_setup: a cold one on a busy machine takes seconds."""
 
 
-class Request(TypedDict):
+class ChildRequest(TypedDict):
     """What is to be checked: an installed plugin by name, or one in a folder; the settings are YAML, the rest is as
     `check_plugin` takes it."""
 
@@ -41,7 +41,7 @@ class Request(TypedDict):
     may_touch: bool
 
 
-class Step(TypedDict, total=False):
+class ChildStep(TypedDict, total=False):
     """One line of the answer."""
 
     check: str
@@ -50,7 +50,7 @@ class Step(TypedDict, total=False):
 
 def main() -> None:
     """Do what standard input asks for."""
-    request: Request = json.load(sys.stdin)
+    request: ChildRequest = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # what a plugin prints is not the answer
         for step in steps(request):
@@ -58,7 +58,7 @@ def main() -> None:
             answer.flush()
 
 
-def steps(request: Request) -> Iterator[Step]:
+def steps(request: ChildRequest) -> Iterator[ChildStep]:
     """All steps, each before it is begun and after it is done."""
     yield {"check": LOADING}
     project = None

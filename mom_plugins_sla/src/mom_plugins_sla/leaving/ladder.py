@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from mom_plugins_sla.leaving.steps import Candidate, Limits, Pressure, Step, choose, is_calm, is_hard, most_stopped
+from mom_plugins_sla.leaving.steps import Candidate, FullHostLimits, Pressure, Step, choose, is_calm, is_hard, most_stopped
 
 LONGEST_HOLD: Final = 300.0
 """Seconds by which a management system can put off an announced step in all. Who needs longer must make the host calm."""
@@ -67,7 +67,7 @@ class Stopped:
 class Ladder:
     """Where it stands. All moments are monotonic seconds."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: FullHostLimits = field(default_factory=FullHostLimits)
     pace: Pace = field(default_factory=Pace)
     hard_since: float | None = None
     calm_since: float | None = None
@@ -76,7 +76,7 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Climbed:
     """What `climb` came to: a step that is announced, cancelled (`why`) or to be taken now, or a guest that is to come back."""
 
     announce: Announced | None = None
@@ -96,7 +96,7 @@ def climb(
     *,
     moved: int = 0,
     busy: bool = False,
-) -> Said:
+) -> Climbed:
     """What to do at this moment. `ladder` is moved on.
 
     :param candidates: the guests that run and to which something may be done
@@ -117,7 +117,9 @@ def climb(
         return _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.pace.share))
     if ladder.announced is not None:
         cancelled, ladder.announced = ladder.announced, None
-        return Said(cancel=cancelled, why="the host is not full any more" if hard is False else "how full the host is has become unknown")
+        return Climbed(
+            cancel=cancelled, why="the host is not full any more" if hard is False else "how full the host is has become unknown"
+        )
     return _down(ladder, now, pressure, stopped)
 
 
@@ -128,42 +130,42 @@ def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozense
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
 
 
-def _up(ladder: Ladder, now: float, pressure: Pressure, candidates: Sequence[Candidate], steps: frozenset[Step]) -> Said:
+def _up(ladder: Ladder, now: float, pressure: Pressure, candidates: Sequence[Candidate], steps: frozenset[Step]) -> Climbed:
     announced = ladder.announced
     able = {one.identity: replace(one, allowed=one.allowed & steps) for one in candidates if one.allowed & steps}
     if announced is not None:
         if announced.identity not in able or announced.step not in able[announced.identity].allowed:
             ladder.announced = None
-            return Said(cancel=announced, why="it may not, or need not, be done to the guest any more")
+            return Climbed(cancel=announced, why="it may not, or need not, be done to the guest any more")
         if now < announced.due or now - ladder.last_step < ladder.pace.apart:
-            return Said()
+            return Climbed()
         ladder.announced, ladder.last_step = None, now
-        return Said(take=announced)
+        return Climbed(take=announced)
     lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.pace.after
     if not lasting or now - ladder.last_step < ladder.pace.apart:
-        return Said()
+        return Climbed()
     total, available = pressure.total or 0.0, pressure.available or 0.0
     chosen = choose(tuple(able.values()), max(0.0, ladder.limits.calm_share * total - available))
     if chosen is None:
-        return Said()
+        return Climbed()
     candidate, step = chosen
     ladder.announced = Announced(candidate.identity, candidate.name, step, now, now + candidate.warning)
-    return Said(announce=ladder.announced)
+    return Climbed(announce=ladder.announced)
 
 
-def _down(ladder: Ladder, now: float, pressure: Pressure, stopped: Sequence[Stopped]) -> Said:
+def _down(ladder: Ladder, now: float, pressure: Pressure, stopped: Sequence[Stopped]) -> Climbed:
     returning = [one for one in stopped if one.comes_back and one.done]
     if not returning:
         ladder.calm_since = None
-        return Said()
+        return Climbed()
     last = returning[-1]  # who was stopped last, and so at the dearest rung, comes back first
     # One that is paused has its memory still.
     if not is_calm(pressure, ladder.limits, 0.0 if last.step is Step.PAUSE else last.needs):
         ladder.calm_since = None
-        return Said()
+        return Climbed()
     if ladder.calm_since is None:
         ladder.calm_since = now
     if now - ladder.calm_since < ladder.pace.calm_for or now - ladder.last_step < ladder.pace.apart:
-        return Said()
+        return Climbed()
     ladder.last_step = now
-    return Said(undo=last)
+    return Climbed(undo=last)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mom_core import Destination, Duration, ExistingFile, PluginSettings, SecretUrl
 from mom_plugins_sla.leaving.ladder import Pace
-from mom_plugins_sla.leaving.steps import Limits
+from mom_plugins_sla.leaving.steps import FullHostLimits
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -42,7 +42,7 @@ class WebhookSettings(BaseModel):
     """The certificates that the receiver's is checked with, as PEM. Unset: those that the system trusts."""
 
 
-_PACE, _LIMITS = Pace(), Limits()
+_PACE, _LIMITS = Pace(), FullHostLimits()
 
 
 class LeavingSettings(PluginSettings):
@@ -92,9 +92,9 @@ class LeavingSettings(PluginSettings):
     """Who is told. Unset: the log, and mom's own reports."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> FullHostLimits:
         """When the host is full, and when it has room."""
-        return Limits(self.full, self.least, self.calm)
+        return FullHostLimits(self.full, self.least, self.calm)
 
     @property
     def pace(self) -> Pace:

@@ -67,7 +67,7 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FullHostLimits:
     """When a host is full: all tasks waited for memory for more than `full_percent` of the last ten seconds, or less than `least_share` of
     its memory is available; and when it has room again: `calm_share` is, and no task waits."""
 
@@ -83,7 +83,7 @@ ROOM_TO_END: Final = 1.5
 """Of `least_share`: a host that is full stays so until this much is available. Else each page that moves would begin the wait anew."""
 
 
-def is_hard(pressure: Pressure, limits: Limits, already: bool = False) -> bool | None:
+def is_hard(pressure: Pressure, limits: FullHostLimits, already: bool = False) -> bool | None:
     """Whether the host is full. None: not enough is known to say so, which is no reason to do anything.
 
     :param already: whether it was full the last time, so that it takes a little more to end
@@ -101,7 +101,7 @@ def is_hard(pressure: Pressure, limits: Limits, already: bool = False) -> bool |
     return pressure.full is not None and pressure.full > limits.full_percent * (WAITS if helped else 1.0)
 
 
-def is_calm(pressure: Pressure, limits: Limits, needs: float) -> bool:
+def is_calm(pressure: Pressure, limits: FullHostLimits, needs: float) -> bool:
     """Whether there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
     if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
         return False
