@@ -77,6 +77,7 @@ HOLDS_AT_LEAST = (
         "(min guest.balloon_min guest.balloon_max)",
     ),
     ("(max guest.balloon_min (* 0.9 guest.balloon_cur))", "(* 0.9 guest.balloon_cur)"),
+    ("(* 100 (min 1 (/ 1 Host.load_1)))", "0"),  # which may be 1 of infinity, and never NaN
     ('"2000"', "2000"),
     ("(< 1 2)", "1"),
 )

@@ -6,7 +6,7 @@ not know is any value of its types and its range.
 
 All numbers are real numbers. A result of floats is its exact value with a relative error of at most 2**-53 (and 2**-1075 for products and
 quotients), and rounding never crosses a number that is a float itself. Products of two unknowns are kept between planes, so that all
-formulas are linear. Comparisons with infinities are not decided; comparisons with NaN are false.
+formulas are linear. Of infinities the sign is known; comparisons with NaN are false.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _TINY: Final = Fraction(1, 1 << 1075)
 _EXACT: Final = 1 << 53  # integers up to here are floats, too
 _ZERO: Final = Fraction(0)
 _ONE: Final = Fraction(1)
+_OVERFLOWS: Final = 1 << 1023  # results of floats below this are finite
 _CONSTANTS: Final = 8  # values of a choice between constants, each of which is looked at by itself when it is a factor
 _KINDS: Final = {"nil": NIL, "finite": FINITE, "infinite": INFINITE, "nan": NAN, "other": ~(NIL | NUMBER)}
 _GIVEN: Final = frozenset({"const", "field", "average", "property", "present", "fresh", "host", "guest", "guests", "function", "method",
@@ -46,7 +47,8 @@ class Rounded:
 
 @dataclass(slots=True)
 class Encoded:
-    """One term: of which kind its value is, the number that it is if it is finite, whether it counts as true, and whether it was computed.
+    """One term: of which kind its value is, the number that it is if it is finite, its sign if it is infinite (whether `above` 0), whether
+    it counts as true, and whether it was computed.
 
     All are formulas. `parts` are the terms that `facts` speak of.
     """
@@ -56,6 +58,7 @@ class Encoded:
     infinite: str
     nan: str
     number: str
+    above: str
     truth: str
     computed: str
     parts: Sequence[Term] = ()
@@ -173,10 +176,11 @@ class Encoding:
         computed = TRUE if term.op in _GIVEN else self.boolean(f"computed{term.number}")
         if term.is_constant:
             nil, finite, infinite, nan = (TRUE if term.types & kind else FALSE for kind in (NIL, FINITE, INFINITE, NAN))
-            return Encoded(nil, finite, infinite, nan, _written(term.low or _ZERO), TRUE if term.value else FALSE, computed)
+            above = TRUE if isinstance(term.value, float) and term.value > 0 else FALSE
+            return Encoded(nil, finite, infinite, nan, _written(term.low or _ZERO), above, TRUE if term.value else FALSE, computed)
         if is_boolean(term):
             truth = self.boolean(f"true{term.number}")
-            return Encoded(FALSE, TRUE, FALSE, FALSE, f"(ite {truth} 1.0 0.0)", truth, computed)
+            return Encoded(FALSE, TRUE, FALSE, FALSE, f"(ite {truth} 1.0 0.0)", TRUE, truth, computed)
         kinds = self._kinds(term)
         number = self.real(f"number{term.number}") if kinds["finite"] != FALSE else "0.0"
         known = truth_of(term)
@@ -185,7 +189,8 @@ class Encoding:
         else:
             other = both(kinds["other"], self.boolean(f"true{term.number}")) if kinds["other"] != FALSE else FALSE
             truth = either(both(kinds["finite"], f"(distinct {number} 0.0)"), kinds["infinite"], kinds["nan"], other)
-        found = Encoded(kinds["nil"], kinds["finite"], kinds["infinite"], kinds["nan"], number, truth, computed)
+        above = self.boolean(f"above{term.number}") if kinds["infinite"] != FALSE else TRUE
+        found = Encoded(kinds["nil"], kinds["finite"], kinds["infinite"], kinds["nan"], number, above, truth, computed)
         inside = both(computed, found.finite)
         if term.low is not None:
             found.facts.append(implied(inside, f"(>= {number} {_written(term.low)})"))
@@ -218,6 +223,7 @@ class Encoding:
         for chosen, one in ((condition, then), (no(condition), otherwise)):
             alike = [same(found.nil, one.nil), same(found.finite, one.finite), same(found.infinite, one.infinite)]
             alike += [same(found.nan, one.nan), same(found.truth, one.truth), implied(one.finite, equal(found.number, one.number))]
+            alike.append(implied(one.infinite, same(found.above, one.above)))
             found.facts.append(implied(both(found.computed, chosen), both(*alike)))
 
     def _requested(self, found: Encoded, arg: Term, of: Encoded) -> None:
@@ -231,6 +237,7 @@ class Encoding:
         value = f"(ite (>= {of.number} 0.0) {of.number} (- {of.number}))"
         found.facts.append(implied(found.computed, both(of.numeric, same(found.finite, of.finite))))
         found.facts.append(implied(both(found.computed, of.finite), equal(found.number, value)))
+        found.facts.append(implied(both(found.computed, found.infinite), found.above))
 
     def _empty(self, found: Encoded, parts: Sequence[Term], of: Sequence[Encoded]) -> None:
         empty = [either(one.nil, both(no(one.numeric), self.boolean(f"empty{part.number}"))) for part, one in zip(parts, of, strict=True)]
@@ -239,6 +246,8 @@ class Encoding:
     def _equal(self, found: Encoded, left: Encoded, right: Encoded) -> None:
         facts, unequal = found.facts, no(found.truth)
         facts.append(implied(both(left.finite, right.finite), same(found.truth, equal(left.number, right.number))))
+        facts.append(implied(both(left.infinite, right.infinite), same(found.truth, same(left.above, right.above))))
+        facts.append(implied(either(both(left.infinite, right.finite), both(left.finite, right.infinite)), unequal))
         facts.append(implied(both(left.nil, right.nil), found.truth))
         facts.append(implied(either(left.nan, right.nan), unequal))
         for one, other in ((left, right), (right, left)):
@@ -257,6 +266,10 @@ class Encoding:
         found.facts.append(implied(both(known, found.truth), true))
         found.facts.append(implied(both(known, no(found.truth)), false))
         found.facts.append(implied(both(found.computed, either(left.nan, right.nan)), no(found.truth)))
+        found.facts.append(implied(both(found.computed, left.infinite, right.finite), same(found.truth, no(left.above))))
+        found.facts.append(implied(both(found.computed, left.finite, right.infinite), same(found.truth, right.above)))
+        infinities = both(no(left.above), right.above) if term.op == "lt" else either(no(left.above), right.above)
+        found.facts.append(implied(both(found.computed, left.infinite, right.infinite), same(found.truth, infinities)))
 
     # --- arithmetic --------------------------------------------------------------------------------------------------------------------
 
@@ -272,9 +285,13 @@ class Encoding:
         else:
             facts.append(implied(both(computed, found.finite), right.finite))
         facts.append(implied(both(computed, found.nan), no(both(left.finite, right.finite))))
-        where = both(computed, found.finite, left.finite, right.finite)
+        facts.extend(implied(both(computed, found.infinite), one) for one in _sign(found, term, left, right))
+        where = both(computed, left.finite, right.finite)
         exact, more = self._exact(term, left, right)
         facts.extend(implied(where, one) for one in more)
+        facts.append(implied(both(where, found.infinite, found.above), f"(>= {exact} {_written(_OVERFLOWS)})"))
+        facts.append(implied(both(where, found.infinite, no(found.above)), f"(<= {exact} {_written(-_OVERFLOWS)})"))
+        where = both(where, found.finite)
         if _whole(term):
             facts.append(implied(where, equal(found.number, exact)))
             return
@@ -282,6 +299,7 @@ class Encoding:
         exactly = both(*(_representable(arg, one) for arg, one in zip(term.args, (left, right), strict=True)))
         if exactly != TRUE and term.op in ("mul", "div"):
             facts.extend(implied(where, one) for one in _near(found.number, exact, term, 4 * _RELATIVE))
+            facts.extend(implied(where, f"(=> ({sign} {exact} 0.0) ({sign} {found.number} 0.0))") for sign in (">=", "<="))
         where = both(where, exactly)
         if where != FALSE and _never_rounded(term):
             facts.append(implied(where, equal(found.number, exact)))
@@ -317,6 +335,22 @@ class Encoding:
                 kept = f"(=> ({sign} {rounded.exact} {anchor.number}) ({sign} {rounded.number} {anchor.number}))"
                 found.append(implied(case, kept))
         return found
+
+
+def _sign(found: Encoded, term: Term, left: Encoded, right: Encoded) -> list[str]:
+    """What sign an infinite result has that comes of an infinity."""
+    if term.op in ("add", "sub"):
+        other = right.above if term.op == "add" else no(right.above)
+        return [implied(left.infinite, same(found.above, left.above)), implied(right.infinite, same(found.above, other))]
+    infinite = either(left.infinite, right.infinite)
+    signs = [
+        (either(both(one.infinite, one.above), both(one.finite, f"(>= {one.number} 0.0)")),
+         either(both(one.infinite, no(one.above)), both(one.finite, f"(<= {one.number} 0.0)")))
+        for one in (left, right)
+    ]  # fmt: skip
+    alike = either(*(both(a, b) for a, b in zip(*signs, strict=True)))
+    different = either(both(signs[0][0], signs[1][1]), both(signs[0][1], signs[1][0]))
+    return [implied(both(infinite, no(different)), found.above), implied(both(infinite, no(alike)), no(found.above))]
 
 
 def _product(product: str, one: tuple[Term, str], other: tuple[Term, str]) -> list[str]:

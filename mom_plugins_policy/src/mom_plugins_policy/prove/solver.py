@@ -15,7 +15,7 @@ from mom_plugins_policy.symbols.machine import SymbolicRequest
 from mom_plugins_policy.symbols.terms import Term
 from mom_plugins_policy.symbols.vocabulary import INT, NUMBER
 
-_PER_SECOND: Final = 4_000_000  # z3's units of work in a second or so: they are the same on a busy machine
+_PER_SECOND: Final = 1_000_000  # z3's units of work in a second or less: they are the same on a busy machine
 _PATIENCE: Final = 10  # how much longer than that an answer may take by the clock, should a unit of work be a large one
 
 
