@@ -32,9 +32,9 @@ from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.lookout import look_at
 from mom_plugins_numa.pages import KernelPages
 from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.placing import FORM, Placing
+from mom_plugins_numa.placement_decisions import FORM, Placing
 from mom_plugins_numa.process import Process
-from mom_plugins_numa.reviewing import reviewed
+from mom_plugins_numa.review import reviewed
 
 GIB = 1 << 20  # KiB
 AREAS = 700

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.learning import PROCESS_KIB, Learning
+from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning
 from mom_plugins_balloon.requests import SizeRequest
 
 MIB = 1024

@@ -38,11 +38,11 @@ from mom_core import (
     as_number,
     load_config,
 )
-from mom_plugins_balloon import sparing
+from mom_plugins_balloon import spare_memory
+from mom_plugins_balloon.host_reservations import HostReservations, Sight, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.plugin import ReservationSettings
-from mom_plugins_balloon.reserving import HostReservations, Sight, policies_reserve
-from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_kib
+from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_kib
 
 GIB = 1 << 20
 MIB = 1 << 10
@@ -271,8 +271,8 @@ class TestWhatGuestsCanSpare:
         margin = ReservationSettings().keeping().margin
         assert said["guest_margin_kib"] == margin.kib
         assert said["guest_margin_share"] == margin.share
-        assert said["shrink_share"] == sparing.SHRINK_SHARE
-        assert 2 * said["step_least_kib"] == sparing.LEFT_KIB
+        assert said["shrink_share"] == spare_memory.SHRINK_SHARE
+        assert 2 * said["step_least_kib"] == spare_memory.LEFT_KIB
         assert "Host.mem_free_hard" in text
         assert policies_reserve({"50_balloon": text})
 

@@ -14,7 +14,7 @@ from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.reviewing import reviewed
+from mom_plugins_numa.review import reviewed
 
 SOURCE = Source("numa")
 

@@ -13,7 +13,7 @@ import pytest
 from numa_trees import PAGE, PaperPages, process_tree, tree
 
 from mom_plugins_numa.lookout import Lookout
-from mom_plugins_numa.moving import STEP_KIB, Mover, Stage
+from mom_plugins_numa.moves import STEP_KIB, Mover, Stage
 from mom_plugins_numa.pages import KernelPages
 
 FAST = 1e9

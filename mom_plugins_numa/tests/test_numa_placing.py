@@ -12,7 +12,16 @@ from numa_trees import GIB
 from mom_core import Guest, Snapshot, StateFile, Value
 from mom_core.testing import snapshot
 from mom_plugins_numa.placement import Rules
-from mom_plugins_numa.placing import AGREE_SECONDS, COOLDOWN_SECONDS, FORM, GAP_SECONDS, TAKES_SECONDS, Placing, place_of, rooms_of
+from mom_plugins_numa.placement_decisions import (
+    AGREE_SECONDS,
+    COOLDOWN_SECONDS,
+    FORM,
+    GAP_SECONDS,
+    TAKES_SECONDS,
+    Placing,
+    place_of,
+    rooms_of,
+)
 
 CYCLE = 20.0
 EVERY = frozenset(range(16))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from mom_cli import declarations_of
-from mom_plugins_balloon import learning, states
+from mom_plugins_balloon import learned_needs, states
 
 ROOT = Path(__file__).parents[2]
 LAW = (ROOT / "docs/balloon-law.md").read_text()
@@ -107,7 +107,7 @@ def test_a_variable_of_the_balloon_law_has_the_value_that_is_shown_a_unit_and_a_
     assert len(reason) > 8
 
 
-@pytest.mark.parametrize("module", [learning, states], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("module", [learned_needs, states], ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_wants(module: ModuleType) -> None:
     found = constants(module)
     table = part(f"constants of {module.__name__.rpartition('.')[2]}")
@@ -121,7 +121,10 @@ def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_w
 def test_what_is_named_as_changing_a_constant_of_the_plugin_exists() -> None:
     settings = {"goal"}
     named = {
-        name for text in ("learning", "states") for row in part(f"constants of {text}") for name in re.findall(r"`(\w+)`", row.cells[-1])
+        name
+        for text in ("learned_needs", "states")
+        for row in part(f"constants of {text}")
+        for name in re.findall(r"`(\w+)`", row.cells[-1])
     }
     assert named
     assert named <= settings | set(variables("50_balloon"))

@@ -22,7 +22,7 @@ from real_guests import Lab, RealGuest, eventually, not_here, once
 from mom_core import HypervisorError, NetTune, NotSupported, PluginContext
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_plugins_libvirt.tuning import LEAST_PERIOD_US, LEAST_QUOTA_US, MOST_DISK_LIMIT, MOST_PERIOD_US, MOST_QUOTA_US, SHARES_V1
+from mom_plugins_libvirt.tunes import LEAST_PERIOD_US, LEAST_QUOTA_US, MOST_DISK_LIMIT, MOST_PERIOD_US, MOST_QUOTA_US, SHARES_V1
 
 pytestmark = pytest.mark.real
 

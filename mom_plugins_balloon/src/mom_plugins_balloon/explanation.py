@@ -34,7 +34,7 @@ from mom_core import (
     stale_seconds,
 )
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.sparing import CONTROL, OBSTACLE, RESTS, TARGET
+from mom_plugins_balloon.spare_memory import CONTROL, OBSTACLE, RESTS, TARGET
 
 SIZE: Final = "balloon_cur"
 

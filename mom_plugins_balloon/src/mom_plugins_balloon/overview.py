@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import GuestColumn, Report, StatusPart, Value, as_number, format_kib
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.sparing import OBSTACLE
+from mom_plugins_balloon.spare_memory import OBSTACLE
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:

@@ -56,13 +56,13 @@ from mom_core import (
 from mom_plugins_balloon.alerts import alerts
 from mom_plugins_balloon.cooperation import Cooperation, has_arrived, is_blocked
 from mom_plugins_balloon.guarantees import Guarantees, Standing
-from mom_plugins_balloon.learning import Learning
+from mom_plugins_balloon.host_reservations import RESERVED, HostReservations, Keeping, Sight, policies_reserve
+from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import MINIMUM_KIB, Memory, SafeSize, ShrinkLimits, floor_kib, permitted, why_not_shrink
 from mom_plugins_balloon.promises import HOLDS, PROMISED, HeldPromises
 from mom_plugins_balloon.requests import Requests
-from mom_plugins_balloon.reserving import RESERVED, HostReservations, Keeping, Sight, policies_reserve
 from mom_plugins_balloon.sizes import RecentSizes
-from mom_plugins_balloon.sparing import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
+from mom_plugins_balloon.spare_memory import CLOCK_SLACK_SECONDS, CONTROL, OBSTACLE, RESTS, TARGET, Margin
 from mom_plugins_balloon.states import Goal, MemoryState, Reserve, reserve_of
 from mom_plugins_balloon.told import OF_MEMORY, numbers
 from mom_plugins_balloon.told import told as _told

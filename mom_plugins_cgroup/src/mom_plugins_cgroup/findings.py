@@ -13,7 +13,7 @@ from mom_plugins_cgroup.groups import Group, GuestGroups, groups_of
 from mom_plugins_cgroup.host import memory_of
 from mom_plugins_cgroup.mounts import UNIFIED, Hierarchies
 from mom_plugins_cgroup.names import CONTROL_NAMES, CPU_WEIGHT, IO_LATENCY, RECLAIM
-from mom_plugins_cgroup.reviewing import LIBVIRTS_WEIGHT
+from mom_plugins_cgroup.review import LIBVIRTS_WEIGHT
 from mom_plugins_cgroup.settings import CgroupSettings
 
 SUBJECT = "control groups"

@@ -50,7 +50,7 @@ from mom_plugins_cgroup.names import CURRENT, MEMORY_HIGH, RECLAIM, RECLAIM_STAT
 from mom_plugins_cgroup.need import Need, need_of
 from mom_plugins_cgroup.proactive import Reclaimer
 from mom_plugins_cgroup.reclaim import Observed
-from mom_plugins_cgroup.reviewing import Host, Judge, reviewed, room_for
+from mom_plugins_cgroup.review import Host, Judge, reviewed, room_for
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings, GroupLimits
 from mom_plugins_cgroup.statistics import Counters, other_pressure, sample
 

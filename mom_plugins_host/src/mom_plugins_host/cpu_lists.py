@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mom_core import format_kib
-from mom_plugins_host.reading import read_text
+from mom_plugins_host.kernel_texts import read_text
 
 LEAST_GAP_SECONDS = 1.0
 """Between two times at which lists are emptied: the pace at which the kernel itself looks after them (vm.stat_interval)."""

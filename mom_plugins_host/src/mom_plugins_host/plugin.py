@@ -33,7 +33,7 @@ from mom_core import (
 )
 from mom_plugins_host import alerts, clock, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
-from mom_plugins_host.reading import read_text
+from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
 

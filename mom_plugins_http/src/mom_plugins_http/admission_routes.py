@@ -8,7 +8,7 @@ from typing import Final
 from starlette.responses import Response
 
 from mom_core import Admission, Admissions, MomError, PluginContext, UnitError, Value, parse_size
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall, Parameter
 from mom_plugins_http.server import Worker

@@ -18,8 +18,8 @@ from mom_plugins_http import events
 from mom_plugins_http.access import Peer, Right, Tokens
 from mom_plugins_http.admission_routes import CLASS, COUNT, MEMORY, AdmissionRoutes
 from mom_plugins_http.canary_routes import CanaryRoutes
-from mom_plugins_http.encoding import encoded
 from mom_plugins_http.events import Events
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.log_levels import LogLevels
 from mom_plugins_http.openapi import description
 from mom_plugins_http.page import WebPage

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from mom_core import Canary, CanaryGroup, Value
 from mom_plugins_http.bodies import object_body, seconds_of
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.policy_routes import PolicyRoutes, checked_changes
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall

@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.news import Item
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import Published, ReportView, Subscriber

@@ -14,7 +14,7 @@ from mom_core import PluginContext, Value, print_prose, printable
 from mom_plugins_http.access import Right
 from mom_plugins_http.bodies import object_body
 from mom_plugins_http.client import Client
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall, Route
 from mom_plugins_http.verbs import common_options

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from mom_core import Value
 from mom_plugins_http.access import Peer, Right
 from mom_plugins_http.bodies import object_body
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall, Route
 

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from mom_core import Value
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 
 MEDIA_TYPE: Final = "application/problem+json"
 

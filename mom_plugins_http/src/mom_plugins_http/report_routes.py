@@ -42,7 +42,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_http import metrics
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.published import GUEST_HISTORY, CycleSample, Published, ReportView
 from mom_plugins_http.routes import POINTS, ApiCall

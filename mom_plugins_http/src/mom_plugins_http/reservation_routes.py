@@ -21,7 +21,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_http.bodies import object_body, seconds_of
-from mom_plugins_http.encoding import encoded
+from mom_plugins_http.json_text import encoded
 from mom_plugins_http.problems import ProblemError
 from mom_plugins_http.routes import ApiCall
 from mom_plugins_http.server import Worker

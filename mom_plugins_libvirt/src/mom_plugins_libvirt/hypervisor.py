@@ -38,7 +38,7 @@ from mom_plugins_libvirt.known_guest import KnownGuest
 from mom_plugins_libvirt.lifecycle import Lifecycle
 from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
-from mom_plugins_libvirt.tuning import TunableGuests
+from mom_plugins_libvirt.tunes import TunableGuests
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")

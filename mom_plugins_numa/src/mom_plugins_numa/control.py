@@ -25,7 +25,7 @@ from mom_core import (
     file_knob,
 )
 from mom_plugins_numa.fields import BALANCING, MOVE_TO, NODESET, NOWHERE, PINS, nodeset_text, parse_pins, pins_text
-from mom_plugins_numa.moving import Mover
+from mom_plugins_numa.moves import Mover
 from mom_plugins_numa.nodes import BALANCING as BALANCING_FILE
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import parse_list

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from mom_core import FieldSpec, NodeTune, Scope, Unit, Value
 from mom_plugins_numa.lookout import Look
-from mom_plugins_numa.moving import Move, Stage
+from mom_plugins_numa.moves import Move, Stage
 from mom_plugins_numa.nodes import COUNTERS, MIGRATIONS
 from mom_plugins_numa.numbers import format_list, parse_list, remote_share
 

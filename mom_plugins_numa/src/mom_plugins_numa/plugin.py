@@ -37,7 +37,7 @@ from mom_plugins_numa.control import CONTROLS, Knobs
 from mom_plugins_numa.fields import BALANCING, FIELDS, NODESET, PINS, look_fields, move_fields, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
 from mom_plugins_numa.lookout import Look, Lookout
-from mom_plugins_numa.moving import Mover
+from mom_plugins_numa.moves import Mover
 from mom_plugins_numa.nodes import MIGRATIONS as MIGRATION_FIELDS
 from mom_plugins_numa.nodes import (
     Node,
@@ -53,8 +53,8 @@ from mom_plugins_numa.nodes import (
 from mom_plugins_numa.numbers import joined
 from mom_plugins_numa.pages import KernelPages, PageMover
 from mom_plugins_numa.placement import Rules, reserve_of
-from mom_plugins_numa.placing import FORM, Placing
-from mom_plugins_numa.reviewing import reviewed
+from mom_plugins_numa.placement_decisions import FORM, Placing
+from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.settings import NumaGuestSettings, NumaSettings
 
 

@@ -34,7 +34,7 @@ from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import FIELDS, cpu_fields, disk_fields, interface_fields
 from mom_plugins_qos.findings import findings
 from mom_plugins_qos.limits import mistakes_in, wanted_of_all
-from mom_plugins_qos.reviewing import reviewed
+from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 
 _NOTHING_SET = QosGuestSettings()

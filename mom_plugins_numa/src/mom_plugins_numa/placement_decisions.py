@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from mom_core import Decision, Guest, Snapshot, Source, StateError, StateFile, Value, as_number, as_whole, format_kib
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS
-from mom_plugins_numa.moving import Stage
+from mom_plugins_numa.moves import Stage
 from mom_plugins_numa.numbers import by_node, parse_list
 from mom_plugins_numa.placement import GuestMove, MovableGuest, Room, Rules, reserve_of, steps
 

@@ -44,7 +44,7 @@ from mom_core import (
 )
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.sparing import Margin, Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.spare_memory import Margin, Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 
 RESERVED: Final = "mem_reserved"

@@ -9,7 +9,7 @@ from mom_core import Decision, Guest, Promises, Revision, Snapshot, Value, as_nu
 from mom_plugins_numa.fields import MOVE_TO, NODESET, NOWHERE, PINS, parse_pins, pins_text
 from mom_plugins_numa.numbers import by_node, format_list, parse_list
 from mom_plugins_numa.placement import Rules, reserve_of
-from mom_plugins_numa.placing import being_moved, cpus_of
+from mom_plugins_numa.placement_decisions import being_moved, cpus_of
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], rules: Rules, promises: Promises) -> Iterable[Revision]:
