@@ -184,6 +184,18 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host:
     assert listed(hypervisor)["web"].blocked == {}
 
 
+def test_what_is_to_be_set_is_set_as_soon_as_another_client_has_left(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web")
+    entity = listed(hypervisor)["web"].entity
+    guest.hangs = True
+    for _ in range(3):
+        time.sleep(0.6)
+        hypervisor.guests()
+    guest.hangs = False
+    hypervisor.set_balloon(entity, 500 * MIB)
+    assert guest.size == 500 * MIB, "there may be no next cycle to wait for"
+
+
 def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_out_later(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web")
     entity = listed(hypervisor)["web"].entity

@@ -76,18 +76,23 @@ class PlainHost:
         self._image = image
         self._guests: list[PlainGuest] = []
 
-    def start(self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = ()) -> PlainGuest:
+    def start(self, name: str, mib: int = 256, arguments: str = "", options: Sequence[str] = (), vmid: str = "") -> PlainGuest:
         """Start a guest.
 
         :param arguments: more for its kernel's command line
         :param options: more of QEMU's
+        :param vmid: start it as Proxmox VE starts the guest with this number
         """
         identity = str(uuid.uuid4())
+        name = vmid or name
+        who = ["-smbios", f"type=1,uuid={identity}"] if vmid else ["-uuid", identity]
+        qmp = f"{self.folder}/{name}.qmp,server=on,wait=off"
+        monitor = ["-chardev", f"socket,id=qmp,path={qmp}", "-mon", "chardev=qmp,mode=control"] if vmid else ["-qmp", f"unix:{qmp}"]
         command = [
-            "qemu-system-x86_64", "-name", f"{name},debug-threads=on", "-uuid", identity, "-display", "none", "-nodefaults",
+            "qemu-system-x86_64", "-name", f"{name},debug-threads=on", *who, *monitor, "-display", "none", "-nodefaults",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
             "-serial", f"file:{self.folder}/{name}.log", "-device", "virtio-balloon-pci,id=balloon0",
-            "-qmp", f"unix:{self.folder}/{name}.qmp,server=on,wait=off", "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
+            "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
             *(options or ("-m", str(mib))),
         ]  # fmt: skip
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)

@@ -11,12 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from ballast import available_mib
 from guest_image import CannotBuild, build
 from mom_run import MomRun
 from plain_qemu import PlainHost, ask
 from real_guests import eventually, not_here
 
-from mom_core import Value
+from mom_core import Engine, Report, Value, load_config
 from mom_plugins_qemu.hypervisor import QemuHypervisor, SamplingSettings
 
 pytestmark = pytest.mark.real
@@ -144,3 +145,56 @@ def test_a_client_that_holds_the_monitor_is_left_alone_and_mom_comes_back_after_
     released.set()
     thread.join()
     eventually("the guest is known again", lambda: not hypervisor.guests()[0].blocked, 15)
+
+
+def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycle(host: PlainHost, tmp_path: Path) -> None:
+    shrunk = 320
+    guest = host.start("burst", mib=448, arguments="momtest.burst=60,25,40,10,20")
+    guest.wait_until_up()
+    balloon = "/machine/peripheral/balloon0"
+    guest.ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=1)
+    guest.ask("balloon", value=shrunk << 20)
+    eventually("it is smaller", lambda: guest.size_mib == shrunk)
+    eventually("it tells what it has", lambda: guest.ask("qom-get", path=balloon, property="guest-stats")["last-update"])
+    (tmp_path / "policy.d").mkdir()
+    # Enough for the host, and no room to give anything back.
+    (tmp_path / "policy.d" / "10_parameters.policy").write_text(f"(defvar host_free_target_kib {int(available_mib() / 1.1) << 10})")
+    reports: list[Report] = []
+    content = {
+        "interval": "120s",
+        "state_directory": str(tmp_path / "state"),
+        "run_directory": str(tmp_path / "run"),
+        "plugins": {
+            "host": {},
+            "qemu": {"sockets": [f"{host.folder}/*.qmp"]},
+            "balloon": {},
+            "policy": {"directory": str(tmp_path / "policy.d")},
+        },
+    }
+    with Engine(load_config(content), on_report=reports.append) as engine:
+        engine.start()
+        eventually("it has grown", lambda: guest.size_mib > shrunk, 90)
+        woken = [report.woken_by for report in reports if report.woken_by]
+        engine.stop()
+    assert any(why.startswith("guest burst is short of memory: ") for why in woken), woken
+    assert "oom-kill" not in guest.printed
+
+
+def test_virtio_mem_is_a_second_way_to_size_a_guest(host: PlainHost) -> None:
+    options = ["-m", "256,maxmem=2G", "-object", "memory-backend-ram,id=vmem0,size=512M"]
+    guest = host.start("web", options=[*options, "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=256M"])
+    guest.wait_until_up()
+    hypervisor = QemuHypervisor(SamplingSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+
+    def plugged() -> Value:
+        (found,) = hypervisor.guests()
+        return hypervisor.fields([found])[found.id]["plugged_cur"]
+
+    (found,) = hypervisor.guests()
+    eventually("it is plugged in", lambda: plugged() == 256 * KIB_IN_MIB)
+    assert hypervisor.fields(hypervisor.guests())[found.id]["balloon_cur"] == 512 * KIB_IN_MIB
+    hypervisor.set_plugged(found.entity, 128 * KIB_IN_MIB)
+    assert hypervisor.plugged(found.entity) == 128 * KIB_IN_MIB
+    eventually("it is unplugged", lambda: plugged() == 128 * KIB_IN_MIB)
+    hypervisor.set_plugged(found.entity, 256 * KIB_IN_MIB)
+    eventually("it is plugged in again", lambda: plugged() == 256 * KIB_IN_MIB)

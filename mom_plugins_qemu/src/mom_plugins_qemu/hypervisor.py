@@ -132,6 +132,7 @@ class QemuHypervisor:
         self._subscribers: list[Callable[[str], None]] = []
         self._resizes = Resizes(monotonic)
         self._sampled = False
+        self._ask_again_at = 0.0
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
         self._proc = settings.root / "proc"
@@ -157,12 +158,7 @@ class QemuHypervisor:
             paths = monitors(self._settings.root, self._settings.sockets)
             with self._lock:
                 due = self._begin(paths, now)
-            for attempt in range(_ASKED_AGAIN):
-                if not due:
-                    break
-                self._visit([visit for visit, _ in due])
-                with self._lock:
-                    due = self._take(due, attempt)
+            self._rounds(due, 0)
             if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
                 raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint="run mom as root, or as QEMU's own user")
             with self._lock:
@@ -170,6 +166,30 @@ class QemuHypervisor:
                 self._index()
                 self._sampled = True
                 return tuple(self._listed(known) for known in self._by_id.values())
+
+    def _rounds(self, due: list[tuple[Visit, KnownGuest | None]], first: int) -> None:
+        """Make these visits, and those that follow from them. Sampling is locked."""
+        for attempt in range(first, _ASKED_AGAIN):
+            if due:
+                self._visit([visit for visit, _ in due])
+                with self._lock:
+                    due = self._take(due, attempt)
+
+    def _ask_again(self) -> None:
+        """Visit the monitors that did not answer once more, all at once, before their time: what was held by another client may be free
+        now, and what is to be put back at the end has no next cycle to wait for."""
+        with self._sampling:
+            now = self._monotonic()
+            if now < self._ask_again_at:
+                return
+            with self._lock:
+                due: list[tuple[Visit, KnownGuest | None]] = [
+                    (self._due(known, now), known) for known in self._known.values() if known.failure
+                ]
+            self._rounds(due, 1)
+            with self._lock:
+                self._index()
+            self._ask_again_at = self._monotonic() + _FIRST_RETRY_SECONDS
 
     def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, KnownGuest | None]]:
         """The visits of this cycle, those that are likely to be answered first. The lock is held."""
@@ -597,6 +617,11 @@ class QemuHypervisor:
         if self._settings.readonly:
             raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
         self._sample_first()
+        with self._lock:
+            known = self._by_id.get(guest.id)
+            busy = known is not None and bool(known.failure)
+        if busy:
+            self._ask_again()
         with self._lock:
             known = self._by_id.get(guest.id)
             if known is None:

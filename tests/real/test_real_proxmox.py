@@ -1,0 +1,117 @@
+"""A node of Proxmox VE, laid out as its documentation says, with real guests and clients that behave as its own do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from guest_image import CannotBuild, build
+from mom_run import MomRun
+from plain_qemu import PlainGuest, PlainHost
+from real_guests import eventually, not_here
+
+pytestmark = pytest.mark.real
+
+CONFIG = """
+interval: 500ms
+root: {root}
+state_directory: {root}/state
+run_directory: {root}/run
+plugins:
+  host: {{}}
+  qemu: {{watch: 100ms}}
+  policy: {{directory: {root}/policies, defaults: false}}
+  balloon: {{}}
+"""
+
+PVESTATD = """
+import json, socket, sys, time
+def ask(path, hold):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        began = time.monotonic()
+        sock.connect(path)
+        stream = sock.makefile("rwb")
+        stream.readline()
+        print(time.monotonic() - began, flush=True)
+        for question in ("qmp_capabilities", "query-balloon"):
+            stream.write(json.dumps({"execute": question}).encode() + b"\\n")
+            stream.flush()
+            stream.readline()
+        time.sleep(hold)
+for turn in range(1000):
+    for path in sys.argv[2:]:
+        ask(path, 4.0 if turn % 10 == 5 else 0.0)
+    time.sleep(1.0)
+"""
+"""Asks each guest once a second, and now and then holds its monitor for four: more often than Proxmox VE's own does."""
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="mom-pve-") as name:
+        made = Path(name)
+        for folder in ("run/qemu-server", "etc/pve/qemu-server", "policies", "state"):
+            (made / folder).mkdir(parents=True)
+        for folder in ("proc", "sys"):
+            (made / folder).symlink_to(f"/{folder}")
+        (made / "policies/50_small.policy").write_text('(with Guests guest (guest.Control "balloon_target" 102400))')
+        (made / "mom.yaml").write_text(CONFIG.format(root=made))
+        yield made
+
+
+@pytest.fixture
+def node(root: Path) -> Iterator[PlainHost]:
+    try:
+        made = PlainHost(root / "run/qemu-server", build())
+    except CannotBuild as error:
+        not_here(f"there is no guest to start: {error}")
+    yield made
+    made.destroy_all()
+
+
+@pytest.fixture
+def mom(root: Path) -> Iterator[MomRun]:
+    made = MomRun(root)
+    yield made
+    made.kill()
+
+
+def _defined(root: Path, node: PlainHost, vmid: int, text: str) -> PlainGuest:
+    (root / f"etc/pve/qemu-server/{vmid}.conf").write_text(f"memory: 256\n{text}")
+    return node.start("", vmid=str(vmid))
+
+
+def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) -> None:
+    theirs = _defined(root, node, 101, "balloon: 128\n")
+    mine = _defined(root, node, 100, "balloon: 180\nshares: 0\nlock: backup\n")
+    mine.wait_until_up()
+    with subprocess.Popen(
+        [sys.executable, "-c", PVESTATD, "pvestatd", str(mine.monitor), str(theirs.monitor)], stdout=subprocess.PIPE, text=True
+    ) as pvestatd:
+        try:
+            (root / "run/pvestatd.pid").write_text(f"{pvestatd.pid}\n")
+            doctor = mom.verb("doctor").stdout
+            assert "qm set 101 --shares 0" in doctor
+            assert "qm set 100 --shares 0" not in doctor
+            mom.start()
+            time.sleep(5)
+            assert mine.size_mib == 256, "it is locked"
+            (root / "etc/pve/qemu-server/100.conf").write_text("memory: 256\nballoon: 180\nshares: 0\n")
+            eventually("the guest has its least memory", lambda: mine.size_mib == 180)
+            time.sleep(15)
+            assert (mine.size_mib, theirs.size_mib) == (180, 256)
+        finally:
+            pvestatd.terminate()
+        assert pvestatd.stdout is not None
+        waits = sorted(float(line) for line in pvestatd.stdout.read().splitlines())
+    assert len(waits) > 10
+    assert waits[len(waits) * 9 // 10] <= 0.1, waits
+    mom.stop()
+    eventually("it has its memory back", lambda: mine.size_mib == 256)
+    assert mine.period == 0
