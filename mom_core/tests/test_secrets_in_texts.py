@@ -7,7 +7,7 @@ import logging
 import pytest
 from pydantic import SecretStr
 
-from mom_core import PluginSettings, SecretUrl, load_config
+from mom_core import MASK, PluginSettings, SecretUrl, load_config
 from mom_core.logs.fields import text_of
 from mom_core.plugins.secrets import Hiding, secrets_in, without_secrets
 
@@ -75,3 +75,15 @@ def test_a_secret_in_settings_that_are_not_said_to_be_one_is_masked_in_what_is_s
 def test_a_long_line_of_beginnings_of_secrets_is_looked_through() -> None:
     length = 200_000  # with patterns that take the square of it, this would not end within an hour
     assert "**********" in without_secrets("https://" + "a/" * length + "://" + "x" * length + "?sig" * length + "?sig=1" + "S" * length)
+
+
+def test_what_is_called_a_secret_is_masked_where_a_plugin_says_it_and_a_short_word_is_not() -> None:
+    class Settings(PluginSettings):
+        api_token: str
+        headers: dict[str, str] = {"authorization": "Custom header-value-777"}
+        key: str = "on"
+        token_file: str
+
+    hide = Hiding([Settings.model_validate({"api_token": "tok-ABCDEF012345", "token_file": "/etc/mom/token"})])
+    assert hide("refused tok-ABCDEF012345 and header-value-777") == f"refused {MASK} and {MASK}"
+    assert hide("it is on, by /etc/mom/token") == "it is on, by /etc/mom/token"

@@ -20,6 +20,9 @@ SHORTEST: Final = 4
 """Characters. Shorter secrets are not looked for: they stand in half of all words, and protect nothing."""
 
 
+SHORTEST_CALLED: Final = 8
+"""Characters of what is only called a secret: a wrong guess is to take no word out of messages."""
+
 _SHORTEST_PART: Final = 12
 """Characters of a path or query. Shorter ones, such as `/hook`, are no secret, and stand elsewhere, too."""
 
@@ -91,6 +94,21 @@ def secrets_in(value: object) -> Iterator[str]:
             yield from secrets_in(inner)
 
 
+def _called_secrets(value: object, name: str = "") -> Iterator[str]:
+    """What settings hold under names that say that it is secret, as a whole and word by word."""
+    if isinstance(value, BaseModel):
+        for inner in type(value).model_fields:
+            yield from _called_secrets(getattr(value, inner), inner)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _called_secrets(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _called_secrets(one, name)
+    elif isinstance(value, str) and names_secret(name, value):
+        yield from (value, *value.split())
+
+
 class Hiding:
     """A function from text to text, that masks the secrets that it was told of. Safe to call from all threads."""
 
@@ -100,7 +118,9 @@ class Hiding:
 
     def learn(self, settings: Iterable[object]) -> None:
         """Mask the secrets of these settings too; those of earlier ones stay masked, as an old secret may still open something."""
+        settings = list(settings)
         found = {secret for one in settings for secret in secrets_in(one) if len(secret) >= SHORTEST}
+        found |= {text for one in settings for text in _called_secrets(one) if len(text) >= SHORTEST_CALLED}
         spelled = {json.dumps(secret)[1:-1] for secret in found}
         # The longest first: one may be part of another.
         self._secrets = tuple(sorted({*self._secrets, *found, *spelled}, key=len, reverse=True))
