@@ -16,15 +16,15 @@ STALE_SECONDS: Final = 10.0
 """What is read at intervals is stale when it was missed twice, and after some seconds: a guest that is short of CPU misses one, and libvirt
 tells the age of statistics in whole seconds."""
 
-_PLAIN: Final = frozenset({int, float})
-
 
 def as_number(value: Value) -> float | None:
     """A number as it is. None: it is unknown or no number, not finite, or 2**63 and beyond; true and false are no numbers."""
-    kind = type(value)  # exact types first, as this is asked a dozen times for each guest in each cycle
-    if kind in _PLAIN or (kind is not bool and isinstance(value, int | float)):
-        return value if -NUMBER_LIMIT < value < NUMBER_LIMIT else None  # type: ignore[operator,return-value]  # mypy does not narrow by `kind`
-    return None
+    kind = type(value)  # exact types first, and the limit written out: this is asked a dozen times for each guest in each cycle
+    if kind is int or kind is float:
+        return value if -(2.0**63) < value < 2.0**63 else None  # type: ignore[operator,return-value]  # mypy does not narrow by `kind`
+    if value is None or kind is bool or not isinstance(value, int | float):
+        return None
+    return value if -NUMBER_LIMIT < value < NUMBER_LIMIT else None
 
 
 def as_whole(value: Value) -> int | None:
