@@ -101,7 +101,7 @@ def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     words = WORDS
     survey = _Survey(texts, forms, words, everything=False)
     if survey.extended:
-        forms, words = _with_extensions(texts, forms)
+        forms, words = _with_extensions(survey.program)
         survey = _Survey(texts, forms, words, everything=False)
     program = survey.program
     if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
@@ -111,24 +111,23 @@ def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
     return program
 
 
-def _with_extensions(texts: Sequence[SourceText], forms: Sequence[Form]) -> tuple[Sequence[Form], Mapping[str, Word]]:
+def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
     """A program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
 
     A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
     """
     own: set[str] = set()
-    todo = list(forms)
+    todo = list(program.forms)
     while todo:
         form = todo.pop()
         todo.extend(form.items)
         if len(form.items) > 1 and form.items[0].name in DEFINING:
             own.add(form.items[1].name)
-    program = _Survey(texts, forms, {name: word for name, word in WORDS.items() if not word.extension}, everything=False).program
     if program.callables:
         # A variable of that name may hold something that can be called, and the head of a list is expanded before that is known.
         own |= program.bound.intersection(SPECIAL_FORMS)
     words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
-    return expanded(forms, words), words
+    return expanded(program.forms, words), words
 
 
 def _may_be_callable(name: str) -> bool:
@@ -222,7 +221,7 @@ class _Survey:
             if roles is not None:
                 program.roles[form.index] = roles
                 self._special(form, roles, owner, dropped, level, bound)
-            if self.everything and not word.plain:
+            if word.expansion is not None or (self.everything and not word.plain):
                 self._all(arguments, owner, bound)
             return
         if word is not None and word.extension:
