@@ -426,6 +426,10 @@ class TestWhenAGuestRunsOutOfMemory:
         bursting = a_known_guest(room(512 * MIB, 1024 * MIB), 800 * MIB, peak=1024 * MIB, mem_cache_share=0.8)
         assert targets(TARGET + GIB, soon, a=bursting) == {}
 
+    def test_a_forecast_of_more_than_is_usable_takes_nothing_more_from_it(self) -> None:
+        more = f'(with Guests guest (guest.SetVar "usable_soon" {GIB}))'
+        assert targets(LOW, more, a=a_guest(size=2 * GIB, need=2000 * MIB)) == {}
+
 
 @pytest.mark.parametrize("sign", [{"swap_in": 4000}, {"major_fault": 900}], ids=lambda sign: next(iter(sign)))
 class TestWhenAGuestSuffers:
