@@ -463,7 +463,7 @@ def _is_value(thing: object) -> bool:
 
 def _said_below(name: str) -> str:
     """The text that stands below the assignment of a name in its module."""
-    module = mom_core._MODULE_OF.get(name, "_version")
+    module = _module_of(name)
     modules = (sys.modules["mom_core"], importlib.import_module(f"mom_core.{module}"))
     pairs = itertools.chain.from_iterable(itertools.pairwise(ast.parse(inspect.getsource(one)).body) for one in modules)
     for statement, text in pairs:
@@ -472,6 +472,13 @@ def _said_below(name: str) -> str:
         if name in assigned and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
             return inspect.cleandoc(text.value.value)
     raise LookupError(f"{name} has no text below it, in mom_core/{module}.py")
+
+
+def _module_of(name: str) -> str:
+    """The module of a public name, as the list of them says."""
+    listed = ast.parse(Path(str(mom_core.__file__)).with_suffix(".pyi").read_text("utf-8")).body
+    imports = [statement for statement in listed if isinstance(statement, ast.ImportFrom)]
+    return next((str(one.module) for one in imports if name in [alias.name for alias in one.names]), "_version")
 
 
 def _has_default(field: dataclasses.Field[object]) -> bool:

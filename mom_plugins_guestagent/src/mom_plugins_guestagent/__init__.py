@@ -5,19 +5,8 @@ Imports nothing by itself: `mom_plugins_guestagent.guestd` runs in guests that h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = ["GuestAgentPlugin", "__version__"]
-
-if TYPE_CHECKING:
-    from mom_plugins_guestagent.plugin import GuestAgentPlugin
-
-
-def __getattr__(name: str) -> object:
-    if name == "GuestAgentPlugin":
-        from mom_plugins_guestagent.plugin import GuestAgentPlugin
-
-        return GuestAgentPlugin
-    raise AttributeError(f"module 'mom_plugins_guestagent' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = ["LibvirtPlugin", "__version__"]
-
-if TYPE_CHECKING:
-    from mom_plugins_libvirt.plugin import LibvirtPlugin
-
-
-def __getattr__(name: str) -> object:
-    if name == "LibvirtPlugin":
-        from mom_plugins_libvirt.plugin import LibvirtPlugin
-
-        return LibvirtPlugin
-    raise AttributeError(f"module 'mom_plugins_libvirt' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

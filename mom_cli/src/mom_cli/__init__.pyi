@@ -1,0 +1,29 @@
+from .alike import (
+    CommonProblem as CommonProblem,
+    common_problems as common_problems,
+)
+from .declared import (
+    declarations_of as declarations_of,
+)
+from .explanation import (
+    Explainers as Explainers,
+    Explanation as Explanation,
+    find_guest as find_guest,
+)
+from .imported import (
+    Imported as Imported,
+    ImportedSection as ImportedSection,
+    Importer as Importer,
+    read_foreign as read_foreign,
+)
+from .sources import (
+    newest as newest,
+    recording as recording,
+    running_mom as running_mom,
+)
+from .tables import (
+    Column as Column,
+    print_table as print_table,
+)
+
+__version__: str

@@ -1,0 +1,261 @@
+from .callers import (
+    Callers as Callers,
+    came_back as came_back,
+)
+from .cli.frame import (
+    run_program as run_program,
+)
+from .cli.options import (
+    config_argument as config_argument,
+    config_option as config_option,
+    json_option as json_option,
+)
+from .cli.prose import (
+    brief as brief,
+    print_prose as print_prose,
+)
+from .cli.run import (
+    daemon_log as daemon_log,
+    run_daemon as run_daemon,
+)
+from .cli.terminal import (
+    print_text as print_text,
+)
+from .cli.verbs import (
+    Verb as Verb,
+    VerbGroup as VerbGroup,
+)
+from .config import (
+    Config as Config,
+    load_config as load_config,
+    read_settings as read_settings,
+)
+from .config.document import (
+    Document as Document,
+    dotted as dotted,
+    parse_document as parse_document,
+)
+from .context import (
+    Declarations as Declarations,
+    InForce as InForce,
+    PluginContext as PluginContext,
+)
+from .destination import (
+    Destination as Destination,
+)
+from .enforcement import (
+    Enforcement as Enforcement,
+    SetValue as SetValue,
+)
+from .engine import (
+    Clock as Clock,
+    Engine as Engine,
+)
+from .errors import (
+    AlreadyRunning as AlreadyRunning,
+    ConfigError as ConfigError,
+    ConfigProblem as ConfigProblem,
+    DeadlineExceeded as DeadlineExceeded,
+    DestinationError as DestinationError,
+    GuestBusy as GuestBusy,
+    GuestGone as GuestGone,
+    HypervisorError as HypervisorError,
+    LedgerError as LedgerError,
+    MomError as MomError,
+    NoSuchGuest as NoSuchGuest,
+    NotRunning as NotRunning,
+    NotSupported as NotSupported,
+    PermissionDenied as PermissionDenied,
+    PluginError as PluginError,
+    PluginErrors as PluginErrors,
+    PolicyConflict as PolicyConflict,
+    PolicyProblem as PolicyProblem,
+    PolicyRefused as PolicyRefused,
+    Refused as Refused,
+    StateError as StateError,
+    UnitError as UnitError,
+    Unneeded as Unneeded,
+)
+from .explanation import (
+    About as About,
+    ExplainedDecision as ExplainedDecision,
+    Explainer as Explainer,
+    ExplanationPart as ExplanationPart,
+    Sentence as Sentence,
+    SentencePlace as SentencePlace,
+)
+from .files import (
+    replace_file as replace_file,
+)
+from .hookspecs import (
+    hookimpl as hookimpl,
+)
+from .hypervisor import (
+    AgentAccess as AgentAccess,
+    BalloonControl as BalloonControl,
+    CpuPinControl as CpuPinControl,
+    CpuTune as CpuTune,
+    CpuTuneControl as CpuTuneControl,
+    DiskTune as DiskTune,
+    GuestEvents as GuestEvents,
+    Hypervisor as Hypervisor,
+    IoTuneControl as IoTuneControl,
+    KsmControl as KsmControl,
+    KsmWriter as KsmWriter,
+    LifecycleControl as LifecycleControl,
+    MigrationControl as MigrationControl,
+    NetTune as NetTune,
+    NetTuneControl as NetTuneControl,
+    NodeTune as NodeTune,
+    NodeTuneControl as NodeTuneControl,
+    Standing as Standing,
+)
+from .kernel_files import (
+    Pressure as Pressure,
+    ProcessStat as ProcessStat,
+    boot_id as boot_id,
+    parse_meminfo as parse_meminfo,
+    parse_pressure as parse_pressure,
+    parse_process_stat as parse_process_stat,
+    read_kernel_file as read_kernel_file,
+    write_kernel_file as write_kernel_file,
+)
+from .knobs import (
+    Knob as Knob,
+    KnobPlugin as KnobPlugin,
+    file_knob as file_knob,
+    read_number as read_number,
+    write_file as write_file,
+)
+from .model import (
+    Alert as Alert,
+    Change as Change,
+    Considered as Considered,
+    ControlSpec as ControlSpec,
+    Decision as Decision,
+    Entity as Entity,
+    FieldSpec as FieldSpec,
+    Finding as Finding,
+    Guest as Guest,
+    HOST_ID as HOST_ID,
+    Host as Host,
+    LedgerEntry as LedgerEntry,
+    Metric as Metric,
+    OnItsWay as OnItsWay,
+    Outcome as Outcome,
+    PluginReport as PluginReport,
+    PluginState as PluginState,
+    Problem as Problem,
+    Report as Report,
+    Revision as Revision,
+    Scope as Scope,
+    Severity as Severity,
+    Snapshot as Snapshot,
+    Source as Source,
+    StandingAlert as StandingAlert,
+    Status as Status,
+    Suggestion as Suggestion,
+    Target as Target,
+    Verdict as Verdict,
+    differences as differences,
+    printable as printable,
+    printable_lines as printable_lines,
+)
+from .overview import (
+    GuestColumn as GuestColumn,
+    StatusPart as StatusPart,
+)
+from .ownership import (
+    read_secret as read_secret,
+    untrusted as untrusted,
+)
+from .plugins.bounded import (
+    attempt as attempt,
+)
+from .plugins.secrets import (
+    Hiding as Hiding,
+    MASK as MASK,
+    MASKED_NAMES as MASKED_NAMES,
+    names_secret as names_secret,
+    without_secrets as without_secrets,
+)
+from .services.admission import (
+    Admission as Admission,
+    Admissions as Admissions,
+    Donor as Donor,
+)
+from .services.policies import (
+    Canary as Canary,
+    CanaryGroup as CanaryGroup,
+    CanaryPolicies as CanaryPolicies,
+    CanaryState as CanaryState,
+    CheckedPolicies as CheckedPolicies,
+    EvaluatedPolicies as EvaluatedPolicies,
+    PolicyChange as PolicyChange,
+    PolicyState as PolicyState,
+    PolicyText as PolicyText,
+    PolicyTexts as PolicyTexts,
+    ReasonedPolicies as ReasonedPolicies,
+    RunningPolicies as RunningPolicies,
+)
+from .services.promises import (
+    NO_PROMISES as NO_PROMISES,
+    Promises as Promises,
+)
+from .services.reservations import (
+    Reservation as Reservation,
+    ReservationRefused as ReservationRefused,
+    ReservationState as ReservationState,
+    Reservations as Reservations,
+    Room as Room,
+)
+from .services.running_mom import (
+    EngineState as EngineState,
+    PastCycle as PastCycle,
+    PastCycles as PastCycles,
+    ReasonedCycles as ReasonedCycles,
+    RunningMom as RunningMom,
+    StandingProblem as StandingProblem,
+)
+from .settings import (
+    Duration as Duration,
+    ExistingFile as ExistingFile,
+    GuestSettings as GuestSettings,
+    PluginSettings as PluginSettings,
+    SecretUrl as SecretUrl,
+    Size as Size,
+    SizeOrShare as SizeOrShare,
+)
+from .sockets import (
+    Address as Address,
+    Listener as Listener,
+    OccupiedByOurselvesError as OccupiedByOurselvesError,
+    PeerCredentials as PeerCredentials,
+    listen as listen,
+    peer_credentials as peer_credentials,
+)
+from .state_files import (
+    StateFile as StateFile,
+)
+from .units import (
+    Portion as Portion,
+    Unit as Unit,
+    format_duration as format_duration,
+    format_kib as format_kib,
+    format_size as format_size,
+    lasting as lasting,
+    parse_duration as parse_duration,
+    parse_portion as parse_portion,
+    parse_size as parse_size,
+)
+from .values import (
+    Value as Value,
+    as_items as as_items,
+    as_number as as_number,
+    as_text as as_text,
+    as_whole as as_whole,
+    stale_seconds as stale_seconds,
+)
+from ._version import (
+    __version__ as __version__,
+)

@@ -1,0 +1,52 @@
+from .columns import (
+    COLUMNS as COLUMNS,
+)
+from .disk_limits import (
+    DISK_LIMITS as DISK_LIMITS,
+    wanted_limits as wanted_limits,
+)
+from .fields import (
+    PERIOD as PERIOD,
+    guest_fields as guest_fields,
+    host_fields as host_fields,
+)
+from .guest_cgroup import (
+    Cgroups as Cgroups,
+    CpuCounters as CpuCounters,
+    cgroups_of as cgroups_of,
+)
+from .host_side import (
+    HostSide as HostSide,
+)
+from .plugin_of_guests import (
+    PluginOfGuests as PluginOfGuests,
+    ReportingGuests as ReportingGuests,
+)
+from .qemu_process import (
+    Merged as Merged,
+    merged as merged,
+    swapped_kib as swapped_kib,
+    times_of as times_of,
+)
+from .reporting import (
+    why_silent as why_silent,
+)
+from .resizes import (
+    Resizes as Resizes,
+)
+from .statistics import (
+    Reading as Reading,
+    Record as Record,
+    convert as convert,
+    possible_maximum as possible_maximum,
+)
+from .watch import (
+    BalloonStatistics as BalloonStatistics,
+    GuestWatch as GuestWatch,
+    Memory as Memory,
+    Statistics as Statistics,
+    usable_soon as usable_soon,
+    why_wake as why_wake,
+)
+
+__version__: str

@@ -1,0 +1,5 @@
+from .plugin import (
+    GuestAgentPlugin as GuestAgentPlugin,
+)
+
+__version__: str

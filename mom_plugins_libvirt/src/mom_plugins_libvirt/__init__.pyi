@@ -1,0 +1,5 @@
+from .plugin import (
+    LibvirtPlugin as LibvirtPlugin,
+)
+
+__version__: str

@@ -1,0 +1,5 @@
+from .plugin import (
+    QemuPlugin as QemuPlugin,
+)
+
+__version__: str
