@@ -35,8 +35,9 @@ SLOW = ("benchmarks", "fleet", "packaging", "watching", "workspace")
 """Folders below tests/ with every benchmark in small, servers, browsers, systemd and fresh environments: minutes, and apart from a
 developer's loop."""
 
-ALL_CORES = ("-n", "auto", "--dist", "worksteal")
-"""Whoever is done takes what others have not begun: some tests take a minute, and most a blink."""
+ALL_CORES = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
+"""Two workers a core, as tests of daemons and servers wait for half of their time. A worker that is done takes what others have not begun:
+some tests take a minute, and most a blink."""
 
 
 @nox.session
