@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mom_core import Decision, PluginContext, StateFile, Value
+from mom_core import NO_PROMISES, Decision, PluginContext, StateFile, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, host_of
 from mom_plugins_numa import NumaPlugin
@@ -100,7 +100,7 @@ def measure_cycle(count: int, folder: Path) -> dict[str, float]:
     return {
         "collect_ms": collect,
         "decide_ms": milliseconds(lambda: list(placing.decide(snap))),
-        "review_ms": milliseconds(lambda: list(reviewed(snap, decisions, Rules()))),
+        "review_ms": milliseconds(lambda: list(reviewed(snap, decisions, Rules(), NO_PROMISES))),
         "look_ms": milliseconds(lambda: look_at(Process(root / "proc/1000"), {cpu: cpu // 16 for cpu in range(32)}, None, 0.0)),
     }
 

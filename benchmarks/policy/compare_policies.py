@@ -104,7 +104,7 @@ def differences(before: Policy, after: Policy, snapshots: list[Snapshot]) -> tup
             spent[which] += time.perf_counter() - began
         first, second = (answers(result, seen) for _, result in sorted(results, key=lambda one: one[0]))
         found += [f"snapshot {number}: {one} → {other}" for one, other in zip(first, second, strict=True) if one != other]
-    return found, *spent
+    return found, spent[0], spent[1]
 
 
 def compiled(text: str, declared: Declarations) -> Policy:

@@ -51,8 +51,8 @@ def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enf
 
 
 def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(enforcement: Enforcement) -> None:
-    before = [{"name": "a", "limit": 5}]
-    now = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    before: Value = [{"name": "a", "limit": 5}]
+    now: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
     assert decided(enforcement, {"disks": now}, disks=before) == [("disks", now)]
     assert decided(enforcement, disks=now) == [("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])]
 

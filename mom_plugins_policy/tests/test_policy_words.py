@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ class TestFunctions:
                 continue
             for number, ranges in enumerate(itertools.product(RANGES, repeat=count)):
                 for kind in (INT, FLOAT, INT | NIL | STRING):
-                    args = [terms.fresh(f"{number}", kind, low, high) for low, high in ranges]
+                    args = [terms.fresh(f"{number}", kind, Fraction(low), Fraction(high)) for low, high in ranges]
                     self.compare(word, terms, args, ranges, kind)
 
     def compare(self, word: FunctionWord, terms: Terms, args: list[Term], ranges: Any, kind: int) -> None:

@@ -23,6 +23,7 @@ from mom_core import (
     Severity,
     Snapshot,
     Unit,
+    Value,
 )
 from mom_core.testing import snapshot
 from mom_plugins_pypolicy import GiB, KiB, MiB, PypolicyPlugin, TiB
@@ -154,7 +155,7 @@ def test_values_are_read_as_what_they_are(folder: Folder) -> None:
             yield host.set("knob", guest.average("rate"), because="the mean of all that is known")
     """
     history = [{"guests": {"vm": {"rate": 0.5}}}, {"guests": {"vm": {"rate": None}}}, {"guests": {}}]
-    fields = {"used": 5, "kind": "k", "disks": [{"name": "vda"}], "rate": 1.5}
+    fields: dict[str, Value] = {"used": 5, "kind": "k", "disks": [{"name": "vda"}], "rate": 1.5}
     seen = snapshot(guests={"vm": fields}, properties={"vm": {"uuid": "u1"}}, history=history)  # type: ignore[arg-type]  # samples
     folder.write("p.py", text)
     folder.plugin.mom_setup()

@@ -169,7 +169,8 @@ def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothin
 
 def test_the_readmes_policy_decides_what_the_example_decides(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "mom_plugins_pypolicy/README.md").read_text(), re.DOTALL)
-    written = simulated(tmp_path / "example" if (tmp_path / "example").mkdir() is None else tmp_path, 10)
+    (tmp_path / "example").mkdir()
+    written = simulated(tmp_path / "example", 10)
     folder = folder_with(tmp_path, "50_balloon.py", shown)
     plugins: dict[str, type | Mapping[str, object]] = {"sim": {}, "pypolicy": {"directory": folder}, "balloon": {}}
     (tmp_path / "run").mkdir()

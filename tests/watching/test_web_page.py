@@ -435,6 +435,22 @@ def test_two_who_change_a_policy_do_not_overwrite_each_other(daemon: Start, tunn
     assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
 
 
+def test_what_is_open_in_the_history_stays_open_when_policies_change(daemon: Start, tunnel: Dig, visit: Callable[..., Opened]) -> None:
+    mom = daemon()
+    with client(mom) as other:
+        put: dict[str, Any] = {"headers": {"content-type": "text/plain", "if-match": "*"}}
+        other.put("/v1/policies/60_mine", content="(+ 1 1)\n", **put).raise_for_status()
+        page = visit(f"{tunnel(mom.socket).url}/#/policies/60_mine").page
+        newest = page.locator("#main details summary").first
+        newest.click()
+        expect(page.locator("#main details[open] pre")).to_contain_text("+(+ 1 1)")
+        before = page.locator("#main details").count()
+        other.put("/v1/policies/60_mine", content="(+ 2 2)\n", **put).raise_for_status()
+        expect(page.locator("#main details")).to_have_count(before + 1)
+        expect(page.locator("#main details[open] pre")).to_contain_text("+(+ 1 1)")
+        expect(page.locator("#main details[open] summary")).to_be_focused()
+
+
 # --- who may -----------------------------------------------------------------------------------------------------------------------------
 
 

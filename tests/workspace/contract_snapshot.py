@@ -40,10 +40,10 @@ def api() -> Api:
     for name in dir(mom_core):
         if name != "__version__":
             found[name] = _described(getattr(mom_core, name))
-    for module in (mom_core.testing, mom_devkit):
-        for name in sorted({*module.__all__} - {"__version__"}):
+    for module, names in ((mom_core.testing, mom_core.testing.__all__), (mom_devkit, dir(mom_devkit))):
+        for name in sorted({*names} - {"__version__"}):
             found[f"testing.{name}"] = _described(getattr(module, name))
-    for name in sorted({*mom_cli.__all__} - {"__version__"}):
+    for name in sorted({*dir(mom_cli)} - {"__version__"}):
         found[f"cli.{name}"] = _described(getattr(mom_cli, name))
     for name in sorted(vars(hookspecs)):
         if name.startswith("mom_"):

@@ -230,10 +230,14 @@ class PoliciesView {
 
   async past() {
     const { items } = await get("/v1/policy-history");
-    this.history.replaceChildren(...items.map((one, n) => h("details", null,
+    // What the operator has opened, or is at, stays so: the history is drawn anew whenever policies change.
+    const opened = new Set([...this.history.querySelectorAll("details[open]")].map((one) => one.dataset.version));
+    const at = this.history.contains(document.activeElement) ? document.activeElement.closest("details")?.dataset.version : null;
+    this.history.replaceChildren(...items.map((one, n) => h("details", { "data-version": one.version, open: opened.has(one.version) },
       h("summary", null, `${moment(one.time)}, ${one.who}: ${one.what} `, h("span", { class: "faint" }, n ? one.version : `${one.version}, in force`)),
       h("pre", { tabindex: 0 }, one.diff.split("\n").map((line) => h("span", { class: line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : "" }, `${line}\n`))),
       this.may && n > 0 && h("button", { type: "button", onclick: () => this.back(one.version) }, "Go back to this"))));
+    if (at) [...this.history.children].find((one) => one.dataset.version === at)?.querySelector("summary").focus();
     if (!items.length) this.history.replaceChildren(h("p", { class: "faint" }, "Nothing was changed yet."));
   }
 
