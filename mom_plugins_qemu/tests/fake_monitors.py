@@ -118,6 +118,7 @@ class FakeHost:
         self.folder = folder
         self.guests: dict[str, FakeGuest] = {}
         self._servers: dict[str, asyncio.Server] = {}
+        self._conversations: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -145,10 +146,11 @@ class FakeHost:
             self.end(name)
 
         async def cancel() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                # asyncio's own task that has just accepted a connection would lose its socket if it were cancelled.
+                for task in self._conversations:
+                    task.cancel()
+                await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
 
         self._do(cancel)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -169,6 +171,10 @@ class FakeHost:
         self._do(send)
 
     async def _serve(self, guest: FakeGuest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
         try:
             async with guest.busy:  # one client at a time; the others are not greeted
                 guest.clients += 1

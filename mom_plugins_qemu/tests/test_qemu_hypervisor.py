@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -163,6 +167,34 @@ def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: Qemu
     assert fields(hypervisor)["good"]["balloon_cur"] == 1024 * MIB
     assert "bad" not in listed(hypervisor)
     assert time.monotonic() - began < 1.5
+
+
+HELD = """
+import socket, sys, time
+sock = socket.socket(socket.AF_UNIX)
+sock.bind(sys.argv[-1])
+sock.listen(0)
+print("listens", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
+    path, number = str(host.folder / "web.qmp"), str(uuid.uuid4())
+    with subprocess.Popen([sys.executable, "-c", HELD, "-name", "guest=web", "-uuid", number, path], stdout=subprocess.PIPE) as qemu:
+        assert qemu.stdout is not None
+        qemu.stdout.readline()
+        with contextlib.ExitStack() as clients:
+            clients.callback(qemu.kill)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.setblocking(False)
+                    client.connect(path)
+            web = listed(hypervisor)["web"]
+            assert (web.id, web.properties["pid"]) == (number, qemu.pid)
+            assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
 
 
 def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host: FakeHost, hypervisor: QemuHypervisor) -> None:

@@ -41,7 +41,7 @@ from mom_plugins_qemu.description import (
 )
 from mom_plugins_qemu.disks import Disk, disks_of, throttling
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, PLUGGED_REQUESTED
-from mom_plugins_qemu.monitors import monitors
+from mom_plugins_qemu.monitors import listener_of, monitors
 from mom_plugins_qemu.proxmox import Definition, Definitions
 from mom_plugins_qemu.states import state_name, why_left_alone
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
@@ -133,6 +133,8 @@ class QemuHypervisor:
         self._resizes = Resizes(monotonic)
         self._sampled = False
         self._ask_again_at = 0.0
+        self._looked_at: dict[str, float] = {}
+        """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
         self._proc = settings.root / "proc"
@@ -250,8 +252,11 @@ class QemuHypervisor:
         if not process:
             if visit.failure is Failure.DENIED:
                 self._denied = visit.path
-            if visit.failure is not Failure.ABSENT:
+            if visit.failure is Failure.OCCUPIED:
+                process = self._listener(visit.path)
+            elif visit.failure is not Failure.ABSENT:
                 self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
+        if not process:
             return None
         known = KnownGuest(
             visit.path, process, self._started(process), identity_of(self._proc, process), self._monotonic(), failure=Failure.LEFT
@@ -260,6 +265,16 @@ class QemuHypervisor:
         known.name = known.identity.name
         self._known[visit.path] = known
         return known
+
+    def _listener(self, path: str) -> int:
+        """The process behind a monitor at which as many clients stand in line as may: whose guest it is must be known, so that it is not
+        taken for one that has ended."""
+        now = self._monotonic()
+        if now < self._looked_at.get(path, 0.0):
+            return 0
+        self._looked_at = {one: until for one, until in self._looked_at.items() if now < until}
+        self._looked_at[path] = now + _LAST_RETRY_SECONDS
+        return listener_of(self._proc, path)
 
     def _worth_another_attempt(self, known: KnownGuest, visit: Visit, attempt: int) -> bool:
         """Whether a visit that brought nothing is made again at once: another process listens now, or another client was just there."""

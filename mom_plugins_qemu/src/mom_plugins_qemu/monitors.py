@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mom_core import PermissionDenied
+from mom_core import PermissionDenied, read_kernel_file
 
 MOST_MONITORS: Final = 10_000
 """More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""
@@ -38,6 +39,38 @@ def monitors(root: Path, patterns: Sequence[str]) -> list[str]:
             raise PermissionDenied(f"{folder} cannot be read", hint="run mom as root, or as QEMU's own user")
         found |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
     return list(islice(found, MOST_MONITORS))
+
+
+def listener_of(proc: Path, path: str) -> int:
+    """The process that listens at a unix socket, found without connecting to it; 0: it cannot be seen from here.
+
+    It looks at the open files of all processes, which is much for one monitor: not to be asked in each cycle.
+    """
+    number = _listening_socket(proc, path)
+    for process in filter(str.isdigit, os.listdir(proc) if number else ()):  # noqa: PTH208  # names are enough
+        with suppress(OSError):  # it has ended, or is another user's
+            for file in os.listdir(f"{proc}/{process}/fd"):  # noqa: PTH208  # as above
+                with suppress(OSError):  # it was closed meanwhile
+                    if os.readlink(f"{proc}/{process}/fd/{file}") == f"socket:[{number}]":  # noqa: PTH115  # pathlib takes four times as long
+                        return int(process)
+    return 0
+
+
+def _listening_socket(proc: Path, path: str) -> str:
+    """The number of the socket that listens there, by /proc/net/unix: `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`."""
+    text = read_kernel_file(f"{proc}/net/unix", _SOCKETS_BYTES).decode(errors="surrogateescape")
+    for line in text.splitlines():
+        words = line.split(maxsplit=7)
+        if len(words) == 8 and words[7] == path and words[3] == _LISTENS:
+            return words[6]
+    return ""
+
+
+_LISTENS: Final = "00010000"
+"""The flags of a socket that accepts connections (__SO_ACCEPTCON); connections that it has accepted have the same path."""
+
+_SOCKETS_BYTES: Final = 16 << 20
+"""100 bytes for each of the host's unix sockets."""
 
 
 def _folder(pattern: str) -> str:
