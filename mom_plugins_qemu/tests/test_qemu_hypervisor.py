@@ -169,6 +169,15 @@ def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: Qemu
     assert time.monotonic() - began < 1.5
 
 
+def test_a_size_is_asked_for_again_where_another_client_was_just_there(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web", size=700 * MIB)
+    web = listed(hypervisor)["web"]
+    guest.hangs = True
+    hypervisor.guests()
+    guest.hangs = False
+    assert hypervisor.balloon_sizes([web.entity]) == {web.id: 700 * MIB}, "without waiting for the next cycle"
+
+
 HELD = """
 import socket, sys, time
 sock = socket.socket(socket.AF_UNIX)

@@ -50,6 +50,7 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         raise CannotBuild(f"cgroup_driver cannot be imported: {listed.stderr[-500:]}")
     library = Path(sysconfig.get_path("stdlib"))
     files = {python, *map(Path, listed.stdout.splitlines()), *(library / "encodings").glob("*.py"), *_packages()}
+    files |= {stub for path in files if (stub := path.with_suffix(".pyi")).exists()}  # where the names of a package are listed
     for file in list(files):
         if file.suffix == ".so" or file == python:
             files |= set(libraries(file))

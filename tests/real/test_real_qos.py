@@ -322,7 +322,7 @@ def test_without_a_cpu_controller_disks_are_limited_all_the_same_and_the_doctor_
         return [problem["message"] for problem in mom.status()["problems"] if "CPU time cannot be limited" in problem["message"]]
 
     problem = eventually("and it says so", said)[0]
-    assert problem.startswith(("vcpu_quota is set for guests", "vcpu_period is set for guests"))
+    assert problem.startswith(("vcpu_quota is set in the YAML file", "vcpu_period is set in the YAML file"))
     done = mom.verb("doctor").stdout
     assert "CPU time cannot be limited" in done
     assert "cgroup_controllers" in done

@@ -493,12 +493,18 @@ class QemuHypervisor:
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """What these guests have now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
         self._sample_first()
-        sizes = {}
-        for identity, record in self.of({guest.id for guest in guests}).items():
-            size = record.get("balloon.current")
-            if isinstance(size, int):
-                sizes[identity] = size
+        wanted = {guest.id for guest in guests}
+        sizes = self._sizes(wanted)
+        with self._lock:
+            busy = {identity for identity in wanted - sizes.keys() if identity in self._by_id}
+        if busy:  # another client was just there, and what is to be put back at the end has no next cycle to wait for
+            self._ask_again()
+            sizes |= self._sizes(busy)
         return sizes
+
+    def _sizes(self, guests: Set[str]) -> dict[str, int]:
+        found = self.of(guests).items()
+        return {identity: size for identity, record in found if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one round; without those that do not answer."""
