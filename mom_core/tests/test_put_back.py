@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from hypothesis import settings
@@ -68,7 +68,7 @@ def parts_of(guest: str, control: str, value: Value) -> dict[Part, int]:
         assert isinstance(value, int)
         return {(guest, control, ""): value}
     assert isinstance(value, Sequence)
-    return {(guest, control, str(item["name"])): item["limit"] for item in value}  # type: ignore[index,call-overload,misc]
+    return {(guest, control, str(item["name"])): item["limit"] for item in cast(Sequence[Mapping[str, int]], value)}
 
 
 class Crash(BaseException):

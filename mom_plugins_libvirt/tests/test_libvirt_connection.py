@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, impatient, until
@@ -30,8 +31,8 @@ SHORT_SECONDS = 0.1
 def make(libvirtd: FakeLibvirtd) -> Iterator[Callable[..., Connection]]:
     made: list[Connection] = []
 
-    def make(call_timeout: float = LONG_SECONDS, **arguments: object) -> Connection:
-        connection = Connection(ConnectionSettings("fake:///", call_timeout=call_timeout), LOG, libvirtd, **arguments)  # type: ignore[arg-type]
+    def make(call_timeout: float = LONG_SECONDS, **arguments: Any) -> Connection:
+        connection = Connection(ConnectionSettings("fake:///", call_timeout=call_timeout), LOG, libvirtd, **arguments)
         made.append(connection)
         return connection
 

@@ -29,6 +29,7 @@ from mom_core import (
     Snapshot,
     Status,
     Unit,
+    Value,
 )
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
@@ -81,9 +82,9 @@ def entity(guest: FakeGuest) -> Entity:
     return Entity(Scope.GUEST, guest.uuid, guest.name)
 
 
-def entry(plugin: LibvirtPlugin, guest: FakeGuest, before: object, applied: object) -> LedgerEntry:
+def entry(plugin: LibvirtPlugin, guest: FakeGuest, before: Value, applied: Value) -> LedgerEntry:
     incarnation = next(found.incarnation for found in own(plugin).guests() if found.id == guest.uuid)
-    return LedgerEntry(entity(guest), PERIOD, before, applied, "libvirt", 0.0, incarnation)  # type: ignore[arg-type]
+    return LedgerEntry(entity(guest), PERIOD, before, applied, "libvirt", 0.0, incarnation)
 
 
 def test_defaults_are_sensible_and_nonsense_is_refused() -> None:

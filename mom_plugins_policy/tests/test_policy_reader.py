@@ -55,8 +55,8 @@ def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
         forms = read("p", text)
     except PolicyError as error:
         assert error.kind in ("syntax", "bad-literal", "range", "limit")  # noqa: PT017  # either outcome is right
-        assert error.line >= 1  # noqa: PT017
-        assert error.column >= 1  # noqa: PT017
+        assert error.line >= 1  # noqa: PT017  # as above
+        assert error.column >= 1  # noqa: PT017  # as above
         return
     for form in everything(forms):
         source = form.source

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from importlib.metadata import packages_distributions
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ def project_name(folder: str) -> str:
 
 def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder / "src").rglob("*.py"))
+
+
+LOOKS_AWAY = re.compile(r"# (type: ignore|noqa)(\[[\w,-]+\]|: [A-Z0-9, ]+)?\s*$|except Exception( as \w+)?:\s*$")
+"""A check or an error that is passed over, with no reason beside it."""
+
+
+def test_what_looks_away_from_a_check_or_an_error_says_why_beside_it() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    silent = []
+    for name in listed:
+        lines = [*ROOT.joinpath(name).read_text(encoding="utf-8").splitlines(), ""]
+        silent += [
+            f"{name}:{number}: {line.strip()}"
+            for number, (line, following) in enumerate(pairwise(lines), 1)
+            if LOOKS_AWAY.search(line) and not following.lstrip().startswith("#")
+        ]
+    assert silent == []
 
 
 @pytest.mark.parametrize("folder", DISTRIBUTIONS)

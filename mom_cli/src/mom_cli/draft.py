@@ -99,7 +99,7 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
         raise mistake(plugin, f"mom_suggest gave a {type(suggestion).__name__} that is no Suggestion")
     try:
         validated(plugin.settings_class, suggestion.settings)
-    except Exception as problem:
+    except Exception as problem:  # a plugin's own validators may raise anything
         raise mistake(plugin, f"mom_suggest gave settings that it refuses: {describe(problem)}") from problem
     return suggestion
 
