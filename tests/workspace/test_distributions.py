@@ -41,12 +41,12 @@ LOOKS_AWAY = re.compile(r"# (type: ignore|noqa)(\[[\w,-]+\]|: [A-Z0-9, ]+)?\s*$|
 
 
 def test_what_looks_away_from_a_check_or_an_error_says_why_beside_it() -> None:
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    folders = [ROOT / name for name in (*DISTRIBUTIONS, "tests", "benchmarks", "docs", "examples")]
     silent = []
-    for name in listed:
-        lines = [*ROOT.joinpath(name).read_text(encoding="utf-8").splitlines(), ""]
+    for path in [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]:
+        lines = [*path.read_text(encoding="utf-8").splitlines(), ""]
         silent += [
-            f"{name}:{number}: {line.strip()}"
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
             for number, (line, following) in enumerate(pairwise(lines), 1)
             if LOOKS_AWAY.search(line) and not following.lstrip().startswith("#")
         ]
