@@ -71,6 +71,17 @@ def test_a_guest_is_never_taken_below_its_guarantee_nor_further_below_it() -> No
     assert set(verdict.assumptions) <= {"balloon_min <= balloon_max", "balloon_cur <= balloon_max"}
 
 
+@pytest.mark.parametrize(
+    "least",
+    ["(min guest.guest_guarantee guest.balloon_cur)", "(- guest.balloon_cur guest.mem_usable)"],
+    ids=["what all promises come to", "what it uses"],
+)
+def test_no_guest_is_taken_below(least: str) -> None:
+    (verdict,) = verdicts("balloon_target", lows=[least])
+    assert verdict.answer is ProofAnswer.HOLDS
+    assert list(verdict.assumptions) == ["balloon_cur <= balloon_max"]
+
+
 def test_a_guest_below_its_guarantee_may_get_there_in_several_steps() -> None:
     (verdict,) = verdicts("balloon_target", lows=["balloon_min"])
     assert verdict.answer is ProofAnswer.VIOLATED
